@@ -1,0 +1,1 @@
+"""What is in them: GoogLeNet, its weights, and the classifiers of regions and of whole images."""

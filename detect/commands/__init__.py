@@ -1,0 +1,1 @@
+"""One file for each command of `rcnn`; heavy imports stay inside the functions."""

@@ -1,0 +1,1 @@
+"""How good is it: ground truth readers, matching, average precision, protocols, reports."""

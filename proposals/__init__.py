@@ -1,0 +1,1 @@
+"""Where might objects be: Selective Search, MultiBox and other proposal generators."""

@@ -1,0 +1,1 @@
+"""The words that the rooms share: boxes, records, images, suppression. Imports nothing of ours."""

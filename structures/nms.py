@@ -1,0 +1,83 @@
+"""Greedy non-maximum suppression, per class (R-CNN, section 2.2)."""
+
+import numpy as np
+import numpy.typing as npt
+
+from structures.boxes import Boxes, Floats, Indices, iou
+
+
+def best_first(scores: npt.NDArray[np.floating]) -> Indices:
+    """Return the order of falling scores; equal scores keep input order.
+
+    >>> best_first(np.array([0.1, 0.5, 0.5], np.float32)).tolist()
+    [1, 2, 0]
+    """
+    return np.argsort(-scores, kind="stable").astype(np.int64)
+
+
+def suppress(boxes: Boxes, scores: Floats, *, iou_threshold: float = 0.3) -> Indices:
+    """Keep the best-scoring box of every overlapping group.
+
+    Args:
+        boxes: (N, 4) xyxy in pixels, any order; boxes without area overlap nothing and are kept.
+        scores: (N,) higher is better.
+        iou_threshold: a box goes when its IoU with a kept box is above this (R-CNN, section 2.2).
+
+    Returns:
+        Indices into boxes, best first. Equal scores keep input order.
+
+    Raises:
+        ValueError: lengths differ, or a score is not finite.
+
+    >>> boxes = np.array([[0, 0, 9, 9], [0, 0, 9, 9]], np.float32)
+    >>> suppress(boxes, np.array([0.8, 0.9], np.float32)).tolist()
+    [1]
+    """
+    if len(boxes) != len(scores):
+        raise ValueError(f"{len(boxes)} boxes but {len(scores)} scores")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores hold values that are not finite")
+    order = best_first(scores)
+    return order[_greedy(boxes[order], iou_threshold)]
+
+
+def _greedy(boxes: Boxes, iou_threshold: float) -> Indices:
+    alive = np.arange(len(boxes))
+    kept = []
+    while len(alive):
+        best, alive = alive[0], alive[1:]
+        kept.append(best)
+        alive = alive[iou(boxes[best : best + 1], boxes[alive])[0] <= iou_threshold]
+    return np.array(kept, np.int64)
+
+
+def suppress_per_class(
+    boxes: Boxes,
+    probabilities: Floats,
+    *,
+    score_floor: float = 0.05,
+    iou_threshold: float = 0.3,
+    max_per_class: int = 100,
+) -> tuple[Indices, npt.NDArray[np.int64], Floats]:
+    """Turn region probabilities into detections: score floor, then suppression class by class.
+
+    Args:
+        boxes: (N, 4) xyxy in pixels.
+        probabilities: (N, C) of the C object classes, without the background column.
+        score_floor: boxes below it are dropped before suppression.
+        iou_threshold: see `suppress`.
+        max_per_class: at most so many boxes of a class in an image (R-CNN keeps 100).
+
+    Returns:
+        Row of each detection in boxes, its label and its score, best first; ties by label, then by row.
+    """
+    rows, labels = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for label in range(probabilities.shape[1]):
+        candidates = np.flatnonzero(probabilities[:, label] >= score_floor)
+        kept = suppress(boxes[candidates], probabilities[candidates, label], iou_threshold=iou_threshold)
+        rows.append(candidates[kept[:max_per_class]])
+        labels.append(np.full(len(rows[-1]), label, np.int64))
+    row, label_column = np.concatenate(rows), np.concatenate(labels)
+    scores = probabilities[row, label_column]
+    order = best_first(scores)
+    return row[order], label_column[order], scores[order].astype(np.float32)
