@@ -110,7 +110,7 @@ def mirror(boxes: Boxes, image_size: ImageSize) -> Boxes:
 def large_enough(boxes: Boxes, min_side: float) -> Mask:
     """Return the (N,) mask of boxes whose both sides are finite and at least min_side pixels."""
     sides = boxes[:, 2:] - boxes[:, :2]
-    mask: Mask = np.isfinite(boxes).all(axis=1) & (sides >= min_side).all(axis=1)
+    mask: Mask = np.logical_and(np.isfinite(boxes).all(axis=1), (sides >= min_side).all(axis=1))
     return mask
 
 

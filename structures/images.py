@@ -1,8 +1,8 @@
 """Any picture file to RGB uint8 (H, W, 3). The only place that opens pictures.
 
 Policy: EXIF orientation is applied, so that boxes refer to the photo as displayed; `exif="ignore"` reads the stored
-pixels. Transparent pixels are laid over white. 16-bit and float pictures are brought to 8 bits by range, not clipped. Of
-an animation the first frame counts. A truncated or damaged file is an error, never a half-grey photo.
+pixels. Transparent pixels are laid over white. 16-bit and float pictures are brought to 8 bits by range, not clipped.
+Of an animation the first frame counts. A truncated or damaged file is an error, never a half-grey photo.
 """
 
 import warnings
