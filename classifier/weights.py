@@ -1,0 +1,186 @@
+"""Checkpoints: safetensors with the metadata that a network needs to be used rightly.
+
+A checkpoint knows its variant, its classes and its preprocessing, so that nobody has to guess the colour order. Files
+are written whole or not at all. Reading never runs code.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialise
+from torch import Tensor
+
+from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
+
+FORMAT = "googlenet-rcnn/1"
+Task = Literal["images", "regions", "multibox"]
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be used; the message names the file and says why."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From RGB uint8 pixels to the network's input: (pixel - mean) * scale, in the network's own channel order.
+
+    Attributes:
+        channels: order in which the network takes the colours.
+        mean: subtracted from 0..255 pixel values, in network order.
+        scale: multiplied after that, in network order.
+        size: side of the square input, in pixels.
+        resize: short side (or, for a warp, both sides) to which a whole photo is brought before a centre crop.
+        interpolation: how pictures are resized.
+        antialias: whether shrinking averages over the pixels left out.
+        context: pixels of context around a region's box, at the network's scale (R-CNN, appendix A).
+    """
+
+    channels: Literal["RGB", "BGR"] = "BGR"
+    mean: tuple[float, float, float] = (104.0, 117.0, 123.0)
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    size: int = INPUT_SIZE
+    resize: int = 256
+    interpolation: Literal["bilinear", "bicubic", "nearest", "area"] = "bilinear"
+    antialias: bool = False
+    context: int = 16
+
+
+CAFFE = Preprocessing()  # BVLC's train_val.prototxt
+TORCHVISION = Preprocessing(
+    channels="RGB",
+    mean=(123.675, 116.28, 103.53),
+    scale=(1 / 58.395, 1 / 57.12, 1 / 57.375),
+    antialias=True,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Weights and all that is needed to use them.
+
+    Attributes:
+        state: parameter name -> tensor, names as in GoogLeNet.
+        classes: column names of the last layer, without background.
+        preprocessing: how pixels become input.
+        variant: which GoogLeNet.
+        task: "images" (C columns), "regions" (C + 1 columns, background last) or "multibox".
+        training: free-form JSON values: data, split, command, commit, mAP and the like.
+    """
+
+    state: Mapping[str, Tensor]
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing = CAFFE
+    variant: Variant = "paper"
+    task: Task = "images"
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def network(self, *, auxiliary: bool = False, transform_input: bool = False) -> GoogLeNet:
+        """Build the GoogLeNet of this checkpoint, float32, in evaluation mode; auxiliary weights only if asked for.
+
+        Raises:
+            WeightsError: names or shapes do not fit the variant.
+        """
+        columns = len(self.classes) + (self.task == "regions")
+        network = GoogLeNet(columns, variant=self.variant, auxiliary=auxiliary, transform_input=transform_input)
+        load_state(network, self.state, allow_missing=("aux1.", "aux2."))
+        return network.eval()
+
+
+def load_state(network: torch.nn.Module, state: Mapping[str, Tensor], *, allow_missing: tuple[str, ...] = ()) -> None:
+    """Load float weights of any precision; auxiliary weights that the network does not have are left out.
+
+    Raises:
+        WeightsError: a name is missing or unknown, or a shape is wrong; the message names it.
+    """
+    own = network.state_dict()
+    wanted = {name: value.to(own[name].dtype) for name, value in state.items() if name in own}
+    unknown = [name for name in state if name not in own and not name.startswith(("aux1.", "aux2."))]
+    missing = [name for name in own if name not in state and not name.startswith(allow_missing)]
+    wrong = [
+        f"{n} {tuple(v.shape)} instead of {tuple(own[n].shape)}" for n, v in wanted.items() if v.shape != own[n].shape
+    ]
+    for problem, names in (("missing", missing), ("unknown", unknown), ("of wrong shape", wrong)):
+        if names:
+            raise WeightsError(f"{len(names)} weights are {problem}, the first is {names[0]}")
+    network.load_state_dict(wanted, strict=False)
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, dtype: torch.dtype = torch.float16) -> None:
+    """Write a checkpoint atomically as safetensors; floats are stored in dtype.
+
+    Raises:
+        WeightsError: a weight is not finite in dtype.
+    """
+    stored = {}
+    for name, value in checkpoint.state.items():
+        stored[name] = value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
+        if stored[name].is_floating_point() and not torch.isfinite(stored[name]).all():
+            raise WeightsError(f"{path}: {name} is not finite as {dtype}")
+    write_atomically(Path(path), serialise(stored, _to_metadata(checkpoint)))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def _to_metadata(checkpoint: Checkpoint) -> dict[str, str]:
+    values = {
+        "variant": checkpoint.variant,
+        "task": checkpoint.task,
+        "classes": list(checkpoint.classes),
+        "preprocessing": asdict(checkpoint.preprocessing),
+        "training": dict(checkpoint.training),
+    }
+    return {"format": FORMAT} | {name: json.dumps(value) for name, value in values.items()}
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read one of our safetensors files; tensors keep the precision of the file.
+
+    Raises:
+        WeightsError: missing, damaged, or written by something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such file") from None
+    except (SafetensorError, OSError, struct.error) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file: {error}") from error
+    return _from_metadata(metadata, state, path)
+
+
+def _from_metadata(metadata: Mapping[str, str], state: Mapping[str, Tensor], path: str | Path) -> Checkpoint:
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"{path}: safetensors without our metadata (format {metadata.get('format')!r})")
+    try:
+        values = {name: json.loads(text) for name, text in metadata.items() if name != "format"}
+        record = values.pop("preprocessing")
+        for name in ("mean", "scale"):
+            record[name] = tuple(record[name])
+        values["classes"] = tuple(values["classes"])
+        return Checkpoint(state=state, preprocessing=Preprocessing(**record), **values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: damaged metadata: {error}") from error
+
+
+def for_regions(checkpoint: Checkpoint, classes: tuple[str, ...]) -> Checkpoint:
+    """Give a checkpoint of an image classifier a fresh last layer of C + 1 columns (R-CNN, section 2.3)."""
+    state = {name: value.float() for name, value in checkpoint.state.items() if not name.startswith(("aux", "fc."))}
+    features = checkpoint.state["fc.weight"].shape[1]
+    generator = torch.Generator().manual_seed(0)
+    state["fc.weight"] = torch.randn((len(classes) + 1, features), generator=generator) * 0.01
+    state["fc.bias"] = torch.zeros(len(classes) + 1)
+    return replace(checkpoint, state=state, classes=classes, task="regions", training={})
