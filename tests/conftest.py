@@ -1,18 +1,17 @@
-"""Fixtures that all tests share."""
+"""What several test files need: where the photos for measuring lie."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """Folder of photos, annotations and weights: $RCNN_DATA, or shared/data next to the repository; else skip."""
-    named = os.environ.get("RCNN_DATA")
-    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    """Return the folder with voc2007/, coco128/ and so on; skip the test where it is absent."""
+    folder = Path(os.environ.get("RCNN_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"no test data: {folder} is absent (set RCNN_DATA to the folder that holds voc2007, coco128, ...)")
+        pytest.skip(f"no photos at {folder}: set RCNN_DATA to the folder that holds voc2007/")
     return folder

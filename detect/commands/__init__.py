@@ -1,1 +1,1 @@
-"""One file for each command of `rcnn`; heavy imports stay inside the functions."""
+"""One file for each command of `rcnn`; detect/cli.py says how they are found."""

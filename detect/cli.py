@@ -1,0 +1,83 @@
+"""The command line: `rcnn detect | propose | classify | eval | train | weights | bench | export`.
+
+Exit codes: 0 all done; 1 done, but some photos could not be read (they are named and counted); 2 wrong usage or nothing
+done, with the reason on one line; 130 stopped by the keyboard.
+
+A command stands in detect/commands/NAME.py. A file with a function NAME is one command; elsewhere every public function
+of the file is a command of a group (`eval.detections` is `rcnn eval detections`), unless it brings its own typer `app`.
+Command files import what is heavy inside their functions, so that `rcnn --help` is quick.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import warnings
+from types import ModuleType
+
+import typer
+
+COMMANDS = ("detect", "propose", "classify", "eval", "train", "weights", "bench", "export")  # as --help lists them
+DONE, SOME_SKIPPED, FAILED = 0, 1, 2
+TRACEBACK_VARIABLE = "RCNN_TRACEBACK"
+
+
+def main() -> None:
+    """Run the command line; errors of the caller's making become one line and exit code 2."""
+    warnings.filterwarnings("ignore", module="PIL")  # notes on odd EXIF and palettes: they name no file, so help nobody
+    try:
+        build()()
+    except (ValueError, OSError) as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        print(f"rcnn: {one_line(error)}", file=sys.stderr)
+        sys.exit(FAILED)
+
+
+def one_line(error: Exception) -> str:
+    r"""Return the message of an error without line breaks; an OSError says which file.
+
+    >>> one_line(ValueError("no such list:\n  a.txt"))
+    'no such list: a.txt'
+    >>> one_line(FileNotFoundError(2, "No such file or directory", "a.txt"))
+    'a.txt: No such file or directory'
+    """
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def build() -> typer.Typer:
+    """Return the command line with every command whose file is there."""
+    root = _group(f"Object detection in the style of R-CNN. With {TRACEBACK_VARIABLE}=1 errors show where they arose.")
+    for name in COMMANDS:
+        if importlib.util.find_spec(f"detect.commands.{name}") is not None:
+            _add(root, name, importlib.import_module(f"detect.commands.{name}"))
+    return root
+
+
+def _group(summary: str) -> typer.Typer:
+    group = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    group.callback(help=summary)(_nothing)  # without a callback typer turns a group of one command into that command
+    return group
+
+
+def _nothing() -> None: ...
+
+
+def _add(root: typer.Typer, name: str, module: ModuleType) -> None:
+    if hasattr(module, "app"):
+        root.add_typer(module.app, name=name)
+    elif hasattr(module, name):
+        root.command(name)(getattr(module, name))
+    else:
+        root.add_typer(_functions_as_commands(module), name=name)
+
+
+def _functions_as_commands(module: ModuleType) -> typer.Typer:
+    group = _group((module.__doc__ or "").split("\n")[0])
+    for name, function in inspect.getmembers(module, inspect.isfunction):
+        if not name.startswith("_") and function.__module__ == module.__name__:
+            group.command(name.replace("_", "-"))(function)
+    return group
