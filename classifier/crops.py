@@ -1,0 +1,80 @@
+"""Boxes to context-padded, warped, normalised batches on the device (R-CNN, appendix A).
+
+Every box is warped to a square whatever its shape. Around it lie `context` pixels of the photo at the network's scale;
+what lies outside the photo is filled with the mean colour, which is 0 after normalisation. A batch is cut in one call.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from classifier.weights import Preprocessing
+from structures.records import Image
+
+SKIPPED = 4  # shrinking beyond this factor first halves the photo, so that no crop steps over whole pixels
+
+
+def normalise(image: Image, preprocessing: Preprocessing, device: torch.device | str = "cpu") -> Tensor:
+    """Bring an RGB uint8 (H, W, 3) photo to the device as normalised float32 (3, H, W) in network order."""
+    pixels = torch.from_numpy(image).to(device).permute(2, 0, 1).float()
+    if preprocessing.channels == "BGR":
+        pixels = pixels.flip(0)
+    mean = torch.tensor(preprocessing.mean, device=pixels.device).view(3, 1, 1)
+    scale = torch.tensor(preprocessing.scale, device=pixels.device).view(3, 1, 1)
+    return (pixels - mean) * scale
+
+
+def with_context(boxes: Tensor, *, size: int, context: int) -> Tensor:
+    """Grow boxes (N, 4) about their centres so that the box itself covers size - 2 * context of size pixels."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2 * (size / (size - 2 * context))
+    return torch.cat([centre - half, centre + half], dim=1)
+
+
+class RegionCrops:
+    """Cuts batches of warped regions out of one photo.
+
+    Args:
+        photo: (3, H, W) normalised pixels, on the device where the crops are wanted.
+        size: side of the square crops.
+        context: pixels of context on each side of the box, at the scale of the crop.
+    """
+
+    def __init__(self, photo: Tensor, *, size: int, context: int) -> None:
+        self.size, self.context = size, context
+        self.height, self.width = photo.shape[1:]
+        self._pyramid = [photo[None]]
+
+    def __call__(self, boxes: Tensor, *, mirrored: bool = False) -> Tensor:
+        """Return (N, 3, size, size) crops of the (N, 4) xyxy boxes in pixels; mirrored left-right if asked for.
+
+        Boxes may reach over the photo and may be narrower than a pixel.
+        """
+        grown = with_context(boxes.to(self._pyramid[0].device), size=self.size, context=self.context)
+        if mirrored:
+            grown = grown[:, [2, 1, 0, 3]]
+        shrink = (grown[:, 2:] - grown[:, :2]).abs().amax(dim=1) / self.size
+        level = (shrink / SKIPPED).clamp(min=1).log2().ceil().long()
+        crops = self._pyramid[0].new_empty((len(boxes), 3, self.size, self.size))
+        for number in torch.unique(level).tolist():
+            chosen = level == number
+            crops[chosen] = self._sample(self._level(int(number)), grown[chosen])
+        return crops
+
+    def _level(self, number: int) -> Tensor:
+        while len(self._pyramid) <= number:
+            last = self._pyramid[-1]
+            halved = [max(1, (side + 1) // 2) for side in last.shape[2:]]
+            self._pyramid.append(functional.interpolate(last, size=halved, mode="area"))
+        return self._pyramid[number]
+
+    def _sample(self, photo: Tensor, grown: Tensor) -> Tensor:
+        step = (torch.arange(self.size, device=grown.device) + 0.5) / self.size
+        across = self._to_grid(grown[:, 0], grown[:, 2], step, self.width)
+        down = self._to_grid(grown[:, 1], grown[:, 3], step, self.height)
+        shape = (len(grown), self.size, self.size)
+        grid = torch.stack([across[:, None, :].expand(shape), down[:, :, None].expand(shape)], dim=3)
+        return functional.grid_sample(photo.expand(len(grown), -1, -1, -1), grid, align_corners=False)
+
+    def _to_grid(self, first: Tensor, last: Tensor, step: Tensor, side: int) -> Tensor:
+        return (first[:, None] + (last - first)[:, None] * step) * (2 / side) - 1

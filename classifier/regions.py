@@ -1,0 +1,108 @@
+"""RegionClassifier: a photo and boxes in, class probabilities out."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from classifier.crops import RegionCrops, normalise
+from classifier.engines import Placement, make_engine, place
+from classifier.googlenet import GoogLeNet
+from classifier.weights import Checkpoint, WeightsError
+from structures.boxes import Boxes, Floats
+from structures.records import Image
+
+
+class RegionClassifier(Protocol):
+    """Says what every box of a photo holds."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The C object classes; background is the column behind them."""
+
+    def __call__(self, image: Image, boxes: Boxes) -> Floats:
+        """Return (N, C + 1) probabilities for (N, 4) boxes in pixels of the RGB uint8 photo; rows sum to 1."""
+
+
+class Probabilities(nn.Module):
+    """A GoogLeNet with softmax behind it."""
+
+    def __init__(self, network: GoogLeNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, 3, S, S) to (N, columns) probabilities; float32 from the last layer on."""
+        logits: Tensor = self.network(x)
+        return logits.float().softmax(dim=1)
+
+
+class GoogLeNetRegions:
+    """R-CNN's classifier: each box warped with its context and sent through GoogLeNet.
+
+    Args:
+        checkpoint: weights of a region classifier.
+        placement: where to run; None chooses.
+        mirrored: also classify the mirrored crops and take the mean of the two.
+        batch_size: regions a batch; None takes the engine's own.
+
+    Raises:
+        WeightsError: the checkpoint is not one of a region classifier.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        placement: Placement | None = None,
+        *,
+        mirrored: bool = False,
+        batch_size: int | None = None,
+    ) -> None:
+        if checkpoint.task != "regions":
+            raise WeightsError(f"these weights are for {checkpoint.task}, a region classifier is needed")
+        self.classes, self.mirrored = checkpoint.classes, mirrored
+        self._preprocessing = checkpoint.preprocessing
+        module = Probabilities(checkpoint.network())
+        size = checkpoint.preprocessing.size
+        self.engine = make_engine(module, placement or place(), size=size, batch_size=batch_size)
+
+    def __call__(self, image: Image, boxes: Boxes) -> Floats:
+        """Return (N, C + 1) float32 probabilities, background last; equal boxes are computed once."""
+        if len(boxes) == 0:
+            return np.zeros((0, len(self.classes) + 1), np.float32)
+        distinct, back = np.unique(boxes, axis=0, return_inverse=True)
+        crops = self._crops(image)
+        rows = self._run(crops, distinct, mirrored=False)
+        if self.mirrored:
+            rows = np.float32(0.5) * (rows + self._run(crops, distinct, mirrored=True))
+        return rows[back.reshape(-1)]
+
+    def _crops(self, image: Image) -> RegionCrops:
+        photo = normalise(image, self._preprocessing, self.engine.device)
+        return RegionCrops(photo, size=self._preprocessing.size, context=self._preprocessing.context)
+
+    @torch.inference_mode()
+    def _run(self, crops: RegionCrops, boxes: Boxes, *, mirrored: bool) -> Floats:
+        batches = torch.split(torch.from_numpy(boxes).to(self.engine.device), self.engine.batch_size)
+        rows: Floats = torch.cat([self.engine(crops(batch, mirrored=mirrored)) for batch in batches]).cpu().numpy()
+        return rows
+
+
+class Ensemble:
+    """Several region classifiers on the same boxes, their probabilities averaged (GoogLeNet, section 8).
+
+    Raises:
+        ValueError: no classifier, or their classes differ.
+    """
+
+    def __init__(self, members: Sequence[RegionClassifier]) -> None:
+        if not members or any(tuple(m.classes) != tuple(members[0].classes) for m in members):
+            raise ValueError("an ensemble needs at least one classifier, and the same classes in all of them")
+        self.members, self.classes = tuple(members), tuple(members[0].classes)
+
+    def __call__(self, image: Image, boxes: Boxes) -> Floats:
+        """Return the mean (N, C + 1) probabilities."""
+        mean: Floats = np.mean([member(image, boxes) for member in self.members], axis=0, dtype=np.float32)
+        return mean

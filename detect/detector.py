@@ -1,0 +1,128 @@
+"""The detector on one screen: propose, classify, suppress.
+
+>>> from detect.detector import Detector
+>>> detector = Detector.load()                         # doctest: +SKIP
+>>> found = detector(read_image("photo.jpg"))          # doctest: +SKIP
+>>> found.boxes, found.labels, found.scores            # doctest: +SKIP
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from classifier.regions import RegionClassifier
+from proposals.protocol import ProposalGenerator
+from structures.nms import suppress_per_class
+from structures.records import Detections, Image, Proposals
+
+SCORE_FLOOR = 0.05
+NMS_THRESHOLD = 0.3  # R-CNN, section 2.2
+MAX_PER_CLASS = 100  # R-CNN keeps at most so many boxes of a class in an image
+
+
+class Detector:
+    """R-CNN as GoogLeNet's paper has it: regions, a classifier, suppression class by class, no box regression.
+
+    Args:
+        propose: says where objects might be.
+        classify: says what each region holds; several make an `classifier.regions.Ensemble`.
+        score_floor: weaker detections are dropped; for mAP use 0.001, for people 0.05 or more.
+        nms_threshold: a detection goes when its IoU with a better one of its class is above this.
+        max_boxes: classify only so many of the best proposals; None takes all.
+        max_per_class: at most so many detections of a class in a photo.
+
+    Attributes:
+        seconds: time spent so far in each stage.
+    """
+
+    def __init__(
+        self,
+        propose: ProposalGenerator,
+        classify: RegionClassifier,
+        *,
+        score_floor: float = SCORE_FLOOR,
+        nms_threshold: float = NMS_THRESHOLD,
+        max_boxes: int | None = None,
+        max_per_class: int = MAX_PER_CLASS,
+    ) -> None:
+        self.propose, self.classify = propose, classify
+        self.score_floor, self.nms_threshold = score_floor, nms_threshold
+        self.max_boxes, self.max_per_class = max_boxes, max_per_class
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @classmethod
+    def load(
+        cls,
+        weights: str | Path | Sequence[str | Path] = "default",
+        proposals: str = "selective-search",
+        *,
+        device: str = "auto",
+        **options: Any,
+    ) -> "Detector":
+        """Build a detector from names; see `detect.presets` for what they may be.
+
+        Raises:
+            ValueError: a name, file or device that cannot be used.
+        """
+        from detect.presets import load_classifier, load_proposals
+
+        own = {name: options.pop(name) for name in tuple(options) if name in _OPTIONS}
+        classify = load_classifier(weights, device=device, **options)
+        return cls(load_proposals(proposals, device=device), classify, **own)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return tuple(self.classify.classes)
+
+    def __call__(self, image: Image) -> Detections:
+        """Find objects in an RGB uint8 (H, W, 3) photo."""
+        return self.detect(image, self.regions(image))
+
+    def regions(self, image: Image) -> Proposals:
+        """The first stage alone: may run in another thread, ahead of the classifier."""
+        with self._timed("propose"):
+            proposals = self.propose(image)
+            return proposals if self.max_boxes is None else proposals.take(slice(self.max_boxes))
+
+    def detect(self, image: Image, proposals: Proposals) -> Detections:
+        """The second and third stage: classify the given regions of a photo and keep the best of each group."""
+        with self._timed("classify"):
+            probabilities = self.classify(image, proposals.boxes)
+        with self._timed("suppress"):
+            rows, labels, scores = suppress_per_class(
+                proposals.boxes,
+                probabilities[:, :-1],
+                score_floor=self.score_floor,
+                iou_threshold=self.nms_threshold,
+                max_per_class=self.max_per_class,
+            )
+        names, source = proposals.source_names, proposals.source[rows]
+        return Detections(proposals.boxes[rows], labels, scores, proposals.image_size, source, names)
+
+    def settings(self) -> Mapping[str, Any]:
+        """Every setting that decides the detections, as JSON values."""
+        return {
+            "proposals": {"name": self.propose.name, **self.propose.parameters},
+            "classes": list(self.classes),
+            **{name: getattr(self, name) for name in _OPTIONS},
+        }
+
+    def _timed(self, stage: str) -> "_Stopwatch":
+        return _Stopwatch(self.seconds, stage)
+
+
+_OPTIONS = ("score_floor", "nms_threshold", "max_boxes", "max_per_class")
+
+
+class _Stopwatch:
+    def __init__(self, seconds: dict[str, float], stage: str) -> None:
+        self._seconds, self._stage = seconds, stage
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *exception: object) -> None:
+        self._seconds[self._stage] += time.perf_counter() - self._start

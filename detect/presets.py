@@ -1,0 +1,57 @@
+"""Names to parts: the weights that ship with the package, proposal generators, and the classifier that uses them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from classifier.engines import DType, EngineName, place
+from classifier.regions import Ensemble, GoogLeNetRegions, RegionClassifier
+from classifier.weights import Checkpoint, WeightsError, read_checkpoint
+from proposals.generators import build
+from proposals.protocol import ProposalGenerator
+
+SHIPPED = Path(__file__).parent / "weights"
+DEFAULT_REGIONS = "default"
+
+
+def weights_file(name: str | Path) -> Path:
+    """Return the file of a built-in name (`default`, or any file stem in detect/weights) or of a path.
+
+    Raises:
+        WeightsError: there is neither such a file nor such a name.
+    """
+    built_in = SHIPPED / f"{name}.safetensors"
+    if Path(name).is_file():
+        return Path(name)
+    if built_in.is_file() and Path(name).name == str(name):
+        return built_in
+    names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors"))) or "none"
+    raise WeightsError(f"--weights {name}: no such file, and no built-in weights of that name (there are: {names})")
+
+
+def load_regions(name: str | Path) -> Checkpoint:
+    """Read the weights of a region classifier by name or path."""
+    return read_checkpoint(weights_file(name))
+
+
+def load_classifier(
+    weights: str | Path | Sequence[str | Path],
+    *,
+    device: str = "auto",
+    engine: EngineName = "auto",
+    dtype: DType = "auto",
+    mirrored: bool = False,
+    batch_size: int | None = None,
+) -> RegionClassifier:
+    """Put one region classifier, or an ensemble where several weights are named, to work on a device."""
+    names = [weights] if isinstance(weights, str | Path) else list(weights)
+    placement = place(device=device, engine=engine, dtype=dtype)
+    members = [
+        GoogLeNetRegions(load_regions(name), placement, mirrored=mirrored, batch_size=batch_size) for name in names
+    ]
+    return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def load_proposals(name: str, *, device: str = "auto") -> ProposalGenerator:
+    """Build a generator from its name; `a+b` is the union of two."""
+    learned: dict[str, Callable[[], ProposalGenerator]] = {}
+    return build(name, extra=learned)
