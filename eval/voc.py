@@ -1,0 +1,266 @@
+"""PASCAL VOC: read annotations, write official result files. The only place with 1-based boxes.
+
+VOC corners are 1-based and inclusive (VOCdevkit, PASreadrecord.m): a box one pixel wide has xmin == xmax. Subtracting 1
+from xmin and ymin only turns them into our 0-based, half-open boxes; the devkit's +1 arithmetic is then plain width.
+"""
+
+import os
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from eval.notes import Notes
+from structures.boxes import Boxes, Floats, ImageSize, area, as_boxes
+from structures.images import SUFFIXES, ImageError, read_image
+from structures.records import Detections, GroundTruth
+
+VOC_CLASSES = tuple(
+    "aeroplane bicycle bird boat bottle bus car cat chair cow "
+    "diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor".split()
+)  # alphabetical, as in the devkit's VOCinit.m
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+FIRST_PIXEL = np.array([1, 1, 0, 0], np.float32)  # what VOC's corners lie above ours
+
+
+class VocError(ValueError):
+    """A VOC folder that cannot be used; the message names the file."""
+
+
+class VocDataset:
+    """One split of a folder in VOC layout (JPEGImages, Annotations, ImageSets/Main).
+
+    Args:
+        root: the folder that holds the three.
+        split: name of a list in ImageSets/Main, such as "val".
+        classes: class names in label order. Without it, the 20 VOC classes; or, where annotations of the folder hold
+            other names, those names in alphabetical order, the same for every split. Objects of a class that is not
+            listed are left out, and noted.
+
+    Attributes:
+        classes: class names; a label is an index into them.
+        image_ids: names from the list, in its order.
+
+    Raises:
+        VocError: a folder, list or annotation is missing or malformed; names the file.
+    """
+
+    def __init__(self, root: Path, split: str, classes: Sequence[str] | None = None) -> None:
+        self.root = Path(root)
+        self.split = split
+        self._notes = Notes()
+        self.image_ids: Sequence[str] = _read_split(self.root, split, self._notes)
+        self.classes: Sequence[str] = tuple(classes) if classes is not None else find_classes(self.root)
+        self._labels = {name.casefold(): label for label, name in enumerate(self.classes)}
+        self._records = {image_id: self._read(image_id) for image_id in self.image_ids}
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __iter__(self) -> Iterator[GroundTruth]:
+        return iter(self._records.values())
+
+    @property
+    def notes(self) -> list[str]:
+        """What was odd about the annotations: one line a kind, with its count and first file."""
+        return self._notes.lines()
+
+    def image_path(self, image_id: str) -> Path:
+        """Return where the photo lies: the .jpg, or else another picture of that name."""
+        folder = self.root / "JPEGImages"
+        suffixes = [".jpg", ".JPG", *sorted(SUFFIXES), *(s.upper() for s in sorted(SUFFIXES))]
+        paths = [folder / f"{image_id}{suffix}" for suffix in suffixes]
+        return next((path for path in paths if path.exists()), paths[0])
+
+    def ground_truth(self, image_id: str) -> GroundTruth:
+        """Return the annotated objects of one image.
+
+        Raises:
+            VocError: the split has no such image.
+        """
+        if image_id not in self._records:
+            raise VocError(f"{self.root}: no image {image_id!r} in split {self.split!r}")
+        return self._records[image_id]
+
+    def _read(self, image_id: str) -> GroundTruth:
+        path = _annotation_path(self.root, image_id)
+        tree = _parse(path)
+        objects = self._usable(_objects(tree, path), path)
+        boxes = as_boxes([item.box for item in objects])
+        return GroundTruth(
+            image_id=image_id,
+            boxes=boxes,
+            labels=np.array([self._labels[item.name.casefold()] for item in objects], np.int64),
+            ignore=np.array([item.difficult for item in objects], bool),
+            area=area(boxes),
+            image_size=self._image_size(image_id, tree, boxes),
+        )
+
+    def _usable(self, objects: Iterable["_Object"], path: Path) -> list["_Object"]:
+        kept = []
+        for item in objects:
+            if item.name.casefold() not in self._labels:
+                self._notes.add(f"objects of the unlisted class {item.name!r} left out", path)
+            elif not (item.box[2:] > item.box[:2]).all():
+                self._notes.add("objects without area left out", path)
+            else:
+                kept.append(item)
+        return kept
+
+    def _image_size(self, image_id: str, tree: ET.Element, boxes: Boxes) -> ImageSize:
+        """Return the annotated size, or the photo's own where the annotation cannot be right."""
+        path = _annotation_path(self.root, image_id)
+        stated = (_integer(tree.findtext("size/height")), _integer(tree.findtext("size/width")))
+        if min(stated) > 0 and _inside(boxes, stated):
+            return stated
+        measured = _photo_size(self.image_path(image_id)) or _reach(boxes, stated)
+        if measured != stated:
+            self._notes.add("images with a missing or wrong <size>", path)
+        if not _inside(boxes, measured):
+            self._notes.add("images with boxes beyond the edge (0-based corners, perhaps)", path)
+        return measured
+
+
+class _Object(NamedTuple):
+    name: str
+    box: Floats
+    difficult: bool
+
+
+def find_classes(root: Path) -> tuple[str, ...]:
+    """Return VOC's classes, or all names in the folder's annotations where those go beyond VOC's.
+
+    Names that differ only in case count as one. Files that are no XML are passed over here.
+    """
+    names = {"": ""}
+    for path in sorted((root / "Annotations").rglob("*.xml")):
+        try:
+            found = [_text(item, "name") for item in ET.parse(path).getroot().findall("object")]
+        except (ET.ParseError, ValueError):
+            continue
+        for name in found:
+            names.setdefault(name.casefold(), name)
+    del names[""]
+    return VOC_CLASSES if names.keys() <= set(VOC_CLASSES) else tuple(sorted(names.values()))
+
+
+def _annotation_path(root: Path, image_id: str) -> Path:
+    return root / "Annotations" / f"{image_id}.xml"
+
+
+def _read_split(root: Path, split: str, notes: Notes) -> tuple[str, ...]:
+    path = root / "ImageSets" / "Main" / f"{split}.txt"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))[:20])
+        raise VocError(
+            f"{path}: no such image list; {f'there are {known}' if known else f'{root} is not a VOC folder'}"
+        )
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    ids = [_image_id(line.strip(), root) for line in lines if line.strip()]
+    if not ids:
+        raise VocError(f"{path}: the image list is empty")
+    unique = tuple(dict.fromkeys(ids))
+    if len(unique) < len(ids):
+        notes.add("images listed again and counted once", path, len(ids) - len(unique))
+    return unique
+
+
+def _image_id(line: str, root: Path) -> str:
+    """Drop the second column (-1, 0, 1) of the lists by class; names may hold spaces."""
+    columns = line.split()
+    if len(columns) == 1 or columns[-1] not in ("-1", "0", "1") or _annotation_path(root, line).exists():
+        return line
+    return line[: -len(columns[-1])].strip()
+
+
+def _parse(path: Path) -> ET.Element:
+    try:
+        return ET.parse(path).getroot()
+    except FileNotFoundError:
+        raise VocError(f"{path}: no such annotation, though the image list names it") from None
+    except (ET.ParseError, ValueError) as error:
+        raise VocError(f"{path}: not a readable XML file: {error}") from error
+
+
+def _objects(tree: ET.Element, path: Path) -> Iterator[_Object]:
+    # Direct children only: a <part> inside an object has its own <name> and <bndbox>.
+    for row, item in enumerate(tree.findall("object"), start=1):
+        name = _text(item, "name")
+        if not name:
+            raise VocError(f"{path}: object {row} has no name")
+        difficult = _text(item, "difficult") or "0"
+        if difficult not in ("0", "1"):
+            raise VocError(f"{path}: object {row} ({name}): difficult is {difficult!r}, expected 0 or 1")
+        yield _Object(name, _corners(item, f"{path}: object {row} ({name})"), difficult == "1")
+
+
+def _corners(item: ET.Element, place: str) -> Floats:
+    texts = [_text(item, f"bndbox/{corner}") for corner in CORNERS]
+    try:
+        corners = np.array([float(text) for text in texts], np.float32)
+    except ValueError:
+        raise VocError(f"{place}: <bndbox> needs numbers {', '.join(CORNERS)}, got {texts}") from None
+    if not np.isfinite(corners).all():
+        raise VocError(f"{place}: <bndbox> holds values that are not finite: {texts}")
+    return corners - FIRST_PIXEL
+
+
+def _text(item: ET.Element, path: str) -> str:
+    return (item.findtext(path) or "").strip()
+
+
+def _integer(text: str | None) -> int:
+    try:
+        return round(float(text or 0))
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _inside(boxes: Boxes, image_size: ImageSize) -> bool:
+    height, width = image_size
+    return bool((boxes >= 0).all() and (boxes <= np.array([width, height, width, height])).all())
+
+
+def _photo_size(path: Path) -> ImageSize | None:
+    try:
+        height, width = read_image(path).shape[:2]
+    except ImageError:
+        return None
+    return height, width
+
+
+def _reach(boxes: Boxes, stated: ImageSize) -> ImageSize:
+    """Return the smallest size that is at least as stated and holds all boxes."""
+    far = np.ceil(boxes[:, 2:].max(axis=0, initial=1)).astype(int)
+    return max(stated[0], int(far[1])), max(stated[1], int(far[0]))
+
+
+def write_voc_results(
+    folder: Path, detections: Iterable[tuple[str, Detections]], classes: Sequence[str], split: str
+) -> list[Path]:
+    """Write the devkit's result files, comp4_det_<split>_<class>.txt, one for every class, also where it is empty.
+
+    Args:
+        folder: made if it is missing.
+        detections: image id and its detections.
+        classes: class names in label order.
+        split: name of the image list, part of the file names.
+
+    Returns:
+        The files, in label order. A line is: image id, score, xmin, ymin, xmax, ymax, 1-based and inclusive.
+    """
+    lines: Mapping[int, list[str]] = {label: [] for label in range(len(classes))}
+    for image_id, found in detections:
+        for box, label, score in zip(found.boxes + FIRST_PIXEL, found.labels, found.scores, strict=True):
+            # 9 digits give a float32 back exactly; three decimals, as others write, make ties.
+            numbers = " ".join(f"{value:.9g}" for value in (score, *box))
+            lines[int(label)].append(f"{image_id} {numbers}\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"comp4_det_{split}_{name}.txt" for name in classes]
+    for path, rows in zip(paths, lines.values(), strict=True):
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text("".join(rows), encoding="utf-8")
+        os.replace(partial, path)
+    return paths
