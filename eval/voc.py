@@ -253,6 +253,8 @@ def write_voc_results(
     """
     lines: Mapping[int, list[str]] = {label: [] for label in range(len(classes))}
     for image_id, found in detections:
+        if len(found) and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < len(classes):
+            raise ValueError(f"{image_id}: label {int(found.labels.max())}, but there are {len(classes)} classes")
         for box, label, score in zip(found.boxes + FIRST_PIXEL, found.labels, found.scores, strict=True):
             # 9 digits give a float32 back exactly; three decimals, as others write, make ties.
             numbers = " ".join(f"{value:.9g}" for value in (score, *box))
