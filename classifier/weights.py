@@ -5,12 +5,13 @@ are written whole or not at all. Reading never runs code.
 """
 
 import json
+import math
 import os
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,7 +21,9 @@ from torch import Tensor
 from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
 
 FORMAT = "googlenet-rcnn/1"
+AUXILIARY_PREFIXES = ("aux1.", "aux2.")
 Task = Literal["images", "regions", "multibox"]
+Interpolation = Literal["bilinear", "bicubic", "nearest", "area"]
 
 
 class WeightsError(ValueError):
@@ -40,6 +43,9 @@ class Preprocessing:
         interpolation: how pictures are resized.
         antialias: whether shrinking averages over the pixels left out.
         context: pixels of context around a region's box, at the network's scale (R-CNN, appendix A).
+
+    Raises:
+        ValueError: a value that has no meaning; says which.
     """
 
     channels: Literal["RGB", "BGR"] = "BGR"
@@ -47,9 +53,21 @@ class Preprocessing:
     scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
     size: int = INPUT_SIZE
     resize: int = 256
-    interpolation: Literal["bilinear", "bicubic", "nearest", "area"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
     antialias: bool = False
     context: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "scale"):
+            values = getattr(self, name)
+            if len(values) != 3 or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
+                raise ValueError(f"{name} must be three finite numbers, got {values!r}")
+        for name, known in (("channels", ("RGB", "BGR")), ("interpolation", get_args(Interpolation))):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name in ("size", "resize"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a whole number of pixels above 0, got {getattr(self, name)!r}")
 
 
 CAFFE = Preprocessing()  # BVLC's train_val.prototxt
@@ -87,10 +105,27 @@ class Checkpoint:
         Raises:
             WeightsError: names or shapes do not fit the variant.
         """
-        columns = len(self.classes) + (self.task == "regions")
-        network = GoogLeNet(columns, variant=self.variant, auxiliary=auxiliary, transform_input=transform_input)
-        load_state(network, self.state, allow_missing=("aux1.", "aux2."))
+        network = self._untrained(auxiliary=auxiliary, transform_input=transform_input)
+        load_state(network, self.state, allow_missing=AUXILIARY_PREFIXES)
         return network.eval()
+
+    def check(self) -> None:
+        """Compare the weights with their network, without building it; "multibox" has a network of its own.
+
+        Raises:
+            WeightsError: names or shapes do not fit, or a weight is not finite.
+        """
+        if self.task != "multibox":
+            with torch.device("meta"):
+                network = self._untrained(auxiliary=any(name.startswith(AUXILIARY_PREFIXES) for name in self.state))
+            fitting_state(network, self.state, allow_missing=AUXILIARY_PREFIXES)
+        for name, value in self.state.items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                raise WeightsError(f"{name} holds values that are not finite")
+
+    def _untrained(self, *, auxiliary: bool = False, transform_input: bool = False) -> GoogLeNet:
+        columns = len(self.classes) + (self.task == "regions")
+        return GoogLeNet(columns, variant=self.variant, auxiliary=auxiliary, transform_input=transform_input)
 
 
 def load_state(network: torch.nn.Module, state: Mapping[str, Tensor], *, allow_missing: tuple[str, ...] = ()) -> None:
@@ -99,9 +134,20 @@ def load_state(network: torch.nn.Module, state: Mapping[str, Tensor], *, allow_m
     Raises:
         WeightsError: a name is missing or unknown, or a shape is wrong; the message names it.
     """
+    network.load_state_dict(fitting_state(network, state, allow_missing=allow_missing), strict=False)
+
+
+def fitting_state(
+    network: torch.nn.Module, state: Mapping[str, Tensor], *, allow_missing: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
+    """Return the part of a state that a network takes, in the network's precision.
+
+    Raises:
+        WeightsError: a name is missing or unknown, or a shape is wrong; the message names it.
+    """
     own = network.state_dict()
     wanted = {name: value.to(own[name].dtype) for name, value in state.items() if name in own}
-    unknown = [name for name in state if name not in own and not name.startswith(("aux1.", "aux2."))]
+    unknown = [name for name in state if name not in own and not name.startswith(AUXILIARY_PREFIXES)]
     missing = [name for name in own if name not in state and not name.startswith(allow_missing)]
     wrong = [
         f"{n} {tuple(v.shape)} instead of {tuple(own[n].shape)}" for n, v in wanted.items() if v.shape != own[n].shape
@@ -109,7 +155,7 @@ def load_state(network: torch.nn.Module, state: Mapping[str, Tensor], *, allow_m
     for problem, names in (("missing", missing), ("unknown", unknown), ("of wrong shape", wrong)):
         if names:
             raise WeightsError(f"{len(names)} weights are {problem}, the first is {names[0]}")
-    network.load_state_dict(wanted, strict=False)
+    return wanted
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, dtype: torch.dtype = torch.float16) -> None:

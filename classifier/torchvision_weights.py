@@ -1,0 +1,89 @@
+"""torchvision's GoogLeNet weights: a `.pth` file, or its own download of the ImageNet ones."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.models import GoogLeNet_Weights
+
+from classifier.caffe import class_names
+from classifier.weights import TORCHVISION, Checkpoint, Preprocessing, WeightsError
+
+TRANSFORM_INPUT = Preprocessing(  # what torchvision's normalisation and its transform_input come to: [-1, 1]
+    channels="RGB", mean=(127.5, 127.5, 127.5), scale=(1 / 127.5, 1 / 127.5, 1 / 127.5), antialias=True
+)
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # names under which training scripts put the weights
+
+
+def read_pth(path: str | Path, *, transform_input: bool = True) -> Checkpoint:
+    """Read a state dict of torchvision's GoogLeNet, as it is or inside the dict of a training script.
+
+    Args:
+        path: the file; nothing in it is run.
+        transform_input: whether the weights were used with torchvision's switch of that name, which the file does not
+            say. It is on in `googlenet(weights=...)` and all that was trained from there, and off in a network that
+            was trained from scratch.
+
+    Raises:
+        WeightsError: missing, damaged, holding more than tensors, or not GoogLeNet.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such file") from None
+    except pickle.UnpicklingError as error:
+        raise WeightsError(f"{path}: refused, for it holds more than tensors: {_first_line(error)}") from None
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path}: not a readable .pth file: {_first_line(error)}") from error
+    return from_state_dict(_weights_in(content, path), path, transform_input=transform_input)
+
+
+def from_state_dict(state: Mapping[str, Tensor], source: str | Path, *, transform_input: bool = True) -> Checkpoint:
+    """Make a checkpoint of torchvision's state dict; the names are ours already.
+
+    Raises:
+        WeightsError: there is no last layer in it.
+    """
+    if "fc.bias" not in state:
+        raise WeightsError(f"{source}: not a GoogLeNet of torchvision: no fc.bias in it")
+    return Checkpoint(
+        state=state,
+        classes=class_names(len(state["fc.bias"])),
+        preprocessing=TRANSFORM_INPUT if transform_input else TORCHVISION,
+        variant="batchnorm",
+        training={"source": Path(source).name},
+    )
+
+
+def download_imagenet() -> Checkpoint:
+    """Fetch torchvision's ImageNet weights, or take them from its cache; the auxiliary ones were never trained.
+
+    Raises:
+        WeightsError: no connection, or the file is not the one that torchvision published.
+    """
+    weights = GoogLeNet_Weights.IMAGENET1K_V1
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise WeightsError(
+            f"imagenet: torchvision's weights cannot be fetched from {weights.url} ({_first_line(error)}); "
+            "name a file of weights instead, or put that one into the folder checkpoints of torch.hub.get_dir()"
+        ) from error
+    trained = {name: value for name, value in state.items() if not name.startswith("aux")}
+    return from_state_dict(trained, weights.url)
+
+
+def _weights_in(content: Any, path: str | Path) -> Mapping[str, Tensor]:
+    for name in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(f"{path}: not a state dict")
+    return {str(name).removeprefix("module."): value for name, value in content.items()}  # the prefix is DDP's
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
