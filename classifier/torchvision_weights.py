@@ -36,7 +36,7 @@ def read_pth(path: str | Path, *, transform_input: bool = True) -> Checkpoint:
         raise WeightsError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
         raise WeightsError(f"{path}: refused, for it holds more than tensors: {_first_line(error)}") from None
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # on garbage torch's unpickler raises IndexError, KeyError, struct.error and more
         raise WeightsError(f"{path}: not a readable .pth file: {_first_line(error)}") from error
     return from_state_dict(_weights_in(content, path), path, transform_input=transform_input)
 

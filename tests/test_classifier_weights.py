@@ -158,9 +158,10 @@ def test_damaged_pth_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     torch.save({"fc.bias": torch.zeros(3)}, path)
     whole = path.read_bytes()
-    for content, complaint in ((b"", ""), (whole[:500], ""), (os.urandom(100), "")):
+    noise = [np.random.default_rng(seed).bytes(100) for seed in range(50)]
+    for content in [b"", whole[:500], b"]", *noise]:
         path.write_bytes(content)
-        with pytest.raises(WeightsError, match=rf"net\.pth: (refused|not a readable .pth file){complaint}"):
+        with pytest.raises(WeightsError, match=r"net\.pth: (refused|not a readable \.pth file)"):
             load_weights(path)
     for content in ([1, 2], {"epoch": 3}, torch.zeros(2)):
         torch.save(content, path)
