@@ -1,0 +1,147 @@
+"""Where training batches come from: crops cut afresh, or the outputs of a frozen trunk kept on disk.
+
+A trunk that is not trained gives the same features every time. Computing them once, with the quickest engine, and
+training the layers behind it is how a network is fine-tuned on a CPU in minutes.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from classifier.crops import RegionCrops, normalise
+from classifier.engines import Engine
+from classifier.googlenet import GoogLeNet
+from classifier.sampling import BatchDraw, Regions
+from classifier.weights import Preprocessing, write_atomically
+from structures.boxes import Boxes
+from structures.records import Image
+
+ReadPhoto = Callable[[int], Image]
+
+
+class Head(nn.Module):
+    """The stages of a GoogLeNet behind one stage, with the last layer: what is trained on kept features."""
+
+    def __init__(self, network: GoogLeNet, after: str | None) -> None:
+        super().__init__()
+        self.network, self.after = network, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map the output of stage `after` (None: pixels) to logits."""
+        return self.network.classify(self.network.trunk(x, after=self.after))
+
+
+class Trunk(nn.Module):
+    """The stages of a GoogLeNet up to and with one stage."""
+
+    def __init__(self, network: GoogLeNet, last: str) -> None:
+        super().__init__()
+        self.network, self.last = network, last
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, 3, S, S) pixels to the output of stage `last`."""
+        return self.network.trunk(x, last=self.last)
+
+
+def cut_regions(
+    image: Image, boxes: Boxes, mirrored: np.ndarray, preprocessing: Preprocessing, device: torch.device
+) -> Tensor:
+    """Return (N, 3, S, S) crops of one photo, each mirrored or not as its row says."""
+    photo = normalise(image, preprocessing, device)
+    cut = RegionCrops(photo, size=preprocessing.size, context=preprocessing.context)
+    crops = cut(torch.from_numpy(boxes))
+    flip = torch.from_numpy(mirrored).to(device)
+    crops[flip] = crops[flip].flip(3)
+    return crops
+
+
+class FreshCrops:
+    """Batches of crops cut from the photos each time: for training the whole network."""
+
+    def __init__(
+        self, regions: Regions, draw: BatchDraw, read: ReadPhoto, preprocessing: Preprocessing, device: torch.device
+    ) -> None:
+        self._regions, self._draw, self._read = regions, draw, read
+        self._preprocessing, self._device = preprocessing, device
+
+    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Return crops (N, 3, S, S) and labels of one iteration; mirrored afresh each time."""
+        rows = self._draw(iteration)
+        rows = rows[np.argsort(self._regions.photo[rows], kind="stable")]
+        mirrored = np.random.default_rng((1, iteration)).random(len(rows)) < 0.5
+        crops = [
+            cut_regions(
+                self._read(int(p)), self._regions.boxes[rows[at]], mirrored[at], self._preprocessing, self._device
+            )
+            for p in np.unique(self._regions.photo[rows])
+            for at in [self._regions.photo[rows] == p]
+        ]
+        labels = torch.from_numpy(self._regions.labels[rows]).to(self._device)
+        return torch.cat(crops).contiguous(memory_format=torch.channels_last), labels
+
+
+class KeptFeatures:
+    """Batches out of a feature file."""
+
+    def __init__(self, features: np.ndarray, labels: np.ndarray, draw: BatchDraw, device: torch.device) -> None:
+        self._features, self._labels, self._draw, self._device = features, labels, draw, device
+
+    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Return features (N, C, H, W) float32 and labels of one iteration."""
+        rows = np.sort(self._draw(iteration))
+        features = torch.from_numpy(self._features[rows]).to(self._device).float()
+        labels = torch.from_numpy(self._labels[rows]).to(self._device)
+        return features.contiguous(memory_format=torch.channels_last), labels
+
+
+def keep_features(
+    path: Path,
+    regions: Regions,
+    read: ReadPhoto,
+    engine: Engine,
+    preprocessing: Preprocessing,
+    *,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> np.ndarray:
+    """Compute the features of all regions into a float16 .npy file, photo by photo; goes on where it stopped.
+
+    Args:
+        path: the .npy file; beside it lies a small .json with the number of photos done.
+        regions: rows sorted by photo.
+        read: photo index -> RGB image.
+        engine: runs the trunk.
+        preprocessing: of the weights.
+        progress: wraps the photo indices, to show a bar.
+
+    Returns:
+        A read-only memory map (N, C, H, W) float16.
+    """
+    photos, first = np.unique(regions.photo, return_index=True)
+    bounds = np.append(first, len(regions))
+    mark = path.with_suffix(".json")
+    done = json.loads(mark.read_text())["photos"] if mark.exists() else 0
+    file: Any = (
+        np.lib.format.open_memmap(path, mode="r+") if done else _new_file(path, engine, preprocessing, len(regions))
+    )
+    for i in progress(range(done, len(photos))):
+        rows = slice(bounds[i], bounds[i + 1])
+        image = read(int(photos[i]))
+        crops = cut_regions(image, regions.boxes[rows], regions.mirrored[rows], preprocessing, engine.device)
+        outputs = [engine(batch) for batch in torch.split(crops, engine.batch_size)]
+        file[rows] = torch.cat(outputs).to(torch.float16).cpu().numpy()
+        if i % 50 == 49 or i == len(photos) - 1:
+            file.flush()
+            write_atomically(mark, json.dumps({"photos": i + 1}).encode())
+    features: np.ndarray = np.load(path, mmap_mode="r")
+    return features
+
+
+def _new_file(path: Path, engine: Engine, preprocessing: Preprocessing, rows: int) -> Any:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    probe = engine(torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=engine.device))
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, *probe.shape[1:]))

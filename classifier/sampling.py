@@ -1,0 +1,158 @@
+"""Labelled regions for training: which boxes of a photo are examples of what (R-CNN, section 2.3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from structures.boxes import Boxes, Floats, Indices, iou, unique_rows
+from structures.records import GroundTruth, Labels
+
+POSITIVE_IOU = 0.5  # R-CNN, section 2.3
+NEAR_IOU = (
+    0.1  # a negative at least this near an object shows the classifier what is not tight (Fast R-CNN, section 2.3)
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Labelled regions of many photos, as columns.
+
+    Attributes:
+        photo: (N,) int64 index of the photo in its dataset.
+        boxes: (N, 4) float32 xyxy in pixels.
+        labels: (N,) int64 class, or the number of classes for background.
+        overlap: (N,) float32 IoU with the object that gave the label, or the best one with any object.
+        mirrored: (N,) bool, whether the crop is to be mirrored left-right.
+    """
+
+    photo: Indices
+    boxes: Boxes
+    labels: Labels
+    overlap: Floats
+    mirrored: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.photo)
+
+    @staticmethod
+    def join(parts: "Sequence[Regions]") -> "Regions":
+        """Return the rows of all the parts, in order."""
+        return Regions(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Regions)))
+
+
+def label_boxes(boxes: Boxes, truth: GroundTruth, *, background: int, use_ignored: bool) -> tuple[Labels, Floats]:
+    """Give every box the class of the object that it overlaps most.
+
+    Args:
+        boxes: (N, 4) candidates in pixels.
+        truth: the objects of the photo.
+        background: label of boxes whose best IoU is below 0.5.
+        use_ignored: count VOC's difficult objects as objects (R-CNN does). Otherwise a box on one is no example at all.
+
+    Returns:
+        Labels (N,), -1 for boxes that are no examples, and the best IoU (N,).
+    """
+    if len(truth) == 0:
+        return np.full(len(boxes), background, np.int64), np.zeros(len(boxes), np.float32)
+    overlaps = iou(boxes, truth.boxes)
+    best = overlaps.argmax(axis=1)
+    overlap = overlaps[np.arange(len(boxes)), best]
+    labels = np.where(overlap >= POSITIVE_IOU, truth.labels[best], background)
+    if not use_ignored:
+        labels[(overlap >= POSITIVE_IOU) & truth.ignore[best]] = -1
+    return labels.astype(np.int64), overlap.astype(np.float32)
+
+
+def choose_regions(
+    boxes: Boxes,
+    truth: GroundTruth,
+    *,
+    photo: int,
+    background: int,
+    positives: int,
+    negatives: int,
+    rng: np.random.Generator,
+    use_ignored: bool = True,
+    near_share: float = 0.5,
+) -> Regions:
+    """Draw examples from the proposals of one photo; the objects themselves are among the candidates.
+
+    Args:
+        boxes: (N, 4) proposals.
+        truth: the objects of the photo.
+        photo: index that the rows carry.
+        background: label of the negatives.
+        positives: at most so many boxes with IoU >= 0.5.
+        negatives: at most so many boxes with IoU < 0.5.
+        rng: where the draw comes from; half of the rows, drawn too, are mirrored.
+        use_ignored: see `label_boxes`.
+        near_share: of the negatives, so many come from those with IoU of 0.1 or more, while there are enough.
+
+    Returns:
+        The chosen rows; none where the photo gives none.
+    """
+    usable = truth.boxes if use_ignored else truth.boxes[~truth.ignore]
+    candidates = np.concatenate([usable, boxes])
+    candidates = candidates[unique_rows(candidates)]
+    labels, overlap = label_boxes(candidates, truth, background=background, use_ignored=use_ignored)
+    near = _draw(np.flatnonzero((labels == background) & (overlap >= NEAR_IOU)), round(negatives * near_share), rng)
+    far = _draw(np.flatnonzero((labels == background) & (overlap < NEAR_IOU)), negatives - len(near), rng)
+    chosen = np.concatenate([_draw(np.flatnonzero((labels >= 0) & (labels != background)), positives, rng), near, far])
+    return Regions(
+        np.full(len(chosen), photo, np.int64),
+        candidates[chosen],
+        labels[chosen],
+        overlap[chosen],
+        rng.random(len(chosen)) < 0.5,
+    )
+
+
+def _draw(rows: npt.NDArray[np.intp], count: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    return rng.choice(rows, min(count, len(rows)), replace=False)
+
+
+class BatchDraw:
+    """Draws the rows of every batch: a share of positives, the rest background, each batch a function of its number.
+
+    Since nothing is carried from batch to batch, a resumed run sees the same batches as an uninterrupted one.
+
+    Args:
+        labels: (N,) labels of the pool.
+        background: label of the negatives.
+        batch_size: rows a batch (R-CNN: 128).
+        positive_share: share of positives (R-CNN: 32 of 128).
+        balance: 0 draws positives uniformly over regions (R-CNN), 1 uniformly over classes; between, in between.
+        seed: decides all batches.
+
+    Raises:
+        ValueError: the pool has no positives or no negatives.
+    """
+
+    def __init__(
+        self,
+        labels: Labels,
+        *,
+        background: int,
+        batch_size: int = 128,
+        positive_share: float = 0.25,
+        balance: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self._positive = np.flatnonzero(labels != background)
+        self._negative = np.flatnonzero(labels == background)
+        if not len(self._positive) or not len(self._negative):
+            raise ValueError(f"{len(self._positive)} positive and {len(self._negative)} negative regions: need both")
+        counts = np.bincount(labels[self._positive], minlength=background).astype(np.float64)
+        weight = counts[labels[self._positive]] ** -balance
+        self._weight = np.cumsum(weight / weight.sum())
+        self._positives, self._batch_size, self._seed = round(batch_size * positive_share), batch_size, seed
+
+    def __call__(self, iteration: int) -> Indices:
+        """Return the (batch_size,) rows of one batch."""
+        rng = np.random.default_rng((self._seed, iteration))
+        place = np.searchsorted(self._weight, rng.random(self._positives), side="right")
+        positive = self._positive[np.minimum(place, len(self._positive) - 1)]
+        negative = rng.choice(self._negative, self._batch_size - self._positives)
+        return np.concatenate([positive, negative]).astype(np.int64)
