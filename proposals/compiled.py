@@ -1,0 +1,21 @@
+"""The one door to numba: typed, cached on disk, free of Python's lock, and compiled at the first call only."""
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import numba
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function when it is first called; later processes read the result from disk.
+
+    Sums may be reordered, so that they run on several numbers at once. Infinities and NaN keep their meaning.
+    """
+    return cast(Function, numba.njit(function, nogil=True, cache=True, fastmath={"reassoc", "nsz"}))
+
+
+def inlined(function: Function) -> Function:
+    """Compile a small function into each of its callers."""
+    return cast(Function, numba.njit(function, nogil=True, forceinline=True))

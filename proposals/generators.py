@@ -1,0 +1,94 @@
+"""Names -> proposal generators: the page that lists what there is.
+
+`build("selective-search")` makes one generator, `build("a+b")` the union of several, `build("file:PATH")` reads boxes
+that were made before. Other packages add names through the entry-point group `googlenet_rcnn.proposals`: each entry is
+a function without required arguments that returns a `ProposalGenerator`.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from proposals.protocol import ProposalGenerator
+from proposals.union import Union
+
+ENTRY_POINTS = "googlenet_rcnn.proposals"
+FILE_PREFIX = "file:"
+
+Maker = Callable[..., ProposalGenerator]
+
+
+def selective_search(*, factor: float = 2, **options: Any) -> ProposalGenerator:
+    """Make the paper's fast Selective Search; superpixel factor 2 as in GoogLeNet, section 8."""
+    from proposals.selective_search import SelectiveSearch, fast
+
+    return SelectiveSearch(fast(factor), **{"name": "selective-search", **options})
+
+
+def selective_search_1x(**options: Any) -> ProposalGenerator:
+    """Make the paper's fast Selective Search with its own superpixels."""
+    return selective_search(**{"factor": 1, "name": "selective-search-1x", **options})
+
+
+def selective_search_quality(*, factor: float = 1, **options: Any) -> ProposalGenerator:
+    """Make the paper's quality Selective Search: 80 strategies."""
+    from proposals.selective_search import SelectiveSearch, quality
+
+    return SelectiveSearch(quality(factor), **{"name": "selective-search-quality", **options})
+
+
+def selective_search_single(*, factor: float = 1, **options: Any) -> ProposalGenerator:
+    """Make the paper's single-strategy Selective Search."""
+    from proposals.selective_search import SelectiveSearch, single
+
+    return SelectiveSearch(single(factor), **{"name": "selective-search-single", **options})
+
+
+MAKERS: Mapping[str, Maker] = {
+    "selective-search": selective_search,
+    "selective-search-1x": selective_search_1x,
+    "selective-search-quality": selective_search_quality,
+    "selective-search-single": selective_search_single,
+}
+
+
+def makers(extra: Mapping[str, Callable[[], ProposalGenerator]] | None = None) -> dict[str, Maker]:
+    """Return everything that can be built by name: ours, then extra, then what other packages bring."""
+    found: dict[str, Maker] = {point.name: _lazy(point) for point in entry_points(group=ENTRY_POINTS)}
+    return found | dict(MAKERS) | dict(extra or {})
+
+
+def _lazy(point: Any) -> Maker:
+    def make(**options: Any) -> ProposalGenerator:
+        generator: ProposalGenerator = point.load()(**options)
+        return generator
+
+    return make
+
+
+def build(
+    name: str, *, extra: Mapping[str, Callable[[], ProposalGenerator]] | None = None, **options: Any
+) -> ProposalGenerator:
+    """Make a generator from its name.
+
+    Args:
+        name: one of `makers`, several joined by "+", or "file:PATH".
+        extra: more makers by name, such as a trained MultiBox.
+        **options: settings of the generator, such as factor or seed; not for unions.
+
+    Raises:
+        ValueError: unknown name, or options that the generator does not know.
+    """
+    if not name.startswith(FILE_PREFIX) and "+" in name:
+        if options:
+            raise ValueError(f"options {sorted(options)} cannot be shared by the parts of {name!r}")
+        return Union([build(part.strip(), extra=extra) for part in name.split("+")])
+    if name.startswith(FILE_PREFIX):
+        raise ValueError("reading proposals from a file is not there yet")
+    known = makers(extra)
+    if name not in known:
+        raise ValueError(f"unknown proposal generator {name!r}; known: {', '.join(sorted(known))}, or file:PATH")
+    try:
+        return known[name](**options)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}") from error

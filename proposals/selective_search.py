@@ -1,0 +1,171 @@
+"""Selective Search: strategies -> Proposals (Uijlings et al., IJCV 2013), with the superpixel factor of GoogLeNet.
+
+A strategy is a colour space, a scale k and a sum of similarities. Each one cuts the photo into superpixels and joins
+them into a tree; every region of every tree gives a box. Boxes are ranked as in section 4.4: position in the tree from
+the top, times a random number.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from proposals.colours import COLOUR_SPACES, convert
+from proposals.features import Counts, bin_pixels, describe
+from proposals.grouping import group, similarity_weights
+from proposals.resizing import SEARCH_WIDTH, Resized, resize
+from proposals.segmentation import SIGMA, segment, smooth, sort_edges
+from structures.boxes import Boxes, Floats, Indices, unique_rows, whole_image
+from structures.nms import best_first
+from structures.records import Image, Proposals
+
+SUPERPIXEL_FACTOR = 2  # GoogLeNet, section 8: superpixel size times two halves the boxes; both k and min_size double
+MIN_SIDE = 20  # R-CNN's selective_search_boxes.m: smaller boxes of the resized photo are dropped
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way to cut and join: colour space, similarities such as "CTSF", scale k and smallest superpixel."""
+
+    colour_space: str
+    similarity: str
+    k: float
+    min_size: int
+
+    def __post_init__(self) -> None:
+        if self.colour_space not in COLOUR_SPACES:
+            raise ValueError(f"unknown colour space {self.colour_space!r}; known: {', '.join(COLOUR_SPACES)}")
+        similarity_weights(self.similarity)
+        if not 0 < self.k < float("inf") or self.min_size < 0:
+            raise ValueError(f"k must be above 0 and min_size not below 0, got {self.k} and {self.min_size}")
+
+
+def strategies(
+    colour_spaces: Iterable[str], similarities: Iterable[str], ks: Iterable[float], factor: float = 1
+) -> tuple[Strategy, ...]:
+    """Combine colour spaces, similarities and scales; min_size is k, as in the authors' code.
+
+    >>> strategies(["HSV"], ["CTSF"], [100], factor=2)
+    (Strategy(colour_space='HSV', similarity='CTSF', k=200.0, min_size=200),)
+    """
+    combined = product(colour_spaces, [float(k * factor) for k in ks], similarities)
+    return tuple(Strategy(space, similarity, k, round(k)) for space, k, similarity in combined)
+
+
+def single(factor: float = 1) -> tuple[Strategy, ...]:
+    """Return the one strategy of the paper's "single strategy" (table 5)."""
+    return strategies(["HSV"], ["CTSF"], [100], factor)
+
+
+def fast(factor: float = 1) -> tuple[Strategy, ...]:
+    """Return the 8 strategies of the paper's "fast" (table 5)."""
+    return strategies(["HSV", "Lab"], ["CTSF", "TSF"], [50, 100], factor)
+
+
+def quality(factor: float = 1) -> tuple[Strategy, ...]:
+    """Return the 80 strategies of the paper's "quality" (table 5)."""
+    return strategies(["HSV", "Lab", "rgI", "H", "I"], ["CTSF", "TSF", "F", "S"], [50, 100, 150, 300], factor)
+
+
+class SelectiveSearch:
+    """Proposes the boxes of all regions of all strategies.
+
+    Args:
+        strategies: what to run; see `fast`.
+        name: name of the generator.
+        sigma: blur before segmentation.
+        width: photos are resized to this many pixels before the search; None keeps their size.
+        min_side: boxes with a side below this, in the resized photo, are dropped; the whole image stays.
+        seed: of the random numbers of the ranking.
+        threads: how many to use for one photo; None takes one for each colour space.
+    """
+
+    def __init__(
+        self,
+        strategies: Sequence[Strategy],
+        *,
+        name: str = "selective-search",
+        sigma: float = SIGMA,
+        width: int | None = SEARCH_WIDTH,
+        min_side: float = MIN_SIDE,
+        seed: int = 0,
+        threads: int | None = None,
+    ) -> None:
+        if not strategies:
+            raise ValueError("Selective Search needs at least one strategy")
+        self._name = name
+        self.strategies = tuple(strategies)
+        self.sigma, self.width, self.min_side, self.seed = sigma, width, min_side, seed
+        self.threads = threads
+
+    @property
+    def name(self) -> str:
+        """Short name, as on the command line."""
+        return self._name
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Every setting that decides the boxes."""
+        return {
+            "algorithm": "selective search, googlenet-rcnn 1",
+            "strategies": [asdict(strategy) for strategy in self.strategies],
+            "sigma": self.sigma,
+            "width": self.width,
+            "min_side": self.min_side,
+            "seed": self.seed,
+        }
+
+    def __call__(self, image: Image) -> Proposals:
+        """Return the proposals of an RGB uint8 (H, W, 3) photo; scores are 1 / (1 + rank value), best first."""
+        small = resize(image, self.width)
+        trees = self._trees(small.image)
+        boxes = np.concatenate(trees).astype(np.float32)
+        values = np.concatenate([self._rank_values(i, len(tree)) for i, tree in enumerate(trees)])
+        return _select(boxes, values, small, self.min_side, self.name)
+
+    def _trees(self, image: Image) -> list[Counts]:
+        """Return the region boxes of each strategy, in the order of self.strategies."""
+        spaces = list(dict.fromkeys(strategy.colour_space for strategy in self.strategies))
+        threads = min(self.threads or len(spaces), len(spaces))
+        if threads <= 1:
+            parts = [self._search(image, space) for space in spaces]
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                parts = list(pool.map(lambda space: self._search(image, space), spaces))
+        trees = {strategy: tree for part in parts for strategy, tree in part.items()}
+        return [trees[strategy] for strategy in self.strategies]
+
+    def _search(self, image: Image, colour_space: str) -> dict[Strategy, Counts]:
+        """Run all strategies of one colour space: pixels once, superpixels once for each k."""
+        channels = convert(image, colour_space)
+        edges, bins = sort_edges(smooth(channels, self.sigma)), bin_pixels(channels)
+        chosen = [strategy for strategy in self.strategies if strategy.colour_space == colour_space]
+        trees = {}
+        for k, min_size in dict.fromkeys((strategy.k, strategy.min_size) for strategy in chosen):
+            labels, n = segment(edges, k=k, min_size=min_size)
+            superpixels = describe(labels, n, bins)
+            for strategy in chosen:
+                if (strategy.k, strategy.min_size) == (k, min_size):
+                    trees[strategy] = group(superpixels, strategy.similarity, labels.size)
+        return trees
+
+    def _rank_values(self, strategy: int, n_regions: int) -> Floats:
+        """Return position from the top of the tree (the whole image is 1) times a random number, low is good."""
+        random = np.random.default_rng((self.seed, strategy)).random(n_regions)
+        return (np.arange(n_regions, 0, -1) * random).astype(np.float32)
+
+
+def _select(boxes: Boxes, values: Floats, small: Resized, min_side: float, name: str) -> Proposals:
+    """Rank first, then drop the lower-ranked twins (section 4.4): a box found often gets more chances."""
+    whole = whole_image(small.image.shape[:2])[0]
+    large = ((boxes[:, 2:] - boxes[:, :2]) >= min_side).all(axis=1) | (boxes == whole).all(axis=1)
+    scores = (1 / (1 + values[large])).astype(np.float32)
+    order: Indices = best_first(scores)
+    ranked = small.to_original(boxes[large][order])
+    has_area = (ranked[:, 2:] > ranked[:, :2]).all(axis=1)
+    ranked, scores = ranked[has_area], scores[order][has_area]
+    first = unique_rows(ranked)
+    return Proposals(ranked[first], scores[first], small.original_size, source_names=(name,))

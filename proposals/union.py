@@ -1,0 +1,55 @@
+"""Several generators -> one list: duplicates removed, the source of each box kept."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from proposals.protocol import ProposalGenerator
+from structures.boxes import unique_rows
+from structures.records import Image, Proposals
+
+
+def merge(parts: Sequence[Proposals]) -> Proposals:
+    """Join the proposals of one photo, part after part; of equal boxes the first stays.
+
+    Raises:
+        ValueError: no parts, or parts of photos of different sizes.
+    """
+    if not parts:
+        raise ValueError("nothing to merge")
+    if len({part.image_size for part in parts}) > 1:
+        raise ValueError(f"parts of different image sizes: {[part.image_size for part in parts]}")
+    names = tuple(dict.fromkeys(name for part in parts for name in part.source_names))
+    source = [np.array([names.index(name) for name in part.source_names], np.uint8)[part.source] for part in parts]
+    boxes = np.concatenate([part.boxes for part in parts])
+    scores = np.concatenate([part.scores for part in parts])
+    joined = Proposals(boxes, scores, parts[0].image_size, np.concatenate(source), names)
+    return joined.take(unique_rows(boxes))
+
+
+class Union:
+    """The boxes of all its generators, in their order."""
+
+    def __init__(self, generators: Sequence[ProposalGenerator]) -> None:
+        if not generators:
+            raise ValueError("a union needs at least one generator")
+        self.generators = tuple(generators)
+
+    @property
+    def name(self) -> str:
+        """Names joined by +."""
+        return "+".join(generator.name for generator in self.generators)
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Parameters of every generator, in order."""
+        return {
+            "union": [
+                {"name": generator.name, "parameters": dict(generator.parameters)} for generator in self.generators
+            ]
+        }
+
+    def __call__(self, image: Image) -> Proposals:
+        """Run every generator on the photo and merge."""
+        return merge([generator(image) for generator in self.generators])
