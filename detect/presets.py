@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from classifier.engines import DType, EngineName, place
+from classifier.loading import load_weights
 from classifier.regions import Ensemble, GoogLeNetRegions, RegionClassifier
 from classifier.weights import Checkpoint, WeightsError, read_checkpoint
 from proposals.generators import build
@@ -31,6 +32,12 @@ def weights_file(name: str | Path) -> Path:
 def load_regions(name: str | Path) -> Checkpoint:
     """Read the weights of a region classifier by name or path."""
     return read_checkpoint(weights_file(name))
+
+
+def load_start(name: str | Path) -> Checkpoint:
+    """Read weights to train from: of an image or of a region classifier, built-in, by path, or `imagenet`."""
+    built_in = {file.stem: file for file in SHIPPED.glob("*.safetensors")}
+    return load_weights(name, built_in)
 
 
 def load_classifier(

@@ -63,8 +63,8 @@ class Proposals:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def take(self, indices: npt.NDArray[Any]) -> "Proposals":
-        """Return the chosen rows, by indices or by a mask."""
+    def take(self, indices: npt.NDArray[Any] | slice) -> "Proposals":
+        """Return the chosen rows, by indices, by a mask or by a slice."""
         return Proposals(
             self.boxes[indices], self.scores[indices], self.image_size, self.source[indices], self.source_names
         )
@@ -106,8 +106,8 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def take(self, indices: npt.NDArray[Any]) -> "Detections":
-        """Return the chosen rows, by indices or by a mask."""
+    def take(self, indices: npt.NDArray[Any] | slice) -> "Detections":
+        """Return the chosen rows, by indices, by a mask or by a slice."""
         return Detections(
             self.boxes[indices],
             self.labels[indices],
