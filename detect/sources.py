@@ -1,0 +1,136 @@
+"""Which photos to work on: files, folders, globs and list files -> photos with stable names, in a stable order.
+
+The name of a photo in every result (its image id) is its path, with forward slashes, relative to the deepest folder
+that holds everything that was named. So a folder given alone is left out of the names, photos of equal names in
+different folders stay apart, and the names do not depend on where the command runs.
+"""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from structures.images import SUFFIXES
+
+LIST_PREFIX = "@"  # @photos.txt names a file with one photo, folder or glob a line
+GLOB_CHARACTERS = frozenset("*?[")
+
+
+class SourceError(ValueError):
+    """Photos that cannot be found; the message names the path."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One photo to work on.
+
+    Attributes:
+        image_id: its name in every result.
+        path: where it lies.
+    """
+
+    image_id: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class _Found:
+    base: str  # what names are relative to: the folder that was named, or the folder of the file that was named
+    files: list[str]
+
+
+def find_photos(
+    paths: Sequence[str], *, lists: Sequence[str | Path] = (), leave_out: Path | None = None
+) -> list[Photo]:
+    """Find all photos that were named, sorted by image id, each once.
+
+    Args:
+        paths: files (taken whatever their suffix), folders (searched through for pictures, hidden ones passed over),
+            globs that the shell left alone (`**` goes through folders), and list files as `@photos.txt`.
+        lists: more list files. A relative line is looked for in the working folder, then beside the list.
+        leave_out: a folder that is not searched, such as one with drawn results.
+
+    Raises:
+        SourceError: nothing was named, a path is not there, a glob matches nothing, or a folder holds no pictures.
+    """
+    found = [_find(argument, leave_out) for argument in _arguments(paths, lists)]
+    if not found:
+        raise SourceError("no photos were named: give files, folders, globs or @list.txt")
+    root = os.path.commonpath([part.base for part in found])
+    files = {file for part in found for file in part.files}
+    photos = [Photo(Path(os.path.relpath(file, root)).as_posix(), Path(file)) for file in files]
+    return sorted(photos, key=lambda photo: photo.image_id)
+
+
+def _arguments(paths: Iterable[str], lists: Iterable[str | Path]) -> Iterator[str]:
+    for path in paths:
+        if path.startswith(LIST_PREFIX) and not os.path.lexists(path):
+            yield from _read_list(path[len(LIST_PREFIX) :])
+        else:
+            yield from _matches(path)
+    for list_file in lists:
+        yield from _read_list(list_file)
+
+
+def _read_list(list_file: str | Path) -> Iterator[str]:
+    try:
+        lines = Path(list_file).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise SourceError(f"{list_file}: not a list of photos, one a line in UTF-8") from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield from _matches(_beside(line.strip(), Path(list_file).parent))
+        except SourceError as error:
+            raise SourceError(f"{list_file}: line {number}: {error}") from None
+
+
+def _beside(line: str, folder: Path) -> str:
+    return line if os.path.lexists(line) or glob.glob(line, recursive=True) else str(folder / line)
+
+
+def _matches(path: str) -> list[str]:
+    if os.path.exists(path):
+        return [path]
+    if not GLOB_CHARACTERS.intersection(path):
+        raise SourceError(f"{path}: no such file or folder")
+    matches = glob.glob(path, recursive=True)
+    if not matches:
+        raise SourceError(f"{path}: matches no file")
+    return [match for match in matches if not os.path.isdir(match)] or matches  # ** matches files and their folders
+
+
+def _find(path: str, leave_out: Path | None) -> _Found:
+    full = os.path.abspath(path)
+    if not os.path.isdir(full):
+        return _Found(os.path.dirname(full), [full])
+    files = list(_pictures(full, leave_out))
+    if not files:
+        raise SourceError(f"{path}: the folder holds no pictures (looked for {', '.join(sorted(SUFFIXES))})")
+    return _Found(full, files)
+
+
+def _pictures(folder: str, leave_out: Path | None) -> Iterator[str]:
+    """Walk through a folder, links to other folders included, each folder once."""
+    visited = {os.path.realpath(leave_out)} if leave_out else set()
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
+        real = os.path.realpath(place)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            path = os.path.join(place, name)
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES and _is_file_or_dead_link(path):
+                yield path
+
+
+def _is_file_or_dead_link(path: str) -> bool:
+    return os.path.isfile(path) or os.path.islink(path)  # a dead link shall be reported; a pipe would block for ever
+
+
+def _raise(error: OSError) -> None:
+    raise error
