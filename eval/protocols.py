@@ -1,0 +1,89 @@
+"""How good detections are, by the protocols that papers quote: each yields (name, value), the headline first.
+
+`voc07`: AP at 11 recall levels, VOC 2007. `voc`: the whole area under the curve, VOC 2010 and later. `ilsvrc`: that
+area with kinder overlap for small objects. `coco`: averaged over ten IoU thresholds (eval/coco_protocol.py).
+docs/evaluation.md tells them apart.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+
+from eval.average_precision import RankedOutcomes, all_point, eleven_point, rank_outcomes
+from eval.coco_protocol import coco
+from eval.matching import Matcher, match_ilsvrc, match_voc
+from eval.tables import DetectionTable, ObjectTable
+from structures.records import Detections, GroundTruth
+
+Rows = Iterator[tuple[str, float]]
+Protocol = Callable[[Sequence[GroundTruth], Sequence[Detections], Sequence[str]], Rows]
+
+
+def voc07(
+    truths: Sequence[GroundTruth],
+    detections: Sequence[Detections],
+    classes: Sequence[str],
+    *,
+    iou_threshold: float = 0.5,
+) -> Rows:
+    """Yield mAP, then AP of every class, as the VOC 2007 devkit has them (11-point).
+
+    Args:
+        truths: of all images, also those without objects.
+        detections: of the same images, in the same order.
+        classes: class names in label order. A class without objects that count has AP NaN and stays out of mAP.
+        iou_threshold: least IoU of a true detection.
+    """
+    curves = class_curves(truths, detections, classes, partial(match_voc, iou_threshold=iou_threshold))
+    yield from mean_and_classes([eleven_point(curve) for curve in curves], classes)
+
+
+def voc(
+    truths: Sequence[GroundTruth],
+    detections: Sequence[Detections],
+    classes: Sequence[str],
+    *,
+    iou_threshold: float = 0.5,
+) -> Rows:
+    """Yield mAP, then AP of every class, as the devkits since VOC 2010 have them (all-point). Arguments as `voc07`."""
+    curves = class_curves(truths, detections, classes, partial(match_voc, iou_threshold=iou_threshold))
+    yield from mean_and_classes([all_point(curve) for curve in curves], classes)
+
+
+def ilsvrc(truths: Sequence[GroundTruth], detections: Sequence[Detections], classes: Sequence[str]) -> Rows:
+    """Yield mAP, then AP of every class, as the ILSVRC detection task has them. Arguments as `voc07`."""
+    curves = class_curves(truths, detections, classes, match_ilsvrc)
+    yield from mean_and_classes([all_point(curve) for curve in curves], classes)
+
+
+PROTOCOLS: dict[str, Protocol] = {"voc07": voc07, "voc": voc, "coco": coco, "ilsvrc": ilsvrc}
+
+
+def class_curves(
+    truths: Sequence[GroundTruth], detections: Sequence[Detections], classes: Sequence[str], matcher: Matcher
+) -> list[RankedOutcomes]:
+    """Match all images and return the ranked outcomes of every class, in label order.
+
+    Raises:
+        ValueError: not one record of detections an image, or a label without a class.
+    """
+    if len(truths) != len(detections):
+        raise ValueError(f"ground truth of {len(truths)} images but detections of {len(detections)}")
+    found, objects = DetectionTable.of(detections), ObjectTable.of(truths)
+    for table, kind in ((found, "detections"), (objects, "ground truth")):
+        if len(table) and not 0 <= table.labels.min() <= table.labels.max() < len(classes):
+            raise ValueError(f"{kind}: label {table.labels.max()}, but there are {len(classes)} classes")
+    return rank_outcomes(found, matcher(found, objects), objects, classes)
+
+
+def mean_and_classes(values: Sequence[float], classes: Sequence[str]) -> Rows:
+    """Yield the mean over the classes that have a value, then every class; NaN stands for no value.
+
+    >>> list(mean_and_classes([0.5, float("nan")], ["cat", "dog"]))
+    [('mAP', 0.5), ('AP/cat', 0.5), ('AP/dog', nan)]
+    """
+    known = [value for value in values if not math.isnan(value)]
+    yield "mAP", float(np.mean(known)) if known else float("nan")
+    yield from ((f"AP/{name}", value) for name, value in zip(classes, values, strict=True))

@@ -1,0 +1,257 @@
+"""COCO files are read and written as pycocotools means them, and its traps stay shut."""
+
+import contextlib
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from eval.coco import CocoDataset, CocoError, read_coco_results, write_coco_results
+from eval.coco_protocol import SUMMARY, coco
+from structures.boxes import area, as_boxes
+from structures.records import Detections, GroundTruth
+
+NOTHING = Detections(as_boxes([]), np.zeros(0), np.zeros(0), (100, 100))
+
+
+def truth(*boxes, ignore=None, name="a"):
+    columns = as_boxes(boxes)
+    ignore = np.zeros(len(columns)) if ignore is None else ignore
+    return GroundTruth(name, columns, np.zeros(len(columns)), ignore, area(columns), (100, 100))
+
+
+def found(*boxes, scores):
+    return Detections(as_boxes(boxes), np.zeros(len(boxes)), scores, (100, 100))
+
+
+@pytest.fixture
+def instances(tmp_path):
+    """Return a function that writes an instances.json, with changes, and opens it."""
+
+    def make(**changes):
+        content = {
+            "images": [
+                {"id": 9, "file_name": "b.jpg", "width": 60, "height": 50},
+                {"id": 4, "file_name": "a.jpg", "width": 100, "height": 80},
+            ],
+            "categories": [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}],
+            "annotations": [
+                {"id": 0, "image_id": 9, "category_id": 90, "bbox": [1, 2, 10, 20], "iscrowd": 0, "area": 77.5},
+                {"id": 5, "image_id": 9, "category_id": 1, "bbox": [0, 0, 60, 50], "iscrowd": 1, "area": 3000},
+            ],
+        }
+        path = tmp_path / "instances.json"
+        path.write_text(json.dumps({**content, **changes}))
+        return CocoDataset(path)
+
+    return make
+
+
+def test_sparse_category_ids_become_labels_and_back(instances, tmp_path):
+    data = instances()
+    assert data.classes == ("person", "toothbrush")
+    assert data.category_ids == (1, 90)
+    assert data.image_ids == ("a.jpg", "b.jpg")  # in the order of their ids
+    record = data.ground_truth("b.jpg")
+    assert record.boxes.tolist() == [[1, 2, 11, 22], [0, 0, 60, 50]]
+    assert record.labels.tolist() == [1, 0]
+    assert record.ignore.tolist() == [False, True]
+    assert record.area.tolist() == [77.5, 3000]
+    assert record.image_size == (50, 60)
+    assert len(data.ground_truth("a.jpg")) == 0
+    detections = Detections(record.boxes, record.labels, [0.1, np.float32(1 / 3)], (50, 60))
+    path = tmp_path / "results.json"
+    write_coco_results(path, [("b.jpg", detections)], category_ids=data.category_ids, image_numbers=data.image_numbers)
+    assert [entry["category_id"] for entry in json.loads(path.read_text())] == [90, 1]
+    again = read_coco_results(path, data)["b.jpg"]
+    assert again.boxes.tolist() == detections.boxes.tolist()
+    assert again.labels.tolist() == detections.labels.tolist()
+    assert again.scores.tolist() == detections.scores.tolist()
+
+
+def test_missing_area_and_iscrowd_have_defaults(instances):
+    data = instances(annotations=[{"id": 1, "image_id": 4, "category_id": 1, "bbox": [0, 0, 3, 4]}])
+    record = data.ground_truth("a.jpg")
+    assert (record.area.tolist(), record.ignore.tolist()) == ([12], [False])
+
+
+def test_oddities_are_noted(instances):
+    rows = [{"id": i, "image_id": 4, "category_id": 1, "bbox": [0, 0, i, 4], "ignore": 1} for i in (0, 1)]
+    notes = instances(annotations=rows).notes
+    assert notes[0].startswith("1 objects without area")
+    assert notes[1].startswith("2 objects with ignore=1")
+
+
+def test_missing_sizes_are_noted_and_hold_all_boxes(instances):
+    data = instances(images=[{"id": i, "file_name": f"{i}.jpg"} for i in (4, 9)])
+    assert data.ground_truth("9.jpg").image_size == (50, 60)
+    assert data.notes[0].startswith("2 images without width and height")
+
+
+def test_photos_are_found_in_the_usual_places(instances, tmp_path):
+    assert instances().image_path("a.jpg") == tmp_path / "images" / "a.jpg"
+    (tmp_path / "a.jpg").touch()
+    assert instances().image_path("b.jpg") == tmp_path / "b.jpg"
+    assert (
+        CocoDataset(tmp_path / "instances.json", tmp_path / "else").image_path("b.jpg") == tmp_path / "else" / "b.jpg"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": None}, "no list 'images'"),
+        ({"images": [{"id": 1}]}, r"images\[0\] has no file_name"),
+        ({"images": [{"id": i, "file_name": "a.jpg"} for i in (1, 2)]}, "file_name a.jpg is there twice"),
+        ({"categories": [{"id": 1, "name": n} for n in "ab"]}, "category id 1 is there twice"),
+        (
+            {"annotations": [{"id": 3, "image_id": 1, "category_id": 1, "bbox": []}]},
+            "annotation 3 is of unknown image 1",
+        ),
+        ({"annotations": [{"image_id": 4, "category_id": 2, "bbox": [0, 0, 1, 1]}]}, "category_id 2 is not among"),
+        ({"annotations": [{"image_id": 4, "category_id": 1, "bbox": [0, 0, 1]}]}, "image 4: every bbox must be four"),
+        ({"annotations": [{"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, math.nan]}]}, "not finite"),
+        ({"images": [{"id": "4", "file_name": "a.jpg"}]}, r"images\[0\] has id '4', expected a whole number"),
+        ({"annotations": [{"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, 1], "area": "x"}]}, "area 'x' is not"),
+        ({"annotations": ["x"]}, r"annotations\[0\] has no image_id"),
+    ],
+)
+def test_bad_files_are_errors_that_name_the_entry(instances, changes, message):
+    with pytest.raises(CocoError, match=f"instances.json: {message}|instances.json.*{message}"):
+        instances(**changes)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"image_id": 5}, "entry 1 is of image 5"),
+        ({"category_id": 2}, "category_id 2"),
+        ({"score": math.nan}, "entry 1 has score nan"),
+        ({"score": None}, "entry 1 has score None"),
+        ({"bbox": "wide"}, "every bbox"),
+    ],
+)
+def test_bad_results_are_errors_that_name_the_entry(instances, tmp_path, entry, message):
+    good = {"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([good, {**good, **entry}]))
+    with pytest.raises(CocoError, match=f"results.json.*{message}"):
+        read_coco_results(path, instances())
+    path.write_text("[{")
+    with pytest.raises(CocoError, match="not a readable JSON file"):
+        read_coco_results(path, instances())
+
+
+def test_results_need_known_images_and_labels(instances, tmp_path):
+    data = instances()
+    names = {"category_ids": data.category_ids, "image_numbers": data.image_numbers}
+    with pytest.raises(CocoError, match=r"c\.jpg: the image has no COCO id"):
+        write_coco_results(tmp_path / "r.json", [("c.jpg", NOTHING)], **names)
+    some = Detections(as_boxes([[0, 0, 1, 1]]), [2], [0.5], (9, 9))
+    with pytest.raises(CocoError, match="label 2"):
+        write_coco_results(tmp_path / "r.json", [("a.jpg", some)], **names)
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_an_empty_results_file_is_an_empty_list(instances, tmp_path):
+    data = instances()
+    write_coco_results(
+        tmp_path / "r.json", [("a.jpg", NOTHING)], category_ids=data.category_ids, image_numbers=data.image_numbers
+    )
+    assert json.loads((tmp_path / "r.json").read_text()) == []
+    assert read_coco_results(tmp_path / "r.json", data) == {}
+
+
+# the protocol --------------------------------------------------------------------------------------------------------
+
+ANSWERS = dict(
+    zip(
+        SUMMARY,
+        (
+            *(0.503647, 0.696973, 0.571667, 0.593252, 0.557991, 0.489363),
+            *(0.386813, 0.593680, 0.595353, 0.654764, 0.603130, 0.553744),
+        ),
+        strict=True,
+    )
+)
+
+
+def evaluate(data, results):
+    return dict(coco(list(data), [results.get(name, NOTHING) for name in data.image_ids], data.classes))
+
+
+def test_known_answers_of_a_hundred_images(data_dir):
+    folder = data_dir / "eval_fixtures" / "coco_bbox"
+    data = CocoDataset(folder / "gts" / "sampled_gts_bbox_area.json")
+    rows = evaluate(data, read_coco_results(folder / "cocoapi_results.json", data))
+    assert {name: rows[name] for name in SUMMARY} == pytest.approx(ANSWERS, abs=1e-6)
+    wrapped = read_coco_results(folder / "dets" / "sampled_bbox_results.json", data)
+    assert evaluate(data, wrapped) == pytest.approx(rows, nan_ok=True)
+
+
+def test_parity_with_pycocotools_on_crowds_and_sparse_ids(data_dir, tmp_path):
+    """Detections near the objects of real photos, scored by both: the official tool from files, ours from records."""
+    data = CocoDataset(data_dir / "coco128" / "instances.json")
+    random = np.random.default_rng(0)
+    results = {}
+    for record in data:
+        boxes = np.repeat(record.boxes, 2, axis=0) + random.normal(0, 8, (2 * len(record), 4))
+        boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+        labels = np.where(random.random(len(boxes)) < 0.9, np.repeat(record.labels, 2), 0)
+        results[record.image_id] = Detections(boxes, labels, random.integers(1, 99, len(boxes)) / 99, record.image_size)
+    path = tmp_path / "results.json"
+    write_coco_results(path, results.items(), category_ids=data.category_ids, image_numbers=data.image_numbers)
+    with contextlib.redirect_stdout(io.StringIO()):
+        official = COCO(str(data.annotations))
+        judge = COCOeval(official, official.loadRes(str(path)), "bbox")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    assert sum(int(record.ignore.sum()) for record in data) == 10
+    rows = evaluate(data, results)
+    assert [rows[name] for name in SUMMARY] == pytest.approx(list(judge.stats), abs=1e-6)
+
+
+def test_a_first_object_is_found_like_any_other():
+    """Annotation id 0 would halve this."""
+    rows = dict(
+        coco(
+            [truth([0, 0, 50, 50], [60, 60, 99, 99])], [found([0, 0, 50, 50], [60, 60, 99, 99], scores=[0.9, 0.8])], "x"
+        )
+    )
+    assert rows["AP"] == rows["AP/x"] == rows["AR_100"] == pytest.approx(1.0)
+
+
+def test_no_detections_are_zero_not_an_error():
+    rows = dict(coco([truth([0, 0, 50, 50])], [NOTHING], "xy"))
+    assert rows["AP"] == rows["AP/x"] == 0
+    assert math.isnan(rows["AP/y"])
+
+
+def test_the_hundred_best_of_each_class_in_an_image_count():
+    alarms = [[0, 0, 1, 1]] * 100
+    scores = np.linspace(0.9, 0.8, 100)
+    best = dict(coco([truth([10, 10, 90, 90])], [found(*alarms[:99], [10, 10, 90, 90], scores=scores)], "x"))
+    beyond = dict(coco([truth([10, 10, 90, 90])], [found(*alarms, [10, 10, 90, 90], scores=[*scores, 0.1])], "x"))
+    assert best["AP"] == pytest.approx(0.01)
+    assert beyond["AP"] == 0
+
+
+def test_difficult_objects_are_excused_by_iou_and_crowds_by_coverage():
+    """A small box inside a large ignored object: part of a crowd, but no detection of a difficult object."""
+    truths = [truth([0, 0, 80, 80], [90, 90, 100, 100], ignore=[True, False])]
+    detections = [found([0, 0, 20, 20], [90, 90, 100, 100], scores=[0.9, 0.8])]
+    assert dict(coco(truths, detections, "x", crowd=True))["AP"] == pytest.approx(1.0)
+    assert dict(coco(truths, detections, "x", crowd=False))["AP"] == pytest.approx(0.5)
+    on_it = [found([0, 0, 80, 78], [90, 90, 100, 100], scores=[0.9, 0.8])]
+    assert dict(coco(truths, on_it, "x", crowd=False))["AP"] == pytest.approx(1.0, abs=0.06)  # IoU .975
+
+
+def test_a_dataset_is_not_changed_by_an_evaluation():
+    record, some = truth([0, 0, 50, 50], ignore=[True]), found([0, 0, 50, 50], scores=[0.5])
+    first = dict(coco([record], [some], "x"))
+    assert dict(coco([record], [some], "x")) == pytest.approx(first, nan_ok=True)
