@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
+from proposals.baselines import Grid, Random
 from proposals.protocol import ProposalGenerator
 from proposals.union import Union
 
@@ -44,11 +45,29 @@ def selective_search_single(*, factor: float = 1, **options: Any) -> ProposalGen
     return SelectiveSearch(single(factor), **{"name": "selective-search-single", **options})
 
 
+def opencv_selective_search(**options: Any) -> ProposalGenerator:
+    """Make OpenCV's Selective Search with the strategies of ours, factor 2."""
+    from proposals.opencv import OpenCvSelectiveSearch
+
+    return OpenCvSelectiveSearch(**options)
+
+
+def edge_boxes(**options: Any) -> ProposalGenerator:
+    """Make EdgeBoxes on thinned gradients."""
+    from proposals.edge_boxes import EdgeBoxes
+
+    return EdgeBoxes(**options)
+
+
 MAKERS: Mapping[str, Maker] = {
     "selective-search": selective_search,
     "selective-search-1x": selective_search_1x,
     "selective-search-quality": selective_search_quality,
     "selective-search-single": selective_search_single,
+    "opencv-selective-search": opencv_selective_search,
+    "edge-boxes": edge_boxes,
+    "grid": Grid,
+    "random": Random,
 }
 
 

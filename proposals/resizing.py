@@ -1,11 +1,13 @@
 """Photos to the size that Selective Search works at, and boxes back to the photo."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from structures.boxes import Boxes, ImageSize, clip, scale
+from structures.boxes import Boxes, ImageSize, scale
 from structures.records import Image
 
 SEARCH_WIDTH = 500  # R-CNN's selective_search_boxes.m: the method is not scale invariant, so all photos get one width
@@ -20,24 +22,37 @@ class Resized:
     original_size: ImageSize
 
     def to_original(self, boxes: Boxes) -> Boxes:
-        """Return the boxes in whole pixels of the original photo, inside it."""
+        """Return the boxes in pixels of the original photo, not rounded."""
         height, width = self.original_size
-        back = scale(boxes, width / self.image.shape[1], height / self.image.shape[0])
-        return clip(np.rint(back), self.original_size)
+        return scale(boxes, width / self.image.shape[1], height / self.image.shape[0])
 
 
-def resize(image: Image, width: int | None) -> Resized:
-    """Bring a photo to a width, growing or shrinking it; None keeps its size.
+def as_rgb(image: npt.NDArray[Any]) -> Image:
+    """Return an RGB uint8 (H, W, 3) photo; grey (H, W) or (H, W, 1) and 16-bit arrays are brought to it.
 
     Raises:
-        ValueError: not an RGB uint8 (H, W, 3) array with at least one pixel.
+        ValueError: any other shape or type, or no pixels.
+
+    >>> as_rgb(np.full((1, 1), 65535, np.uint16)).tolist()
+    [[[255, 255, 255]]]
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+    pixels = image[:, :, None] if image.ndim == 2 else image
+    if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
         raise ValueError(f"expected an RGB uint8 (H, W, 3) photo, got {image.dtype} {image.shape}")
-    size = image.shape[:2]
+    if pixels.size == 0:
+        raise ValueError(f"the photo has no pixels: its shape is {image.shape}")
+    if pixels.dtype == np.uint16:
+        pixels = np.rint(pixels / np.float32(257)).astype(np.uint8)  # 65535 / 255
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def resize(image: npt.NDArray[Any], width: int | None) -> Resized:
+    """Bring a photo to a width, growing or shrinking it; None keeps its size. See `as_rgb` for what is accepted."""
+    photo = as_rgb(image)
+    size = (photo.shape[0], photo.shape[1])
     if width is None or size[1] == width:
-        return Resized(np.ascontiguousarray(image), size)
+        return Resized(photo, size)
     factor = min(width / size[1], max(LONGEST_SIDE, width) / size[0])
     target = (max(1, round(size[1] * factor)), max(1, round(size[0] * factor)))
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    return Resized(np.asarray(cv2.resize(image, target, interpolation=method), np.uint8), size)
+    return Resized(np.asarray(cv2.resize(photo, target, interpolation=method), np.uint8), size)

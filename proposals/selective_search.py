@@ -18,8 +18,8 @@ from proposals.features import Counts, bin_pixels, describe
 from proposals.grouping import group, similarity_weights
 from proposals.resizing import SEARCH_WIDTH, Resized, resize
 from proposals.segmentation import SIGMA, segment, smooth, sort_edges
-from structures.boxes import Boxes, Floats, Indices, unique_rows, whole_image
-from structures.nms import best_first
+from proposals.tidy import tidy
+from structures.boxes import Boxes, Floats, whole_image
 from structures.records import Image, Proposals
 
 SUPERPIXEL_FACTOR = 2  # GoogLeNet, section 8: superpixel size times two halves the boxes; both k and min_size double
@@ -160,12 +160,7 @@ class SelectiveSearch:
 
 def _select(boxes: Boxes, values: Floats, small: Resized, min_side: float, name: str) -> Proposals:
     """Rank first, then drop the lower-ranked twins (section 4.4): a box found often gets more chances."""
-    whole = whole_image(small.image.shape[:2])[0]
-    large = ((boxes[:, 2:] - boxes[:, :2]) >= min_side).all(axis=1) | (boxes == whole).all(axis=1)
-    scores = (1 / (1 + values[large])).astype(np.float32)
-    order: Indices = best_first(scores)
-    ranked = small.to_original(boxes[large][order])
-    has_area = (ranked[:, 2:] > ranked[:, :2]).all(axis=1)
-    ranked, scores = ranked[has_area], scores[order][has_area]
-    first = unique_rows(ranked)
-    return Proposals(ranked[first], scores[first], small.original_size, source_names=(name,))
+    whole = whole_image((small.image.shape[0], small.image.shape[1]))[0]
+    kept = ((boxes[:, 2:] - boxes[:, :2]) >= min_side).all(axis=1) | (boxes == whole).all(axis=1)
+    scores = (1 / (1 + values[kept])).astype(np.float32)
+    return tidy(small.to_original(boxes[kept]), scores, small.original_size, name)
