@@ -16,9 +16,14 @@ SKIPPED = 4  # shrinking beyond this factor first halves the photo, so that no c
 
 def normalise(image: Image, preprocessing: Preprocessing, device: torch.device | str = "cpu") -> Tensor:
     """Bring an RGB uint8 (H, W, 3) photo to the device as normalised float32 (3, H, W) in network order."""
-    pixels = torch.from_numpy(image).to(device).permute(2, 0, 1).float()
+    return normalise_pixels(torch.from_numpy(image).to(device).permute(2, 0, 1), preprocessing)
+
+
+def normalise_pixels(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Normalise RGB pixels (..., 3, H, W) of 0 to 255 where they are; float32 in network order."""
+    pixels = pixels.float()
     if preprocessing.channels == "BGR":
-        pixels = pixels.flip(0)
+        pixels = pixels.flip(-3)
     mean = torch.tensor(preprocessing.mean, device=pixels.device).view(3, 1, 1)
     scale = torch.tensor(preprocessing.scale, device=pixels.device).view(3, 1, 1)
     return (pixels - mean) * scale
