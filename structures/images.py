@@ -5,19 +5,30 @@ pixels. Transparent pixels are laid over white. 16-bit and float pictures are br
 Of an animation the first frame counts. A truncated or damaged file is an error, never a half-grey photo.
 """
 
-import warnings
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 
 from structures.records import Image
 
 ExifPolicy = Literal["apply", "ignore"]
-MAX_PIXELS = 400_000_000  # a picture above this is refused before it is decoded
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"})
+MAX_PIXELS = 2 * 89_478_485  # Pillow's own limit, against files that are small and unpack to gigabytes
+# What a folder is searched for. Formats that Pillow cannot read here are listed too: such photos are to be reported.
+SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .mpo .png .bmp .gif .tif .tiff .webp .ppm .pgm .avif .heic .heif".split())
+
+ORIENTATION = 0x0112  # EXIF tag
+TURN = {
+    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Image.Transpose.ROTATE_180,
+    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Image.Transpose.TRANSPOSE,
+    6: PIL.Image.Transpose.ROTATE_270,
+    7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_90,
+}  # EXIF 2.32, table 4: how to turn the stored pixels for display
+TURN_BACK = TURN | {6: TURN[8], 8: TURN[6]}
 
 
 class ImageError(ValueError):
@@ -38,15 +49,15 @@ def read_image(path: str | Path, *, exif: ExifPolicy = "apply") -> Image:
         ImageError: missing, empty, not a picture, truncated or too large; names the file.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _decode(Path(path), exif)
+        return _decode(Path(path), exif)
     except ImageError:
         raise
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except PIL.UnidentifiedImageError:
         raise ImageError(f"{path}: {_unidentified(Path(path))}") from None
+    except PIL.Image.DecompressionBombError:
+        raise ImageError(f"{path}: more than {MAX_PIXELS} pixels") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError and more
         raise ImageError(f"{path}: cannot be decoded: {error}") from error
 
@@ -58,10 +69,20 @@ def _unidentified(path: Path) -> str:
 def _decode(path: Path, exif: ExifPolicy) -> Image:
     with PIL.Image.open(path) as picture:
         if picture.width * picture.height > MAX_PIXELS:
-            raise ImageError(f"{path}: {picture.width}x{picture.height} is more than {MAX_PIXELS} pixels")
+            raise PIL.Image.DecompressionBombError
+        stored = _orientation(picture)
         picture.load()
-        upright = PIL.ImageOps.exif_transpose(picture) if exif == "apply" else picture
+        left = _orientation(picture)  # Pillow turns TIFF by itself while loading, other formats not
+        turn = TURN.get(left) if exif == "apply" else TURN_BACK.get(stored) if left != stored else None
+        upright = picture if turn is None else picture.transpose(turn)
         return np.array(_to_rgb(upright), dtype=np.uint8, order="C")
+
+
+def _orientation(picture: PIL.Image.Image) -> int:
+    try:
+        return int(picture.getexif().get(ORIENTATION, 1))
+    except Exception:  # broken EXIF beside sound pixels: show them as they are, as viewers do
+        return 1
 
 
 def _to_rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
@@ -78,7 +99,13 @@ def _to_8_bits(picture: PIL.Image.Image) -> PIL.Image.Image:
     values = np.asarray(picture).astype(np.float64)
     if not np.isfinite(values).all():
         raise ValueError("holds values that are not finite")
-    top = 65535.0 if values.max(initial=0) > 255 or picture.mode.startswith("I;16") else 255.0
-    if picture.mode == "F" and values.max(initial=0) <= 1:
-        top = 1.0
-    return PIL.Image.fromarray(np.clip(np.rint(values * (255.0 / top)), 0, 255).astype(np.uint8), "L")
+    white = _white(picture.mode, float(values.max(initial=0)))
+    return PIL.Image.fromarray(np.clip(np.rint(values * (255 / white)), 0, 255).astype(np.uint8))
+
+
+def _white(mode: str, brightest: float) -> float:
+    """Return the value that stands for white: the end of the smallest usual range that holds all values."""
+    if mode.startswith("I;16"):
+        return 65535
+    ranges = (1, 255, 65535) if mode == "F" else (255, 65535)
+    return next((end for end in ranges if brightest <= end), brightest)
