@@ -1,0 +1,128 @@
+"""Suppression against a slow loop written from the definition, and against torchvision."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torchvision.ops import nms
+
+from structures.boxes import as_boxes, iou
+from structures.nms import best_first, suppress, suppress_per_class
+
+corner, side = st.integers(0, 12), st.integers(1, 8)
+box = st.tuples(corner, corner, side, side).map(lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]))
+tied_score = st.sampled_from([0.1, 0.2, 0.2, 0.5, 0.9])
+scored = st.lists(st.tuples(box, tied_score), max_size=12)
+
+
+def columns(rows: list[Any]) -> tuple[Any, Any]:
+    return as_boxes([row[0] for row in rows]), np.array([row[1] for row in rows], np.float32)
+
+
+def slow_suppress(boxes: Any, scores: Any, threshold: float) -> list[int]:
+    """Take the best remaining box until none is left; drop what overlaps it."""
+    remaining, kept = list(range(len(boxes))), []
+    while remaining:
+        best = max(remaining, key=lambda i: (scores[i], -i))
+        kept.append(best)
+        overlaps = iou(boxes[[best]], boxes)[0]
+        remaining = [i for i in remaining if i != best and not overlaps[i] > threshold]
+    return kept
+
+
+@given(scored, st.sampled_from([0.0, 0.3, 0.5, 1.0]))
+def test_suppress_agrees_with_the_slow_loop_ties_included(rows: list[Any], threshold: float) -> None:
+    boxes, scores = columns(rows)
+    assert suppress(boxes, scores, iou_threshold=threshold).tolist() == slow_suppress(boxes, scores, threshold)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_suppress_agrees_with_torchvision(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    start = rng.uniform(0, 200, (300, 2))
+    boxes = as_boxes(np.concatenate([start, start + rng.uniform(1, 120, (300, 2))], axis=1))
+    scores = rng.permutation(300).astype(np.float32)  # no ties: torchvision promises no order for them
+    expected = nms(torch.from_numpy(boxes), torch.from_numpy(scores), 0.3).tolist()
+    assert suppress(boxes, scores).tolist() == expected
+
+
+def test_an_overlap_of_exactly_the_threshold_is_kept() -> None:
+    boxes = as_boxes([[0, 0, 2, 2], [0, 0, 2, 1]])  # IoU 0.5
+    scores = np.array([0.9, 0.8], np.float32)
+    assert suppress(boxes, scores, iou_threshold=0.5).tolist() == [0, 1]
+    assert suppress(boxes, scores, iou_threshold=0.49).tolist() == [0]
+
+
+def test_convention_ties_keep_input_order() -> None:
+    assert best_first(np.array([0.5, 0.9, 0.5, 0.9], np.float32)).tolist() == [1, 3, 0, 2]
+    twins = as_boxes([[0, 0, 5, 5], [0, 0, 5, 5]])
+    assert suppress(twins, np.array([0.5, 0.5], np.float32)).tolist() == [0]
+
+
+def test_boxes_without_area_are_kept_and_hold_nothing_down() -> None:
+    boxes = as_boxes([[3, 3, 3, 3], [3, 3, 3, 3], [0, 0, 9, 9]])
+    assert suppress(boxes, np.array([0.9, 0.8, 0.7], np.float32)).tolist() == [0, 1, 2]
+
+
+def test_none_and_one() -> None:
+    assert suppress(as_boxes([]), np.zeros(0, np.float32)).tolist() == []
+    assert suppress(as_boxes([[0, 0, 1, 1]]), np.ones(1, np.float32)).tolist() == [0]
+
+
+def test_columns_that_do_not_fit_are_refused() -> None:
+    boxes = as_boxes([[0, 0, 1, 1]])
+    with pytest.raises(ValueError, match="1 boxes but 2 scores"):
+        suppress(boxes, np.ones(2, np.float32))
+    with pytest.raises(ValueError, match="not finite"):
+        suppress(boxes, np.array([np.nan], np.float32))
+
+
+def test_per_class_suppression_by_hand() -> None:
+    boxes = as_boxes([[0, 0, 10, 10], [1, 1, 10, 10], [50, 50, 60, 60]])
+    probabilities = np.array([[0.6, 0.30], [0.7, 0.04], [0.05, 0.9]], np.float32)
+    rows, labels, scores = suppress_per_class(boxes, probabilities, score_floor=0.05)
+    assert rows.tolist() == [2, 1, 0, 2]  # row 0 goes in class 0 only, row 1 is below the floor in class 1
+    assert labels.tolist() == [1, 0, 1, 0]
+    np.testing.assert_allclose(scores, [0.9, 0.7, 0.3, 0.05])
+
+
+def test_a_class_never_holds_down_another_even_outside_the_image() -> None:
+    boxes = as_boxes([[90, 0, 100, 10], [-10, -100, 0, -90]])
+    probabilities = np.eye(2, dtype=np.float32)
+    assert len(suppress_per_class(boxes, probabilities)[0]) == 2
+
+
+def test_at_most_so_many_boxes_of_a_class() -> None:
+    boxes = as_boxes([[i * 10, 0, i * 10 + 5, 5] for i in range(8)])
+    probabilities = np.linspace(0.1, 0.8, 16, dtype=np.float32).reshape(8, 2)
+    rows, labels, _ = suppress_per_class(boxes, probabilities, max_per_class=3)
+    assert sorted(rows[labels == 0].tolist()) == [5, 6, 7]
+    assert np.bincount(labels).tolist() == [3, 3]
+
+
+def test_convention_equal_scores_are_ordered_by_label_then_row() -> None:
+    boxes = as_boxes([[0, 0, 5, 5], [20, 0, 25, 5]])
+    rows, labels, _ = suppress_per_class(boxes, np.full((2, 2), 0.5, np.float32))
+    assert list(zip(labels.tolist(), rows.tolist(), strict=True)) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def test_convention_no_boxes_give_empty_columns_of_the_right_types() -> None:
+    rows, labels, scores = suppress_per_class(as_boxes([]), np.zeros((0, 20), np.float32))
+    assert (rows.shape, labels.shape, scores.shape) == ((0,), (0,), (0,))
+    assert (rows.dtype, labels.dtype, scores.dtype) == (np.int64, np.int64, np.float32)
+
+
+@given(st.permutations(range(6)))
+def test_shuffling_the_boxes_changes_nothing_but_their_order(order: list[int]) -> None:
+    rng = np.random.default_rng(1)
+    start = rng.uniform(0, 20, (6, 2))
+    boxes = as_boxes(np.concatenate([start, start + 10], axis=1))
+    probabilities = rng.permutation(12).reshape(6, 2).astype(np.float32)
+    rows, labels, scores = suppress_per_class(boxes, probabilities)
+    shuffled_rows, shuffled_labels, shuffled_scores = suppress_per_class(boxes[order], probabilities[order])
+    np.testing.assert_array_equal(boxes[rows], boxes[order][shuffled_rows])
+    np.testing.assert_array_equal(labels, shuffled_labels)
+    np.testing.assert_array_equal(scores, shuffled_scores)
