@@ -46,9 +46,9 @@ class ImageClassifier:
         _check(checkpoints)
         placement = placement or place()
         usual = CPU_BATCH if placement.device.type == "cpu" else GPU_BATCH
-        self.classes = checkpoints[0].classes
-        self.members = [_Member(each, crops, warp, placement, batch_size or min(crops, usual)) for each in checkpoints]
-        self.reason = placement.reason
+        self.classes, self.crops, self.reason = checkpoints[0].classes, crops, placement.reason
+        self.batch_size = batch_size or min(crops, usual)
+        self.members = [_Member(each, crops, warp, placement, self.batch_size) for each in checkpoints]
 
     def __call__(self, image: Image) -> Floats:
         """Return the (C,) float32 probabilities of an RGB uint8 (H, W, 3) photo; they sum to 1."""

@@ -1,0 +1,46 @@
+"""`rcnn eval classification`: top-1, top-5 and log loss on one folder of photos a class."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def classification(
+    folder: Annotated[Path, typer.Option(help="Photos, one folder a class.")],
+    weights: Annotated[
+        list[str] | None, typer.Option(help="A file, or imagenet (fetched once), the default; several are averaged.")
+    ] = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="Folder names, a line a class in the order of the weights.")
+    ] = None,
+    crops: Annotated[int, typer.Option(help="Views of each photo: 1, 10 or 144.")] = 1,
+    warp: Annotated[bool, typer.Option("--warp", help="Squeeze photos to a square: BVLC's test.")] = False,
+    limit: Annotated[int, typer.Option(help="Only so many photos, evenly spread; 0 takes all.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, torch, compiled or openvino.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+) -> None:
+    """Judge an image classifier: top-1, top-5 and log loss."""
+    from classifier.loading import IMAGENET
+    from detect.class_folders import columns_of, read_class_folders, spread
+    from detect.classification import judge, load_image_classifier
+
+    where = {"device": device, "engine": engine, "dtype": dtype}
+    model = load_image_classifier(weights or [IMAGENET], crops=crops, warp=warp, photos=limit or None, **where)
+    data = spread(read_class_folders(folder, columns_of(model.classes, classes)), limit)
+    print(model.reason, file=sys.stderr)
+    result = judge(model, data)
+    for error in result.skipped:
+        print(f"skipped: {error}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({**result.scores, "photos": result.photos, "seconds per photo": result.seconds_per_photo}))
+    else:
+        print(f"{result.photos} photos, {crops} crops, {1000 * result.seconds_per_photo:.1f} ms a photo")
+        for name, value in result.scores.items():
+            print(f"{name:10} {value:.4f}")
+    if result.skipped:
+        raise typer.Exit(1)

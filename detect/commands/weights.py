@@ -1,0 +1,78 @@
+"""Weights: show what a file holds, convert other formats to ours."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def convert(
+    source: Annotated[str, typer.Argument(help="imagenet, or a file: .caffemodel, .npz, .pth, .safetensors.")],
+    destination: Annotated[Path, typer.Argument(help="The new file, .safetensors.")],
+    classes: Annotated[Path | None, typer.Option(help="Class names, one a line, in the order of the columns.")] = None,
+    transform_input: Annotated[
+        bool, typer.Option(help="For a .pth: it was used with torchvision's transform_input.")
+    ] = True,
+    dtype: Annotated[str, typer.Option(help="Precision in the file: float16 or float32.")] = "float16",
+) -> None:
+    """Write weights of Caffe or torchvision as a file of ours, which knows its classes and preprocessing."""
+    from dataclasses import replace
+
+    import torch
+
+    from classifier.loading import load_weights
+    from classifier.torchvision_weights import TRANSFORM_INPUT
+    from classifier.weights import TORCHVISION, save_checkpoint
+
+    if dtype not in ("float16", "float32"):
+        raise ValueError(f"--dtype {dtype!r} is not float16 or float32")
+    if destination.suffix != ".safetensors":
+        raise ValueError(f"{destination}: weights are written as .safetensors")
+    checkpoint = load_weights(source)
+    if checkpoint.preprocessing == TRANSFORM_INPUT and not transform_input:
+        checkpoint = replace(checkpoint, preprocessing=TORCHVISION)
+    if classes is not None:
+        checkpoint = replace(checkpoint, classes=_class_names(classes, len(checkpoint.classes)))
+    save_checkpoint(checkpoint, destination, dtype=getattr(torch, dtype))
+    print(f"weights written to {destination}")
+
+
+def show(
+    weights: Annotated[str, typer.Argument(help="imagenet, or a file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with all classes.")] = False,
+) -> None:
+    """Show the variant, classes, preprocessing, size and history of weights."""
+    from dataclasses import asdict
+
+    from classifier.loading import load_weights
+
+    checkpoint = load_weights(weights)
+    counted = [value for name, value in checkpoint.state.items() if value.is_floating_point()]
+    record = {
+        "variant": checkpoint.variant,
+        "task": checkpoint.task,
+        "parameters": sum(value.numel() for name, value in checkpoint.state.items() if _learned(name)),
+        "precision": ", ".join(sorted({str(value.dtype).removeprefix("torch.") for value in counted})),
+        "auxiliary classifiers": any(name.startswith("aux") for name in checkpoint.state),
+        "preprocessing": asdict(checkpoint.preprocessing),
+        "training": dict(checkpoint.training),
+        "classes": list(checkpoint.classes),
+    }
+    if as_json:
+        print(json.dumps(record))
+        return
+    first = ", ".join(checkpoint.classes[:5])
+    for name, value in (record | {"classes": f"{len(checkpoint.classes)}: {first}, ..."}).items():
+        print(f"{name:22} {json.dumps(value) if isinstance(value, dict) else value}")
+
+
+def _learned(name: str) -> bool:
+    return name.endswith((".weight", ".bias"))
+
+
+def _class_names(path: Path, columns: int) -> tuple[str, ...]:
+    names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+    if len(names) != columns:
+        raise ValueError(f"{path}: {len(names)} names, but the weights have {columns} classes")
+    return names
