@@ -1,0 +1,161 @@
+"""What people read: tables for the terminal, one self-contained HTML file, JSON for other programs."""
+
+import base64
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import rich.box
+from rich.table import Table
+
+from eval.mistakes import KINDS, SIZES, Mistakes
+from eval.scores import Scores
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0 2rem } caption { text-align: left; font-weight: 600 }
+th, td { padding: .15rem .8rem; border-bottom: 1px solid #ddd; text-align: right; font-variant-numeric: tabular-nums }
+.text { text-align: left } img { max-width: 100% } .note { color: #a40 }
+</style></head><body>
+<h1>{{ title }}</h1>
+{% for line in facts %}<p>{{ line }}</p>
+{% endfor %}{% for line in warnings %}<p class="note">{{ line }}</p>
+{% endfor %}{% for table in tables %}<table><caption>{{ table.caption }}</caption>
+<tr>{% for cell in table.head %}<th{% if loop.index <= table.texts %} class="text"{% endif %}>{{ cell }}</th>
+{%- endfor %}</tr>
+{% for row in table.rows %}<tr>
+{%- for cell in row %}<td{% if loop.index <= table.texts %} class="text"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
+{% endfor %}</table>
+{% endfor %}{% for picture in pictures %}<h2>{{ picture.caption }}</h2>
+<img alt="{{ picture.caption }}" src="data:image/png;base64,{{ picture.data }}">
+{% endfor %}</body></html>
+"""
+
+
+class Sheet:
+    """A table that can be shown in a terminal and on a page.
+
+    Args:
+        caption: stands above it.
+        head: names of the columns.
+        rows: cells, as many as the head has.
+        texts: so many columns, from the first, hold text and stand left; numbers stand right.
+    """
+
+    def __init__(self, caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> None:
+        self.caption, self.head, self.rows, self.texts = caption, head, rows, texts
+
+    def for_terminal(self) -> Table:
+        """Return it for rich."""
+        table = Table(title=self.caption, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD)
+        for place, name in enumerate(self.head):
+            table.add_column(name, justify="left" if place < self.texts else "right")
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+
+def percent(value: float) -> str:
+    """Return a share as papers print it.
+
+    >>> percent(0.41234), percent(float("nan"))
+    ('41.23', '-')
+    """
+    return "-" if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def class_sheet(scores: Scores) -> Sheet:
+    """Return the figures of every class, and those over all classes below."""
+    figures = sorted({key.partition("/")[0] for key in scores.values if "/" in key})
+    rows = [
+        [name, *(percent(scores.of_class(name)[key]) for key in figures), str(objects), str(ignored), str(found)]
+        for name, objects, ignored, found in zip(
+            scores.classes, scores.objects, scores.ignored, scores.detections, strict=True
+        )
+    ]
+    head = ["class", *(f"{key} %" for key in figures), "objects", "ignored", "detections"]
+    return Sheet(f"{scores.protocol}: every class", head, rows)
+
+
+def overall_sheet(scores: Scores) -> Sheet:
+    """Return the figures over all classes."""
+    rows = [[name, percent(value)] for name, value in scores.overall.items()]
+    return Sheet(f"{scores.protocol}: all classes", ["figure", "%"], rows)
+
+
+def mistake_sheets(mistakes: Mistakes) -> list[Sheet]:
+    """Return what is wrong with the best detections, the commonest confusions, and the misses by size."""
+    true, false = mistakes.best
+    total = max(true + false, 1)
+    kinds = [
+        [kind, KINDS[kind], str(count), percent(count / total), f"{100 * mistakes.gain[kind]:+.2f}"]
+        for kind, count in sorted(mistakes.kinds.items(), key=lambda item: -item[1])
+    ]
+    pairs = [[f"{said} for {meant}", str(count)] for said, meant, count in mistakes.confusions]
+    sizes = [
+        [
+            name,
+            f"from {math.sqrt(SIZES[name]):.0f} x {math.sqrt(SIZES[name]):.0f} px",
+            str(objects),
+            str(objects - found),
+            percent((objects - found) / objects if objects else math.nan),
+        ]
+        for name, (objects, found) in mistakes.sizes.items()
+    ]
+    return [
+        Sheet(
+            f"False ones among the {true + false} best detections (as many of a class as it has objects)",
+            ["kind", "what it is", "count", "share %", "mAP without it"],
+            kinds,
+            texts=2,
+        ),
+        Sheet("Commonest confusions", ["said for meant", "count"], pairs),
+        Sheet("Objects missed, by size", ["size", "area", "objects", "missed", "missed %"], sizes, texts=2),
+    ]
+
+
+def write_page(
+    path: Path,
+    title: str,
+    *,
+    facts: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+    sheets: Sequence[Sheet] = (),
+    pictures: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write one HTML file that needs no other: tables and pictures are inside it.
+
+    Args:
+        path: replaced when all is written.
+        title: headline.
+        facts: lines below it.
+        warnings: lines that stand out.
+        sheets: tables.
+        pictures: PNG files by caption.
+    """
+    template = jinja2.Environment(autoescape=True).from_string(PAGE)
+    coded = [{"caption": name, "data": base64.b64encode(png).decode()} for name, png in (pictures or {}).items()]
+    write_text(path, template.render(title=title, facts=facts, warnings=warnings, tables=sheets, pictures=coded))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file; NaN must have become null before."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one go, so that no half-written one is left."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file in one go, so that no half-written one is left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)

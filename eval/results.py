@@ -1,0 +1,199 @@
+"""detections.jsonl -> detections of every image of a dataset, with a count of all that does not fit."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from structures.boxes import ImageSize, as_boxes
+from structures.records import Dataset, Detections
+
+FIELDS = ("image", "width", "height", "boxes", "labels", "scores")
+
+
+class ResultsError(ValueError):
+    """A results file that cannot be scored; the message names the file and the line."""
+
+
+@dataclass(frozen=True, eq=False)
+class ResultLine:
+    """What was found in one photo, with labels as names.
+
+    Attributes:
+        place: file and line, for messages.
+        image: the photo's name, with forward slashes.
+        found: boxes and scores; the labels are positions in `names`.
+        names: the class names that occur.
+    """
+
+    place: str
+    image: str
+    found: Detections
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """Detections brought into the order of a dataset.
+
+    Attributes:
+        detections: one record an image of the dataset, in its order; empty for images that the results lack.
+        missing: images of the dataset that the results lack: all their objects count as missed.
+        extra: photos of the results that the dataset lacks: left out.
+        unknown_labels: detections left out because the dataset has no such class, by class.
+        resized: photos whose stated size differs from the ground truth's: their boxes may be of another scale.
+    """
+
+    detections: list[Detections]
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    unknown_labels: Mapping[str, int] = field(default_factory=dict)
+    resized: list[str] = field(default_factory=list)
+
+    def warnings(self) -> list[str]:
+        """Return one line for everything that does not fit."""
+        labels = ", ".join(f"{name} ({count})" for name, count in sorted(self.unknown_labels.items()))
+        lines = [
+            (self.missing, f"{_count(self.missing)} of the ground truth without a line of results count as misses"),
+            (self.extra, f"{_count(self.extra)} unknown to the ground truth left out"),
+            (self.resized, f"{_count(self.resized)} differ in size from the ground truth; boxes were not rescaled"),
+            (labels, f"detections of classes unknown to the ground truth left out: {labels}"),
+        ]
+        return [line for condition, line in lines if condition]
+
+
+def _count(images: Sequence[str]) -> str:
+    examples = ", ".join(images[:3]) + (", ..." if len(images) > 3 else "")
+    return f"{len(images)} image{'s' * (len(images) != 1)} ({examples})"
+
+
+def read_lines(path: Path) -> tuple[list[ResultLine], list[str]]:
+    """Read a detections.jsonl.
+
+    Returns:
+        The lines, and notes: a last line that was cut off by an interrupted run is left out and named.
+
+    Raises:
+        ResultsError: any other line is malformed, holds numbers that are not finite, or names a photo again.
+    """
+    lines = [line for line in enumerate(path.read_bytes().split(b"\n"), 1) if line[1].strip()]
+    results, notes, seen = [], [], dict[str, str]()
+    for number, text in lines:
+        place = f"{path}: line {number}"
+        try:
+            entry = json.loads(text)
+        except ValueError as error:
+            if number != lines[-1][0]:
+                raise ResultsError(f"{place}: not JSON: {error}") from None
+            notes.append(f"{place}: the last line is cut off and was left out: 1 image")
+            continue
+        result = _read_line(entry, place)
+        if result.image in seen:
+            raise ResultsError(f"{place}: {result.image} again, first at {seen[result.image]}")
+        seen[result.image] = place
+        results.append(result)
+    return results, notes
+
+
+def _read_line(entry: Any, place: str) -> ResultLine:
+    missing = [name for name in FIELDS if not isinstance(entry, dict) or name not in entry]
+    if missing or not entry["image"]:
+        raise ResultsError(f"{place}: no {', '.join(missing) or 'image'}")
+    names = tuple(dict.fromkeys(map(str, entry["labels"])))
+    numbers = {name: label for label, name in enumerate(names)}
+    try:
+        size = (int(entry["height"]), int(entry["width"]))
+        labels = np.array([numbers[str(name)] for name in entry["labels"]], np.int64)
+        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which a record refuses
+            found = Detections(as_boxes(entry["boxes"]), labels, entry["scores"], size)
+    except (TypeError, ValueError) as error:
+        raise ResultsError(f"{place}: {entry['image']}: {error}") from None
+    return ResultLine(place, str(entry["image"]).replace("\\", "/"), found, names)
+
+
+def align(lines: Iterable[ResultLine], dataset: Dataset, *, allow_extra: bool = False) -> Aligned:
+    """Bring result lines into the order of a dataset.
+
+    A photo is found in the dataset by its name, without its suffix, or without its folders: VOC names images by stem,
+    COCO by file name. Class names are compared without regard to case.
+
+    Args:
+        lines: as from `read_lines`.
+        dataset: the ground truth.
+        allow_extra: leave out photos that the dataset lacks, and count them.
+
+    Raises:
+        ResultsError: a photo is not in the dataset, two photos are the same image of it, or no class is known to it.
+    """
+    chosen, extra = _choose(lines, dataset, allow_extra)
+    labels = {name.casefold(): label for label, name in enumerate(dataset.classes)}
+    unknown = Counter(name for line in chosen.values() for name in _names(line) if name.casefold() not in labels)
+    if unknown and unknown.total() == sum(len(line.found) for line in chosen.values()):
+        raise ResultsError(f"no detection is of a class of the ground truth: {', '.join(sorted(unknown)[:20])}")
+    sizes = {truth.image_id: truth.image_size for truth in dataset}
+    return Aligned(
+        detections=[_relabel(chosen[i], labels) if i in chosen else _empty(sizes[i]) for i in dataset.image_ids],
+        missing=[image_id for image_id in dataset.image_ids if image_id not in chosen],
+        extra=extra,
+        unknown_labels=unknown,
+        resized=[line.image for image_id, line in chosen.items() if line.found.image_size != sizes[image_id]],
+    )
+
+
+def align_records(detections: Mapping[str, Detections], dataset: Dataset) -> Aligned:
+    """Bring detections that carry the dataset's own image ids and labels into its order."""
+    empty = {truth.image_id: _empty(truth.image_size) for truth in dataset}
+    return Aligned(
+        detections=[detections.get(image_id, empty[image_id]) for image_id in dataset.image_ids],
+        missing=[image_id for image_id in dataset.image_ids if image_id not in detections],
+    )
+
+
+def _choose(
+    lines: Iterable[ResultLine], dataset: Dataset, allow_extra: bool
+) -> tuple[dict[str, ResultLine], list[str]]:
+    """Return the line of every image id, and the photos that the dataset lacks."""
+    aliases = _aliases(dataset.image_ids)
+    chosen, extra = dict[str, ResultLine](), list[str]()
+    for line in lines:
+        image_id = next((aliases[name] for name in _spellings(line.image) if name in aliases), None)
+        if image_id is None and not allow_extra:
+            raise ResultsError(f"{line.place}: {line.image} is not in the ground truth (--allow-extra leaves it out)")
+        if image_id is None:
+            extra.append(line.image)
+        elif image_id in chosen:
+            raise ResultsError(f"{line.place}: {line.image} and {chosen[image_id].image} are both image {image_id}")
+        else:
+            chosen[image_id] = line
+    return chosen, extra
+
+
+def _names(line: ResultLine) -> Iterator[str]:
+    return (line.names[label] for label in line.found.labels)
+
+
+def _aliases(image_ids: Sequence[str]) -> dict[str, str]:
+    """Return the image of every name, and of every last part of a name that only one image has."""
+    last_parts = Counter(PurePosixPath(image_id).name for image_id in image_ids)
+    short = {PurePosixPath(i).name: i for i in image_ids if last_parts[PurePosixPath(i).name] == 1}
+    return {**short, **{image_id: image_id for image_id in image_ids}}
+
+
+def _spellings(image: str) -> Iterator[str]:
+    path = PurePosixPath(image)
+    yield from (image, str(path.with_suffix("")), path.name, path.stem)
+
+
+def _empty(image_size: ImageSize) -> Detections:
+    return Detections(as_boxes([]), np.zeros(0, np.int64), np.zeros(0, np.float32), image_size)
+
+
+def _relabel(line: ResultLine, labels: Mapping[str, int]) -> Detections:
+    known = np.array([labels.get(name.casefold(), -1) for name in line.names], np.int64)
+    found = line.found
+    renamed = Detections(found.boxes, known[found.labels], found.scores, found.image_size)
+    return renamed.take(renamed.labels >= 0)

@@ -1,0 +1,155 @@
+"""`rcnn eval detections` from files to tables, JSON and a page."""
+
+import json
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from detect.commands.eval import app
+from eval.coco import CocoDataset
+from eval.voc import VocDataset
+
+OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+SIZE = "<size><width>100</width><height>80</height></size>"
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """A VOC folder: a dog and a cat in photo a, a dog in photo b."""
+    for name in ("Annotations", "ImageSets/Main"):
+        (tmp_path / "voc" / name).mkdir(parents=True)
+    bodies = {
+        "a": OBJECT.format("dog", 11, 11, 30, 30) + OBJECT.format("cat", 51, 51, 70, 70),
+        "b": OBJECT.format("dog", 1, 1, 100, 80),
+    }
+    for name, body in bodies.items():
+        (tmp_path / "voc" / "Annotations" / f"{name}.xml").write_text(f"<annotation>{SIZE}{body}</annotation>")
+    (tmp_path / "voc" / "ImageSets/Main/val.txt").write_text("a\nb\n")
+    return tmp_path / "voc"
+
+
+def write_perfect(path, dataset, leave_out=()):
+    rows = [
+        {
+            "image": f"photos/{truth.image_id}.jpg",
+            "width": truth.image_size[1],
+            "height": truth.image_size[0],
+            "boxes": truth.boxes.tolist(),
+            "labels": [dataset.classes[label] for label in truth.labels],
+            "scores": [0.5] * len(truth),
+        }
+        for truth in dataset
+        if truth.image_id not in leave_out
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.mark.parametrize("protocol", ["voc07", "voc", "ilsvrc", "coco"])
+def test_perfect_detections_score_one_hundred(voc, tmp_path, protocol):
+    file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
+    report = tmp_path / "out" / "report.json"
+    result = run("detections", file, "--ground-truth", voc, "--split", "val", "--protocol", protocol, "--json", report)
+    assert re.search(rf"\(?{protocol}\)? 100.00 % on 2 images with 3 objects", result.stdout)
+    content = json.loads(report.read_text())
+    assert content["AP" if protocol == "coco" else "mAP"] == pytest.approx(1.0)
+    assert content["classes"]["dog"]["AP"] == pytest.approx(1.0)
+    assert content["classes"]["dog"]["objects"] == 2
+    assert content["classes"]["sofa"]["AP"] is None
+    assert len(content["classes_without_objects"]) == 18
+
+
+def test_missing_images_count_as_misses_and_are_reported(voc, tmp_path):
+    file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"), leave_out=("b",))
+    report = tmp_path / "report.json"
+    result = run("detections", file, "--ground-truth", voc, "--protocol", "voc", "--json", report)
+    assert "warning: 1 image (b) of the ground truth without a line of results count as misses" in result.stderr
+    content = json.loads(report.read_text())
+    assert (content["classes"]["dog"]["AP"], content["mAP"]) == pytest.approx((0.5, 0.75))
+    assert content["missing_images"] == 1
+
+
+def test_extra_images_stop_the_run_unless_allowed(voc, tmp_path):
+    file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
+    (voc / "ImageSets/Main/val.txt").write_text("a\n")
+    with pytest.raises(ValueError, match=r"line 2: photos/b\.jpg is not in the ground truth"):
+        run("detections", file, "--ground-truth", voc)
+    result = run("detections", file, "--ground-truth", voc, "--allow-extra")
+    assert "1 image (photos/b.jpg) unknown to the ground truth left out" in result.stderr
+
+
+def test_a_cut_off_last_line_is_named(voc, tmp_path):
+    file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
+    file.write_text(file.read_text()[:-30])
+    assert "line 2: the last line is cut off" in run("detections", file, "--ground-truth", voc).stderr
+
+
+def test_the_page_holds_all_it_shows(voc, tmp_path):
+    file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
+    page = tmp_path / "page.html"
+    run("detections", file, "--ground-truth", voc, "--html", page)
+    text = page.read_text()
+    assert text.count("data:image/png;base64,") == text.count("<img") == 1
+    assert "http" not in text
+    assert '<td class="text">dog</td><td>100.00</td>' in text
+    assert "Objects missed, by size" in text
+
+
+def test_names_on_the_page_are_escaped(voc, tmp_path):
+    (voc / "Annotations" / "a.xml").write_text(
+        f"<annotation>{SIZE}{OBJECT.format('&lt;b&gt;', 1, 1, 9, 9)}</annotation>"
+    )
+    file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
+    run("detections", file, "--ground-truth", voc, "--html", tmp_path / "page.html")
+    assert "&lt;b&gt;" in (tmp_path / "page.html").read_text()
+    assert "<b>" not in (tmp_path / "page.html").read_text()
+
+
+def test_a_protocol_that_is_not_there_is_named(voc, tmp_path):
+    file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
+    with pytest.raises(ValueError, match="no protocol 'voc2012'; there are voc07, voc, coco, ilsvrc"):
+        run("detections", file, "--ground-truth", voc, "--protocol", "voc2012")
+
+
+def test_coco_results_need_coco_ground_truth(voc, tmp_path):
+    (tmp_path / "results.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"results\.json: COCO results need COCO ground truth"):
+        run("detections", tmp_path / "results.json", "--ground-truth", voc)
+
+
+def test_known_answers_from_the_command_line(data_dir, tmp_path):
+    folder = data_dir / "eval_fixtures" / "coco_bbox"
+    truth, report = folder / "gts" / "sampled_gts_bbox_area.json", tmp_path / "report.json"
+    run("detections", folder / "cocoapi_results.json", "--ground-truth", truth, "--json", report)
+    content = json.loads(report.read_text())
+    assert content["protocol"] == "coco"
+    assert (content["AP"], content["AP50"], content["AR_100"]) == pytest.approx(
+        (0.503647, 0.696973, 0.595353), abs=1e-6
+    )
+
+
+def test_detections_of_real_photos_against_coco(data_dir, tmp_path):
+    dataset = CocoDataset(data_dir / "coco128" / "instances.json")
+    file = write_perfect(tmp_path / "detections.jsonl", dataset)
+    file.write_text(file.read_text().replace(".jpg.jpg", ".jpg"))
+    report = tmp_path / "report.json"
+    run("detections", file, "--ground-truth", dataset.annotations, "--json", report)
+    assert json.loads(report.read_text())["AP"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("protocol", ["voc07", "voc"])
+def test_perfect_detections_of_all_val_photos(data_dir, tmp_path, protocol):
+    file = write_perfect(tmp_path / "detections.jsonl", VocDataset(data_dir / "voc2007", "val"))
+    truth = data_dir / "voc2007"
+    result = run("detections", file, "--ground-truth", truth, "--protocol", protocol, "--no-mistakes")
+    assert "100.00 % on 978 images with 2417 objects" in result.stdout
+    assert result.stderr == ""
