@@ -57,8 +57,7 @@ class Scores:
 
     def of_class(self, name: str) -> dict[str, float]:
         """Return the figures of one class, such as {"AP": 0.4}."""
-        parts = {key.partition("/"): value for key, value in self.values.items()}
-        return {figure: value for (figure, _, of), value in parts.items() if of == name}
+        return of_class(self.values, name)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for a JSON file; NaN becomes null."""
@@ -81,6 +80,16 @@ class Scores:
                 for name, objects, ignored, detections in rows
             },
         }
+
+
+def of_class(values: Mapping[str, float], name: str) -> dict[str, float]:
+    """Return the figures of one class, without its name.
+
+    >>> of_class({"mAP": 0.5, "AP/cat": 0.4, "AP/dog": 0.6}, "dog")
+    {'AP': 0.6}
+    """
+    parts = {key.partition("/"): value for key, value in values.items()}
+    return {figure: value for (figure, _, of), value in parts.items() if of == name}
 
 
 def or_null(value: float) -> float | None:
