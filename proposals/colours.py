@@ -43,8 +43,7 @@ def _hue(image: Image) -> Channels:
 
 def _normalised(image: Image) -> Channels:
     total = np.maximum(image.sum(axis=2, dtype=np.float32, keepdims=True), 1)  # black stays black
-    shares: Channels = _rgb(image) * (np.float32(255) / total)
-    return shares
+    return np.minimum(_rgb(image) * (np.float32(255) / total), 255).astype(np.float32)
 
 
 def _normalised_and_intensity(image: Image) -> Channels:
@@ -58,7 +57,7 @@ def _opponent(image: Image) -> Channels:
     first = (red - green) / np.sqrt(2) / intensity  # -1.225 .. 1.225
     second = (red + green - 2 * blue) / np.sqrt(6) / intensity  # -1.414 .. 0.707
     spread = np.stack([first / np.sqrt(1.5) + 1, second / np.sqrt(1.125) + 4 / 3], axis=2)
-    return (spread * 127.5).astype(np.float32)
+    return np.clip(spread * 127.5, 0, 255).astype(np.float32)
 
 
 COLOUR_SPACES: Mapping[str, Callable[[Image], Channels]] = {

@@ -11,7 +11,7 @@ from structures.boxes import Boxes, ImageSize, scale
 from structures.records import Image
 
 SEARCH_WIDTH = 500  # R-CNN's selective_search_boxes.m: the method is not scale invariant, so all photos get one width
-LONGEST_SIDE = 4 * SEARCH_WIDTH  # Differs: a narrow photo is held to this height instead of growing without bound
+TALLEST = 4  # Differs: a narrow photo grows to at most so many search widths in height, not without bound
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ def resize(image: npt.NDArray[Any], width: int | None) -> Resized:
     size = (photo.shape[0], photo.shape[1])
     if width is None or size[1] == width:
         return Resized(photo, size)
-    factor = min(width / size[1], max(LONGEST_SIDE, width) / size[0])
+    factor = min(width / size[1], TALLEST * width / size[0])
     target = (max(1, round(size[1] * factor)), max(1, round(size[0] * factor)))
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     return Resized(np.asarray(cv2.resize(photo, target, interpolation=method), np.uint8), size)

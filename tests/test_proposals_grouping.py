@@ -1,0 +1,186 @@
+"""Histograms, neighbours and hierarchical grouping against slow oracles."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from proposals.features import Superpixels, bin_pixels, describe, touching
+from proposals.grouping import group, similarity_weights
+from proposals.segmentation import segment, smooth, sort_edges
+
+
+def scene(seed, shape=(30, 40, 3)):
+    noise = np.random.default_rng(seed).integers(0, 256, shape).astype(np.float32)
+    channels = np.clip(smooth(noise, 2.0) * 6 - 600, 0, 255).astype(np.float32)
+    labels, n = segment(sort_edges(channels), k=30, min_size=6)
+    return channels, labels, n
+
+
+def slow_pairs(labels):
+    height, width = labels.shape
+    pairs = set()
+    for y, x in np.ndindex(height, width):
+        for v, u in itertools.product(range(y - 1, y + 2), range(x - 1, x + 2)):
+            if 0 <= v < height and 0 <= u < width and labels[v, u] != labels[y, x]:
+                pairs.add(tuple(sorted((int(labels[y, x]), int(labels[v, u])))))
+    return sorted(pairs)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_neighbours_oracle(seed):
+    labels = np.random.default_rng(seed).integers(0, 60, (9, 13)).astype(np.int32)
+    found = sorted((int(code) // 60, int(code) % 60) for code in touching(labels, np.int64(60)))
+    assert found == slow_pairs(labels)
+
+
+def test_neighbours_in_first_row_and_column():
+    """OpenCV misses these links."""
+    assert touching(np.array([[0, 1]], np.int32), np.int64(2)).tolist() == [0 * 2 + 1]
+    assert touching(np.array([[0], [1]], np.int32), np.int64(2)).tolist() == [0 * 2 + 1]
+
+
+def test_many_neighbours_outgrow_the_table():
+    labels = np.arange(40 * 40, dtype=np.int32).reshape(40, 40)
+    assert len(touching(labels, np.int64(1600))) == len(slow_pairs(labels))
+
+
+def test_measures_oracle():
+    channels, labels, n = scene(0)
+    bins = bin_pixels(channels)
+    found = describe(labels, n, bins)
+    assert n > 5
+    for region in range(n):
+        ys, xs = np.nonzero(labels == region)
+        assert found.size[region] == len(ys)
+        assert found.boxes[region].tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+        for c in range(3):
+            expected = np.bincount(np.minimum(channels[ys, xs, c] * 25 / 256, 24).astype(int), minlength=25)
+            assert found.colour[region, 25 * c : 25 * (c + 1)].tolist() == expected.tolist()
+
+
+def test_textures_oracle():
+    """Eight orientations by their definition: the derivative along each, negatives as 0, in 10 bins."""
+    channels, labels, n = scene(1)
+    found = describe(labels, n, bin_pixels(channels)).texture.reshape(n, 3, 4, 2, 10)
+    padded = np.pad(smooth(channels, 1.0), ((1, 1), (1, 1), (0, 0)), "edge")
+    gx, gy = padded[1:-1, 2:] - padded[1:-1, :-2], padded[2:, 1:-1] - padded[:-2, 1:-1]
+    angles = np.arange(8) * np.pi / 4
+    along = np.stack([np.cos(angle) * gx + np.sin(angle) * gy for angle in angles], axis=-1)
+    strength = np.clip(along / along.max(axis=(0, 1, 3))[:, None], 0, None)
+    expected = np.minimum((strength * 10).astype(int), 9)
+    differing = 0
+    for region, c, o in np.ndindex(n, 3, 8):
+        counts = np.bincount(expected[labels == region][:, c, o], minlength=10)
+        differing += np.abs(counts - found[region, c, o % 4, o // 4]).sum()
+    assert differing <= 0.001 * labels.size * 24  # values on the border of two bins may round either way
+
+
+def test_histograms_count_every_pixel_once():
+    channels, labels, n = scene(2)
+    found = describe(labels, n, bin_pixels(channels))
+    np.testing.assert_array_equal(found.colour.reshape(n, 3, 25).sum(axis=2), np.repeat(found.size[:, None], 3, 1))
+    assert (found.texture.reshape(n, 24, 10).sum(axis=2) == found.size[:, None]).all()
+    assert (found.texture >= 0).all()
+
+
+def slow_similarity(a, b, measures, image_area):
+    """The four formulas of section 3.2 on normalised histograms."""
+    x1, y1 = np.minimum(a["box"][:2], b["box"][:2])
+    x2, y2 = np.maximum(a["box"][2:], b["box"][2:])
+    parts = {
+        "C": np.minimum(a["colour"] / a["colour"].sum(), b["colour"] / b["colour"].sum()).sum(),
+        "T": np.minimum(a["texture"] / a["texture"].sum(), b["texture"] / b["texture"].sum()).sum(),
+        "S": 1 - (a["size"] + b["size"]) / image_area,
+        "F": 1 - ((x2 - x1) * (y2 - y1) - a["size"] - b["size"]) / image_area,
+    }
+    return sum(parts[letter] for letter in measures)
+
+
+def slow_group(superpixels, measures, image_area):
+    """Algorithm 1 with all similarities worked out again at every step."""
+    s = superpixels
+    regions = {
+        i: {"box": s.boxes[i], "size": int(s.size[i]), "colour": s.colour[i], "texture": s.texture[i]}
+        for i in range(len(s.size))
+    }
+    near = {i: set() for i in regions}
+    for a, b in s.pairs.tolist():
+        near[a].add(b)
+        near[b].add(a)
+    boxes, alive = [regions[i]["box"] for i in regions], set(regions)
+    while len(alive) > 1:
+        pairs = [(a, b) for a in alive for b in near[a] & alive if a < b]
+        a, b = min(pairs, key=lambda p: (-slow_similarity(regions[p[0]], regions[p[1]], measures, image_area), p))
+        new = len(regions)
+        one, two = regions[a], regions[b]
+        box = np.concatenate([np.minimum(one["box"][:2], two["box"][:2]), np.maximum(one["box"][2:], two["box"][2:])])
+        regions[new] = {key: one[key] + two[key] for key in ("size", "colour", "texture")} | {"box": box}
+        near[new] = (near[a] | near[b]) - {a, b}
+        for other in near[new]:
+            near[other].add(new)
+        alive = alive - {a, b} | {new}
+        boxes.append(box)
+    return np.array(boxes)
+
+
+@pytest.mark.parametrize("measures", ["CTSF", "TSF", "CT", "F", "S"])
+def test_grouping_oracle(measures):
+    for seed in range(3):
+        channels, labels, n = scene(seed)
+        superpixels = describe(labels, n, bin_pixels(channels))
+        if measures in ("F", "S"):  # whole numbers tie often, so give every superpixel its own size
+            superpixels = Superpixels(
+                superpixels.size * 1000 + np.random.default_rng(seed).permutation(n).astype(np.int32) ** 2,
+                superpixels.boxes,
+                superpixels.colour,
+                superpixels.texture,
+                superpixels.pairs,
+            )
+        area = int(superpixels.size.sum())
+        np.testing.assert_array_equal(
+            group(superpixels, measures, area), slow_group(superpixels, measures, area), err_msg=f"scene {seed}"
+        )
+
+
+def flat(sizes, boxes, pairs):
+    n = len(sizes)
+    colour, texture = np.zeros((n, 25), np.int32), np.zeros((n, 80), np.int32)
+    colour[:, 0] = sizes
+    texture[:, ::10] = np.array(sizes)[:, None]
+    return Superpixels(np.array(sizes, np.int32), np.array(boxes, np.int32), colour, texture, np.array(pairs, np.int32))
+
+
+def test_by_hand_size_and_ties():
+    """Four equal columns: by size alone (0, 1) ties with (1, 2) and (2, 3) and goes first, then (2, 3)."""
+    boxes = [[0, 0, 1, 4], [1, 0, 2, 4], [2, 0, 3, 4], [3, 0, 4, 4]]
+    tree = group(flat([4, 4, 4, 4], boxes, [[0, 1], [1, 2], [2, 3]]), "S", 16)
+    assert tree.tolist() == [*boxes, [0, 0, 2, 4], [2, 0, 4, 4], [0, 0, 4, 4]]
+
+
+def test_by_hand_fill():
+    """A hole joins what encloses it before a far neighbour does."""
+    boxes = [[0, 0, 6, 6], [2, 2, 4, 4], [6, 0, 12, 6]]
+    tree = group(flat([32, 4, 36], boxes, [[0, 1], [0, 2]]), "F", 72)
+    assert tree.tolist() == [*boxes, [0, 0, 6, 6], [0, 0, 12, 6]]
+
+
+def test_one_superpixel_is_the_whole_tree():
+    empty = np.zeros((0, 2), np.int32)
+    assert group(flat([6], [[0, 0, 3, 2]], empty), "CTSF", 6).tolist() == [[0, 0, 3, 2]]
+
+
+def test_input_is_not_changed():
+    channels, labels, n = scene(3)
+    superpixels = describe(labels, n, bin_pixels(channels))
+    before = superpixels.colour.copy(), superpixels.texture.copy(), superpixels.boxes.copy()
+    first, second = group(superpixels, "CTSF", labels.size), group(superpixels, "CTSF", labels.size)
+    np.testing.assert_array_equal(first, second)
+    for old, new in zip(before, (superpixels.colour, superpixels.texture, superpixels.boxes), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("wrong", ["", "CC", "X", "ctsf"])
+def test_unknown_similarities_are_refused(wrong):
+    with pytest.raises(ValueError, match="CTSF"):
+        similarity_weights(wrong)
