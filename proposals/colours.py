@@ -43,7 +43,8 @@ def _hue(image: Image) -> Channels:
 
 def _normalised(image: Image) -> Channels:
     total = np.maximum(image.sum(axis=2, dtype=np.float32, keepdims=True), 1)  # black stays black
-    return np.minimum(_rgb(image) * (np.float32(255) / total), 255).astype(np.float32)
+    shares: Channels = np.minimum(_rgb(image) * (np.float32(255) / total), np.float32(255))
+    return shares
 
 
 def _normalised_and_intensity(image: Image) -> Channels:
