@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detect.commands.eval_classification import classification
+
 if TYPE_CHECKING:
     from eval.coco import CocoDataset
     from eval.report import Sheet
@@ -63,6 +65,9 @@ def detections(
         facts = [f"{key}: {text}" for key, text in source.items()]
         title = f"{figure} {percent(value)} % ({name})"
         write_page(html, title, facts=facts, warnings=warnings, sheets=sheets, pictures=_curves(dataset, aligned))
+
+
+app.command()(classification)
 
 
 def _open(ground_truth: Path, split: str) -> "VocDataset | CocoDataset":
