@@ -1,0 +1,83 @@
+"""Work on the next photos in background threads while the classifier is busy with this one.
+
+Decoders, OpenCV and the compiled Selective Search let go of Python's lock, so threads are enough. Only a few photos are
+held at a time, and they come out in the order they went in.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+from detect.sources import Photo
+from structures.images import ExifPolicy, ImageError, read_image
+from structures.records import Image, Proposals
+
+HELD_PER_WORKER = 2  # photos in work or waiting for the classifier; one would leave workers idle when photos differ
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A photo that was read, with its proposals.
+
+    Attributes:
+        photo: which one.
+        image: its pixels.
+        proposals: where objects might be.
+        seconds: time spent in "read" and "propose".
+    """
+
+    photo: Photo
+    image: Image
+    proposals: Proposals
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A photo that could not be worked on.
+
+    Attributes:
+        photo: which one.
+        reason: why, with the name of the file.
+    """
+
+    photo: Photo
+    reason: str
+
+
+def prepare_ahead(
+    photos: Iterable[Photo],
+    propose: Callable[[Image], Proposals],
+    *,
+    exif: ExifPolicy = "apply",
+    workers: int = 1,
+) -> Generator[Prepared | Skipped, None, None]:
+    """Read photos and propose regions in background threads; yield them in order."""
+    remaining = iter(photos)
+    waiting: deque[Future[Prepared | Skipped]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="propose")
+    try:
+        while True:
+            for photo in islice(remaining, workers * HELD_PER_WORKER - len(waiting)):
+                waiting.append(pool.submit(_prepare, photo, propose, exif))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare(photo: Photo, propose: Callable[[Image], Proposals], exif: ExifPolicy) -> Prepared | Skipped:
+    begin = time.perf_counter()
+    try:
+        image = read_image(photo.path, exif=exif)
+        read = time.perf_counter()
+        proposals = propose(image)
+    except ImageError as error:
+        return Skipped(photo, str(error))
+    except Exception as error:  # whatever a generator makes of one photo must not stop all the others
+        return Skipped(photo, f"{photo.path}: no proposals: {type(error).__name__}: {error}")
+    return Prepared(photo, image, proposals, {"read": read - begin, "propose": time.perf_counter() - read})

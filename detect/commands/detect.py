@@ -1,0 +1,100 @@
+"""`rcnn detect`: find objects on photos."""
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from detect.photo_runs import Report
+
+PICTURES = "pictures"  # folder in OUT
+SOME_SKIPPED = 1  # exit code
+
+
+class Format(str, Enum):
+    """What is written besides detections.jsonl."""
+
+    jsonl = "jsonl"
+    coco = "coco"
+    voc = "voc"
+
+
+class Exif(str, Enum):
+    """Whether photos are turned as their camera noted."""
+
+    apply = "apply"
+    ignore = "ignore"
+
+
+def detect(
+    out: Annotated[Path, typer.Option(help="Folder of the results. Run again, it goes on where it stopped.")],
+    photos: Annotated[list[str] | None, typer.Argument(help="Files, folders, globs, @list.txt.")] = None,
+    list_file: Annotated[Path | None, typer.Option("--list", help="File with a photo, folder or glob a line.")] = None,
+    proposals: Annotated[str, typer.Option(help="Generator of the regions; a+b takes both.")] = "selective-search",
+    weights: Annotated[list[str] | None, typer.Option(help="Built-in name or file; several are averaged.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, torch, compiled or openvino.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    score: Annotated[float, typer.Option(min=0, max=1, help="Drop weaker detections; 0.001 to measure mAP.")] = 0.05,
+    max_boxes: Annotated[int | None, typer.Option(min=1, help="Classify only so many of the best regions.")] = None,
+    mirrored: Annotated[bool, typer.Option("--mirrored", help="Classify mirrored regions as well.")] = False,
+    exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply,
+    draw: Annotated[bool, typer.Option("--draw", help="Also write pictures with boxes, to OUT/pictures.")] = False,
+    draw_score: Annotated[float, typer.Option(min=0, max=1, help="Weakest detection that is drawn.")] = 0.3,
+    format_: Annotated[Format, typer.Option("--format", help="Also write COCO results or VOC files.")] = Format.jsonl,
+    split: Annotated[str, typer.Option(help="For --format voc: part of the file names.")] = "test",
+    coco_ids: Annotated[Path | None, typer.Option(help="For --format coco: instances.json with the ids.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that propose regions.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away what OUT holds.")] = False,
+) -> None:
+    """Find objects on photos: OUT/detections.jsonl, one line a photo, and OUT/run.json.
+
+    Exit code 0: all done. 1: done, but some photos could not be read; OUT/skipped.jsonl names them. 2: nothing done.
+    """
+    from rich.console import Console
+
+    from detect.detector import Detector
+    from detect.draw import Pictures
+    from detect.photo_runs import Plan, carry_out
+    from detect.presets import weights_file
+    from detect.runs import fingerprint
+    from detect.sources import find_photos
+
+    names = weights or ["default"]
+    plan = Plan(
+        find_photos(photos or [], lists=[list_file] if list_file else [], leave_out=out / PICTURES),
+        out,
+        exif=exif.value,
+        workers=workers,
+        pictures=Pictures(out / PICTURES, draw_score) if draw else None,
+        format=format_.value,
+        split=split,
+        coco_ids=coco_ids,
+        overwrite=overwrite,
+    )
+    detector = Detector.load(
+        names,
+        proposals,
+        device=device,
+        engine=engine,
+        dtype=dtype,
+        mirrored=mirrored,
+        score_floor=score,
+        max_boxes=max_boxes,
+    )
+    files = [fingerprint(weights_file(name)) for name in names]
+    settings = {**detector.settings(), "weights": files, "mirrored": mirrored, "exif": exif.value}
+    report = carry_out(plan, detector, settings, Console(stderr=True), weights=names)
+    _exit(report)
+
+
+def _exit(report: "Report") -> None:
+    if not report.done:
+        raise ValueError(f"none of {report.photos} photos could be worked on; skipped.jsonl names them")
+    if report.skipped:
+        typer.echo(f"{len(report.skipped)} of {report.photos} photos were skipped:", err=True)
+        for reason in report.skipped.values():
+            typer.echo(f"  {reason}", err=True)
+        raise typer.Exit(SOME_SKIPPED)

@@ -1,0 +1,117 @@
+"""detections.jsonl in the formats of the official evaluators: COCO results, VOC result files."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from detect.runs import write_json
+from detect.sinks import DETECTIONS_FILE
+from eval.coco import CocoDataset, write_coco_results
+from eval.results import ResultLine, read_lines
+from eval.voc import write_voc_results
+from structures.records import Detections
+
+COCO_FILE = "coco_results.json"
+COCO_IMAGES_FILE = "coco_images.json"
+VOC_FOLDER = "voc_results"
+FORMATS = ("jsonl", "coco", "voc")
+
+
+def export(
+    folder: Path, kind: str, classes: Sequence[str], *, split: str = "test", numbering: Path | None = None
+) -> list[Path]:
+    """Write what stands in folder/detections.jsonl in another format.
+
+    Args:
+        folder: of the results.
+        kind: one of FORMATS; jsonl writes nothing more.
+        classes: class names in label order.
+        split: part of the names of VOC's files.
+        numbering: COCO's instances.json, whose image and category ids are to be used. Without it photos named by
+            numbers, as COCO's own, keep these, others count from 1, and categories count from 1 in label order.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: an unknown format, or ids that do not cover the photos and classes.
+    """
+    if kind not in FORMATS:
+        raise ValueError(f"--format {kind!r} is not one of {', '.join(FORMATS)}")
+    if kind == "jsonl":
+        return []
+    lines = read_lines(folder / DETECTIONS_FILE)[0]
+    if kind == "voc":
+        return write_voc_results(folder / VOC_FOLDER, _named(lines, classes, _voc_ids(lines)), classes, split)
+    return _export_coco(folder, lines, classes, numbering)
+
+
+def _named(
+    lines: Sequence[ResultLine], classes: Sequence[str], names: Mapping[str, str]
+) -> Iterator[tuple[str, Detections]]:
+    """Yield each line with the name it has in the format, and with labels as places in classes."""
+    places = {name: label for label, name in enumerate(classes)}
+    for line in lines:
+        labels = np.array([places[name] for name in line.names], np.int64)[line.found.labels]
+        yield names[line.image], replace(line.found, labels=labels)
+
+
+def _voc_ids(lines: Sequence[ResultLine]) -> dict[str, str]:
+    """VOC names images without suffix; where two would then be one, the suffix stays."""
+    return _unless_equal(lines, lambda image: str(PurePosixPath(image).with_suffix("")))
+
+
+def _unless_equal(lines: Sequence[ResultLine], name: Callable[[str], str]) -> dict[str, str]:
+    names = {line.image: name(line.image) for line in lines}
+    return names if len(set(names.values())) == len(names) else {image: image for image in names}
+
+
+def _export_coco(
+    folder: Path, lines: Sequence[ResultLine], classes: Sequence[str], numbering: Path | None
+) -> list[Path]:
+    results, images = folder / COCO_FILE, folder / COCO_IMAGES_FILE
+    if numbering is not None:
+        dataset = CocoDataset(numbering)
+        names = {line.image: _coco_name(line.image, dataset) for line in lines}
+        found = _named(lines, classes, names)
+        ids = _category_ids(dataset, classes)
+        write_coco_results(results, found, category_ids=ids, image_numbers=dataset.image_numbers)
+        return [results]
+    numbers = _image_numbers(lines)
+    same = {line.image: line.image for line in lines}
+    found = _named(lines, classes, same)
+    write_coco_results(results, found, category_ids=range(1, len(classes) + 1), image_numbers=numbers)
+    write_json(images, _as_coco(lines, numbers, classes))
+    return [results, images]
+
+
+def _image_numbers(lines: Sequence[ResultLine]) -> dict[str, int]:
+    stems = [PurePosixPath(line.image).stem for line in lines]
+    if all(stem.isascii() and stem.isdigit() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
+        return {line.image: int(stem) for line, stem in zip(lines, stems, strict=True)}
+    return {line.image: number for number, line in enumerate(lines, start=1)}
+
+
+def _as_coco(lines: Sequence[ResultLine], numbers: Mapping[str, int], classes: Sequence[str]) -> dict[str, object]:
+    images = [
+        {"id": numbers[line.image], "file_name": line.image, "height": size[0], "width": size[1]}
+        for line in lines
+        for size in [line.found.image_size]
+    ]
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
+    return {"images": images, "categories": categories}
+
+
+def _coco_name(image: str, dataset: CocoDataset) -> str:
+    last = PurePosixPath(image).name
+    return image if image in dataset.image_numbers else last
+
+
+def _category_ids(dataset: CocoDataset, classes: Sequence[str]) -> list[int]:
+    known = {name.casefold(): number for name, number in zip(dataset.classes, dataset.category_ids, strict=True)}
+    missing = [name for name in classes if name.casefold() not in known]
+    if missing:
+        raise ValueError(f"{dataset.annotations}: has no categories {', '.join(missing)}")
+    return [known[name.casefold()] for name in classes]

@@ -1,0 +1,211 @@
+"""Many photos through a detector: proposals ahead in threads, results written at once, bad photos passed over."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from detect.ahead import Skipped, prepare_ahead
+from detect.detector import Detector
+from detect.draw import Pictures
+from detect.exports import export
+from detect.progress import Bar, duration, table
+from detect.runs import RUN_FILE, Run, peak_memory
+from detect.sinks import DETECTIONS_FILE, SKIPPED_FILE, Results
+from detect.sources import Photo
+from eval.results import read_lines
+from structures.images import ExifPolicy, read_image
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do with which photos.
+
+    Attributes:
+        photos: to work on.
+        out: folder of the results.
+        exif: whether photos are turned as displayed.
+        workers: threads that propose; None takes what suits the device.
+        pictures: where drawn photos go; None draws none.
+        format: what to write besides detections.jsonl, with VOC's split and COCO's ids.
+        overwrite: throw away what the folder holds.
+    """
+
+    photos: Sequence[Photo]
+    out: Path
+    exif: ExifPolicy = "apply"
+    workers: int | None = None
+    pictures: Pictures | None = None
+    format: str = "jsonl"
+    split: str = "test"
+    coco_ids: Path | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a run.
+
+    Attributes:
+        photos: that were named.
+        done: of these, now or in an earlier run.
+        fresh: of these, in this run.
+        skipped: image ids that could not be worked on -> why.
+        proposals: regions that were classified in this run.
+        boxes: detections of this run.
+        seconds: of this run from the first photo to the last.
+        stages: seconds in each stage, summed over photos; read and propose go on beside the others.
+        photos_per_second: without the first photo; None if there was no second.
+    """
+
+    photos: int
+    done: int
+    fresh: int
+    skipped: Mapping[str, str]
+    proposals: int
+    boxes: int
+    seconds: float
+    stages: Mapping[str, float]
+    photos_per_second: float | None
+
+    def rows(self, written: Sequence[Path]) -> dict[str, str]:
+        """Return the closing table."""
+        each = max(1, self.fresh)
+        stages = ", ".join(f"{stage} {spent / each:.3f}" for stage, spent in self.stages.items())
+        before = f" ({self.done - self.fresh} of them earlier)" if self.fresh < self.done else ""
+        speed = f", {self.photos_per_second:.2f} photos/s" if self.photos_per_second else ""
+        memory = ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
+        return {
+            "photos": f"{self.done} done{before}, {len(self.skipped)} skipped",
+            "time": f"{duration(self.seconds)}{speed}",
+            "seconds a photo": stages or "-",
+            "regions a photo": f"{self.proposals / each:.0f} proposed, {self.boxes / each:.1f} detected",
+            "peak memory": memory,
+            "results": ", ".join(map(str, written)),
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the facts for run.json."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+def carry_out(plan: Plan, detector: Detector, settings: Mapping[str, Any], console: Console, **facts: Any) -> Report:
+    """Do all of a plan, and tell about it.
+
+    Args:
+        plan: what to do.
+        detector: what to do it with.
+        settings: everything that decides the results, for the folder's record.
+        console: where progress and the closing table go.
+        **facts: more to note about this run.
+
+    Raises:
+        RunError: the folder of the results cannot be used.
+    """
+    reasons, gpu = placement(detector)
+    workers = plan.workers or usual_workers(gpu=gpu)
+    with Results(plan.out, overwrite=plan.overwrite) as results:
+        run = Run(plan.out, settings, in_use=bool(results.done), overwrite=plan.overwrite)
+        run.update(**facts, placement=reasons, workers=workers)
+        for reason in reasons:
+            console.print(reason, highlight=False)
+        try:
+            report = detect_photos(
+                detector, plan.photos, results, console, exif=plan.exif, workers=workers, pictures=plan.pictures
+            )
+        except KeyboardInterrupt:
+            console.print("stopped; the same command goes on from here")
+            raise
+        written = _write_the_rest(plan, detector.classes, report)
+        run.finish(**report.as_json())
+    console.print(table(report.rows(written)))
+    return report
+
+
+def placement(detector: Detector) -> tuple[list[str], bool]:
+    """Return where and how precisely the networks run, with the reason, and whether one is on a GPU."""
+    members = getattr(detector.classify, "members", (detector.classify,))
+    engines = [member.engine for member in members if hasattr(member, "engine")]
+    reasons = dict.fromkeys(str(engine.reason) for engine in engines)
+    return list(reasons), any(engine.device.type != "cpu" for engine in engines)
+
+
+def _write_the_rest(plan: Plan, classes: Sequence[str], report: Report) -> list[Path]:
+    lines = plan.out / DETECTIONS_FILE
+    written = [lines, plan.out / RUN_FILE]
+    if report.skipped:
+        written.append(plan.out / SKIPPED_FILE)
+    if plan.pictures is not None:
+        draw_missing(plan.photos, lines, plan.pictures, exif=plan.exif)
+        written.append(plan.pictures.folder)
+    return written + export(plan.out, plan.format, classes, split=plan.split, numbering=plan.coco_ids)
+
+
+def detect_photos(
+    detector: Detector,
+    photos: Sequence[Photo],
+    results: Results,
+    console: Console,
+    *,
+    exif: ExifPolicy = "apply",
+    workers: int = 1,
+    pictures: Pictures | None = None,
+) -> Report:
+    """Detect objects on the photos that are not done yet, and write down what was found, photo by photo."""
+    todo = [photo for photo in photos if photo.image_id not in results.done]
+    if len(todo) < len(photos):
+        console.print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")
+    regions, ahead = 0, prepare_ahead(todo, detector.regions, exif=exif, workers=workers)
+    with Bar(len(todo), console) as bar, closing(ahead):
+        for item in ahead:
+            if isinstance(item, Skipped):
+                results.skip(item.photo.image_id, item.reason)
+                bar.skip(item.reason)
+                continue
+            before, name = dict(detector.seconds), item.photo.image_id
+            found = detector.detect(item.image, item.proposals)
+            seconds, begin = item.seconds | _spent(before, detector.seconds), time.perf_counter()
+            if pictures is not None:  # before the line is written: a photo that has a line is done altogether
+                pictures.add(name, item.image, found, detector.classes)
+            results.write(name, found, detector.classes)
+            bar.step(boxes=len(found), seconds=seconds | {"write": time.perf_counter() - begin})
+            regions += len(item.proposals)
+    return _report(photos, results, bar, regions)
+
+
+def _spent(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
+    return {stage: now[stage] - before.get(stage, 0.0) for stage in ("classify", "suppress") if stage in now}
+
+
+def _report(photos: Sequence[Photo], results: Results, bar: Bar, regions: int) -> Report:
+    return Report(
+        photos=len(photos),
+        done=sum(photo.image_id in results.done for photo in photos),
+        fresh=bar.pace.done,
+        skipped={p.image_id: results.skipped[p.image_id] for p in photos if p.image_id in results.skipped},
+        proposals=regions,
+        boxes=bar.boxes,
+        seconds=bar.pace.seconds,
+        stages=dict(bar.seconds),
+        photos_per_second=bar.pace.rate(),
+    )
+
+
+def draw_missing(photos: Sequence[Photo], results_file: Path, pictures: Pictures, *, exif: ExifPolicy) -> None:
+    """Draw the photos that an earlier run worked on without drawing them."""
+    missing = {photo.image_id: photo for photo in photos if not pictures.path(photo.image_id).exists()}
+    for line in read_lines(results_file)[0] if missing else ():
+        if line.image in missing:
+            image = read_image(missing[line.image].path, exif=exif)
+            pictures.add(line.image, image, line.found, line.names)
+
+
+def usual_workers(*, gpu: bool) -> int:
+    """Return how many threads propose: all cores but one beside a GPU, else half, as the classifier needs cores too."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores - 1 if gpu else cores // 2)

@@ -1,0 +1,180 @@
+"""What a run was: settings, commit, versions, device, times and counts, as OUT/run.json.
+
+A run that is started again in the same folder goes on where it stopped, but only with the settings it began with.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+RUN_FILE = "run.json"
+DISTRIBUTION = "googlenet-rcnn"
+PACKAGES = "torch torchvision openvino opencv-contrib-python-headless numba numpy pillow".split()
+CHECKOUT = Path(__file__).resolve().parent.parent
+OPTIONS = {"score_floor": "score"}  # settings whose option has another name
+
+
+class RunError(ValueError):
+    """A folder of results that this run must not write into; the message says what to do."""
+
+
+class Run:
+    """The record of the runs that filled one folder, written when it changes.
+
+    Args:
+        folder: where results go; made if it is missing.
+        settings: everything that decides the results, as JSON values.
+        in_use: the folder holds results already.
+        overwrite: forget what an earlier run did.
+
+    Raises:
+        RunError: the folder holds results that were made with other settings.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], *, in_use: bool = False, overwrite: bool = False
+    ) -> None:
+        self._path = folder / RUN_FILE
+        earlier = _read(self._path) if in_use and not overwrite else None
+        if earlier is not None:
+            _check(folder, earlier, settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._runs: list[dict[str, Any]] = [
+            *(earlier or {}).get("runs", []),
+            {"started": _now(), "finished": None, "command": command(), "commit": commit(), "versions": versions()},
+        ]
+        self._settings = settings
+        self.update()
+
+    def update(self, **facts: Any) -> None:
+        """Add facts to the record of this run, such as its device, counts or seconds."""
+        self._runs[-1].update(facts)
+        write_json(self._path, {"settings": dict(self._settings), "runs": self._runs})
+
+    def finish(self, **facts: Any) -> None:
+        """Note that this run came to its end, and the memory it took."""
+        self.update(**facts, peak_memory=peak_memory(), finished=_now())
+
+
+def _check(folder: Path, earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    if "settings" not in earlier:
+        raise RunError(f"{folder}: holds results without their {RUN_FILE}; name another --out, or add --overwrite")
+    changed = differences(earlier["settings"], settings)
+    if changed:
+        raise RunError(
+            f"{folder}: holds results of other settings ({'; '.join(changed)}); "
+            "name another --out, or start afresh with --overwrite"
+        )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say what differs between two settings, by option; values that are long are not shown.
+
+    >>> differences({"score_floor": 0.05, "exif": "apply"}, {"score_floor": 0.5, "exif": "apply"})
+    ['--score: 0.05 then, 0.5 now']
+    """
+    changed = []
+    for name in sorted({*before, *now}):
+        old, new = _as_json(before.get(name)), _as_json(now.get(name))
+        if old != new:
+            option = "--" + OPTIONS.get(name, name).replace("_", "-")
+            changed.append(f"{option}: {_short(old, new)} then, {_short(new, old)} now")
+    return changed
+
+
+def _short(value: Any, other: Any) -> str:
+    """Show a value; of two mappings only what differs."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        parts = [f"{key} {_short(value.get(key), other.get(key))}" for key in value if value[key] != other.get(key)]
+        return ", ".join(parts) or "less"
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path}: not readable ({error}); add --overwrite to start afresh") from None
+    return content if isinstance(content, dict) else {}
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file in one step: readers see the old file or the new one, never half of it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def command() -> str:
+    """Return the command line of this process, as a user would type it."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def commit() -> str | None:
+    """Return the commit of the checkout that this code runs from, with + behind it if files were changed since."""
+    top = _git("rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != CHECKOUT:  # installed, perhaps inside somebody else's checkout
+        return None
+    head = _git("rev-parse", "HEAD")
+    return f"{head}+" if head and _git("status", "--porcelain", "--untracked-files=no") else head
+
+
+def fingerprint(path: Path) -> str:
+    """Return a file's name with the beginning of its SHA-256: two files of one name stay apart."""
+    return f"{path.name} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        asked = subprocess.run(["git", "-C", str(CHECKOUT), *arguments], capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return None
+    return asked.stdout.strip() if asked.returncode == 0 else None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python, of this package and of what it computes with."""
+    found = {"python": platform.python_version()}
+    for name in [DISTRIBUTION, *PACKAGES]:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def peak_memory() -> dict[str, int]:
+    """Return the most memory this process held so far, in bytes: "host", and "gpu" if one was used."""
+    held = {"host": _peak_resident()}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        held["gpu"] = torch.cuda.max_memory_allocated()
+    return {place: size for place, size in held.items() if size}
+
+
+def _peak_resident() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB

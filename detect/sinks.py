@@ -1,0 +1,150 @@
+"""Results on disk: OUT/detections.jsonl and OUT/skipped.jsonl, one line a photo, written as soon as it is done.
+
+A killed run leaves at worst half a line at the end. The next run cuts that off, passes over the photos that are done,
+and tries the skipped ones again.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from detect.runs import RunError
+from structures.records import Detections
+
+DETECTIONS_FILE = "detections.jsonl"
+SKIPPED_FILE = "skipped.jsonl"
+SYNC_SECONDS = 1.0  # a power cut loses at most this much; a killed process loses nothing
+
+
+class Results:
+    """The results in one folder, to be added to.
+
+    Args:
+        folder: made if it is missing.
+        overwrite: throw away what is there.
+
+    Attributes:
+        done: image ids with detections, of this run and earlier ones.
+        skipped: image ids that could not be worked on -> why.
+
+    Raises:
+        RunError: another run writes into the folder, or a file in it is damaged.
+    """
+
+    def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._detections = _Lines(folder / DETECTIONS_FILE, overwrite)
+        self._skips = _Lines(folder / SKIPPED_FILE, overwrite)
+        self.done = {str(entry["image"]) for entry in self._detections.entries}
+        reasons = {str(entry["image"]): str(entry.get("reason")) for entry in self._skips.entries}
+        self.skipped = {image_id: reason for image_id, reason in reasons.items() if image_id not in self.done}
+
+    def __enter__(self) -> "Results":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._detections.close()
+        self._skips.close()
+
+    def write(self, image_id: str, found: Detections, classes: Sequence[str]) -> None:
+        """Add the detections of a photo."""
+        self._detections.add(as_entry(image_id, found, classes))
+        self.done.add(image_id)
+        self.skipped.pop(image_id, None)
+
+    def skip(self, image_id: str, reason: str) -> None:
+        """Add a photo that could not be worked on."""
+        if self.skipped.get(image_id) != reason:
+            self._skips.add({"image": image_id, "reason": reason})
+        self.skipped[image_id] = reason
+
+
+def as_entry(image_id: str, found: Detections, classes: Sequence[str]) -> dict[str, Any]:
+    """Return the line of a photo: boxes as x1, y1, x2, y2 in pixels, labels as names, who proposed each box."""
+    height, width = found.image_size
+    return {
+        "image": image_id,
+        "width": int(width),
+        "height": int(height),
+        "boxes": [_numbers(box) for box in found.boxes],
+        "labels": [classes[label] for label in found.labels],
+        "scores": _numbers(found.scores),
+        "sources": [found.source_names[source] for source in found.source],
+    }
+
+
+def _numbers(values: npt.NDArray[np.float32]) -> list[float]:
+    return [float(f"{value:.9g}") for value in values.tolist()]  # 9 digits give a float32 back exactly
+
+
+class _Lines:
+    """A file of JSON objects, one a line, read once and then added to by one process."""
+
+    def __init__(self, path: Path, overwrite: bool) -> None:
+        self._path = path
+        self._file: IO[bytes] = path.open("a+b")
+        try:
+            _lock(self._file, path)
+            if overwrite:
+                self._file.truncate(0)
+            self._file.seek(0)
+            self.entries = _read_entries(self._file, path)
+        except BaseException:
+            self._file.close()
+            raise
+        self._synced = time.monotonic()
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(entry).encode() + b"\n")
+        self._file.flush()
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            os.fsync(self._file.fileno())
+            self._synced = time.monotonic()
+
+    def close(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def _read_entries(file: IO[bytes], path: Path) -> list[dict[str, Any]]:
+    """Read all lines; a last one that is torn is cut off."""
+    entries: list[dict[str, Any]] = []
+    sound, torn = 0, None
+    for number, line in enumerate(file, start=1):
+        if torn is not None:
+            raise RunError(f"{path}: line {torn} is damaged; repair it, name another --out, or add --overwrite")
+        entry = _parse(line)
+        if entry is None:
+            torn = number
+        else:
+            entries.append(entry)
+            sound += len(line)
+    file.truncate(sound)
+    return entries
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    whole = line.endswith(b"\n") and isinstance(entry, dict) and "image" in entry
+    return {"image": entry["image"], "reason": entry.get("reason")} if whole else None
+
+
+def _lock(file: IO[bytes], path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows: no guard against two runs at a time
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunError(f"{path}: another run is writing here; wait for it or name another --out") from None

@@ -1,0 +1,416 @@
+"""`rcnn detect` from photos to results, with a detector whose answers are known."""
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import detect.detector
+from detect.ahead import Prepared, Skipped, prepare_ahead
+from detect.cli import main
+from detect.detector import Detector
+from detect.draw import Pictures, colour, draw
+from detect.progress import Pace
+from detect.sources import Photo
+from eval.results import read_lines
+from structures.boxes import Boxes, Floats, whole_image
+from structures.images import ORIENTATION
+from structures.records import Detections, Image, Proposals
+
+CLASSES = ("bright", "dark")
+
+
+class HalvesAndWhole:
+    """Proposes the whole photo and its left half."""
+
+    name = "halves"
+    parameters: Mapping[str, Any] = {"parts": 2}
+
+    def __init__(self) -> None:
+        self.refuse: Callable[[Image], bool] = lambda image: False
+
+    def __call__(self, image: Image) -> Proposals:
+        if self.refuse(image):
+            raise ValueError("too odd")
+        height, width = image.shape[:2]
+        boxes = np.concatenate([whole_image((height, width)), [[0, 0, (width + 1) // 2, height]]]).astype(np.float32)
+        return Proposals(boxes, np.array([1, 0.5], np.float32), (height, width))
+
+
+class Brightness:
+    """Calls a region bright by its mean; background gets what is left."""
+
+    classes = CLASSES
+
+    def __call__(self, image: Image, boxes: Boxes) -> Floats:
+        means = [image[int(y1) : int(y2), int(x1) : int(x2)].mean() / 255 for x1, y1, x2, y2 in boxes]
+        bright = np.array(means, np.float32).reshape(-1, 1) * np.float32(0.9)
+        dark = np.float32(0.9) - bright
+        return np.concatenate([bright, dark, 1 - bright - dark], axis=1)
+
+
+@pytest.fixture
+def propose(monkeypatch: pytest.MonkeyPatch) -> HalvesAndWhole:
+    """Let `Detector.load` return the detector of this file."""
+    generator = HalvesAndWhole()
+
+    def load(weights: Any, proposals: str, **options: Any) -> Detector:
+        own = {name: options[name] for name in ("score_floor", "max_boxes")}
+        return Detector(generator, Brightness(), **own)
+
+    monkeypatch.setattr(detect.detector.Detector, "load", load)
+    return generator
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"known answers")
+    return path
+
+
+@pytest.fixture
+def rcnn(propose: HalvesAndWhole, weights: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run the command line in this process; return its exit code."""
+    del propose
+
+    def run(*arguments: Any) -> int:
+        monkeypatch.setattr(sys, "argv", ["rcnn", "detect", *map(str, arguments), "--weights", str(weights)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return int(stop.value.code or 0)
+
+    return run
+
+
+def photo(path: Path, level: int = 200, size: tuple[int, int] = (40, 30)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PIL.Image.new("RGB", size, (level, level, level)).save(path)
+    return path
+
+
+def entries(out: Path, name: str = "detections.jsonl") -> dict[str, Any]:
+    lines = [json.loads(line) for line in (out / name).read_text().splitlines()]
+    return {line["image"]: line for line in lines}
+
+
+def last_run(out: Path) -> dict[str, Any]:
+    runs: list[dict[str, Any]] = json.loads((out / "run.json").read_text())["runs"]
+    return runs[-1]
+
+
+def test_detections_by_hand(rcnn: Callable[..., int], tmp_path: Path) -> None:
+    photo(tmp_path / "photos/a.png", 255)
+    assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 0
+    entry = entries(tmp_path / "out")["a.png"]
+    assert (entry["width"], entry["height"]) == (40, 30)
+    assert entry["labels"] == ["bright"]  # the halves overlap the whole by 0.5, and 0.3 is enough to go
+    assert entry["boxes"] == [[0, 0, 40, 30]]
+    assert entry["scores"] == pytest.approx([0.9])
+
+
+def test_the_four_lines_of_python_give_what_the_command_writes(
+    rcnn: Callable[..., int], tmp_path: Path, propose: HalvesAndWhole
+) -> None:
+    path = photo(tmp_path / "photos/a.png", 100)
+    rcnn(path, "--out", tmp_path / "out")
+    found = Detector(propose, Brightness())(np.array(PIL.Image.open(path)))
+    (line,), _ = read_lines(tmp_path / "out/detections.jsonl")
+    np.testing.assert_array_equal(line.found.boxes, found.boxes)
+    np.testing.assert_array_equal(line.found.scores, found.scores)
+
+
+def twenty_photos(folder: Path) -> tuple[set[str], dict[str, str]]:
+    """Write good photos of many kinds and bad ones; return the good ids, and the bad ones with what is wrong."""
+    for number in range(12):
+        photo(folder / f"{number:02d}.jpg", 20 * number)
+    exif = PIL.Image.Exif()
+    exif[ORIENTATION] = 6
+    PIL.Image.new("RGB", (40, 30)).save(folder / "turned.jpg", exif=exif)
+    PIL.Image.new("L", (40, 30), 200).save(folder / "grey.png")
+    PIL.Image.fromarray(np.full((30, 40), 51400, np.uint16)).save(folder / "deep.png")
+    PIL.Image.new("CMYK", (40, 30)).save(folder / "print.jpg")
+    PIL.Image.new("RGBA", (40, 30), (0, 0, 0, 0)).save(folder / "clear.png")
+    whole = (folder / "00.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.jpg").write_text("not a photo at all\n")
+    (folder / "empty.jpg").write_bytes(b"")
+    good = {f"{number:02d}.jpg" for number in range(12)} | {
+        "turned.jpg",
+        "grey.png",
+        "deep.png",
+        "print.jpg",
+        "clear.png",
+    }
+    return good, {"cut.jpg": "cannot be decoded", "text.jpg": "not a picture", "empty.jpg": "the file is empty"}
+
+
+def test_twenty_photos_with_bad_ones_among_them(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = twenty_photos(tmp_path / "photos")
+    assert len(good) + len(bad) == 20
+    out = tmp_path / "out"
+    assert rcnn(tmp_path / "photos", "--out", out, "--draw") == 1
+    done, skipped, shown = entries(out), entries(out, "skipped.jsonl"), capsys.readouterr().err
+    assert done.keys() == good
+    assert list(done) == sorted(good)
+    assert skipped.keys() == bad.keys()
+    for name, reason in bad.items():
+        assert reason in skipped[name]["reason"]
+        assert f"{name}: " in shown
+    assert "3 of 20 photos were skipped" in shown
+    assert "17 done, 3 skipped" in shown
+    assert (done["turned.jpg"]["width"], done["turned.jpg"]["height"]) == (30, 40)
+    assert done["clear.png"]["labels"][0] == done["grey.png"]["labels"][0] == done["deep.png"]["labels"][0] == "bright"
+    assert {path.name for path in (out / "pictures").iterdir()} == good
+    assert last_run(out)["skipped"].keys() == bad.keys()
+    assert (last_run(out)["photos"], last_run(out)["done"]) == (20, 17)
+    assert last_run(out)["stages"].keys() == {"read", "propose", "classify", "suppress", "write"}
+
+
+def test_a_second_run_does_nothing_and_still_tells_of_the_bad_ones(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twenty_photos(tmp_path / "photos")
+    out = tmp_path / "out"
+    rcnn(tmp_path / "photos", "--out", out)
+    before = (out / "detections.jsonl").read_bytes(), (out / "skipped.jsonl").read_bytes()
+    capsys.readouterr()
+    assert rcnn(tmp_path / "photos", "--out", out) == 1
+    assert ((out / "detections.jsonl").read_bytes(), (out / "skipped.jsonl").read_bytes()) == before
+    assert "17 of 20 photos are done already" in capsys.readouterr().err
+    assert last_run(out)["fresh"] == 0
+
+
+def test_a_killed_run_goes_on_to_the_same_result(
+    rcnn: Callable[..., int], tmp_path: Path, propose: HalvesAndWhole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twenty_photos(tmp_path / "photos")
+    rcnn(tmp_path / "photos", "--out", tmp_path / "whole")
+    killed = tmp_path / "killed"
+    usual, calls = Detector.detect, []
+
+    def stop_at_the_seventh(self: Detector, image: Image, proposals: Proposals) -> Detections:
+        calls.append(1)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return usual(self, image, proposals)
+
+    monkeypatch.setattr(Detector, "detect", stop_at_the_seventh)
+    assert rcnn(tmp_path / "photos", "--out", killed) == 130
+    assert len(entries(killed)) == 6
+    assert last_run(killed)["finished"] is None
+    with (killed / "detections.jsonl").open("ab") as file:
+        file.write(b'{"image": "06.jpg", "wid')
+    assert rcnn(tmp_path / "photos", "--out", killed) == 1
+    assert (killed / "detections.jsonl").read_bytes() == (tmp_path / "whole/detections.jsonl").read_bytes()
+
+
+def test_a_mended_photo_is_done_in_the_next_run(rcnn: Callable[..., int], tmp_path: Path) -> None:
+    photo(tmp_path / "photos/a.jpg")
+    (tmp_path / "photos/b.jpg").write_bytes(b"")
+    assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 1
+    photo(tmp_path / "photos/b.jpg")
+    assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 0
+    assert entries(tmp_path / "out").keys() == {"a.jpg", "b.jpg"}
+    assert last_run(tmp_path / "out")["skipped"] == {}
+
+
+def test_other_settings_need_another_folder(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo(tmp_path / "a.jpg")
+    out = tmp_path / "out"
+    assert rcnn(tmp_path / "a.jpg", "--out", out) == 0
+    capsys.readouterr()
+    assert rcnn(tmp_path / "a.jpg", "--out", out, "--score", 0.5) == 2
+    shown = capsys.readouterr().err
+    assert "--score: 0.05 then, 0.5 now" in shown
+    assert shown.count("\n") == 1
+    assert rcnn(tmp_path / "a.jpg", "--out", out, "--score", 0.5, "--overwrite") == 0
+    assert last_run(out)["fresh"] == 1
+
+
+def test_other_weights_of_the_same_name_are_noticed(
+    rcnn: Callable[..., int], tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo(tmp_path / "a.jpg")
+    rcnn(tmp_path / "a.jpg", "--out", tmp_path / "out")
+    weights.write_bytes(b"other answers")
+    assert rcnn(tmp_path / "a.jpg", "--out", tmp_path / "out") == 2
+    assert "--weights" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.jpg"], "nowhere.jpg: no such file or folder"),
+        ([], "no photos were named"),
+        (["empty"], "empty: the folder holds no pictures"),
+        (["--list", "none.txt"], "none.txt: No such file"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2(
+    rcnn: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert rcnn(*arguments, "--out", "out") == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert shown.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--format", "xml"], ["--score", "1.5"], ["--exif", "maybe"], ["--nope"]])
+def test_options_out_of_range_are_exit_code_2(rcnn: Callable[..., int], tmp_path: Path, arguments: list[str]) -> None:
+    photo(tmp_path / "a.jpg")
+    assert rcnn(tmp_path / "a.jpg", "--out", tmp_path / "out", *arguments) == 2
+
+
+def test_only_bad_photos_are_exit_code_2(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    assert rcnn(tmp_path / "a.jpg", "--out", tmp_path / "out") == 2
+    assert "none of 1 photos" in capsys.readouterr().err
+
+
+def test_an_out_that_is_a_file_is_refused(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo(tmp_path / "a.jpg")
+    assert rcnn(tmp_path / "a.jpg", "--out", tmp_path / "a.jpg") == 2
+    assert "a.jpg" in capsys.readouterr().err
+
+
+def test_results_inside_the_photos_are_not_photos(rcnn: Callable[..., int], tmp_path: Path) -> None:
+    photo(tmp_path / "a.jpg")
+    for _ in range(2):
+        assert rcnn(tmp_path, "--out", tmp_path / "out", "--draw") == 0
+    assert entries(tmp_path / "out").keys() == {"a.jpg"}
+
+
+def test_a_photo_that_the_generator_refuses_is_skipped(
+    rcnn: Callable[..., int], tmp_path: Path, propose: HalvesAndWhole
+) -> None:
+    photo(tmp_path / "photos/a.png", 7)
+    photo(tmp_path / "photos/b.png", 8)
+    propose.refuse = lambda image: image[0, 0, 0] == 7
+    assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 1
+    assert "a.png: no proposals: ValueError: too odd" in entries(tmp_path / "out", "skipped.jsonl")["a.png"]["reason"]
+    assert entries(tmp_path / "out").keys() == {"b.png"}
+
+
+def test_formats_and_stored_pixels(rcnn: Callable[..., int], tmp_path: Path) -> None:
+    twenty_photos(tmp_path / "photos")
+    out = tmp_path / "out"
+    rcnn(tmp_path / "photos", "--out", out, "--format", "voc", "--split", "val", "--exif", "ignore")
+    assert (out / "voc_results/comp4_det_val_bright.txt").is_file()
+    assert entries(out)["turned.jpg"]["width"] == 40
+    rcnn(tmp_path / "photos", "--out", out, "--format", "coco", "--exif", "ignore")
+    assert len(json.loads((out / "coco_results.json").read_text())) == sum(
+        len(e["scores"]) for e in entries(out).values()
+    )
+
+
+def test_pictures_can_be_asked_for_later(rcnn: Callable[..., int], tmp_path: Path) -> None:
+    photo(tmp_path / "photos/sub/a.png", 255)
+    out = tmp_path / "out"
+    rcnn(tmp_path / "photos", "--out", out)
+    assert not (out / "pictures").exists()
+    rcnn(tmp_path / "photos", "--out", out, "--draw")
+    drawn = np.array(PIL.Image.open(out / "pictures/sub/a.png"))
+    assert drawn.shape == (30, 40, 3)
+    assert (drawn[-1, 20] == colour("bright", CLASSES)).all()
+
+
+def test_max_boxes_classifies_only_the_best_regions(rcnn: Callable[..., int], tmp_path: Path) -> None:
+    rcnn(photo(tmp_path / "a.png"), "--out", tmp_path / "out", "--max-boxes", 1)
+    assert last_run(tmp_path / "out")["proposals"] == 1
+
+
+def run_ahead(photos: list[Photo], workers: int) -> list[Prepared | Skipped]:
+    return list(prepare_ahead(photos, HalvesAndWhole(), workers=workers))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_photos_come_out_in_order_whatever_the_threads(tmp_path: Path, workers: int) -> None:
+    photos = [Photo(str(i), photo(tmp_path / f"{i}.png", i)) for i in range(9)]
+    photos.insert(4, Photo("gone", tmp_path / "gone.png"))
+    items = run_ahead(photos, workers)
+    assert [item.photo for item in items] == photos
+    assert [type(item) for item in items].index(Skipped) == 4
+    assert run_ahead([], workers) == []
+
+
+def test_only_a_few_photos_are_held_at_a_time(tmp_path: Path) -> None:
+    path, started, lock = photo(tmp_path / "a.png"), [0], threading.Lock()
+
+    def count(image: Image) -> Proposals:
+        with lock:
+            started[0] += 1
+        return HalvesAndWhole()(image)
+
+    stream = prepare_ahead([Photo(str(i), path) for i in range(50)], count, workers=2)
+    for taken in range(1, 11):
+        next(stream)
+        assert started[0] <= taken + 4
+    stream.close()
+    assert started[0] <= 14
+
+
+def test_pace_leaves_out_the_first_photo() -> None:
+    times = iter([0.0, 100.0, 101.0, 102.0])
+    pace = Pace(total=12, clock=lambda: next(times))
+    assert pace.rate() is None
+    pace.step()
+    assert pace.left() is None
+    pace.step()
+    pace.step()
+    assert pace.rate() == pytest.approx(1.0)
+    assert pace.left() == pytest.approx(9.0)
+    assert pace.seconds == pytest.approx(102.0)
+
+
+def test_drawing_changes_a_copy_and_stays_on_the_box() -> None:
+    image = np.zeros((100, 120, 3), np.uint8)
+    found = Detections([[60, 50, 110, 90]], [1], [0.87], (100, 120))  # type: ignore[arg-type]
+    drawn = np.array(draw(image, found, CLASSES))
+    assert not image.any()
+    assert (drawn[89, 80] == colour("dark", CLASSES)).all()
+    assert (drawn[50, 80] == colour("dark", CLASSES)).all()
+    assert not drawn[60:80, 65:100].any()
+    assert not drawn[:, :50].any()
+
+
+@pytest.mark.parametrize("box", [[0, 0, 1, 1], [-5, -5, 500, 500], [3, 3, 3, 3], [0.2, 0.1, 0.9, 0.8]])
+def test_odd_boxes_can_be_drawn(box: list[float]) -> None:
+    found = Detections([box], [0], [0.5], (1, 1))  # type: ignore[arg-type]
+    for size in ((1, 1), (4, 300)):
+        assert draw(np.zeros((*size, 3), np.uint8), found, CLASSES).size == size[::-1]
+
+
+def test_weak_detections_are_not_drawn(tmp_path: Path) -> None:
+    pictures = Pictures(tmp_path, score_floor=0.5)
+    found = Detections([[10, 10, 50, 50]], [0], [0.4], (60, 60))  # type: ignore[arg-type]
+    pictures.add("a.png", np.zeros((60, 60, 3), np.uint8), found, CLASSES)
+    assert not np.array(PIL.Image.open(tmp_path / "a.png")).any()
+
+
+def test_classes_have_colours_of_their_own() -> None:
+    names = [f"class {number}" for number in range(20)]
+    assert len({colour(name, names) for name in names}) == 20
+    assert colour("zebra") == colour("zebra")
