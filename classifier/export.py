@@ -1,0 +1,164 @@
+"""A classifier as an ONNX or OpenVINO file: pixels in, probabilities out, any number of crops a batch.
+
+The normalisation is inside, so that nobody has to guess it: the input `pixels` is float32 (N, 3, S, S), RGB, 0 to 255;
+the output `probabilities` is (N, columns). Classes and preprocessing are in the file's metadata. Auxiliary classifiers
+are left out.
+"""
+
+import importlib.util
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from classifier.crops import normalise_pixels
+from classifier.regions import Probabilities
+from classifier.weights import Checkpoint, WeightsError, write_atomically
+from structures.boxes import Floats
+
+EXAMPLE_BATCH = 2  # torch.export takes a batch of one for a constant
+METADATA_PREFIX = "googlenet_rcnn_"
+
+
+class ExportError(ValueError):
+    """An export that cannot be made here; the message says what is missing."""
+
+
+class FromPixels(nn.Module):
+    """A classifier with its normalisation in front and softmax behind."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__()
+        self.preprocessing = checkpoint.preprocessing
+        self.probabilities = Probabilities(checkpoint.network())
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map RGB (N, 3, S, S) of 0 to 255 to (N, columns) probabilities."""
+        rows: Tensor = self.probabilities(normalise_pixels(pixels, self.preprocessing))
+        return rows
+
+
+def export_onnx(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a classifier as one ONNX file.
+
+    Raises:
+        ExportError: the packages for it are not installed.
+        WeightsError: not the weights of a classifier.
+    """
+    _need("onnx", "onnxscript", extra="export")
+    program = torch.onnx.export(
+        _exportable(checkpoint),
+        (_example(checkpoint),),
+        dynamo=True,
+        input_names=["pixels"],
+        output_names=["probabilities"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        verbose=False,
+    )
+    assert program is not None
+    model = program.model_proto
+    for name, value in _metadata(checkpoint).items():
+        model.metadata_props.add(key=METADATA_PREFIX + name, value=value)
+    write_atomically(path, model.SerializeToString())
+
+
+def export_openvino(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a classifier as OpenVINO's pair of files, PATH.xml and PATH.bin beside it.
+
+    Raises:
+        ExportError: OpenVINO is not installed.
+        WeightsError: not the weights of a classifier.
+    """
+    _need("openvino", extra="openvino")
+    import openvino
+
+    program = torch.export.export(
+        _exportable(checkpoint), (_example(checkpoint),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    model = openvino.convert_model(program)
+    model.inputs[0].set_names({"pixels"})
+    model.outputs[0].set_names({"probabilities"})
+    for name, value in _metadata(checkpoint).items():
+        model.set_rt_info(value, [METADATA_PREFIX + name])
+    halves = all(value.dtype == torch.float16 for value in checkpoint.state.values() if value.is_floating_point())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}") as folder:
+        openvino.save_model(model, Path(folder) / path.name, compress_to_fp16=halves)
+        for suffix in (".bin", ".xml"):  # the .xml names the other, so it comes last
+            os.replace((Path(folder) / path.name).with_suffix(suffix), path.with_suffix(suffix))
+
+
+FORMATS: Mapping[str, tuple[str, Callable[[Checkpoint, Path], None]]] = {
+    "onnx": (".onnx", export_onnx),
+    "openvino": (".xml", export_openvino),
+}
+
+
+def export(checkpoint: Checkpoint, path: Path, form: str) -> None:
+    """Write a classifier in one of FORMATS.
+
+    Raises:
+        ExportError: unknown format, wrong suffix, or packages that are not installed.
+        WeightsError: not the weights of a classifier.
+    """
+    if form not in FORMATS:
+        raise ExportError(f"--to {form!r} is not one of {', '.join(FORMATS)}")
+    suffix, write = FORMATS[form]
+    if path.suffix != suffix:
+        raise ExportError(f"{path}: a file for {form} ends in {suffix}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporters' own, about their insides
+        write(checkpoint, path)
+
+
+def run_exported(path: Path, pixels: Floats) -> Floats:
+    """Run an exported file in onnxruntime or OpenVINO on the CPU, in float32: to compare it with torch."""
+    if path.suffix == ".onnx":
+        _need("onnxruntime", extra="export")
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        rows: Floats = session.run(None, {"pixels": pixels})[0]
+        return rows
+    import openvino
+
+    compiled: Any = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    rows = compiled({"pixels": pixels})["probabilities"]
+    return rows
+
+
+def largest_difference(checkpoint: Checkpoint, path: Path) -> float:
+    """Return the largest difference of a probability between torch and an exported file, on random crops."""
+    side = checkpoint.preprocessing.size
+    pixels = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0)) * 255
+    with torch.inference_mode():
+        expected = FromPixels(checkpoint).eval()(pixels)
+    return float((torch.from_numpy(run_exported(path, pixels.numpy())) - expected).abs().max())
+
+
+def _exportable(checkpoint: Checkpoint) -> nn.Module:
+    if checkpoint.task == "multibox":
+        raise WeightsError("weights of MultiBox cannot be exported, only those of classifiers")
+    return FromPixels(checkpoint).eval()
+
+
+def _example(checkpoint: Checkpoint) -> Tensor:
+    return torch.zeros(EXAMPLE_BATCH, 3, checkpoint.preprocessing.size, checkpoint.preprocessing.size)
+
+
+def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
+    columns = [*checkpoint.classes, *(["background"] if checkpoint.task == "regions" else [])]
+    return {"columns": json.dumps(columns), "preprocessing": json.dumps(asdict(checkpoint.preprocessing))}
+
+
+def _need(*modules: str, extra: str) -> None:
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ExportError(f"{' and '.join(missing)} must be installed first: pip install 'googlenet-rcnn[{extra}]'")

@@ -1,0 +1,21 @@
+"""`rcnn export`: a classifier as a file for other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    weights: Annotated[str, typer.Argument(help="Weights of an image or region classifier: a name or a file.")],
+    out: Annotated[Path, typer.Option(help="The new file: .onnx, or .xml for OpenVINO.")],
+    to: Annotated[str, typer.Option(help="onnx or openvino.")] = "onnx",
+) -> None:
+    """Write a classifier as ONNX or OpenVINO: RGB pixels of 0 to 255 in, probabilities out, any batch."""
+    from classifier.export import export as write
+    from classifier.export import largest_difference
+    from detect.presets import load_start
+
+    checkpoint = load_start(weights)
+    write(checkpoint, out, to)
+    print(f"written to {out}; probabilities differ from torch's by at most {largest_difference(checkpoint, out):.1e}")

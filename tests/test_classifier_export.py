@@ -1,0 +1,95 @@
+"""Exported files answer as torch does, for any batch, with the normalisation inside."""
+
+import importlib.util
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from classifier.crops import normalise_pixels
+from classifier.export import FORMATS, METADATA_PREFIX, ExportError, export, largest_difference, run_exported
+from classifier.googlenet import GoogLeNet
+from classifier.weights import CAFFE, TORCHVISION, Checkpoint, WeightsError, for_regions
+
+SIDE = 64
+
+
+@pytest.fixture(scope="module", params=["images onnx", "regions onnx", "regions openvino"])
+def case(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def checkpoint(case: str) -> Checkpoint:
+    torch.manual_seed(0)
+    if case.startswith("images"):  # the paper's variant, with auxiliary classifiers that must not come along
+        network = GoogLeNet(5, auxiliary=True)
+        network.fc.weight.data *= 20
+        return Checkpoint(network.state_dict(), tuple("abcde"), replace(CAFFE, size=SIDE, resize=SIDE))
+    network = GoogLeNet(5, variant="batchnorm")
+    images = Checkpoint(network.state_dict(), tuple("abcde"), replace(TORCHVISION, size=SIDE, resize=SIDE), "batchnorm")
+    return for_regions(images, ("x", "y"))
+
+
+@pytest.fixture(scope="module")
+def exported(case: str, checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    form = case.split()[1]
+    for module in {"onnx": ("onnxscript", "onnxruntime"), "openvino": ("openvino",)}[form]:
+        pytest.importorskip(module, reason="needs the extra packages of rcnn export")
+    path = tmp_path_factory.mktemp("export") / f"net{FORMATS[form][0]}"
+    export(checkpoint, path, form)
+    return path
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_any_batch_gives_the_probabilities_of_torch(checkpoint: Checkpoint, exported: Path, batch: int) -> None:
+    pixels = torch.randint(0, 256, (batch, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(1)).float()
+    with torch.inference_mode():
+        expected = checkpoint.network()(normalise_pixels(pixels, checkpoint.preprocessing)).softmax(1)
+    got = run_exported(exported, pixels.numpy())
+    assert got.shape == (batch, len(checkpoint.classes) + (checkpoint.task == "regions"))
+    assert np.abs(got - expected.numpy()).max() < 1e-4
+    assert largest_difference(checkpoint, exported) < 1e-4
+
+
+def test_the_file_knows_its_columns_and_preprocessing(checkpoint: Checkpoint, exported: Path) -> None:
+    if exported.suffix == ".onnx":
+        import onnx
+
+        model = onnx.load(exported)
+        known = {each.key: each.value for each in model.metadata_props}
+        assert not any("aux" in each.name for each in model.graph.initializer)
+    else:
+        import openvino
+
+        model = openvino.Core().read_model(exported)
+        known = {METADATA_PREFIX + n: model.get_rt_info([METADATA_PREFIX + n]).astype(str) for n in ("columns",)}
+    columns = json.loads(known[METADATA_PREFIX + "columns"])
+    assert columns == [*checkpoint.classes, *(["background"] if checkpoint.task == "regions" else [])]
+
+
+def test_nothing_but_the_files_is_left(exported: Path) -> None:
+    names = sorted(each.name for each in exported.parent.iterdir())
+    assert names == (["net.onnx"] if exported.suffix == ".onnx" else ["net.bin", "net.xml"])
+
+
+def test_what_cannot_be_exported_is_explained(tmp_path: Path, monkeypatch) -> None:
+    checkpoint = Checkpoint(GoogLeNet(5).state_dict(), tuple("abcde"))
+    with pytest.raises(ExportError, match="'tflite' is not one of onnx, openvino"):
+        export(checkpoint, tmp_path / "net.tflite", "tflite")
+    with pytest.raises(ExportError, match=r"net\.xml: a file for onnx ends in \.onnx"):
+        export(checkpoint, tmp_path / "net.xml", "onnx")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        ExportError, match=r"onnx and onnxscript must be installed .*pip install 'googlenet-rcnn\[export"
+    ):
+        export(checkpoint, tmp_path / "net.onnx", "onnx")
+    with pytest.raises(ExportError, match=r"openvino must be installed .*\[openvino\]"):
+        export(checkpoint, tmp_path / "net.xml", "openvino")
+    monkeypatch.undo()
+    with pytest.raises(WeightsError, match="MultiBox cannot be exported"):
+        export(replace(checkpoint, task="multibox"), tmp_path / "net.xml", "openvino")
+    assert list(tmp_path.iterdir()) == []
