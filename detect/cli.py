@@ -14,6 +14,7 @@ import inspect
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from types import ModuleType
 
 import typer
@@ -24,10 +25,15 @@ TRACEBACK_VARIABLE = "RCNN_TRACEBACK"
 
 
 def main() -> None:
-    """Run the command line; errors of the caller's making become one line and exit code 2."""
+    """Run the command line."""
+    guarded(lambda: build()())
+
+
+def guarded(run: Callable[[], object]) -> None:
+    """Run something; errors of the caller's making become one line and exit code 2."""
     warnings.filterwarnings("ignore", module="PIL")  # notes on odd EXIF and palettes: they name no file, so help nobody
     try:
-        build()()
+        run()
     except (ValueError, OSError) as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise

@@ -1,0 +1,62 @@
+"""The demonstration: photos that come with scikit-image, detected and drawn. `make demo` or `python -m detect.demo`."""
+
+import shutil
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from detect.cli import guarded
+from detect.commands.detect import PICTURES, detect
+from detect.draw import DRAW_FLOOR
+from detect.sinks import DETECTIONS_FILE
+from eval.results import ResultLine, read_lines
+
+# In scikit-image's wheel, so nothing is fetched: a person, a cat, a cup, a motorbike, and a photographer in grey.
+PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "camera.png")
+FOLDER = Path("demo-out")
+
+
+def main() -> None:
+    """Detect objects on the photos and show what was found where."""
+    photos, results = FOLDER / "photos", FOLDER / "results"
+    copy_photos(photos)
+    console = Console()
+    console.print(f"$ rcnn detect {photos} --out {results} --draw --overwrite", highlight=False)
+    detect(photos=[str(photos)], out=results, draw=True, overwrite=True)
+    lines, _ = read_lines(results / DETECTIONS_FILE)
+    console.print(found_table(lines))
+    console.print(f"The pictures lie in {results / PICTURES}", highlight=False)
+
+
+def copy_photos(folder: Path) -> None:
+    """Put the photos into a folder.
+
+    Raises:
+        ValueError: the installed scikit-image came without them.
+    """
+    import skimage
+
+    source = Path(skimage.__file__).parent / "data"
+    present = [name for name in PHOTOS if (source / name).is_file()]
+    if not present:
+        raise ValueError(f"{source}: this scikit-image came without its photos")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in present:
+        shutil.copyfile(source / name, folder / name)
+
+
+def found_table(lines: list[ResultLine], score_floor: float = DRAW_FLOOR) -> Table:
+    """Return a table of all detections that were drawn: photo, class, score and box."""
+    table = Table("photo", "found", "score", "box: x1, y1, x2, y2", box=None, pad_edge=False)
+    for line in lines:
+        strong = line.found.take(line.found.scores >= score_floor)
+        if not len(strong):
+            table.add_row(line.image, "nothing", "", "")
+        for box, label, score in zip(strong.boxes, strong.labels, strong.scores, strict=True):
+            table.add_row(line.image, line.names[label], f"{score:.2f}", ", ".join(f"{value:.0f}" for value in box))
+    return table
+
+
+if __name__ == "__main__":
+    guarded(main)
