@@ -1,0 +1,37 @@
+# make demo | test | lint | clean. Each makes .venv and installs what it needs, from nothing but Python 3.10 or newer.
+# PYTHON=python3.12 chooses another Python, VENV=elsewhere another place.
+
+PYTHON ?= python3
+VENV ?= .venv
+IN_VENV := $(VENV)/bin/python
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.for-demo
+	$(IN_VENV) -m detect.demo
+
+test: $(VENV)/.for-tests
+	$(IN_VENV) -m pytest
+
+lint: $(VENV)/.for-tests
+	$(IN_VENV) -m ruff check .
+	$(IN_VENV) -m ruff format --check .
+	$(IN_VENV) -m mypy
+
+$(VENV)/.for-demo: pyproject.toml | $(IN_VENV)
+	$(IN_VENV) -m pip install --quiet --editable ".[openvino]"
+	@touch $@
+
+$(VENV)/.for-tests: pyproject.toml | $(IN_VENV)
+	$(IN_VENV) -m pip install --quiet --editable ".[dev,openvino,export]"
+	@touch $@ $(VENV)/.for-demo
+
+$(IN_VENV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; name one with make PYTHON=...")'
+	@echo "Installing into $(VENV); the first time this fetches PyTorch, some gigabytes on Linux."
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@$(IN_VENV) -m pip install --quiet --upgrade pip
+
+clean:
+	rm -rf $(VENV) build dist demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
