@@ -7,6 +7,7 @@ a function without required arguments that returns a `ProposalGenerator`.
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from proposals.baselines import Grid, Random
@@ -98,12 +99,16 @@ def build(
     Raises:
         ValueError: unknown name, or options that the generator does not know.
     """
-    if not name.startswith(FILE_PREFIX) and "+" in name:
+    if "+" in name and not Path(name.removeprefix(FILE_PREFIX)).exists():
         if options:
             raise ValueError(f"options {sorted(options)} cannot be shared by the parts of {name!r}")
         return Union([build(part.strip(), extra=extra) for part in name.split("+")])
     if name.startswith(FILE_PREFIX):
-        raise ValueError("reading proposals from a file is not there yet")
+        from proposals.stored import StoredProposals
+
+        if options:
+            raise ValueError(f"boxes from a file take no options, got {sorted(options)}")
+        return StoredProposals(name.removeprefix(FILE_PREFIX))
     known = makers(extra)
     if name not in known:
         raise ValueError(f"unknown proposal generator {name!r}; known: {', '.join(sorted(known))}, or file:PATH")

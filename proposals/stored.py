@@ -1,0 +1,84 @@
+"""Boxes that were made before, as a proposal generator: `file:PATH`.
+
+A folder of `rcnn propose` knows its photos by their pixels. Files of other programs know them by name only: they can be
+measured as they are, and `rcnn propose PHOTOS --generator file:PATH --out FOLDER` turns them into such a folder.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from proposals.outside import OutsideBoxes, read_outside
+from proposals.store import ProposalStore, StoreError
+from proposals.tidy import tidy
+from structures.boxes import Boxes, Floats
+from structures.records import Image, Proposals
+
+
+class NamedBoxes(Protocol):
+    """Boxes by the name of the photo."""
+
+    @property
+    def image_ids(self) -> Sequence[str]:
+        """Names of the photos."""
+
+    def boxes_of(self, image_id: str) -> tuple[Boxes, Floats]:
+        """Return the boxes (N, 4) and scores (N,) of a photo, best first; ValueError if it is not there."""
+
+
+def open_boxes(path: str | Path) -> NamedBoxes:
+    """Open a folder of `rcnn propose`, or a file of another program (see `proposals.outside`).
+
+    Raises:
+        ValueError: neither.
+        OSError: the file cannot be opened.
+    """
+    return ProposalStore(path) if Path(path).is_dir() else read_outside(path)
+
+
+class StoredProposals:
+    """Looks boxes up instead of making them.
+
+    Args:
+        path: as for `open_boxes`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.boxes = open_boxes(path)
+
+    @property
+    def name(self) -> str:
+        """The file, as on the command line."""
+        return f"file:{self.path.name}"
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """How the boxes were made, as far as the file tells."""
+        if isinstance(self.boxes, ProposalStore):
+            manifest = self.boxes.manifest
+            return {key: manifest[key] for key in ("generator", "parameters", "exif") if key in manifest}
+        return {"file": self.path.name, "photos": len(self.boxes.image_ids)}
+
+    def __call__(self, image: Image) -> Proposals:
+        """Return the stored proposals of a photo with these pixels.
+
+        Raises:
+            StoreError: the photo is not there, or the file knows photos by name only.
+        """
+        if not isinstance(self.boxes, ProposalStore):
+            raise StoreError(
+                f"{self.path}: knows photos by name only; "
+                f"first run rcnn propose PHOTOS --generator file:{self.path} --out FOLDER, then use file:FOLDER"
+            )
+        found = self.boxes.find(image)
+        if found is None:
+            raise StoreError(f"{self.path}: holds no boxes of this photo")
+        return found
+
+    def named(self, image_id: str, image: Image) -> Proposals:
+        """Return the proposals of a photo by its pixels, or by its name where the file knows only names."""
+        if isinstance(self.boxes, OutsideBoxes):
+            boxes, scores = self.boxes.boxes_of(image_id)
+            return tidy(boxes, scores, (image.shape[0], image.shape[1]), self.path.stem)
+        return self(image)

@@ -1,0 +1,335 @@
+"""Proposals on disk: what goes in comes out, interrupted runs go on, and files of other programs are read."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from proposals.baselines import Random
+from proposals.generators import build
+from proposals.outside import OutsideError, names_for, read_outside
+from proposals.store import MANIFEST, ProposalStore, StoreError, file_key, pixel_key
+from proposals.store_writer import SHARD_PHOTOS, StoreWriter
+from proposals.stored import StoredProposals, open_boxes
+from structures.records import Proposals
+
+MADE = {"generator": "random", "parameters": {"count": 5, "seed": 0}, "exif": "apply"}
+
+
+def photo(seed, shape=(6, 8)):
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3)).astype(np.uint8)
+
+
+def fill(folder, seeds, made=MADE, **facts):
+    with StoreWriter(folder, made, facts) as writer:
+        for seed in seeds:
+            image = photo(seed)
+            writer.add(f"sub/{seed}.jpg", pixel_key(image), f"{seed:032x}", Random(count=5, seed=seed)(image))
+    return ProposalStore(folder)
+
+
+def same(a, b):
+    assert a.boxes.tolist() == b.boxes.tolist()
+    assert a.scores.tolist() == b.scores.tolist()
+    assert a.image_size == b.image_size
+    assert [a.source_names[i] for i in a.source] == [b.source_names[i] for i in b.source]
+
+
+def test_what_goes_in_comes_out(tmp_path):
+    store = fill(tmp_path / "store", range(2 * SHARD_PHOTOS + 3))
+    assert len(store) == 2 * SHARD_PHOTOS + 3
+    assert len(list(store.folder.glob("shard-*.npz"))) == 3
+    for seed in (0, SHARD_PHOTOS - 1, SHARD_PHOTOS, 2 * SHARD_PHOTOS + 2):
+        expected = Random(count=5, seed=seed)(photo(seed))
+        same(store.find(photo(seed)), expected)
+        same(store.named(f"sub/{seed}.jpg"), expected)
+    assert store.find(photo(10**6)) is None
+
+
+def test_manifest_says_how_the_boxes_were_made(tmp_path):
+    store = fill(tmp_path / "store", range(3), command="rcnn propose")
+    assert {key: store.manifest[key] for key in MADE} == MADE
+    assert store.manifest["photos"] == 3
+    assert store.manifest["boxes"] == sum(len(store.named(i)) for i in store.image_ids)
+    assert store.manifest["command"] == "rcnn propose"
+
+
+def test_going_on_adds_shards_and_keeps_the_old(tmp_path):
+    fill(tmp_path / "store", range(3))
+    store = fill(tmp_path / "store", range(3, 5))
+    assert store.image_ids == tuple(f"sub/{i}.jpg" for i in range(5))
+    assert store.manifest["photos"] == 5
+    same(store.find(photo(1)), Random(count=5, seed=1)(photo(1)))
+
+
+def test_a_changed_photo_replaces_its_boxes(tmp_path):
+    fill(tmp_path / "store", [1])
+    with StoreWriter(tmp_path / "store", MADE) as writer:
+        writer.add("sub/1.jpg", pixel_key(photo(2)), "f", Random(count=5, seed=2)(photo(2)))
+    store = ProposalStore(tmp_path / "store")
+    assert len(store) == 1
+    same(store.named("sub/1.jpg"), Random(count=5, seed=2)(photo(2)))
+
+
+def test_other_parameters_are_refused(tmp_path):
+    fill(tmp_path / "store", range(2))
+    with pytest.raises(StoreError, match="another parameters"):
+        fill(tmp_path / "store", range(2), {**MADE, "parameters": {"count": 6, "seed": 0}})
+    assert len(ProposalStore(tmp_path / "store")) == 2
+
+
+def test_a_stopped_run_leaves_whole_shards(tmp_path):
+    """What waits in memory is lost when a process dies; what is on disk stays readable, half a file is passed over."""
+    with StoreWriter(tmp_path / "store", MADE) as writer:
+        for seed in range(SHARD_PHOTOS + 1):
+            writer.add(str(seed), pixel_key(photo(seed)), "f", Random(count=2, seed=seed)(photo(seed)))
+        (tmp_path / "store" / "shard-000001.npz.partial").write_bytes(b"half")
+        assert len(ProposalStore(tmp_path / "store")) == SHARD_PHOTOS
+    assert len(ProposalStore(tmp_path / "store")) == SHARD_PHOTOS + 1
+    StoreWriter(tmp_path / "store", MADE)
+    assert not list((tmp_path / "store").glob("*.partial"))
+
+
+def test_a_run_killed_before_its_manifest(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "manifest.json.partial").write_text("{")
+    assert len(fill(tmp_path / "store", range(2))) == 2
+
+
+def test_zero_boxes_fractions_and_sources_survive(tmp_path):
+    empty = Proposals(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), (4, 4))
+    boxes = np.array([[0.25, 0.5, 3.75, 4], [0, 0, 1, 1]], np.float32)
+    sources = np.array([1, 0], np.uint8)
+    two = Proposals(boxes, np.array([0.5, 0.25], np.float32), (4, 5), sources, ("a", "b"))
+    with StoreWriter(tmp_path / "store", MADE) as writer:
+        writer.add("empty", "a" * 32, "f", empty)
+        writer.add("two", "b" * 32, "f", two)
+    store = ProposalStore(tmp_path / "store")
+    same(store.named("empty"), empty)
+    same(store.named("two"), two)
+
+
+def test_large_coordinates_survive(tmp_path):
+    large = Proposals(np.array([[0, 0, 70000, 3]], np.float32), np.ones(1, np.float32), (3, 70000))
+    with StoreWriter(tmp_path / "store", MADE) as writer:
+        writer.add("large", "a" * 32, "f", large)
+    same(ProposalStore(tmp_path / "store").named("large"), large)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no proposals here"), ("{", "not readable"), ("[]", "format"), ('{"format": "x"}', "format")],
+)
+def test_other_folders_are_refused(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / MANIFEST).write_text(content)
+    else:
+        (tmp_path / "holiday.jpg").write_bytes(b"")
+    with pytest.raises(StoreError, match=message):
+        ProposalStore(tmp_path)
+    with pytest.raises(StoreError, match=message):
+        StoreWriter(tmp_path, MADE)
+
+
+def test_a_damaged_shard_is_named(tmp_path):
+    fill(tmp_path / "store", range(2))
+    (tmp_path / "store" / "shard-000000.npz").write_bytes(b"PK not a zip")
+    with pytest.raises(StoreError, match=r"shard-000000\.npz: a damaged shard"):
+        ProposalStore(tmp_path / "store")
+
+
+def test_a_shard_with_pickles_is_refused(tmp_path):
+    fill(tmp_path / "store", range(1))
+    path = tmp_path / "store" / "shard-000000.npz"
+    np.savez(path, ids=np.array([Bad()], object), pixels=np.zeros(1, "S1"), files=np.zeros(1, "S1"))
+    with pytest.raises(StoreError, match="damaged"):
+        ProposalStore(tmp_path / "store")
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="is a file"):
+        StoreWriter(tmp_path / "file", MADE)
+
+
+def test_keys_follow_content(tmp_path):
+    assert pixel_key(photo(0)) == pixel_key(photo(0)[:, ::-1][:, ::-1])
+    assert len({pixel_key(photo(0)), pixel_key(photo(1)), pixel_key(photo(0).reshape(8, 6, 3))}) == 3
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "b").write_bytes(b"1")
+    assert file_key(tmp_path / "a") == file_key(tmp_path / "b")
+
+
+def test_file_generator_gives_the_stored_boxes(tmp_path):
+    fill(tmp_path / "my+store", range(3))
+    generator = build(f"file:{tmp_path / 'my+store'}")
+    assert generator.name == "file:my+store"
+    assert generator.parameters["parameters"] == MADE["parameters"]
+    same(generator(photo(2)), Random(count=5, seed=2)(photo(2)))
+    with pytest.raises(StoreError, match="no boxes of this photo"):
+        generator(photo(7))
+    union = build(f"file:{tmp_path / 'my+store'}", extra={})
+    assert union.name == generator.name
+
+
+def test_file_generator_in_a_union(tmp_path):
+    fill(tmp_path / "store", range(3))
+    found = build(f"file:{tmp_path / 'store'}+grid")(photo(1))
+    assert found.source_names == ("random", "grid")
+
+
+# Files of other programs. Two photos; the boxes are (0, 0)-(10, 20) and (4, 5)-(8, 9) in our convention.
+
+ONE, TWO = [0, 0, 10, 20], [4, 5, 8, 9]
+
+
+def write_mat(path):
+    from scipy.io import savemat
+
+    boxes, names = np.empty((1, 2), object), np.empty((2, 1), object)
+    boxes[0, 0] = np.array([[1, 1, 20, 10], [6, 5, 9, 8]], np.uint16)  # y1 x1 y2 x2, 1-based, inclusive
+    boxes[0, 1] = np.zeros((0, 4))
+    names[0, 0], names[1, 0] = "000001", "000002"
+    savemat(path, {"boxes": boxes, "images": names})
+
+
+def pickled(**changes):
+    rows = [np.array([TWO, ONE], np.float32), np.zeros((0, 4), np.float32)]
+    return {
+        "ids": ["000001", "000002"],
+        "boxes": rows,
+        "objectness_logits": [np.array([-1, 3], np.float32), np.zeros(0, np.float32)],
+        "bbox_mode": 0,
+        **changes,
+    }
+
+
+def write_coco(path):
+    sides = [{"image_id": 1, "bbox": [4, 5, 4, 4], "score": 0.1}, {"image_id": 1, "bbox": [0, 0, 10, 20], "score": 0.2}]
+    path.write_text(json.dumps(sides))
+
+
+def test_fast_rcnn_mat(tmp_path):
+    write_mat(tmp_path / "a.mat")
+    found = open_boxes(tmp_path / "a.mat")
+    assert found.image_ids == ("000001", "000002")
+    assert found.boxes_of("JPEGImages/000001.jpg")[0].tolist() == [ONE, TWO]
+    assert found.boxes_of("000002")[0].shape == (0, 4)
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_detectron2_pickle(tmp_path, protocol):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(pickled(), protocol=protocol))
+    found = open_boxes(tmp_path / "a.pkl")
+    boxes, scores = found.boxes_of("000001.jpg")
+    assert boxes.tolist() == [ONE, TWO]
+    assert scores.tolist() == [3, -1]
+    assert found.boxes_of("000002")[0].shape == (0, 4)
+
+
+def test_older_pickles_and_other_box_modes(tmp_path):
+    content = pickled(indexes=[1, 2], bbox_mode=1, boxes=[np.array([[4, 5, 4, 4], [0, 0, 10, 20]]), np.zeros((0, 4))])
+    content["scores"] = content.pop("objectness_logits")
+    del content["ids"]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
+    assert open_boxes(tmp_path / "a.pkl").boxes_of("000001")[0].tolist() == [ONE, TWO]
+
+
+def test_box_mode_as_detectron2_pickles_it(tmp_path):
+    """BoxMode is an enum there; it is read as a number, without Detectron2."""
+    text = pickle.dumps(pickled(bbox_mode="MODE"), protocol=2)
+    mode = b"cdetectron2.structures.boxes\nBoxMode\nK\x01\x85R"
+    assert text.count(b"X\x04\x00\x00\x00MODEq") == 1
+    start = text.index(b"X\x04\x00\x00\x00MODEq")
+    (tmp_path / "a.pkl").write_bytes(text[:start] + mode + b"q" + text[start + 10 :])
+    corners = open_boxes(tmp_path / "a.pkl").boxes_of("000001")[0]
+    assert corners.tolist() == [ONE, [4, 5, 12, 14]]
+
+
+class Bad:
+    """Would make a file if it were unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("harm",)
+
+
+@pytest.mark.parametrize("where", ["ids", "boxes", "bbox_mode", "more"])
+def test_a_pickle_with_code_is_refused(tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(pickled(**{where: [Bad()]})))
+    with pytest.raises(OutsideError, match=r"a\.pkl.*mkdir.*was not run"):
+        read_outside(tmp_path / "a.pkl")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_coco_results(tmp_path):
+    write_coco(tmp_path / "a.json")
+    assert open_boxes(tmp_path / "a.json").boxes_of("val/000000000001.jpg")[0].tolist() == [ONE, TWO]
+
+
+def test_names_that_are_no_numbers_are_not_read_as_numbers():
+    assert names_for("2007_000027.jpg") == ["2007_000027.jpg", "2007_000027"]
+
+
+def test_outside_boxes_become_proposals_by_name(tmp_path):
+    write_coco(tmp_path / "a.json")
+    stored = StoredProposals(tmp_path / "a.json")
+    image = photo(0, (18, 9))
+    found = stored.named("1.jpg", image)
+    assert found.boxes.tolist() == [[0, 0, 9, 18], [4, 5, 8, 9]]
+    with pytest.raises(StoreError, match="rcnn propose"):
+        stored(image)
+
+
+def test_an_unknown_photo_is_named(tmp_path):
+    write_coco(tmp_path / "a.json")
+    with pytest.raises(OutsideError, match=r"no photo 'b\.jpg'"):
+        open_boxes(tmp_path / "a.json").boxes_of("b.jpg")
+    with pytest.raises(StoreError, match=r"no photo 'b\.jpg'"):
+        fill(tmp_path / "store", range(2)).named("b.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", "{", "not JSON"),
+        ("a.json", '{"a": 1}', "not a list"),
+        ("a.json", '[{"bbox": [1, 2, 3, 4]}]', "entry 0"),
+        ("a.json", '[{"image_id": 1, "bbox": [1, 2, 3]}]', "four numbers"),
+        ("a.json", '[{"image_id": 1, "bbox": [1, 2, 3, "x"]}]', "image 1"),
+        ("a.json", '[{"image_id": 1, "bbox": [1, 2, 3, 1e99]}]', "finite"),
+        ("a.json", '[{"image_id": 1, "bbox": [1, 2, 3, 4], "score": NaN}]', "finite"),
+        ("a.mat", "no matlab", "MATLAB"),
+        ("a.pkl", "no pickle", "pickle"),
+        ("a.txt", "", "known are"),
+    ],
+)
+def test_broken_files_are_explained(tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(OutsideError, match=message) as caught:
+        read_outside(tmp_path / name)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ids": ["1"]}, "1 ids, 2 entries"),
+        ({"boxes": None}, "no list 'boxes'"),
+        ({"bbox_mode": 3}, "bbox_mode 3"),
+        ({"boxes": [np.zeros((3, 4)), np.zeros((0, 4))]}, "3 boxes but 2 scores"),
+        ({"boxes": [np.full((2, 4), np.nan), np.zeros((0, 4))]}, "finite"),
+    ],
+)
+def test_broken_pickles_are_explained(tmp_path, changes, message):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(pickled(**changes)))
+    with pytest.raises(OutsideError, match=message):
+        read_outside(tmp_path / "a.pkl")
+
+
+def test_missing_files_raise_oserror(tmp_path):
+    for name in ("a.mat", "a.pkl", "a.json"):
+        with pytest.raises(FileNotFoundError):
+            open_boxes(tmp_path / name)
