@@ -1,0 +1,141 @@
+"""The losses of MultiBox: the papers' bipartite loss, and a dense one for the convolutional head.
+
+The papers' loss (Erhan et al., arXiv 1312.2249) matches every object with exactly one prediction and sums
+F = alpha * F_match + F_conf with F_match = 1/2 sum x_ij ||l_i - g_j||^2 and
+F_conf = -sum x_ij log c_i - sum_i (1 - sum_j x_ij) log(1 - c_i), where the matching x makes F smallest.
+
+The alpha trap: alpha = 0.3 presumes locations in units of the spread of boxes about their priors. On raw 0..1
+coordinates the same squares are about a thousand times smaller, and the locations would hardly be learned; others
+therefore write alpha = 1000 there. Here locations always come in units of the spread.
+"""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional
+from torchvision.ops import box_iou, generalized_box_iou_loss
+
+ALPHA = 0.3  # Erhan et al., section 3.2
+Matching = Literal["prediction", "prior"]
+NOTHING, IGNORED = -1, -2  # in the place of an object's number: background, and no loss at all
+POSITIVE_IOU = 0.5  # SSD, section 2.2
+BEST_PRIORS = 4  # so many priors of each object count as it even below that overlap
+NEGATIVE_WEIGHT, FOCUS = 0.75, 2.0  # VarifocalNet (arXiv 2008.13367), section 3.2
+BOX_WEIGHT = 2.0  # of the overlap loss against the confidence loss, as in ATSS and VarifocalNet
+
+
+def match(cost: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+    """Match each object with one prediction so that the summed cost is smallest (Hungarian method).
+
+    Args:
+        cost: (K, M) of K predictions and M objects.
+
+    Returns:
+        (K,) the object's number, or -1 for none. With more objects than predictions the cheapest K are matched.
+
+    >>> match(np.array([[1.0, 2.0], [1.5, 9.0], [7.0, 7.0]])).tolist()
+    [1, 0, -1]
+    """
+    matched = np.full(cost.shape[0], NOTHING)
+    rows, columns = linear_sum_assignment(cost)
+    matched[rows] = columns
+    return matched
+
+
+def multibox_loss(
+    logits: Tensor,
+    locations: Tensor,
+    objects: Tensor,
+    *,
+    alpha: float = ALPHA,
+    priors: Tensor | None = None,
+) -> Tensor:
+    """Return F of the papers for one photo.
+
+    Args:
+        logits: (K,) confidences before the sigmoid.
+        locations: (K, 4) predicted boxes, in units of the spread.
+        objects: (M, 4) annotated boxes in the same frame and units; M may be 0 and may exceed K.
+        alpha: weight of the locations.
+        priors: (K, 4) in the same frame and units. With them, objects are matched by their distance to the priors,
+            not to the predictions, so that every prior learns its own kind of box.
+    """
+    with torch.no_grad():
+        squares = 0.5 * torch.cdist(locations if priors is None else priors, objects) ** 2
+        # log c - log(1 - c) is the logit itself.
+        cost = squares if priors is not None else alpha * squares - logits[:, None]
+        matched = torch.from_numpy(match(cost.double().cpu().numpy())).to(logits.device)
+    chosen = matched >= 0
+    confidence = functional.binary_cross_entropy_with_logits(logits, chosen.to(logits.dtype), reduction="sum")
+    distance = 0.5 * ((locations[chosen] - objects[matched[chosen]]) ** 2).sum()
+    return alpha * distance + confidence
+
+
+def assign(priors: Tensor, objects: Tensor, ignore: Tensor) -> Tensor:
+    """Say which object each prior should become.
+
+    A prior belongs to the object that it overlaps most, if by 0.5; and the four priors nearest to an object belong to
+    it in any case, so that no object goes without.
+
+    Args:
+        priors: (M, 4) xyxy.
+        objects: (G, 4) xyxy, G may be 0.
+        ignore: (G,) bool, objects that count neither as object nor as background.
+
+    Returns:
+        (M,) number of the object, NOTHING or IGNORED.
+    """
+    assigned = torch.full((len(priors),), NOTHING, device=priors.device)
+    if len(objects) == 0:
+        return assigned
+    overlap = box_iou(priors, objects)
+    best, number = overlap.max(dim=1)
+    assigned = torch.where(best >= POSITIVE_IOU, number, assigned)
+    nearest = overlap.topk(min(BEST_PRIORS, len(priors)), dim=0).indices
+    for rows in nearest.flip(0):  # the very best last: it wins where objects compete
+        assigned[rows] = torch.arange(len(objects), device=priors.device)
+    ignored = (assigned >= 0) & ignore[assigned.clamp(min=0)]
+    return torch.where(ignored, IGNORED, assigned)
+
+
+def quality_loss(logits: Tensor, quality: Tensor) -> Tensor:
+    """Return the summed varifocal loss: confidences learn how well the box fits (VarifocalNet, equation 2).
+
+    Args:
+        logits: (...) before the sigmoid.
+        quality: (...) target in 0..1: overlap of the box with its object, 0 for background.
+    """
+    chance = logits.detach().sigmoid()
+    weight = torch.where(quality > 0, quality, NEGATIVE_WEIGHT * chance**FOCUS)
+    return functional.binary_cross_entropy_with_logits(logits, quality, weight=weight, reduction="sum")
+
+
+def dense_loss(logits: Tensor, boxes: Tensor, assigned: Tensor, objects: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Return the summed losses of confidences and of boxes for one photo, and how many priors are objects.
+
+    Args:
+        logits: (M,) confidences before the sigmoid.
+        boxes: (M, 4) xyxy boxes that the priors became.
+        assigned: (M,) from `assign`.
+        objects: (G, 4) xyxy.
+    """
+    counted, positive = assigned != IGNORED, assigned >= 0
+    targets = objects[assigned[positive]]
+    quality = torch.zeros_like(logits)
+    quality[positive] = paired_iou(boxes[positive].detach(), targets).clamp(min=1e-3)
+    confidence = quality_loss(logits[counted], quality[counted])
+    overlap = generalized_box_iou_loss(boxes[positive], targets, reduction="none")
+    # Priors that fit better weigh more, so that the forced ones do not dominate.
+    return confidence, (overlap * quality[positive]).sum(), int(positive.sum())
+
+
+def paired_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Return the (N,) overlaps of row with row of two (N, 4) lists; 0 where neither has an area."""
+    sides = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
+    shared = sides.prod(dim=1)
+    union = (a[:, 2:] - a[:, :2]).prod(dim=1) + (b[:, 2:] - b[:, :2]).prod(dim=1) - shared
+    return shared / union.clamp(min=1e-6)

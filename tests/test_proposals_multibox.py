@@ -1,0 +1,245 @@
+"""Heads and the generator: layouts, boxes there and back, views put together, with made-up networks."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import roi_align
+
+from proposals.multibox import DensePredictor, Found, MultiBox, PaperPredictor, split_levels, suppress_quickly
+from proposals.multibox_heads import POOLED, STRIDES, DenseHead, PaperHead, RefineHead, decode, encode, pool
+from proposals.multibox_views import View, squares, whole_photo
+from proposals.priors import grid_priors
+from proposals.protocol import ProposalGenerator
+from structures.boxes import iou
+from structures.nms import suppress
+
+CANVAS = (128, 192)
+SHAPES = torch.tensor([[[16.0, 16], [12, 24]], [[32, 32], [24, 48]], [[64, 64], [48, 96]], [[100, 100], [120, 60]]])
+
+
+def random_boxes(count: int, seed: int = 0, size: float = 200) -> torch.Tensor:
+    corners = torch.rand((count, 2, 2), generator=torch.Generator().manual_seed(seed)) * size
+    return torch.cat([corners.amin(dim=1), corners.amax(dim=1) + 8], dim=1)
+
+
+def maps_for(canvas: tuple[int, int], channels=(16, 24, 32), seed: int = 0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randn((2, c, canvas[0] // s, canvas[1] // s), generator=generator) * 100
+        for c, s in zip(channels, STRIDES, strict=False)
+    ]
+
+
+@pytest.fixture(scope="module")
+def head() -> DenseHead:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return DenseHead(SHAPES, inputs=(16, 24, 32), width=16).eval()
+
+
+def test_encode_and_decode_are_inverse():
+    boxes, priors = random_boxes(50), random_boxes(50, seed=1)
+    torch.testing.assert_close(decode(encode(boxes, priors), priors), boxes, rtol=1e-3, atol=1e-2)
+
+
+def test_encode_by_hand():
+    prior, box = torch.tensor([0.0, 0, 10, 20]), torch.tensor([1.0, 2, 11, 42])
+    # The centre moves by 1 of 10 and by 12 of 20; the sides grow by 1 and by 2.
+    torch.testing.assert_close(encode(box, prior), torch.tensor([1.0, 6.0, 0.0, float(np.log(2) / 0.2)]))
+
+
+def test_decode_never_explodes():
+    assert torch.isfinite(decode(torch.full((1, 4), 1e6), random_boxes(1))).all()
+
+
+def test_dense_head_has_one_row_for_each_prior_of_the_grid(head):
+    output = head(maps_for(CANVAS))
+    priors = grid_priors(SHAPES.numpy(), STRIDES, CANVAS)
+    assert output.logits.shape == (2, len(priors))
+    assert output.residuals.shape == (2, len(priors), 4)
+    assert [tuple(level.shape[2:]) for level in output.pyramid] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+
+def test_rows_of_the_head_are_in_the_order_of_the_priors(head):
+    """Mark one output channel at one cell, and find it at that cell's prior."""
+    cells = sum((CANVAS[0] // s) * (CANVAS[1] // s) for s in STRIDES)
+    outputs = torch.zeros((1, 10, cells))
+    cell = (16 * 24) + 3 * 12 + 5  # second level, row 3, column 5
+    outputs[0, 1, cell] = 7.0  # confidence of the second shape
+    outputs[0, 2 + 4 + 3, cell] = 9.0  # its fourth residual
+    logits, residuals = head.split(outputs)
+    row = int(logits[0].argmax())
+    assert logits[0, row] == 7
+    assert residuals[0, row].tolist() == [0, 0, 0, 9]
+    centre = [5.5 * 16, 3.5 * 16]
+    expected = [centre[0] - 12, centre[1] - 24, centre[0] + 12, centre[1] + 24]
+    assert grid_priors(SHAPES.numpy(), STRIDES, CANVAS)[row].tolist() == expected
+
+
+def test_joined_output_holds_the_same_as_forward(head):
+    maps = maps_for(CANVAS)
+    output, joined = head(maps), head.joined(maps)
+    pyramid, raw = split_levels(joined, 16, CANVAS)
+    logits, residuals = head.split(raw)
+    for found, expected in zip((*pyramid, logits, residuals), (*output.pyramid, *output[1:]), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_pool_cuts_each_box_from_the_level_of_its_size():
+    pyramid = [torch.randn((2, 3, 64 // s * 8, 64 // s * 8)) for s in (8, 16, 32)]
+    boxes = [torch.tensor([[0.0, 0, 50, 50]]), torch.tensor([[0.0, 0, 150, 150], [10, 10, 400, 500]])]
+    cut = pool(pyramid, boxes)
+    assert cut.shape == (3, 3, POOLED, POOLED)
+    for row, (level, image, box) in enumerate([(0, 0, boxes[0][0]), (1, 1, boxes[1][0]), (2, 1, boxes[1][1])]):
+        region = torch.cat([torch.tensor([float(image)]), box])[None]
+        expected = roi_align(pyramid[level], region, POOLED, 1 / STRIDES[level], sampling_ratio=1, aligned=True)
+        torch.testing.assert_close(cut[row], expected[0])
+
+
+def test_refine_head_takes_no_boxes():
+    logits, residuals = RefineHead(4, width=8)([torch.zeros((1, 4, 8, 8))] * 3, [torch.zeros((0, 4))])
+    assert logits.shape == (0,)
+    assert residuals.shape == (0, 4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_quick_suppression_keeps_what_the_plain_one_keeps(seed):
+    boxes = random_boxes(120, seed).numpy()
+    scores = np.round(np.random.default_rng(seed).random(120), 1).astype(np.float32)  # many ties
+    expected = suppress(boxes, scores, iou_threshold=0.5)
+    assert suppress_quickly(boxes, scores, 0.5).tolist() == expected.tolist()
+
+
+class Brightest:
+    """A stand-in for a network: the box around what is white on the canvas, and some clutter."""
+
+    def __call__(self, canvases):
+        return [self._find(canvas) for canvas in canvases]
+
+    def _find(self, canvas):
+        rows, columns = np.nonzero(canvas.min(axis=2) > 200)
+        if len(rows) == 0:
+            return Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        clutter = [[-30, -30, 10, 10], [5, 5, 5, 5], [0, 0, 1e4, 20]]
+        return Found(np.array([*clutter, box], np.float32), np.array([0.1, 0.9, 0.2, 0.8], np.float32))
+
+
+def white_box(height, width, x1, y1, x2, y2):
+    photo = np.zeros((height, width, 3), np.uint8)
+    photo[y1:y2, x1:x2] = 255
+    return photo
+
+
+def whole(image_size):
+    return [whole_photo(image_size)]
+
+
+def test_generator_keeps_the_protocol():
+    generator = MultiBox(Brightest(), whole)
+    assert isinstance(generator, ProposalGenerator)
+    found = generator(white_box(300, 450, 100, 50, 200, 120))
+    assert iou(found.boxes[:1], np.array([[100, 50, 200, 120]], np.float32))[0, 0] > 0.9
+    assert [0, 0, 450, 300] in found.boxes.tolist()
+    assert (found.boxes >= 0).all()
+    assert (found.boxes <= [450, 300, 450, 300]).all()
+    assert (np.diff(found.scores) <= 0).all()
+    assert len(np.unique(found.boxes, axis=0)) == len(found)
+    assert found.source_names == ("multibox",)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_photo_of_nothing_gives_the_whole_image(mirrored):
+    found = MultiBox(Brightest(), whole, mirrored=mirrored)(np.zeros((40, 30, 3), np.uint8))
+    assert found.boxes.tolist() == [[0, 0, 30, 40]]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 500), (500, 1), (7, 3000)])
+def test_odd_photos_do_not_fail(shape):
+    found = MultiBox(Brightest(), whole)(np.full((*shape, 3), 255, np.uint8))
+    assert [0, 0, shape[1], shape[0]] in found.boxes.tolist()
+
+
+def test_mirrored_looks_agree_with_plain_ones():
+    photo = white_box(300, 450, 100, 50, 200, 120)
+    plain, both = MultiBox(Brightest(), whole)(photo), MultiBox(Brightest(), whole, mirrored=True)(photo)
+    assert iou(plain.boxes[:1], both.boxes[:1])[0, 0] > 0.9
+
+
+def test_at_most_max_boxes_with_the_whole_image_among_them():
+    def many(canvases):
+        return [Found(random_boxes(500, size=300).numpy(), np.random.default_rng(0).random(500, np.float32))]
+
+    found = MultiBox(many, whole, max_boxes=20, nms_threshold=0.9)(np.zeros((375, 500, 3), np.uint8))
+    assert len(found) == 20
+    assert [0, 0, 500, 375] in found.boxes.tolist()
+    with pytest.raises(ValueError, match="max_boxes"):
+        MultiBox(many, whole, max_boxes=0)
+
+
+def test_boxes_at_cut_edges_are_left_to_the_neighbour():
+    photo = white_box(200, 200, 80, 80, 110, 110)
+
+    def quarters(image_size):
+        return squares(image_size, side=0.5, overlap=0.0)
+
+    def overlapping(image_size):
+        return squares(image_size, side=0.6, overlap=0.5)
+
+    cut, kept = (MultiBox(Brightest(), views)(photo) for views in (quarters, overlapping))
+    target = np.array([[80, 80, 110, 110]], np.float32)
+    assert iou(target, cut.boxes).max() < 0.5  # every quarter sees a part, and that part touches the cut
+    assert iou(target, kept.boxes).max() > 0.8
+
+
+def test_boxes_at_the_edge_of_the_photo_are_kept_in_every_view():
+    photo = white_box(200, 200, 0, 0, 60, 60)
+    found = MultiBox(Brightest(), lambda size: squares(size, side=0.6))(photo)
+    assert iou(np.array([[0, 0, 60, 60]], np.float32), found.boxes).max() > 0.9
+
+
+def test_dense_predictor_finds_the_prior_that_fires(head):
+    cells = sum((CANVAS[0] // s) * (CANVAS[1] // s) for s in STRIDES)
+    joined = torch.zeros((1, 16 + 10, cells))
+    joined[0, 16:18] = -9.0
+    joined[0, 16, 16 * 24 + 3 * 12 + 5] = 4.0
+    found = DensePredictor(lambda pixels: joined, head)(np.zeros((1, *CANVAS, 3), np.uint8))[0]
+    best = int(found.scores.argmax())
+    assert found.boxes[best].tolist() == [5.5 * 16 - 16, 3.5 * 16 - 16, 5.5 * 16 + 16, 3.5 * 16 + 16]
+    assert found.scores[best] == pytest.approx(1 / (1 + np.exp(-4)))
+
+
+def test_a_refining_head_that_changes_nothing_keeps_the_boxes(head):
+    refine = RefineHead(16, width=8)
+    torch.nn.init.zeros_(refine.predict.weight)
+    joined = torch.randn((1, 26, sum((CANVAS[0] // s) * (CANVAS[1] // s) for s in STRIDES)))
+    pixels = np.zeros((1, *CANVAS, 3), np.uint8)
+    first = DensePredictor(lambda p: joined, head)(pixels)[0]
+    second = DensePredictor(lambda p: joined, head, refine)(pixels)[0]
+    assert 0 < len(second.boxes) <= len(first.boxes)
+    assert iou(second.boxes, first.boxes).max(axis=1).min() > 0.999
+    best = int(first.scores.argmax())
+    assert second.scores.max() == pytest.approx(np.sqrt(first.scores[best] * 0.5), rel=1e-4)  # sigmoid(0) = 1/2
+
+
+def test_paper_head_decodes_in_units_of_the_spread():
+    priors, spread = torch.tensor([[0.0, 0, 0.5, 0.5], [0.25, 0.25, 1, 1]]), torch.tensor([0.1, 0.2, 0.1, 0.2])
+    head = PaperHead(priors, spread, inputs=8, cells=4, reduced=8, width=8).eval()
+    logits, residuals = head(torch.randn(3, 8, 2, 2))
+    assert logits.shape == (3, 2)
+    assert residuals.shape == (3, 2, 4)
+    outputs = torch.tensor([[[1.0, 0, 0, 0, 0], [0.0, 1, 1, -1, -1]]])
+    found = PaperPredictor(lambda pixels: outputs, head)(np.zeros((1, 100, 200, 3), np.uint8))[0]
+    np.testing.assert_allclose(found.boxes, [[0, 0, 100, 50], [70, 45, 180, 80]], atol=1e-4)
+
+
+def test_views_of_equal_canvas_are_run_together():
+    calls = []
+
+    def count(canvases):
+        calls.append(canvases.shape)
+        return [Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)) for _ in canvases]
+
+    views = [View((0, 0, 10, 10), (64, 64)), View((0, 0, 10, 10), (128, 64)), View((0, 0, 5, 5), (64, 64))]
+    MultiBox(count, lambda size: views, mirrored=True)(np.zeros((10, 10, 3), np.uint8))
+    assert calls == [(4, 64, 64, 3), (2, 128, 64, 3)]
