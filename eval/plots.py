@@ -1,4 +1,4 @@
-"""Plots of an evaluation as PNG: precision against recall, recall against IoU and against the number of boxes."""
+"""Plots of an evaluation: precision against recall, recall against IoU and against the number of boxes."""
 
 import io
 import math
@@ -66,8 +66,12 @@ def recall_plots(
     return figure
 
 
-def to_png(figure: Figure, dpi: int = 110) -> bytes:
-    """Return the picture as the bytes of a PNG file."""
+def to_picture(figure: Figure, kind: str = "png", *, dpi: int = 110) -> bytes:
+    """Return a figure as the bytes of a file.
+
+    Raises:
+        ValueError: matplotlib cannot write this kind of file.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, format=kind.lower(), dpi=dpi)
     return buffer.getvalue()

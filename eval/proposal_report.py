@@ -21,7 +21,7 @@ def proposal_sheets(values: Mapping[str, float], classes: Sequence[str]) -> list
     """
     shares = [key for key in values if key == "MABO" or key.startswith("AR") or key.endswith("objects")]
     boxes = [key for key in values if key.startswith("boxes")]
-    whole = [[key, percent(values[key])] for key in shares] + [[key, f"{values[key]:.1f}"] for key in boxes]
+    whole = [[f"{key} %", percent(values[key])] for key in shares] + [[key, f"{values[key]:.1f}"] for key in boxes]
     by_iou = [[f"{t:.2f}", percent(values[f"recall@{t:.2f}"])] for t in THRESHOLDS]
     by_count = [[str(n), *(percent(values[f"recall@{t:.2f} of {n} boxes"]) for t in SHOWN)] for n in COUNTS]
     by_class = [[name, *map(percent, of_class(values, name).values())] for name in classes]
@@ -29,7 +29,7 @@ def proposal_sheets(values: Mapping[str, float], classes: Sequence[str]) -> list
         Sheet("Every class, all boxes", ["class", "ABO %", "recall at IoU 0.5 %"], by_class),
         Sheet("Recall by IoU, all boxes", ["IoU", "recall %"], by_iou),
         Sheet("Recall by number of boxes", ["best boxes an image", *(f"IoU {t} %" for t in SHOWN)], by_count),
-        Sheet("All classes", ["figure", "%"], whole),
+        Sheet("All classes", ["figure", "value"], whole),
     ]
 
 

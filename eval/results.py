@@ -4,11 +4,12 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from eval.names import ImageNames
 from structures.boxes import ImageSize, as_boxes
 from structures.records import Dataset, Detections
 
@@ -58,15 +59,26 @@ class Aligned:
         """Return one line for everything that does not fit."""
         labels = ", ".join(f"{name} ({count})" for name, count in sorted(self.unknown_labels.items()))
         lines = [
-            (self.missing, f"{_count(self.missing)} of the ground truth without a line of results count as misses"),
-            (self.extra, f"{_count(self.extra)} unknown to the ground truth left out"),
-            (self.resized, f"{_count(self.resized)} differ in size from the ground truth; boxes were not rescaled"),
+            (
+                self.missing,
+                f"{count_images(self.missing)} of the ground truth without a line of results count as misses",
+            ),
+            (self.extra, f"{count_images(self.extra)} unknown to the ground truth left out"),
+            (
+                self.resized,
+                f"{count_images(self.resized)} differ in size from the ground truth; boxes were not rescaled",
+            ),
             (labels, f"detections of classes unknown to the ground truth left out: {labels}"),
         ]
         return [line for condition, line in lines if condition]
 
 
-def _count(images: Sequence[str]) -> str:
+def count_images(images: Sequence[str]) -> str:
+    """Return how many there are, with the first names.
+
+    >>> count_images(["a", "b", "c", "d"])
+    '4 images (a, b, c, ...)'
+    """
     examples = ", ".join(images[:3]) + (", ..." if len(images) > 3 else "")
     return f"{len(images)} image{'s' * (len(images) != 1)} ({examples})"
 
@@ -118,8 +130,7 @@ def _read_line(entry: Any, place: str) -> ResultLine:
 def align(lines: Iterable[ResultLine], dataset: Dataset, *, allow_extra: bool = False) -> Aligned:
     """Bring result lines into the order of a dataset.
 
-    A photo is found in the dataset by its name, without its suffix, or without its folders: VOC names images by stem,
-    COCO by file name. Class names are compared without regard to case.
+    Photos are found as `ImageNames` has it. Class names are compared without regard to case.
 
     Args:
         lines: as from `read_lines`.
@@ -157,10 +168,10 @@ def _choose(
     lines: Iterable[ResultLine], dataset: Dataset, allow_extra: bool
 ) -> tuple[dict[str, ResultLine], list[str]]:
     """Return the line of every image id, and the photos that the dataset lacks."""
-    aliases = _aliases(dataset.image_ids)
+    names = ImageNames(dataset)
     chosen, extra = dict[str, ResultLine](), list[str]()
     for line in lines:
-        image_id = next((aliases[name] for name in _spellings(line.image) if name in aliases), None)
+        image_id = names.find(line.image)
         if image_id is None and not allow_extra:
             raise ResultsError(f"{line.place}: {line.image} is not in the ground truth (--allow-extra leaves it out)")
         if image_id is None:
@@ -174,18 +185,6 @@ def _choose(
 
 def _names(line: ResultLine) -> Iterator[str]:
     return (line.names[label] for label in line.found.labels)
-
-
-def _aliases(image_ids: Sequence[str]) -> dict[str, str]:
-    """Return the image of every name, and of every last part of a name that only one image has."""
-    last_parts = Counter(PurePosixPath(image_id).name for image_id in image_ids)
-    short = {PurePosixPath(i).name: i for i in image_ids if last_parts[PurePosixPath(i).name] == 1}
-    return {**short, **{image_id: image_id for image_id in image_ids}}
-
-
-def _spellings(image: str) -> Iterator[str]:
-    path = PurePosixPath(image)
-    yield from (image, str(path.with_suffix("")), path.name, path.stem)
 
 
 def _empty(image_size: ImageSize) -> Detections:

@@ -3,12 +3,15 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from detect.commands.eval import app
 from eval.coco import CocoDataset
 from eval.voc import VocDataset
+from proposals.store_writer import StoreWriter
+from structures.records import Proposals
 
 OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
 SIZE = "<size><width>100</width><height>80</height></size>"
@@ -124,6 +127,65 @@ def test_coco_results_need_coco_ground_truth(voc, tmp_path):
     (tmp_path / "results.json").write_text("[]")
     with pytest.raises(ValueError, match=r"results\.json: COCO results need COCO ground truth"):
         run("detections", tmp_path / "results.json", "--ground-truth", voc)
+
+
+def store(folder, dataset, leave_out=()):
+    with StoreWriter(folder, {"generator": "by hand"}) as writer:
+        for truth in dataset:
+            if truth.image_id not in leave_out:
+                half = truth.boxes.copy()
+                half[:, 2] = (half[:, 0] + half[:, 2]) / 2
+                found = Proposals(half, np.arange(len(half), 0, -1), truth.image_size)
+                writer.add(f"photos/{truth.image_id}.jpg", truth.image_id * 32, truth.image_id * 32, found)
+    return folder
+
+
+def test_stored_proposals_that_cover_half_of_each_object(voc, tmp_path):
+    folder = store(tmp_path / "proposals", VocDataset(voc, "val"))
+    report, plot = tmp_path / "recall.json", tmp_path / "recall.png"
+    result = run("proposals", folder, "--ground-truth", voc, "--split", "val", "--json", report, "--plot", plot)
+    assert "MABO 50.00 %, recall@0.50 100.00 %, recall@0.70 0.00 % with 2 boxes an image" in result.stdout
+    content = json.loads(report.read_text())
+    assert (content["MABO"], content["recall@0.55"], content["AR@100"]) == pytest.approx((0.5, 0, 0.1))
+    assert content["classes"]["dog"] == {"ABO": 0.5, "recall@0.50": 1}
+    assert content["classes"]["sofa"]["ABO"] is None
+    assert content["made"]["generator"] == "by hand"
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert result.stderr == ""
+
+
+def test_photos_without_stored_proposals_count_as_missed(voc, tmp_path):
+    folder = store(tmp_path / "proposals", VocDataset(voc, "val"), leave_out="b")
+    result = run("proposals", folder, "--ground-truth", voc)
+    assert "recall@0.50 66.67 %" in result.stdout
+    assert "warning: 1 image (b) of the ground truth without boxes in the file" in result.stderr
+
+
+def test_proposals_of_other_programs_and_a_leak(voc, tmp_path):
+    file = tmp_path / "boxes.json"
+    boxes = {"a": [[10, 10, 20, 20], [50, 50, 20, 20]], "b": [[0, 0, 100, 80]]}
+    file.write_text(json.dumps([{"image_id": k, "bbox": b, "score": 1} for k, v in boxes.items() for b in v]))
+    result = run("proposals", file, "--ground-truth", voc)
+    assert "MABO 100.00 %" in result.stdout
+    assert "is the ground truth among the proposals?" in result.stderr
+
+
+def test_proposals_of_other_photos_are_refused(voc, tmp_path):
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps([{"image_id": 7, "bbox": [0, 0, 1, 1]}]))
+    with pytest.raises(ValueError, match=r"boxes\.json: no photo is in the ground truth, such as 7"):
+        run("proposals", file, "--ground-truth", voc)
+
+
+def test_a_plot_of_an_unknown_kind_is_refused(voc, tmp_path):
+    folder = store(tmp_path / "proposals", VocDataset(voc, "val"))
+    with pytest.raises(ValueError, match="'xyz' is not supported"):
+        run("proposals", folder, "--ground-truth", voc, "--plot", tmp_path / "plot.xyz")
+
+
+def test_the_folder_of_the_results_will_do(voc, tmp_path):
+    write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
+    assert "mAP (voc07) 100.00 %" in run("detections", tmp_path, "--ground-truth", voc).stdout
 
 
 def test_known_answers_from_the_command_line(data_dir, tmp_path):

@@ -1,0 +1,114 @@
+"""Brings files and ground truth together for `rcnn eval`; the measures themselves are in eval/."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from eval.coco import CocoDataset, read_coco_results
+from eval.matching import match_voc
+from eval.names import match_names
+from eval.plots import precision_recall, to_picture
+from eval.proposal_recall import Coverage, measure_coverage
+from eval.protocols import class_curves
+from eval.report import Sheet
+from eval.results import Aligned, align, align_records, count_images, read_lines
+from eval.voc import VocDataset
+from proposals.stored import NamedBoxes, open_boxes
+from structures.boxes import Boxes
+from structures.records import GroundTruth
+
+AnyDataset = VocDataset | CocoDataset
+DETECTIONS_FILE = "detections.jsonl"
+NO_BOXES: Boxes = np.zeros((0, 4), np.float32)
+SUSPICIOUS = 0.5  # share of objects that have a box exactly equal to them
+
+
+def open_ground_truth(path: Path, split: str) -> AnyDataset:
+    """Open COCO's instances.json, or one split of a VOC folder.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    is_json = path.is_file() or path.suffix.lower() == ".json"
+    return CocoDataset(path) if is_json else VocDataset(path, split)
+
+
+def sources(file: Path, ground_truth: Path, split: str, dataset: AnyDataset) -> dict[str, str]:
+    """Return what was held against what, for reports."""
+    where = {"file": str(file), "ground_truth": str(ground_truth)}
+    return where if isinstance(dataset, CocoDataset) else {**where, "split": split}
+
+
+def read_detections(file: Path, dataset: AnyDataset, *, allow_extra: bool) -> tuple[Aligned, list[str]]:
+    """Read detections.jsonl, or its folder, or COCO results, in the order of the dataset; with notes.
+
+    Raises:
+        ValueError: the file does not fit the dataset.
+    """
+    if file.suffix.lower() != ".json":
+        lines, notes = read_lines(file / DETECTIONS_FILE if file.is_dir() else file)
+        return align(lines, dataset, allow_extra=allow_extra), notes
+    if not isinstance(dataset, CocoDataset):
+        raise ValueError(f"{file}: COCO results need COCO ground truth (--ground-truth instances.json)")
+    return align_records(read_coco_results(file, dataset), dataset), []
+
+
+def draw_curves(dataset: AnyDataset, aligned: Aligned) -> dict[str, bytes]:
+    """Return the plot of precision against recall, by its caption."""
+    curves = class_curves(list(dataset), aligned.detections, dataset.classes, match_voc)
+    caption = "Precision against recall at IoU 0.5, with its ceiling and the area under it (all-point AP in %)"
+    return {caption: to_picture(precision_recall(curves, dataset.classes))}
+
+
+def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mapping[str, Any], list[str]]:
+    """Hold stored boxes against the objects, one photo at a time.
+
+    Returns:
+        The coverage, how the boxes were made as far as the file tells, and warnings.
+
+    Raises:
+        ValueError: the file cannot be used, or has no photo of the dataset.
+    """
+    boxes = open_boxes(file)
+    try:
+        names, extra = match_names(boxes.image_ids, dataset)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    missing = [image_id for image_id in dataset.image_ids if image_id not in names]
+    coverage = measure_coverage(_pairs(boxes, names, missing, dataset))
+    doubts = [
+        (
+            missing,
+            f"{count_images(missing)} of the ground truth without boxes in the file: their objects count as missed",
+        ),
+        (extra, f"{count_images(extra)} unknown to the ground truth left out"),
+        (_leaks(coverage), "most objects have a box exactly equal to them: is the ground truth among the proposals?"),
+    ]
+    made: Mapping[str, Any] = getattr(boxes, "manifest", {})
+    return coverage, made, [line for doubt, line in doubts if doubt]
+
+
+def _pairs(
+    boxes: NamedBoxes, names: Mapping[str, str], missing: Sequence[str], dataset: AnyDataset
+) -> Iterator[tuple[GroundTruth, Boxes]]:
+    for image_id, name in names.items():  # in the order of the file, which reads each shard once
+        yield dataset.ground_truth(image_id), boxes.boxes_of(name)[0]
+    for image_id in missing:
+        yield dataset.ground_truth(image_id), NO_BOXES
+
+
+def _leaks(coverage: Coverage) -> bool:
+    return len(coverage.overlap) > 0 and float((coverage.overlap == 1).mean()) > SUSPICIOUS
+
+
+def show(sheets: Sequence[Sheet], warnings: Sequence[str]) -> None:
+    """Print tables to stdout and warnings to stderr."""
+    console, errors = Console(), Console(stderr=True)
+    for sheet in sheets:
+        if sheet.rows:
+            console.print(sheet.for_terminal())
+    for line in warnings:
+        errors.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
