@@ -75,7 +75,8 @@ def _prepare(photo: Photo, propose: Callable[[Image], Proposals], exif: ExifPoli
     try:
         image = read_image(photo.path, exif=exif)
         read = time.perf_counter()
-        proposals = propose(image)
+        by_name = getattr(propose, "named", None)  # boxes of other programs are known by the photo's name only
+        proposals = by_name(photo.image_id, image) if by_name else propose(image)
     except ImageError as error:
         return Skipped(photo, str(error))
     except Exception as error:  # whatever a generator makes of one photo must not stop all the others

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from classifier.engines import DType, EngineName, place
 from classifier.loading import load_weights
@@ -58,7 +59,7 @@ def load_classifier(
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
-def load_proposals(name: str, *, device: str = "auto") -> ProposalGenerator:
-    """Build a generator from its name; `a+b` is the union of two."""
+def load_proposals(name: str, *, device: str = "auto", **options: Any) -> ProposalGenerator:
+    """Build a generator from its name, with options of its own; `a+b` is the union of two."""
     learned: dict[str, Callable[[], ProposalGenerator]] = {}
-    return build(name, extra=learned)
+    return build(name, extra=learned, **options)

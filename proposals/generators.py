@@ -5,7 +5,7 @@ that were made before. Other packages add names through the entry-point group `g
 a function without required arguments that returns a `ProposalGenerator`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,22 @@ FILE_PREFIX = "file:"
 Maker = Callable[..., ProposalGenerator]
 
 
-def selective_search(*, factor: float = 2, **options: Any) -> ProposalGenerator:
-    """Make the paper's fast Selective Search; superpixel factor 2 as in GoogLeNet, section 8."""
-    from proposals.selective_search import SelectiveSearch, fast
+def selective_search(
+    *, factor: float | None = None, strategies: Sequence[str] | None = None, **options: Any
+) -> ProposalGenerator:
+    """Make Selective Search.
 
-    return SelectiveSearch(fast(factor), **{"name": "selective-search", **options})
+    Args:
+        factor: superpixel factor; by default 2 (GoogLeNet, section 8), and 1 for own strategies.
+        strategies: own ones, such as "HSV:CTSF:100"; without them the paper's fast setting.
+        **options: of `SelectiveSearch`.
+    """
+    from proposals.selective_search import SUPERPIXEL_FACTOR, SelectiveSearch, enlarged, fast, parse_strategy
+
+    chosen = fast(SUPERPIXEL_FACTOR if factor is None else factor)
+    if strategies:
+        chosen = tuple(enlarged(parse_strategy(text), factor or 1) for text in strategies)
+    return SelectiveSearch(chosen, **{"name": "selective-search", **options})
 
 
 def selective_search_1x(**options: Any) -> ProposalGenerator:

@@ -7,7 +7,7 @@ the top, times a random number.
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -41,6 +41,30 @@ class Strategy:
         similarity_weights(self.similarity)
         if not 0 < self.k < float("inf") or self.min_size < 0:
             raise ValueError(f"k must be above 0 and min_size not below 0, got {self.k} and {self.min_size}")
+
+
+def parse_strategy(text: str) -> Strategy:
+    """Read a strategy as the command line has it: SPACE:SIMILARITY:K, or SPACE:SIMILARITY:K:MIN_SIZE.
+
+    Raises:
+        ValueError: not of this form, or a part is unknown.
+
+    >>> parse_strategy("Lab:TSF:50")
+    Strategy(colour_space='Lab', similarity='TSF', k=50.0, min_size=50)
+    """
+    parts = text.split(":")
+    try:
+        if len(parts) not in (3, 4):
+            raise ValueError("expected SPACE:SIMILARITY:K or SPACE:SIMILARITY:K:MIN_SIZE")
+        k = float(parts[2])
+        return Strategy(parts[0], parts[1], k, int(parts[3]) if len(parts) == 4 else round(k))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"strategy {text!r}: {error}") from None
+
+
+def enlarged(strategy: Strategy, factor: float) -> Strategy:
+    """Return a strategy with superpixels so many times larger."""
+    return replace(strategy, k=strategy.k * factor, min_size=round(strategy.min_size * factor))
 
 
 def strategies(

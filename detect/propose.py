@@ -1,0 +1,118 @@
+"""Many photos through a proposal generator, into a folder of shards: all cores, resumable, bad photos passed over."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from detect.ahead import Prepared, Skipped, prepare_ahead
+from detect.progress import Bar, duration, table
+from detect.runs import command, commit, peak_memory, versions
+from detect.sources import Photo
+from proposals.protocol import ProposalGenerator
+from proposals.store import StoredPhoto, file_key, pixel_key
+from proposals.store_writer import StoreWriter
+from structures.images import ExifPolicy
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which photos to propose boxes for, and where they go.
+
+    Attributes:
+        photos: to work on.
+        out: folder of the proposals.
+        exif: whether photos are turned as displayed.
+        workers: photos that are worked on at the same time.
+        max_boxes: keep only so many of the best boxes of a photo; None keeps all.
+    """
+
+    photos: Sequence[Photo]
+    out: Path
+    exif: ExifPolicy = "apply"
+    workers: int = 1
+    max_boxes: int | None = None
+
+
+@dataclass
+class Report:
+    """What came of it.
+
+    Attributes:
+        photos: that were named.
+        before: of these, done in an earlier run.
+        skipped: image ids that could not be worked on -> why.
+    """
+
+    photos: int
+    before: int
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        """Photos whose boxes are stored."""
+        return self.photos - len(self.skipped)
+
+
+def carry_out(plan: Plan, generator: ProposalGenerator, console: Console) -> Report:
+    """Do all of a plan, and tell about it.
+
+    Raises:
+        ValueError: the folder holds something else, or boxes that were made in another way.
+    """
+    facts = {"command": command(), "commit": commit(), "versions": versions()}
+    with StoreWriter(plan.out, settings(plan, generator), facts) as writer:
+        todo = [photo for photo in plan.photos if not is_known(photo, writer.known)]
+        report = Report(len(plan.photos), len(plan.photos) - len(todo))
+        if report.before:
+            console.print(f"{report.before} of {report.photos} photos are done already")
+        ahead = prepare_ahead(todo, generator, exif=plan.exif, workers=plan.workers)
+        with Bar(len(todo), console) as bar, closing(ahead):
+            _store(ahead, writer, bar, report, plan.max_boxes)
+    console.print(table(_rows(plan, report, bar)))
+    return report
+
+
+def settings(plan: Plan, generator: ProposalGenerator) -> dict[str, Any]:
+    """Return everything that decides the boxes."""
+    made = {"generator": generator.name, "parameters": dict(generator.parameters), "exif": plan.exif}
+    return made | {"max_boxes": plan.max_boxes}
+
+
+def is_known(photo: Photo, known: Mapping[str, StoredPhoto]) -> bool:
+    """Say whether the boxes of a photo are stored and its file is still the same."""
+    stored = known.get(photo.image_id)
+    try:
+        return stored is not None and stored.file == file_key(photo.path)
+    except OSError:  # it will be reported when it is read
+        return False
+
+
+def _store(
+    ahead: Iterable[Prepared | Skipped], writer: StoreWriter, bar: Bar, report: Report, max_boxes: int | None
+) -> None:
+    for item in ahead:
+        if isinstance(item, Skipped):
+            report.skipped[item.photo.image_id] = item.reason
+            bar.skip(item.reason)
+            continue
+        proposals = item.proposals.take(slice(max_boxes))
+        writer.add(item.photo.image_id, pixel_key(item.image), file_key(item.photo.path), proposals)
+        bar.step(boxes=len(proposals), seconds=item.seconds)
+
+
+def _rows(plan: Plan, report: Report, bar: Bar) -> dict[str, str]:
+    each, rate = max(1, bar.pace.done), bar.pace.rate()
+    before = f" ({report.before} of them earlier)" if report.before else ""
+    memory = ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
+    return {
+        "photos": f"{report.done} done{before}, {len(report.skipped)} skipped",
+        "time": duration(bar.pace.seconds) + (f", {rate:.2f} photos/s with {plan.workers} workers" if rate else ""),
+        "seconds a photo": ", ".join(f"{stage} {spent / each:.3f}" for stage, spent in bar.seconds.items()) or "-",
+        "boxes a photo": f"{bar.boxes / each:.0f}" if bar.pace.done else "-",
+        "peak memory": memory,
+        "proposals": str(plan.out),
+    }
