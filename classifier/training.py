@@ -3,7 +3,8 @@
 Everything random in iteration i comes from (seed, i): which examples, which features are dropped. So a run that was
 killed and goes on from its last checkpoint gives the same losses as one that was not. The recipe is stochastic gradient
 descent with momentum; the rate warms up and then falls as half a cosine (Differs: R-CNN divides it by 10 every 20k
-iterations).
+iterations) or in GoogLeNet's steps. Where several processes were started together, each works on its part of every
+batch.
 """
 
 import io
@@ -19,7 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from classifier.googlenet import AUXILIARY_WEIGHT, TrainingLogits
-from classifier.weights import WeightsError, write_atomically
+from classifier.processes import average_over, current_process, shared
+from classifier.weights import WeightsError, load_state, write_atomically
+
+RATE_FACTOR = 0.96  # GoogLeNet, section 6: the rate falls by 4% every 8 epochs
 
 
 class BatchSource(Protocol):
@@ -41,11 +45,13 @@ class Recipe:
         momentum: of the gradient.
         decay: weight decay.
         smoothing: share of the label spread over all classes.
-        average: decay of the running average of the weights, which is the result (Differs: the paper's Polyak average
-            is a plain mean); 0 takes the last weights.
+        average: decay of the running average of the weights, which is the result; 0 takes the last weights, 1 is the
+            plain mean of all, which is Polyak's average in GoogLeNet's paper.
         hard_examples: of each batch, learn only from so many rows with the greatest loss; 0 learns from all.
         dtype: precision of the forward pass; weights are float32 always.
         seed: of everything random.
+        step: iterations between two falls of the rate by 4%; 0 takes the cosine.
+        average_from: iteration at which the average begins; before it the last weights are the result.
     """
 
     iterations: int
@@ -59,9 +65,11 @@ class Recipe:
     hard_examples: int = 0
     dtype: str = "bfloat16"
     seed: int = 0
+    step: int = 0
+    average_from: int = 0
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(ValueError):
     """The loss became infinite or not a number; the message says at which iteration."""
 
 
@@ -98,7 +106,7 @@ def train(
 
     Raises:
         NonFiniteLoss: at once; the state file still holds the last good state.
-        WeightsError: the state file belongs to another recipe.
+        WeightsError: the state file belongs to another recipe or network, or is damaged.
     """
     run = _Run(network, recipe)
     start = run.load(state_file) if state_file.exists() else 0
@@ -115,9 +123,13 @@ def rate_at(iteration: int, recipe: Recipe) -> float:
 
     >>> [round(rate_at(i, Recipe(iterations=100, rate=1.0, warmup=10)), 2) for i in (0, 9, 10, 55, 99)]
     [0.1, 1.0, 1.0, 0.5, 0.0]
+    >>> [round(rate_at(i, Recipe(iterations=100, rate=1.0, warmup=0, step=8)), 4) for i in (0, 7, 8, 16)]
+    [1.0, 1.0, 0.96, 0.9216]
     """
     if iteration < recipe.warmup:
         return recipe.rate * (iteration + 1) / recipe.warmup
+    if recipe.step:
+        return recipe.rate * float(RATE_FACTOR ** (iteration // recipe.step))
     share = (iteration - recipe.warmup) / max(1, recipe.iterations - recipe.warmup)
     return recipe.rate * 0.5 * (1 + math.cos(math.pi * share))
 
@@ -125,6 +137,7 @@ def rate_at(iteration: int, recipe: Recipe) -> float:
 class _Run:
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         self.network, self.recipe, self.rate = network, recipe, 0.0
+        self.shared = shared(network)
         named = {name: value for name, value in network.named_parameters() if value.requires_grad}
         last = [value for name, value in named.items() if name.split(".")[-2] == "fc"]
         rest = [value for name, value in named.items() if name.split(".")[-2] != "fc"]
@@ -135,24 +148,25 @@ class _Run:
         self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
     def step(self, iteration: int, inputs: Tensor, labels: Tensor) -> float:
-        torch.manual_seed(self.recipe.seed * 1_000_003 + iteration)
+        torch.manual_seed((self.recipe.seed + 7919 * current_process().rank) * 1_000_003 + iteration)
         self.rate = rate_at(iteration, self.recipe)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate * group["factor"]
         inputs, labels = self._hardest(inputs, labels)
         self.network.train()
-        loss = self._loss(inputs, labels).mean()
-        if not torch.isfinite(loss):
-            raise NonFiniteLoss(f"the loss is {loss.item()} at iteration {iteration + 1}; lower the rate")
+        loss = self._loss(self.shared, inputs, labels).mean()
+        value = average_over(loss)
+        if not math.isfinite(value):
+            raise NonFiniteLoss(f"the loss is {value} at iteration {iteration + 1}; lower the rate")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self._update_average(iteration)
-        return loss.item()
+        return value
 
-    def _loss(self, inputs: Tensor, labels: Tensor) -> Tensor:
+    def _loss(self, network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
         with _autocast(inputs.device.type, self.recipe.dtype):
-            logits = self.network(inputs)
+            logits = network(inputs)
         if isinstance(logits, TrainingLogits):
             main, *side = (self._cross_entropy(each, labels) for each in logits)
             return main + AUXILIARY_WEIGHT * sum(side)
@@ -166,19 +180,28 @@ class _Run:
         if not 0 < self.recipe.hard_examples < len(labels):
             return inputs, labels
         self.network.eval()
-        chosen = self._loss(inputs, labels).topk(self.recipe.hard_examples).indices
+        chosen = self._loss(self.network, inputs, labels).topk(self.recipe.hard_examples).indices
         return inputs[chosen], labels[chosen]
 
     @torch.no_grad()
     def _update_average(self, iteration: int) -> None:
-        decay = min(self.recipe.average, (1 + iteration) / (10 + iteration))  # short runs forget their start sooner
+        share = self._share_of_new(iteration - self.recipe.average_from)
         for name, value in self.network.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - decay)
+            if value.is_floating_point() and share < 1:
+                self.average[name].lerp_(value, share)
             else:
                 self.average[name].copy_(value)
 
+    def _share_of_new(self, averaged: int) -> float:
+        if averaged < 0:
+            return 1.0
+        if self.recipe.average == 1:
+            return 1 / (averaged + 1)
+        return 1 - min(self.recipe.average, (1 + averaged) / (10 + averaged))  # short runs forget their start sooner
+
     def save(self, path: Path, iteration: int) -> None:
+        if current_process().rank != 0:
+            return
         state = {
             "recipe": asdict(self.recipe),
             "iteration": iteration,
@@ -191,13 +214,15 @@ class _Run:
         write_atomically(path, content.getvalue())
 
     def load(self, path: Path) -> int:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+            begun = asdict(Recipe(**state["recipe"]))
+        except Exception as error:  # on garbage torch's unpickler raises IndexError, KeyError, struct.error and more
+            raise WeightsError(f"{path}: not a readable state of a training; remove it to start anew") from error
         for name, value in asdict(self.recipe).items():
-            if state["recipe"].get(name) != value:
-                raise WeightsError(
-                    f"{path}: begun with {name}={state['recipe'].get(name)}, not {value}; remove it to start anew"
-                )
-        self.network.load_state_dict(state["network"])
+            if begun[name] != value:
+                raise WeightsError(f"{path}: begun with {name}={begun[name]}, not {value}; remove it to start anew")
+        load_state(self.network, state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         for name, value in state["average"].items():
             self.average[name].copy_(value)

@@ -224,9 +224,18 @@ def _from_metadata(metadata: Mapping[str, str], state: Mapping[str, Tensor], pat
 
 def for_regions(checkpoint: Checkpoint, classes: tuple[str, ...]) -> Checkpoint:
     """Give a checkpoint of an image classifier a fresh last layer of C + 1 columns (R-CNN, section 2.3)."""
+    return _with_last_layer(checkpoint, classes, "regions", len(classes) + 1)
+
+
+def for_images(checkpoint: Checkpoint, classes: tuple[str, ...]) -> Checkpoint:
+    """Give a checkpoint a fresh last layer of C columns: an image classifier of other classes."""
+    return _with_last_layer(checkpoint, classes, "images", len(classes))
+
+
+def _with_last_layer(checkpoint: Checkpoint, classes: tuple[str, ...], task: Task, columns: int) -> Checkpoint:
     state = {name: value.float() for name, value in checkpoint.state.items() if not name.startswith(("aux", "fc."))}
     features = checkpoint.state["fc.weight"].shape[1]
     generator = torch.Generator().manual_seed(0)
-    state["fc.weight"] = torch.randn((len(classes) + 1, features), generator=generator) * 0.01
-    state["fc.bias"] = torch.zeros(len(classes) + 1)
-    return replace(checkpoint, state=state, classes=classes, task="regions", training={})
+    state["fc.weight"] = torch.randn((columns, features), generator=generator) * 0.01
+    state["fc.bias"] = torch.zeros(columns)
+    return replace(checkpoint, state=state, classes=classes, task=task, training={})

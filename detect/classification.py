@@ -13,7 +13,7 @@ from classifier.engines import CPU_BATCH, GPU_BATCH, DType, EngineName, place
 from classifier.images import ImageClassifier
 from classifier.loading import load_weights
 from classifier.views import Crops
-from classifier.weights import WeightsError
+from classifier.weights import Checkpoint, WeightsError
 from detect.class_folders import ClassFolders
 from eval.classification import classification
 from structures.boxes import Floats
@@ -129,3 +129,9 @@ def judge(classifier: ImageClassifier, data: ClassFolders) -> Judgement:
         raise ValueError(f"none of {len(data)} photos could be read, the first: {skipped[0]}")
     scores = dict(classification(np.stack(rows), np.array(labels)))
     return Judgement(scores, len(rows), tuple(skipped), stream.seconds / len(rows))
+
+
+def judge_checkpoint(checkpoint: Checkpoint, data: ClassFolders) -> Mapping[str, float]:
+    """Score fresh weights on labelled photos, one crop each, in torch."""
+    classifier = ImageClassifier([checkpoint], crops=1, placement=place(engine="torch"), batch_size=CPU_BATCH)
+    return judge(classifier, data).scores

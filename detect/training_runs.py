@@ -1,6 +1,5 @@
 """What every training run shares: its dataset, its bars and curves, and the record that goes into the weights."""
 
-import csv
 import subprocess
 import sys
 import time
@@ -8,14 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from classifier.engines import DType, Placement, place
 from classifier.training import Progress as Step
 from classifier.training import Recipe
 from classifier.weights import Checkpoint
+from detect.curves import Curves
 from eval.coco import CocoDataset
 from eval.voc import VocDataset
 from structures.records import Dataset
@@ -50,34 +51,43 @@ def commit() -> str | None:
     return asked.stdout.strip() or None
 
 
+def training_placement(device: str, dtype: str) -> Placement:
+    """Choose where to train, in torch: bfloat16 where it is native, float32 elsewhere.
+
+    Raises:
+        ValueError: float16 was asked for, whose gradients would vanish, or a device that cannot be had.
+    """
+    if dtype == "float16":
+        raise ValueError("--dtype float16 is for testing; train in bfloat16 or float32")
+    placement = place(device=device, engine="torch", dtype=cast(DType, dtype))
+    return placement if placement.dtype != "float16" else place(device=device, engine="torch", dtype="float32")
+
+
 class Reporter:
     """One bar for each stage, one for the training, and a CSV file with the curve.
 
     Args:
-        curves: the CSV file: iteration, loss, rate, seconds; a resumed run adds to it.
+        curves: the CSV file: iteration, loss, rate, seconds; a resumed run goes on in it.
         recipe: of the training.
         reason: device and precision, and why.
+        quiet: show and write nothing: for all processes of one training but the first.
     """
 
-    def __init__(self, curves: Path, recipe: Recipe, reason: str) -> None:
-        self._curves, self._recipe, self._reason = curves, recipe, reason
+    def __init__(self, curves: Path, recipe: Recipe, reason: str, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._curves, self._recipe, self._reason = Curves(curves), recipe, reason
         self._loss = 0.0
         self._training: Any = None
         self._stack = ExitStack()
 
     def __enter__(self) -> "Reporter":
-        console = Console(stderr=True)
+        console = Console(stderr=True, quiet=self._quiet)
         console.print(self._reason)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
         self._bars = self._stack.enter_context(
             Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console)
         )
-        self._curves.parent.mkdir(parents=True, exist_ok=True)
-        fresh = not self._curves.exists()
-        self._file = self._stack.enter_context(self._curves.open("a", newline="", buffering=1))
-        self._rows = csv.writer(self._file)
-        if fresh:
-            self._rows.writerow(["iteration", "loss", "rate", "seconds"])
+        self._stack.callback(self._curves.close)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -92,6 +102,8 @@ class Reporter:
 
     def report(self, step: Step) -> None:
         """Show and write one iteration."""
+        if self._quiet:
+            return
         if self._training is None:
             self._start, self._first = time.perf_counter(), step.iteration
             self._training = self._bars.add_task("train", total=self._recipe.iterations, note="")
@@ -100,4 +112,4 @@ class Reporter:
         pace = (step.iteration - self._first) / seconds if seconds else 0.0
         words = f"loss {self._loss:.4f}  rate {step.rate:.5f}  {pace:.2f} batches/s"
         self._bars.update(self._training, completed=step.iteration, note=words)
-        self._rows.writerow([step.iteration, f"{step.loss:.6f}", f"{step.rate:.8f}", f"{seconds:.2f}"])
+        self._curves.add(step)

@@ -5,7 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from detect.commands.train_classifier import classifier
+
 app = typer.Typer(no_args_is_help=True, help=__doc__)
+app.command()(classifier)
 
 
 @app.callback()

@@ -1,0 +1,249 @@
+"""Training a classifier of whole photos: batches of varied photos, and GoogLeNet's recipe around the training loop."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from classifier.augmentation import Augmentation
+from classifier.crops import normalise_pixels
+from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
+from classifier.processes import ALONE, Process, current_process
+from classifier.training import Progress, Recipe, train
+from classifier.weights import AUXILIARY_PREFIXES, CAFFE, TORCHVISION, Checkpoint, Preprocessing, for_images
+from structures.images import ImageError, read_image
+from structures.records import Labels
+
+RATE = 0.01  # BVLC's solver: the paper gives no rate, batch, decay or initialisation
+BATCH = 32
+DECAY = 2e-4
+STEP_EPOCHS = 8  # GoogLeNet, section 6
+AVERAGE_FROM = 0.5  # without the first half, when the weights are still far from anything good
+SCHEDULES = ("paper", "cosine")
+AUXILIARY_SIZES = range(13 * 16 + 1, 16 * 16 + 1)  # inputs whose 4a is 14 to 16 wide, of which the pooling makes 4
+UNREADABLE = -100  # the label that torch's cross_entropy leaves out
+
+Example = tuple[int, int]  # iteration, row
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Photos:
+    """Labelled photos to learn from.
+
+    Attributes:
+        paths: of the files.
+        labels: (N,) int64 index into classes.
+        classes: names of the labels.
+    """
+
+    paths: Sequence[Path]
+    labels: Labels
+    classes: tuple[str, ...]
+
+
+class BatchOrder(Sampler[list[Example]]):
+    """Which photos make up each batch: every epoch in a new order, each a function of the seed and the epoch's number.
+
+    Several processes take turns at the rows of one batch. The rest of an epoch that fills no batch is left out.
+
+    Raises:
+        ValueError: fewer photos than a batch, or a batch that the processes cannot share evenly.
+    """
+
+    def __init__(self, photos: int, batch_size: int, seed: int, *, process: Process = ALONE) -> None:
+        if photos < batch_size:
+            raise ValueError(f"{photos} photos do not fill a batch of {batch_size}; take a smaller --batch")
+        if batch_size % process.total:
+            raise ValueError(f"a batch of {batch_size} cannot be shared by {process.total} processes")
+        self._photos, self._batch_size, self._seed, self._process = photos, batch_size, seed, process
+        self.epoch = photos // batch_size  # batches
+        self.start = 0
+
+    def rows(self, iteration: int) -> list[int]:
+        """Return the rows of this process in the batch of an iteration."""
+        epoch, index = divmod(iteration, self.epoch)
+        order = np.random.default_rng((self._seed, epoch)).permutation(self._photos)
+        batch = order[index * self._batch_size : (index + 1) * self._batch_size]
+        return [int(row) for row in batch[self._process.rank :: self._process.total]]
+
+    def __iter__(self) -> Iterator[list[Example]]:
+        for iteration in count(self.start):
+            yield [(iteration, row) for row in self.rows(iteration)]
+
+
+class _Varied(Dataset[tuple[Tensor, int]]):
+    """Reads and varies one photo; runs in the loader's processes."""
+
+    def __init__(self, photos: Photos, size: int, seed: int) -> None:
+        self._photos, self._size, self._vary, self._seed = photos, size, Augmentation(size), seed
+
+    def __getitem__(self, example: Example) -> tuple[Tensor, int]:
+        iteration, row = example
+        try:
+            image = read_image(self._photos.paths[row])
+        except ImageError:
+            return torch.zeros(3, self._size, self._size, dtype=torch.uint8), UNREADABLE
+        seed = np.random.SeedSequence((self._seed, iteration, row)).generate_state(1, np.uint64)[0]
+        return self._vary(image, int(seed)), int(self._photos.labels[row])
+
+
+class PhotoBatches:
+    """Batches of varied photos, made ahead by other processes; each a function of the seed and its number alone.
+
+    Args:
+        photos: to learn from.
+        order: which of them make up each batch.
+        preprocessing: of the network.
+        device: where the batches are wanted.
+        seed: of the variations.
+        workers: processes that read photos; 0 reads in this one.
+        skipped: called once for each photo that cannot be read; it counts as no example.
+    """
+
+    def __init__(
+        self,
+        photos: Photos,
+        order: BatchOrder,
+        preprocessing: Preprocessing,
+        device: torch.device,
+        *,
+        seed: int,
+        workers: int,
+        skipped: Callable[[Path], None] = lambda path: None,
+    ) -> None:
+        self._paths, self._order, self._preprocessing, self._device = photos.paths, order, preprocessing, device
+        self._skipped, self._unreadable = skipped, set[int]()
+        self._loader = DataLoader(
+            _Varied(photos, preprocessing.size, seed),
+            batch_sampler=order,
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+        )
+        self._next = -1
+        self._batches: Iterator[Batch] = iter(())
+
+    def __call__(self, iteration: int) -> Batch:
+        """Return normalised (N, 3, S, S) photos in channels-last layout, and labels, of one iteration.
+
+        Raises:
+            ImageError: not one photo of the batch can be read.
+        """
+        if iteration != self._next:
+            self._order.start = iteration
+            self._batches = iter(self._loader)
+        self._next = iteration + 1
+        pixels, labels = next(self._batches)
+        self._note_unreadable(iteration, labels)
+        moved = pixels.to(self._device, non_blocking=True)
+        normalised = normalise_pixels(moved, self._preprocessing).contiguous(memory_format=torch.channels_last)
+        return normalised, labels.to(self._device, non_blocking=True)
+
+    def _note_unreadable(self, iteration: int, labels: Tensor) -> None:
+        rows = [row for row, label in zip(self._order.rows(iteration), labels.tolist(), strict=True) if label < 0]
+        for row in set(rows) - self._unreadable:
+            self._skipped(self._paths[row])
+        self._unreadable.update(rows)
+        if len(rows) == len(labels):
+            raise ImageError(f"{self._paths[rows[0]]}: neither this photo nor any other of its batch can be read")
+
+
+def fresh(classes: tuple[str, ...], *, variant: str = "batchnorm", size: int = INPUT_SIZE, seed: int = 0) -> Checkpoint:
+    """Return an untrained image classifier, with its auxiliary classifiers.
+
+    Raises:
+        ValueError: no such variant.
+    """
+    torch.manual_seed(seed)
+    chosen = cast(Variant, variant)
+    state = GoogLeNet(len(classes), variant=chosen, auxiliary=True).state_dict()
+    usual = CAFFE if variant == "paper" else TORCHVISION
+    preprocessing = replace(usual, size=size, resize=round(usual.resize * size / INPUT_SIZE))
+    return Checkpoint(state, classes, preprocessing, chosen)
+
+
+def paper_recipe(
+    epochs: float, epoch: int, *, schedule: str = "paper", average_from: float = AVERAGE_FROM, **changes: Any
+) -> Recipe:
+    """Return GoogLeNet's recipe: momentum 0.9, the rate 4% lower every 8 epochs, Polyak's average.
+
+    Args:
+        epochs: how long.
+        epoch: batches in an epoch.
+        schedule: "paper", or "cosine" for a rate that falls to 0 (Differs).
+        average_from: share of the run before the average begins; the paper gives none.
+        changes: other values of `Recipe`.
+
+    Raises:
+        ValueError: unknown schedule, or a share beyond 0 to 1.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"--schedule {schedule!r} is not one of {', '.join(SCHEDULES)}")
+    if not 0 <= average_from <= 1:
+        raise ValueError(f"--average-from {average_from} is not a share of the run, from 0 to 1")
+    iterations = max(1, round(epochs * epoch))
+    step = STEP_EPOCHS * epoch if schedule == "paper" else 0
+    tail = int(iterations * average_from)
+    paper = Recipe(iterations, RATE, warmup=0, decay=DECAY, average=1.0, average_from=tail, step=step)
+    return replace(paper, **changes)
+
+
+def train_images(
+    start: Checkpoint,
+    photos: Photos,
+    recipe: Recipe,
+    *,
+    state_file: Path,
+    device: torch.device,
+    batch_size: int = BATCH,
+    auxiliary: bool = True,
+    workers: int = 2,
+    save_every: int = 500,
+    report: Callable[[Progress], None] = lambda progress: None,
+    skipped: Callable[[Path], None] = lambda path: None,
+) -> Checkpoint:
+    """Train an image classifier.
+
+    Args:
+        start: weights to go on from; with other classes than the photos they get a fresh last layer.
+        photos: to learn from.
+        recipe: how to train.
+        state_file: where the run is kept; a killed run goes on from there.
+        device: of this process.
+        batch_size: photos a batch, over all processes.
+        auxiliary: with the classifiers on 4a and 4d, whose losses count 0.3 each.
+        workers: processes that read photos.
+        save_every: iterations between two states on disk.
+        report: called after every iteration.
+        skipped: called once for each photo that cannot be read.
+
+    Returns:
+        The averaged weights, without the auxiliary classifiers.
+
+    Raises:
+        ValueError: photos do not fill a batch, or auxiliary classifiers that do not fit the input size.
+        NonFiniteLoss: at once.
+    """
+    if auxiliary and start.variant == "paper" and start.preprocessing.size not in AUXILIARY_SIZES:
+        raise ValueError(
+            f"the paper's auxiliary classifiers do not fit an input of {start.preprocessing.size} pixels; "
+            f"take {min(AUXILIARY_SIZES)} to {max(AUXILIARY_SIZES)}, or leave them out with --no-auxiliary"
+        )
+    if start.classes != photos.classes or start.task != "images":
+        start = for_images(start, photos.classes)
+    torch.manual_seed(recipe.seed)  # of auxiliary classifiers that the weights lack
+    network = start.network(auxiliary=auxiliary).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    order = BatchOrder(len(photos.paths), batch_size, recipe.seed, process=current_process())
+    batches = PhotoBatches(
+        photos, order, start.preprocessing, device, seed=recipe.seed, workers=workers, skipped=skipped
+    )
+    state = train(network, batches, recipe, state_file=state_file, save_every=save_every, report=report)
+    kept = {name: value.cpu() for name, value in state.items() if not name.startswith(AUXILIARY_PREFIXES)}
+    record = {"recipe": asdict(recipe), "batch": batch_size, "auxiliary": auxiliary, "photos": len(photos.paths)}
+    return replace(start, state=kept, training=record | {"start": dict(start.training)})

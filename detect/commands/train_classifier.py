@@ -1,0 +1,83 @@
+"""`rcnn train classifier`: GoogLeNet on your own classes, from scratch or from weights."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def classifier(
+    folder: Annotated[Path, typer.Option(help="Photos, one folder a class.")],
+    out: Annotated[Path, typer.Option(help="Where the trained weights go (.safetensors).")],
+    val: Annotated[Path | None, typer.Option(help="Photos to judge the result on, one folder a class.")] = None,
+    weights: Annotated[str, typer.Option(help="Weights to start from; none starts from scratch.")] = "none",
+    variant: Annotated[str, typer.Option(help="From scratch: paper or batchnorm.")] = "batchnorm",
+    size: Annotated[int, typer.Option(help="From scratch: side of the input in pixels.")] = 224,
+    epochs: Annotated[float, typer.Option(help="Times that every photo is seen.")] = 60,
+    batch: Annotated[int, typer.Option(help="Photos a batch, over all processes.")] = 32,
+    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 0.01,
+    schedule: Annotated[str, typer.Option(help="paper: 4% lower every 8 epochs; cosine: falls to 0.")] = "paper",
+    warmup: Annotated[int, typer.Option(help="Batches over which the rate rises from 0.")] = 0,
+    decay: Annotated[float, typer.Option(help="Weight decay.")] = 2e-4,
+    smoothing: Annotated[float, typer.Option(help="Label smoothing.")] = 0.0,
+    average: Annotated[
+        float, typer.Option(help="1: mean of the weights, Polyak's; below 1: moving average; 0: none.")
+    ] = 1.0,
+    average_from: Annotated[float, typer.Option(help="Share of the run before the average begins.")] = 0.5,
+    auxiliary: Annotated[bool, typer.Option(help="With the two auxiliary classifiers.")] = True,
+    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    workers: Annotated[int, typer.Option(help="Processes that read photos.")] = 2,
+    work: Annotated[Path | None, typer.Option(help="Folder of the run; a killed run goes on from it.")] = None,
+    save_every: Annotated[int, typer.Option(help="Batches between two states on disk.")] = 500,
+    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+) -> None:
+    """Train an image classifier by the recipe of GoogLeNet's paper; under torchrun, on several GPUs or machines."""
+    from classifier.image_training import Photos, fresh, paper_recipe, train_images
+    from classifier.processes import current_process, joined
+    from classifier.weights import save_checkpoint
+    from detect.class_folders import columns_of, read_class_folders
+    from detect.classification import judge_checkpoint
+    from detect.presets import load_start
+    from detect.training_runs import Reporter, note, training_placement
+
+    data = read_class_folders(folder)
+    judged_on = read_class_folders(val, columns_of(data.classes, None)) if val else None
+    start = fresh(data.classes, variant=variant, size=size, seed=seed) if weights == "none" else load_start(weights)
+    placement = training_placement(device, dtype)
+    changes: dict[str, Any] = {"rate": rate, "warmup": warmup, "decay": decay, "smoothing": smoothing, "seed": seed}
+    recipe = paper_recipe(
+        epochs,
+        max(1, len(data) // batch),
+        schedule=schedule,
+        average_from=average_from,
+        average=average,
+        dtype=placement.dtype,
+        **changes,
+    )
+    with joined(placement.device) as here:
+        first = current_process().rank == 0
+        with Reporter(
+            (work or out.with_suffix(".work")) / "curves.csv", recipe, placement.reason, quiet=not first
+        ) as bar:
+            trained = train_images(
+                start,
+                Photos(data.paths, data.labels, data.classes),
+                recipe,
+                state_file=(work or out.with_suffix(".work")) / "state.pt",
+                device=here,
+                batch_size=batch,
+                auxiliary=auxiliary,
+                workers=workers,
+                save_every=save_every,
+                report=bar.report,
+                skipped=lambda path: print(f"skipped: {path}: cannot be read", file=sys.stderr),
+            )
+    if not first:
+        return
+    scores = judge_checkpoint(trained, judged_on) if judged_on else {}
+    save_checkpoint(note(trained, {"data": folder.name, **scores}), out)
+    for name, value in scores.items():
+        print(f"{name:10} {value:.4f}")
+    print(f"weights written to {out}")

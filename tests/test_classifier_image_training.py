@@ -1,0 +1,348 @@
+"""Training on whole photos: the recipe, the variations, and runs that can be killed, resumed and shared."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+from typer import Typer
+from typer.testing import CliRunner
+
+from classifier.augmentation import ASPECT, EIGENVALUES, EIGENVECTORS, Augmentation, Lighting
+from classifier.image_training import BatchOrder, PhotoBatches, Photos, fresh, paper_recipe, train_images
+from classifier.loading import load_weights
+from classifier.processes import Process
+from classifier.training import NonFiniteLoss, Progress, Recipe, rate_at, train
+from classifier.weights import Checkpoint, WeightsError
+from detect.commands.train_classifier import classifier
+from detect.curves import read_curve
+from structures.images import ImageError
+
+CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
+    """Two classes, bright and dark, six photos each."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("bright", "dark")):
+        (root / name).mkdir()
+        for number in range(6):
+            pixels = rng.integers(0, 100, (40, 50, 3)) + (0 if label else 150)
+            PIL.Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{number}.png")
+    paths = sorted(root.glob("*/*.png"))
+    return Photos(paths, np.array([0] * 6 + [1] * 6), ("bright", "dark"))
+
+
+class Losses:
+    """Remembers the losses of a run, and can kill it."""
+
+    def __init__(self, kill_after: int = 0) -> None:
+        self.kept: list[float] = []
+        self._kill_after = kill_after
+
+    def __call__(self, step: Progress) -> None:
+        self.kept.append(step.loss)
+        if step.iteration == self._kill_after:
+            raise KeyboardInterrupt
+
+
+def run(photos: Photos, folder: Path, report: Losses, **changes) -> Checkpoint:
+    start = fresh(photos.classes, size=32, seed=3)
+    recipe = paper_recipe(2, 3, dtype="float32", seed=3, **changes)
+    options = {"device": CPU, "batch_size": 4, "workers": 0, "save_every": 2, "report": report}
+    return train_images(start, photos, recipe, state_file=folder / "state.pt", **options)
+
+
+@pytest.fixture(scope="module")
+def whole(photos: Photos, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], Checkpoint]:
+    losses = Losses()
+    return losses.kept, run(photos, tmp_path_factory.mktemp("whole"), losses)
+
+
+def test_a_killed_run_goes_on_with_the_same_losses(photos: Photos, tmp_path: Path, whole) -> None:
+    losses, trained = whole
+    first, second = Losses(kill_after=5), Losses()
+    with pytest.raises(KeyboardInterrupt):
+        run(photos, tmp_path, first)
+    resumed = run(photos, tmp_path, second)
+    assert len(losses) == 6
+    assert first.kept == losses[:5]
+    assert second.kept == losses[4:]  # the state of iteration 4 was the last on disk
+    for name, value in trained.state.items():
+        assert torch.equal(resumed.state[name], value), name
+
+
+def test_the_result_has_no_auxiliary_classifiers_and_knows_how_it_was_made(whole) -> None:
+    _, trained = whole
+    assert not any(name.startswith("aux") for name in trained.state)
+    trained.check()
+    assert trained.training["recipe"]["momentum"] == 0.9
+    assert trained.training["auxiliary"] is True
+    assert trained.classes == ("bright", "dark")
+
+
+def test_batches_read_by_other_processes_are_the_same(photos: Photos) -> None:
+    preprocessing = fresh(photos.classes, size=32).preprocessing
+
+    def batches(workers: int) -> PhotoBatches:
+        return PhotoBatches(photos, BatchOrder(12, 4, 0), preprocessing, CPU, seed=0, workers=workers)
+
+    here, there = batches(0), batches(2)
+    for iteration in (0, 1, 2, 3, 7):  # 7 is a jump, as after a resume
+        assert torch.equal(here(iteration)[0], there(iteration)[0])
+        assert torch.equal(here(iteration)[1], there(iteration)[1])
+
+
+def test_batches_are_a_function_of_seed_and_number_whatever_was_drawn_before(photos: Photos) -> None:
+    preprocessing = fresh(photos.classes, size=32).preprocessing
+    one, two = (PhotoBatches(photos, BatchOrder(12, 4, 5), preprocessing, CPU, seed=5, workers=0) for _ in range(2))
+    first = one(4)
+    torch.manual_seed(99)
+    two(0)
+    assert torch.equal(two(4)[0], first[0])
+    other = PhotoBatches(photos, BatchOrder(12, 4, 6), preprocessing, CPU, seed=6, workers=0)
+    assert not torch.equal(other(4)[0], first[0])
+    assert first[0].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_every_photo_is_seen_once_an_epoch_in_a_new_order() -> None:
+    order = BatchOrder(13, 4, seed=1)
+    epochs = [[row for i in range(3 * e, 3 * e + 3) for row in order.rows(i)] for e in range(2)]
+    assert all(len(set(rows)) == 12 for rows in epochs)
+    assert epochs[0] != epochs[1]
+    parts = [BatchOrder(13, 4, seed=1, process=Process(rank, 2)) for rank in range(2)]
+    for iteration in range(6):
+        assert sorted(parts[0].rows(iteration) + parts[1].rows(iteration)) == sorted(order.rows(iteration))
+    with pytest.raises(ValueError, match="3 photos do not fill a batch of 4"):
+        BatchOrder(3, 4, seed=0)
+    with pytest.raises(ValueError, match="cannot be shared by 3 processes"):
+        BatchOrder(30, 4, seed=0, process=Process(0, 3))
+
+
+def test_the_rate_falls_by_four_percent_every_eight_epochs() -> None:
+    recipe = paper_recipe(60, 10, rate=0.01)
+    assert recipe.iterations == 600
+    assert [round(rate_at(e * 10, recipe), 8) for e in (0, 7, 8, 15, 16)] == [0.01, 0.01, 0.0096, 0.0096, 0.009216]
+    assert rate_at(599, paper_recipe(60, 10, schedule="cosine")) < 1e-6
+    with pytest.raises(ValueError, match="'linear' is not one of paper, cosine"):
+        paper_recipe(1, 1, schedule="linear")
+    with pytest.raises(ValueError, match="not a share of the run"):
+        paper_recipe(1, 1, average_from=2)
+
+
+class Line(nn.Module):
+    """Two weights: small enough to follow by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.Linear(2, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x)
+
+
+def random_batch(iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(iteration)
+    return torch.randn(8, 2, generator=generator), torch.randint(0, 2, (8,), generator=generator)
+
+
+def test_the_average_is_that_of_torch(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Line()
+    expected = AveragedModel(network)
+
+    def follow(step: Progress) -> None:
+        if step.iteration > 3:
+            expected.update_parameters(network)
+
+    recipe = Recipe(10, rate=0.5, warmup=0, average=1.0, average_from=3, dtype="float32")
+    state = train(network, random_batch, recipe, state_file=tmp_path / "state.pt", report=follow)
+    for name, value in expected.module.state_dict().items():
+        assert torch.allclose(state[name], value, atol=1e-6)
+        assert not torch.allclose(state[name], network.state_dict()[name], atol=1e-4)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(tmp_path: Path) -> None:
+    def batches(iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs, labels = random_batch(iteration)
+        return (inputs * float("inf") if iteration == 3 else inputs), labels
+
+    recipe = Recipe(10, warmup=0, dtype="float32")
+    losses = Losses()
+    with pytest.raises(NonFiniteLoss, match="at iteration 4; lower the rate"):
+        train(Line(), batches, recipe, state_file=tmp_path / "state.pt", save_every=2, report=losses)
+    assert len(losses.kept) == 3
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["iteration"] == 2
+
+
+def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    recipe = Recipe(2, warmup=0, dtype="float32")
+    train(Line(), random_batch, recipe, state_file=path)
+    with pytest.raises(WeightsError, match=r"state\.pt: begun with decay=0\.0005, not 0\.1; remove it"):
+        train(Line(), random_batch, replace(recipe, decay=0.1), state_file=path)
+    with pytest.raises(WeightsError, match="weights are missing"):
+        train(nn.Sequential(nn.Sequential(nn.Linear(2, 2))), random_batch, recipe, state_file=path)
+    path.write_bytes(b"garbage")
+    with pytest.raises(WeightsError, match=r"state\.pt: not a readable state of a training"):
+        train(Line(), random_batch, recipe, state_file=path)
+
+
+def test_photos_that_cannot_be_read_are_named_once_and_left_out(photos: Photos, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("no picture")
+    some = Photos([tmp_path / "bad.png", *photos.paths[1:4]], photos.labels[:4], photos.classes)
+    preprocessing = fresh(photos.classes, size=32).preprocessing
+    skipped: list[Path] = []
+    batches = PhotoBatches(some, BatchOrder(4, 4, 0), preprocessing, CPU, seed=0, workers=0, skipped=skipped.append)
+    assert sorted(batches(0)[1].tolist()) == sorted([-100, 0, 0, 0])
+    batches(1)
+    assert skipped == [tmp_path / "bad.png"]
+    none = Photos([tmp_path / "bad.png"] * 2, photos.labels[:2], photos.classes)
+    with pytest.raises(ImageError, match=r"bad\.png: neither this photo nor any other"):
+        PhotoBatches(none, BatchOrder(2, 2, 0), preprocessing, CPU, seed=0, workers=0)(0)
+
+
+def test_variations_are_a_function_of_photo_and_seed_and_leave_the_generator_alone() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    vary = Augmentation(32)
+    before = torch.get_rng_state()
+    assert torch.equal(vary(image, 1), vary(image, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    varied = [vary(image, seed) for seed in range(8)]
+    assert all(each.shape == (3, 32, 32) and each.dtype == torch.uint8 for each in varied)
+    assert len({each.numpy().tobytes() for each in varied}) == 8
+
+
+def test_crops_cover_8_to_100_percent_within_the_aspects() -> None:
+    """A picture whose red is its column and green its row shows where each crop was cut."""
+    image = np.zeros((200, 200, 3), np.uint8)
+    image[..., 0] = np.arange(200)[None, :]
+    image[..., 1] = np.arange(200)[:, None]
+    transforms = Augmentation(20)._vary.transforms[:1]  # the crop without mirror and colours
+    areas, aspects = [], []
+    torch.manual_seed(0)
+    for _ in range(300):
+        crop = np.asarray(transforms[0](PIL.Image.fromarray(image))).astype(float)
+        width, height = np.ptp(crop[..., 0]) / 0.95 + 1, np.ptp(crop[..., 1]) / 0.95 + 1
+        areas.append(width * height / 200**2)
+        aspects.append(width / height)
+    assert 0.06 < min(areas) < 0.15
+    assert max(areas) > 0.85
+    assert np.quantile(aspects, 0.02) > ASPECT[0] * 0.9
+    assert np.quantile(aspects, 0.98) < ASPECT[1] * 1.1
+
+
+def test_light_is_added_along_the_colours_of_imagenet() -> None:
+    torch.manual_seed(0)
+    grey = torch.full((3, 4, 4), 128, dtype=torch.uint8)
+    shifts = torch.stack([Lighting()(grey)[:, 0, 0].float() - 128 for _ in range(2000)])
+    covariance = (shifts.T @ shifts) / len(shifts)
+    vectors, values = torch.tensor(EIGENVECTORS), torch.tensor(EIGENVALUES)
+    expected = vectors @ torch.diag((0.1 * values * 255) ** 2) @ vectors.T
+    assert torch.allclose(covariance, expected, atol=1.5)
+    assert torch.equal(Lighting()(torch.full((3, 2, 2), 255, dtype=torch.uint8)).amax(), torch.tensor(255).byte())
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+import numpy as np, torch
+from classifier.googlenet import GoogLeNet
+from classifier.image_training import BatchOrder, PhotoBatches, Photos
+from classifier.processes import current_process, joined
+from classifier.training import Recipe, train
+from classifier.weights import Preprocessing
+from detect.class_folders import read_class_folders
+
+root, out = Path(sys.argv[1]), Path(sys.argv[2])
+torch.set_num_threads(1)
+with joined(torch.device("cpu")) as device:
+    data = read_class_folders(root)
+    photos = Photos(data.paths, data.labels, data.classes)
+    torch.manual_seed(0)
+    network = GoogLeNet(2, dropout=0.0)  # without batch statistics and dropout, halves of a batch make up the whole
+    order = BatchOrder(len(photos.paths), 4, 0, process=current_process())
+    batches = PhotoBatches(photos, order, Preprocessing(size=32, resize=32), device, seed=0, workers=0)
+    recipe = Recipe(4, rate=0.001, warmup=0, dtype="float32", average=1.0)
+    losses = []
+    state = train(network, batches, recipe, state_file=out / "state.pt", report=lambda step: losses.append(step.loss))
+    torch.save({"losses": losses, "state": state}, out / f"rank{current_process().rank}of{current_process().total}.pt")
+"""
+
+
+def test_two_processes_train_as_one(photos: Photos, tmp_path: Path) -> None:
+    script, root = tmp_path / "script.py", photos.paths[0].parent.parent
+    script.write_text(TWO_PROCESSES)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for before, out in (([], "one"), (launcher, "two")):
+        subprocess.run(
+            [sys.executable, *before, str(script), str(root), str(tmp_path / out)],
+            check=True,
+            capture_output=True,
+            timeout=600,
+            cwd=ROOT,
+            env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+        )
+    alone = torch.load(tmp_path / "one" / "rank0of1.pt", weights_only=True)
+    ranks = [torch.load(tmp_path / "two" / f"rank{rank}of2.pt", weights_only=True) for rank in range(2)]
+    assert ranks[0]["losses"] == ranks[1]["losses"]
+    assert ranks[0]["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+    for name, value in alone["state"].items():
+        assert torch.equal(ranks[0]["state"][name], ranks[1]["state"][name])
+        assert torch.allclose(ranks[0]["state"][name], value, atol=1e-5), name
+
+
+def command(*arguments: object):
+    app = Typer()
+    app.command()(classifier)
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, monkeypatch) -> None:
+    root, out = photos.paths[0].parent.parent, tmp_path / "net.safetensors"
+    options = ["--size", 32, "--batch", 4, "--workers", 0, "--device", "cpu", "--dtype", "float32", "--save-every", 1]
+    result = command("--folder", root, "--out", out, "--val", root, "--epochs", 1, *options)
+    assert result.exit_code == 0, result.exception
+    trained = load_weights(out)
+    assert trained.classes == ("bright", "dark")
+    assert trained.preprocessing.size == 32
+    assert trained.training["top-1"] == pytest.approx(float(result.stdout.split()[1]), abs=1e-4)
+    rows = read_curve(tmp_path / "net.work" / "curves.csv")
+    assert [int(row[0]) for row in rows] == [1, 2, 3]
+    again = command("--folder", root, "--out", out, "--weights", out, "--epochs", 1, "--work", tmp_path / "b", *options)
+    assert again.exit_code == 0, again.exception
+    for bad, complaint in (
+        (["--schedule", "x"], "'x' is not one of"),
+        (["--variant", "v9"], "variant 'v9'"),
+        (["--dtype", "float16"], "float16 is for testing"),
+        (["--variant", "paper"], "auxiliary classifiers do not fit an input of 32"),
+    ):
+        failed = command("--folder", root, "--out", out, "--work", tmp_path / "c", "--size", 32, "--batch", 4, *bad)
+        assert complaint in str(failed.exception)
+
+
+def test_curves_of_a_resumed_run_have_each_iteration_once(tmp_path: Path) -> None:
+    from detect.curves import Curves
+
+    path = tmp_path / "curves.csv"
+    for first, last in ((1, 6), (4, 8)):
+        curves = Curves(path)
+        for iteration in range(first, last):
+            curves.add(Progress(iteration, loss=first + iteration / 10, rate=0.1))
+        curves.close()
+    with path.open("a") as file:
+        file.write("8,0.")  # a kill in the middle of a line
+    rows = read_curve(path)
+    assert [int(row[0]) for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    assert [float(row[1]) for row in rows][2:4] == [1.3, 4.4]
