@@ -1,25 +1,18 @@
 """COCO: read instances.json; write and read result files. The only place that knows category ids."""
 
 import json
-import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from eval.coco_json import CocoError, Entry, distinct, load, read_entries, read_results, to_areas, to_corners, to_labels
 from eval.coco_protocol import corner_and_size
 from eval.notes import Notes
-from structures.boxes import Boxes, Floats, ImageSize, area, as_boxes
+from structures.boxes import Boxes, ImageSize, area
 from structures.records import Detections, GroundTruth
-
-Entry = dict[str, Any]
-
-
-class CocoError(ValueError):
-    """A COCO file that cannot be used; the message names the file and the entry."""
 
 
 class CocoDataset:
@@ -43,16 +36,16 @@ class CocoDataset:
     def __init__(self, annotations: Path, images: Path | None = None) -> None:
         self.annotations = Path(annotations)
         self._notes = Notes()
-        content = _load(self.annotations)
-        photos = sorted(_entries(content, "images", self.annotations), key=lambda entry: int(entry["id"]))
-        categories = sorted(_entries(content, "categories", self.annotations), key=lambda entry: int(entry["id"]))
+        content = load(self.annotations)
+        photos = sorted(read_entries(content, "images", self.annotations), key=itemgetter("id"))
+        categories = sorted(read_entries(content, "categories", self.annotations), key=itemgetter("id"))
         self.classes: Sequence[str] = tuple(str(entry["name"]) for entry in categories)
-        self.category_ids = _distinct([int(entry["id"]) for entry in categories], "category id", self.annotations)
-        self.image_ids: Sequence[str] = _distinct([str(p["file_name"]) for p in photos], "file_name", self.annotations)
-        numbers = _distinct([int(p["id"]) for p in photos], "image id", self.annotations)
+        self.category_ids = distinct([entry["id"] for entry in categories], "category id", self.annotations)
+        self.image_ids: Sequence[str] = distinct([str(p["file_name"]) for p in photos], "file_name", self.annotations)
+        numbers = distinct([p["id"] for p in photos], "image id", self.annotations)
         self.image_numbers = dict(zip(self.image_ids, numbers, strict=True))
-        self._rows = self._by_image(_entries(content, "annotations", self.annotations))
-        self._records = {p["file_name"]: self._record(p) for p in photos}
+        self._rows = self._by_image(read_entries(content, "annotations", self.annotations))
+        self._records = {str(p["file_name"]): self._record(p) for p in photos}
         self._images = images or self._find_images()
 
     def __len__(self) -> int:
@@ -91,15 +84,15 @@ class CocoDataset:
         return rows
 
     def _record(self, photo: Entry) -> GroundTruth:
-        rows = self._rows[int(photo["id"])]
-        boxes = _to_corners([row["bbox"] for row in rows], f"{self.annotations}: image {photo['id']}")
+        rows = self._rows[photo["id"]]
+        boxes = to_corners([row["bbox"] for row in rows], f"{self.annotations}: image {photo['id']}")
         self._note(rows, boxes)
         return GroundTruth(
             image_id=str(photo["file_name"]),
             boxes=boxes,
-            labels=_labels(rows, self.category_ids, self.annotations),
+            labels=to_labels(rows, self.category_ids, self.annotations),
             ignore=np.array([bool(row.get("iscrowd", 0)) for row in rows], bool),
-            area=_areas(rows, boxes, self.annotations),
+            area=to_areas(rows, boxes, self.annotations),
             image_size=self._image_size(photo, boxes),
         )
 
@@ -180,89 +173,15 @@ def read_coco_results(path: Path, dataset: CocoDataset) -> dict[str, Detections]
     """
     names = {number: name for name, number in dataset.image_numbers.items()}
     rows: dict[int, list[Entry]] = {}
-    for position, entry in enumerate(_result_list(path)):
-        if not isinstance(entry, dict) or not {"image_id", "category_id", "bbox", "score"} <= entry.keys():
-            raise CocoError(f"{path}: entry {position} needs image_id, category_id, bbox and score, got {entry}")
+    for position, entry in enumerate(read_results(path)):
         if entry["image_id"] not in names:
             raise CocoError(f"{path}: entry {position} is of image {entry['image_id']}, unknown to the ground truth")
-        if not isinstance(entry["score"], int | float) or not math.isfinite(entry["score"]):
-            raise CocoError(f"{path}: entry {position} has score {entry['score']}")
         rows.setdefault(entry["image_id"], []).append(entry)
     return {names[number]: _detections(some, names[number], path, dataset) for number, some in rows.items()}
 
 
 def _detections(rows: list[Entry], name: str, path: Path, dataset: CocoDataset) -> Detections:
-    boxes = _to_corners([row["bbox"] for row in rows], f"{path}: image {name}")
+    boxes = to_corners([row["bbox"] for row in rows], f"{path}: image {name}")
     scores = np.array([row["score"] for row in rows], np.float32)
     size = dataset.ground_truth(name).image_size
-    return Detections(boxes, _labels(rows, dataset.category_ids, path), scores, size)
-
-
-def _result_list(path: Path) -> list[Any]:
-    """Return the entries; some tools wrap them as the annotations of an object."""
-    content = _load(path)
-    entries = content.get("annotations") if isinstance(content, dict) else content
-    if not isinstance(entries, list):
-        raise CocoError(f"{path}: expected a JSON list of results")
-    return entries
-
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except ValueError as error:
-        raise CocoError(f"{path}: not a readable JSON file: {error}") from error
-
-
-NEEDED = {
-    "images": ("id", "file_name"),
-    "categories": ("id", "name"),
-    "annotations": ("image_id", "category_id", "bbox"),
-}
-
-
-def _entries(content: Any, part: str, path: Path) -> list[Entry]:
-    entries = content.get(part) if isinstance(content, dict) else None
-    if not isinstance(entries, list):
-        raise CocoError(f"{path}: no list {part!r}; expected COCO's instances.json")
-    for position, entry in enumerate(entries):
-        missing = [key for key in NEEDED[part] if not isinstance(entry, dict) or key not in entry]
-        if missing:
-            raise CocoError(f"{path}: {part}[{position}] has no {', '.join(missing)}")
-        if not isinstance(entry.get("id", 0), int):
-            raise CocoError(f"{path}: {part}[{position}] has id {entry['id']!r}, expected a whole number")
-    return entries
-
-
-def _distinct(values: list[Any], what: str, path: Path) -> tuple[Any, ...]:
-    if len(set(values)) < len(values):
-        twice = next(value for position, value in enumerate(values) if value in values[:position])
-        raise CocoError(f"{path}: {what} {twice} is there twice")
-    return tuple(values)
-
-
-def _labels(rows: list[Entry], category_ids: Sequence[int], path: Path) -> npt.NDArray[np.int64]:
-    known = {number: label for label, number in enumerate(category_ids)}
-    for row in rows:
-        if row["category_id"] not in known:
-            raise CocoError(f"{path}: category_id {row['category_id']} is not among the categories")
-    return np.array([known[row["category_id"]] for row in rows], np.int64)
-
-
-def _areas(rows: Sequence[Entry], boxes: Boxes, path: Path) -> Floats:
-    """Return the annotated areas (COCO's are of the mask), or the boxes' where there are none."""
-    stated = [row.get("area") for row in rows]
-    wrong = next((value for value in stated if value is not None and not isinstance(value, int | float)), None)
-    if wrong is not None:
-        raise CocoError(f"{path}: area {wrong!r} is not a number")
-    return np.array([s if a is None else a for a, s in zip(stated, area(boxes), strict=True)], np.float32)
-
-
-def _to_corners(boxes: list[Any], place: str) -> Boxes:
-    try:
-        wide = np.array(boxes, np.float64).reshape(len(boxes), 4)
-    except (TypeError, ValueError):
-        raise CocoError(f"{place}: every bbox must be four numbers x, y, width, height") from None
-    if not np.isfinite(wide).all():
-        raise CocoError(f"{place}: a bbox holds values that are not finite")
-    return as_boxes(np.concatenate([wide[:, :2], wide[:, :2] + wide[:, 2:]], axis=1))
+    return Detections(boxes, to_labels(rows, dataset.category_ids, path), scores, size)

@@ -1,4 +1,4 @@
-"""PASCAL VOC: read annotations, write official result files. The only place with 1-based boxes.
+"""PASCAL VOC: read annotations, write official result files. With eval/voc_xml.py the only place with 1-based boxes.
 
 VOC corners are 1-based and inclusive (VOCdevkit, PASreadrecord.m): a box one pixel wide has xmin == xmax. Subtracting 1
 from xmin and ymin only turns them into our 0-based, half-open boxes; the devkit's +1 arithmetic is then plain width.
@@ -8,12 +8,12 @@ import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from eval.notes import Notes
-from structures.boxes import Boxes, Floats, ImageSize, area, as_boxes
+from eval.voc_xml import FIRST_PIXEL, VocError, VocObject, parse, read_objects, text_of, whole_number
+from structures.boxes import Boxes, ImageSize, area, as_boxes
 from structures.images import SUFFIXES, ImageError, read_image
 from structures.records import Detections, GroundTruth
 
@@ -21,12 +21,6 @@ VOC_CLASSES = tuple(
     "aeroplane bicycle bird boat bottle bus car cat chair cow "
     "diningtable dog horse motorbike person pottedplant sheep sofa train tvmonitor".split()
 )  # alphabetical, as in the devkit's VOCinit.m
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-FIRST_PIXEL = np.array([1, 1, 0, 0], np.float32)  # what VOC's corners lie above ours
-
-
-class VocError(ValueError):
-    """A VOC folder that cannot be used; the message names the file."""
 
 
 class VocDataset:
@@ -86,8 +80,8 @@ class VocDataset:
 
     def _read(self, image_id: str) -> GroundTruth:
         path = _annotation_path(self.root, image_id)
-        tree = _parse(path)
-        objects = self._usable(_objects(tree, path), path)
+        tree = parse(path)
+        objects = self._usable(read_objects(tree, path), path)
         boxes = as_boxes([item.box for item in objects])
         return GroundTruth(
             image_id=image_id,
@@ -98,7 +92,7 @@ class VocDataset:
             image_size=self._image_size(image_id, tree, boxes),
         )
 
-    def _usable(self, objects: Iterable["_Object"], path: Path) -> list["_Object"]:
+    def _usable(self, objects: Iterable[VocObject], path: Path) -> list[VocObject]:
         kept = []
         for item in objects:
             if item.name.casefold() not in self._labels:
@@ -112,7 +106,7 @@ class VocDataset:
     def _image_size(self, image_id: str, tree: ET.Element, boxes: Boxes) -> ImageSize:
         """Return the annotated size, or the photo's own where the annotation cannot be right."""
         path = _annotation_path(self.root, image_id)
-        stated = (_integer(tree.findtext("size/height")), _integer(tree.findtext("size/width")))
+        stated = (whole_number(tree.findtext("size/height")), whole_number(tree.findtext("size/width")))
         if min(stated) > 0 and _inside(boxes, stated):
             return stated
         measured = _photo_size(self.image_path(image_id)) or _reach(boxes, stated)
@@ -123,12 +117,6 @@ class VocDataset:
         return measured
 
 
-class _Object(NamedTuple):
-    name: str
-    box: Floats
-    difficult: bool
-
-
 def find_classes(root: Path) -> tuple[str, ...]:
     """Return VOC's classes, or all names in the folder's annotations where those go beyond VOC's.
 
@@ -137,7 +125,7 @@ def find_classes(root: Path) -> tuple[str, ...]:
     names = {"": ""}
     for path in sorted((root / "Annotations").rglob("*.xml")):
         try:
-            found = [_text(item, "name") for item in ET.parse(path).getroot().findall("object")]
+            found = [text_of(item, "name") for item in ET.parse(path).getroot().findall("object")]
         except (ET.ParseError, ValueError):
             continue
         for name in found:
@@ -173,49 +161,6 @@ def _image_id(line: str, root: Path) -> str:
     if len(columns) == 1 or columns[-1] not in ("-1", "0", "1") or _annotation_path(root, line).exists():
         return line
     return line[: -len(columns[-1])].strip()
-
-
-def _parse(path: Path) -> ET.Element:
-    try:
-        return ET.parse(path).getroot()
-    except FileNotFoundError:
-        raise VocError(f"{path}: no such annotation, though the image list names it") from None
-    except (ET.ParseError, ValueError) as error:
-        raise VocError(f"{path}: not a readable XML file: {error}") from error
-
-
-def _objects(tree: ET.Element, path: Path) -> Iterator[_Object]:
-    # Direct children only: a <part> inside an object has its own <name> and <bndbox>.
-    for row, item in enumerate(tree.findall("object"), start=1):
-        name = _text(item, "name")
-        if not name:
-            raise VocError(f"{path}: object {row} has no name")
-        difficult = _text(item, "difficult") or "0"
-        if difficult not in ("0", "1"):
-            raise VocError(f"{path}: object {row} ({name}): difficult is {difficult!r}, expected 0 or 1")
-        yield _Object(name, _corners(item, f"{path}: object {row} ({name})"), difficult == "1")
-
-
-def _corners(item: ET.Element, place: str) -> Floats:
-    texts = [_text(item, f"bndbox/{corner}") for corner in CORNERS]
-    try:
-        corners = np.array([float(text) for text in texts], np.float32)
-    except ValueError:
-        raise VocError(f"{place}: <bndbox> needs numbers {', '.join(CORNERS)}, got {texts}") from None
-    if not np.isfinite(corners).all():
-        raise VocError(f"{place}: <bndbox> holds values that are not finite: {texts}")
-    return corners - FIRST_PIXEL
-
-
-def _text(item: ET.Element, path: str) -> str:
-    return (item.findtext(path) or "").strip()
-
-
-def _integer(text: str | None) -> int:
-    try:
-        return round(float(text or 0))
-    except (ValueError, OverflowError):
-        return 0
 
 
 def _inside(boxes: Boxes, image_size: ImageSize) -> bool:

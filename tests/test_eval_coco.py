@@ -117,6 +117,7 @@ def test_photos_are_found_in_the_usual_places(instances, tmp_path):
         ({"annotations": [{"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, math.nan]}]}, "not finite"),
         ({"images": [{"id": "4", "file_name": "a.jpg"}]}, r"images\[0\] has id '4', expected a whole number"),
         ({"annotations": [{"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, 1], "area": "x"}]}, "area 'x' is not"),
+        ({"annotations": [{"image_id": [4], "category_id": 1, "bbox": [0, 0, 1, 1]}]}, r"has image_id \[4\], expected"),
         ({"annotations": ["x"]}, r"annotations\[0\] has no image_id"),
     ],
 )

@@ -1,0 +1,109 @@
+"""The entries of COCO's JSON files, checked one by one, as columns of our records."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from structures.boxes import Boxes, Floats, area, as_boxes
+
+Entry = dict[str, Any]
+
+NEEDED = {
+    "images": ("id", "file_name"),
+    "categories": ("id", "name"),
+    "annotations": ("image_id", "category_id", "bbox"),
+}
+WHOLE_NUMBERS = ("id", "image_id", "category_id")
+
+
+class CocoError(ValueError):
+    """A COCO file that cannot be used; the message names the file and the entry."""
+
+
+def load(path: Path) -> Any:
+    """Read a JSON file."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise CocoError(f"{path}: not a readable JSON file: {error}") from error
+
+
+def read_entries(content: Any, part: str, path: Path) -> list[Entry]:
+    """Return one list of an instances.json; its entries have all that is needed and ids that are whole numbers."""
+    entries = content.get(part) if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise CocoError(f"{path}: no list {part!r}; expected COCO's instances.json")
+    for position, entry in enumerate(entries):
+        check_entry(entry, NEEDED[part], f"{path}: {part}[{position}]")
+    return entries
+
+
+def check_entry(entry: Any, needed: Sequence[str], place: str) -> None:
+    """Refuse an entry that lacks something or has an id that is no whole number."""
+    missing = [key for key in needed if not isinstance(entry, dict) or key not in entry]
+    if missing:
+        raise CocoError(f"{place} has no {', '.join(missing)}")
+    for key in WHOLE_NUMBERS:
+        if not isinstance(entry.get(key, 0), int):
+            raise CocoError(f"{place} has {key} {entry[key]!r}, expected a whole number")
+
+
+def read_results(path: Path) -> list[Entry]:
+    """Return the entries of a results file; some tools wrap them as the annotations of an object."""
+    content = load(path)
+    entries = content.get("annotations") if isinstance(content, dict) else content
+    if not isinstance(entries, list):
+        raise CocoError(f"{path}: expected a JSON list of results")
+    for position, entry in enumerate(entries):
+        check_entry(entry, ("image_id", "category_id", "bbox", "score"), f"{path}: entry {position}")
+        if not _is_finite(entry["score"]):
+            raise CocoError(f"{path}: entry {position} has score {entry['score']}")
+    return entries
+
+
+def distinct(values: Sequence[Any], what: str, path: Path) -> tuple[Any, ...]:
+    """Return the values as a tuple; none may be there twice."""
+    seen = set()
+    for value in values:
+        if value in seen:
+            raise CocoError(f"{path}: {what} {value} is there twice")
+        seen.add(value)
+    return tuple(values)
+
+
+def to_labels(rows: Sequence[Entry], category_ids: Sequence[int], path: Path) -> npt.NDArray[np.int64]:
+    """Return the label of every entry: the place of its category id."""
+    known = {number: label for label, number in enumerate(category_ids)}
+    for row in rows:
+        if row["category_id"] not in known:
+            raise CocoError(f"{path}: category_id {row['category_id']} is not among the categories")
+    return np.array([known[row["category_id"]] for row in rows], np.int64)
+
+
+def to_areas(rows: Sequence[Entry], boxes: Boxes, path: Path) -> Floats:
+    """Return the annotated areas (COCO's are of the mask), or the boxes' where there are none."""
+    stated = [row.get("area") for row in rows]
+    for value in stated:
+        if value is not None and not _is_finite(value):
+            raise CocoError(f"{path}: area {value!r} is not a number")
+    return np.array([s if a is None else a for a, s in zip(stated, area(boxes), strict=True)], np.float32)
+
+
+def to_corners(boxes: Sequence[Any], place: str) -> Boxes:
+    """Return x, y, width, height as our x1, y1, x2, y2."""
+    try:
+        wide = np.array(boxes, np.float64).reshape(len(boxes), 4)
+    except (TypeError, ValueError):
+        raise CocoError(f"{place}: every bbox must be four numbers x, y, width, height") from None
+    if not np.isfinite(wide).all():
+        raise CocoError(f"{place}: a bbox holds values that are not finite")
+    return as_boxes(np.concatenate([wide[:, :2], wide[:, :2] + wide[:, 2:]], axis=1))
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -1,0 +1,80 @@
+"""One VOC annotation file: its objects, with 1-based corners turned into our boxes."""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from structures.boxes import Floats
+
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+FIRST_PIXEL = np.array([1, 1, 0, 0], np.float32)  # what VOC's corners lie above ours
+
+
+class VocError(ValueError):
+    """A VOC folder that cannot be used; the message names the file."""
+
+
+class VocObject(NamedTuple):
+    """One annotated object, its box in our convention."""
+
+    name: str
+    box: Floats
+    difficult: bool
+
+
+def parse(path: Path) -> ET.Element:
+    """Read an annotation file.
+
+    Raises:
+        VocError: it is missing, or no XML.
+    """
+    try:
+        return ET.parse(path).getroot()
+    except FileNotFoundError:
+        raise VocError(f"{path}: no such annotation, though the image list names it") from None
+    except (ET.ParseError, ValueError) as error:
+        raise VocError(f"{path}: not a readable XML file: {error}") from error
+
+
+def read_objects(tree: ET.Element, path: Path) -> Iterator[VocObject]:
+    """Yield the objects; the parts inside an object, such as a person's head, are not objects.
+
+    Raises:
+        VocError: an object without name or corners; names the file and the object.
+    """
+    # Direct children only: a <part> has its own <name> and <bndbox>.
+    for row, item in enumerate(tree.findall("object"), start=1):
+        name = text_of(item, "name")
+        if not name:
+            raise VocError(f"{path}: object {row} has no name")
+        difficult = text_of(item, "difficult") or "0"
+        if difficult not in ("0", "1"):
+            raise VocError(f"{path}: object {row} ({name}): difficult is {difficult!r}, expected 0 or 1")
+        yield VocObject(name, _corners(item, f"{path}: object {row} ({name})"), difficult == "1")
+
+
+def _corners(item: ET.Element, place: str) -> Floats:
+    texts = [text_of(item, f"bndbox/{corner}") for corner in CORNERS]
+    try:
+        corners = np.array([float(text) for text in texts], np.float32)
+    except ValueError:
+        raise VocError(f"{place}: <bndbox> needs numbers {', '.join(CORNERS)}, got {texts}") from None
+    if not np.isfinite(corners).all():
+        raise VocError(f"{place}: <bndbox> holds values that are not finite: {texts}")
+    return corners - FIRST_PIXEL
+
+
+def text_of(item: ET.Element, path: str) -> str:
+    """Return the text of a child without spaces around it; nothing where there is no such child."""
+    return (item.findtext(path) or "").strip()
+
+
+def whole_number(text: str | None) -> int:
+    """Return a number that may be written with decimals; 0 for what is none."""
+    try:
+        return round(float(text or 0))
+    except (ValueError, OverflowError):
+        return 0
