@@ -13,7 +13,7 @@ from rich.console import Console
 from detect.ahead import Skipped, prepare_ahead
 from detect.detector import Detector
 from detect.draw import Pictures
-from detect.exports import export
+from detect.exports import VOC_FOLDER, export
 from detect.progress import Bar, duration, table
 from detect.runs import RUN_FILE, Run, peak_memory
 from detect.sinks import DETECTIONS_FILE, SKIPPED_FILE, Results
@@ -113,7 +113,7 @@ def carry_out(plan: Plan, detector: Detector, settings: Mapping[str, Any], conso
         run = Run(plan.out, settings, in_use=bool(results.done), overwrite=plan.overwrite)
         run.update(**facts, placement=reasons, workers=workers)
         for reason in reasons:
-            console.print(reason, highlight=False)
+            console.print(reason, highlight=False, soft_wrap=True)
         try:
             report = detect_photos(
                 detector, plan.photos, results, console, exif=plan.exif, workers=workers, pictures=plan.pictures
@@ -143,7 +143,8 @@ def _write_the_rest(plan: Plan, classes: Sequence[str], report: Report) -> list[
     if plan.pictures is not None:
         draw_missing(plan.photos, lines, plan.pictures, exif=plan.exif)
         written.append(plan.pictures.folder)
-    return written + export(plan.out, plan.format, classes, split=plan.split, numbering=plan.coco_ids)
+    exported = export(plan.out, plan.format, classes, split=plan.split, numbering=plan.coco_ids)
+    return written + (exported if plan.format != "voc" else [plan.out / VOC_FOLDER])
 
 
 def detect_photos(

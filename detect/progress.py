@@ -94,7 +94,7 @@ class Bar:
         self._bar.update(self._task, advance=1, words=words)
         if not self._console.is_terminal and time.perf_counter() - self._told > LINE_SECONDS:
             self._told = time.perf_counter()
-            self._console.print(f"{self.pace.done}/{self.pace.total} {words}", highlight=False)
+            self._console.print(f"{self.pace.done}/{self.pace.total} {words}", highlight=False, soft_wrap=True)
 
     def skip(self, reason: str) -> None:
         """Leave a photo out, and say why."""

@@ -50,7 +50,7 @@ class Results:
 
     def __exit__(self, *exception: object) -> None:
         self._detections.close()
-        self._skips.close()
+        self._skips.close(keep_empty=False)
 
     def write(self, image_id: str, found: Detections, classes: Sequence[str]) -> None:
         """Add the detections of a photo."""
@@ -107,9 +107,11 @@ class _Lines:
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()
 
-    def close(self) -> None:
+    def close(self, *, keep_empty: bool = True) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
+        if not keep_empty and self._file.tell() == 0:
+            self._path.unlink()
         self._file.close()
 
 

@@ -64,6 +64,7 @@ def test_results_are_added_to(tmp_path: Path) -> None:
         assert results.done == {"a.jpg"}
         results.write("b.jpg", found(0.5), CLASSES)
     assert [entry["image"] for entry in lines(tmp_path / DETECTIONS_FILE)] == ["a.jpg", "b.jpg"]
+    assert not (tmp_path / SKIPPED_FILE).exists()  # nothing was skipped
 
 
 def test_each_line_is_on_disk_as_soon_as_it_is_written(tmp_path: Path) -> None:
