@@ -108,7 +108,7 @@ def train(
         NonFiniteLoss: at once; the state file still holds the last good state.
         WeightsError: the state file belongs to another recipe or network, or is damaged.
     """
-    run = _Run(network, recipe)
+    run = TrainingRun(network, recipe)
     start = run.load(state_file) if state_file.exists() else 0
     for iteration in range(start, recipe.iterations):
         loss = run.step(iteration, *batches(iteration))
@@ -134,7 +134,9 @@ def rate_at(iteration: int, recipe: Recipe) -> float:
     return recipe.rate * 0.5 * (1 + math.cos(math.pi * share))
 
 
-class _Run:
+class TrainingRun:
+    """A network with its optimiser and its average: what a state file holds."""
+
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         self.network, self.recipe, self.rate = network, recipe, 0.0
         self.shared = shared(network)
@@ -148,6 +150,11 @@ class _Run:
         self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
     def step(self, iteration: int, inputs: Tensor, labels: Tensor) -> float:
+        """Learn from one batch and return its loss.
+
+        Raises:
+            NonFiniteLoss: before anything is learned from it.
+        """
         torch.manual_seed((self.recipe.seed + 7919 * current_process().rank) * 1_000_003 + iteration)
         self.rate = rate_at(iteration, self.recipe)
         for group in self.optimiser.param_groups:
@@ -200,6 +207,7 @@ class _Run:
         return 1 - min(self.recipe.average, (1 + averaged) / (10 + averaged))  # short runs forget their start sooner
 
     def save(self, path: Path, iteration: int) -> None:
+        """Write the state after so many iterations, atomically; only the first of several processes does."""
         if current_process().rank != 0:
             return
         state = {
@@ -214,6 +222,11 @@ class _Run:
         write_atomically(path, content.getvalue())
 
     def load(self, path: Path) -> int:
+        """Read the state and return the number of iterations done.
+
+        Raises:
+            WeightsError: damaged, or of another recipe or network.
+        """
         try:
             state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
             begun = asdict(Recipe(**state["recipe"]))
