@@ -1,6 +1,7 @@
 """Names to parts: the weights that ship with the package, proposal generators, and the classifier that uses them."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from classifier.engines import DType, EngineName, place
 from classifier.loading import load_weights
 from classifier.regions import Ensemble, GoogLeNetRegions, RegionClassifier
 from classifier.weights import Checkpoint, WeightsError, read_checkpoint
+from detect.multibox import load_multibox
 from proposals.generators import build
 from proposals.protocol import ProposalGenerator
 
@@ -61,5 +63,10 @@ def load_classifier(
 
 def load_proposals(name: str, *, device: str = "auto", **options: Any) -> ProposalGenerator:
     """Build a generator from its name, with options of its own; `a+b` is the union of two."""
-    learned: dict[str, Callable[[], ProposalGenerator]] = {}
+    learned: dict[str, Callable[..., ProposalGenerator]] = {"multibox": partial(shipped_multibox, device=device)}
     return build(name, extra=learned, **options)
+
+
+def shipped_multibox(*, device: str = "auto", weights: str = "multibox", **options: Any) -> ProposalGenerator:
+    """Make MultiBox with the weights of a built-in name or a path."""
+    return load_multibox(weights_file(weights), device=device, **options)

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 import typer
 
 from detect.commands.train_classifier import classifier
+from detect.commands.train_multibox import multibox
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 app.command()(classifier)
+app.command()(multibox)
 
 
 @app.callback()

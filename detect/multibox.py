@@ -1,0 +1,217 @@
+"""MultiBox with GoogLeNet under it: the network, its checkpoints, and the generator that they make."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from classifier.engines import Engine, Placement, make_engine, place
+from classifier.googlenet import TABLE_1, GoogLeNet, stages_between
+from classifier.weights import Checkpoint, Preprocessing, WeightsError, load_state, read_checkpoint
+from eval.proposal_recall import measure_coverage, recall
+from proposals.multibox import DensePredictor, MultiBox
+from proposals.multibox_heads import DenseHead, RefineHead
+from proposals.multibox_views import View, whole_photo
+from structures.boxes import Boxes, ImageSize, as_boxes
+from structures.images import ImageError, read_image
+from structures.records import Dataset, GroundTruth
+
+MAPS = ("inception3b", "inception4e", "inception5b")  # strides 8, 16 and 32
+BEFORE_INCEPTION = 192  # channels of maxpool2, the one stage outside Table 1's modules that can be the last frozen
+SCALES = (1.0,)
+JUDGED = (50, 200, 1000)  # best boxes a photo whose recall is measured
+
+
+class Normalise(nn.Module):
+    """Turn RGB pixels 0..255 into the network's input, inside the network."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.reverse = preprocessing.channels == "BGR"
+        self.register_buffer("mean", torch.tensor(preprocessing.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(preprocessing.scale).view(3, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map (N, 3, H, W) RGB pixels to normalised channels in network order."""
+        assert isinstance(self.mean, Tensor)
+        assert isinstance(self.scale, Tensor)
+        return ((pixels[:, [2, 1, 0]] if self.reverse else pixels) - self.mean) * self.scale
+
+
+class DenseMultiBox(nn.Module):
+    """GoogLeNet's trunk, the dense head on three of its maps, and the refining head.
+
+    Args:
+        shapes: (4, A, 2) priors of each level, in pixels of the canvas.
+        preprocessing: of the trunk.
+        variant: of GoogLeNet.
+        width: channels of the pyramid.
+    """
+
+    def __init__(
+        self, shapes: Tensor, preprocessing: Preprocessing, *, variant: Any = "paper", width: int = 128
+    ) -> None:
+        super().__init__()
+        self.normalise = Normalise(preprocessing)
+        self.trunk = GoogLeNet(1, variant=variant)
+        self.trunk.fc = nn.Identity()  # type: ignore[assignment]
+        self.head = DenseHead(shapes, inputs=[TABLE_1[name].outputs for name in MAPS], width=width)
+        self.refine = RefineHead(width)
+
+    def stem(self, pixels: Tensor, frozen: str) -> list[Tensor]:
+        """Return the maps up to the stage `frozen`, and its own output last, of (N, 3, H, W) RGB pixels 0..255."""
+        found: list[Tensor] = []
+        features, last = self.normalise(pixels), None
+        for name in kept_stages(frozen):
+            features = self.trunk.trunk(features, after=last, last=name)
+            found.append(features)
+            last = name
+        return found
+
+    def from_stem(self, found: list[Tensor], frozen: str) -> list[Tensor]:
+        """Run the stages behind `frozen` and return the three maps of the trunk."""
+        maps = [features for features, name in zip(found, kept_stages(frozen), strict=True) if name in MAPS]
+        features, last = found[-1], frozen
+        for name in MAPS[len(maps) :]:
+            features = self.trunk.trunk(features, after=last, last=name)
+            maps.append(features)
+            last = name
+        return maps
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map (N, 3, H, W) RGB pixels 0..255 to (N, width + 5 A, cells): pyramid and raw outputs of all levels."""
+        joined: Tensor = self.head.joined(self.stem(pixels, MAPS[-1]))
+        return joined
+
+
+class Stem(nn.Module):
+    """The frozen stages as an engine wants them: one tensor out, (N, all values of all their maps)."""
+
+    def __init__(self, network: DenseMultiBox, frozen: str) -> None:
+        super().__init__()
+        self._network, self._frozen = network, frozen
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map (N, 3, H, W) RGB pixels 0..255 to flattened maps; `unflatten` gives them their shapes back."""
+        return torch.cat([features.flatten(1) for features in self._network.stem(pixels, self._frozen)], dim=1)
+
+
+def kept_stages(frozen: str) -> list[str]:
+    """Return the stages whose outputs are needed when those up to `frozen` are not trained.
+
+    >>> kept_stages("inception4e"), kept_stages("maxpool2")
+    (['inception3b', 'inception4e'], ['maxpool2'])
+    """
+    before = stages_between(None, frozen)
+    return [*(name for name in MAPS if name in before and name != frozen), frozen]
+
+
+def unflatten(flat: Tensor, canvas: ImageSize, frozen: str) -> list[Tensor]:
+    """Split what `Stem` gives into its maps (N, C, h, w)."""
+    shapes = []
+    for name in kept_stages(frozen):
+        stride = 2 ** (2 + sum(stage.startswith("maxpool") for stage in stages_between("maxpool1", name)))
+        channels = TABLE_1[name].outputs if name in TABLE_1 else BEFORE_INCEPTION
+        shapes.append((channels, canvas[0] // stride, canvas[1] // stride))
+    parts = torch.split(flat, [c * h * w for c, h, w in shapes], dim=1)
+    return [part.reshape(len(flat), *shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def start_network(trunk: Checkpoint, shapes: Tensor, *, width: int = 128, seed: int = 0) -> DenseMultiBox:
+    """Put fresh heads on the trunk of any GoogLeNet checkpoint, such as an image or a region classifier's."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = DenseMultiBox(shapes, trunk.preprocessing, variant=trunk.variant, width=width)
+    features = {name: value.float() for name, value in trunk.state.items() if not name.startswith(("aux", "fc."))}
+    load_state(network.trunk, features)
+    return network
+
+
+def to_checkpoint(network: DenseMultiBox, start: Checkpoint, state: dict[str, Tensor], training: Any) -> Checkpoint:
+    """Make a checkpoint of a trained network."""
+    settings = {"width": network.head.width, "head": "dense"}
+    return replace(start, state=state, classes=(), task="multibox", training={"multibox": settings, **training})
+
+
+def from_checkpoint(checkpoint: Checkpoint) -> DenseMultiBox:
+    """Build the network of a MultiBox checkpoint, float32, in evaluation mode.
+
+    Raises:
+        WeightsError: the checkpoint is not one of MultiBox.
+    """
+    if checkpoint.task != "multibox" or "head.shapes" not in checkpoint.state:
+        raise WeightsError(f"these weights are for {checkpoint.task}, MultiBox weights are needed")
+    width = int(checkpoint.training["multibox"]["width"])
+    shapes = checkpoint.state["head.shapes"].float()
+    network = DenseMultiBox(shapes, checkpoint.preprocessing, variant=checkpoint.variant, width=width)
+    load_state(network, checkpoint.state)
+    return network.eval()
+
+
+class CanvasRunner:
+    """Runs a copy of a network on canvases of a few sizes.
+
+    OpenVINO needs an engine for every size, made when it is first met; torch's takes any.
+    """
+
+    def __init__(self, network: nn.Module, placement: Placement, *, batch_size: int = 1) -> None:
+        self._network, self._placement, self._batch_size = copy.deepcopy(network), placement, batch_size
+        self._engines: dict[tuple[int, int] | None, Engine] = {}
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Map (N, 3, H, W) RGB pixels 0..255 to the network's output."""
+        size = (pixels.shape[2], pixels.shape[3])
+        key = size if self._placement.engine == "openvino" else None
+        if key not in self._engines:
+            self._engines[key] = make_engine(self._network, self._placement, size=size, batch_size=self._batch_size)
+        engine = self._engines[key]
+        batches = torch.split(pixels.to(engine.device), engine.batch_size)
+        return torch.cat([engine(batch) for batch in batches])
+
+
+def make_multibox(
+    checkpoint: Checkpoint, placement: Placement | None = None, *, scales: Sequence[float] = SCALES, **options: Any
+) -> MultiBox:
+    """Make the generator of a checkpoint.
+
+    Args:
+        checkpoint: of the task "multibox".
+        placement: where to run; None chooses.
+        scales: factors on the size of the canvas; each is one look at the whole photo.
+        **options: max_boxes, nms_threshold and mirrored of `proposals.multibox.MultiBox`.
+    """
+    network, where = from_checkpoint(checkpoint), placement or place()
+    predict = DensePredictor(CanvasRunner(network, where), network.head, network.refine, device=where.device)
+    views: Callable[[ImageSize], list[View]] = partial(_views, scales=tuple(scales))
+    weights = {name: checkpoint.training.get(name) for name in ("data", "split", "commit")}
+    return MultiBox(predict, views, parameters={"scales": list(scales), "weights": weights}, **options)
+
+
+def _views(image_size: ImageSize, scales: Sequence[float]) -> list[View]:
+    return [whole_photo(image_size, scale=scale) for scale in scales]
+
+
+def measure(checkpoint: Checkpoint, dataset: Dataset, *, device: str = "auto") -> Iterator[tuple[str, float]]:
+    """Yield the recall of a checkpoint's best boxes on annotated photos; photos that cannot be read count as misses."""
+    generator = make_multibox(checkpoint, place(device=device), max_boxes=max(JUDGED))
+    coverage = measure_coverage((truth, _boxes(generator, dataset, truth)) for truth in dataset)
+    for count in JUDGED:
+        for threshold, value in zip((0.5, 0.7), recall(coverage.first(count), (0.5, 0.7)), strict=True):
+            yield f"recall@{threshold:.2f} of {count} boxes", round(float(value), 4)
+
+
+def _boxes(generator: MultiBox, dataset: Dataset, truth: GroundTruth) -> Boxes:
+    try:
+        return generator(read_image(dataset.image_path(truth.image_id))).boxes
+    except ImageError:
+        return as_boxes([])
+
+
+def load_multibox(path: str | Path, *, device: str = "auto", **options: Any) -> MultiBox:
+    """Read weights and make their generator."""
+    return make_multibox(read_checkpoint(path), place(device=device), **options)

@@ -1,0 +1,314 @@
+"""Training MultiBox: random views of annotated photos -> GoogLeNet -> the dense head and the refining head.
+
+Everything random in a step comes from (seed, epoch, photo) or (seed, step), so a run that was killed goes on from its
+last state as if nothing had happened. The stages up to `frozen` keep their weights and run in the quick engine.
+"""
+
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from classifier.engines import Placement
+from classifier.googlenet import stages_between
+from classifier.processes import Process, average_over, current_process
+from classifier.training import NonFiniteLoss, Progress, rate_at
+from classifier.training import Recipe as Schedule
+from classifier.weights import Checkpoint, WeightsError, write_atomically
+from detect.multibox import CanvasRunner, DenseMultiBox, Stem, start_network, to_checkpoint, unflatten
+from proposals.multibox_heads import STRIDES, decode
+from proposals.multibox_loss import BOX_WEIGHT, assign, dense_loss
+from proposals.multibox_regions import draw_regions
+from proposals.multibox_samples import Sample, batches, random_sample, sample_generator
+from proposals.multibox_views import whole_photo
+from proposals.priors import grid_priors, shape_priors
+from structures.boxes import ImageSize
+from structures.images import read_image
+from structures.records import Dataset
+
+LARGEST_GRADIENT = 10.0  # norm; longer ones are shortened
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train MultiBox.
+
+    Attributes:
+        epochs: times every photo is seen.
+        rate: highest learning rate of the heads (AdamW).
+        trunk_rate: of the trunk's stages behind `frozen`, as a share of that.
+        frozen: stages up to and with this one stay as they are; maxpool2 or an Inception module.
+        batch_size: photos a step, over all processes.
+        warmup: steps over which the rate rises.
+        decay: weight decay.
+        average: decay of the running average of the weights, which is the result.
+        priors_a_cell: shapes of each level.
+        width: channels of the pyramid.
+        regions: boxes of each photo that the refining head learns from.
+        dtype: precision of the forward pass; weights are float32 always.
+        seed: of everything random.
+    """
+
+    epochs: int = 12
+    rate: float = 1e-3
+    trunk_rate: float = 0.1
+    frozen: str = "inception4e"
+    batch_size: int = 8
+    warmup: int = 200
+    decay: float = 1e-4
+    average: float = 0.998
+    priors_a_cell: int = 3
+    width: int = 128
+    regions: int = 48
+    dtype: str = "bfloat16"
+    seed: int = 0
+
+    def steps(self, dataset: Dataset) -> int:
+        """Return how many steps all epochs over a dataset have, in this process as in every other."""
+        return Order([truth.image_size for truth in dataset], self, 0, current_process()).steps()
+
+
+class Canvases(TorchDataset[Sample]):
+    """Samples of a dataset by (epoch, index): the same in every process."""
+
+    def __init__(self, dataset: Dataset, seed: int) -> None:
+        self._dataset, self._ids, self._seed = dataset, tuple(dataset.image_ids), seed
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        photo = read_image(self._dataset.image_path(self._ids[index]))
+        truth = self._dataset.ground_truth(self._ids[index])
+        return random_sample(photo, truth, sample_generator(self._seed, epoch, index))
+
+
+class Order:
+    """Batches of (epoch, index) from one step to the last; of several processes each gets its part."""
+
+    def __init__(self, sizes: list[ImageSize], recipe: Recipe, first_step: int, process: Process) -> None:
+        self._sizes, self._recipe, self._first, self._process = sizes, recipe, first_step, process
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        step = 0
+        for epoch in range(self._recipe.epochs):
+            for batch in batches(self._sizes, self._recipe.batch_size, seed=self._recipe.seed, epoch=epoch):
+                if len(batch) < self._process.total:  # a process without a photo could not take the step
+                    continue
+                if step >= self._first:
+                    yield [(epoch, index) for index in batch[self._process.rank :: self._process.total]]
+                step += 1
+
+    def steps(self) -> int:
+        """Return how many steps all epochs have."""
+        return sum(1 for _ in Order(self._sizes, self._recipe, 0, self._process))
+
+
+def find_shapes(dataset: Dataset, recipe: Recipe) -> Tensor:
+    """Find the (4, A, 2) priors of a dataset, in pixels of the canvas."""
+    sides = [np.zeros((0, 2), np.float32)]
+    for truth in dataset:
+        boxes = whole_photo(truth.image_size).to_canvas(truth.boxes[~truth.ignore])
+        sides.append(boxes[:, 2:] - boxes[:, :2])
+    count = recipe.priors_a_cell * len(STRIDES)
+    shapes = shape_priors(np.concatenate(sides), count, seed=recipe.seed)
+    if len(shapes) < count:  # a handful of training boxes: repeat the largest
+        shapes = np.concatenate([shapes, np.repeat(shapes[-1:], count - len(shapes), axis=0)])
+    return torch.from_numpy(shapes.reshape(len(STRIDES), recipe.priors_a_cell, 2))
+
+
+class Run:
+    """One training run: network, optimiser, running average, and where it stands."""
+
+    def __init__(self, network: DenseMultiBox, recipe: Recipe, placement: Placement, steps: int) -> None:
+        self.network, self.recipe, self.placement, self.steps = network, recipe, placement, steps
+        self.device = placement.device
+        self._schedule = Schedule(iterations=steps, rate=recipe.rate, warmup=recipe.warmup)
+        self.rate, self.step = 0.0, 0
+        self.parts: dict[str, float] = {}
+        self._freeze()
+        network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._stem = CanvasRunner(Stem(network, recipe.frozen), placement, batch_size=recipe.batch_size)
+        self.optimiser = torch.optim.AdamW(self._groups(), lr=recipe.rate, weight_decay=recipe.decay)
+        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    def _freeze(self) -> None:
+        for stage in stages_between(None, self.recipe.frozen):
+            self.network.trunk.get_submodule(stage).requires_grad_(False)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        trunk = [p for p in self.network.trunk.parameters() if p.requires_grad]
+        heads = [*self.network.head.parameters(), *self.network.refine.parameters()]
+        groups = [{"params": heads, "factor": 1.0}, {"params": trunk, "factor": self.recipe.trunk_rate}]
+        return [group for group in groups if group["params"]]
+
+    def learn(self, samples: list[Sample]) -> float:
+        """Take one step on samples of one canvas size and return the loss.
+
+        Raises:
+            NonFiniteLoss: the loss is infinite or not a number.
+        """
+        torch.manual_seed((self.recipe.seed + 7919 * current_process().rank) * 1_000_003 + self.step)
+        self.rate = rate_at(self.step, self._schedule)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate * group["factor"]
+        self.network.train()
+        self.network.trunk.eval()  # batch normalisation, where the variant has it, keeps its statistics
+        loss = self._loss(samples)
+        value = average_over(loss)
+        if not math.isfinite(value):
+            raise NonFiniteLoss(f"the loss is {value} at step {self.step + 1}; lower the rate")
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        average_gradients(trained)
+        nn.utils.clip_grad_norm_(trained, LARGEST_GRADIENT)
+        self.optimiser.step()
+        self.step += 1
+        self._update_average()
+        return value
+
+    def _loss(self, samples: list[Sample]) -> Tensor:
+        canvas = samples[0].canvas.shape[:2]
+        pixels = torch.from_numpy(np.stack([s.canvas for s in samples])).to(self.device).permute(0, 3, 1, 2).float()
+        found = unflatten(self._stem(pixels), canvas, self.recipe.frozen)
+        found = [features.to(memory_format=torch.channels_last) for features in found]
+        with torch.autocast(self.device.type, getattr(torch, self.recipe.dtype), self.recipe.dtype != "float32"):
+            output = self.network.head(self.network.from_stem(found, self.recipe.frozen))
+        objects = [torch.from_numpy(s.boxes).to(self.device) for s in samples]
+        ignore = [torch.from_numpy(s.ignore).to(self.device) for s in samples]
+        grid = grid_priors(self.network.head.shapes.cpu().numpy(), STRIDES, canvas)
+        priors = torch.from_numpy(grid).to(self.device)
+        boxes = decode(output.residuals, priors)
+        first = self._summed(
+            [
+                dense_loss(z, b, assign(priors, o, i), o)
+                for z, b, o, i in zip(output.logits, boxes, objects, ignore, strict=True)
+            ]
+        )
+        second = self._second_look(output.pyramid, boxes.detach(), output.logits.detach(), objects, ignore, canvas)
+        self.parts = {"confidence": first[0].item(), "box": first[1].item()}
+        self.parts |= {"second confidence": second[0].item(), "second box": second[1].item()}
+        return first[0] + BOX_WEIGHT * first[1] + second[0] + BOX_WEIGHT * second[1]
+
+    def _summed(self, losses: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]:
+        positives = max(1, sum(count for _, _, count in losses))
+        confidence = torch.stack([c for c, _, _ in losses]).sum() / positives
+        return confidence, torch.stack([b for _, b, _ in losses]).sum() / positives
+
+    def _second_look(
+        self,
+        pyramid: tuple[Tensor, ...],
+        boxes: Tensor,
+        logits: Tensor,
+        objects: list[Tensor],
+        ignore: list[Tensor],
+        canvas: ImageSize,
+    ) -> tuple[Tensor, Tensor]:
+        chosen, assigned = [], []
+        for b, z, o, i in zip(boxes, logits, objects, ignore, strict=True):
+            regions, numbers = draw_regions(b, z, o, i, canvas, self.recipe.regions)
+            chosen.append(regions)
+            assigned.append(numbers)
+        logit, residuals = self.network.refine(pyramid, chosen)
+        moved = decode(residuals, torch.cat(chosen))
+        lengths = [len(c) for c in chosen]
+        rows = zip(torch.split(logit, lengths), torch.split(moved, lengths), assigned, objects, strict=True)
+        return self._summed([dense_loss(z, b, a, o) for z, b, a, o in rows])
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.recipe.average, self.step / (9 + self.step))  # short runs forget their start sooner
+        for name, value in self.network.state_dict().items():
+            self.average[name].lerp_(value, 1 - decay) if value.is_floating_point() else self.average[name].copy_(value)
+
+    def save(self, path: Path) -> None:
+        """Write the whole state atomically."""
+        state = {"recipe": asdict(self.recipe), "steps": self.steps, "step": self.step, "average": self.average}
+        state |= {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_atomically(path, content.getvalue())
+
+    def load(self, path: Path) -> None:
+        """Go on from a state.
+
+        Raises:
+            WeightsError: the state belongs to another recipe or dataset.
+        """
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        wanted = asdict(self.recipe) | {"steps": self.steps}
+        for name, value in wanted.items():
+            begun = (state["recipe"] | {"steps": state["steps"]}).get(name)
+            if begun != value:
+                raise WeightsError(f"{path}: begun with {name}={begun}, not {value}; remove it to start anew")
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for name, value in state["average"].items():
+            self.average[name].copy_(value)
+        self.step = int(state["step"])
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Replace gradients by their mean over all processes; a parameter that had no part in the loss counts as 0."""
+    if current_process().total == 1:
+        return
+    for parameter in parameters:
+        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        dist.all_reduce(gradient)
+        parameter.grad = gradient / current_process().total
+
+
+def train_multibox(
+    start: Checkpoint,
+    dataset: Dataset,
+    *,
+    recipe: Recipe,
+    placement: Placement,
+    work: Path,
+    workers: int = 0,
+    save_every: int = 200,
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> Checkpoint:
+    """Train MultiBox on annotated photos.
+
+    Args:
+        start: any GoogLeNet whose trunk is taken.
+        dataset: photos and their objects; classes do not matter.
+        recipe: how.
+        placement: device and engine; the trained stages run in torch.
+        work: folder of the state; a killed run goes on from it.
+        workers: processes that draw samples; 0 draws them in between.
+        save_every: steps between two states on disk.
+        report: called after every step.
+
+    Returns:
+        The running average of the weights.
+    """
+    sizes = [truth.image_size for truth in dataset]
+    network = start_network(start, find_shapes(dataset, recipe), width=recipe.width, seed=recipe.seed)
+    here = current_process()
+    run = Run(network, recipe, placement, recipe.steps(dataset))
+    state = work / "state.pt"
+    if state.exists():
+        run.load(state)
+    loader = DataLoader(
+        Canvases(dataset, recipe.seed),
+        batch_sampler=Order(sizes, recipe, run.step, here),
+        num_workers=workers,
+        collate_fn=list,
+    )
+    for samples in loader:
+        loss = run.learn(samples)
+        report(Progress(run.step, loss, run.rate))
+        if here.rank == 0 and (run.step % save_every == 0 or run.step == run.steps):
+            run.save(state)
+    training: Mapping[str, Any] = {"recipe": asdict(recipe), "photos": len(sizes), "start": dict(start.training)}
+    return to_checkpoint(network, start, dict(run.average), training)

@@ -1,0 +1,236 @@
+"""MultiBox with its trunk: one training step, exact resume, errors, checkpoints there and back, shipped weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from classifier.engines import place
+from classifier.googlenet import GoogLeNet
+from classifier.processes import ALONE, Process
+from classifier.training import NonFiniteLoss
+from classifier.weights import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from detect.multibox import (
+    MAPS,
+    Stem,
+    from_checkpoint,
+    kept_stages,
+    load_multibox,
+    make_multibox,
+    start_network,
+    unflatten,
+)
+from detect.train_multibox import Order, Recipe, find_shapes, train_multibox
+from proposals.multibox_loss import IGNORED, NOTHING
+from proposals.multibox_regions import draw_regions
+from structures.boxes import as_boxes, iou, mirror
+from structures.images import read_image
+from structures.records import GroundTruth
+
+SHIPPED = Path(__file__).resolve().parent.parent / "detect" / "weights" / "multibox.safetensors"
+TORCH = place(device="cpu", engine="torch", dtype="float32")
+RECIPE = Recipe(epochs=2, batch_size=2, warmup=2, width=32, priors_a_cell=1, regions=8, dtype="float32")
+
+
+class FewPhotos:
+    """Four small photos, one of them without objects."""
+
+    classes = ("thing",)
+    image_ids = ("0", "1", "2", "3")
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        rng = np.random.default_rng(0)
+        for name in self.image_ids:
+            pixels = rng.integers(0, 60, (150, 200, 3), dtype=np.uint8)
+            pixels[30:90, 40:120] = 220
+            PIL.Image.fromarray(pixels).save(self.image_path(name))
+
+    def __len__(self):
+        return len(self.image_ids)
+
+    def __iter__(self):
+        return (self.ground_truth(name) for name in self.image_ids)
+
+    def image_path(self, image_id):
+        return self._folder / f"{image_id}.png"
+
+    def ground_truth(self, image_id):
+        boxes = as_boxes([] if image_id == "3" else [[40, 30, 120, 90]])
+        count = len(boxes)
+        return GroundTruth(
+            image_id, boxes, np.zeros(count, np.int64), np.zeros(count, bool), np.zeros(count, np.float32), (150, 200)
+        )
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return FewPhotos(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.fixture(scope="module")
+def trunk() -> Checkpoint:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Checkpoint(state=GoogLeNet(3).state_dict(), classes=("a", "b", "c"))
+
+
+def run(trunk, photos, work, report=lambda progress: None, recipe=RECIPE):
+    return train_multibox(trunk, photos, recipe=recipe, placement=TORCH, work=work, save_every=1, report=report)
+
+
+@pytest.fixture(scope="module")
+def trained(trunk, photos, tmp_path_factory):
+    losses = []
+    checkpoint = run(trunk, photos, tmp_path_factory.mktemp("whole"), lambda p: losses.append(p.loss))
+    return checkpoint, losses
+
+
+def test_a_killed_run_goes_on_to_the_bit(trunk, photos, trained, tmp_path):
+    losses = []
+
+    def stop_at_two(progress):
+        losses.append(progress.loss)
+        if progress.iteration == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(trunk, photos, tmp_path, stop_at_two)
+    losses.pop()  # the second step was taken but not written down: it is taken again
+    again = run(trunk, photos, tmp_path, lambda p: losses.append(p.loss))
+    assert losses == trained[1]
+    assert all(torch.equal(value, trained[0].state[name]) for name, value in again.state.items())
+
+
+def test_frozen_stages_stay_and_the_others_move(trunk, trained):
+    state = trained[0].state
+    assert torch.equal(state["trunk.inception3a.branch1.conv.weight"], trunk.state["inception3a.branch1.conv.weight"])
+    assert not torch.equal(
+        state["trunk.inception5b.branch1.conv.weight"], trunk.state["inception5b.branch1.conv.weight"]
+    )
+
+
+def test_a_state_of_another_recipe_is_refused(trunk, photos, tmp_path):
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_multibox(
+            trunk,
+            photos,
+            recipe=replace(RECIPE, epochs=1),
+            placement=TORCH,
+            work=tmp_path,
+            save_every=1,
+            report=lambda p: stop(p) if p.iteration == 2 else None,
+        )
+    with pytest.raises(WeightsError, match=r"state\.pt: begun with epochs=1, not 2"):
+        run(trunk, photos, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(trunk, photos, tmp_path):
+    state = dict(trunk.state) | {"conv1.conv.bias": torch.full((64,), torch.nan)}
+    with pytest.raises(NonFiniteLoss, match="at step 1"):
+        run(replace(trunk, state=state), photos, tmp_path)
+    assert not (tmp_path / "state.pt").exists()
+
+
+def test_checkpoint_there_and_back(trained, tmp_path):
+    save_checkpoint(trained[0], tmp_path / "m.safetensors", dtype=torch.float32)
+    network = from_checkpoint(read_checkpoint(tmp_path / "m.safetensors"))
+    pixels = torch.rand(1, 3, 128, 128) * 255
+    with torch.no_grad():
+        torch.testing.assert_close(network(pixels), from_checkpoint(trained[0])(pixels))
+    generator = load_multibox(tmp_path / "m.safetensors", device="cpu")
+    assert generator.name == "multibox"
+
+
+def test_weights_of_another_task_are_refused(trunk):
+    with pytest.raises(WeightsError, match="these weights are for images, MultiBox weights are needed"):
+        make_multibox(trunk)
+
+
+@pytest.mark.parametrize("frozen", ["maxpool2", "inception3b", "inception4a", "inception4e", "inception5b"])
+def test_the_frozen_part_and_the_rest_make_the_whole_trunk(trunk, frozen):
+    network = start_network(trunk, torch.ones((4, 1, 2)), width=8).eval()
+    pixels = torch.rand(2, 3, 64, 128) * 255
+    with torch.no_grad():
+        found = unflatten(Stem(network, frozen)(pixels), (64, 128), frozen)
+        maps = network.from_stem(found, frozen)
+        expected = network.stem(pixels, MAPS[-1])
+    assert len(found) == len(kept_stages(frozen))
+    for map_found, map_expected in zip(maps, expected, strict=True):
+        torch.testing.assert_close(map_found, map_expected)
+
+
+def test_processes_share_every_batch(photos):
+    recipe = replace(RECIPE, epochs=1)
+    sizes = [truth.image_size for truth in photos]
+    whole = list(Order(sizes, recipe, 0, ALONE))
+    parts = [list(Order(sizes, recipe, 0, Process(rank, 2))) for rank in range(2)]
+    assert [sorted(a + b) for a, b in zip(*parts, strict=True)] == [sorted(batch) for batch in whole]
+    assert list(Order(sizes, recipe, 1, ALONE)) == whole[1:]
+
+
+def test_shapes_of_a_single_training_box_are_repeated(photos):
+    shapes = find_shapes(photos, replace(RECIPE, priors_a_cell=2))
+    assert shapes.shape == (4, 2, 2)
+    assert (shapes == shapes[0, 0]).all()
+
+
+def test_regions_are_half_objects_and_never_ignored_ones():
+    torch.manual_seed(0)
+    objects = torch.tensor([[10.0, 10, 60, 60], [100, 100, 180, 160]])
+    boxes = torch.cat(
+        [objects.repeat(20, 1) + torch.randn(40, 4) * 3, torch.rand(60, 4) * 20 + torch.tensor([0, 0, 200.0, 200])]
+    )
+    ignore = torch.tensor([False, True])
+    rows, numbers = draw_regions(boxes, torch.randn(100), objects, ignore, (256, 256), 16)
+    assert len(rows) <= 16
+    assert set(numbers.tolist()) <= {0, NOTHING}
+    assert IGNORED not in numbers
+    overlap = iou(rows.numpy(), objects.numpy())
+    assert (overlap[numbers.numpy() == 0, 0] >= 0.5).all()
+    assert (overlap[numbers.numpy() == NOTHING] < 0.5).all()
+    empty = draw_regions(boxes, torch.randn(100), objects[:0], ignore[:0], (256, 256), 16)
+    assert (empty[1] == NOTHING).all()
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    if not SHIPPED.exists():
+        pytest.skip(f"no weights at {SHIPPED}")
+    return load_multibox(SHIPPED, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def photo(data_dir):
+    return read_image(data_dir / "voc2007" / "JPEGImages" / "000001.jpg")
+
+
+def test_shipped_weights_give_boxes_inside_the_photo(shipped, photo):
+    found = shipped(photo)
+    height, width = photo.shape[:2]
+    assert 1 < len(found) <= shipped.max_boxes
+    assert (found.boxes >= 0).all()
+    assert (found.boxes <= [width, height, width, height]).all()
+    assert [0, 0, width, height] in found.boxes.tolist()
+    assert np.array_equal(found.boxes, shipped(photo.copy()).boxes)
+
+
+def test_shipped_weights_give_mirrored_boxes_for_the_mirrored_photo(shipped, photo):
+    """Weak: most of the best boxes come back, none exactly."""
+    plain, other = shipped(photo), shipped(np.ascontiguousarray(photo[:, ::-1]))
+    overlap = iou(mirror(plain.boxes[:20], plain.image_size), other.boxes).max(axis=1)
+    assert np.mean(overlap >= 0.5) >= 0.7
+
+
+def test_shipped_weights_say_how_they_were_made():
+    if not SHIPPED.exists():
+        pytest.skip(f"no weights at {SHIPPED}")
+    training = read_checkpoint(SHIPPED).training
+    assert {"data", "split", "command", "commit", "recipe"} <= set(training)
+    assert SHIPPED.stat().st_size < 18e6
