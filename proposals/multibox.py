@@ -39,6 +39,9 @@ class Predictor(Protocol):
     def __call__(self, canvases: npt.NDArray[np.uint8]) -> list[Found]:
         """Return the boxes of each canvas in any order."""
 
+    def score(self, canvas: npt.NDArray[np.uint8], boxes: Boxes) -> Floats:
+        """Return the (N,) scores in 0..1 of (N, 4) boxes, in pixels of the one canvas (1, h, w, 3)."""
+
 
 class MultiBox:
     """Learned proposals.
@@ -81,6 +84,15 @@ class MultiBox:
         boxes, scores = boxes[usable], scores[usable]
         kept = suppress_quickly(boxes, scores, self.nms_threshold)[: self.max_boxes - 1]
         return tidy(boxes[kept], scores[kept], image_size, self.name)
+
+    def score(self, image: Image, boxes: Boxes) -> Floats:
+        """Say how well any (N, 4) boxes of a photo fit an object: (N,) in 0..1, by a second look at the first view.
+
+        Raises:
+            ValueError: the network has no second look.
+        """
+        view = self._views((image.shape[0], image.shape[1]))[0]
+        return self._predict.score(view.draw(image)[None], view.to_canvas(boxes))
 
     def _look(self, image: Image, views: Sequence[View]) -> list[Found]:
         """Predict view by view, those with equal canvases together, and map the boxes to the photo."""
@@ -156,8 +168,7 @@ class DensePredictor:
     def __call__(self, canvases: npt.NDArray[np.uint8]) -> list[Found]:
         """Return at most CANDIDATES boxes of each canvas, or REFINED where there is a second look."""
         height, width = canvases.shape[1:3]
-        joined = self._run(torch.from_numpy(canvases).permute(0, 3, 1, 2).float()).to(self._device)
-        pyramid, outputs = split_levels(joined, self._head.width, (height, width))
+        pyramid, outputs = self._maps(canvases)
         logits, residuals = self._head.split(outputs)
         scores, best = logits.sigmoid().topk(min(CANDIDATES, logits.shape[1]), dim=1)
         priors = self._grid((height, width))
@@ -167,6 +178,21 @@ class DensePredictor:
         if self._refine is not None:
             found = self._second_look(pyramid, found, (height, width))
         return [Found(b.cpu().numpy(), s.cpu().numpy()) for b, s in found]
+
+    @torch.inference_mode()
+    def score(self, canvas: npt.NDArray[np.uint8], boxes: Boxes) -> Floats:
+        """Return the second look's confidence in each of (N, 4) boxes on one canvas (1, h, w, 3)."""
+        if self._refine is None:
+            raise ValueError("only MultiBox with a second look can score boxes that are not its own")
+        pyramid, _ = self._maps(canvas)
+        inside = clip_boxes_to_image(torch.from_numpy(boxes).to(self._device), canvas.shape[1:3])
+        logits, _ = self._refine(pyramid, [inside])
+        scores: Floats = logits.sigmoid().cpu().numpy()
+        return scores
+
+    def _maps(self, canvases: npt.NDArray[np.uint8]) -> tuple[tuple[Tensor, ...], Tensor]:
+        joined = self._run(torch.from_numpy(canvases).permute(0, 3, 1, 2).float()).to(self._device)
+        return split_levels(joined, self._head.width, (canvases.shape[1], canvases.shape[2]))
 
     def _grid(self, canvas: tuple[int, int]) -> Tensor:
         if canvas not in self._priors:
@@ -217,3 +243,7 @@ class PaperPredictor:
         outputs = self._run(torch.from_numpy(canvases).permute(0, 3, 1, 2).float()).cpu()
         boxes = self._head.decode(outputs[..., 1:]) * torch.tensor([width, height, width, height])
         return [Found(b.numpy(), s.numpy()) for b, s in zip(boxes, outputs[..., 0].sigmoid(), strict=True)]
+
+    def score(self, canvas: npt.NDArray[np.uint8], boxes: Boxes) -> Floats:
+        """Refuse: this head knows its own priors only."""
+        raise ValueError("only MultiBox with a second look can score boxes that are not its own")
