@@ -68,9 +68,10 @@ def download_imagenet() -> Checkpoint:
     try:
         state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise WeightsError(
-            f"imagenet: torchvision's weights cannot be fetched from {weights.url} ({_first_line(error)}); "
-            "name a file of weights instead, or put that one into the folder checkpoints of torch.hub.get_dir()"
+            f"imagenet: torchvision's weights cannot be fetched ({_first_line(error)}); name a file of yours with "
+            f"--weights FILE, or put {weights.url} into {folder}"
         ) from error
     trained = {name: value for name, value in state.items() if not name.startswith("aux")}
     return from_state_dict(trained, weights.url)

@@ -1,5 +1,7 @@
 """Training on whole photos: the recipe, the variations, and runs that can be killed, resumed and shared."""
 
+import os
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -264,7 +266,6 @@ from classifier.weights import Preprocessing
 from detect.class_folders import read_class_folders
 
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
-torch.set_num_threads(1)
 with joined(torch.device("cpu")) as device:
     data = read_class_folders(root)
     photos = Photos(data.paths, data.labels, data.classes)
@@ -279,21 +280,21 @@ with joined(torch.device("cpu")) as device:
 """
 
 
-def test_two_processes_train_as_one(photos: Photos, tmp_path: Path) -> None:
+def test_two_processes_train_as_one(photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script, root = tmp_path / "script.py", photos.paths[0].parent.parent
     script.write_text(TWO_PROCESSES)
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    for before, out in (([], "one"), (launcher, "two")):
-        subprocess.run(
-            [sys.executable, *before, str(script), str(root), str(tmp_path / out)],
-            check=True,
-            capture_output=True,
-            timeout=600,
-            cwd=ROOT,
-            env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
-        )
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(sys, "argv", [str(script), str(root), str(tmp_path / "one")])
+    runpy.run_path(str(script))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run(
+        [*torchrun, str(script), str(root), str(tmp_path / "two")],
+        check=True,
+        capture_output=True,
+        timeout=600,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
     alone = torch.load(tmp_path / "one" / "rank0of1.pt", weights_only=True)
     ranks = [torch.load(tmp_path / "two" / f"rank{rank}of2.pt", weights_only=True) for rank in range(2)]
     assert ranks[0]["losses"] == ranks[1]["losses"]
