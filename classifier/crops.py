@@ -4,6 +4,7 @@ Every box is warped to a square whatever its shape. Around it lie `context` pixe
 what lies outside the photo is filled with the mean colour, which is 0 after normalisation. A batch is cut in one call.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -15,8 +16,15 @@ SKIPPED = 4  # shrinking beyond this factor first halves the photo, so that no c
 
 
 def normalise(image: Image, preprocessing: Preprocessing, device: torch.device | str = "cpu") -> Tensor:
-    """Bring an RGB uint8 (H, W, 3) photo to the device as normalised float32 (3, H, W) in network order."""
-    return normalise_pixels(torch.from_numpy(image).to(device).permute(2, 0, 1), preprocessing)
+    """Bring an RGB uint8 (H, W, 3) photo to the device as normalised float32 (3, H, W) in network order.
+
+    Raises:
+        ValueError: any other shape or type, or no pixels.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"a photo must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
+    pixels = np.require(image, requirements=("C", "W"))  # torch takes neither mirrored views nor read-only arrays
+    return normalise_pixels(torch.from_numpy(pixels).to(device).permute(2, 0, 1), preprocessing)
 
 
 def normalise_pixels(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -55,7 +63,7 @@ class RegionCrops:
 
         Boxes may reach over the photo and may be narrower than a pixel.
         """
-        grown = with_context(boxes.to(self._pyramid[0].device), size=self.size, context=self.context)
+        grown = with_context(boxes.to(self._pyramid[0]), size=self.size, context=self.context)
         if mirrored:
             grown = grown[:, [2, 1, 0, 3]]
         shrink = (grown[:, 2:] - grown[:, :2]).abs().amax(dim=1) / self.size

@@ -1,16 +1,18 @@
 """Where a network runs: torch on any device, or OpenVINO on a CPU where it is installed.
 
-An engine maps a (N, 3, S, S) float32 batch on its device to the float32 output of one module. `Engine.reason` explains
+An engine maps a (N, 3, H, W) float32 batch on its device to the float32 output of one module. `Engine.reason` explains
 the choice, and every run writes it down. Speeds are in benchmarks/LOG.md.
 """
 
 import importlib.util
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 EngineName = Literal["auto", "torch", "compiled", "openvino"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -28,7 +30,7 @@ class Engine(Protocol):
     batch_size: int
 
     def __call__(self, batch: Tensor) -> Tensor:
-        """Map (N, 3, S, S) float32 on the device, N at most batch_size, to the module's output in float32."""
+        """Map (N, 3, H, W) float32, N at most batch_size, to the module's output in float32; from any thread."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,13 @@ def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "
     for value, allowed, option in ((engine, EngineName, "engine"), (dtype, DType, "dtype")):
         if value not in get_args(allowed):
             raise ValueError(f"--{option} {value!r} is not one of {', '.join(get_args(allowed))}")
-    where, why = _device(device)
+    where, why = _device("cpu" if (device, engine) == ("auto", "openvino") else device)
     chosen = _engine(engine, where)
     precision = dtype if dtype != "auto" else _native_dtype(where)
     if chosen != engine:
         why += f"; {chosen} is the quickest that is installed"
+    if precision != dtype:
+        why += f"; {precision} is its quickest native precision"
     return Placement(chosen, where, precision, f"{chosen} {precision} on {where}: {why}")
 
 
@@ -84,13 +88,27 @@ def _engine(name: EngineName, device: torch.device) -> EngineName:
 
 def _native_dtype(device: torch.device) -> DType:
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
-    native = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if native else "float32"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # torch has no public word for it
+    return "bfloat16" if device.type == "cpu" and native() else "float32"
 
 
-def make_engine(module: nn.Module, placement: Placement, *, size: int, batch_size: int | None = None) -> Engine:
-    """Put a module, in evaluation mode, to work where the placement says; inputs are (N, 3, size, size)."""
+def make_engine(
+    module: nn.Module, placement: Placement, *, size: int | tuple[int, int], batch_size: int | None = None
+) -> Engine:
+    """Put a module, in evaluation mode, to work where the placement says.
+
+    Args:
+        module: maps one batch to one tensor; it may be moved and brought to another precision.
+        placement: where.
+        size: side of the square inputs, or their (height, width).
+        batch_size: inputs a batch; None takes what suits the device.
+
+    Raises:
+        ValueError: a batch of no inputs.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"a batch needs at least one input, not {batch_size}")
     batch = batch_size or (CPU_BATCH if placement.device.type == "cpu" else GPU_BATCH)
     if placement.engine == "openvino":
         return OpenVinoEngine(module, placement, size=size, batch_size=batch)
@@ -108,21 +126,31 @@ class TorchEngine:
         self._dtype = getattr(torch, placement.dtype)
         module = module.eval().to(device=self.device, dtype=self._dtype)
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        compiled = placement.engine == "compiled"
-        self._module: Callable[[Tensor], Tensor] = torch.compile(module, dynamic=False) if compiled else module
+        self._full = placement.engine == "compiled"  # fill short batches up: each new size would be compiled anew
+        self._module: Callable[[Tensor], Tensor] = torch.compile(module, dynamic=False) if self._full else module
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: what a frozen trunk gives is what the layers behind it learn from
     def __call__(self, batch: Tensor) -> Tensor:
         """Run one batch; out of GPU memory, run its halves and keep to that size."""
+        parts = [self._run(part) for part in torch.split(batch, self.batch_size)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _run(self, batch: Tensor) -> Tensor:
         try:
-            moved = batch.to(device=self.device, dtype=self._dtype, memory_format=torch.channels_last)
-            return self._module(moved).float()
-        except torch.OutOfMemoryError:
+            return self._forward(batch)
+        except torch.cuda.OutOfMemoryError:
             if len(batch) == 1:
                 raise
         torch.cuda.empty_cache()
-        self.batch_size = max(1, len(batch) // 2)
-        return torch.cat([self(half) for half in torch.split(batch, self.batch_size)])
+        self.batch_size = (len(batch) + 1) // 2
+        return self(batch)
+
+    def _forward(self, batch: Tensor) -> Tensor:
+        moved = batch.to(device=self.device, dtype=self._dtype, memory_format=torch.channels_last)
+        missing = self.batch_size - len(batch) if self._full else 0
+        if missing > 0:
+            moved = functional.pad(moved, (0, 0, 0, 0, 0, 0, 0, missing))
+        return self._module(moved)[: len(batch)].float()
 
 
 class OpenVinoEngine:
@@ -130,20 +158,24 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(self, module: nn.Module, placement: Placement, *, size: int, batch_size: int) -> None:
+    def __init__(
+        self, module: nn.Module, placement: Placement, *, size: int | tuple[int, int], batch_size: int
+    ) -> None:
         import openvino
 
         self.device, self.dtype, self.reason = placement.device, placement.dtype, placement.reason
         self.batch_size = batch_size
         precision = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}[placement.dtype]
-        example = torch.zeros(batch_size, 3, size, size)
+        height, width = size if isinstance(size, tuple) else (size, size)
+        example = torch.zeros(batch_size, 3, height, width)
         exported = torch.export.export(module.eval().float().cpu(), (example,))
         settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-        self._input = example
+        self._input, self._one_at_a_time = example, threading.Lock()
         self._compiled: Any = openvino.Core().compile_model(openvino.convert_model(exported), "CPU", settings)
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Run one batch."""
-        self._input[: len(batch)] = batch
-        output = self._compiled([self._input.numpy()])[0]
-        return torch.from_numpy(output[: len(batch)].copy()).float()
+        with self._one_at_a_time:
+            self._input[: len(batch)] = batch
+            output = self._compiled([self._input.numpy()])[0]
+            return torch.from_numpy(output[: len(batch)].copy()).float()

@@ -5,6 +5,7 @@ ceil-mode pooling. `batchnorm` is torchvision's: batch normalisation, 3x3 in the
 names are the names here, so that its state dict loads as it is.
 """
 
+import math
 from functools import partial
 from typing import Literal, NamedTuple, get_args
 
@@ -110,19 +111,22 @@ class LocalResponseNorm(nn.Module):
     """Across-channel normalisation as Caffe has it: x / (1 + alpha / n * sum of n squares) ** 0.75.
 
     The sum over neighbours is a 1x1 convolution with a banded matrix, and the power two rsqrt: the same values as
-    torch.nn.LocalResponseNorm at several times the speed on a CPU (benchmarks/LOG.md).
+    torch.nn.LocalResponseNorm at several times the speed on a CPU (benchmarks/LOG.md). Values are scaled before they
+    are squared: activations reach thousands, whose squares are infinite in float16.
     """
 
     def __init__(self, channels: int, *, size: int = 5, alpha: float = 1e-4) -> None:
         super().__init__()
         offset = torch.arange(channels)
-        band = ((offset[:, None] - offset[None, :]).abs() <= size // 2).float() * (alpha / size)
+        self.root = math.sqrt(alpha / size)
+        band = ((offset[:, None] - offset[None, :]).abs() <= size // 2).float()
         self.register_buffer("band", band[:, :, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x normalised, same shape."""
         assert isinstance(self.band, Tensor)
-        inverse_root = torch.rsqrt(functional.conv2d(x * x, self.band.to(x.dtype)) + 1)
+        scaled = x * self.root
+        inverse_root = torch.rsqrt(functional.conv2d(scaled * scaled, self.band.to(x.dtype)) + 1)
         return x * (inverse_root * torch.sqrt(inverse_root))
 
 

@@ -1,0 +1,272 @@
+"""Engines: what is chosen and why, that all of them agree, and that neither batch nor thread changes a result."""
+
+import importlib.util
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from classifier import engines
+from classifier.engines import CPU_BATCH, GPU_BATCH, Engine, OpenVinoEngine, TorchEngine, make_engine, place
+from classifier.googlenet import GoogLeNet, LocalResponseNorm
+
+SIDE = 12
+needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
+
+
+class Tiny(nn.Module):
+    """Convolution, normalisation over channels and a linear layer: what GoogLeNet is made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.conv = nn.Conv2d(3, 8, 3, stride=2)
+            self.fc = nn.Linear(8, 5)
+        self.lrn = LocalResponseNorm(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.lrn(functional.relu(self.conv(x)))
+        return self.fc(features.mean(dim=(2, 3))).float().softmax(dim=1)
+
+
+def tiny_engine(name: str, dtype: str = "float32") -> Engine:
+    return _tiny_openvino(dtype) if name == "openvino" else _make_tiny(name, dtype)
+
+
+def _make_tiny(name: str, dtype: str) -> Engine:
+    placement = place(device="cpu", engine=name, dtype=dtype)  # type: ignore[arg-type]
+    return make_engine(Tiny(), placement, size=SIDE, batch_size=4)
+
+
+@lru_cache
+def _tiny_openvino(dtype: str) -> Engine:
+    """Made once: the conversion takes seconds."""
+    return _make_tiny("openvino", dtype)
+
+
+def inputs(count: int, seed: int = 0, *shape: int) -> Tensor:
+    return torch.randn((count, 3, *(shape or (SIDE, SIDE))), generator=torch.Generator().manual_seed(seed)) * 50
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Replace torch.compile, which takes minutes, and return the list of batch lengths that its network is given."""
+    seen: list[int] = []
+
+    def pretend(module: nn.Module, *, dynamic: bool) -> Any:
+        assert dynamic is False
+        return lambda batch: (seen.append(len(batch)), module(batch))[1]
+
+    monkeypatch.setattr(torch, "compile", pretend)
+    return seen
+
+
+NAMES = ["torch", "compiled", pytest.param("openvino", marks=needs_openvino)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_batch_never_changes_a_result(name: str, compiled: list[int]) -> None:
+    engine, batch = tiny_engine(name), inputs(4)
+    together = engine(batch)
+    assert together.shape == (4, 5)
+    assert together.dtype == torch.float32
+    for row in range(4):
+        assert torch.allclose(engine(batch[row : row + 1]), together[row : row + 1], atol=1e-6)
+    assert torch.allclose(engine(batch.flip(0)), together.flip(0), atol=1e-6)
+    assert torch.allclose(engine(batch[1:3]), together[1:3], atol=1e-6)
+    assert torch.equal(engine(batch), together)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_inputs(name: str, compiled: list[int]) -> None:
+    assert tiny_engine(name)(inputs(0)).shape == (0, 5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_engines_agree(name: str, dtype: str, compiled: list[int]) -> None:
+    with torch.no_grad():
+        expected = Tiny()(inputs(4))
+    error = (tiny_engine(name, dtype)(inputs(4)) - expected).abs().max()
+    assert error < (1e-5 if dtype == "float32" else 0.03)
+
+
+@needs_openvino
+def test_openvino_agrees_with_torch_on_the_whole_network() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = GoogLeNet(6).eval()
+    batch = inputs(2, 1, 48, 64)
+    with torch.no_grad():
+        expected = network(batch).numpy()
+    exact = place(device="cpu", engine="openvino", dtype="float32")
+    found = make_engine(network, exact, size=(48, 64), batch_size=2)(batch).numpy()
+    assert np.abs(expected).max() > 0.1
+    assert np.allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["torch", pytest.param("openvino", marks=needs_openvino)])
+def test_float16_survives_activations_whose_squares_do_not_fit(name: str) -> None:
+    """BVLC's first layer reaches 3,000; the square of that is infinite in float16."""
+    norm, batch = LocalResponseNorm(3), inputs(2).abs() * 60
+    placement = place(device="cpu", engine=name, dtype="float16")  # type: ignore[arg-type]
+    found = make_engine(norm, placement, size=SIDE, batch_size=2)(batch)
+    assert batch.max() > 3000
+    assert torch.allclose(found, norm(batch), rtol=5e-3, atol=0.05)
+
+
+@needs_openvino
+def test_openvino_takes_photos_from_several_threads() -> None:
+    engine, batches = tiny_engine("openvino"), [inputs(3, seed) for seed in range(40)]
+    expected = [engine(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(engine, batches))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("name", ["torch", pytest.param("openvino", marks=needs_openvino)])
+def test_layers_can_learn_from_what_an_engine_gives(name: str) -> None:
+    layer = nn.Linear(5, 2)
+    layer(tiny_engine(name)(inputs(3))).sum().backward()
+    assert layer.weight.grad is not None
+
+
+def test_a_compiled_network_sees_one_batch_length(compiled: list[int]) -> None:
+    engine = tiny_engine("compiled")
+    for count in (4, 1, 3, 2):
+        assert engine(inputs(count)).shape == (count, 5)
+    assert set(compiled) == {4}
+
+
+class Limited(nn.Module):
+    """A network on a device with memory for a few inputs."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.seen = most, list[int]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(len(x))
+        if len(x) > self.most:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return x.mean(dim=(2, 3)) * 2
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_to_it() -> None:
+    module = Limited(3)
+    engine = TorchEngine(module, place(device="cpu", engine="torch", dtype="float32"), batch_size=10)
+    batch = inputs(10)
+    expected = batch.mean(dim=(2, 3)) * 2
+    assert torch.allclose(engine(batch), expected, atol=1e-4)
+    assert engine.batch_size == 3
+    module.seen.clear()
+    assert torch.allclose(engine(batch), expected, atol=1e-4)
+    assert max(module.seen) <= 3  # it does not try the large batch again
+
+
+def test_no_memory_for_a_single_input_is_an_error() -> None:
+    engine = TorchEngine(Limited(0), place(device="cpu", engine="torch", dtype="float32"), batch_size=4)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        engine(inputs(4))
+
+
+def test_batches_suit_the_device() -> None:
+    cpu = place(device="cpu", engine="torch", dtype="float32")
+    assert make_engine(Tiny(), cpu, size=SIDE).batch_size == CPU_BATCH
+    elsewhere = place(device="meta", engine="torch", dtype="float32")
+    assert make_engine(nn.ReLU(), elsewhere, size=SIDE).batch_size == GPU_BATCH
+    with pytest.raises(ValueError, match="at least one input, not 0"):
+        make_engine(Tiny(), cpu, size=SIDE, batch_size=0)
+
+
+def test_networks_are_put_into_evaluation() -> None:
+    module = nn.Dropout(0.5).train()
+    engine = make_engine(module, place(device="cpu", engine="torch", dtype="float32"), size=SIDE)
+    batch = inputs(2)
+    assert torch.equal(engine(batch), batch)
+
+
+def pretend(
+    monkeypatch: pytest.MonkeyPatch, *, openvino: bool = False, gpu: bool = False, bfloat16: bool = True
+) -> None:
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: object() if openvino else None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bfloat16)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bfloat16, raising=False)
+
+
+def test_the_choice_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, openvino=True)
+    chosen = place()
+    assert (chosen.engine, chosen.device.type, chosen.dtype) == ("openvino", "cpu", "bfloat16")
+    assert chosen.reason == (
+        "openvino bfloat16 on cpu: no GPU is there; openvino is the quickest that is installed; "
+        "bfloat16 is its quickest native precision"
+    )
+    pretend(monkeypatch, openvino=False, bfloat16=False)
+    chosen = place(device="cpu")
+    assert (chosen.engine, chosen.device.type, chosen.dtype) == ("torch", "cpu", "float32")
+
+
+def test_the_choice_where_torch_cannot_tell_what_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert place(device="cpu").dtype == "float32"
+
+
+@pytest.mark.parametrize(("bfloat16", "dtype"), [(True, "bfloat16"), (False, "float16")])
+def test_the_choice_on_a_gpu(monkeypatch: pytest.MonkeyPatch, bfloat16: bool, dtype: str) -> None:
+    pretend(monkeypatch, openvino=True, gpu=True, bfloat16=bfloat16)
+    chosen = place()
+    assert (chosen.engine, chosen.device.type, chosen.dtype) == ("torch", "cuda", dtype)
+    assert "Some GPU" in chosen.reason
+    assert place(engine="openvino").device.type == "cpu"  # there it runs, so nothing is left to ask
+
+
+def test_what_is_asked_for_is_taken() -> None:
+    chosen = place(device="cpu", engine="torch", dtype="float16")
+    assert (chosen.engine, chosen.device.type, chosen.dtype) == ("torch", "cpu", "float16")
+    assert chosen.reason == "torch float16 on cpu: asked for"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "complaint"),
+    [
+        ({"engine": "tensorrt"}, "--engine 'tensorrt' is not one of auto, torch, compiled, openvino"),
+        ({"dtype": "int8"}, "--dtype 'int8' is not one of auto, float32, bfloat16, float16"),
+        ({"device": "cuda:99"}, "--device 'cuda:99' cannot be used here: "),
+        ({"device": "gpu"}, "--device 'gpu' cannot be used here: "),
+        ({"device": ""}, "--device '' cannot be used here: "),
+    ],
+)
+def test_wrong_options_are_named(wanted: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError) as raised:  # noqa: PT011
+        place(**wanted)
+    assert str(raised.value).startswith(complaint)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_openvino_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, openvino=False)
+    with pytest.raises(ValueError, match=r"--engine openvino needs OpenVINO: pip install 'googlenet-rcnn\[openvino\]'"):
+        place(engine="openvino")
+
+
+def test_openvino_is_refused_on_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, openvino=True)
+    with pytest.raises(ValueError, match="runs on the CPU here, not on meta; add --device cpu"):
+        place(device="meta", engine="openvino")
+
+
+@needs_openvino
+def test_openvino_is_what_a_cpu_gets_where_it_is_installed() -> None:
+    assert place(device="cpu").engine == "openvino"
+    assert isinstance(tiny_engine("openvino"), OpenVinoEngine)
+    assert tiny_engine("openvino").reason == "openvino float32 on cpu: asked for"
