@@ -11,7 +11,7 @@ from classifier.crops import RegionCrops, normalise
 from classifier.engines import Placement, make_engine, place
 from classifier.googlenet import GoogLeNet
 from classifier.weights import Checkpoint, WeightsError
-from structures.boxes import Boxes, Floats
+from structures.boxes import Boxes, Floats, as_boxes
 from structures.records import Image
 
 
@@ -69,14 +69,20 @@ class GoogLeNetRegions:
         self.engine = make_engine(module, placement or place(), size=size, batch_size=batch_size)
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
-        """Return (N, C + 1) float32 probabilities, background last; equal boxes are computed once."""
+        """Return (N, C + 1) float32 probabilities, background last; equal boxes are computed once.
+
+        Raises:
+            ValueError: boxes or photo are malformed, or what the network gives is not finite.
+        """
         if len(boxes) == 0:
             return np.zeros((0, len(self.classes) + 1), np.float32)
-        distinct, back = np.unique(boxes, axis=0, return_inverse=True)
+        distinct, back = np.unique(_checked(boxes), axis=0, return_inverse=True)
         crops = self._crops(image)
         rows = self._run(crops, distinct, mirrored=False)
         if self.mirrored:
             rows = np.float32(0.5) * (rows + self._run(crops, distinct, mirrored=True))
+        if not np.isfinite(rows).all():
+            raise ValueError(f"the network's answers are not finite in {self.engine.dtype}; try --dtype float32")
         return rows[back.reshape(-1)]
 
     def _crops(self, image: Image) -> RegionCrops:
@@ -88,6 +94,13 @@ class GoogLeNetRegions:
         batches = torch.split(torch.from_numpy(boxes).to(self.engine.device), self.engine.batch_size)
         rows: Floats = torch.cat([self.engine(crops(batch, mirrored=mirrored)) for batch in batches]).cpu().numpy()
         return rows
+
+
+def _checked(boxes: Boxes) -> Boxes:
+    checked = as_boxes(boxes)
+    if not np.isfinite(checked).all():
+        raise ValueError("boxes hold values that are not finite")
+    return checked
 
 
 class Ensemble:
