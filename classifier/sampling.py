@@ -6,13 +6,13 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from structures.boxes import Boxes, Floats, Indices, iou, unique_rows
+from structures.boxes import Boxes, Floats, Indices, area, intersection, iou, unique_rows
 from structures.records import GroundTruth, Labels
 
 POSITIVE_IOU = 0.5  # R-CNN, section 2.3
-NEAR_IOU = (
-    0.1  # a negative at least this near an object shows the classifier what is not tight (Fast R-CNN, section 2.3)
-)
+NEAR_IOU = 0.1  # negatives at least so near an object show what is not tight (Fast R-CNN, section 2.3)
+COVERED = 0.5  # a box with such a share inside an ignored object or crowd is not known to be background
+NO_EXAMPLE = -1  # label
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Regions:
         photo: (N,) int64 index of the photo in its dataset.
         boxes: (N, 4) float32 xyxy in pixels.
         labels: (N,) int64 class, or the number of classes for background.
-        overlap: (N,) float32 IoU with the object that gave the label, or the best one with any object.
+        overlap: (N,) float32 best IoU with an object that counts: the one that gave the label, if it is 0.5 or more.
         mirrored: (N,) bool, whether the crop is to be mirrored left-right.
     """
 
@@ -49,20 +49,34 @@ def label_boxes(boxes: Boxes, truth: GroundTruth, *, background: int, use_ignore
         boxes: (N, 4) candidates in pixels.
         truth: the objects of the photo.
         background: label of boxes whose best IoU is below 0.5.
-        use_ignored: count VOC's difficult objects as objects (R-CNN does). Otherwise a box on one is no example at all.
+        use_ignored: ignored objects count as objects, as VOC's difficult ones do for R-CNN. Otherwise boxes that lie
+            on them to half or more are no examples, unless they belong to an object that counts; for COCO's crowds.
 
     Returns:
-        Labels (N,), -1 for boxes that are no examples, and the best IoU (N,).
+        Labels (N,), -1 for boxes that are no examples, and the best IoU (N,) with an object that counts.
     """
-    if len(truth) == 0:
+    counts = ~truth.ignore | use_ignored
+    labels, overlap = _label_by_best(boxes, truth.boxes[counts], truth.labels[counts], background)
+    unclear = _covered(boxes, truth.boxes[~counts]) >= COVERED
+    labels[unclear & (labels == background)] = NO_EXAMPLE
+    return labels, overlap
+
+
+def _label_by_best(boxes: Boxes, objects: Boxes, labels: Labels, background: int) -> tuple[Labels, Floats]:
+    if len(objects) == 0:
         return np.full(len(boxes), background, np.int64), np.zeros(len(boxes), np.float32)
-    overlaps = iou(boxes, truth.boxes)
+    overlaps = iou(boxes, objects)
     best = overlaps.argmax(axis=1)
     overlap = overlaps[np.arange(len(boxes)), best]
-    labels = np.where(overlap >= POSITIVE_IOU, truth.labels[best], background)
-    if not use_ignored:
-        labels[(overlap >= POSITIVE_IOU) & truth.ignore[best]] = -1
-    return labels.astype(np.int64), overlap.astype(np.float32)
+    return np.where(overlap >= POSITIVE_IOU, labels[best], background).astype(np.int64), overlap
+
+
+def _covered(boxes: Boxes, regions: Boxes) -> Floats:
+    """Return the (N,) greatest share of each box that lies in one of the regions."""
+    own = area(boxes)
+    inside = intersection(boxes, regions).max(axis=1, initial=0)
+    share: Floats = np.divide(inside, own, out=np.zeros_like(own), where=own > 0)
+    return share
 
 
 def choose_regions(
@@ -93,8 +107,8 @@ def choose_regions(
     Returns:
         The chosen rows; none where the photo gives none.
     """
-    usable = truth.boxes if use_ignored else truth.boxes[~truth.ignore]
-    candidates = np.concatenate([usable, boxes])
+    usable = (~truth.ignore | use_ignored) & (area(truth.boxes) > 0)
+    candidates = np.concatenate([truth.boxes[usable], boxes])
     candidates = candidates[unique_rows(candidates)]
     labels, overlap = label_boxes(candidates, truth, background=background, use_ignored=use_ignored)
     near = _draw(np.flatnonzero((labels == background) & (overlap >= NEAR_IOU)), round(negatives * near_share), rng)
