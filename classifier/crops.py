@@ -16,7 +16,12 @@ SKIPPED = 4  # shrinking beyond this factor first halves the photo, so that no c
 
 
 def normalise(image: Image, preprocessing: Preprocessing, device: torch.device | str = "cpu") -> Tensor:
-    """Bring an RGB uint8 (H, W, 3) photo to the device as normalised float32 (3, H, W) in network order.
+    """Bring a photo to the device as normalised float32 (3, H, W) in network order; arguments as `to_pixels`."""
+    return normalise_pixels(to_pixels(image, device), preprocessing)
+
+
+def to_pixels(image: Image, device: torch.device | str = "cpu") -> Tensor:
+    """Bring an RGB uint8 (H, W, 3) photo to the device as uint8 (3, H, W).
 
     Raises:
         ValueError: any other shape or type, or no pixels.
@@ -24,7 +29,7 @@ def normalise(image: Image, preprocessing: Preprocessing, device: torch.device |
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"a photo must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
     pixels = np.require(image, requirements=("C", "W"))  # torch takes neither mirrored views nor read-only arrays
-    return normalise_pixels(torch.from_numpy(pixels).to(device).permute(2, 0, 1), preprocessing)
+    return torch.from_numpy(pixels).to(device).permute(2, 0, 1)
 
 
 def normalise_pixels(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:

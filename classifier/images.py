@@ -10,7 +10,7 @@ from torch.nn import functional
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from classifier.crops import normalise_pixels
+from classifier.crops import normalise_pixels, to_pixels
 from classifier.engines import CPU_BATCH, GPU_BATCH, Placement, make_engine, place
 from classifier.regions import Probabilities
 from classifier.views import Crops, View, list_views, without_the_unseen
@@ -98,17 +98,19 @@ class _Member:
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image]) -> Floats:
-        images = [without_the_unseen(image) for image in images]
-        views = [list_views(image.shape[:2], self.crops, self.preprocessing, warp=self.warp) for image in images]
-        cut = (crop for image, each in zip(images, views, strict=True) for crop in self._cut(image, each))
+        photos = [without_the_unseen(to_pixels(image, self.engine.device)) for image in images]
+        views = [self._views(photo) for photo in photos]
+        cut = (crop for photo, each in zip(photos, views, strict=True) for crop in self._cut(photo, each))
         rows = torch.cat([self.engine(torch.stack(batch)) for batch in _batches(cut, self.engine.batch_size)]).cpu()
         share = torch.tensor([count / self.crops for each in views for count in each.values()])
         means = [part.sum(0) for part in torch.split(rows * share[:, None], [len(each) for each in views])]
         result: Floats = torch.stack(means).numpy()
         return result
 
-    def _cut(self, image: Image, views: Iterable[View]) -> Iterator[Tensor]:
-        photo = torch.from_numpy(image).to(self.engine.device).permute(2, 0, 1)
+    def _views(self, photo: Tensor) -> dict[View, int]:
+        return list_views((photo.shape[1], photo.shape[2]), self.crops, self.preprocessing, warp=self.warp)
+
+    def _cut(self, photo: Tensor, views: Iterable[View]) -> Iterator[Tensor]:
         return cut_views(photo, views, self.preprocessing)
 
 

@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple, get_args
 
-import numpy as np
+import torch
+from torch import Tensor
 
 from classifier.googlenet import INPUT_SIZE
 from classifier.weights import Preprocessing
 from structures.boxes import ImageSize
-from structures.records import Image
 
 Crops = Literal[1, 10, 144]
 ALL_CROPS: Crops = 144
@@ -120,16 +120,16 @@ def _with_mirror_images(views: Iterable[View]) -> dict[View, int]:
     return dict(Counter(each for view in views for each in (view, view._replace(mirrored=True))))
 
 
-def without_the_unseen(image: Image) -> Image:
-    """Cut from a very long photo what no view reaches, so that resizing it never needs much memory.
+def without_the_unseen(photo: Tensor) -> Tensor:
+    """Cut from a very long (3, H, W) photo what no view reaches, so that resizing it never needs much memory.
 
     The left, centre and right squares stay, each with as much around it; they are as far apart as they can be.
     """
-    height, width = image.shape[:2]
+    height, width = photo.shape[1:]
     if max(height, width) <= LONGEST * min(height, width):
-        return image
+        return photo
     if height > width:
-        return np.ascontiguousarray(without_the_unseen(image.swapaxes(0, 1)).swapaxes(0, 1))
+        return without_the_unseen(photo.transpose(1, 2)).transpose(1, 2)
     piece = 2 * height
     start = middle(width, piece)
-    return np.concatenate([image[:, :piece], image[:, start : start + piece], image[:, -piece:]], axis=1)
+    return torch.cat([photo[:, :, :piece], photo[:, :, start : start + piece], photo[:, :, -piece:]], dim=2)

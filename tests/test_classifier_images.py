@@ -201,6 +201,17 @@ def test_weights_that_do_not_belong_together(checkpoint: Checkpoint) -> None:
         ImageClassifier([checkpoint], crops=7)  # type: ignore[arg-type]
 
 
+def test_photos_may_be_views_and_must_be_photos(checkpoint: Checkpoint) -> None:
+    model, image = classifier(checkpoint), photo(60, 80)
+    mirrored = image[:, ::-1]
+    assert np.array_equal(model(mirrored), model(mirrored.copy()))
+    image.setflags(write=False)
+    model(image)
+    for wrong in (np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3)), np.zeros((0, 5, 3), np.uint8)):
+        with pytest.raises(ValueError, match="a photo must be RGB uint8"):
+            model(wrong)
+
+
 def test_best_classes_break_ties_by_column() -> None:
     rows = np.array([0.25, 0.25, 0.5], np.float32)
     assert [name for name, _ in best_classes(rows, ("x", "y", "z"))] == ["z", "x", "y"]
@@ -208,18 +219,21 @@ def test_best_classes_break_ties_by_column() -> None:
 
 def test_very_long_photos_are_cut_without_a_change_of_answer(checkpoint: Checkpoint, monkeypatch) -> None:
     image = photo(20, 20 * LONGEST + 40)
-    shorter = without_the_unseen(image)
-    assert shorter.shape == (20, 120, 3)
-    assert np.array_equal(shorter[:, :40], image[:, :40])
-    assert np.array_equal(shorter[:, -40:], image[:, -40:])
-    assert np.array_equal(shorter[:, 40:80], image[:, 80:120])
-    tall = np.ascontiguousarray(image.swapaxes(0, 1))
-    assert np.array_equal(without_the_unseen(tall), shorter.swapaxes(0, 1))
+    pixels = torch.from_numpy(image).permute(2, 0, 1)
+    shorter = without_the_unseen(pixels)
+    assert shorter.shape == (3, 20, 120)
+    for ours, theirs in (
+        (slice(0, 40), slice(0, 40)),
+        (slice(40, 80), slice(80, 120)),
+        (slice(80, 120), slice(-40, None)),
+    ):
+        assert torch.equal(shorter[:, :, ours], pixels[:, :, theirs])
+    assert torch.equal(without_the_unseen(pixels.transpose(1, 2)), shorter.transpose(1, 2))
+    assert without_the_unseen(torch.zeros(3, 1, 5000)).shape == (3, 1, 6)
     model = classifier(checkpoint, crops=144)
     cut = model(image)
     monkeypatch.setattr("classifier.views.LONGEST", 1000)
     assert np.allclose(model(image), cut, atol=1e-6)
-    assert without_the_unseen(photo(1, 5000)).shape == (1, 6, 3)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest", "area"])
