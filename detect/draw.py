@@ -20,7 +20,7 @@ TEXT_SHARE = 1 / 30
 SMALLEST_TEXT = 11  # pixels; smaller letters cannot be read
 KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})  # pictures of other formats are written as .png
 JPEG_QUALITY = 90
-DRAW_FLOOR = 0.3  # weaker detections make a picture that nobody can read
+DRAW_FLOOR = 0.5  # weaker detections make a picture that nobody can read
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,12 @@ def draw(image: Image, found: Detections, classes: Sequence[str]) -> PIL.Image.I
     side = (picture.width + picture.height) / 2
     width = max(1, round(side * LINE_SHARE))
     font = PIL.ImageFont.load_default(max(SMALLEST_TEXT, round(side * TEXT_SHARE)))
-    for row in reversed(range(len(found))):
-        name = classes[found.labels[row]]
-        x1, y1, x2, y2 = found.boxes[row].tolist()
+    names = [classes[label] for label in found.labels]
+    rows = list(zip(found.boxes.tolist(), names, found.scores, strict=True))[::-1]
+    for (x1, y1, x2, y2), name, _ in rows:
         canvas.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour(name, classes), width=width)
-        _label(canvas, (x1, y1), f"{name} {found.scores[row]:.2f}", colour(name, classes), font)
+    for (x1, y1, _, _), name, score in rows:  # after all boxes, so that no line crosses a text
+        _label(canvas, (x1, y1), f"{name} {score:.2f}", colour(name, classes), font)
     return picture
 
 
