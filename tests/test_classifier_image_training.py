@@ -327,6 +327,7 @@ def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, m
         (["--schedule", "x"], "'x' is not one of"),
         (["--variant", "v9"], "variant 'v9'"),
         (["--dtype", "float16"], "float16 is for testing"),
+        (["--out", tmp_path / "net.pth"], "written as .safetensors"),
         (["--variant", "paper"], "auxiliary classifiers do not fit an input of 32"),
     ):
         failed = command("--folder", root, "--out", out, "--work", tmp_path / "c", "--size", 32, "--batch", 4, *bad)

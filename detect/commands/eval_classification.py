@@ -18,7 +18,7 @@ def classification(
     ] = None,
     crops: Annotated[int, typer.Option(help="Views of each photo: 1, 10 or 144.")] = 1,
     warp: Annotated[bool, typer.Option("--warp", help="Squeeze photos to a square: BVLC's test.")] = False,
-    limit: Annotated[int, typer.Option(help="Only so many photos, evenly spread; 0 takes all.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Only so many photos, evenly spread; 0 takes all.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     engine: Annotated[str, typer.Option(help="auto, torch, compiled or openvino.")] = "auto",

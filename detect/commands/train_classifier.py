@@ -13,25 +13,27 @@ def classifier(
     val: Annotated[Path | None, typer.Option(help="Photos to judge the result on, one folder a class.")] = None,
     weights: Annotated[str, typer.Option(help="Weights to start from; none starts from scratch.")] = "none",
     variant: Annotated[str, typer.Option(help="From scratch: paper or batchnorm.")] = "batchnorm",
-    size: Annotated[int, typer.Option(help="From scratch: side of the input in pixels.")] = 224,
-    epochs: Annotated[float, typer.Option(help="Times that every photo is seen.")] = 60,
-    batch: Annotated[int, typer.Option(help="Photos a batch, over all processes.")] = 32,
-    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 0.01,
+    size: Annotated[int, typer.Option(min=32, help="From scratch: side of the input in pixels.")] = 224,
+    epochs: Annotated[float, typer.Option(min=0, help="Times that every photo is seen.")] = 60,
+    batch: Annotated[int, typer.Option(min=1, help="Photos a batch, over all processes.")] = 32,
+    rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 0.01,
     schedule: Annotated[str, typer.Option(help="paper: 4% lower every 8 epochs; cosine: falls to 0.")] = "paper",
-    warmup: Annotated[int, typer.Option(help="Batches over which the rate rises from 0.")] = 0,
-    decay: Annotated[float, typer.Option(help="Weight decay.")] = 2e-4,
-    smoothing: Annotated[float, typer.Option(help="Label smoothing.")] = 0.0,
+    warmup: Annotated[int, typer.Option(min=0, help="Batches over which the rate rises from 0.")] = 0,
+    decay: Annotated[float, typer.Option(min=0, help="Weight decay.")] = 2e-4,
+    smoothing: Annotated[float, typer.Option(min=0, max=1, help="Label smoothing.")] = 0.0,
     average: Annotated[
-        float, typer.Option(help="1: mean of the weights, Polyak's; below 1: moving average; 0: none.")
+        float, typer.Option(min=0, max=1, help="1: mean of the weights, Polyak's; below 1: moving average; 0: none.")
     ] = 1.0,
-    average_from: Annotated[float, typer.Option(help="Share of the run before the average begins.")] = 0.5,
+    average_from: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the run before the average begins.")
+    ] = 0.5,
     auxiliary: Annotated[bool, typer.Option(help="With the two auxiliary classifiers.")] = True,
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes that read photos.")] = 2,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read photos.")] = 2,
     work: Annotated[Path | None, typer.Option(help="Folder of the run; a killed run goes on from it.")] = None,
-    save_every: Annotated[int, typer.Option(help="Batches between two states on disk.")] = 500,
-    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+    save_every: Annotated[int, typer.Option(min=1, help="Batches between two states on disk.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0,
 ) -> None:
     """Train an image classifier by the recipe of GoogLeNet's paper; under torchrun, on several GPUs or machines."""
     from classifier.image_training import Photos, fresh, paper_recipe, train_images
@@ -42,6 +44,8 @@ def classifier(
     from detect.presets import load_start
     from detect.training_runs import Reporter, note, training_placement
 
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out {out}: weights are written as .safetensors")
     data = read_class_folders(folder)
     judged_on = read_class_folders(val, columns_of(data.classes, None)) if val else None
     start = fresh(data.classes, variant=variant, size=size, seed=seed) if weights == "none" else load_start(weights)
