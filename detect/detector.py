@@ -10,15 +10,18 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from classifier.regions import RegionClassifier
 from proposals.protocol import ProposalGenerator
+from structures.boxes import Floats
 from structures.nms import suppress_per_class
 from structures.records import Detections, Image, Proposals
 
 SCORE_FLOOR = 0.05
 NMS_THRESHOLD = 0.3  # R-CNN, section 2.2
+DEFAULT_PROPOSALS = "ranked:selective-search+multibox"  # the quickest and the best on VOC val (README)
 MAX_PER_CLASS = 100  # R-CNN keeps at most so many boxes of a class in an image
 
 
@@ -30,11 +33,17 @@ class Detector:
         classify: says what each region holds; several make an `classifier.regions.Ensemble`.
         score_floor: weaker detections are dropped; for mAP use 0.001, for people 0.05 or more.
         nms_threshold: a detection goes when its IoU with a better one of its class is above this.
-        max_boxes: classify only so many of the best proposals; None takes all.
+        max_boxes: classify only so many of the first proposals; None takes all. A union lists its parts one after
+            the other.
         max_per_class: at most so many detections of a class in a photo.
+        weigh_by_fit: multiply class probabilities by the proposals' scores. Right where these say how well a box fits
+            an object, as MultiBox's do; None asks the generator (its `scores_tell_fit`).
 
     Attributes:
-        seconds: time spent so far in each stage.
+        seconds: time spent so far in each stage, summed over threads.
+
+    Raises:
+        ValueError: a setting out of its range.
     """
 
     def __init__(
@@ -46,17 +55,25 @@ class Detector:
         nms_threshold: float = NMS_THRESHOLD,
         max_boxes: int | None = None,
         max_per_class: int = MAX_PER_CLASS,
+        weigh_by_fit: bool | None = None,
     ) -> None:
+        if not (0 <= score_floor <= 1 and 0 <= nms_threshold <= 1):
+            raise ValueError(f"score_floor {score_floor} and nms_threshold {nms_threshold} must be within 0..1")
+        if max_per_class < 1 or (max_boxes is not None and max_boxes < 1):
+            raise ValueError(f"max_boxes {max_boxes} and max_per_class {max_per_class} must be at least 1")
         self.propose, self.classify = propose, classify
         self.score_floor, self.nms_threshold = score_floor, nms_threshold
         self.max_boxes, self.max_per_class = max_boxes, max_per_class
+        told = bool(getattr(propose, "scores_tell_fit", False))
+        self.weigh_by_fit = told if weigh_by_fit is None else weigh_by_fit
         self.seconds: dict[str, float] = defaultdict(float)
+        self._adding = Lock()
 
     @classmethod
     def load(
         cls,
         weights: str | Path | Sequence[str | Path] = "default",
-        proposals: str = "selective-search",
+        proposals: str = DEFAULT_PROPOSALS,
         *,
         device: str = "auto",
         **options: Any,
@@ -88,13 +105,19 @@ class Detector:
             return proposals if self.max_boxes is None else proposals.take(slice(self.max_boxes))
 
     def detect(self, image: Image, proposals: Proposals) -> Detections:
-        """The second and third stage: classify the given regions of a photo and keep the best of each group."""
+        """The second and third stage: classify the given regions of a photo and keep the best of each group.
+
+        Raises:
+            ValueError: the regions are of a photo of another size.
+        """
+        if tuple(proposals.image_size) != image.shape[:2]:
+            raise ValueError(f"regions of a photo of {proposals.image_size} in a photo of {image.shape[:2]}")
         with self._timed("classify"):
             probabilities = self.classify(image, proposals.boxes)
         with self._timed("suppress"):
             rows, labels, scores = suppress_per_class(
                 proposals.boxes,
-                probabilities[:, :-1],
+                self._weighed(probabilities[:, :-1], proposals),
                 score_floor=self.score_floor,
                 iou_threshold=self.nms_threshold,
                 max_per_class=self.max_per_class,
@@ -102,8 +125,12 @@ class Detector:
         names, source = proposals.source_names, proposals.source[rows]
         return Detections(proposals.boxes[rows], labels, scores, proposals.image_size, source, names)
 
+    def _weighed(self, probabilities: Floats, proposals: Proposals) -> Floats:
+        """Chance that a box fits an object, times chance that the object is of the class."""
+        return probabilities * proposals.scores[:, None] if self.weigh_by_fit else probabilities
+
     def settings(self) -> Mapping[str, Any]:
-        """Every setting that decides the detections, as JSON values."""
+        """Every setting of the stages, as JSON values; which weights classify is for the caller to add."""
         return {
             "proposals": {"name": self.propose.name, **self.propose.parameters},
             "classes": list(self.classes),
@@ -111,18 +138,20 @@ class Detector:
         }
 
     def _timed(self, stage: str) -> "_Stopwatch":
-        return _Stopwatch(self.seconds, stage)
+        return _Stopwatch(self.seconds, stage, self._adding)
 
 
-_OPTIONS = ("score_floor", "nms_threshold", "max_boxes", "max_per_class")
+_OPTIONS = ("score_floor", "nms_threshold", "max_boxes", "max_per_class", "weigh_by_fit")
 
 
 class _Stopwatch:
-    def __init__(self, seconds: dict[str, float], stage: str) -> None:
-        self._seconds, self._stage = seconds, stage
+    def __init__(self, seconds: dict[str, float], stage: str, adding: Lock) -> None:
+        self._seconds, self._stage, self._adding = seconds, stage, adding
 
     def __enter__(self) -> None:
         self._start = time.perf_counter()
 
     def __exit__(self, *exception: object) -> None:
-        self._seconds[self._stage] += time.perf_counter() - self._start
+        spent = time.perf_counter() - self._start
+        with self._adding:
+            self._seconds[self._stage] += spent

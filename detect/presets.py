@@ -11,7 +11,9 @@ from classifier.regions import Ensemble, GoogLeNetRegions, RegionClassifier
 from classifier.weights import Checkpoint, WeightsError, read_checkpoint
 from detect.multibox import load_multibox
 from proposals.generators import build
+from proposals.multibox import MultiBox
 from proposals.protocol import ProposalGenerator
+from proposals.ranking import PREFIX, Ranked
 
 SHIPPED = Path(__file__).parent / "weights"
 DEFAULT_REGIONS = "default"
@@ -33,8 +35,19 @@ def weights_file(name: str | Path) -> Path:
 
 
 def load_regions(name: str | Path) -> Checkpoint:
-    """Read the weights of a region classifier by name or path."""
-    return read_checkpoint(weights_file(name))
+    """Read the weights of a region classifier by name or path, and check that they are such.
+
+    Raises:
+        WeightsError: no such weights, or weights that cannot be used; the message names them.
+    """
+    checkpoint = read_checkpoint(weights_file(name))
+    try:
+        checkpoint.check()
+    except WeightsError as error:
+        raise WeightsError(f"--weights {name}: {error}") from None
+    if checkpoint.task != "regions":
+        raise WeightsError(f"--weights {name}: these are for {checkpoint.task}, a region classifier is needed")
+    return checkpoint
 
 
 def load_start(name: str | Path) -> Checkpoint:
@@ -62,11 +75,17 @@ def load_classifier(
 
 
 def load_proposals(name: str, *, device: str = "auto", **options: Any) -> ProposalGenerator:
-    """Build a generator from its name, with options of its own; `a+b` is the union of two."""
+    """Build a generator from its name, with options of its own; `a+b` is the union of two.
+
+    `ranked:NAME` has MultiBox put the boxes of a generator into the order of how well they fit an object.
+    """
     learned: dict[str, Callable[..., ProposalGenerator]] = {"multibox": partial(shipped_multibox, device=device)}
-    return build(name, extra=learned, **options)
+    if not name.startswith(PREFIX):
+        return build(name, extra=learned, **options)
+    scorer = shipped_multibox(device=device)
+    return Ranked(build(name.removeprefix(PREFIX), extra=learned, **options), scorer.score, scorer.parameters)
 
 
-def shipped_multibox(*, device: str = "auto", weights: str = "multibox", **options: Any) -> ProposalGenerator:
+def shipped_multibox(*, device: str = "auto", weights: str = "multibox", **options: Any) -> MultiBox:
     """Make MultiBox with the weights of a built-in name or a path."""
     return load_multibox(weights_file(weights), device=device, **options)

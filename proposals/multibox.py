@@ -56,6 +56,7 @@ class MultiBox:
     """
 
     name = "multibox"
+    scores_tell_fit = True  # see detect.detector.Detector
 
     def __init__(
         self,

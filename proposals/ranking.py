@@ -7,12 +7,15 @@ object. With its order a classifier may stop after a quarter of the boxes and lo
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from proposals.protocol import ProposalGenerator
-from structures.boxes import Boxes, Floats
+from structures.boxes import Boxes, Floats, whole_image
 from structures.nms import best_first
 from structures.records import Image, Proposals
 
 PREFIX = "ranked:"
+MAX_BOXES = 200  # more of the union cost time and do not raise mAP on VOC val (benchmarks/LOG.md)
 
 
 class Ranked:
@@ -22,12 +25,20 @@ class Ranked:
         propose: the generator.
         score: photo and (N, 4) boxes in pixels -> (N,) scores, higher is better.
         scorer: name and settings of the score, for the manifest.
+        max_boxes: so many of the best stay, and the whole photo in any case; None keeps all.
     """
 
+    scores_tell_fit = True  # see detect.detector.Detector
+
     def __init__(
-        self, propose: ProposalGenerator, score: Callable[[Image, Boxes], Floats], scorer: Mapping[str, Any]
+        self,
+        propose: ProposalGenerator,
+        score: Callable[[Image, Boxes], Floats],
+        scorer: Mapping[str, Any],
+        *,
+        max_boxes: int | None = MAX_BOXES,
     ) -> None:
-        self._propose, self._score, self._scorer = propose, score, scorer
+        self._propose, self._score, self._scorer, self._max_boxes = propose, score, scorer, max_boxes
 
     @property
     def name(self) -> str:
@@ -38,11 +49,15 @@ class Ranked:
     def parameters(self) -> Mapping[str, Any]:
         """Of the generator and of the score."""
         inner = {"name": self._propose.name, "parameters": dict(self._propose.parameters)}
-        return {"ranked": inner, "by": dict(self._scorer)}
+        return {"ranked": inner, "by": dict(self._scorer), "max_boxes": self._max_boxes}
 
     def __call__(self, image: Image) -> Proposals:
-        """Return the same boxes with the new scores, best first."""
+        """Return the best of the generator's boxes with the new scores, best first."""
         found = self._propose(image)
         scores = self._score(image, found.boxes)
         scored = Proposals(found.boxes, scores, found.image_size, found.source, found.source_names)
-        return scored.take(best_first(scored.scores))
+        ranked = scored.take(best_first(scored.scores))
+        if self._max_boxes is None:
+            return ranked
+        whole = (ranked.boxes == whole_image(ranked.image_size)).all(axis=1)
+        return ranked.take(whole | (np.arange(len(ranked)) < self._max_boxes))
