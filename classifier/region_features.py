@@ -5,7 +5,7 @@ training the layers behind it is how a network is fine-tuned on a CPU in minutes
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from structures.boxes import Boxes
 from structures.records import Image
 
 ReadPhoto = Callable[[int], Image]
+MIRRORING = 1  # keeps these random numbers apart from those that draw the batch
 
 
 class Head(nn.Module):
@@ -49,38 +50,51 @@ class Trunk(nn.Module):
 
 
 def cut_regions(
-    image: Image, boxes: Boxes, mirrored: np.ndarray, preprocessing: Preprocessing, device: torch.device
-) -> Tensor:
-    """Return (N, 3, S, S) crops of one photo, each mirrored or not as its row says."""
+    image: Image,
+    boxes: Boxes,
+    mirrored: np.ndarray,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    *,
+    batch_size: int,
+) -> Iterator[Tensor]:
+    """Yield (batch_size, 3, S, S) crops of one photo, each mirrored or not as its row says."""
     photo = normalise(image, preprocessing, device)
     cut = RegionCrops(photo, size=preprocessing.size, context=preprocessing.context)
-    crops = cut(torch.from_numpy(boxes))
-    flip = torch.from_numpy(mirrored).to(device)
-    crops[flip] = crops[flip].flip(3)
-    return crops
+    for start in range(0, len(boxes), batch_size):
+        rows = slice(start, start + batch_size)
+        crops, flip = cut(torch.from_numpy(boxes[rows])), torch.from_numpy(mirrored[rows]).to(device)
+        crops[flip] = crops[flip].flip(3)
+        yield crops
 
 
 class FreshCrops:
     """Batches of crops cut from the photos each time: for training the whole network."""
 
     def __init__(
-        self, regions: Regions, draw: BatchDraw, read: ReadPhoto, preprocessing: Preprocessing, device: torch.device
+        self,
+        regions: Regions,
+        draw: BatchDraw,
+        read: ReadPhoto,
+        preprocessing: Preprocessing,
+        device: torch.device,
+        *,
+        seed: int = 0,
     ) -> None:
         self._regions, self._draw, self._read = regions, draw, read
-        self._preprocessing, self._device = preprocessing, device
+        self._preprocessing, self._device, self._seed = preprocessing, device, seed
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Return crops (N, 3, S, S) and labels of one iteration; mirrored afresh each time."""
         rows = self._draw(iteration)
         rows = rows[np.argsort(self._regions.photo[rows], kind="stable")]
-        mirrored = np.random.default_rng((1, iteration)).random(len(rows)) < 0.5
-        crops = [
-            cut_regions(
-                self._read(int(p)), self._regions.boxes[rows[at]], mirrored[at], self._preprocessing, self._device
-            )
-            for p in np.unique(self._regions.photo[rows])
-            for at in [self._regions.photo[rows] == p]
-        ]
+        mirrored = np.random.default_rng((self._seed, iteration, MIRRORING)).random(len(rows)) < 0.5
+        crops: list[Tensor] = []
+        for photo in np.unique(self._regions.photo[rows]):
+            at = self._regions.photo[rows] == photo
+            boxes = self._regions.boxes[rows[at]]
+            image = self._read(int(photo))
+            crops += cut_regions(image, boxes, mirrored[at], self._preprocessing, self._device, batch_size=len(boxes))
         labels = torch.from_numpy(self._regions.labels[rows]).to(self._device)
         return torch.cat(crops).contiguous(memory_format=torch.channels_last), labels
 
@@ -121,6 +135,7 @@ def keep_features(
     Returns:
         A read-only memory map (N, C, H, W) float16.
     """
+    assert (np.diff(regions.photo) >= 0).all(), "regions must be sorted by photo"
     photos, first = np.unique(regions.photo, return_index=True)
     bounds = np.append(first, len(regions))
     mark = path.with_suffix(".json")
@@ -131,8 +146,9 @@ def keep_features(
     for i in progress(range(done, len(photos))):
         rows = slice(bounds[i], bounds[i + 1])
         image = read(int(photos[i]))
-        crops = cut_regions(image, regions.boxes[rows], regions.mirrored[rows], preprocessing, engine.device)
-        outputs = [engine(batch) for batch in torch.split(crops, engine.batch_size)]
+        boxes, mirrored = regions.boxes[rows], regions.mirrored[rows]
+        batches = cut_regions(image, boxes, mirrored, preprocessing, engine.device, batch_size=engine.batch_size)
+        outputs = [engine(batch) for batch in batches]
         file[rows] = torch.cat(outputs).to(torch.float16).cpu().numpy()
         if i % 50 == 49 or i == len(photos) - 1:
             file.flush()

@@ -141,8 +141,8 @@ class TrainingRun:
         self.network, self.recipe, self.rate = network, recipe, 0.0
         self.shared = shared(network)
         named = {name: value for name, value in network.named_parameters() if value.requires_grad}
-        last = [value for name, value in named.items() if name.split(".")[-2] == "fc"]
-        rest = [value for name, value in named.items() if name.split(".")[-2] != "fc"]
+        last = [value for name, value in named.items() if name.split(".")[-2:-1] == ["fc"]]
+        rest = [value for name, value in named.items() if name.split(".")[-2:-1] != ["fc"]]
         groups = [{"params": rest, "factor": 1.0}, {"params": last, "factor": recipe.last_layer_rate}]
         self.optimiser = torch.optim.SGD(
             [g for g in groups if g["params"]], lr=recipe.rate, momentum=recipe.momentum, weight_decay=recipe.decay
@@ -207,7 +207,13 @@ class TrainingRun:
         return 1 - min(self.recipe.average, (1 + averaged) / (10 + averaged))  # short runs forget their start sooner
 
     def save(self, path: Path, iteration: int) -> None:
-        """Write the state after so many iterations, atomically; only the first of several processes does."""
+        """Write the state after so many iterations, atomically; only the first of several processes does.
+
+        Raises:
+            NonFiniteLoss: a weight is not finite, though the loss still was; the earlier state stays.
+        """
+        if not all(torch.isfinite(value).all() for value in self.network.state_dict().values()):
+            raise NonFiniteLoss(f"weights are not finite after iteration {iteration}; lower the rate")
         if current_process().rank != 0:
             return
         state = {
@@ -235,8 +241,11 @@ class TrainingRun:
         for name, value in asdict(self.recipe).items():
             if begun[name] != value:
                 raise WeightsError(f"{path}: begun with {name}={begun[name]}, not {value}; remove it to start anew")
-        load_state(self.network, state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        try:
+            load_state(self.network, state["network"])
+            self.optimiser.load_state_dict(state["optimiser"])
+        except ValueError as error:
+            raise WeightsError(f"{path}: of another training ({error}); remove it to start anew") from error
         for name, value in state["average"].items():
             self.average[name].copy_(value)
         return int(state["iteration"])
