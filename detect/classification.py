@@ -1,5 +1,6 @@
 """Many photos through an image classifier: read ahead, in groups that fill a batch, with the bad ones reported."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from structures.images import ImageError, read_image
 from structures.records import Image
 
 COMPILE_FROM = 1000  # crops: fewer are done in torch before OpenVINO has compiled the network
+MOST_IN_MEMORY = 32  # photos; those of a telephone take 40 MB each
 READERS = 4  # threads; decoding a photo takes about as long as classifying one crop
 
 
@@ -68,8 +70,9 @@ class PhotoStream:
     """
 
     def __init__(self, classifier: ImageClassifier) -> None:
-        self._classifier, self._group = classifier, max(1, classifier.batch_size // classifier.crops)
-        self.seconds = 0.0
+        self._classifier, self.seconds = classifier, 0.0
+        full_batches = math.lcm(classifier.batch_size, classifier.crops) // classifier.crops
+        self._group = min(full_batches, MOST_IN_MEMORY)
 
     def __call__(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Floats | ImageError]]:
         """Yield each photo with its (C,) probabilities, or with the reason why it could not be read."""
