@@ -24,7 +24,7 @@ from classifier.processes import Process, average_over, current_process
 from classifier.training import NonFiniteLoss, Progress, rate_at
 from classifier.training import Recipe as Schedule
 from classifier.weights import Checkpoint, WeightsError, write_atomically
-from detect.multibox import CanvasRunner, DenseMultiBox, Stem, start_network, to_checkpoint, unflatten
+from detect.multibox import CanvasRunner, DenseMultiBox, Stem, from_checkpoint, start_network, to_checkpoint, unflatten
 from proposals.multibox_heads import STRIDES, decode
 from proposals.multibox_loss import BOX_WEIGHT, assign, dense_loss
 from proposals.multibox_regions import draw_regions
@@ -256,6 +256,10 @@ class Run:
         self.step = int(state["step"])
 
 
+def _fresh(start: Checkpoint, dataset: Dataset, recipe: Recipe) -> DenseMultiBox:
+    return start_network(start, find_shapes(dataset, recipe), width=recipe.width, seed=recipe.seed)
+
+
 def average_gradients(parameters: list[nn.Parameter]) -> None:
     """Replace gradients by their mean over all processes; a parameter that had no part in the loss counts as 0."""
     if current_process().total == 1:
@@ -280,7 +284,7 @@ def train_multibox(
     """Train MultiBox on annotated photos.
 
     Args:
-        start: any GoogLeNet whose trunk is taken.
+        start: any GoogLeNet, whose trunk is taken; or MultiBox weights, which are trained further with their priors.
         dataset: photos and their objects; classes do not matter.
         recipe: how.
         placement: device and engine; the trained stages run in torch.
@@ -293,7 +297,7 @@ def train_multibox(
         The running average of the weights.
     """
     sizes = [truth.image_size for truth in dataset]
-    network = start_network(start, find_shapes(dataset, recipe), width=recipe.width, seed=recipe.seed)
+    network = from_checkpoint(start) if start.task == "multibox" else _fresh(start, dataset, recipe)
     here = current_process()
     run = Run(network, recipe, placement, recipe.steps(dataset))
     state = work / "state.pt"

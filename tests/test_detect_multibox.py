@@ -148,6 +148,17 @@ def test_checkpoint_there_and_back(trained, tmp_path):
     assert generator.name == "multibox"
 
 
+def test_multibox_weights_are_trained_further(trained, photos, tmp_path):
+    found = run(trained[0], photos, tmp_path, recipe=replace(RECIPE, epochs=1, rate=1e-9))
+    for name in (
+        "head.shapes",
+        "head.predict.weight",
+        "refine.hidden1.weight",
+        "trunk.inception5b.branch1.conv.weight",
+    ):
+        torch.testing.assert_close(found.state[name], trained[0].state[name], rtol=0, atol=1e-6)
+
+
 def test_weights_of_another_task_are_refused(trunk):
     with pytest.raises(WeightsError, match="these weights are for images, MultiBox weights are needed"):
         make_multibox(trunk)

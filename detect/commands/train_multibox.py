@@ -15,7 +15,7 @@ def multibox(
     images: Annotated[Path | None, typer.Option(help="Folder of the COCO photos.")] = None,
     val_split: Annotated[str | None, typer.Option(help="List of the VOC folder to measure the recall on.")] = None,
     weights: Annotated[
-        str, typer.Option(help="Whose trunk to start from: an image or region classifier.")
+        str, typer.Option(help="Start from the trunk of a classifier, or from MultiBox weights.")
     ] = "imagenet",
     freeze: Annotated[
         str, typer.Option(help="Keep the stages up to this one: maxpool2, inception3a to 5b.")
