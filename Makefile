@@ -17,7 +17,8 @@ test: $(VENV)/.for-tests
 lint: $(VENV)/.for-tests
 	$(IN_VENV) -m ruff check .
 	$(IN_VENV) -m ruff format --check .
-	$(IN_VENV) -m mypy
+	@if $(IN_VENV) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then echo "mypy"; $(IN_VENV) -m mypy; \
+	else echo "mypy left out: the last NumPy for Python 3.10 has annotations that ours do not fit"; fi
 
 $(VENV)/.for-demo: pyproject.toml | $(IN_VENV)
 	$(IN_VENV) -m pip install --quiet --editable ".[openvino]"

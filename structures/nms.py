@@ -42,7 +42,7 @@ def suppress(boxes: Boxes, scores: Floats, *, iou_threshold: float = 0.3) -> Ind
 
 
 def _greedy(boxes: Boxes, iou_threshold: float) -> Indices:
-    alive = np.arange(len(boxes))
+    alive: Indices = np.arange(len(boxes))
     kept = []
     while len(alive):
         best, alive = alive[0], alive[1:]
@@ -71,7 +71,8 @@ def suppress_per_class(
     Returns:
         Row of each detection in boxes, its label and its score, best first; ties by label, then by row.
     """
-    rows, labels = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    rows: list[Indices] = [np.zeros(0, np.int64)]
+    labels: list[Indices] = [np.zeros(0, np.int64)]
     for label in range(probabilities.shape[1]):
         candidates = np.flatnonzero(probabilities[:, label] >= score_floor)
         kept = suppress(boxes[candidates], probabilities[candidates, label], iou_threshold=iou_threshold)
