@@ -39,15 +39,15 @@ def convert(
 
 
 def show(
-    weights: Annotated[str, typer.Argument(help="imagenet, or a file.")],
+    weights: Annotated[str, typer.Argument(help="imagenet, a built-in name such as default, or a file.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with all classes.")] = False,
 ) -> None:
     """Show the variant, classes, preprocessing, size and history of weights."""
     from dataclasses import asdict
 
-    from classifier.loading import load_weights
+    from detect.presets import load_start
 
-    checkpoint = load_weights(weights)
+    checkpoint = load_start(weights)
     counted = [value for name, value in checkpoint.state.items() if value.is_floating_point()]
     record = {
         "variant": checkpoint.variant,
