@@ -1,31 +1,33 @@
 """Training a region classifier: dataset x proposals x GoogLeNet.
 
 The work has stages, each kept in a folder so that a killed run goes on where it was: examples drawn from the proposals
-of every photo (regions.npz), outputs of the frozen trunk (features.npy), the state of the training (state.pt).
+of every photo (regions.npz), outputs of the frozen trunk (features.npy), the state of the training (state.pt), and
+what these were made from (start.json, batches.json), so that nothing is ever mixed.
 """
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from classifier.engines import CPU_BATCH, Placement, make_engine
-from classifier.googlenet import stages_between
+from classifier.engines import Placement, make_engine
+from classifier.googlenet import STAGES, stages_between
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, keep_features
 from classifier.sampling import BatchDraw, Regions, choose_regions
 from classifier.training import BatchSource, Progress, Recipe, train
 from classifier.weights import Checkpoint, WeightsError, for_regions
+from detect.training_folder import claim, digest, kept_regions
 from proposals.protocol import ProposalGenerator
 from structures.images import read_image
 from structures.records import Dataset, Image
 
+DRAWING = ("positives", "negatives", "near_share", "use_ignored", "seed")  # of Examples: what decides the regions
 ShowProgress = Callable[[Iterable[int], int, str], Iterable[int]]
+PHOTO_MEMORY = 2**28  # bytes of photos kept in memory: a few hundred of VOC's, a handful from a camera
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Examples:
         positives: of each photo, at most so many regions with IoU >= 0.5.
         negatives: of each photo, at most so many regions with IoU < 0.5.
         near_share: of the negatives, so many with IoU of 0.1 or more.
-        use_ignored: difficult objects are objects (R-CNN).
+        use_ignored: ignored objects are objects: right for VOC's difficult ones (R-CNN), wrong for COCO's crowds.
         batch_size: regions a batch.
         positive_share: of a batch.
         balance: 0 draws uniformly over positive regions, 1 uniformly over classes.
@@ -56,9 +58,10 @@ class Examples:
 class Photos:
     """Reads the photos of a dataset by index, the last ones from memory."""
 
-    def __init__(self, dataset: Dataset, kept: int = 256) -> None:
+    def __init__(self, dataset: Dataset, memory: int = PHOTO_MEMORY) -> None:
         self._dataset = dataset
-        self.read = lru_cache(maxsize=kept)(self._read)
+        largest = max((3 * truth.image_size[0] * truth.image_size[1] for truth in dataset), default=1)
+        self.read = lru_cache(maxsize=max(1, memory // largest))(self._read)
 
     def _read(self, index: int) -> Image:
         return read_image(self._dataset.image_path(self._dataset.image_ids[index]))
@@ -67,7 +70,13 @@ class Photos:
 def draw_regions(
     dataset: Dataset, propose: ProposalGenerator, examples: Examples, *, workers: int, show: ShowProgress
 ) -> Regions:
-    """Draw the examples of every photo from its proposals; the draw of a photo does not depend on the others."""
+    """Draw the examples of every photo from its proposals; the draw of a photo does not depend on the others.
+
+    Raises:
+        ValueError: there are no photos, or one cannot be read; names it.
+    """
+    if len(dataset) == 0:
+        raise ValueError("the dataset has no photos to learn from")
 
     def draw(index: int) -> Regions:
         image_id = dataset.image_ids[index]
@@ -89,27 +98,6 @@ def draw_regions(
     with ThreadPoolExecutor(workers) as pool:
         drawn = pool.map(draw, numbers)
         return Regions.join([next(drawn) for _ in show(numbers, len(dataset), "draw regions")])
-
-
-def kept_regions(path: Path, settings: Mapping[str, Any], make: Callable[[], Regions]) -> Regions:
-    """Read the regions of an earlier run with the same settings, or make and write them.
-
-    Raises:
-        WeightsError: the file was made with other settings.
-    """
-    wanted = json.dumps(settings, sort_keys=True)
-    if path.exists():
-        with np.load(path) as file:
-            if str(file["settings"]) != wanted:
-                raise WeightsError(f"{path}: drawn with other settings; name another --work folder or remove this one")
-            return Regions(*(file[field.name] for field in fields(Regions)))
-    regions = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    columns = {field.name: getattr(regions, field.name) for field in fields(Regions)}
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, settings=np.array(wanted), **columns)
-    temporary.replace(path)
-    return regions
 
 
 def train_regions(
@@ -146,18 +134,51 @@ def train_regions(
 
     Returns:
         The trained weights, the running average of the run.
+
+    Raises:
+        ValueError: a photo, the examples or the weights cannot be used, or the folder belongs to another training.
     """
-    classes = tuple(dataset.classes)
-    checkpoint = start if start.task == "regions" and start.classes == classes else for_regions(start, classes)
-    settings = {"proposals": dict(propose.parameters), **asdict(examples), "photos": len(dataset), "classes": classes}
+    checkpoint = _start(start, tuple(dataset.classes), frozen)
     regions = kept_regions(
-        work / "regions.npz", settings, lambda: draw_regions(dataset, propose, examples, workers=workers, show=show)
+        work / "regions.npz",
+        {
+            "proposals": {"name": propose.name, **propose.parameters},
+            "examples": {name: getattr(examples, name) for name in DRAWING},
+            "photos": digest(list(dataset.image_ids)),
+            "objects": digest([column for t in dataset for column in (t.boxes, t.labels, t.ignore)]),
+            "classes": list(dataset.classes),
+        },
+        lambda: draw_regions(dataset, propose, examples, workers=workers, show=show),
     )
+    _claim_folder(work, checkpoint, regions, examples, frozen)
     batches, head = _prepare(checkpoint, dataset, regions, work, examples, placement, frozen, show)
     state = train(head, batches, recipe, state_file=work / "state.pt", save_every=save_every, report=report)
     trained = {name.removeprefix("network."): value for name, value in state.items()}
     record = {"recipe": asdict(recipe), "examples": asdict(examples), "frozen": frozen, "photos": len(dataset)}
     return replace(checkpoint, state=trained, training=record | {"start": dict(start.training)})
+
+
+def _start(start: Checkpoint, classes: tuple[str, ...], frozen: str | None) -> Checkpoint:
+    if frozen is not None and frozen not in STAGES:
+        raise ValueError(f"--freeze {frozen!r} is not none or one of {', '.join(STAGES)}")
+    if start.task == "multibox":
+        raise WeightsError("--weights are of MultiBox; those of an image or region classifier are needed")
+    return start if start.task == "regions" and start.classes == classes else for_regions(start, classes)
+
+
+def _claim_folder(work: Path, checkpoint: Checkpoint, regions: Regions, examples: Examples, frozen: str | None) -> None:
+    made_from = {
+        "weights": digest(dict(sorted(checkpoint.state.items()))),
+        "preprocessing": asdict(checkpoint.preprocessing),
+        "regions": digest(vars(regions)),
+        "frozen stages": frozen,
+    }
+    claim(work / "start.json", made_from, remedy="name another --work folder or remove this one")
+    mixed = {name: value for name, value in asdict(examples).items() if name not in DRAWING}
+    state, batches = work / "state.pt", work / "batches.json"
+    if not state.exists():
+        batches.unlink(missing_ok=True)
+    claim(batches, mixed, remedy=f"remove {state} to train anew on what is kept")
 
 
 def _prepare(
@@ -182,12 +203,10 @@ def _prepare(
     )
     head = Head(network, frozen).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if frozen is None:
-        return FreshCrops(regions, draw, photos.read, checkpoint.preprocessing, device), head
+        return FreshCrops(regions, draw, photos.read, checkpoint.preprocessing, device, seed=examples.seed), head
     for stage in stages_between(None, frozen):
         network.get_submodule(stage).requires_grad_(False)
-    engine = make_engine(
-        Trunk(checkpoint.network(), frozen), placement, size=checkpoint.preprocessing.size, batch_size=CPU_BATCH
-    )
+    engine = make_engine(Trunk(checkpoint.network(), frozen), placement, size=checkpoint.preprocessing.size)
     features = keep_features(
         work / "features.npy",
         regions,

@@ -1,6 +1,5 @@
 """What every training run shares: its dataset, its bars and curves, and the record that goes into the weights."""
 
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from classifier.training import Progress as Step
 from classifier.training import Recipe
 from classifier.weights import Checkpoint
 from detect.curves import Curves
+from detect.runs import commit
 from eval.coco import CocoDataset
 from eval.voc import VocDataset
 from structures.records import Dataset
@@ -41,14 +41,6 @@ def note(checkpoint: Checkpoint, data: Mapping[str, Any]) -> Checkpoint:
     """Add to a checkpoint how it was made: data, command, commit."""
     command = " ".join(["rcnn", *sys.argv[1:]])
     return replace(checkpoint, training={**checkpoint.training, **data, "command": command, "commit": commit()})
-
-
-def commit() -> str | None:
-    """Return the commit of the checkout that this code runs from, if it is one."""
-    asked = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return asked.stdout.strip() or None
 
 
 def training_placement(device: str, dtype: str) -> Placement:

@@ -32,22 +32,25 @@ def regions(
     freeze: Annotated[
         str, typer.Option(help="Keep the stages up to this one as they are; none trains all.")
     ] = "maxpool4",
-    iterations: Annotated[int, typer.Option(help="Batches in all.")] = 8000,
-    rate: Annotated[float, typer.Option(help="Highest learning rate.")] = 0.01,
-    last_layer_rate: Annotated[float, typer.Option(help="The last layer learns so many times faster.")] = 1.0,
-    decay: Annotated[float, typer.Option(help="Weight decay.")] = 5e-4,
-    smoothing: Annotated[float, typer.Option(help="Label smoothing.")] = 0.0,
-    hard_examples: Annotated[int, typer.Option(help="Learn only from so many of each batch, the hardest.")] = 0,
-    batch: Annotated[int, typer.Option(help="Regions a batch.")] = 128,
-    positives: Annotated[int, typer.Option(help="Positive regions drawn from a photo, at most.")] = 24,
-    negatives: Annotated[int, typer.Option(help="Background regions drawn from a photo, at most.")] = 40,
-    positive_share: Annotated[float, typer.Option(help="Share of positives in a batch.")] = 0.25,
-    balance: Annotated[float, typer.Option(help="0 draws positives uniformly over regions, 1 over classes.")] = 0.0,
+    iterations: Annotated[int, typer.Option(min=1, help="Batches in all.")] = 8000,
+    rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 0.01,
+    last_layer_rate: Annotated[float, typer.Option(min=0, help="The last layer learns so many times faster.")] = 1.0,
+    decay: Annotated[float, typer.Option(min=0, help="Weight decay.")] = 5e-4,
+    smoothing: Annotated[float, typer.Option(min=0, max=1, help="Label smoothing.")] = 0.0,
+    hard_examples: Annotated[int, typer.Option(min=0, help="Learn only from so many of a batch, the hardest.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="Regions a batch.")] = 128,
+    positives: Annotated[int, typer.Option(min=0, help="Positive regions drawn from a photo, at most.")] = 24,
+    negatives: Annotated[int, typer.Option(min=0, help="Background regions drawn from a photo, at most.")] = 40,
+    positive_share: Annotated[float, typer.Option(min=0, max=1, help="Share of positives in a batch.")] = 0.25,
+    balance: Annotated[float, typer.Option(min=0, help="0 draws positives evenly over regions, 1 over classes.")] = 0.0,
+    use_ignored: Annotated[
+        bool | None, typer.Option(help="Learn from difficult objects; by default VOC's, not COCO's crowds.")
+    ] = None,
     work: Annotated[Path | None, typer.Option(help="Folder of the stages; a killed run goes on from it.")] = None,
-    save_every: Annotated[int, typer.Option(help="Iterations between two states on disk.")] = 500,
+    save_every: Annotated[int, typer.Option(min=1, help="Iterations between two states on disk.")] = 500,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    workers: Annotated[int, typer.Option(help="Photos whose proposals are made at the same time.")] = 2,
-    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Photos whose proposals are made at the same time.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0,
 ) -> None:
     """Fine-tune a region classifier: R-CNN's softmax, without box regression."""
     from classifier.engines import place
@@ -57,6 +60,8 @@ def regions(
     from detect.train_regions import Examples, train_regions
     from detect.training_runs import Reporter, note, open_dataset
 
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out {out}: weights are written as .safetensors")
     dataset = open_dataset(voc=voc, split=split, coco=coco, images=images)
     placement = place(device=device)
     recipe = Recipe(
@@ -66,7 +71,7 @@ def regions(
         decay=decay,
         smoothing=smoothing,
         hard_examples=hard_examples,
-        dtype=placement.dtype,
+        dtype="float32" if placement.dtype == "float16" else placement.dtype,  # float16's gradients would vanish
         seed=seed,
     )
     examples = Examples(
@@ -75,6 +80,7 @@ def regions(
         batch_size=batch,
         positive_share=positive_share,
         balance=balance,
+        use_ignored=voc is not None if use_ignored is None else use_ignored,
         seed=seed,
     )
     folder = work or out.with_suffix(".work")

@@ -1,0 +1,89 @@
+"""The folder of a training run: what an earlier run left there is used again, but only if it fits."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from classifier.sampling import Regions
+from classifier.weights import WeightsError, write_atomically
+
+
+def kept_regions(path: Path, settings: Mapping[str, Any], make: Callable[[], Regions]) -> Regions:
+    """Read the regions of an earlier run with the same settings, or make and write them.
+
+    Args:
+        path: the .npz file.
+        settings: everything that decides the regions, as JSON values.
+        make: draws them.
+
+    Raises:
+        WeightsError: the file was made with other settings, or is damaged.
+    """
+    wanted = json.dumps(settings, sort_keys=True)
+    if path.exists():
+        return _read_regions(path, wanted)
+    regions = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp.npz")
+    np.savez(temporary, settings=np.array(wanted), **vars(regions))
+    temporary.replace(path)
+    return regions
+
+
+def _read_regions(path: Path, wanted: str) -> Regions:
+    try:
+        with path.open("rb") as stream, np.load(stream) as file:
+            settings, regions = str(file["settings"]), Regions(*(file[field.name] for field in fields(Regions)))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path}: not a readable file of regions; remove it to draw anew") from error
+    if settings != wanted:
+        raise WeightsError(f"{path}: drawn with other settings; name another --work folder or remove this one")
+    return regions
+
+
+def claim(path: Path, made_from: Mapping[str, Any], *, remedy: str) -> None:
+    """Write down what the contents of a folder are made from, or check that it is the same as before.
+
+    Args:
+        path: the JSON file for it.
+        made_from: facts by name, as JSON values.
+        remedy: what the user can do if it is not the same.
+
+    Raises:
+        WeightsError: a fact is another than before; names it.
+    """
+    if not path.exists():
+        return write_atomically(path, json.dumps(made_from, indent=2).encode())
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name, value in made_from.items() if before.get(name) != json.loads(json.dumps(value))]
+    except (ValueError, AttributeError) as error:
+        raise WeightsError(f"{path}: not a readable record ({error}); {remedy}") from error
+    if changed:
+        raise WeightsError(f"{path}: begun with other {' and '.join(changed)}; {remedy}")
+
+
+def digest(values: Any) -> str:
+    """Return a short fingerprint of arrays, tensors or texts, in a list or by name.
+
+    >>> digest(["a", "b"]) == digest(["a", "b"]) != digest(["ab", ""])
+    True
+    """
+    total = hashlib.sha256()
+    items = values.items() if isinstance(values, Mapping) else enumerate(values)
+    for name, value in items:
+        content = value.encode() if isinstance(value, str) else _bytes(value)
+        total.update(f"{name} {len(content)} ".encode() + content)
+    return total.hexdigest()[:16]
+
+
+def _bytes(value: Tensor | np.ndarray) -> bytes:
+    array = value.detach().float().cpu().numpy() if isinstance(value, Tensor) else value
+    return np.ascontiguousarray(array).tobytes()

@@ -1,0 +1,222 @@
+"""The detector by hand: what reaches the classifier, what is suppressed, what is told, and how it is loaded."""
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from classifier.googlenet import GoogLeNet
+from classifier.regions import Ensemble, GoogLeNetRegions
+from classifier.weights import CAFFE, Checkpoint, WeightsError, save_checkpoint
+from detect import presets
+from detect.detector import Detector
+from structures.boxes import Boxes, Floats, as_boxes
+from structures.records import Image, Proposals
+
+PHOTO = np.zeros((100, 200, 3), np.uint8)
+BOXES = [[0, 0, 50, 50], [0, 0, 50, 40], [100, 0, 150, 50], [0, 0, 200, 100]]
+ROWS = [[0.9, 0.05, 0.05], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.04, 0.01, 0.95]]
+
+
+class Proposer:
+    name = "by hand"
+    parameters: Mapping[str, Any] = {"boxes": 4}
+
+    def __init__(self, boxes: Any = BOXES, scores: Any = (1, 0.5, 0.25, 0)) -> None:
+        self.boxes, self.scores = as_boxes(boxes), np.array(scores, np.float32)[: len(boxes)]
+
+    def __call__(self, image: Image) -> Proposals:
+        source = np.arange(len(self.boxes), dtype=np.uint8) % 2
+        return Proposals(self.boxes, self.scores, image.shape[:2], source, ("trees", "learned"))  # type: ignore[arg-type]
+
+
+class Answers:
+    classes = ("cat", "dog")
+
+    def __init__(self) -> None:
+        self.seen: list[Boxes] = []
+
+    def __call__(self, image: Image, boxes: Boxes) -> Floats:
+        self.seen.append(boxes)
+        return np.array(ROWS, np.float32).reshape(-1, 3)[: len(boxes)]
+
+
+def detector(**options: Any) -> Detector:
+    return Detector(Proposer(), Answers(), **options)
+
+
+def test_detections_by_hand() -> None:
+    found = detector()(PHOTO)
+    # The second box overlaps the first by 0.8: as a cat it goes, as a dog nothing better lies there.
+    assert found.boxes.tolist() == [BOXES[0], BOXES[2], BOXES[1], BOXES[2]]
+    assert found.labels.tolist() == [0, 1, 1, 0]
+    assert found.scores.tolist() == pytest.approx([0.9, 0.7, 0.3, 0.2])
+    assert found.image_size == (100, 200)
+
+
+def test_the_source_of_each_box_is_kept() -> None:
+    found = detector()(PHOTO)
+    assert [found.source_names[source] for source in found.source] == ["trees", "trees", "learned", "trees"]
+
+
+def test_the_floor_the_threshold_and_the_limit() -> None:
+    assert detector(score_floor=0.5)(PHOTO).scores.tolist() == pytest.approx([0.9, 0.7])
+    assert detector(score_floor=0.001)(PHOTO).scores.min() == pytest.approx(0.01)
+    assert len(detector(score_floor=1)(PHOTO)) == 0
+    tolerant = detector(nms_threshold=0.8)(PHOTO)  # an IoU of the threshold itself does not suppress
+    assert tolerant.scores.tolist() == pytest.approx([0.9, 0.7, 0.6, 0.3, 0.2, 0.05])
+    assert detector(max_per_class=1)(PHOTO).scores.tolist() == pytest.approx([0.9, 0.7])
+
+
+def test_only_the_first_boxes_are_classified() -> None:
+    limited = detector(max_boxes=2)
+    found = limited(PHOTO)
+    assert limited.classify.seen[0].tolist() == BOXES[:2]  # type: ignore[attr-defined]
+    assert found.scores.tolist() == pytest.approx([0.9, 0.3])
+    assert detector(max_boxes=100)(PHOTO).boxes.shape == (4, 4)
+
+
+def test_a_photo_without_proposals() -> None:
+    empty = Detector(Proposer([]), Answers())
+    found = empty(PHOTO)
+    assert found.boxes.shape == (0, 4)
+    assert found.labels.shape == found.scores.shape == found.source.shape == (0,)
+    assert set(empty.seconds) == {"propose", "classify", "suppress"}
+
+
+def test_probabilities_are_weighed_by_fit_if_scores_tell_it() -> None:
+    weighed = detector(weigh_by_fit=True, score_floor=0.1)(PHOTO)
+    assert weighed.scores.tolist() == pytest.approx([0.9, 0.7 * 0.25, 0.3 * 0.5])
+    assert weighed.labels.tolist() == [0, 1, 1]
+    telling = Proposer()
+    telling.scores_tell_fit = True  # type: ignore[attr-defined]
+    told = Detector(telling, Answers(), score_floor=0.1)
+    assert told.settings()["weigh_by_fit"] is True
+    assert told(PHOTO).scores.tolist() == weighed.scores.tolist()
+    assert len(Detector(telling, Answers(), score_floor=0.1, weigh_by_fit=False)(PHOTO)) == 4
+    assert detector().settings()["weigh_by_fit"] is False
+
+
+def test_settings_are_json_and_hold_every_option() -> None:
+    options = {"score_floor": 0.25, "nms_threshold": 0.5, "max_boxes": 7, "max_per_class": 3, "weigh_by_fit": True}
+    settings = json.loads(json.dumps(detector(**options).settings()))
+    proposals = {"name": "by hand", "boxes": 4}
+    assert settings == {**options, "proposals": proposals, "classes": ["cat", "dog"]}
+    assert json.loads(json.dumps(detector().settings()))["max_boxes"] is None
+
+
+def test_the_seconds_of_each_stage_add_up_also_over_threads() -> None:
+    timed = detector()
+    timed(PHOTO)
+    first = dict(timed.seconds)
+    assert set(first) == {"propose", "classify", "suppress"}
+    assert all(spent > 0 for spent in first.values())
+    with ThreadPoolExecutor(3) as pool:
+        proposals = list(pool.map(timed.regions, [PHOTO] * 20))
+    assert timed.seconds["propose"] > first["propose"]
+    assert timed.seconds["classify"] == first["classify"]
+    timed.detect(PHOTO, proposals[0])
+    assert timed.seconds["classify"] > first["classify"]
+    json.dumps(timed.seconds)
+
+
+def test_regions_of_another_photo_are_refused() -> None:
+    model = detector()
+    with pytest.raises(ValueError, match=r"regions of a photo of \(100, 200\) in a photo of \(200, 100\)"):
+        model.detect(PHOTO.swapaxes(0, 1), model.regions(PHOTO))
+
+
+@pytest.mark.parametrize(
+    "options", [{"score_floor": 1.5}, {"nms_threshold": -0.1}, {"max_boxes": 0}, {"max_per_class": 0}]
+)
+def test_settings_out_of_range(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(options))} .*must be"):
+        detector(**options)
+
+
+def test_inputs_are_left_as_they_were() -> None:
+    model, image = detector(weigh_by_fit=True), np.random.default_rng(0).integers(0, 256, (100, 200, 3), np.uint8)
+    before = image.copy()
+    boxes = model.propose.boxes.copy()  # type: ignore[attr-defined]
+    model(image)
+    assert np.array_equal(image, before)
+    assert np.array_equal(model.propose.boxes, boxes)  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = GoogLeNet(3).state_dict()
+    return Checkpoint(state, ("cat", "dog"), replace(CAFFE, size=32, context=2), "paper", "regions")
+
+
+@pytest.fixture(scope="module")
+def weights(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    save_checkpoint(checkpoint, path)
+    return path
+
+
+TORCH = {"device": "cpu", "engine": "torch", "dtype": "float32"}
+
+
+def test_loading_by_name_and_path(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = Detector.load(weights, "random", **TORCH, score_floor=0.0, max_boxes=5, batch_size=3)
+    found = loaded(PHOTO)
+    assert loaded.classes == ("cat", "dog")
+    assert {tuple(box) for box in found.boxes.tolist()} <= {tuple(b) for b in loaded.propose(PHOTO).boxes[:5].tolist()}
+    assert len(found) >= 2  # the best box of each class stays in any case
+    assert loaded.settings()["proposals"]["name"] == "random"
+    assert loaded.settings()["max_boxes"] == 5
+    assert loaded.classify.engine.batch_size == 3  # type: ignore[attr-defined]
+    monkeypatch.setattr(presets, "SHIPPED", weights.parent)
+    by_name = Detector.load("w", "random", **TORCH, score_floor=0.0, max_boxes=5)
+    assert np.array_equal(by_name(PHOTO).scores, found.scores)
+    assert np.array_equal(by_name(PHOTO).boxes, found.boxes)
+
+
+def test_several_weights_make_an_ensemble(weights: Path) -> None:
+    loaded = Detector.load([weights, str(weights)], "random", **TORCH, mirrored=True)
+    assert isinstance(loaded.classify, Ensemble)
+    assert len(loaded.classify.members) == 2
+    assert all(isinstance(member, GoogLeNetRegions) and member.mirrored for member in loaded.classify.members)
+    assert isinstance(Detector.load([weights], "random", **TORCH).classify, GoogLeNetRegions)
+
+
+def test_weights_that_cannot_be_used_are_named(weights: Path, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    other, torn, short = tmp_path / "other.safetensors", tmp_path / "torn.safetensors", tmp_path / "short.safetensors"
+    save_checkpoint(replace(checkpoint, task="images", classes=("a", "b", "c")), other)
+    torn.write_bytes(weights.read_bytes()[:1000])
+    save_checkpoint(replace(checkpoint, classes=("cat", "dog", "cow")), short)
+    for path, complaint in [
+        (other, r"--weights .*other\.safetensors: these are for images, a region classifier is needed"),
+        (torn, r"torn\.safetensors: not a readable safetensors file"),
+        (short, r"--weights .*short\.safetensors: .* of wrong shape"),
+        (tmp_path / "none", r"--weights .*none: no such file, and no built-in weights of that name"),
+        (tmp_path, r"no such file"),
+    ]:
+        with pytest.raises(WeightsError, match=complaint):
+            Detector.load(path, "random", **TORCH)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"proposals": "no such"}, "unknown proposal generator 'no such'"),
+        ({"device": "cuda:77"}, "--device 'cuda:77' cannot be used here"),
+        ({"engine": "abacus"}, "--engine 'abacus' is not one of"),
+        ({"dtype": "float8"}, "--dtype 'float8' is not one of"),
+        ({"batch_size": 0}, "at least one input"),
+        ({"score_floor": 7}, "score_floor 7"),
+    ],
+)
+def test_options_that_cannot_be_used_are_named(weights: Path, options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Detector.load(weights, **{"proposals": "random", **TORCH, **options})

@@ -1,0 +1,451 @@
+"""Training region classifiers, from drawn photos to a detector: stages, what is kept, resume, and the command line."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import pytest
+import torch
+
+from classifier.engines import place
+from classifier.googlenet import GoogLeNet
+from classifier.sampling import Regions
+from classifier.training import Progress, Recipe
+from classifier.weights import CAFFE, Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from detect import train_regions as module
+from detect.cli import main
+from detect.detector import Detector
+from detect.train_regions import Examples, Photos, draw_regions, train_regions
+from detect.training_folder import claim, digest, kept_regions
+from detect.training_runs import open_dataset
+from eval.protocols import voc07
+from eval.voc import VocDataset
+from proposals.baselines import Grid, Random
+from proposals.protocol import ProposalGenerator
+from structures.boxes import as_boxes, iou
+from structures.images import ImageError, read_image
+from structures.records import Image, Proposals
+
+SIDE = 96
+PLAIN = place(device="cpu", engine="torch", dtype="float32")
+EXAMPLES = Examples(positives=6, negatives=8, batch_size=24, positive_share=0.5)
+RECIPE = Recipe(6, rate=0.01, warmup=2, dtype="float32")
+
+
+def draw_photo(number: int) -> tuple[PIL.Image.Image, list[tuple[str, list[int]]]]:
+    """A grey photo with a red disc and a blue square."""
+    rng = np.random.default_rng(number)
+    picture = PIL.Image.fromarray(rng.integers(90, 130, (SIDE, SIDE, 3), np.uint8))
+    pen, objects = PIL.ImageDraw.Draw(picture), []
+    for name, column in (("disc", 0), ("square", 48)) if number % 2 else (("square", 0), ("disc", 48)):
+        side = int(rng.integers(26, 40))
+        x, y = column + int(rng.integers(0, 48 - side)), int(rng.integers(0, SIDE - side))
+        corners = [x, y, x + side - 1, y + side - 1]
+        if name == "disc":
+            pen.ellipse(corners, fill=(220, 30, 30))
+        else:
+            pen.rectangle(corners, fill=(30, 30, 220))
+        objects.append((name, corners))
+    return picture, objects
+
+
+def write_voc(root: Path, split: str, numbers: range) -> None:
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        picture, objects = draw_photo(number)
+        picture.save(root / "JPEGImages" / f"{number:03}.png")
+        items = "".join(_as_xml(name, corners) for name, corners in objects)
+        size = f"<size><width>{SIDE}</width><height>{SIDE}</height></size>"
+        (root / "Annotations" / f"{number:03}.xml").write_text(f"<annotation>{size}{items}</annotation>")
+    names = "".join(f"{number:03}\n" for number in numbers)
+    (root / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
+
+
+def _as_xml(name: str, corners: list[int]) -> str:
+    tags = zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+    box = "".join(f"<{tag}>{value + 1}</{tag}>" for tag, value in tags)
+    return f"<object><name>{name}</name><difficult>0</difficult><bndbox>{box}</bndbox></object>"
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("voc")
+    write_voc(root, "train", range(12))
+    write_voc(root, "val", range(12, 18))
+    return root
+
+
+@pytest.fixture(scope="module")
+def dataset(voc: Path) -> VocDataset:
+    return VocDataset(voc, "train")
+
+
+@pytest.fixture(scope="module")
+def start() -> Checkpoint:
+    """Random weights of an image classifier: enough to tell red from blue."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = GoogLeNet(5).state_dict()
+    return Checkpoint(state, tuple("abcde"), replace(CAFFE, size=32, context=2))
+
+
+@pytest.fixture(scope="module")
+def start_file(start: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("start") / "start.safetensors"
+    save_checkpoint(replace(start, preprocessing=replace(CAFFE, size=64, context=4)), path)
+    return path
+
+
+def run(start: Checkpoint, dataset: Any, work: Path, **changes: Any) -> Checkpoint:
+    """Train from few proposals, with all but the last module frozen."""
+    options: dict[str, Any] = {"recipe": RECIPE, "examples": EXAMPLES, "placement": PLAIN, "frozen": "inception5a"}
+    options |= {"propose": Random(count=60)} | changes
+    return train_regions(start, dataset, options.pop("propose"), work=work, save_every=2, **options)
+
+
+@pytest.fixture(scope="module")
+def trained(
+    start: Checkpoint, dataset: VocDataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Checkpoint]:
+    work = tmp_path_factory.mktemp("work")
+    return work, run(start, dataset, work)
+
+
+def test_the_result_is_a_region_classifier_that_knows_how_it_was_made(
+    start: Checkpoint, trained: tuple[Path, Checkpoint]
+) -> None:
+    result = trained[1]
+    assert (result.task, result.classes) == ("regions", ("disc", "square"))
+    assert result.preprocessing == start.preprocessing
+    result.check()
+    assert result.training["recipe"] == asdict(RECIPE)
+    assert result.training["examples"] == asdict(EXAMPLES)
+    assert result.training["frozen"] == "inception5a"
+    assert result.training["photos"] == 12
+    json.dumps(dict(result.training))
+    for name, value in result.state.items():
+        learned = name.startswith(("inception5b", "fc."))
+        before = start.state[name] if not name.startswith("fc.") else torch.zeros_like(value)
+        assert torch.equal(value, before) != learned, name
+
+
+def test_what_is_kept_is_used_again(
+    start: Checkpoint, dataset: VocDataset, trained: tuple[Path, Checkpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, result = trained
+    monkeypatch.setattr(module, "read_image", lambda path: pytest.fail(f"read {path} again"))
+    again = run(start, dataset, work, report=lambda step: pytest.fail("trained again"))
+    assert all(torch.equal(again.state[name], value) for name, value in result.state.items())
+
+
+class Stop(Exception):
+    """What stands for kill -9."""
+
+
+def failing(limit: int) -> Callable[[Path], Image]:
+    left = iter(range(limit))
+
+    def read(path: Path) -> Image:
+        if next(left, None) is None:
+            raise Stop
+        return read_image(path)
+
+    return read
+
+
+def test_a_run_killed_in_every_stage_gives_the_same_weights(
+    start: Checkpoint,
+    dataset: VocDataset,
+    trained: tuple[Path, Checkpoint],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(step: Progress) -> None:
+        if step.iteration == 5:
+            raise Stop
+
+    for limit in (5, 17):  # while regions are drawn, while features are made
+        monkeypatch.setattr(module, "read_image", failing(limit))
+        with pytest.raises(Stop):
+            run(start, dataset, tmp_path, workers=1)
+    monkeypatch.setattr(module, "read_image", read_image)
+    with pytest.raises(Stop):
+        run(start, dataset, tmp_path, report=stop)
+    result = run(start, dataset, tmp_path)
+    assert all(torch.equal(result.state[name], value) for name, value in trained[1].state.items())
+
+
+def test_a_folder_of_another_training_is_refused(
+    start: Checkpoint, dataset: VocDataset, trained: tuple[Path, Checkpoint], voc: Path
+) -> None:
+    work = trained[0]
+    moved = {name: value + 0.001 for name, value in start.state.items()}
+    for changes, complaint in [
+        ({"start": replace(start, state=moved)}, "begun with other weights; name another --work"),
+        ({"frozen": "maxpool4"}, "begun with other frozen stages"),
+        ({"start": replace(start, preprocessing=CAFFE)}, "begun with other preprocessing"),
+        ({"propose": Random(count=61)}, r"regions\.npz: drawn with other settings"),
+        ({"propose": Grid()}, r"regions\.npz: drawn with other settings"),
+        ({"examples": replace(EXAMPLES, negatives=9)}, r"regions\.npz: drawn with other settings"),
+        ({"dataset": VocDataset(voc, "val")}, r"regions\.npz: drawn with other settings"),
+        ({"examples": replace(EXAMPLES, balance=1)}, r"begun with other balance; remove .*state\.pt to train anew"),
+        ({"recipe": replace(RECIPE, rate=0.02)}, r"begun with rate=0\.01, not 0\.02; remove it"),
+    ]:
+        options = {"start": start, "dataset": dataset, **changes}
+        with pytest.raises(WeightsError, match=complaint):
+            run(options.pop("start"), options.pop("dataset"), work, **options)
+
+
+def test_kept_features_serve_another_mixture_once_the_state_is_removed(
+    start: Checkpoint, dataset: VocDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = replace(RECIPE, iterations=1)
+    run(start, dataset, tmp_path, recipe=short)
+    (tmp_path / "state.pt").unlink()
+    monkeypatch.setattr(module, "read_image", lambda path: pytest.fail(f"read {path} again"))
+    result = run(start, dataset, tmp_path, recipe=short, examples=replace(EXAMPLES, balance=1, batch_size=8))
+    assert result.training["examples"]["batch_size"] == 8
+
+
+def test_all_stages_can_be_trained(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
+    few = replace(EXAMPLES, batch_size=4)
+    result = run(start, dataset, tmp_path, frozen=None, examples=few, recipe=replace(RECIPE, iterations=1, warmup=0))
+    assert not torch.equal(result.state["conv1.conv.weight"], start.state["conv1.conv.weight"])
+    assert not (tmp_path / "features.npy").exists()
+
+
+def test_weights_of_regions_are_trained_further(
+    dataset: VocDataset, trained: tuple[Path, Checkpoint], tmp_path: Path
+) -> None:
+    still = replace(RECIPE, iterations=1, rate=0.0, decay=0.0)
+    result = run(trained[1], dataset, tmp_path, recipe=still)
+    assert torch.allclose(result.state["fc.weight"], trained[1].state["fc.weight"])
+    other = replace(trained[1], classes=("cup", "dog"))
+    fresh = run(other, dataset, tmp_path / "fresh", recipe=still)
+    assert fresh.classes == ("disc", "square")
+    assert not torch.allclose(fresh.state["fc.weight"], trained[1].state["fc.weight"], atol=1e-3)
+
+
+def test_weights_and_stages_that_make_no_sense(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--freeze 'conv9' is not none or one of conv1, "):
+        run(start, dataset, tmp_path, frozen="conv9")
+    with pytest.raises(WeightsError, match="of MultiBox; those of an image or region classifier are needed"):
+        run(replace(start, task="multibox"), dataset, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+class NoBoxes:
+    name = "none"
+    parameters: Mapping[str, Any] = {}
+
+    def __call__(self, image: Image) -> Proposals:
+        return Proposals(as_boxes([]), np.zeros(0, np.float32), (image.shape[0], image.shape[1]))
+
+
+def test_a_set_without_background_is_explained(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="24 positive and 0 negative regions: need both"):
+        run(start, dataset, tmp_path, propose=NoBoxes())
+
+
+def all_regions(dataset: Any, propose: ProposalGenerator = Random(count=200), workers: int = 1) -> Regions:  # noqa: B008
+    return draw_regions(dataset, propose, EXAMPLES, workers=workers, show=lambda items, total, name: items)
+
+
+class Part:
+    """The first photos of a dataset."""
+
+    def __init__(self, dataset: VocDataset, count: int) -> None:
+        self._dataset, self.image_ids, self.classes = dataset, dataset.image_ids[:count], dataset.classes
+        self.image_path, self.ground_truth = dataset.image_path, dataset.ground_truth
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+
+def test_regions_of_a_photo_do_not_depend_on_others_or_on_threads(dataset: VocDataset) -> None:
+    whole, part = all_regions(dataset), all_regions(Part(dataset, 5), workers=3)
+    own = whole.photo < 5
+    for name in ("photo", "boxes", "labels", "overlap", "mirrored"):
+        assert np.array_equal(getattr(part, name), getattr(whole, name)[own]), name
+    assert (np.diff(whole.photo) >= 0).all()
+    assert set(whole.photo) == set(range(12))
+    for number in range(12):
+        rows = whole.photo == number
+        truth = dataset.ground_truth(dataset.image_ids[number])
+        best = iou(whole.boxes[rows], truth.boxes)
+        assert np.allclose(best.max(axis=1), whole.overlap[rows])
+        assert ((whole.labels[rows] < 2) == (best.max(axis=1) >= 0.5)).all()
+        assert ((whole.labels[rows] < 2).sum()) <= 6
+
+
+def test_a_photo_that_cannot_be_read_stops_the_draw_and_is_named(voc: Path, tmp_path: Path) -> None:
+    write_voc(tmp_path, "train", range(6))
+    (tmp_path / "JPEGImages" / "003.png").write_bytes(b"no picture")
+    seen: list[int] = []
+
+    def show(items: Any, total: int, name: str) -> Any:
+        for item in items:
+            seen.append(item)
+            yield item
+
+    with pytest.raises(ImageError, match=r"003\.png: not a picture"):
+        draw_regions(VocDataset(tmp_path, "train"), Random(count=5), EXAMPLES, workers=2, show=show)
+    assert seen == [0, 1, 2, 3]
+
+
+def test_a_dataset_without_photos(dataset: VocDataset) -> None:
+    with pytest.raises(ValueError, match="no photos to learn from"):
+        all_regions(Part(dataset, 0))
+
+
+def test_photos_are_kept_within_bounds(dataset: VocDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(module, "read_image", lambda path: (read.append(path), read_image(path))[1])
+    photos = Photos(dataset, memory=3 * (3 * SIDE * SIDE))
+    for index in (0, 1, 2, 0, 1, 2):
+        assert photos.read(index).shape == (SIDE, SIDE, 3)
+    assert len(read) == 3
+    photos.read(3)
+    photos.read(0)
+    assert len(read) == 5
+    tight = Photos(dataset, memory=10)
+    assert np.array_equal(tight.read(0), photos.read(0))
+
+
+def test_kept_regions_that_are_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "regions.npz"
+    np.savez(path, boxes=np.zeros((3, 4)))
+    for content in (path.read_bytes(), b"garbage", b"", path.read_bytes()[:50]):
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"regions\.npz: not a readable file of regions; remove it"):
+            kept_regions(path, {}, lambda: pytest.fail("drawn anew"))
+
+
+def test_claims(tmp_path: Path) -> None:
+    path = tmp_path / "start.json"
+    claim(path, {"a": (1, 2), "b": None}, remedy="go away")
+    claim(path, {"a": (1, 2), "b": None}, remedy="go away")
+    with pytest.raises(WeightsError, match=r"start\.json: begun with other a and b; go away"):
+        claim(path, {"a": (1, 3), "b": 0}, remedy="go away")
+    path.write_text("{")
+    with pytest.raises(WeightsError, match=r"start\.json: not a readable record .*; go away"):
+        claim(path, {"a": 1}, remedy="go away")
+
+
+def test_fingerprints_tell_contents_and_names_apart() -> None:
+    a, b = np.array([1.0, 2.0], np.float32), np.array([1.0, 3.0], np.float32)
+    assert digest([a, b]) == digest([a.copy(), b])
+    assert len({digest(values) for values in ([a, b], [b, a], [a], {"x": a}, {"y": a}, [np.concatenate([a, b])])}) == 6
+    assert digest({"x": torch.from_numpy(a)}) == digest({"x": a})
+    assert digest({"x": torch.from_numpy(a).half()}) == digest({"x": a})
+
+
+def test_datasets_are_named_by_one_option(tmp_path: Path, voc: Path) -> None:
+    nothing: dict[str, Any] = {"voc": None, "coco": None, "images": None, "split": "train"}
+    for changes in ({}, {"voc": voc, "coco": tmp_path / "a.json"}):
+        with pytest.raises(ValueError, match="either --voc FOLDER or --coco FILE"):
+            open_dataset(**{**nothing, **changes})
+    with pytest.raises(ValueError, match="--coco needs --images"):
+        open_dataset(**{**nothing, "coco": tmp_path / "a.json"})
+    assert len(open_dataset(**{**nothing, "voc": voc})) == 12
+
+
+@pytest.fixture
+def rcnn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run the command line in this process, with torch, which needs no conversion; return its exit code."""
+    monkeypatch.setattr("classifier.engines._engine", lambda name, device: "torch" if name == "auto" else name)
+
+    def command(*arguments: Any) -> int:
+        monkeypatch.setattr(sys, "argv", ["rcnn", "train", "regions", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return int(stop.value.code or 0)
+
+    return command
+
+
+def test_from_drawn_photos_to_a_detector(rcnn: Callable[..., int], voc: Path, start_file: Path, tmp_path: Path) -> None:
+    """A weak test of quality: random trunk, 12 photos; but discs are told from squares and from nothing."""
+    out = tmp_path / "shapes.safetensors"
+    assert rcnn(
+        *("--voc", voc, "--out", out, "--weights", start_file, "--proposals", "grid", "--device", "cpu"),
+        *("--iterations", 40, "--batch", 32, "--positive-share", 0.5, "--positives", 12, "--negatives", 20),
+        *("--rate", 0.03, "--last-layer-rate", 3),
+    ) == 0  # fmt: skip
+    checkpoint = read_checkpoint(out)
+    assert checkpoint.classes == ("disc", "square")
+    assert checkpoint.training["split"] == "train"
+    assert checkpoint.training["examples"]["use_ignored"] is True
+    assert str(checkpoint.training["command"]).startswith("rcnn train regions --voc")
+    curve = (tmp_path / "shapes.work" / "curves.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in curve] == ["iteration", *map(str, range(1, 41))]
+    val = VocDataset(voc, "val")
+    loaded = Detector.load(out, "grid", device="cpu", engine="torch", score_floor=0.01)
+    detector = Detector(Grid(areas=(0.12,), aspects=(1,), step=0.25), loaded.classify, score_floor=0.01)
+    found = [detector(read_image(val.image_path(name))) for name in val.image_ids]
+    scores = dict(voc07(list(val), found, val.classes))
+    assert scores["mAP"] >= 0.7, scores
+
+
+def test_coco_files_whose_crowds_are_no_objects(
+    rcnn: Callable[..., int], voc: Path, start_file: Path, tmp_path: Path
+) -> None:
+    images, annotations = [], []
+    for number in range(4):
+        images.append({"id": number + 1, "file_name": f"{number:03}.png", "width": SIDE, "height": SIDE})
+        for name, (x1, y1, x2, y2) in draw_photo(number)[1]:
+            box = [x1, y1, x2 - x1 + 1, y2 - y1 + 1]
+            entry = {"image_id": number + 1, "category_id": 7 if name == "disc" else 90, "bbox": box, "iscrowd": 0}
+            annotations.append({"id": len(annotations) + 1, "area": box[2] * box[3], **entry})
+    annotations[0]["iscrowd"] = 1
+    categories = [{"id": 7, "name": "disc"}, {"id": 90, "name": "square"}]
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    usual = ["--coco", file, "--images", voc / "JPEGImages", "--weights", start_file, "--proposals", "random"]
+    usual += ["--freeze", "inception5b", "--iterations", 1, "--batch", 4, "--device", "cpu"]
+    assert rcnn(*usual, "--out", tmp_path / "a.safetensors") == 0
+    checkpoint = read_checkpoint(tmp_path / "a.safetensors")
+    assert checkpoint.training["examples"]["use_ignored"] is False
+    assert checkpoint.training["data"] == "instances.json"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"--out": "weights.pt"}, "--out weights.pt: weights are written as .safetensors"),
+        ({"--split": "nights"}, "nights.txt: no such image list"),
+        ({"--weights": "nowhere.npz"}, "nowhere.npz: no such file or name"),
+        ({"--proposals": "guessing"}, "unknown proposal generator 'guessing'"),
+        ({"--freeze": "conv9"}, "--freeze 'conv9' is not none or one of"),
+        ({"--device": "cuda:55"}, "--device 'cuda:55' cannot be used here"),
+        ({"--positives": "0"}, "0 positive and"),
+        ({"--rate": "1e38"}, "lower the rate"),
+        ({"--iterations": "0"}, "Invalid value for '--iterations'"),
+        ({"--positive-share": "2"}, "Invalid value for '--positive-share'"),
+    ],
+)
+def test_mistakes_become_one_line(
+    rcnn: Callable[..., int],
+    voc: Path,
+    start_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, str],
+    complaint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options: dict[str, Any] = {"--voc": voc, "--out": "a.safetensors", "--weights": start_file, "--device": "cpu"}
+    options |= {"--proposals": "random", "--freeze": "inception5b", "--iterations": 4, "--batch": 4} | changes
+    assert rcnn(*(word for option in options.items() for word in option)) == 2
+    error = capsys.readouterr().err
+    assert complaint in " ".join(error.split())
+    assert "Traceback" not in error
+    assert not (tmp_path / "a.safetensors").exists()
