@@ -61,7 +61,7 @@ class Recipe:
     momentum: float = 0.9
     decay: float = 5e-4
     smoothing: float = 0.0
-    average: float = 0.999
+    average: float = 0.998
     hard_examples: int = 0
     dtype: str = "bfloat16"
     seed: int = 0

@@ -45,8 +45,8 @@ class Examples:
         seed: of all draws.
     """
 
-    positives: int = 24
-    negatives: int = 40
+    positives: int = 20
+    negatives: int = 36
     near_share: float = 0.5
     use_ignored: bool = True
     batch_size: int = 128

@@ -32,15 +32,15 @@ def regions(
     freeze: Annotated[
         str, typer.Option(help="Keep the stages up to this one as they are; none trains all.")
     ] = "maxpool4",
-    iterations: Annotated[int, typer.Option(min=1, help="Batches in all.")] = 8000,
+    iterations: Annotated[int, typer.Option(min=1, help="Batches in all.")] = 2000,
     rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 0.01,
     last_layer_rate: Annotated[float, typer.Option(min=0, help="The last layer learns so many times faster.")] = 1.0,
     decay: Annotated[float, typer.Option(min=0, help="Weight decay.")] = 5e-4,
     smoothing: Annotated[float, typer.Option(min=0, max=1, help="Label smoothing.")] = 0.0,
     hard_examples: Annotated[int, typer.Option(min=0, help="Learn only from so many of a batch, the hardest.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="Regions a batch.")] = 128,
-    positives: Annotated[int, typer.Option(min=0, help="Positive regions drawn from a photo, at most.")] = 24,
-    negatives: Annotated[int, typer.Option(min=0, help="Background regions drawn from a photo, at most.")] = 40,
+    positives: Annotated[int, typer.Option(min=0, help="Positive regions drawn from a photo, at most.")] = 20,
+    negatives: Annotated[int, typer.Option(min=0, help="Background regions drawn from a photo, at most.")] = 36,
     positive_share: Annotated[float, typer.Option(min=0, max=1, help="Share of positives in a batch.")] = 0.25,
     balance: Annotated[float, typer.Option(min=0, help="0 draws positives evenly over regions, 1 over classes.")] = 0.0,
     use_ignored: Annotated[
