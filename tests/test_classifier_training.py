@@ -160,6 +160,24 @@ def test_hard_examples_are_those_with_the_greatest_loss(tmp_path: Path) -> None:
     assert torch.equal(everything["fc.weight"], usual["fc.weight"])
 
 
+def test_hard_examples_are_chosen_without_dropout(tmp_path: Path) -> None:
+    class Watched(Small):
+        """Keeps the inputs that it learns from."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.training:
+                self.learned = x
+            return super().forward(x)
+
+    network, inputs, labels = Watched(), *batches(0)
+    with torch.no_grad():
+        losses = functional.cross_entropy(network.eval()(inputs), labels, reduction="none")
+    network.train()
+    train(network, batches, replace(RECIPE, iterations=1, hard_examples=6), state_file=tmp_path / "state.pt")
+    hardest = inputs[losses.argsort(descending=True)[:6]]
+    assert sorted(network.learned[:, 0].tolist()) == sorted(hardest[:, 0].tolist())
+
+
 def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
     class Edge(nn.Module):
         """Its loss is finite, its gradient is not: the root of a difference that is 0."""
