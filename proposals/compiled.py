@@ -1,11 +1,13 @@
 """The one door to numba: typed, cached on disk, free of Python's lock, and compiled at the first call only."""
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
+import numpy.typing as npt
 
 Function = TypeVar("Function", bound=Callable[..., object])
+Array = npt.NDArray[Any]
 
 
 def compiled(function: Function) -> Function:
@@ -18,4 +20,4 @@ def compiled(function: Function) -> Function:
 
 def inlined(function: Function) -> Function:
     """Compile a small function into each of its callers."""
-    return cast(Function, numba.njit(function, nogil=True, forceinline=True))
+    return cast(Function, numba.njit(function, nogil=True, forceinline=True, fastmath={"reassoc", "nsz"}))

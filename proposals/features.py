@@ -1,7 +1,7 @@
 """What grouping compares: colour and texture histograms, sizes, boxes and neighbours of superpixels.
 
-Histograms are kept as counts: the histogram of two joined regions is then their exact sum, and dividing by size comes
-last (Uijlings et al., section 3.2).
+Histograms are kept as counts, not shares: the histogram of two joined regions is then their exact sum, and dividing by
+size comes last (Uijlings et al., section 3.2). Counts are float32, exact up to 16.7 million pixels a region.
 """
 
 from dataclasses import dataclass
@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from proposals.compiled import compiled
-from proposals.segmentation import Array, Channels, LabelMap, smooth
+from proposals.compiled import Array, compiled, inlined
+from proposals.scratch import Scratch
+from proposals.segmentation import N_DIRECTIONS, LabelMap, Planes, smooth
 
 COLOUR_BINS = 25  # Uijlings et al., section 3.2: bins of a channel
 TEXTURE_BINS = 10  # the same: bins of an orientation of a channel
 ORIENTATIONS = 8  # the same
 TEXTURE_SIGMA = 1.0  # the same: Gaussian derivatives
 N_LINES = ORIENTATIONS // 2  # an orientation and its opposite share one derivative, one of them is always 0
+DIAGONAL = np.float32(np.sqrt(0.5))
+WORD = 8  # bytes that are passed over at once
 
-Counts = npt.NDArray[np.int32]
+Counts = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +31,13 @@ class PixelBins:
     """The histogram bins of every pixel of one image in one colour space; they depend on no superpixel.
 
     Attributes:
-        colour: (H, W, C) uint8 bin of each channel.
-        texture: (H, W, C * 4) uint8; 0 where the derivative is weak, else 1 + bin of the stronger side, 2..10 for the
-            orientation itself and 12..20 for its opposite.
+        colour: (C, H * W) uint8 bin of each channel.
+        strong: (M,) int32 pixels where a derivative is strong enough to leave the lowest bin.
+        texture: (M,) uint8 bin of that derivative among the C * 8 * 10 of a texture histogram.
     """
 
     colour: npt.NDArray[np.uint8]
+    strong: npt.NDArray[np.int32]
     texture: npt.NDArray[np.uint8]
 
 
@@ -43,86 +48,137 @@ class Superpixels:
     Attributes:
         size: (N,) int32 pixels.
         boxes: (N, 4) int32 xyxy, half-open.
-        colour: (N, C * 25) int32 counts.
-        texture: (N, C * 8 * 10) int32 counts.
+        colour: (N, C * 25) counts.
+        texture: (N, C * 4 * 2 * 10) counts: channel, line, side of the line, bin.
         pairs: (P, 2) int32 neighbours a < b, sorted; pixels that touch by side or corner.
     """
 
-    size: Counts
-    boxes: Counts
+    size: Numbers
+    boxes: Numbers
     colour: Counts
     texture: Counts
-    pairs: Counts
+    pairs: Numbers
 
 
-def bin_pixels(channels: Channels) -> PixelBins:
-    """Sort every pixel of float32 (H, W, C) channels, 0..255, into its histogram bins."""
-    height, width, n_channels = channels.shape
-    colour = np.empty(channels.shape, np.uint8)
-    texture = np.empty((height, width, n_channels * N_LINES), np.uint8)
-    blurred = smooth(channels, TEXTURE_SIGMA)
-    bin_colours(channels, colour)
-    bin_textures(blurred, texture, strongest(blurred))
-    return PixelBins(colour, texture)
+def bin_pixels(planes: Planes, scratch: Scratch | None = None) -> PixelBins:
+    """Sort every pixel of (C, H, W) planes into its histogram bins. With scratch, the result is lent."""
+    scratch = scratch or Scratch()
+    n_channels, height, width = planes.shape
+    colour = scratch.take("colour", (n_channels, height * width), np.uint8)
+    bin_colours(planes.reshape(-1), colour.reshape(-1))
+    codes = scratch.take("codes", (n_channels * N_LINES, -(-height * width // WORD) * WORD), np.uint8)
+    codes[:, height * width :] = 0
+    bin_textures(smooth(planes, TEXTURE_SIGMA, scratch), codes)
+    strong, texture = (
+        scratch.take("strong", codes.size + 1, np.int32),
+        scratch.take("texture", codes.size + 1, np.uint8),
+    )
+    n = gather(codes, codes.view(np.uint64), strong, texture)
+    return PixelBins(colour, strong[:n], texture[:n])
 
 
 def describe(labels: LabelMap, n: int, bins: PixelBins) -> Superpixels:
     """Measure the superpixels of a (H, W) label map with labels 0..n-1."""
-    n_channels = bins.colour.shape[2]
+    n_channels = len(bins.colour)
     size, boxes = np.zeros(n, np.int32), np.zeros((n, 4), np.int32)
     colour = np.zeros((n, n_channels * COLOUR_BINS), np.int32)
     texture = np.zeros((n, n_channels * ORIENTATIONS * TEXTURE_BINS), np.int32)
     measure(labels, size, boxes)
-    count(labels, bins.colour, bins.texture, colour, texture)
+    flat = labels.reshape(-1)
+    count_colours(flat, bins.colour, colour)
+    count_textures(flat, bins.strong, bins.texture, texture)
     fill_weak_bins(texture, size)
     codes = np.sort(touching(labels, np.int64(n)))
     pairs = np.stack([codes // n, codes % n], axis=1).astype(np.int32)
-    return Superpixels(size, boxes, colour, texture, pairs)
+    return Superpixels(size, boxes, colour.astype(np.float32), texture.astype(np.float32), pairs)
 
 
 @compiled
-def bin_colours(channels: Array, colour: Array) -> None:
+def bin_colours(values: Array, bins: Array) -> None:
     """Write the colour bin of every value."""
-    values, out = channels.ravel(), colour.ravel()
     for i in range(len(values)):
-        out[i] = min(np.int32(values[i] * np.float32(COLOUR_BINS / 256)), COLOUR_BINS - 1)
+        bins[i] = min(np.int32(values[i] * np.float32(COLOUR_BINS / 256)), np.int32(COLOUR_BINS - 1))
+
+
+@inlined
+def derive(above: Array, here: Array, below: Array, gx: Array, gy: Array) -> None:
+    """Write the derivatives of one row, from the rows around it; the border is repeated."""
+    last = len(here) - 1
+    gx[0], gx[last] = here[min(1, last)] - here[0], here[last] - here[max(last - 1, 0)]
+    left, right, inner = here[: last - 1], here[2:], gx[1:last]
+    for x in range(len(inner)):
+        inner[x] = right[x] - left[x]
+    for x in range(len(here)):
+        gy[x] = below[x] - above[x]
 
 
 @compiled
-def strongest(blurred: Array) -> Array:
-    """Return for each channel the strongest derivative in the image over all orientations."""
-    height, width, n_channels = blurred.shape
-    best = np.zeros(n_channels, np.float32)
+def strongest(plane: Array, gx: Array, gy: Array) -> Any:
+    """Return the strongest derivative of a (H, W) plane over all orientations."""
+    height = len(plane)
+    best = np.float32(0)
     for y in range(height):
-        above, below = max(y - 1, 0), min(y + 1, height - 1)
-        for x in range(width):
-            left, right = max(x - 1, 0), min(x + 1, width - 1)
-            for c in range(n_channels):
-                gx = abs(blurred[y, right, c] - blurred[y, left, c])
-                gy = abs(blurred[below, x, c] - blurred[above, x, c])
-                best[c] = max(best[c], gx, gy, (gx + gy) * np.float32(np.sqrt(0.5)))
+        derive(plane[max(y - 1, 0)], plane[y], plane[min(y + 1, height - 1)], gx, gy)
+        for x in range(len(gx)):
+            across, down = abs(gx[x]), abs(gy[x])
+            value = max(max(across, down), (across + down) * DIAGONAL)
+            best = max(best, value)
     return best
 
 
+@inlined
+def code_line(values: Array, out: Array) -> None:
+    """Write the code of each value: 0 if it is below 1, else its bin, or TEXTURE_BINS more if it is negative."""
+    for x in range(len(values)):
+        strength = min(np.int32(abs(values[x])), np.int32(TEXTURE_BINS - 1))
+        side = np.int32(TEXTURE_BINS) if values[x] < 0 else np.int32(0)
+        out[x] = strength + side if strength > 0 else np.int32(0)
+
+
 @compiled
-def bin_textures(blurred: Array, texture: Array, top: Array) -> None:
-    """Write the texture bins of every pixel: derivatives along 4 lines, each sorted into 10 bins of 0..top."""
-    height, width, n_channels = blurred.shape
-    diagonal = np.float32(np.sqrt(0.5))
-    line = np.empty(N_LINES, np.float32)
-    for y in range(height):
-        above, below = max(y - 1, 0), min(y + 1, height - 1)
-        for x in range(width):
-            left, right = max(x - 1, 0), min(x + 1, width - 1)
-            for c in range(n_channels):
-                scale = np.float32(TEXTURE_BINS) / max(top[c], np.float32(1e-6))
-                gx = (blurred[y, right, c] - blurred[y, left, c]) * scale
-                gy = (blurred[below, x, c] - blurred[above, x, c]) * scale
-                line[0], line[1], line[2], line[3] = gx, (gx + gy) * diagonal, gy, (gy - gx) * diagonal
-                for o in range(N_LINES):
-                    strength: Any = min(np.int32(abs(line[o])), TEXTURE_BINS - 1)
-                    side = TEXTURE_BINS if line[o] < 0 else 0
-                    texture[y, x, c * N_LINES + o] = 0 if strength == 0 else 1 + side + strength
+def bin_textures(blurred: Array, codes: Array) -> None:
+    """Fill codes (C * 4, H * W and more): derivatives of (C, H, W) planes along 4 lines, in 10 bins.
+
+    A code is 0 in the lowest bin, 1..9 for bins of an orientation and 11..19 for those of its opposite.
+    """
+    n_channels, height, width = blurred.shape
+    gx, gy, line = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    for c in range(n_channels):
+        plane = blurred[c]
+        scale = np.float32(TEXTURE_BINS) / max(strongest(plane, gx, gy), np.float32(1e-6))
+        for y in range(height):
+            derive(plane[max(y - 1, 0)], plane[y], plane[min(y + 1, height - 1)], gx, gy)
+            first = y * width
+            for o in range(N_LINES):
+                weigh_line(gx, gy, o, scale, line)
+                code_line(line, codes[c * N_LINES + o, first : first + width])
+
+
+@inlined
+def weigh_line(gx: Array, gy: Array, line: Any, scale: Any, out: Array) -> None:
+    """Write the scaled derivatives along one of the lines at 0, 45, 90 and 135 degrees."""
+    turned = scale * DIAGONAL if line % 2 else scale
+    across = np.float32(0) if line == 2 else (-turned if line == 3 else turned)
+    down = np.float32(0) if line == 0 else turned
+    for x in range(len(out)):
+        out[x] = gx[x] * across + gy[x] * down
+
+
+@compiled
+def gather(codes: Array, words: Array, pixels: Array, bins: Array) -> Any:
+    """Write pixel and histogram bin of every code that is not 0, and return how many; words are 8 codes each."""
+    n = np.uint32(0)
+    for line in range(len(codes)):
+        first = line * 2 * TEXTURE_BINS
+        for w in range(words.shape[1]):
+            if words[line, w] == 0:
+                continue
+            for i in range(w * WORD, (w + 1) * WORD):
+                code = codes[line, i]
+                pixels[n] = i
+                bins[n] = first + code
+                n += np.uint32(code != 0)
+    return n
 
 
 @compiled
@@ -131,29 +187,33 @@ def measure(labels: Array, size: Array, boxes: Array) -> None:
     height, width = labels.shape
     boxes[:, 0], boxes[:, 1] = width, height
     for y in range(height):
-        for x in range(width):
-            region = labels[y, x]
-            size[region] += 1
-            boxes[region, 0] = min(boxes[region, 0], x)
+        row = labels[y]
+        x = 0
+        while x < width:
+            first, region = x, row[x]
+            while x < width and row[x] == region:
+                x += 1
+            size[region] += x - first
+            boxes[region, 0] = min(boxes[region, 0], first)
             boxes[region, 1] = min(boxes[region, 1], y)
-            boxes[region, 2] = max(boxes[region, 2], x + 1)
-            boxes[region, 3] = max(boxes[region, 3], y + 1)
+            boxes[region, 2] = max(boxes[region, 2], x)
+            boxes[region, 3] = y + 1
 
 
 @compiled
-def count(labels: Array, colour_bins: Array, texture_bins: Array, colour: Array, texture: Array) -> None:
-    """Add up the histograms of superpixels; weak texture is left to `fill_weak_bins`."""
-    height, width = labels.shape
-    n_channels, n_lines = colour_bins.shape[2], texture_bins.shape[2]
-    for y in range(height):
-        for x in range(width):
-            region = labels[y, x]
-            for c in range(n_channels):
-                colour[region, c * COLOUR_BINS + colour_bins[y, x, c]] += 1
-            for line in range(n_lines):
-                code = texture_bins[y, x, line]
-                if code > 0:
-                    texture[region, line * 2 * TEXTURE_BINS + code - 1] += 1
+def count_colours(labels: Array, bins: Array, colour: Array) -> None:
+    """Add up the colour histograms of superpixels."""
+    for c in range(len(bins)):
+        first = c * COLOUR_BINS
+        for i in range(len(labels)):
+            colour[labels[i], first + bins[c, i]] += 1
+
+
+@compiled
+def count_textures(labels: Array, pixels: Array, bins: Array, texture: Array) -> None:
+    """Add up the texture histograms of superpixels but for the lowest bins, which `fill_weak_bins` does."""
+    for i in range(len(pixels)):
+        texture[labels[pixels[i]], bins[i]] += 1
 
 
 @compiled
@@ -174,18 +234,26 @@ def touching(labels: Array, n: Any) -> Array:
     table = np.full(1024, -1, np.int64)  # an open-addressing hash set
     used = 0
     for y in range(height):
-        for x in range(width):
-            here = np.int64(labels[y, x])
-            for direction in range(4):
-                v, u = y + (direction > 0), x + (1 if direction == 0 else direction - 2)
-                if v == height or u < 0 or u == width or labels[v, u] == here:
-                    continue
-                there = np.int64(labels[v, u])
-                code = min(here, there) * n + max(here, there)
-                used += insert(table, code)
-                if used * 2 > len(table):
-                    table = grown(table)
+        while 2 * (used + N_DIRECTIONS * width) > len(table):
+            table = grown(table)
+        for direction in range(N_DIRECTIONS if y + 1 < height else 1):
+            dy, dx = min(direction, 1), (1 if direction == 0 else direction - 2)
+            first, end = max(-dx, 0), width - max(dx, 0)
+            used += insert_borders(labels[y, first:end], labels[y + dy, first + dx : end + dx], n, table)
     return table[table >= 0]
+
+
+@compiled
+def insert_borders(here: Array, there: Array, n: Any, table: Array) -> int:
+    """Put the pairs of two rows of labels into a hash set with room for them; return how many are new."""
+    new = 0
+    last_a, last_b = np.int32(-1), np.int32(-1)  # runs of one pair are common
+    for x in range(len(here)):
+        a, b = here[x], there[x]
+        if a != b and (a != last_a or b != last_b):
+            last_a, last_b = a, b
+            new += insert(table, np.int64(min(a, b)) * n + np.int64(max(a, b)))
+    return new
 
 
 @compiled

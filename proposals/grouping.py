@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from proposals.compiled import compiled, inlined
-from proposals.features import ORIENTATIONS, TEXTURE_BINS, Counts, Superpixels
-from proposals.segmentation import Array
+from proposals.compiled import Array, compiled, inlined
+from proposals.features import ORIENTATIONS, TEXTURE_BINS, Numbers, Superpixels
 
 MEASURES = "CTSF"  # colour, texture, size, fill
 
@@ -29,7 +28,7 @@ def similarity_weights(measures: str) -> Array:
     return np.array([float(letter in measures) for letter in MEASURES], np.float32)
 
 
-def group(superpixels: Superpixels, measures: str, image_area: int) -> Counts:
+def group(superpixels: Superpixels, measures: str, image_area: int) -> Numbers:
     """Join superpixels until one region is left.
 
     Args:
@@ -52,48 +51,48 @@ def group(superpixels: Superpixels, measures: str, image_area: int) -> Counts:
 
 
 @inlined
-def histogram_intersection(a: Array, b: Array, scale_a: Any, scale_b: Any) -> Any:
-    """Return the sum of the smaller values of two scaled histograms."""
+def histogram_intersection(counts: Array, row_a: Any, row_b: Any, scale_a: Any, scale_b: Any) -> Any:
+    """Return the sum of the smaller values of two rows of counts, each scaled."""
     total = np.float32(0)
-    for i in range(len(a)):
-        total += min(np.float32(a[i]) * scale_a, np.float32(b[i]) * scale_b)
+    for i in range(counts.shape[1]):
+        a, b = counts[row_a, i] * scale_a, counts[row_b, i] * scale_b
+        total += a if a < b else b
     return total
 
 
 @inlined
-def united_area(a: Array, b: Array) -> Any:
+def united_area(boxes: Array, a: Any, b: Any) -> Any:
     """Return the area of the box around two boxes."""
-    width = max(a[2], b[2]) - min(a[0], b[0])
-    height = max(a[3], b[3]) - min(a[1], b[1])
+    width = max(boxes[a, 2], boxes[b, 2]) - min(boxes[a, 0], boxes[b, 0])
+    height = max(boxes[a, 3], boxes[b, 3]) - min(boxes[a, 1], boxes[b, 1])
     return np.float32(width) * np.float32(height)
 
 
-@compiled
+@inlined
 def similarity(
-    box_a: Array,
-    box_b: Array,
-    size_a: Any,
-    size_b: Any,
-    colour_a: Array,
-    colour_b: Array,
-    texture_a: Array,
-    texture_b: Array,
+    a: Any,
+    b: Any,
+    boxes: Array,
+    size: Array,
+    rows: Array,
+    colour: Array,
+    texture: Array,
     weights: Array,
     image_area: Any,
 ) -> Any:
-    """Add up the chosen similarities of two regions, each in 0..1."""
+    """Add up the chosen similarities of regions a and b, each in 0..1."""
     total = np.float32(0)
-    n_channels = len(texture_a) // (ORIENTATIONS * TEXTURE_BINS)
-    a, b = np.float32(size_a), np.float32(size_b)
+    share = np.float32(ORIENTATIONS * TEXTURE_BINS) / np.float32(texture.shape[1])  # one by the number of channels
+    size_a, size_b = np.float32(size[a]), np.float32(size[b])
     if weights[0] > 0:
-        total += histogram_intersection(colour_a, colour_b, 1 / (a * n_channels), 1 / (b * n_channels))
+        total += histogram_intersection(colour, rows[a], rows[b], share / size_a, share / size_b)
     if weights[1] > 0:
-        lines = n_channels * ORIENTATIONS
-        total += histogram_intersection(texture_a, texture_b, 1 / (a * lines), 1 / (b * lines))
+        share /= np.float32(ORIENTATIONS)
+        total += histogram_intersection(texture, rows[a], rows[b], share / size_a, share / size_b)
     if weights[2] > 0:
-        total += 1 - (a + b) / image_area
+        total += 1 - (size_a + size_b) / image_area
     if weights[3] > 0:
-        total += 1 - (united_area(box_a, box_b) - a - b) / image_area
+        total += 1 - (united_area(boxes, a, b) - size_a - size_b) / image_area
     return total
 
 
@@ -105,7 +104,14 @@ def before(key_a: Any, a0: Any, a1: Any, key_b: Any, b0: Any, b1: Any) -> Any:
     return a0 < b0 or (a0 == b0 and a1 < b1)
 
 
-@compiled
+@inlined
+def add_row(counts: Array, into: Any, row: Any) -> None:
+    """Add one row of counts to another."""
+    for i in range(counts.shape[1]):
+        counts[into, i] += counts[row, i]
+
+
+@inlined
 def push(keys: Array, pairs: Array, length: int, key: Any, a: Any, b: Any) -> None:
     """Add a pair to a heap of the given length; the arrays have room for it."""
     slot = length
@@ -118,7 +124,7 @@ def push(keys: Array, pairs: Array, length: int, key: Any, a: Any, b: Any) -> No
     keys[slot], pairs[slot, 0], pairs[slot, 1] = key, a, b
 
 
-@compiled
+@inlined
 def pop(keys: Array, pairs: Array, length: int) -> None:
     """Remove the first pair of a heap of the given length."""
     key, a, b = keys[length - 1], pairs[length - 1, 0], pairs[length - 1, 1]
@@ -139,7 +145,7 @@ def pop(keys: Array, pairs: Array, length: int) -> None:
     keys[slot], pairs[slot, 0], pairs[slot, 1] = key, a, b
 
 
-@compiled
+@inlined
 def link(arena: Array, head: Array, used: int, region: Any, neighbour: Any) -> Array:
     """Put a neighbour in front of the list of a region, in slot `used`; return the arena, larger if it was full."""
     if used == len(arena):
@@ -167,7 +173,7 @@ def join_regions(
     A new region takes over the histogram row of its first part, so memory for 2n rows is not needed.
     """
     total = 2 * n - 1
-    row = np.arange(total).astype(np.int32)  # where the histograms of a region stand
+    rows = np.arange(total).astype(np.int32)  # where the histograms of a region stand
     alive = np.zeros(total, np.bool_)
     alive[:n] = True
     seen = np.full(total, -1, np.int32)
@@ -177,29 +183,27 @@ def join_regions(
     pairs = np.empty((len(keys), 2), np.int32)
     used, length = 0, 0
     for p in range(len(neighbours)):
-        a, b = neighbours[p]
+        a, b = neighbours[p, 0], neighbours[p, 1]
         arena = link(arena, head, used, a, b)
         arena = link(arena, head, used + 1, b, a)
         used += 2
-        key = similarity(
-            boxes[a], boxes[b], size[a], size[b], colour[a], colour[b], texture[a], texture[b], weights, image_area
-        )
+        key = similarity(a, b, boxes, size, rows, colour, texture, weights, image_area)
         push(keys, pairs, length, key, a, b)
         length += 1
     for new in range(n, total):
         while not (alive[pairs[0, 0]] and alive[pairs[0, 1]]):
             pop(keys, pairs, length)
             length -= 1
-        a, b = pairs[0]
+        a, b = pairs[0, 0], pairs[0, 1]
         pop(keys, pairs, length)
         length -= 1
         alive[a], alive[b], alive[new] = False, False, True
         size[new] = size[a] + size[b]
         boxes[new, 0], boxes[new, 1] = min(boxes[a, 0], boxes[b, 0]), min(boxes[a, 1], boxes[b, 1])
         boxes[new, 2], boxes[new, 3] = max(boxes[a, 2], boxes[b, 2]), max(boxes[a, 3], boxes[b, 3])
-        row[new] = row[a]
-        colour[row[a]] += colour[row[b]]
-        texture[row[a]] += texture[row[b]]
+        rows[new] = rows[a]
+        add_row(colour, rows[a], rows[b])
+        add_row(texture, rows[a], rows[b])
         for part in (a, b):
             at = head[part]
             while at >= 0:
@@ -211,18 +215,7 @@ def join_regions(
                 arena = link(arena, head, used, new, other)
                 arena = link(arena, head, used + 1, other, new)
                 used += 2
-                key = similarity(
-                    boxes[other],
-                    boxes[new],
-                    size[other],
-                    size[new],
-                    colour[row[other]],
-                    colour[row[new]],
-                    texture[row[other]],
-                    texture[row[new]],
-                    weights,
-                    image_area,
-                )
+                key = similarity(other, new, boxes, size, rows, colour, texture, weights, image_area)
                 if length == len(keys):
                     more_keys, more_pairs = np.empty(2 * length, np.float32), np.empty((2 * length, 2), np.int32)
                     more_keys[:length], more_pairs[:length] = keys, pairs

@@ -3,29 +3,31 @@
 Every pixel is a node, joined to its 8 neighbours by edges that weigh the colour difference. Edges are taken from light
 to heavy; two components join when the edge is no heavier than what both hold inside plus k / size. In the end
 components below min_size join a neighbour, again light edges first. The edges do not depend on k: `sort_edges` once,
-`segment` for every k.
+then `segment` for all scales together (see `proposals.joining`).
 
 Differs: weights are rounded to 1/128 of a grey level, which is far below the noise of a photo and turns the sort into
-one counting pass. Equal weights keep raster order: by pixel, then east, south-west, south, south-east.
+one counting pass. Equal weights: the upper row first, then east, south-west, south, south-east, then the left column.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from proposals.compiled import compiled, inlined
+from proposals.compiled import Array, compiled, inlined
+from proposals.joining import WEIGHT_STEPS, join_scales
+from proposals.scratch import Scratch
 
 SIGMA = 0.8  # Felzenszwalb and Huttenlocher, section 4; Selective Search uses the same
-WEIGHT_STEPS = 128  # steps of one grey level; three channels of 0..255 fit into 16 bits: 441.7 * 128 < 65535
 NO_EDGE = 65535  # the weight of an edge that would leave the image
 N_DIRECTIONS = 4  # east, south-west, south, south-east; the other four belong to the neighbours
 
-Channels = npt.NDArray[np.float32]
+Planes = npt.NDArray[np.float32]
+"""The channels of a photo, float32 (C, H, W) in 0..255."""
+
 LabelMap = npt.NDArray[np.int32]
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,147 +35,105 @@ class SortedEdges:
     """The edges of one image from light to heavy.
 
     Attributes:
-        order: (E,) int32, each edge as pixel * 4 + direction.
-        start: (levels + 1,) int64, where each weight level begins in order.
+        order: (E,) uint32, each edge as pixel * 4 + direction.
+        start: (levels + 1,) uint32, where each weight level begins in order.
         shape: (height, width) of the image.
     """
 
-    order: npt.NDArray[np.int32]
-    start: npt.NDArray[np.int64]
+    order: npt.NDArray[np.uint32]
+    start: npt.NDArray[np.uint32]
     shape: tuple[int, int]
 
 
-def smooth(channels: Channels, sigma: float = SIGMA) -> Channels:
-    """Blur (H, W, C) channels with a Gaussian; sigma 0 changes nothing."""
+def smooth(planes: Planes, sigma: float = SIGMA, scratch: Scratch | None = None) -> Planes:
+    """Blur (C, H, W) planes with a Gaussian; sigma 0 changes nothing. With scratch, the result is lent."""
     if sigma <= 0:
-        return channels
-    blurred = cv2.GaussianBlur(channels, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-    return np.asarray(blurred, np.float32).reshape(channels.shape)
+        return planes
+    blurred = (scratch or Scratch()).take("smooth", planes.shape, np.float32)
+    for plane, target in zip(planes, blurred, strict=True):
+        cv2.GaussianBlur(plane, (0, 0), sigma, dst=target, borderType=cv2.BORDER_REFLECT)
+    return blurred
 
 
-def sort_edges(channels: Channels) -> SortedEdges:
-    """Weigh and sort the edges of float32 (H, W, C) channels, 0..255, C at most 3."""
-    weights = np.empty((*channels.shape[:2], N_DIRECTIONS), np.uint16)
-    weigh(np.ascontiguousarray(channels), weights)
-    order, start = counting_sort(weights.reshape(-1))
-    return SortedEdges(order, start, (channels.shape[0], channels.shape[1]))
+def sort_edges(planes: Planes, scratch: Scratch | None = None) -> SortedEdges:
+    """Weigh and sort the edges of (C, H, W) planes, C at most 3. With scratch, the result is lent."""
+    scratch = scratch or Scratch()
+    _, height, width = planes.shape
+    weights = scratch.take("weights", (height, N_DIRECTIONS, width), np.uint16)
+    order = scratch.take("order", weights.size, np.uint32)
+    start, place = (scratch.filled(name, NO_EDGE + 2, np.uint32, 0) for name in ("start", "place"))
+    weigh(np.ascontiguousarray(planes), weights)
+    counting_sort(weights, start, place, order)
+    return SortedEdges(order[: start[NO_EDGE]], start[: NO_EDGE + 1], (height, width))
 
 
-def segment(edges: SortedEdges, *, k: float, min_size: int) -> tuple[LabelMap, int]:
-    """Cut an image into superpixels.
+def segment(
+    edges: SortedEdges, scales: Sequence[tuple[float, int]], scratch: Scratch | None = None
+) -> list[tuple[LabelMap, int]]:
+    """Cut an image into superpixels, once for each scale. With scratch, the result is lent.
 
     Args:
         edges: from `sort_edges`.
-        k: scale of observation; a larger k gives larger superpixels.
-        min_size: superpixels below this many pixels join a neighbour.
+        scales: k and min_size of each. A larger k gives larger superpixels; those below min_size pixels join a
+            neighbour.
+        scratch: memory to work in.
 
     Returns:
-        The (H, W) labels 0..n-1, numbered in raster order of their first pixel, and n.
+        For each scale the (H, W) labels 0..n-1, numbered in raster order of their first pixel, and n.
     """
-    height, width = edges.shape
-    labels = np.empty(height * width, np.int32)
-    n = join_edges(edges.order, edges.start, width, np.float32(k), min_size, labels)
-    return labels.reshape(height, width), int(n)
-
-
-@inlined
-def difference(a: Array, b: Array) -> Any:
-    """Return the distance of two colours in weight steps."""
-    total = np.float32(0)
-    for c in range(len(a)):
-        total += (a[c] - b[c]) * (a[c] - b[c])
-    return np.uint16(np.sqrt(total) * np.float32(WEIGHT_STEPS) + np.float32(0.5))
+    cuts = join_scales(edges.order, edges.start, edges.shape, scales, scratch or Scratch())
+    return [(labels.reshape(edges.shape), n) for labels, n in cuts]
 
 
 @compiled
-def weigh(channels: Array, weights: Array) -> None:
-    """Fill weights (H, W, 4) with the colour differences of (H, W, C) channels."""
-    height, width, _ = channels.shape
+def weigh(planes: Array, weights: Array) -> None:
+    """Fill weights (H, 4, W) with the colour differences of (C, H, W) planes, in weight steps."""
+    n_channels, height, width = planes.shape
+    total = np.empty(width, np.float32)
     for y in range(height):
-        for x in range(width):
-            here = channels[y, x]
-            weights[y, x, :] = NO_EDGE
-            if x + 1 < width:
-                weights[y, x, 0] = difference(here, channels[y, x + 1])
-            if y + 1 < height:
-                if x > 0:
-                    weights[y, x, 1] = difference(here, channels[y + 1, x - 1])
-                weights[y, x, 2] = difference(here, channels[y + 1, x])
-                if x + 1 < width:
-                    weights[y, x, 3] = difference(here, channels[y + 1, x + 1])
-
-
-@compiled
-def counting_sort(weights: Array) -> tuple[Array, Array]:
-    """Return the edge numbers by rising weight, and where every weight level begins; NO_EDGE is left out."""
-    start = np.zeros(NO_EDGE + 1, np.int64)
-    for weight in weights:
-        if weight != NO_EDGE:
-            start[weight + 1] += 1
-    for level in range(NO_EDGE):
-        start[level + 1] += start[level]
-    order = np.empty(start[NO_EDGE], np.int32)
-    place = start.copy()
-    for edge in range(len(weights)):
-        if weights[edge] != NO_EDGE:
-            order[place[weights[edge]]] = edge
-            place[weights[edge]] += 1
-    return order, start
+        for direction in range(N_DIRECTIONS):
+            dy, dx = min(direction, 1), (1 if direction == 0 else direction - 2)
+            row = weights[y, direction]
+            row[:] = NO_EDGE
+            if y + dy == height:
+                continue
+            first, last = max(-dx, 0), width - max(dx, 0)
+            total[:] = 0
+            for c in range(n_channels):
+                add_squares(total, planes[c, y, first:last], planes[c, y + dy, first + dx : last + dx])
+            round_roots(total, row[first:last])
 
 
 @inlined
-def find(parent: Array, node: Any) -> Any:
-    """Return the root of a node and halve its path. A root holds minus its size."""
-    while True:
-        above = parent[node]
-        if above < 0:
-            return node
-        top = parent[above]
-        if top < 0:
-            return above
-        parent[node] = top
-        node = top
+def add_squares(total: Array, a: Array, b: Array) -> None:
+    """Add the squared differences of two rows."""
+    for x in range(len(a)):
+        difference = a[x] - b[x]
+        total[x] += difference * difference
+
+
+@inlined
+def round_roots(total: Array, out: Array) -> None:
+    """Write square roots in weight steps."""
+    for x in range(len(out)):
+        out[x] = np.int32(np.sqrt(total[x]) * np.float32(WEIGHT_STEPS) + np.float32(0.5))
 
 
 @compiled
-def join_edges(order: Array, start: Array, width: int, k: Any, min_size: int, labels: Array) -> int:
-    """Join pixels into superpixels, write their labels and return how many there are."""
-    parent = np.full(len(labels), -1, np.int32)
-    limit = np.full(len(labels), k, np.float32)  # internal difference plus k / size, by root
-    offset = np.array([1, width - 1, width, width + 1], np.int32)
-    for level in range(len(start) - 1):
-        weight = np.float32(level) / np.float32(WEIGHT_STEPS)
-        for e in range(start[level], start[level + 1]):
-            node = order[e] >> 2
-            a = find(parent, node)
-            b = find(parent, node + offset[order[e] & 3])
-            if a != b and weight <= limit[a] and weight <= limit[b]:
-                if parent[b] < parent[a]:
-                    a, b = b, a
-                parent[a] += parent[b]
-                parent[b] = a
-                limit[a] = weight - k / np.float32(parent[a])
-    for e in range(len(order)):
-        node = order[e] >> 2
-        a = find(parent, node)
-        b = find(parent, node + offset[order[e] & 3])
-        if a != b and (-parent[a] < min_size or -parent[b] < min_size):
-            if parent[b] < parent[a]:
-                a, b = b, a
-            parent[a] += parent[b]
-            parent[b] = a
-    return number(parent, labels)
-
-
-@compiled
-def number(parent: Array, labels: Array) -> int:
-    """Write labels 0..n-1 in raster order of the first pixel of every component, and return n."""
-    n = 0
-    name = np.full(len(parent), -1, np.int32)
-    for node in range(len(parent)):
-        root = find(parent, node)
-        if name[root] < 0:
-            name[root] = n
-            n += 1
-        labels[node] = name[root]
-    return n
+def counting_sort(weights: Array, start: Array, place: Array, order: Array) -> None:
+    """Write the edges by rising weight, and where every weight level begins; start comes full of zeros."""
+    height, _, width = weights.shape
+    for weight in weights.ravel():
+        start[np.uint32(weight) + np.uint32(1)] += np.uint32(1)
+    for level in range(NO_EDGE + 1):
+        start[level + 1] += start[level]
+        place[level + 1] = start[level + 1]
+    for y in range(height):
+        for direction in range(N_DIRECTIONS):
+            row = weights[y, direction]
+            edge = np.uint32(y * width * N_DIRECTIONS + direction)
+            for x in range(width):
+                slot = place[row[x]]
+                place[row[x]] = slot + np.uint32(1)
+                order[slot] = edge
+                edge += np.uint32(N_DIRECTIONS)

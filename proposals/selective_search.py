@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from proposals.colours import COLOUR_SPACES, convert
-from proposals.features import Counts, bin_pixels, describe
+from proposals.features import Numbers, bin_pixels, describe
 from proposals.grouping import group, similarity_weights
 from proposals.resizing import SEARCH_WIDTH, Resized, resize
+from proposals.scratch import Scratch
 from proposals.segmentation import SIGMA, segment, smooth, sort_edges
 from proposals.tidy import tidy
 from structures.boxes import Boxes, Floats, whole_image
@@ -24,6 +25,8 @@ from structures.records import Image, Proposals
 
 SUPERPIXEL_FACTOR = 2  # GoogLeNet, section 8: superpixel size times two halves the boxes; both k and min_size double
 MIN_SIDE = 20  # R-CNN's selective_search_boxes.m: smaller boxes of the resized photo are dropped
+
+LARGE = 2**22  # values of a photo; the memory for larger ones is given back after each
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class SelectiveSearch:
         self.strategies = tuple(strategies)
         self.sigma, self.width, self.min_side, self.seed = sigma, width, min_side, seed
         self.threads = threads
+        self._idle: list[Scratch] = []
 
     @property
     def name(self) -> str:
@@ -150,7 +154,7 @@ class SelectiveSearch:
         values = np.concatenate([self._rank_values(i, len(tree)) for i, tree in enumerate(trees)])
         return _select(boxes, values, small, self.min_side, self.name)
 
-    def _trees(self, image: Image) -> list[Counts]:
+    def _trees(self, image: Image) -> list[Numbers]:
         """Return the region boxes of each strategy, in the order of self.strategies."""
         spaces = list(dict.fromkeys(strategy.colour_space for strategy in self.strategies))
         threads = min(self.threads or len(spaces), len(spaces))
@@ -162,18 +166,22 @@ class SelectiveSearch:
         trees = {strategy: tree for part in parts for strategy, tree in part.items()}
         return [trees[strategy] for strategy in self.strategies]
 
-    def _search(self, image: Image, colour_space: str) -> dict[Strategy, Counts]:
+    def _search(self, image: Image, colour_space: str) -> dict[Strategy, Numbers]:
         """Run all strategies of one colour space: pixels once, superpixels once for each k."""
-        channels = convert(image, colour_space)
-        edges, bins = sort_edges(smooth(channels, self.sigma)), bin_pixels(channels)
+        scratch = self._idle.pop() if self._idle else Scratch()
+        planes = convert(image, colour_space)
+        bins = bin_pixels(planes, scratch)
+        edges = sort_edges(smooth(planes, self.sigma, scratch), scratch)
         chosen = [strategy for strategy in self.strategies if strategy.colour_space == colour_space]
         trees = {}
-        for k, min_size in dict.fromkeys((strategy.k, strategy.min_size) for strategy in chosen):
-            labels, n = segment(edges, k=k, min_size=min_size)
+        scales = list(dict.fromkeys((strategy.k, strategy.min_size) for strategy in chosen))
+        for scale, (labels, n) in zip(scales, segment(edges, scales, scratch), strict=True):
             superpixels = describe(labels, n, bins)
             for strategy in chosen:
-                if (strategy.k, strategy.min_size) == (k, min_size):
+                if (strategy.k, strategy.min_size) == scale:
                     trees[strategy] = group(superpixels, strategy.similarity, labels.size)
+        if image.size <= LARGE:
+            self._idle.append(scratch)
         return trees
 
     def _rank_values(self, strategy: int, n_regions: int) -> Floats:

@@ -122,5 +122,6 @@ def unique_rows(boxes: Boxes) -> Indices:
     """
     if len(boxes) == 0:
         return np.zeros(0, np.int64)
-    _, first = np.unique(boxes, axis=0, return_index=True)
-    return np.sort(first).astype(np.int64)
+    order = np.lexsort(boxes.T)  # stable: equal boxes stay in input order
+    new = np.concatenate([[True], (boxes[order[1:]] != boxes[order[:-1]]).any(axis=1)])
+    return np.sort(order[new]).astype(np.int64)

@@ -12,9 +12,10 @@ from proposals.segmentation import segment, smooth, sort_edges
 
 def scene(seed, shape=(30, 40, 3)):
     noise = np.random.default_rng(seed).integers(0, 256, shape).astype(np.float32)
-    channels = np.clip(smooth(noise, 2.0) * 6 - 600, 0, 255).astype(np.float32)
-    labels, n = segment(sort_edges(channels), k=30, min_size=6)
-    return channels, labels, n
+    planes = np.ascontiguousarray(np.moveaxis(noise, 2, 0))
+    planes = np.clip(smooth(planes, 2.0) * 6 - 600, 0, 255).astype(np.float32)
+    ((labels, n),) = segment(sort_edges(planes), [(30, 6)])
+    return planes, labels, n
 
 
 def slow_pairs(labels):
@@ -46,8 +47,8 @@ def test_many_neighbours_outgrow_the_table():
 
 
 def test_measures_oracle():
-    channels, labels, n = scene(0)
-    bins = bin_pixels(channels)
+    planes, labels, n = scene(0)
+    bins = bin_pixels(planes)
     found = describe(labels, n, bins)
     assert n > 5
     for region in range(n):
@@ -55,15 +56,15 @@ def test_measures_oracle():
         assert found.size[region] == len(ys)
         assert found.boxes[region].tolist() == [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
         for c in range(3):
-            expected = np.bincount(np.minimum(channels[ys, xs, c] * 25 / 256, 24).astype(int), minlength=25)
+            expected = np.bincount(np.minimum(planes[c, ys, xs] * 25 / 256, 24).astype(int), minlength=25)
             assert found.colour[region, 25 * c : 25 * (c + 1)].tolist() == expected.tolist()
 
 
 def test_textures_oracle():
     """Eight orientations by their definition: the derivative along each, negatives as 0, in 10 bins."""
-    channels, labels, n = scene(1)
-    found = describe(labels, n, bin_pixels(channels)).texture.reshape(n, 3, 4, 2, 10)
-    padded = np.pad(smooth(channels, 1.0), ((1, 1), (1, 1), (0, 0)), "edge")
+    planes, labels, n = scene(1)
+    found = describe(labels, n, bin_pixels(planes)).texture.reshape(n, 3, 4, 2, 10)
+    padded = np.pad(np.moveaxis(smooth(planes, 1.0), 0, 2), ((1, 1), (1, 1), (0, 0)), "edge")
     gx, gy = padded[1:-1, 2:] - padded[1:-1, :-2], padded[2:, 1:-1] - padded[:-2, 1:-1]
     angles = np.arange(8) * np.pi / 4
     along = np.stack([np.cos(angle) * gx + np.sin(angle) * gy for angle in angles], axis=-1)
@@ -77,8 +78,8 @@ def test_textures_oracle():
 
 
 def test_histograms_count_every_pixel_once():
-    channels, labels, n = scene(2)
-    found = describe(labels, n, bin_pixels(channels))
+    planes, labels, n = scene(2)
+    found = describe(labels, n, bin_pixels(planes))
     np.testing.assert_array_equal(found.colour.reshape(n, 3, 25).sum(axis=2), np.repeat(found.size[:, None], 3, 1))
     assert (found.texture.reshape(n, 24, 10).sum(axis=2) == found.size[:, None]).all()
     assert (found.texture >= 0).all()
@@ -127,8 +128,8 @@ def slow_group(superpixels, measures, image_area):
 @pytest.mark.parametrize("measures", ["CTSF", "TSF", "CT", "F", "S"])
 def test_grouping_oracle(measures):
     for seed in range(3):
-        channels, labels, n = scene(seed)
-        superpixels = describe(labels, n, bin_pixels(channels))
+        planes, labels, n = scene(seed)
+        superpixels = describe(labels, n, bin_pixels(planes))
         if measures in ("F", "S"):  # whole numbers tie often, so give every superpixel its own size
             superpixels = Superpixels(
                 superpixels.size * 1000 + np.random.default_rng(seed).permutation(n).astype(np.int32) ** 2,
@@ -145,7 +146,7 @@ def test_grouping_oracle(measures):
 
 def flat(sizes, boxes, pairs):
     n = len(sizes)
-    colour, texture = np.zeros((n, 25), np.int32), np.zeros((n, 80), np.int32)
+    colour, texture = np.zeros((n, 25), np.float32), np.zeros((n, 80), np.float32)
     colour[:, 0] = sizes
     texture[:, ::10] = np.array(sizes)[:, None]
     return Superpixels(np.array(sizes, np.int32), np.array(boxes, np.int32), colour, texture, np.array(pairs, np.int32))
@@ -171,8 +172,8 @@ def test_one_superpixel_is_the_whole_tree():
 
 
 def test_input_is_not_changed():
-    channels, labels, n = scene(3)
-    superpixels = describe(labels, n, bin_pixels(channels))
+    planes, labels, n = scene(3)
+    superpixels = describe(labels, n, bin_pixels(planes))
     before = superpixels.colour.copy(), superpixels.texture.copy(), superpixels.boxes.copy()
     first, second = group(superpixels, "CTSF", labels.size), group(superpixels, "CTSF", labels.size)
     np.testing.assert_array_equal(first, second)

@@ -5,7 +5,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from proposals.segmentation import WEIGHT_STEPS, segment, smooth, sort_edges
+from proposals import joining
+from proposals.joining import WEIGHT_STEPS
+from proposals.segmentation import segment as segment_scales
+from proposals.segmentation import smooth, sort_edges
 
 small_images = st.builds(
     lambda seed, height, width, channels, levels: (
@@ -19,10 +22,24 @@ small_images = st.builds(
 )
 
 
+def planes(channels):
+    return np.ascontiguousarray(np.moveaxis(channels, 2, 0))
+
+
+def segment(channels, k, min_size):
+    (cut,) = segment_scales(sort_edges(planes(channels)), [(k, min_size)])
+    return cut
+
+
+def blurred(channels, sigma):
+    return np.moveaxis(smooth(planes(channels), sigma), 0, 2)
+
+
 def slow_edges(channels):
     """Every edge as (weight, pixel, direction, other pixel), light edges first."""
     height, width, _ = channels.shape
     edges = []
+    order = {}
     for y in range(height):
         for x in range(width):
             for direction, (dy, dx) in enumerate([(0, 1), (1, -1), (1, 0), (1, 1)]):
@@ -30,8 +47,10 @@ def slow_edges(channels):
                 if v < height and 0 <= u < width:
                     distance = np.sqrt(np.sum((channels[y, x] - channels[v, u]) ** 2, dtype=np.float32))
                     weight = int(distance * np.float32(WEIGHT_STEPS) + np.float32(0.5)) / WEIGHT_STEPS
-                    edges.append((weight, y * width + x, direction, v * width + u))
-    return sorted(edges)
+                    edge = (weight, y * width + x, direction, v * width + u)
+                    edges.append(edge)
+                    order[edge] = (weight, y, direction, x)
+    return sorted(edges, key=order.get)
 
 
 def slow_segment(channels, k, min_size):
@@ -62,7 +81,7 @@ def slow_segment(channels, k, min_size):
 @settings(derandomize=True, max_examples=150, deadline=None)
 @given(small_images, st.sampled_from([1.0, 8.0, 64.0, 512.0]), st.sampled_from([0, 2, 5, 30]))
 def test_oracle(channels, k, min_size):
-    labels, n = segment(sort_edges(channels), k=k, min_size=min_size)
+    labels, n = segment(channels, k, min_size)
     expected, expected_n = slow_segment(channels, k, min_size)
     assert n == expected_n
     np.testing.assert_array_equal(labels, expected)
@@ -71,15 +90,38 @@ def test_oracle(channels, k, min_size):
 def test_oracle_on_smooth_pictures():
     for seed in range(5):
         noise = np.random.default_rng(seed).integers(0, 256, (24, 31, 3)).astype(np.float32)
-        channels = smooth(noise, 3.0) * 4
-        labels, n = segment(sort_edges(channels), k=40, min_size=10)
+        channels = blurred(noise, 3.0) * 4
+        labels, n = segment(channels, 40, 10)
         assert n > 1
         np.testing.assert_array_equal(labels, slow_segment(channels, 40, 10)[0])
 
 
+@settings(derandomize=True, max_examples=100, deadline=None)
+@given(small_images, st.sampled_from([0.0, 0.3, 0.7, 1.0]))
+def test_scales_together_give_what_each_gives_alone(channels, light_share):
+    """However many edges the scales take together: the shares are a matter of speed only."""
+    scales = [(3.0, 0), (20.0, 3), (90.0, 3), (400.0, 9)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(joining, "LIGHT_SHARE", light_share)
+        together = segment_scales(sort_edges(planes(channels)), scales)
+    for (labels, n), scale in zip(together, scales, strict=True):
+        expected, expected_n = slow_segment(channels, *scale)
+        assert n == expected_n
+        np.testing.assert_array_equal(labels, expected)
+
+
+def test_scales_together_on_smooth_pictures():
+    for seed in range(4):
+        noise = np.random.default_rng(seed).integers(0, 256, (30, 31, 3)).astype(np.float32)
+        channels = blurred(noise, 2.0) * 4
+        scales = [(10.0, 5), (40.0, 5), (150.0, 20)]
+        for (labels, _), scale in zip(segment_scales(sort_edges(planes(channels)), scales), scales, strict=True):
+            np.testing.assert_array_equal(labels, slow_segment(channels, *scale)[0])
+
+
 def test_edges_are_sorted_and_complete():
     channels = np.random.default_rng(0).integers(0, 256, (7, 5, 3)).astype(np.float32)
-    edges, expected = sort_edges(channels), slow_edges(channels)
+    edges, expected = sort_edges(planes(channels)), slow_edges(channels)
     assert edges.order.tolist() == [4 * p + direction for _, p, direction, _ in expected]
     weights = np.repeat(np.arange(len(edges.start) - 1), np.diff(edges.start)) / WEIGHT_STEPS
     assert weights.tolist() == [weight for weight, _, _, _ in expected]
@@ -89,23 +131,22 @@ def test_by_hand_two_halves():
     """Two flat halves 100 apart: k / 8 pixels decides whether the border edge (weight 100) joins them."""
     channels = np.zeros((4, 4, 1), np.float32)
     channels[:, 2:] = 100
-    edges = sort_edges(channels)
-    assert segment(edges, k=799, min_size=0)[0].tolist() == [[0, 0, 1, 1]] * 4
-    assert segment(edges, k=800, min_size=0)[1] == 1
-    assert segment(edges, k=1, min_size=9)[1] == 1
+    assert segment(channels, 799, 0)[0].tolist() == [[0, 0, 1, 1]] * 4
+    assert segment(channels, 800, 0)[1] == 1
+    assert segment(channels, 1, 9)[1] == 1
 
 
 def test_by_hand_diagonal_neighbours():
     """A white diagonal on black is one superpixel only because corners touch."""
     channels = np.eye(5, dtype=np.float32)[:, :, None] * 255
-    labels, n = segment(sort_edges(channels), k=1, min_size=0)
+    labels, n = segment(channels, 1, 0)
     assert n == 2
     assert (labels == 1 - np.eye(5)).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 2, 3), (2, 1, 1), (1, 40, 3), (40, 1, 2)])
 def test_degenerate_shapes(shape):
-    labels, n = segment(sort_edges(np.zeros(shape, np.float32)), k=50, min_size=50)
+    labels, n = segment(np.zeros(shape, np.float32), 50, 50)
     assert n == 1
     assert (labels == 0).all()
     assert labels.shape == shape[:2]
@@ -117,8 +158,8 @@ def test_metamorphic_mirror(channels):
     """Where no two edges weigh the same, the mirrored picture gives the mirrored superpixels."""
     weights = [edge[0] for edge in slow_edges(channels)]
     assume(len(set(weights)) == len(weights))
-    labels, n = segment(sort_edges(channels), k=60, min_size=3)
-    mirrored, mirrored_n = segment(sort_edges(channels[:, ::-1]), k=60, min_size=3)
+    labels, n = segment(channels, 60, 3)
+    mirrored, mirrored_n = segment(channels[:, ::-1], 60, 3)
     assert n == mirrored_n
     pairs = set(zip(labels.ravel().tolist(), mirrored[:, ::-1].ravel().tolist(), strict=True))
     assert len(pairs) == n
@@ -127,7 +168,7 @@ def test_metamorphic_mirror(channels):
 @settings(derandomize=True, max_examples=60, deadline=None)
 @given(small_images, st.sampled_from([2, 5, 12]))
 def test_no_superpixel_is_below_min_size(channels, min_size):
-    labels, n = segment(sort_edges(channels), k=5, min_size=min_size)
+    labels, n = segment(channels, 5, min_size)
     sizes = np.bincount(labels.ravel())
     assert n == len(sizes)
     assert n == 1 or sizes.min() >= min_size
@@ -138,13 +179,13 @@ def test_more_k_never_more_superpixels():
     from skimage import data
 
     for photo in (data.astronaut(), data.chelsea(), data.coffee()):
-        edges = sort_edges(smooth(photo[::2, ::2].astype(np.float32)))
-        counts = [segment(edges, k=k, min_size=round(k))[1] for k in (25, 50, 100, 200, 400, 800)]
+        edges = sort_edges(smooth(planes(photo[::2, ::2].astype(np.float32))))
+        counts = [n for _, n in segment_scales(edges, [(k, k) for k in (25, 50, 100, 200, 400, 800)])]
         assert counts == sorted(counts, reverse=True)
         assert counts[0] > 4 * counts[-1]
 
 
 def test_smooth_keeps_flat_pictures_and_shape():
-    flat = np.full((4, 5, 1), 7, np.float32)
+    flat = np.full((2, 4, 5), 7, np.float32)
     np.testing.assert_allclose(smooth(flat), flat, rtol=1e-6)
     assert smooth(flat, 0) is flat
