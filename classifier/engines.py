@@ -19,6 +19,8 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 CPU_BATCH = 16  # of 16, 32 and 64 the quickest in OpenVINO on two cores (benchmarks/LOG.md)
 GPU_BATCH = 256
 
+_exporting = threading.Lock()  # torch.export keeps state of the whole process: two threads at once break each other
+
 
 class Engine(Protocol):
     """Runs one module on batches of a fixed size."""
@@ -168,7 +170,8 @@ class OpenVinoEngine:
         precision = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}[placement.dtype]
         height, width = size if isinstance(size, tuple) else (size, size)
         example = torch.zeros(batch_size, 3, height, width)
-        exported = torch.export.export(module.eval().float().cpu(), (example,))
+        with _exporting:
+            exported = torch.export.export(module.eval().float().cpu(), (example,))
         settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         self._input, self._one_at_a_time = example, threading.Lock()
         self._compiled: Any = openvino.Core().compile_model(openvino.convert_model(exported), "CPU", settings)

@@ -1,6 +1,7 @@
 """MultiBox with GoogLeNet under it: the network, its checkpoints, and the generator that they make."""
 
 import copy
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -156,19 +157,21 @@ def from_checkpoint(checkpoint: Checkpoint) -> DenseMultiBox:
 class CanvasRunner:
     """Runs a copy of a network on canvases of a few sizes.
 
-    OpenVINO needs an engine for every size, made when it is first met; torch's takes any.
+    OpenVINO needs an engine for every size, made when it is first met; torch's takes any. May be used from any thread.
     """
 
     def __init__(self, network: nn.Module, placement: Placement, *, batch_size: int = 1) -> None:
         self._network, self._placement, self._batch_size = copy.deepcopy(network), placement, batch_size
         self._engines: dict[tuple[int, int] | None, Engine] = {}
+        self._making = threading.Lock()
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Map (N, 3, H, W) RGB pixels 0..255 to the network's output."""
         size = (pixels.shape[2], pixels.shape[3])
         key = size if self._placement.engine == "openvino" else None
-        if key not in self._engines:
-            self._engines[key] = make_engine(self._network, self._placement, size=size, batch_size=self._batch_size)
+        with self._making:
+            if key not in self._engines:
+                self._engines[key] = make_engine(self._network, self._placement, size=size, batch_size=self._batch_size)
         engine = self._engines[key]
         batches = torch.split(pixels.to(engine.device), engine.batch_size)
         return torch.cat([engine(batch) for batch in batches])

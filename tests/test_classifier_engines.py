@@ -130,6 +130,13 @@ def test_openvino_takes_photos_from_several_threads() -> None:
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
+@needs_openvino
+def test_engines_can_be_made_in_several_threads() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        engines = list(pool.map(lambda _: tiny_engine("openvino"), range(8)))
+    assert all(torch.equal(engine(inputs(1)), engines[0](inputs(1))) for engine in engines)
+
+
 @pytest.mark.parametrize("name", ["torch", pytest.param("openvino", marks=needs_openvino)])
 def test_layers_can_learn_from_what_an_engine_gives(name: str) -> None:
     layer = nn.Linear(5, 2)
