@@ -133,7 +133,7 @@ def test_openvino_takes_photos_from_several_threads() -> None:
 @needs_openvino
 def test_engines_can_be_made_in_several_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
-        engines = list(pool.map(lambda _: tiny_engine("openvino"), range(8)))
+        engines = list(pool.map(lambda _: _make_tiny("openvino", "float32"), range(8)))
     assert all(torch.equal(engine(inputs(1)), engines[0](inputs(1))) for engine in engines)
 
 
