@@ -38,9 +38,14 @@ def open_dataset(*, voc: Path | None, split: str, coco: Path | None, images: Pat
 
 
 def note(checkpoint: Checkpoint, data: Mapping[str, Any]) -> Checkpoint:
-    """Add to a checkpoint how it was made: data, command, commit."""
-    command = " ".join(["rcnn", *sys.argv[1:]])
+    """Add to a checkpoint how it was made: data, command, commit; of paths in the command only the last part."""
+    command = " ".join(["rcnn", *map(_without_folders, sys.argv[1:])])
     return replace(checkpoint, training={**checkpoint.training, **data, "command": command, "commit": commit()})
+
+
+def _without_folders(argument: str) -> str:
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return option + equals + (Path(value).name or value)
 
 
 def training_placement(device: str, dtype: str) -> Placement:

@@ -21,6 +21,7 @@ from detect.commands import weights as weights_commands
 from detect.commands.classify import classify
 from detect.commands.eval_classification import classification
 from detect.sources import SourceError
+from detect.training_runs import note
 from structures.images import ImageError, read_image
 
 CLASSES = ("ant", "bee", "cat")
@@ -195,3 +196,11 @@ def test_convert_and_show(tmp_path: Path, net: Path) -> None:
         ((net, out, "--classes", net.parent / "none"), "none"),
     ):
         assert complaint in str(run(weights_commands.convert, *arguments).exception)
+
+
+def test_weights_remember_their_command_without_folders(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = "train classifier --folder /home/me/photos/ --out=/srv/x=1/net.safetensors --rate 0.1 --val ../.. --no-blur"
+    monkeypatch.setattr("sys.argv", ["/opt/bin/rcnn", *command.split()])
+    noted = note(load_weights(net), {"data": "photos"}).training
+    assert noted["command"] == "rcnn train classifier --folder photos --out=net.safetensors --rate 0.1 --val .. --no-blur"
+    assert noted["data"] == "photos"
