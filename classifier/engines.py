@@ -19,7 +19,7 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 CPU_BATCH = 16  # of 16, 32 and 64 the quickest in OpenVINO on two cores (benchmarks/LOG.md)
 GPU_BATCH = 256
 
-_exporting = threading.Lock()  # torch.export keeps state of the whole process: two threads at once break each other
+_exporting = threading.Lock()  # torch.export and the conversion keep state of the whole process: never two at once
 
 
 class Engine(Protocol):
@@ -172,9 +172,10 @@ class OpenVinoEngine:
         example = torch.zeros(batch_size, 3, height, width)
         with _exporting:
             exported = torch.export.export(module.eval().float().cpu(), (example,))
+            model = openvino.convert_model(exported)
         settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         self._input, self._one_at_a_time = example, threading.Lock()
-        self._compiled: Any = openvino.Core().compile_model(openvino.convert_model(exported), "CPU", settings)
+        self._compiled: Any = openvino.Core().compile_model(model, "CPU", settings)
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Run one batch."""
