@@ -40,14 +40,18 @@ def group(superpixels: Superpixels, measures: str, image_area: int) -> Numbers:
         (2N - 1, 4) int32 xyxy boxes of all regions: the N superpixels first, then each new region as it was made; the
         whole image comes last.
     """
+    return hierarchy(superpixels, measures, image_area)[0]
+
+
+def hierarchy(superpixels: Superpixels, measures: str, image_area: int) -> tuple[Numbers, Numbers]:
+    """Join superpixels as `group` does; return the boxes, and (N - 1, 2) int32 the two parts of each new region."""
     s, n = superpixels, len(superpixels.size)
     total = 2 * n - 1
     boxes, size = np.zeros((total, 4), np.int32), np.zeros(total, np.int32)
     boxes[:n], size[:n] = s.boxes, s.size
-    join_regions(
-        n, boxes, size, s.colour.copy(), s.texture.copy(), s.pairs, similarity_weights(measures), np.float32(image_area)
-    )
-    return boxes
+    parts, weights = np.zeros((n - 1, 2), np.int32), similarity_weights(measures)
+    join_regions(n, boxes, size, parts, s.colour.copy(), s.texture.copy(), s.pairs, weights, np.float32(image_area))
+    return boxes, parts
 
 
 @inlined
@@ -162,13 +166,14 @@ def join_regions(
     n: int,
     boxes: Array,
     size: Array,
+    parts: Array,
     colour: Array,
     texture: Array,
     neighbours: Array,
     weights: Array,
     image_area: Any,
 ) -> None:
-    """Fill boxes and size of the regions n..2n-2, each made of two earlier ones.
+    """Fill boxes, size and parts of the regions n..2n-2, each made of two earlier ones.
 
     A new region takes over the histogram row of its first part, so memory for 2n rows is not needed.
     """
@@ -198,6 +203,7 @@ def join_regions(
         pop(keys, pairs, length)
         length -= 1
         alive[a], alive[b], alive[new] = False, False, True
+        parts[new - n, 0], parts[new - n, 1] = a, b
         size[new] = size[a] + size[b]
         boxes[new, 0], boxes[new, 1] = min(boxes[a, 0], boxes[b, 0]), min(boxes[a, 1], boxes[b, 1])
         boxes[new, 2], boxes[new, 3] = max(boxes[a, 2], boxes[b, 2]), max(boxes[a, 3], boxes[b, 3])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from proposals.features import Superpixels, bin_pixels, describe, touching
-from proposals.grouping import group, similarity_weights
+from proposals.grouping import group, hierarchy, similarity_weights
 from proposals.segmentation import segment, smooth, sort_edges
 
 
@@ -157,6 +157,21 @@ def test_by_hand_size_and_ties():
     boxes = [[0, 0, 1, 4], [1, 0, 2, 4], [2, 0, 3, 4], [3, 0, 4, 4]]
     tree = group(flat([4, 4, 4, 4], boxes, [[0, 1], [1, 2], [2, 3]]), "S", 16)
     assert tree.tolist() == [*boxes, [0, 0, 2, 4], [2, 0, 4, 4], [0, 0, 4, 4]]
+
+
+def test_parts_of_a_tree_by_hand():
+    boxes = [[0, 0, 1, 4], [1, 0, 2, 4], [2, 0, 3, 4], [3, 0, 4, 4]]
+    _, parts = hierarchy(flat([4, 4, 4, 4], boxes, [[0, 1], [1, 2], [2, 3]]), "S", 16)
+    assert parts.tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_parts_make_up_the_boxes_and_are_used_once():
+    planes, labels, n = scene(3)
+    boxes, parts = hierarchy(describe(labels, n, bin_pixels(planes)), "CTSF", labels.size)
+    assert sorted(parts.ravel().tolist()) == list(range(2 * n - 2))
+    one, two = boxes[parts[:, 0]], boxes[parts[:, 1]]
+    around = np.hstack([np.minimum(one[:, :2], two[:, :2]), np.maximum(one[:, 2:], two[:, 2:])])
+    np.testing.assert_array_equal(boxes[n:], around)
 
 
 def test_by_hand_fill():
