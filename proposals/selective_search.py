@@ -168,7 +168,7 @@ class SelectiveSearch:
 
     def _search(self, image: Image, colour_space: str) -> dict[Strategy, Numbers]:
         """Run all strategies of one colour space: pixels once, superpixels once for each k."""
-        scratch = self._idle.pop() if self._idle else Scratch()
+        scratch = self._idle_scratch()
         planes = convert(image, colour_space)
         bins = bin_pixels(planes, scratch)
         edges = sort_edges(smooth(planes, self.sigma, scratch), scratch)
@@ -183,6 +183,12 @@ class SelectiveSearch:
         if image.size <= LARGE:
             self._idle.append(scratch)
         return trees
+
+    def _idle_scratch(self) -> Scratch:
+        try:  # asking first whether there is one would be too late in other threads
+            return self._idle.pop()
+        except IndexError:
+            return Scratch()
 
     def _rank_values(self, strategy: int, n_regions: int) -> Floats:
         """Return position from the top of the tree (the whole image is 1) times a random number, low is good."""
