@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any
 
 from classifier.regions import RegionClassifier
-from proposals.protocol import ProposalGenerator
+from proposals.protocol import ProposalGenerator, tells_fit
 from structures.boxes import Floats
 from structures.nms import suppress_per_class
 from structures.records import Detections, Image, Proposals
@@ -64,8 +64,7 @@ class Detector:
         self.propose, self.classify = propose, classify
         self.score_floor, self.nms_threshold = score_floor, nms_threshold
         self.max_boxes, self.max_per_class = max_boxes, max_per_class
-        told = bool(getattr(propose, "scores_tell_fit", False))
-        self.weigh_by_fit = told if weigh_by_fit is None else weigh_by_fit
+        self.weigh_by_fit = tells_fit(propose) if weigh_by_fit is None else weigh_by_fit
         self.seconds: dict[str, float] = defaultdict(float)
         self._adding = Lock()
 

@@ -12,7 +12,7 @@ from detect.ahead import Prepared, Skipped, prepare_ahead
 from detect.progress import Bar, duration, table
 from detect.runs import command, commit, peak_memory, versions
 from detect.sources import Photo
-from proposals.protocol import ProposalGenerator
+from proposals.protocol import TELLS_FIT, ProposalGenerator, tells_fit
 from proposals.store import StoredPhoto, file_key, pixel_key
 from proposals.store_writer import StoreWriter
 from structures.images import ExifPolicy
@@ -79,7 +79,8 @@ def carry_out(plan: Plan, generator: ProposalGenerator, console: Console) -> Rep
 def settings(plan: Plan, generator: ProposalGenerator) -> dict[str, Any]:
     """Return everything that decides the boxes."""
     made = {"generator": generator.name, "parameters": dict(generator.parameters), "exif": plan.exif}
-    return made | {"max_boxes": plan.max_boxes}
+    fit = {TELLS_FIT: True} if tells_fit(generator) else {}
+    return made | {"max_boxes": plan.max_boxes} | fit
 
 
 def is_known(photo: Photo, known: Mapping[str, StoredPhoto]) -> bool:

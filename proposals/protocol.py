@@ -5,6 +5,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from structures.records import Image, Proposals
 
+TELLS_FIT = "scores_tell_fit"
+
 
 @runtime_checkable
 class ProposalGenerator(Protocol):
@@ -12,6 +14,9 @@ class ProposalGenerator(Protocol):
 
     A generator is deterministic: the same photo and the same parameters give the same boxes in the same order, best
     first. The whole-image box is always among them, boxes lie inside the image, and no two boxes are equal.
+
+    A generator whose scores say how well a box fits an object, from 0 to 1, has an attribute scores_tell_fit that is
+    true; the detector then weighs classes by them. See `tells_fit`.
     """
 
     @property
@@ -24,3 +29,8 @@ class ProposalGenerator(Protocol):
 
     def __call__(self, image: Image) -> Proposals:
         """Return the proposals of an RGB uint8 (H, W, 3) photo."""
+
+
+def tells_fit(propose: object) -> bool:
+    """Say whether the scores of a generator tell how well a box fits an object; those that say nothing do not."""
+    return bool(getattr(propose, TELLS_FIT, False))

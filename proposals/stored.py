@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from proposals.outside import OutsideBoxes, read_outside
+from proposals.protocol import TELLS_FIT
 from proposals.store import ProposalStore, StoreError
 from proposals.tidy import tidy
 from structures.boxes import Boxes, Floats
 from structures.records import Image, Proposals
+
+MADE = ("generator", "parameters", "exif", "max_boxes", TELLS_FIT)  # what the manifest says about how boxes were made
 
 
 class NamedBoxes(Protocol):
@@ -57,8 +60,13 @@ class StoredProposals:
         """How the boxes were made, as far as the file tells."""
         if isinstance(self.boxes, ProposalStore):
             manifest = self.boxes.manifest
-            return {key: manifest[key] for key in ("generator", "parameters", "exif") if key in manifest}
+            return {key: manifest[key] for key in MADE if key in manifest}
         return {"file": self.path.name, "photos": len(self.boxes.image_ids)}
+
+    @property
+    def scores_tell_fit(self) -> bool:
+        """Whether the scores say how well a box fits an object: as with the generator that made them."""
+        return isinstance(self.boxes, ProposalStore) and bool(self.boxes.manifest.get(TELLS_FIT, False))
 
     def __call__(self, image: Image) -> Proposals:
         """Return the stored proposals of a photo with these pixels.

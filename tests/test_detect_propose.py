@@ -7,11 +7,16 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
+from rich.console import Console
 
 from detect.ahead import Prepared, prepare_ahead
 from detect.cli import main
+from detect.detector import Detector
+from detect.propose import Plan, carry_out
 from detect.sources import Photo
+from proposals.baselines import Random
 from proposals.generators import build
+from proposals.ranking import Ranked
 from proposals.store import ProposalStore
 from structures.images import read_image
 
@@ -127,6 +132,37 @@ def test_boxes_of_another_program_become_a_store(photos, tmp_path, rcnn, capsys)
     assert "has no photo 'b.png'" in capsys.readouterr().err
     found = build(f"file:{out}")(read_image(photos / "000007.png"))
     assert found.boxes.tolist() == [[5, 5, 25, 35], [0, 0, 60, 45]]
+
+
+class Half:
+    """A classifier that is half sure of everything."""
+
+    classes = ("thing",)
+
+    def __call__(self, image, boxes):
+        return np.full((len(boxes), 2), 0.5, np.float32)
+
+
+@pytest.mark.parametrize("ranked", [False, True])
+def test_stored_boxes_give_the_detections_of_their_generator(photos, tmp_path, ranked):
+    """Scores that tell how well a box fits still do when they come out of a folder, and only those."""
+    generator = Random(count=40)
+    if ranked:
+        generator = Ranked(generator, lambda image, boxes: (boxes[:, 2] / 60).astype(np.float32), {"by": "right edge"})
+    found = [Photo("a.png", photos / "a.png"), Photo("b.png", photos / "b.png")]
+    for name, source in (("boxes", generator), ("copy", f"file:{tmp_path / 'boxes'}")):
+        made_by = build(source) if isinstance(source, str) else source
+        assert carry_out(Plan(found, tmp_path / name), made_by, Console(quiet=True)).done == 2
+        stored = build(f"file:{tmp_path / name}")
+        assert stored.parameters.get("scores_tell_fit", False) is ranked
+        direct, looked_up = Detector(generator, Half()), Detector(stored, Half())
+        assert looked_up.weigh_by_fit is ranked
+        for photo in found:
+            expected, got = direct(read_image(photo.path)), looked_up(read_image(photo.path))
+            assert len(expected) > 1
+            assert (len(set(expected.scores.tolist())) > 1) is ranked
+            for column in ("boxes", "labels", "scores"):
+                np.testing.assert_array_equal(getattr(got, column), getattr(expected, column))
 
 
 def test_a_failing_generator_does_not_stop_the_rest(photos):
