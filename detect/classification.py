@@ -12,10 +12,10 @@ import numpy as np
 
 from classifier.engines import CPU_BATCH, GPU_BATCH, DType, EngineName, place
 from classifier.images import ImageClassifier
-from classifier.loading import load_weights
 from classifier.views import Crops
 from classifier.weights import Checkpoint, WeightsError
 from detect.class_folders import ClassFolders
+from detect.presets import load_checkpoint
 from eval.classification import classification
 from structures.boxes import Floats
 from structures.images import ImageError, read_image
@@ -39,7 +39,7 @@ def load_image_classifier(
     """Put one network, or an ensemble where several are named, to work; batches are as large as the photos fill.
 
     Args:
-        weights: names or files, as `classifier.loading.load_weights` takes them.
+        weights: names or files, as `detect.presets.load_checkpoint` takes them.
         crops: 1, 10 or 144 a photo.
         warp: squeeze photos to a square.
         photos: how many there will be; None for many.
@@ -54,7 +54,7 @@ def load_image_classifier(
     chosen = "torch" if engine == "auto" and work < COMPILE_FROM else engine
     placement = place(device=device, engine=cast(EngineName, chosen), dtype=cast(DType, dtype))
     usual = CPU_BATCH if placement.device.type == "cpu" else GPU_BATCH
-    checkpoints = [load_weights(name) for name in weights]
+    checkpoints = [load_checkpoint(name) for name in weights]
     for name, checkpoint in zip(weights, checkpoints, strict=True):
         if checkpoint.task != "images":
             raise WeightsError(f"{name}: weights for {checkpoint.task}, but an image classifier is needed")

@@ -19,18 +19,22 @@ SHIPPED = Path(__file__).parent / "weights"
 DEFAULT_REGIONS = "default"
 
 
+def built_in_weights() -> dict[str, Path]:
+    """Return the weights that ship with the package, by name."""
+    return {file.stem: file for file in sorted(SHIPPED.glob("*.safetensors"))}
+
+
 def weights_file(name: str | Path) -> Path:
-    """Return the file of a built-in name (`default`, or any file stem in detect/weights) or of a path.
+    """Return the file of a built-in name, such as `default`, or of a path; `./default` is always a file.
 
     Raises:
         WeightsError: there is neither such a file nor such a name.
     """
-    built_in = SHIPPED / f"{name}.safetensors"
-    if Path(name).is_file():
-        return Path(name)
-    if built_in.is_file() and Path(name).name == str(name):
-        return built_in
-    names = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.safetensors"))) or "none"
+    built_in = built_in_weights()
+    path = built_in.get(str(name), Path(name))
+    if path.is_file():
+        return path
+    names = ", ".join(built_in) or "none"
     raise WeightsError(f"--weights {name}: no such file, and no built-in weights of that name (there are: {names})")
 
 
@@ -50,10 +54,9 @@ def load_regions(name: str | Path) -> Checkpoint:
     return checkpoint
 
 
-def load_start(name: str | Path) -> Checkpoint:
-    """Read weights to train from: of an image or of a region classifier, built-in, by path, or `imagenet`."""
-    built_in = {file.stem: file for file in SHIPPED.glob("*.safetensors")}
-    return load_weights(name, built_in)
+def load_checkpoint(name: str | Path) -> Checkpoint:
+    """Read the weights of any network, for whatever use: built-in, a file of any known format, or `imagenet`."""
+    return load_weights(name, built_in_weights())
 
 
 def load_classifier(

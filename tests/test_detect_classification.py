@@ -91,8 +91,12 @@ def test_weights_for_something_else_are_refused_by_name(net: Path, tmp_path: Pat
     save_checkpoint(replace(checkpoint, task="regions", state=network), tmp_path / "regions.safetensors")
     with pytest.raises(ValueError, match=r"regions\.safetensors: weights for regions, but an image classifier"):
         load_image_classifier([str(tmp_path / "regions.safetensors")], crops=1)
-    with pytest.raises(ValueError, match="no such file or name; weights are imagenet"):
-        load_image_classifier(["nothing"], crops=1)
+    for name, complaint in (
+        ("nothing", "nothing: no such file or name; weights are imagenet, default, multibox, a file"),
+        ("default", "default: weights for regions, but an image classifier is needed"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            load_image_classifier([name], crops=1)
 
 
 def test_small_jobs_do_not_wait_for_a_compiler(net: Path) -> None:
@@ -199,8 +203,8 @@ def test_convert_and_show(tmp_path: Path, net: Path) -> None:
 
 
 def test_weights_remember_their_command_without_folders(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = "train classifier --folder /home/me/photos/ --out=/srv/x=1/net.safetensors --rate 0.1 --val ../.. --no-blur"
+    command = "train classifier --folder /home/photos/ --out=/srv/x=1/net.safetensors --rate 0.1 --val ../.."
     monkeypatch.setattr("sys.argv", ["/opt/bin/rcnn", *command.split()])
     noted = note(load_weights(net), {"data": "photos"}).training
-    assert noted["command"] == "rcnn train classifier --folder photos --out=net.safetensors --rate 0.1 --val .. --no-blur"
+    assert noted["command"] == "rcnn train classifier --folder photos --out=net.safetensors --rate 0.1 --val .."
     assert noted["data"] == "photos"

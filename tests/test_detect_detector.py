@@ -182,6 +182,21 @@ def test_loading_by_name_and_path(weights: Path, monkeypatch: pytest.MonkeyPatch
     assert np.array_equal(by_name(PHOTO).boxes, found.boxes)
 
 
+def test_names_come_before_files_and_paths_are_files(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presets, "SHIPPED", weights.parent)
+    monkeypatch.chdir(tmp_path)
+    for name in ("w", "w.safetensors"):
+        (tmp_path / name).write_bytes(b"another file of that name")
+    assert presets.weights_file("w") == weights
+    assert presets.load_checkpoint("w").classes == ("cat", "dog")
+    for name in ("w.safetensors", "./w", "./w.safetensors", str(tmp_path / "w")):
+        assert presets.weights_file(name).resolve().parent == tmp_path
+        with pytest.raises(WeightsError):
+            presets.load_checkpoint(name)
+
+
 def test_several_weights_make_an_ensemble(weights: Path) -> None:
     loaded = Detector.load([weights, str(weights)], "random", **TORCH, mirrored=True)
     assert isinstance(loaded.classify, Ensemble)

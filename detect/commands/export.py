@@ -14,8 +14,8 @@ def export(
     """Write a classifier as ONNX or OpenVINO: RGB pixels of 0 to 255 in, probabilities out, any batch."""
     from classifier.export import export as write
     from classifier.export import largest_difference
-    from detect.presets import load_start
+    from detect.presets import load_checkpoint
 
-    checkpoint = load_start(weights)
+    checkpoint = load_checkpoint(weights)
     write(checkpoint, out, to)
     print(f"written to {out}; probabilities differ from torch's by at most {largest_difference(checkpoint, out):.1e}")

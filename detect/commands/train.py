@@ -56,7 +56,7 @@ def regions(
     from classifier.engines import place
     from classifier.training import Recipe
     from classifier.weights import save_checkpoint
-    from detect.presets import load_proposals, load_start
+    from detect.presets import load_checkpoint, load_proposals
     from detect.train_regions import Examples, train_regions
     from detect.training_runs import Reporter, note, open_dataset
 
@@ -86,7 +86,7 @@ def regions(
     folder = work or out.with_suffix(".work")
     with Reporter(folder / "curves.csv", recipe, placement.reason) as reporter:
         checkpoint = train_regions(
-            load_start(weights),
+            load_checkpoint(weights),
             dataset,
             load_proposals(proposals, device=device),
             work=folder,

@@ -41,14 +41,15 @@ def classifier(
     from classifier.weights import save_checkpoint
     from detect.class_folders import columns_of, read_class_folders
     from detect.classification import judge_checkpoint
-    from detect.presets import load_start
+    from detect.presets import load_checkpoint
     from detect.training_runs import Reporter, note, training_placement
 
     if out.suffix != ".safetensors":
         raise ValueError(f"--out {out}: weights are written as .safetensors")
     data = read_class_folders(folder)
     judged_on = read_class_folders(val, columns_of(data.classes, None)) if val else None
-    start = fresh(data.classes, variant=variant, size=size, seed=seed) if weights == "none" else load_start(weights)
+    scratch = weights == "none"
+    start = fresh(data.classes, variant=variant, size=size, seed=seed) if scratch else load_checkpoint(weights)
     placement = training_placement(device, dtype)
     changes: dict[str, Any] = {"rate": rate, "warmup": warmup, "decay": decay, "smoothing": smoothing, "seed": seed}
     recipe = paper_recipe(

@@ -38,7 +38,7 @@ def multibox(
     from classifier.training import Recipe as Schedule
     from classifier.weights import save_checkpoint
     from detect.multibox import measure
-    from detect.presets import load_start
+    from detect.presets import load_checkpoint
     from detect.train_multibox import Recipe, train_multibox
     from detect.training_runs import Reporter, note, open_dataset, training_placement
 
@@ -60,7 +60,7 @@ def multibox(
         schedule = Schedule(iterations=recipe.steps(dataset), rate=rate)
         with Reporter(folder / "curves.csv", schedule, where.reason, quiet=not first) as reporter:
             trained = train_multibox(
-                load_start(weights),
+                load_checkpoint(weights),
                 dataset,
                 recipe=recipe,
                 placement=replace(place(device=device) if here.type == "cpu" else where, device=here),

@@ -21,15 +21,15 @@ def convert(
 
     import torch
 
-    from classifier.loading import load_weights
     from classifier.torchvision_weights import TRANSFORM_INPUT
     from classifier.weights import TORCHVISION, save_checkpoint
+    from detect.presets import load_checkpoint
 
     if dtype not in ("float16", "float32"):
         raise ValueError(f"--dtype {dtype!r} is not float16 or float32")
     if destination.suffix != ".safetensors":
         raise ValueError(f"{destination}: weights are written as .safetensors")
-    checkpoint = load_weights(source)
+    checkpoint = load_checkpoint(source)
     if checkpoint.preprocessing == TRANSFORM_INPUT and not transform_input:
         checkpoint = replace(checkpoint, preprocessing=TORCHVISION)
     if classes is not None:
@@ -45,9 +45,9 @@ def show(
     """Show the variant, classes, preprocessing, size and history of weights."""
     from dataclasses import asdict
 
-    from detect.presets import load_start
+    from detect.presets import load_checkpoint
 
-    checkpoint = load_start(weights)
+    checkpoint = load_checkpoint(weights)
     counted = [value for name, value in checkpoint.state.items() if value.is_floating_point()]
     record = {
         "variant": checkpoint.variant,
