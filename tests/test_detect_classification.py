@@ -115,10 +115,11 @@ def test_photos_stream_in_order_with_their_errors(net: Path, photos: Path, tmp_p
     assert list(PhotoStream(classifier)([])) == []
 
 
-def test_eval_classification_scores_folders(net: Path, photos: Path) -> None:
-    result = run(classification, "--folder", photos, "--weights", net, "--json", "--engine", "torch")
+def test_eval_classification_scores_folders(net: Path, photos: Path, tmp_path: Path) -> None:
+    report = tmp_path / "scores.json"
+    result = run(classification, "--folder", photos, "--weights", net, "--json", report, "--engine", "torch")
     assert result.exit_code == 0, result.stderr
-    got = json.loads(result.stdout)
+    got = json.loads(report.read_text())
     classifier = model(net)
     hits = [
         classifier(read_image(path)).argmax() == label
@@ -129,6 +130,22 @@ def test_eval_classification_scores_folders(net: Path, photos: Path) -> None:
     assert got["top-1"] == pytest.approx(np.mean(hits))
     assert got["top-5"] == 1
     assert got["log loss"] > 0
+    assert (got["crops"], got["weights"], got["skipped"]) == (1, [str(net)], [])
+    assert f"log loss   {got['log loss']:.4f}" in result.stdout.splitlines()
+
+
+def test_eval_classification_names_what_it_left_out(net: Path, photos: Path, tmp_path: Path) -> None:
+    for name in CLASSES:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "0.png").write_bytes((photos / name / "0.png").read_bytes())
+    (tmp_path / "photos" / "bee" / "1.png").write_text("no picture")
+    options = ["--weights", net, "--json", tmp_path / "scores.json", "--engine", "torch"]
+    result = run(classification, "--folder", tmp_path / "photos", *options)
+    assert result.exit_code == 1
+    assert "bee/1.png" in result.stderr
+    got = json.loads((tmp_path / "scores.json").read_text())
+    assert got["photos"] == 3
+    assert "bee/1.png" in got["skipped"][0]
 
 
 def test_an_ensemble_is_judged_by_its_mean(net: Path, photos: Path) -> None:

@@ -1,6 +1,5 @@
 """`rcnn eval classification`: top-1, top-5 and log loss on one folder of photos a class."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +18,7 @@ def classification(
     crops: Annotated[int, typer.Option(help="Views of each photo: 1, 10 or 144.")] = 1,
     warp: Annotated[bool, typer.Option("--warp", help="Squeeze photos to a square: BVLC's test.")] = False,
     limit: Annotated[int, typer.Option(min=0, help="Only so many photos, evenly spread; 0 takes all.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     engine: Annotated[str, typer.Option(help="auto, torch, compiled or openvino.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -28,19 +27,22 @@ def classification(
     from classifier.loading import IMAGENET
     from detect.class_folders import columns_of, read_class_folders, spread
     from detect.classification import judge, load_image_classifier
+    from eval.report import write_json
 
+    names = weights or [IMAGENET]
     where = {"device": device, "engine": engine, "dtype": dtype}
-    model = load_image_classifier(weights or [IMAGENET], crops=crops, warp=warp, photos=limit or None, **where)
+    model = load_image_classifier(names, crops=crops, warp=warp, photos=limit or None, **where)
     data = spread(read_class_folders(folder, columns_of(model.classes, classes)), limit)
     print(model.reason, file=sys.stderr)
     result = judge(model, data)
     for error in result.skipped:
         print(f"skipped: {error}", file=sys.stderr)
-    if as_json:
-        print(json.dumps({**result.scores, "photos": result.photos, "seconds per photo": result.seconds_per_photo}))
-    else:
-        print(f"{result.photos} photos, {crops} crops, {1000 * result.seconds_per_photo:.1f} ms a photo")
-        for name, value in result.scores.items():
-            print(f"{name:10} {value:.4f}")
+    print(f"{result.photos} photos, {crops} crops, {1000 * result.seconds_per_photo:.1f} ms a photo")
+    for name, value in result.scores.items():
+        print(f"{name:10} {value:.4f}")
+    if json:
+        source = {"folder": str(folder), "weights": names, "crops": crops, "warp": warp, "engine": model.reason}
+        counts = {"photos": result.photos, "skipped": [str(error) for error in result.skipped]}
+        write_json(json, {**source, **result.scores, **counts, "seconds_per_photo": result.seconds_per_photo})
     if result.skipped:
         raise typer.Exit(1)
