@@ -17,7 +17,7 @@ from classifier.weights import CAFFE, TORCHVISION, Checkpoint, WeightsError, for
 SIDE = 64
 
 
-@pytest.fixture(scope="module", params=["images onnx", "regions onnx", "regions openvino"])
+@pytest.fixture(scope="module", params=["images onnx", "regions onnx", "images openvino", "regions openvino"])
 def case(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -12,11 +12,13 @@ import PIL.Image
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from typer import Typer
 from typer.testing import CliRunner
 
 from classifier.augmentation import ASPECT, EIGENVALUES, EIGENVECTORS, Augmentation, Lighting
+from classifier.googlenet import TrainingLogits
 from classifier.image_training import BatchOrder, PhotoBatches, Photos, fresh, paper_recipe, train_images
 from classifier.loading import load_weights
 from classifier.processes import Process
@@ -171,6 +173,22 @@ def test_the_average_is_that_of_torch(tmp_path: Path) -> None:
     for name, value in expected.module.state_dict().items():
         assert torch.allclose(state[name], value, atol=1e-6)
         assert not torch.allclose(state[name], network.state_dict()[name], atol=1e-4)
+
+
+def test_each_auxiliary_loss_counts_three_tenths(tmp_path: Path) -> None:
+    class Three(Line):
+        """Like a network with auxiliary classifiers, whose logits are made of the main ones."""
+
+        def forward(self, x: torch.Tensor) -> TrainingLogits:
+            logits = super().forward(x)
+            return TrainingLogits(logits, -logits, 2 * logits)
+
+    network, (inputs, labels) = Three(), random_batch(0)
+    with torch.no_grad():
+        main, first, second = (functional.cross_entropy(each, labels).item() for each in network(inputs))
+    losses = Losses()
+    train(network, random_batch, Recipe(1, dtype="float32"), state_file=tmp_path / "state.pt", report=losses)
+    assert losses.kept == [pytest.approx(main + 0.3 * first + 0.3 * second, abs=1e-5)]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(tmp_path: Path) -> None:
