@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from classifier.augmentation import Augmentation
 from classifier.crops import normalise_pixels
 from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
-from classifier.processes import ALONE, Process, current_process
+from classifier.processes import ALONE, Process, current_process, own_rows, share_of
 from classifier.training import Progress, Recipe, train
 from classifier.weights import AUXILIARY_PREFIXES, CAFFE, TORCHVISION, Checkpoint, Preprocessing, for_images
 from structures.images import ImageError, read_image
@@ -60,8 +60,7 @@ class BatchOrder(Sampler[list[Example]]):
     def __init__(self, photos: int, batch_size: int, seed: int, *, process: Process = ALONE) -> None:
         if photos < batch_size:
             raise ValueError(f"{photos} photos do not fill a batch of {batch_size}; take a smaller --batch")
-        if batch_size % process.total:
-            raise ValueError(f"a batch of {batch_size} cannot be shared by {process.total} processes")
+        share_of(batch_size, process)
         self._photos, self._batch_size, self._seed, self._process = photos, batch_size, seed, process
         self.epoch = photos // batch_size  # batches
         self.start = 0
@@ -71,7 +70,7 @@ class BatchOrder(Sampler[list[Example]]):
         epoch, index = divmod(iteration, self.epoch)
         order = np.random.default_rng((self._seed, epoch)).permutation(self._photos)
         batch = order[index * self._batch_size : (index + 1) * self._batch_size]
-        return [int(row) for row in batch[self._process.rank :: self._process.total]]
+        return [int(row) for row in own_rows(batch, self._process)]
 
     def __iter__(self) -> Iterator[list[Example]]:
         for iteration in count(self.start):

@@ -3,12 +3,16 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from datetime import timedelta
+from typing import Any, NamedTuple, cast
 
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+PATIENCE = timedelta(days=7)  # drawing the regions of many photos takes hours; torch gives up after 10 minutes
 
 
 class Process(NamedTuple):
@@ -40,6 +44,47 @@ def joined(device: torch.device) -> Iterator[torch.device]:
         yield device
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def first_alone() -> Iterator[bool]:
+    """Let the first process go through a block alone; the others wait, and go through it when it is done.
+
+    For work that leaves its result on disk, where the others find it. Yields whether this is the first process. If the
+    first one fails, the others go on waiting: torchrun stops them.
+    """
+    first = current_process().rank == 0
+    if not dist.is_initialized():
+        yield first
+        return
+    waiting = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PATIENCE))
+    if not first:
+        dist.barrier(waiting)
+    yield first
+    if first:
+        dist.barrier(waiting)
+    dist.destroy_process_group(waiting)
+
+
+def share_of(count: int, process: Process, *, what: str = "a batch") -> int:
+    """Return how many of so many rows fall to each process.
+
+    Raises:
+        ValueError: the processes cannot share them evenly.
+    """
+    if count % process.total:
+        raise ValueError(f"{what} of {count} cannot be shared by {process.total} processes")
+    return count // process.total
+
+
+def own_rows(rows: npt.NDArray[Any], process: Process) -> npt.NDArray[Any]:
+    """Return those rows of a batch that fall to a process: the processes take turns at them.
+
+    Raises:
+        ValueError: the processes cannot share them evenly.
+    """
+    share_of(len(rows), process)
+    return rows[process.rank :: process.total]
 
 
 def shared(network: nn.Module) -> nn.Module:

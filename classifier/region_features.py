@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine
 from classifier.googlenet import GoogLeNet
+from classifier.processes import ALONE, Process, own_rows
 from classifier.sampling import BatchDraw, Regions
 from classifier.weights import Preprocessing, write_atomically
 from structures.boxes import Boxes
@@ -80,15 +81,17 @@ class FreshCrops:
         device: torch.device,
         *,
         seed: int = 0,
+        process: Process = ALONE,
     ) -> None:
         self._regions, self._draw, self._read = regions, draw, read
-        self._preprocessing, self._device, self._seed = preprocessing, device, seed
+        self._preprocessing, self._device, self._seed, self._process = preprocessing, device, seed, process
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Return crops (N, 3, S, S) and labels of one iteration; mirrored afresh each time."""
+        """Return crops (N, 3, S, S) and labels of this process in one iteration; mirrored afresh each time."""
         rows = self._draw(iteration)
         rows = rows[np.argsort(self._regions.photo[rows], kind="stable")]
         mirrored = np.random.default_rng((self._seed, iteration, MIRRORING)).random(len(rows)) < 0.5
+        rows, mirrored = own_rows(rows, self._process), own_rows(mirrored, self._process)
         crops: list[Tensor] = []
         for photo in np.unique(self._regions.photo[rows]):
             at = self._regions.photo[rows] == photo
@@ -102,12 +105,21 @@ class FreshCrops:
 class KeptFeatures:
     """Batches out of a feature file."""
 
-    def __init__(self, features: np.ndarray, labels: np.ndarray, draw: BatchDraw, device: torch.device) -> None:
+    def __init__(
+        self,
+        features: np.ndarray,
+        labels: np.ndarray,
+        draw: BatchDraw,
+        device: torch.device,
+        *,
+        process: Process = ALONE,
+    ) -> None:
         self._features, self._labels, self._draw, self._device = features, labels, draw, device
+        self._process = process
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Return features (N, C, H, W) float32 and labels of one iteration."""
-        rows = np.sort(self._draw(iteration))
+        """Return features (N, C, H, W) float32 and labels of this process in one iteration."""
+        rows = own_rows(np.sort(self._draw(iteration)), self._process)
         features = torch.from_numpy(self._features[rows]).to(self._device).float()
         labels = torch.from_numpy(self._labels[rows]).to(self._device)
         return features.contiguous(memory_format=torch.channels_last), labels

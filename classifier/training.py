@@ -9,7 +9,7 @@ batch.
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from classifier.googlenet import AUXILIARY_WEIGHT, TrainingLogits
-from classifier.processes import average_over, current_process, shared
+from classifier.processes import average_over, current_process, share_of, shared
 from classifier.weights import WeightsError, load_state, write_atomically
 
+State = dict[str, Tensor]  # parameter name -> values
 RATE_FACTOR = 0.96  # GoogLeNet, section 6: the rate falls by 4% every 8 epochs
 
 
@@ -47,7 +48,8 @@ class Recipe:
         smoothing: share of the label spread over all classes.
         average: decay of the running average of the weights, which is the result; 0 takes the last weights, 1 is the
             plain mean of all, which is Polyak's average in GoogLeNet's paper.
-        hard_examples: of each batch, learn only from so many rows with the greatest loss; 0 learns from all.
+        hard_examples: of each batch, learn only from so many rows with the greatest loss; 0 learns from all. Of several
+            processes each takes its share of them from its part of the batch.
         dtype: precision of the forward pass; weights are float32 always.
         seed: of everything random.
         step: iterations between two falls of the rate by 4%; 0 takes the cosine.
@@ -90,7 +92,8 @@ def train(
     state_file: Path,
     save_every: int = 500,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> dict[str, Tensor]:
+    judge: Callable[[int, State], None] = lambda iteration, average: None,
+) -> State:
     """Train the parameters that ask for gradients; go on from state_file if it is there.
 
     Args:
@@ -100,6 +103,8 @@ def train(
         state_file: where the whole state is kept, written atomically every save_every iterations and at the end.
         save_every: iterations between.
         report: called after every iteration.
+        judge: called after every iteration with its number and the average so far, before the state is written: what
+            it has to say about an iteration is said again when a killed run comes there once more.
 
     Returns:
         The averaged state dict of the network.
@@ -113,6 +118,7 @@ def train(
     for iteration in range(start, recipe.iterations):
         loss = run.step(iteration, *batches(iteration))
         report(Progress(iteration + 1, loss, run.rate))
+        judge(iteration + 1, run.average)
         if (iteration + 1) % save_every == 0 or iteration + 1 == recipe.iterations:
             run.save(state_file, iteration + 1)
     return run.average
@@ -139,6 +145,7 @@ class TrainingRun:
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
         self.network, self.recipe, self.rate = network, recipe, 0.0
+        self._hard = share_of(recipe.hard_examples, current_process(), what="hard examples")
         self.shared = shared(network)
         named = {name: value for name, value in network.named_parameters() if value.requires_grad}
         last = [value for name, value in named.items() if name.split(".")[-2:-1] == ["fc"]]
@@ -184,10 +191,10 @@ class TrainingRun:
 
     @torch.no_grad()
     def _hardest(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not 0 < self.recipe.hard_examples < len(labels):
+        if not 0 < self._hard < len(labels):
             return inputs, labels
         self.network.eval()
-        chosen = self._loss(self.network, inputs, labels).topk(self.recipe.hard_examples).indices
+        chosen = self._loss(self.network, inputs, labels).topk(self._hard).indices
         return inputs[chosen], labels[chosen]
 
     @torch.no_grad()
@@ -212,8 +219,7 @@ class TrainingRun:
         Raises:
             NonFiniteLoss: a weight is not finite, though the loss still was; the earlier state stays.
         """
-        if not all(torch.isfinite(value).all() for value in self.network.state_dict().values()):
-            raise NonFiniteLoss(f"weights are not finite after iteration {iteration}; lower the rate")
+        require_finite(self.network.state_dict(), iteration)
         if current_process().rank != 0:
             return
         state = {
@@ -249,6 +255,16 @@ class TrainingRun:
         for name, value in state["average"].items():
             self.average[name].copy_(value)
         return int(state["iteration"])
+
+
+def require_finite(state: Mapping[str, Tensor], iteration: int) -> None:
+    """Stop a run whose weights are lost, though its loss still was finite.
+
+    Raises:
+        NonFiniteLoss: a weight is infinite or not a number.
+    """
+    if not all(torch.isfinite(value).all() for value in state.values()):
+        raise NonFiniteLoss(f"weights are not finite after iteration {iteration}; lower the rate")
 
 
 def _autocast(device: str, dtype: str) -> Any:

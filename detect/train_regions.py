@@ -8,17 +8,19 @@ what these were made from (start.json, batches.json), so that nothing is ever mi
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from classifier.engines import Placement, make_engine
 from classifier.googlenet import STAGES, stages_between
+from classifier.processes import current_process, first_alone
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, keep_features
 from classifier.sampling import BatchDraw, Regions, choose_regions
-from classifier.training import BatchSource, Progress, Recipe, train
+from classifier.training import BatchSource, Progress, Recipe, State, train
 from classifier.weights import Checkpoint, WeightsError, for_regions
 from detect.training_folder import claim, digest, kept_regions
 from proposals.protocol import ProposalGenerator
@@ -114,8 +116,11 @@ def train_regions(
     show: ShowProgress = lambda items, total, name: items,
     report: Callable[[Progress], None] = lambda progress: None,
     save_every: int = 500,
+    judge: Callable[[int, Checkpoint], None] = lambda iteration, checkpoint: None,
 ) -> Checkpoint:
     """Fine-tune a region classifier.
+
+    Of several processes the first draws the regions and keeps the features; the others wait and read them.
 
     Args:
         start: weights of an image classifier, which get a fresh last layer, or of a region classifier with the same
@@ -131,6 +136,7 @@ def train_regions(
         show: shows a bar over an iterable.
         report: called after every iteration.
         save_every: iterations between two states on disk.
+        judge: called after every iteration with the weights so far; see `classifier.training.train`.
 
     Returns:
         The trained weights, the running average of the run.
@@ -139,23 +145,40 @@ def train_regions(
         ValueError: a photo, the examples or the weights cannot be used, or the folder belongs to another training.
     """
     checkpoint = _start(start, tuple(dataset.classes), frozen)
-    regions = kept_regions(
-        work / "regions.npz",
-        {
-            "proposals": {"name": propose.name, **propose.parameters},
-            "examples": {name: getattr(examples, name) for name in DRAWING},
-            "photos": digest(list(dataset.image_ids)),
-            "objects": digest([column for t in dataset for column in (t.boxes, t.labels, t.ignore)]),
-            "classes": list(dataset.classes),
-        },
-        lambda: draw_regions(dataset, propose, examples, workers=workers, show=show),
-    )
-    _claim_folder(work, checkpoint, regions, examples, frozen)
-    batches, head = _prepare(checkpoint, dataset, regions, work, examples, placement, frozen, show)
-    state = train(head, batches, recipe, state_file=work / "state.pt", save_every=save_every, report=report)
-    trained = {name.removeprefix("network."): value for name, value in state.items()}
     record = {"recipe": asdict(recipe), "examples": asdict(examples), "frozen": frozen, "photos": len(dataset)}
-    return replace(checkpoint, state=trained, training=record | {"start": dict(start.training)})
+    record |= {"proposals": propose.name, "start": dict(start.training)}
+
+    def trained(state: State) -> Checkpoint:
+        values = {name.removeprefix("network."): value.cpu() for name, value in state.items()}
+        return replace(checkpoint, state=values, training=record)
+
+    with first_alone() as first:
+        drawn_from = _drawn_from(dataset, propose, examples)
+        draw = partial(draw_regions, dataset, propose, examples, workers=workers, show=show)
+        regions = kept_regions(work / "regions.npz", drawn_from, draw)
+        if first:
+            _claim_folder(work, checkpoint, regions, examples, frozen)
+        batches, head = _prepare(checkpoint, dataset, regions, work, examples, placement, frozen, show)
+    state = train(
+        head,
+        batches,
+        recipe,
+        state_file=work / "state.pt",
+        save_every=save_every,
+        report=report,
+        judge=lambda iteration, average: judge(iteration, trained(average)),
+    )
+    return trained(state)
+
+
+def _drawn_from(dataset: Dataset, propose: ProposalGenerator, examples: Examples) -> dict[str, Any]:
+    return {
+        "proposals": {"name": propose.name, **propose.parameters},
+        "examples": {name: getattr(examples, name) for name in DRAWING},
+        "photos": digest(list(dataset.image_ids)),
+        "objects": digest([column for t in dataset for column in (t.boxes, t.labels, t.ignore)]),
+        "classes": list(dataset.classes),
+    }
 
 
 def _start(start: Checkpoint, classes: tuple[str, ...], frozen: str | None) -> Checkpoint:
@@ -191,7 +214,7 @@ def _prepare(
     frozen: str | None,
     show: ShowProgress,
 ) -> tuple[BatchSource, Head]:
-    photos, device = Photos(dataset), placement.device
+    photos, device, here = Photos(dataset), placement.device, current_process()
     network = checkpoint.network()
     draw = BatchDraw(
         regions.labels,
@@ -203,7 +226,10 @@ def _prepare(
     )
     head = Head(network, frozen).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if frozen is None:
-        return FreshCrops(regions, draw, photos.read, checkpoint.preprocessing, device, seed=examples.seed), head
+        fresh = FreshCrops(
+            regions, draw, photos.read, checkpoint.preprocessing, device, seed=examples.seed, process=here
+        )
+        return fresh, head
     for stage in stages_between(None, frozen):
         network.get_submodule(stage).requires_grad_(False)
     engine = make_engine(Trunk(checkpoint.network(), frozen), placement, size=checkpoint.preprocessing.size)
@@ -215,4 +241,4 @@ def _prepare(
         checkpoint.preprocessing,
         progress=lambda items: show(items, len(np.unique(regions.photo)), f"features up to {frozen}"),
     )
-    return KeptFeatures(features, regions.labels, draw, device), head
+    return KeptFeatures(features, regions.labels, draw, device, process=here), head

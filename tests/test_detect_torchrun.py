@@ -1,0 +1,99 @@
+"""Several processes train a region classifier as one would; torchrun starts them."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from classifier.processes import ALONE, Process, own_rows, share_of
+from classifier.training import TrainingRun
+from detect import train_regions
+from tests.shapes import write_voc
+
+ROOT = Path(__file__).resolve().parent.parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+TRAIN = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import torch
+from classifier.engines import place
+from classifier.googlenet import GoogLeNet
+from classifier.processes import current_process, joined
+from classifier.training import Recipe, TrainingRun
+from classifier.weights import CAFFE, Checkpoint
+from detect import train_regions as module
+from eval.voc import VocDataset
+from proposals.baselines import Random
+
+voc, out = Path(sys.argv[1]), Path(sys.argv[2])
+torch.nn.Dropout.forward = lambda self, x: x  # without dropout, halves of a batch make up the whole
+torch.manual_seed(0)
+start = Checkpoint(GoogLeNet(5).state_dict(), tuple("abcde"), replace(CAFFE, size=32, context=2))
+draw_regions, learn = module.draw_regions, TrainingRun.step
+with joined(torch.device("cpu")):
+    here, drawn, rows, losses, states = current_process(), [], [], [], []
+    module.draw_regions = lambda *some, **more: (drawn.append(here.rank), draw_regions(*some, **more))[1]
+    TrainingRun.step = lambda self, i, x, labels: (rows.append(len(labels)), learn(self, i, x, labels))[1]
+    for frozen in ("inception5a", None):
+        trained = module.train_regions(
+            start,
+            VocDataset(voc, "train"),
+            Random(count=60),
+            work=out / str(frozen),
+            recipe=Recipe(4, rate=0.01, warmup=2, dtype="float32"),
+            examples=module.Examples(positives=6, negatives=8, batch_size=8, positive_share=0.5),
+            placement=place(device="cpu", engine="torch", dtype="float32"),
+            frozen=frozen,
+            report=lambda step: losses.append(step.loss),
+        )
+        states.append(dict(trained.state))
+    record = {"losses": losses, "drawn": drawn, "rows": rows, "states": states}
+    torch.save(record, out / f"rank{here.rank}of{here.total}.pt")
+"""
+
+
+def test_two_processes_train_regions_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On kept features, then on fresh crops. Regions are drawn by the first process alone, and both read them."""
+    script, voc = tmp_path / "script.py", tmp_path / "voc"
+    write_voc(voc, "train", range(8))
+    script.write_text(TRAIN)
+    for changed, name in ((torch.nn.Dropout, "forward"), (TrainingRun, "step"), (train_regions, "draw_regions")):
+        monkeypatch.setattr(changed, name, getattr(changed, name))  # the script changes it; this brings it back
+    monkeypatch.setattr(sys, "argv", [str(script), str(voc), str(tmp_path / "one")])
+    runpy.run_path(str(script))
+    subprocess.run(
+        [*TORCHRUN, str(script), str(voc), str(tmp_path / "two")],
+        check=True,
+        capture_output=True,
+        timeout=600,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    alone = torch.load(tmp_path / "one" / "rank0of1.pt", weights_only=True)
+    ranks = [torch.load(tmp_path / "two" / f"rank{rank}of2.pt", weights_only=True) for rank in range(2)]
+    assert [rank["drawn"] for rank in ranks] == [[0, 0], []]
+    assert (alone["rows"], ranks[0]["rows"], ranks[1]["rows"]) == ([8] * 8, [4] * 8, [4] * 8)
+    assert ranks[0]["losses"] == ranks[1]["losses"]
+    assert ranks[0]["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+    assert len(set(alone["losses"])) == 8
+    for place, state in enumerate(alone["states"]):
+        for name, value in state.items():
+            assert torch.equal(ranks[0]["states"][place][name], ranks[1]["states"][place][name])
+            assert torch.allclose(ranks[0]["states"][place][name], value, atol=1e-5), name
+
+
+def test_processes_take_turns_at_the_rows_of_a_batch() -> None:
+    rows = np.arange(12)
+    parts = [own_rows(rows, Process(rank, 3)) for rank in range(3)]
+    assert [part.tolist() for part in parts] == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8, 11]]
+    assert own_rows(rows, ALONE).tolist() == rows.tolist()
+    assert share_of(12, Process(1, 3)) == 4
+    with pytest.raises(ValueError, match="a batch of 12 cannot be shared by 5 processes"):
+        own_rows(rows, Process(0, 5))
+    with pytest.raises(ValueError, match="hard examples of 7 cannot be shared by 2 processes"):
+        share_of(7, Process(0, 2), what="hard examples")
