@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detect.runs import RunError
+from structures.locks import lock
 from structures.records import Detections
 
 DETECTIONS_FILE = "detections.jsonl"
@@ -90,7 +91,8 @@ class _Lines:
         self._path = path
         self._file: IO[bytes] = path.open("a+b")
         try:
-            _lock(self._file, path)
+            if not lock(self._file):
+                raise RunError(f"{path}: another run is writing here; wait for it or name another --out")
             if overwrite:
                 self._file.truncate(0)
             self._file.seek(0)
@@ -139,14 +141,3 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
     whole = line.endswith(b"\n") and isinstance(entry, dict) and "image" in entry
     return {"image": entry["image"], "reason": entry.get("reason")} if whole else None
-
-
-def _lock(file: IO[bytes], path: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: no guard against two runs at a time
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise RunError(f"{path}: another run is writing here; wait for it or name another --out") from None

@@ -3,7 +3,8 @@
 import json
 import os
 import time
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from proposals.store import FORMAT, MANIFEST, ProposalStore, StoredPhoto, StoreError, read_manifest
 from structures.boxes import Boxes
+from structures.locks import lock
 from structures.records import Proposals
 
 SHARD_PHOTOS = 128  # about 2 MB of boxes: small to read for one photo, few files for many
@@ -67,13 +69,14 @@ class StoreWriter:
         facts: more for the manifest, such as versions and the command; they may differ from run to run.
 
     Raises:
-        StoreError: the folder holds something else, or boxes that were made in another way.
+        StoreError: the folder holds something else, boxes that were made in another way, or another run writes there.
     """
 
     def __init__(self, folder: str | Path, made: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> None:
         self.folder, self._made, self._facts = Path(folder), dict(made), dict(facts or {})
         self._check()
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._unlock = self._lock()
         for partial in self.folder.glob("*.partial"):
             partial.unlink()
         self.known = dict(ProposalStore(self.folder).photos) if (self.folder / MANIFEST).exists() else {}
@@ -98,11 +101,25 @@ class StoreWriter:
                 f"{self.folder}: holds boxes made with another {' and '.join(changed)}; name another folder"
             )
 
+    def _lock(self) -> Callable[[], Any]:
+        """Keep other runs out: of two shards of one number the later would take the place of the earlier."""
+        if os.name == "nt":  # folders cannot be opened there
+            return lambda: None
+        folder = os.open(self.folder, os.O_RDONLY)
+        unlock = weakref.finalize(self, os.close, folder)
+        if not lock(folder):
+            unlock()
+            raise StoreError(f"{self.folder}: another run is writing here; wait for it or name another folder")
+        return unlock
+
     def __enter__(self) -> "StoreWriter":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.flush()
+        try:
+            self.flush()
+        finally:
+            self._unlock()
 
     def add(self, image_id: str, pixels: str, file: str, proposals: Proposals) -> None:
         """Take the proposals of a photo, with its `pixel_key` and `file_key`; they are on disk after a while.
@@ -122,6 +139,8 @@ class StoreWriter:
             partial = path.with_name(path.name + ".partial")
             with partial.open("wb") as file:
                 np.savez(file, allow_pickle=False, **self._batch.columns())
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut could leave the name without the content
             os.replace(partial, path)
         self._batch, self._begin = _Batch(), time.monotonic()
         self._write_manifest()

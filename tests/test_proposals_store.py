@@ -92,6 +92,13 @@ def test_a_stopped_run_leaves_whole_shards(tmp_path):
     assert not list((tmp_path / "store").glob("*.partial"))
 
 
+def test_two_runs_never_write_at_the_same_time(tmp_path):
+    with StoreWriter(tmp_path / "store", MADE), pytest.raises(StoreError, match="another run is writing"):
+        StoreWriter(tmp_path / "store", MADE)
+    assert len(fill(tmp_path / "store", range(2))) == 2
+    assert len(fill(tmp_path / "store", range(2, 4))) == 4
+
+
 def test_a_run_killed_before_its_manifest(tmp_path):
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "manifest.json.partial").write_text("{")
