@@ -26,14 +26,14 @@ NO_BOXES: Boxes = np.zeros((0, 4), np.float32)
 SUSPICIOUS = 0.5  # share of objects that have a box exactly equal to them
 
 
-def open_ground_truth(path: Path, split: str) -> AnyDataset:
-    """Open COCO's instances.json, or one split of a VOC folder.
+def open_ground_truth(path: Path, split: str, images: Path | None = None) -> AnyDataset:
+    """Open COCO's instances.json, with the folder of its photos if they are needed, or one split of a VOC folder.
 
     Raises:
         ValueError: it is neither.
     """
     is_json = path.is_file() or path.suffix.lower() == ".json"
-    return CocoDataset(path) if is_json else VocDataset(path, split)
+    return CocoDataset(path, images) if is_json else VocDataset(path, split)
 
 
 def sources(file: Path, ground_truth: Path, split: str, dataset: AnyDataset) -> dict[str, str]:

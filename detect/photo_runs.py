@@ -1,6 +1,5 @@
 """Many photos through a detector: proposals ahead in threads, results written at once, bad photos passed over."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -15,7 +14,7 @@ from detect.detector import Detector
 from detect.draw import Pictures
 from detect.exports import VOC_FOLDER, export
 from detect.progress import Bar, duration, table
-from detect.runs import RUN_FILE, Run, peak_memory
+from detect.runs import RUN_FILE, Run, cores, peak_memory
 from detect.sinks import DETECTIONS_FILE, SKIPPED_FILE, Results
 from detect.sources import Photo
 from eval.results import read_lines
@@ -208,5 +207,4 @@ def draw_missing(photos: Sequence[Photo], results_file: Path, pictures: Pictures
 
 def usual_workers(*, gpu: bool) -> int:
     """Return how many threads propose: all cores but one beside a GPU, else half, as the classifier needs cores too."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores - 1 if gpu else cores // 2)
+    return max(1, cores() - 1 if gpu else cores() // 2)

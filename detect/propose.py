@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from detect.ahead import Prepared, Skipped, prepare_ahead
+from detect.presets import load_proposals
 from detect.progress import Bar, duration, table
 from detect.runs import command, commit, peak_memory, versions
 from detect.sources import Photo
@@ -55,6 +56,13 @@ class Report:
     def done(self) -> int:
         """Photos whose boxes are stored."""
         return self.photos - len(self.skipped)
+
+
+def build_for_many(name: str, device: str = "auto", **options: Any) -> ProposalGenerator:
+    """Build a generator for many photos at the same time: Selective Search takes one core for each."""
+    if name.startswith("selective-search") and "+" not in name:
+        options = {"threads": 1, **options}
+    return load_proposals(name, device=device, **options)
 
 
 def carry_out(plan: Plan, generator: ProposalGenerator, console: Console) -> Report:

@@ -64,6 +64,11 @@ def opencv_selective_search(**options: Any) -> ProposalGenerator:
     return OpenCvSelectiveSearch(**options)
 
 
+def opencv_selective_search_1x(**options: Any) -> ProposalGenerator:
+    """Make OpenCV's Selective Search with the strategies of the paper's fast setting."""
+    return opencv_selective_search(**{"factor": 1, "name": "opencv-selective-search-1x", **options})
+
+
 def edge_boxes(**options: Any) -> ProposalGenerator:
     """Make EdgeBoxes on thinned gradients."""
     from proposals.edge_boxes import EdgeBoxes
@@ -77,6 +82,7 @@ MAKERS: Mapping[str, Maker] = {
     "selective-search-quality": selective_search_quality,
     "selective-search-single": selective_search_single,
     "opencv-selective-search": opencv_selective_search,
+    "opencv-selective-search-1x": opencv_selective_search_1x,
     "edge-boxes": edge_boxes,
     "grid": Grid,
     "random": Random,

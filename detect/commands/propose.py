@@ -1,7 +1,7 @@
 """`rcnn propose`: where might objects be on these photos? Boxes on disk, for `--proposals file:OUT`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -38,29 +38,16 @@ def propose(
     import cv2
     from rich.console import Console
 
-    from detect.propose import Plan, carry_out
+    from detect.propose import Plan, build_for_many, carry_out
+    from detect.runs import cores
     from detect.sources import find_photos
 
     given = {"factor": factor, "strategies": strategy, "seed": seed, "width": width}
     found = find_photos(photos or [], lists=[list_file] if list_file else [], leave_out=out)
-    made_by = _build(generator, device, {key: value for key, value in given.items() if value is not None})
+    made_by = build_for_many(generator, device, **{key: value for key, value in given.items() if value is not None})
     cv2.setNumThreads(1)  # one photo, one core
-    plan = Plan(found, out, exif=exif.value, workers=workers or _cores(), max_boxes=max_boxes)
+    plan = Plan(found, out, exif=exif.value, workers=workers or cores(), max_boxes=max_boxes)
     _exit(carry_out(plan, made_by, Console(stderr=True)))
-
-
-def _build(name: str, device: str, options: dict[str, Any]) -> Any:
-    from detect.presets import load_proposals
-
-    if name.startswith("selective-search") and "+" not in name:
-        options = {"threads": 1, **options}
-    return load_proposals(name, device=device, **options)
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _exit(report: "Report") -> None:

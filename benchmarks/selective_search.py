@@ -1,0 +1,175 @@
+"""Measure our Selective Search: where its time goes, how it grows with the photo, what its order is worth.
+
+    python benchmarks/selective_search.py stages VOC2007            # milliseconds a photo in each stage, and the floor
+    python benchmarks/selective_search.py scaling VOC2007           # seconds and memory from 0.1 to 16 megapixels
+    python benchmarks/selective_search.py order VOC2007 --photos 100  # recall of the first N boxes, beside OpenCV's
+
+Photos are those of VOC `val`, evenly spread. One thread, unless a line says otherwise.
+"""
+
+import argparse
+import multiprocessing
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from detect.bench import spread_out
+from detect.runs import cores, peak_memory, processor
+from eval.proposal_recall import measure_coverage, recall
+from eval.voc import VocDataset
+from proposals.colours import convert
+from proposals.compiled import compiled
+from proposals.features import bin_pixels, describe
+from proposals.generators import build
+from proposals.grouping import group
+from proposals.opencv import OpenCvSelectiveSearch
+from proposals.resizing import resize
+from proposals.scratch import Scratch
+from proposals.segmentation import SIGMA, segment, smooth, sort_edges
+from structures.images import read_image
+
+MEGAPIXELS = (0.1, 0.4, 1, 4, 16)
+COUNTS = (10, 50, 100, 200, 500, 1000, 2000, 10000)
+SCALES = [(100.0, 100), (200.0, 200)]  # k and min_size of the default
+SIMILARITIES = ("CTSF", "TSF")
+
+
+def read_all(dataset, count):
+    return [read_image(dataset.image_path(i)) for i in spread_out(dataset.image_ids, count)]
+
+
+@compiled
+def touch(order, labels):
+    """Visit both pixels of every edge, light edges first: what any union-find must at least read."""
+    width = labels.shape[1]
+    flat, total = labels.ravel(), np.int64(0)
+    step = np.array([1, width - 1, width, width + 1])
+    for edge in order:
+        pixel = edge >> np.uint32(2)
+        total += flat[pixel] + flat[pixel + step[edge & np.uint32(3)]]
+    return total
+
+
+def stages(dataset, count, rounds):
+    """Print the milliseconds of each stage, the best of some rounds on each photo."""
+    images = [resize(image, 500).image for image in read_all(dataset, count)]
+    best = {}
+    for turn in range(rounds + 1):
+        for number, image in enumerate(images):
+            for name, seconds in one_photo(image).items():
+                if turn:  # the first compiles
+                    best[name, number] = min(best.get((name, number), np.inf), seconds)
+    names = dict.fromkeys(name for name, _ in best)
+    means = {name: 1000 * np.mean([best[name, number] for number in range(len(images))]) for name in names}
+    for name, value in means.items():
+        print(f"{name:28} {value:7.2f} ms")
+    floor = means.pop("floor: edges visited once")
+    own = sum(means.values())
+    must = sum(means[name] for name in ("convert", "blur", "weigh and sort edges")) + floor
+    print(f"{'all stages':28} {own:7.2f} ms; floor {must:.2f} ms: convert, blur, sort, visit each edge once")
+
+
+def one_photo(image, scratch=None, *, kept=Scratch()):  # noqa: B008  # memory is kept from photo to photo, as in a run
+    scratch, spent = scratch or kept, Counter()
+
+    def timed(name, run):
+        begin = time.perf_counter()
+        result = run()
+        spent[name] += time.perf_counter() - begin
+        return result
+
+    for space in ("HSV", "Lab"):
+        planes = timed("convert", lambda space=space: convert(image, space))
+        bins = timed("bin colours and gradients", lambda planes=planes: bin_pixels(planes, scratch))
+        blurred = timed("blur", lambda planes=planes: smooth(planes, SIGMA, scratch))
+        edges = timed("weigh and sort edges", lambda blurred=blurred: sort_edges(blurred, scratch))
+        cuts = timed("join pixels, both scales", lambda edges=edges: segment(edges, SCALES, scratch))
+        timed("floor: edges visited once", lambda edges=edges, cuts=cuts: touch(edges.order, cuts[0][0]))
+        for labels, n in cuts:
+            superpixels = timed("describe superpixels", lambda: describe(labels, n, bins))  # noqa: B023
+            for similarity in SIMILARITIES:
+                timed("group", lambda: group(superpixels, similarity, labels.size))  # noqa: B023
+    return spent
+
+
+def mosaic(images, megapixels):
+    """Lay photos side by side, as they are, into a picture of 4:3 with so many pixels."""
+    height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
+    width = round(height * 4 / 3)
+    tile = 300
+    cut = [np.ascontiguousarray(i[:tile, :tile]) for i in images if min(i.shape[:2]) >= tile]
+    rows, columns = -(-height // tile), -(-width // tile)
+    grid = [np.concatenate([cut[(r * columns + c) % len(cut)] for c in range(columns)], axis=1) for r in range(rows)]
+    return np.concatenate(grid)[:height, :width]
+
+
+def scaling(dataset, count, rounds):
+    """Print seconds, nanoseconds per n log2 n, and peak memory, each size in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    before = None
+    for megapixels in MEGAPIXELS:
+        with context.Pool(1) as pool:
+            n, seconds, boxes, empty, peak = pool.apply(one_size, (dataset.root, count, megapixels, rounds))
+        growth = "" if before is None else f"  n^{np.log(seconds / before[1]) / np.log(n / before[0]):.2f}"
+        before = (n, seconds)
+        print(
+            f"{n / 1e6:6.2f} MP  {seconds:7.3f} s  {1e9 * seconds / (n * np.log2(n)):6.2f} ns a n log2 n  "
+            f"{boxes:6} boxes  {(peak - empty) / 2**20:6.0f} MiB, {(peak - empty) / n:4.0f} bytes a pixel{growth}",
+            flush=True,
+        )
+
+
+def one_size(root, count, megapixels, rounds):
+    cv2.setNumThreads(1)
+    propose = build("selective-search", width=None, threads=1)
+    propose(np.zeros((40, 40, 3), np.uint8))  # loads what was compiled
+    image = mosaic(read_all(VocDataset(root, "val"), count), megapixels)
+    empty, seconds = peak_memory()["host"], []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        boxes = len(propose(image))
+        seconds.append(time.perf_counter() - begin)
+    return image.shape[0] * image.shape[1], min(seconds), boxes, empty, peak_memory()["host"]
+
+
+def order(dataset, count):
+    """Print recall at 0.5 of the first N boxes: ours, OpenCV's as they come, OpenCV's with the largest first."""
+    ids = spread_out(dataset.image_ids, count)
+    rivals = {
+        "ours": build("selective-search", threads=1),
+        "OpenCV, its own order": OpenCvSelectiveSearch(order="native"),
+        "OpenCV, largest first": OpenCvSelectiveSearch(),
+    }
+    print(f"{'first boxes':24}" + "".join(f"{n:7}" for n in COUNTS) + f"   of {len(ids)} photos")
+    with ThreadPoolExecutor(cores()) as pool:
+        for name, propose in rivals.items():
+            found = pool.map(lambda i, propose=propose: propose(read_image(dataset.image_path(i))).boxes, ids)
+            coverage = measure_coverage(zip(map(dataset.ground_truth, ids), found, strict=True))
+            shares = "".join(f"{recall(coverage.first(n), 0.5)[0]:7.3f}" for n in COUNTS)
+            print(f"{name:24}{shares}   {coverage.boxes.mean():.0f} boxes a photo", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("stages", "scaling", "order"))
+    parser.add_argument("voc", type=Path)
+    parser.add_argument("--photos", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    cv2.setNumThreads(1)
+    dataset = VocDataset(given.voc, "val")
+    print(f"{processor()}, {cores()} cores")
+    if given.what == "stages":
+        stages(dataset, given.photos, given.rounds)
+    elif given.what == "scaling":
+        scaling(dataset, given.photos, given.rounds)
+    else:
+        order(dataset, given.photos)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""Proposal generators side by side, in one run: seconds a photo, boxes, recall, MABO.
+
+For the times, every photo goes through all generators in turn, so that whatever else the machine does hits all of them
+alike; the first photo only warms up. Recall is measured on more photos, with all cores, on boxes that are kept.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from detect.evaluation import NO_BOXES, AnyDataset
+from detect.presets import load_proposals
+from detect.propose import Plan, build_for_many, carry_out
+from detect.runs import command, commit, cores, processor, versions
+from detect.sources import Photo
+from eval.plots import recall_plots
+from eval.proposal_recall import COUNTS, THRESHOLDS, Coverage, class_mabo, measure_coverage, recall
+from eval.report import Sheet, percent
+from proposals.protocol import ProposalGenerator
+from proposals.store import ProposalStore
+from structures.images import read_image
+from structures.records import Image
+
+DEFAULT_GENERATORS = ("opencv-selective-search", "selective-search")
+SHOWN_COUNTS = (10, 50, 100, 200, 500, 1000, 2000, 10000)  # of COUNTS
+Seconds = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A generator with a number of threads.
+
+    Attributes:
+        name: of the generator.
+        threads: that it may use for one photo.
+        propose: the generator.
+    """
+
+    name: str
+    threads: int
+    propose: ProposalGenerator
+
+
+def contestants(names: Sequence[str], *, device: str = "auto") -> list[Contestant]:
+    """Build every generator: Selective Search of ours with one thread and with all cores, the others as they run.
+
+    OpenCV's generators use one core whatever they are given; learned ones and unions take all.
+    """
+    found = []
+    for name in names:
+        if name.startswith("selective-search") and "+" not in name:
+            counts = sorted({1, cores()})
+            found += [Contestant(name, n, load_proposals(name, device=device, threads=n)) for n in counts]
+        else:
+            shares = "multibox" in name or "+" in name
+            found.append(Contestant(name, cores() if shares else 1, load_proposals(name, device=device)))
+    return found
+
+
+def spread_out(items: Sequence[str], count: int) -> list[str]:
+    """Return so many of the items, evenly spread; all of them for 0.
+
+    >>> spread_out(["a", "b", "c", "d", "e", "f"], 3), spread_out(["a", "b"], 0), spread_out(["a", "b"], 5)
+    (['a', 'c', 'e'], ['a', 'b'], ['a', 'b'])
+    """
+    if count == 0 or count >= len(items):
+        return list(items)
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def time_in_turn(
+    entries: Sequence[Contestant], images: Iterable[Image], clock: Callable[[], float] = time.perf_counter
+) -> Seconds:
+    """Return the (photos, contestants) seconds; the first photo is not counted, the first to go changes.
+
+    Raises:
+        ValueError: fewer than two photos.
+    """
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        rows = [_one_turn(entries, image, number, clock) for number, image in enumerate(images)]
+    finally:
+        cv2.setNumThreads(threads)
+    if len(rows) < 2:
+        raise ValueError(f"{len(rows)} photos cannot be timed: the first one only warms up")
+    return np.array(rows[1:])
+
+
+def _one_turn(entries: Sequence[Contestant], image: Image, number: int, clock: Callable[[], float]) -> list[float]:
+    seconds = [0.0] * len(entries)
+    for step in range(len(entries)):
+        place = (number + step) % len(entries)
+        begin = clock()
+        entries[place].propose(image)
+        seconds[place] = clock() - begin
+    return seconds
+
+
+def read_photos(dataset: AnyDataset, image_ids: Sequence[str]) -> Iterable[Image]:
+    """Yield photos by name."""
+    return (read_image(dataset.image_path(image_id)) for image_id in image_ids)
+
+
+def cover(
+    name: str, dataset: AnyDataset, image_ids: Sequence[str], out: Path, console: Console, device: str
+) -> Coverage:
+    """Make the boxes of one generator, keep them in a folder, and hold them against the objects.
+
+    A photo that cannot be worked on counts as one without boxes, and is named on the console.
+    """
+    photos = [Photo(image_id, dataset.image_path(image_id)) for image_id in image_ids]
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # one photo, one core
+    try:
+        carry_out(Plan(photos, out, workers=cores()), build_for_many(name, device), console)
+    finally:
+        cv2.setNumThreads(threads)
+    store = ProposalStore(out)
+    known = set(store.image_ids)
+    return measure_coverage(
+        (dataset.ground_truth(i), store.boxes_of(i)[0] if i in known else NO_BOXES) for i in image_ids
+    )
+
+
+def time_rows(entries: Sequence[Contestant], seconds: Seconds) -> dict[tuple[str, int], dict[str, float]]:
+    """Return the median, the quartiles, and how often faster than the first contestant each is on the same photo."""
+    figures = {}
+    for entry, own in zip(entries, seconds.T, strict=True):
+        low, median, high = np.percentile(own, (25, 50, 75))
+        ratio = float(np.median(seconds[:, 0] / own))
+        figures[entry.name, entry.threads] = {
+            "seconds": float(median),
+            "seconds, lower quartile": float(low),
+            "seconds, upper quartile": float(high),
+            "times as fast as the first": ratio,
+        }
+    return figures
+
+
+def quality_row(coverage: Coverage, classes: int) -> dict[str, float]:
+    """Return boxes an image, recall at 0.5 and 0.7, MABO, and recall at 0.5 of the best boxes."""
+    at_half, at_seven = recall(coverage.overlap, (0.5, 0.7))
+    boxes = float(coverage.boxes.mean()) if len(coverage.boxes) else float("nan")
+    mabo = float(np.nanmean(class_mabo(coverage, classes))) if len(coverage.labels) else float("nan")
+    row = {"boxes": boxes, "recall@0.50": float(at_half), "recall@0.70": float(at_seven), "MABO": mabo}
+    return row | {f"recall@0.50 of {n} boxes": float(recall(coverage.first(n), 0.5)[0]) for n in SHOWN_COUNTS}
+
+
+def bench_sheets(
+    times: dict[tuple[str, int], dict[str, float]], quality: dict[str, dict[str, float]], timed: int, measured: int
+) -> list[Sheet]:
+    """Return the tables: one row for each contestant, and recall by number of boxes."""
+    speed = []
+    for (name, threads), figure in times.items():
+        low, high = (figure[f"seconds, {which} quartile"] for which in ("lower", "upper"))
+        ratio = f"{figure['times as fast as the first']:.1f}"
+        speed.append([name, str(threads), f"{figure['seconds']:.3f}", f"{low:.3f}-{high:.3f}", ratio])
+    cover_rows = [
+        [name, f"{q['boxes']:.0f}", *(percent(q[key]) for key in ("recall@0.50", "recall@0.70", "MABO"))]
+        for name, q in quality.items()
+    ]
+    by_count = [[name, *(percent(q[f"recall@0.50 of {n} boxes"]) for n in SHOWN_COUNTS)] for name, q in quality.items()]
+    return [
+        Sheet(
+            f"Seconds a photo, on {timed} photos: median, middle half, how often as fast as the first",
+            ["generator", "threads", "s", "middle half", "x"],
+            speed,
+        ),
+        Sheet(
+            f"All boxes, on {measured} photos",
+            ["generator", "boxes", "recall at 0.5 %", "at 0.7 %", "MABO %"],
+            cover_rows,
+        ),
+        Sheet("Recall at IoU 0.5 of the best boxes a photo, %", ["best", *map(str, SHOWN_COUNTS)], by_count),
+    ]
+
+
+def bench_plot(coverages: dict[str, Coverage]) -> Figure:
+    """Draw recall against IoU with all boxes, and recall at 0.5 against the number of boxes, a line a generator."""
+    by_threshold = {name: recall(coverage.overlap, THRESHOLDS) for name, coverage in coverages.items()}
+    by_count = {
+        name: np.array([recall(coverage.first(n), 0.5)[0] for n in COUNTS]) for name, coverage in coverages.items()
+    }
+    return recall_plots(THRESHOLDS, by_threshold, np.array(COUNTS, np.float64), by_count)
+
+
+def circumstances() -> dict[str, Any]:
+    """Return what a figure of speed depends on."""
+    machine = {"system": platform.platform(), "processor": processor(), "cores": cores()}
+    return {"command": command(), "commit": commit(), "versions": versions(), "machine": machine}

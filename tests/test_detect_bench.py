@@ -1,0 +1,139 @@
+"""`rcnn bench proposals`: turns that are fair, figures that agree with the evaluation, a run that goes on."""
+
+import json
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from detect.bench import Contestant, contestants, spread_out, time_in_turn, time_rows
+from detect.cli import main
+from detect.runs import cores
+from structures.boxes import whole_image
+from structures.records import Proposals
+
+
+class Slow:
+    """A generator that takes a given time on a clock of its own."""
+
+    parameters = {}  # noqa: RUF012
+
+    def __init__(self, name, seconds, clock):
+        self.name, self._seconds, self._clock, self.seen = name, seconds, clock, []
+
+    def __call__(self, image):
+        self._clock.now += self._seconds * (100 if not self.seen else 1)  # the first photo compiles
+        self.seen.append(int(image[0, 0, 0]))
+        size = (image.shape[0], image.shape[1])
+        return Proposals(whole_image(size), np.ones(1, np.float32), size)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_every_contestant_gets_every_photo_and_warming_up_is_not_counted():
+    clock = Clock()
+    slow, quick = Slow("slow", 2.0, clock), Slow("quick", 0.5, clock)
+    entries = [Contestant("slow", 1, slow), Contestant("quick", 1, quick)]
+    seconds = time_in_turn(entries, (np.full((4, 4, 3), i, np.uint8) for i in range(4)), clock)
+    assert slow.seen == quick.seen == [0, 1, 2, 3]
+    np.testing.assert_allclose(seconds, [[2.0, 0.5]] * 3)
+    figures = time_rows(entries, seconds)
+    assert figures["quick", 1]["times as fast as the first"] == pytest.approx(4)
+    assert figures["slow", 1]["times as fast as the first"] == pytest.approx(1)
+
+
+def test_one_photo_cannot_be_timed():
+    with pytest.raises(ValueError, match="warms up"):
+        time_in_turn([], [np.zeros((4, 4, 3), np.uint8)])
+
+
+def test_ours_runs_with_one_thread_and_with_all():
+    found = [(entry.name, entry.threads) for entry in contestants(["grid", "selective-search"])]
+    assert found == [("grid", 1), *(("selective-search", n) for n in sorted({1, cores()}))]
+
+
+def test_spread_out_takes_the_ends_in_order():
+    assert spread_out([str(i) for i in range(10)], 4) == ["0", "2", "5", "7"]
+
+
+@pytest.fixture
+def voc(tmp_path):
+    """Three photos with a bright object each."""
+    root = tmp_path / "VOC"
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    for number, (x, y) in enumerate([(10, 10), (40, 20), (60, 30)]):
+        pixels = np.random.default_rng(number).integers(0, 40, (90, 120, 3)).astype(np.uint8)
+        pixels[y : y + 40, x : x + 50] += np.uint8(180)
+        PIL.Image.fromarray(pixels).save(root / "JPEGImages" / f"{number}.jpg", quality=95)
+        box = f"<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{x + 50}</xmax><ymax>{y + 40}</ymax>"
+        size = "<size><width>120</width><height>90</height><depth>3</depth></size>"
+        thing = f"<object><name>cat</name><difficult>0</difficult><bndbox>{box}</bndbox></object>"
+        (root / "Annotations" / f"{number}.xml").write_text(f"<annotation>{size}{thing}</annotation>")
+    (root / "ImageSets/Main/val.txt").write_text("0\n1\n2\n")
+    return root
+
+
+@pytest.fixture
+def rcnn(monkeypatch):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["rcnn", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code or 0
+
+    return run
+
+
+def test_figures_are_those_of_the_evaluation(voc, tmp_path, rcnn, capsys):
+    wanted = ["--generator", "opencv-selective-search", "--generator", "selective-search"]
+    files = ["--out", tmp_path / "boxes", "--json", tmp_path / "bench.json", "--plot", tmp_path / "bench.png"]
+    assert rcnn("bench", "proposals", "--ground-truth", voc, "--timed", 3, *wanted, *files) == 0
+    told = capsys.readouterr()
+    assert "selective-search" in told.out
+    assert "MABO" in told.out
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert [row["threads"] for row in found["speed"]] == [1, *sorted({1, cores()})]
+    assert all(row["seconds"] > 0 for row in found["speed"])
+    with PIL.Image.open(tmp_path / "bench.png") as plot:
+        assert plot.size[0] > 500
+
+    evaluated = tmp_path / "eval.json"
+    assert (
+        rcnn("eval", "proposals", tmp_path / "boxes/selective-search", "--ground-truth", voc, "--json", evaluated) == 0
+    )
+    figures = json.loads(evaluated.read_text())
+    quality = found["quality"]["selective-search"]
+    assert quality["recall@0.50"] == pytest.approx(figures["recall@0.50"])
+    assert quality["MABO"] == pytest.approx(figures["MABO"])
+    assert quality["recall@0.50"] == 1  # a bright square on a dark ground is not missed
+
+
+def test_boxes_of_an_earlier_run_are_used_again(voc, tmp_path, rcnn, capsys):
+    command = [
+        "bench",
+        "proposals",
+        "--ground-truth",
+        voc,
+        "--timed",
+        0,
+        "--generator",
+        "grid",
+        "--out",
+        tmp_path / "b",
+    ]
+    assert rcnn(*command, "--photos", 2) == 0
+    capsys.readouterr()
+    assert rcnn(*command) == 0
+    assert "2 of 3 photos are done already" in capsys.readouterr().err
+
+
+def test_an_unknown_generator_is_named(voc, rcnn, capsys):
+    assert rcnn("bench", "proposals", "--ground-truth", voc, "--generator", "nothing-such") == 2
+    assert "nothing-such" in capsys.readouterr().err
