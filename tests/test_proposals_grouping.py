@@ -1,13 +1,17 @@
 """Histograms, neighbours and hierarchical grouping against slow oracles."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from proposals.features import Superpixels, bin_pixels, describe, touching
 from proposals.grouping import group, hierarchy, similarity_weights
 from proposals.segmentation import segment, smooth, sort_edges
+from structures.boxes import mirror
 
 
 def scene(seed, shape=(30, 40, 3)):
@@ -99,7 +103,7 @@ def slow_similarity(a, b, measures, image_area):
 
 
 def slow_group(superpixels, measures, image_area):
-    """Algorithm 1 with all similarities worked out again at every step."""
+    """Algorithm 1 with all similarities worked out again at every step; also how close a second best ever came."""
     s = superpixels
     regions = {
         i: {"box": s.boxes[i], "size": int(s.size[i]), "colour": s.colour[i], "texture": s.texture[i]}
@@ -109,10 +113,12 @@ def slow_group(superpixels, measures, image_area):
     for a, b in s.pairs.tolist():
         near[a].add(b)
         near[b].add(a)
-    boxes, alive = [regions[i]["box"] for i in regions], set(regions)
+    boxes, alive, closest = [regions[i]["box"] for i in regions], set(regions), np.inf
     while len(alive) > 1:
         pairs = [(a, b) for a in alive for b in near[a] & alive if a < b]
-        a, b = min(pairs, key=lambda p: (-slow_similarity(regions[p[0]], regions[p[1]], measures, image_area), p))
+        found = sorted((-slow_similarity(regions[p[0]], regions[p[1]], measures, image_area), p) for p in pairs)
+        a, b = found[0][1]
+        closest = min([closest, *(value - found[0][0] for value, _ in found[1:2])])
         new = len(regions)
         one, two = regions[a], regions[b]
         box = np.concatenate([np.minimum(one["box"][:2], two["box"][:2]), np.maximum(one["box"][2:], two["box"][2:])])
@@ -122,26 +128,61 @@ def slow_group(superpixels, measures, image_area):
             near[other].add(new)
         alive = alive - {a, b} | {new}
         boxes.append(box)
-    return np.array(boxes)
+    return np.array(boxes), closest
 
 
-@pytest.mark.parametrize("measures", ["CTSF", "TSF", "CT", "F", "S"])
+def jittered(superpixels, seed):
+    """Spread superpixels over a picture 200 times as wide and high, a little irregularly: whole numbers tie often."""
+    s, random = superpixels, np.random.default_rng(seed)
+    size = s.size * 200**2 + random.integers(0, 10**5, s.size.shape)
+    boxes = s.boxes * 200 + random.integers(-50, 50, s.boxes.shape)
+    return Superpixels(size.astype(np.int32), boxes.astype(np.int32), s.colour, s.texture, s.pairs)
+
+
+COMBINATIONS = ["".join(letters) for n in range(1, 5) for letters in itertools.combinations("CTSF", n)]
+
+
+@pytest.mark.parametrize("measures", COMBINATIONS)
 def test_grouping_oracle(measures):
     for seed in range(3):
         planes, labels, n = scene(seed)
         superpixels = describe(labels, n, bin_pixels(planes))
-        if measures in ("F", "S"):  # whole numbers tie often, so give every superpixel its own size
-            superpixels = Superpixels(
-                superpixels.size * 1000 + np.random.default_rng(seed).permutation(n).astype(np.int32) ** 2,
-                superpixels.boxes,
-                superpixels.colour,
-                superpixels.texture,
-                superpixels.pairs,
-            )
+        if set(measures) <= {"F", "S"}:
+            superpixels = jittered(superpixels, seed)
         area = int(superpixels.size.sum())
         np.testing.assert_array_equal(
-            group(superpixels, measures, area), slow_group(superpixels, measures, area), err_msg=f"scene {seed}"
+            group(superpixels, measures, area), slow_group(superpixels, measures, area)[0], err_msg=f"scene {seed}"
         )
+
+
+@settings(derandomize=True, max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(4, 24), st.integers(4, 24), st.sampled_from(["CTSF", "TSF", "CT", "C"]))
+def test_metamorphic_mirror(seed, height, width, measures):
+    """The mirrored superpixels give the mirrored tree, unless two similarities are as good as equal somewhere."""
+    planes, labels, n = scene(seed, (height, width, 3))
+    superpixels = describe(labels, n, bin_pixels(planes))
+    assume(slow_group(superpixels, measures, labels.size)[1] > 1e-4)
+    _, renumbered = np.unique(labels[:, ::-1], return_inverse=True)
+    order = np.random.default_rng(seed).permutation(n).astype(np.int32)  # other numbers, other ties
+    turned = order[renumbered.reshape(labels.shape)]
+    mirrored = describe(turned, n, bin_pixels(np.ascontiguousarray(planes[:, :, ::-1])))
+    straight = group(superpixels, measures, labels.size)
+    back = mirror(group(mirrored, measures, labels.size).astype(np.float32), (height, width))
+    np.testing.assert_array_equal(straight[n:], back[n:])
+    assert sorted(straight[:n].tolist()) == sorted(back[:n].tolist())
+
+
+def test_ties_everywhere_give_the_same_tree_every_time():
+    """A chessboard of equal squares: every similarity ties with many others."""
+    labels = np.arange(64, dtype=np.int32).reshape(8, 8).repeat(4, axis=0).repeat(4, axis=1)
+    superpixels = describe(labels, 64, bin_pixels(np.full((3, 32, 32), 90, np.float32)))
+    first = group(superpixels, "CTSF", labels.size)
+    for _ in range(3):
+        np.testing.assert_array_equal(group(superpixels, "CTSF", labels.size), first)
+    with ThreadPoolExecutor(4) as pool:
+        for other in pool.map(lambda _: group(superpixels, "CTSF", labels.size), range(8)):
+            np.testing.assert_array_equal(other, first)
+    assert first[64].tolist() == [0, 0, 8, 4]  # squares 0 and 1: the smallest numbers
 
 
 def flat(sizes, boxes, pairs):

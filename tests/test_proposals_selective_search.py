@@ -21,15 +21,15 @@ def photo():
     return data.astronaut()[:300, :400]
 
 
-def boxes_of_photo(seed, height, width):
-    """A picture of flat rectangles with a little noise."""
+def boxes_of_photo(seed, height, width, noise=3):
+    """A picture of flat rectangles with noise."""
     random = np.random.default_rng(seed)
     image = np.full((height, width, 3), 120, np.uint8)
     for _ in range(6):
         x1, x2 = np.sort(random.integers(0, width + 1, 2))
         y1, y2 = np.sort(random.integers(0, height + 1, 2))
         image[y1:y2, x1:x2] = random.integers(0, 256, 3)
-    return np.clip(image + random.normal(0, 3, image.shape), 0, 255).astype(np.uint8)
+    return np.clip(image + random.normal(0, noise, image.shape), 0, 255).astype(np.uint8)
 
 
 def check(found, image_size):
@@ -114,6 +114,20 @@ def test_odd_shapes(shape):
     assert SelectiveSearch(fast(2))(flat).boxes.tolist() == [[0, 0, shape[1], shape[0]]]
     noisy = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
     check(SelectiveSearch(fast(2))(noisy), shape)
+    check(SelectiveSearch(fast(1), width=None, min_side=0)(noisy), shape)
+
+
+def test_two_pixels():
+    """Two pixels are two superpixels when they differ enough: without resizing they and the whole are the boxes."""
+    image = np.array([[[0, 0, 0], [255, 255, 255]]], np.uint8)
+    apart = SelectiveSearch([Strategy("RGB", "CTSF", 1, 0)], width=None, min_side=0, sigma=0)
+    for turned in (image, image.swapaxes(0, 1)):
+        height, width = turned.shape[:2]
+        found = apart(turned).boxes.tolist()
+        second = [width - 1, height - 1, width, height]
+        assert sorted(found) == sorted([[0, 0, 1, 1], second, [0, 0, width, height]])
+    together = SelectiveSearch([Strategy("RGB", "CTSF", 500, 0)], width=None, min_side=0, sigma=0)
+    assert together(image).boxes.tolist() == [[0, 0, 2, 1]]
 
 
 def test_a_very_large_photo():
@@ -164,6 +178,18 @@ def test_metamorphic_mirror(photo):
     assert sorted(straight.tolist()) == sorted(turned.tolist())
 
 
+def test_metamorphic_mirror_of_noisy_pictures():
+    """Where ties are rare nearly every mirrored picture gives exactly the mirrored boxes."""
+    same = 0
+    for seed in range(40):
+        height, width = np.random.default_rng(seed).integers(5, 80, 2)
+        image = boxes_of_photo(seed, height, width, noise=40)
+        search = SelectiveSearch(strategies(["RGB"], ["CTSF"], [40]), width=None, min_side=0)
+        turned = mirror(search(np.ascontiguousarray(image[:, ::-1])).boxes, (height, width))
+        same += sorted(search(image).boxes.tolist()) == sorted(turned.tolist())
+    assert same >= 38
+
+
 @pytest.mark.parametrize("space", list(COLOUR_SPACES))
 def test_colour_spaces_stay_in_range_and_work(space, photo):
     channels = convert(photo, space)
@@ -191,6 +217,15 @@ def test_shadows_are_ignored_where_the_paper_says(space, tolerance):
     change = np.abs(convert(bright, space) - convert(shadow, space))
     assert np.median(change) < tolerance
     assert np.median(np.abs(convert(bright, "RGB") - convert(shadow, "RGB"))) > 10 * tolerance
+
+
+def test_normalised_rg_and_intensity_by_hand():
+    """In OpenCV's Selective Search rgI holds raw red and green; here a half-lit surface keeps its r and g."""
+    bright, shadow = np.array([[[200, 100, 20]]], np.uint8), np.array([[[100, 50, 10]]], np.uint8)
+    r, g, intensity = convert(bright, "rgI").ravel().tolist()
+    np.testing.assert_allclose([r, g], [255 * 200 / 320, 255 * 100 / 320], rtol=1e-6)
+    assert intensity == round(0.299 * 200 + 0.587 * 100 + 0.114 * 20)
+    np.testing.assert_allclose(convert(shadow, "rgI").ravel(), [r, g, intensity / 2], atol=0.5)
 
 
 def test_resizing_holds_narrow_photos_down():
