@@ -2,13 +2,19 @@
 
 import json
 import shutil
+import signal
+import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 from rich.console import Console
 
+from classifier.googlenet import GoogLeNet
+from classifier.weights import CAFFE, Checkpoint, save_checkpoint
 from detect.ahead import Prepared, prepare_ahead
 from detect.cli import main
 from detect.detector import Detector
@@ -19,6 +25,8 @@ from proposals.generators import build
 from proposals.ranking import Ranked
 from proposals.store import ProposalStore
 from structures.images import read_image
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -93,6 +101,75 @@ def test_a_second_run_only_does_what_is_new(photos, tmp_path, rcnn, capsys, monk
     store = ProposalStore(out)
     assert store.named("sub/a.png").image_size == (30, 30)
     assert sorted(store.image_ids) == ["a.png", "b.png", "sub/a.png"]
+
+
+DYING = """
+import os, signal
+import proposals.store_writer as store_writer
+from detect.cli import main
+from proposals.baselines import Grid
+
+def propose(self, image, usual=Grid.__call__):
+    if image[0, 0].tolist() == [7, 0, 0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return usual(self, image)
+
+store_writer.SHARD_PHOTOS, Grid.__call__ = 3, propose
+main()
+"""
+
+
+def test_killed_in_the_middle_it_goes_on(tmp_path, rcnn, capsys):
+    """SIGKILL cannot be caught: what is on disk at that moment is all there is."""
+    (tmp_path / "photos").mkdir()
+    for number in range(10):
+        PIL.Image.fromarray(np.full((20, 30, 3), (number, 0, 0), np.uint8)).save(tmp_path / f"photos/{number}.png")
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    arguments = ["propose", tmp_path / "photos", "--generator", "grid", "--workers", "1", "--out"]
+    command = [sys.executable, "-c", DYING, *map(str, arguments), str(out)]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(ProposalStore(out)) == 6
+    assert rcnn(*arguments, out) == 0
+    assert "6 of 10 photos are done already" in capsys.readouterr().err
+    assert rcnn(*arguments, whole) == 0
+    assert json.loads((out / "manifest.json").read_text())["photos"] == 10
+    assert ProposalStore(out).image_ids == ProposalStore(whole).image_ids
+    for image_id in ProposalStore(whole).image_ids:
+        np.testing.assert_array_equal(
+            ProposalStore(out).named(image_id).boxes, ProposalStore(whole).named(image_id).boxes
+        )
+
+
+def test_grey_and_16_bit_photos_get_the_same_boxes(photos, tmp_path, rcnn):
+    grey = np.asarray(PIL.Image.open(photos / "a.png"))[:, :, 0]
+    folder = tmp_path / "kinds"
+    folder.mkdir()
+    PIL.Image.fromarray(grey).save(folder / "grey.png")
+    PIL.Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "sixteen.png")
+    PIL.Image.fromarray(np.stack([grey] * 3, axis=2)).save(folder / "rgb.png")
+    assert rcnn("propose", folder, "--out", tmp_path / "boxes") == 0
+    store = ProposalStore(tmp_path / "boxes")
+    for name in ("grey.png", "sixteen.png"):
+        np.testing.assert_array_equal(store.named(name).boxes, store.named("rgb.png").boxes)
+
+
+def test_detections_from_stored_boxes_are_those_of_the_generator(photos, tmp_path, rcnn):
+    weights = tmp_path / "weights.safetensors"
+    save_checkpoint(
+        Checkpoint(GoogLeNet(3).state_dict(), ("cat", "dog"), replace(CAFFE, size=32, context=2), "paper", "regions"),
+        weights,
+    )
+    boxes = tmp_path / "boxes"
+    assert rcnn("propose", photos, "--out", boxes, "--generator", "grid") == 0
+    shared = ["detect", photos, "--weights", weights, "--device", "cpu", "--engine", "torch", "--score", "0"]
+    lines = []
+    for generator in ("grid", f"file:{boxes}"):
+        out = tmp_path / generator.partition(":")[0]
+        assert rcnn(*shared, "--proposals", generator, "--max-boxes", "5", "--out", out) == 0
+        lines.append((out / "detections.jsonl").read_text())
+    assert lines[0] == lines[1]
+    assert lines[0].count('"grid"') > 6
 
 
 def test_other_settings_do_not_mix(photos, tmp_path, rcnn, capsys):

@@ -3,6 +3,10 @@
 import json
 import os
 import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ from proposals.store_writer import SHARD_PHOTOS, StoreWriter
 from proposals.stored import StoredProposals, open_boxes
 from structures.records import Proposals
 
+ROOT = Path(__file__).resolve().parent.parent
 MADE = {"generator": "random", "parameters": {"count": 5, "seed": 0}, "exif": "apply"}
 
 
@@ -90,6 +95,42 @@ def test_a_stopped_run_leaves_whole_shards(tmp_path):
     assert len(ProposalStore(tmp_path / "store")) == SHARD_PHOTOS + 1
     StoreWriter(tmp_path / "store", MADE)
     assert not list((tmp_path / "store").glob("*.partial"))
+
+
+DYING = """
+import os, signal, sys
+import numpy as np
+import proposals.store_writer as store_writer
+from proposals.baselines import Grid
+
+def half_a_shard(file, usual=np.savez, **columns):
+    if columns["ids"][0] == "3":
+        file.write(b"PK half a shard")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    usual(file, **columns)
+
+store_writer.SHARD_PHOTOS, np.savez = 3, half_a_shard
+with store_writer.StoreWriter(sys.argv[1], {"generator": "grid"}) as writer:
+    for number in range(6):
+        writer.add(str(number), str(number) * 32, "f", Grid()(np.zeros((20, 30, 3), np.uint8)))
+"""
+
+
+def test_killed_in_the_middle_of_a_shard(tmp_path):
+    command = [sys.executable, "-c", DYING, str(tmp_path / "store")]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert [path.name for path in (tmp_path / "store").glob("*.partial")] == ["shard-000001.npz.partial"]
+    assert ProposalStore(tmp_path / "store").image_ids == ("0", "1", "2")
+    with StoreWriter(tmp_path / "store", {"generator": "grid"}) as writer:
+        assert sorted(writer.known) == ["0", "1", "2"]
+        writer.add("3", "3" * 32, "f", Random(count=5, seed=3)(photo(3)))
+    assert not list((tmp_path / "store").glob("*.partial"))
+    store = ProposalStore(tmp_path / "store")
+    assert store.image_ids == ("0", "1", "2", "3")
+    assert store.manifest["photos"] == 4
+    same(store.named("3"), Random(count=5, seed=3)(photo(3)))
 
 
 def test_two_runs_never_write_at_the_same_time(tmp_path):
