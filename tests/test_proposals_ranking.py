@@ -1,0 +1,74 @@
+"""Boxes in the order of a score: the best first, near twins gone, the whole photo always among them."""
+
+import numpy as np
+import pytest
+
+from proposals.ranking import Ranked
+from structures.boxes import as_boxes, iou, whole_image
+from structures.nms import suppress
+from structures.records import Proposals
+
+PHOTO = np.zeros((100, 100, 3), np.uint8)
+SIZE = (100, 100)
+
+
+class Given:
+    """Proposes boxes that it was given."""
+
+    name, parameters = "given", {}
+
+    def __init__(self, boxes):
+        self.boxes = boxes
+
+    def __call__(self, image):
+        scores = np.linspace(1, 0.5, len(self.boxes)).astype(np.float32)
+        return Proposals(self.boxes, scores, SIZE, source_names=("given",))
+
+
+def many(count=200, seed=0):
+    corners = np.random.default_rng(seed).integers(0, 60, (count, 2))
+    sides = np.random.default_rng(seed + 1).integers(10, 40, (count, 2))
+    return np.concatenate([np.concatenate([corners, corners + sides], axis=1), whole_image(SIZE)]).astype(np.float32)
+
+
+def by_area(image, boxes):
+    """Small boxes are best, so the whole photo is last."""
+    return (1 / (boxes[:, 2] - boxes[:, 0]) / (boxes[:, 3] - boxes[:, 1])).astype(np.float32)
+
+
+def test_best_first_without_near_twins():
+    boxes = as_boxes([[0, 0, 100, 100], [10, 10, 50, 50], [10, 10, 50, 52], [60, 60, 90, 90]])
+    found = Ranked(Given(boxes), by_area, {})(PHOTO)
+    np.testing.assert_array_equal(found.boxes, boxes[[3, 1, 0]])
+    assert (np.diff(found.scores) <= 0).all()
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.75])  # exact in binary
+def test_keeps_what_plain_suppression_keeps(threshold):
+    boxes = many()
+    scores = by_area(PHOTO, boxes)
+    found = Ranked(Given(boxes), by_area, {}, max_boxes=None, nms_threshold=threshold)(PHOTO)
+    np.testing.assert_array_equal(found.boxes, boxes[suppress(boxes, scores, iou_threshold=threshold)])
+    assert iou(found.boxes, found.boxes)[~np.eye(len(found.boxes), dtype=bool)].max() <= threshold
+
+
+def test_a_threshold_of_one_only_orders():
+    boxes = many()
+    found = Ranked(Given(boxes), by_area, {}, max_boxes=None, nms_threshold=1)(PHOTO)
+    assert sorted(map(tuple, found.boxes.tolist())) == sorted(map(tuple, boxes.tolist()))
+
+
+def test_the_whole_photo_stays_behind_the_best():
+    found = Ranked(Given(many()), by_area, {}, max_boxes=5)(PHOTO)
+    assert len(found) == 6
+    np.testing.assert_array_equal(found.boxes[-1:], whole_image(SIZE))
+
+
+def test_settings_tell_everything():
+    told = Ranked(Given(many()), by_area, {"by": "area"}, max_boxes=5, nms_threshold=0.5).parameters
+    assert told == {
+        "ranked": {"name": "given", "parameters": {}},
+        "by": {"by": "area"},
+        "max_boxes": 5,
+        "nms_threshold": 0.5,
+    }
