@@ -25,6 +25,7 @@ from structures.boxes import Floats
 
 EXAMPLE_BATCH = 2  # torch.export takes a batch of one for a constant
 METADATA_PREFIX = "googlenet_rcnn_"
+LEAST = 1e-30  # smaller probabilities are taken for this: float32 ends at 1e-38
 
 
 class ExportError(ValueError):
@@ -135,12 +136,17 @@ def run_exported(path: Path, pixels: Floats) -> Floats:
 
 
 def largest_difference(checkpoint: Checkpoint, path: Path) -> float:
-    """Return the largest difference of a probability between torch and an exported file, on random crops."""
+    """Return the largest difference of a probability's logarithm between torch and an exported file, on random crops.
+
+    Of the logarithm, since a classifier of regions is sure that noise is background: its probabilities are all but 0
+    or 1, and would agree where its logits do not.
+    """
     side = checkpoint.preprocessing.size
     pixels = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0)) * 255
     with torch.inference_mode():
         expected = FromPixels(checkpoint).eval()(pixels)
-    return float((torch.from_numpy(run_exported(path, pixels.numpy())) - expected).abs().max())
+    rows = torch.from_numpy(run_exported(path, pixels.numpy()))
+    return float((rows.clamp(min=LEAST).log() - expected.clamp(min=LEAST).log()).abs().max())
 
 
 def _exportable(checkpoint: Checkpoint) -> nn.Module:

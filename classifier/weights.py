@@ -223,7 +223,7 @@ def _from_metadata(metadata: Mapping[str, str], state: Mapping[str, Tensor], pat
 
 
 def for_regions(checkpoint: Checkpoint, classes: tuple[str, ...]) -> Checkpoint:
-    """Give a checkpoint of an image classifier a fresh last layer of C + 1 columns (R-CNN, section 2.3)."""
+    """Give a checkpoint of a classifier a fresh last layer of C + 1 columns (R-CNN, section 2.3)."""
     return _with_last_layer(checkpoint, classes, "regions", len(classes) + 1)
 
 
@@ -233,6 +233,8 @@ def for_images(checkpoint: Checkpoint, classes: tuple[str, ...]) -> Checkpoint:
 
 
 def _with_last_layer(checkpoint: Checkpoint, classes: tuple[str, ...], task: Task, columns: int) -> Checkpoint:
+    if checkpoint.task == "multibox":
+        raise WeightsError("weights of MultiBox are no start for a classifier; take those of a classifier")
     state = {name: value.float() for name, value in checkpoint.state.items() if not name.startswith(("aux", "fc."))}
     features = checkpoint.state["fc.weight"].shape[1]
     generator = torch.Generator().manual_seed(0)

@@ -27,11 +27,12 @@ def checkpoint(case: str) -> Checkpoint:
     torch.manual_seed(0)
     if case.startswith("images"):  # the paper's variant, with auxiliary classifiers that must not come along
         network = GoogLeNet(5, auxiliary=True)
-        network.fc.weight.data *= 20
         return Checkpoint(network.state_dict(), tuple("abcde"), replace(CAFFE, size=SIDE, resize=SIDE))
     network = GoogLeNet(5, variant="batchnorm")
     images = Checkpoint(network.state_dict(), tuple("abcde"), replace(TORCHVISION, size=SIDE, resize=SIDE), "batchnorm")
-    return for_regions(images, ("x", "y"))
+    regions = for_regions(images, ("x", "y"))
+    lively = regions.state["fc.weight"] * 300  # so that the answer depends on the picture
+    return replace(regions, state={**regions.state, "fc.weight": lively})
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,12 @@ def test_any_batch_gives_the_probabilities_of_torch(checkpoint: Checkpoint, expo
     assert got.shape == (batch, len(checkpoint.classes) + (checkpoint.task == "regions"))
     assert np.abs(got - expected.numpy()).max() < 1e-4
     assert largest_difference(checkpoint, exported) < 1e-4
+
+
+def test_a_file_of_other_weights_is_seen_to_differ(checkpoint: Checkpoint, exported: Path) -> None:
+    bias = checkpoint.state["fc.bias"].clone()
+    bias[0] += 0.01
+    assert largest_difference(replace(checkpoint, state={**checkpoint.state, "fc.bias": bias}), exported) > 1e-3
 
 
 def test_the_file_knows_its_columns_and_preprocessing(checkpoint: Checkpoint, exported: Path) -> None:

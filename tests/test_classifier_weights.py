@@ -22,6 +22,7 @@ from classifier.weights import (
     Checkpoint,
     Preprocessing,
     WeightsError,
+    for_images,
     for_regions,
     read_checkpoint,
     save_checkpoint,
@@ -125,6 +126,9 @@ def test_region_checkpoint_has_a_background_column(checkpoint: Checkpoint) -> No
     regions = for_regions(checkpoint, ("a", "b"))
     assert regions.network()(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
     regions.check()
+    for start in (for_regions, for_images):
+        with pytest.raises(WeightsError, match="MultiBox are no start for a classifier"):
+            start(replace(checkpoint, task="multibox"), ("a", "b"))
 
 
 def test_an_npz_that_is_none(tmp_path: Path) -> None:

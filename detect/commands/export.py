@@ -18,4 +18,5 @@ def export(
 
     checkpoint = load_checkpoint(weights)
     write(checkpoint, out, to)
-    print(f"written to {out}; probabilities differ from torch's by at most {largest_difference(checkpoint, out):.1e}")
+    difference = largest_difference(checkpoint, out)
+    print(f"written to {out}; the logarithms of its probabilities differ from torch's by at most {difference:.1e}")
