@@ -1,12 +1,14 @@
 """Many photos through a detector: proposals ahead in threads, results written at once, bad photos passed over."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from detect.ahead import Skipped, prepare_ahead
@@ -19,6 +21,7 @@ from detect.sinks import DETECTIONS_FILE, SKIPPED_FILE, Results
 from detect.sources import Photo
 from eval.results import read_lines
 from structures.images import ExifPolicy, read_image
+from structures.records import Detections, Proposals
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class Report:
         done: of these, now or in an earlier run.
         fresh: of these, in this run.
         skipped: image ids that could not be worked on -> why.
-        proposals: regions that were classified in this run.
-        boxes: detections of this run.
+        proposals: regions that were classified in this run, by the generator that proposed them.
+        boxes: detections of this run, likewise.
         seconds: of this run from the first photo to the last.
         stages: seconds in each stage, summed over photos; read and propose go on beside the others.
         photos_per_second: without the first photo; None if there was no second.
@@ -66,8 +69,8 @@ class Report:
     done: int
     fresh: int
     skipped: Mapping[str, str]
-    proposals: int
-    boxes: int
+    proposals: Mapping[str, int]
+    boxes: Mapping[str, int]
     seconds: float
     stages: Mapping[str, float]
     photos_per_second: float | None
@@ -79,14 +82,20 @@ class Report:
         before = f" ({self.done - self.fresh} of them earlier)" if self.fresh < self.done else ""
         speed = f", {self.photos_per_second:.2f} photos/s" if self.photos_per_second else ""
         memory = ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
+        regions, boxes = sum(self.proposals.values()), sum(self.boxes.values())
         return {
             "photos": f"{self.done} done{before}, {len(self.skipped)} skipped",
             "time": f"{duration(self.seconds)}{speed}",
             "seconds a photo": stages or "-",
-            "regions a photo": f"{self.proposals / each:.0f} proposed, {self.boxes / each:.1f} detected",
+            "regions a photo": f"{regions / each:.0f} proposed, {boxes / each:.1f} detected",
+            **({"of these from": self._by_source(regions, boxes)} if len(self.proposals) > 1 else {}),
             "peak memory": memory,
             "results": ", ".join(map(str, written)),
         }
+
+    def _by_source(self, regions: int, boxes: int) -> str:
+        shares = {name: (count / max(1, regions), self.boxes.get(name, 0)) for name, count in self.proposals.items()}
+        return ", ".join(f"{name} {each:.0%} and {n / max(1, boxes):.0%}" for name, (each, n) in shares.items())
 
     def as_json(self) -> dict[str, Any]:
         """Return the facts for run.json."""
@@ -160,7 +169,8 @@ def detect_photos(
     todo = [photo for photo in photos if photo.image_id not in results.done]
     if len(todo) < len(photos):
         console.print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")
-    regions, ahead = 0, prepare_ahead(todo, detector.regions, exif=exif, workers=workers)
+    regions, boxes = Counter[str](), Counter[str]()
+    ahead = prepare_ahead(todo, detector.regions, exif=exif, workers=workers)
     with Bar(len(todo), console) as bar, closing(ahead):
         for item in ahead:
             if isinstance(item, Skipped):
@@ -174,22 +184,30 @@ def detect_photos(
                 pictures.add(name, item.image, found, detector.classes)
             results.write(name, found, detector.classes)
             bar.step(boxes=len(found), seconds=seconds | {"write": time.perf_counter() - begin})
-            regions += len(item.proposals)
-    return _report(photos, results, bar, regions)
+            regions.update(_sources(item.proposals))
+            boxes.update(_sources(found))
+    return _report(photos, results, bar, regions, boxes)
+
+
+def _sources(record: Proposals | Detections) -> dict[str, int]:
+    counts = np.bincount(record.source, minlength=len(record.source_names))
+    return dict(zip(record.source_names, counts.tolist(), strict=True))
 
 
 def _spent(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
     return {stage: now[stage] - before.get(stage, 0.0) for stage in ("classify", "suppress") if stage in now}
 
 
-def _report(photos: Sequence[Photo], results: Results, bar: Bar, regions: int) -> Report:
+def _report(
+    photos: Sequence[Photo], results: Results, bar: Bar, regions: Mapping[str, int], boxes: Mapping[str, int]
+) -> Report:
     return Report(
         photos=len(photos),
         done=sum(photo.image_id in results.done for photo in photos),
         fresh=bar.pace.done,
         skipped={p.image_id: results.skipped[p.image_id] for p in photos if p.image_id in results.skipped},
-        proposals=regions,
-        boxes=bar.boxes,
+        proposals=dict(regions),
+        boxes=dict(boxes),
         seconds=bar.pace.seconds,
         stages=dict(bar.seconds),
         photos_per_second=bar.pace.rate(),

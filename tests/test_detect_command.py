@@ -16,6 +16,7 @@ from detect.ahead import Prepared, Skipped, prepare_ahead
 from detect.cli import main
 from detect.detector import Detector
 from detect.draw import Pictures, colour, draw
+from detect.photo_runs import Report
 from detect.progress import Pace
 from detect.sources import Photo
 from eval.results import read_lines
@@ -339,7 +340,23 @@ def test_pictures_can_be_asked_for_later(rcnn: Callable[..., int], tmp_path: Pat
 
 def test_max_boxes_classifies_only_the_best_regions(rcnn: Callable[..., int], tmp_path: Path) -> None:
     rcnn(photo(tmp_path / "a.png"), "--out", tmp_path / "out", "--max-boxes", 1)
-    assert last_run(tmp_path / "out")["proposals"] == 1
+    assert last_run(tmp_path / "out")["proposals"] == {"": 1}
+
+
+def test_the_closing_table_says_which_generator_the_regions_came_from() -> None:
+    report = Report(
+        photos=2,
+        done=2,
+        fresh=2,
+        skipped={},
+        proposals={"selective-search": 30, "multibox": 10},
+        boxes={"selective-search": 1, "multibox": 3},
+        seconds=1.0,
+        stages={},
+        photos_per_second=None,
+    )
+    assert report.rows([])["of these from"] == "selective-search 75% and 25%, multibox 25% and 75%"
+    assert report.rows([])["regions a photo"] == "20 proposed, 2.0 detected"
 
 
 def run_ahead(photos: list[Photo], workers: int) -> list[Prepared | Skipped]:
