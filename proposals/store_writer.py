@@ -98,7 +98,7 @@ class StoreWriter:
         changed = [name for name in made if earlier.get(name) != made[name]]
         if changed:
             raise StoreError(
-                f"{self.folder}: holds boxes made with another {' and '.join(changed)}; name another folder"
+                f"{self.folder}: holds boxes made in another way ({', '.join(changed)}); name another folder"
             )
 
     def _lock(self) -> Callable[[], Any]:

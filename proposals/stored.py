@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from proposals.outside import OutsideBoxes, read_outside
 from proposals.protocol import TELLS_FIT
-from proposals.store import ProposalStore, StoreError
+from proposals.store import ProposalStore, StoreError, file_key
 from proposals.tidy import tidy
 from structures.boxes import Boxes, Floats
 from structures.records import Image, Proposals
@@ -49,6 +49,7 @@ class StoredProposals:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.boxes = open_boxes(path)
+        self._content = "" if self.path.is_dir() else file_key(path)
 
     @property
     def name(self) -> str:

@@ -176,7 +176,7 @@ def test_other_settings_do_not_mix(photos, tmp_path, rcnn, capsys):
     out = tmp_path / "boxes"
     assert rcnn("propose", photos, "--out", out, "--generator", "grid") == 0
     assert rcnn("propose", photos, "--out", out, "--generator", "random") == 2
-    assert "another generator and parameters" in capsys.readouterr().err
+    assert "another way (generator, parameters)" in capsys.readouterr().err
     assert rcnn("propose", photos, "--out", out, "--generator", "grid", "--exif", "ignore") == 2
 
 

@@ -80,7 +80,7 @@ def test_a_changed_photo_replaces_its_boxes(tmp_path):
 
 def test_other_parameters_are_refused(tmp_path):
     fill(tmp_path / "store", range(2))
-    with pytest.raises(StoreError, match="another parameters"):
+    with pytest.raises(StoreError, match=r"another way \(parameters\)"):
         fill(tmp_path / "store", range(2), {**MADE, "parameters": {"count": 6, "seed": 0}})
     assert len(ProposalStore(tmp_path / "store")) == 2
 
@@ -329,6 +329,16 @@ def test_outside_boxes_become_proposals_by_name(tmp_path):
     assert found.boxes.tolist() == [[0, 0, 9, 18], [4, 5, 8, 9]]
     with pytest.raises(StoreError, match="rcnn propose"):
         stored(image)
+
+
+def test_parameters_of_stored_boxes_tell_contents_and_cuts_apart(tmp_path):
+    write_coco(tmp_path / "a.json")
+    before = StoredProposals(tmp_path / "a.json").parameters
+    (tmp_path / "a.json").write_text((tmp_path / "a.json").read_text().replace("0.1", "0.7"))
+    assert StoredProposals(tmp_path / "a.json").parameters != before
+    fill(tmp_path / "all", [1], {**MADE, "max_boxes": None})
+    fill(tmp_path / "few", [1], {**MADE, "max_boxes": 3})
+    assert StoredProposals(tmp_path / "all").parameters != StoredProposals(tmp_path / "few").parameters
 
 
 def test_an_unknown_photo_is_named(tmp_path):
