@@ -62,7 +62,7 @@ class StoredProposals:
         if isinstance(self.boxes, ProposalStore):
             manifest = self.boxes.manifest
             return {key: manifest[key] for key in MADE if key in manifest}
-        return {"file": self.path.name, "photos": len(self.boxes.image_ids)}
+        return {"file": self.path.name, "photos": len(self.boxes.image_ids), "content": self._content}
 
     @property
     def scores_tell_fit(self) -> bool:
