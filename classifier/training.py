@@ -92,7 +92,7 @@ def train(
     state_file: Path,
     save_every: int = 500,
     report: Callable[[Progress], None] = lambda progress: None,
-    judge: Callable[[int, State], None] = lambda iteration, average: None,
+    judge: Callable[[int, State], None] | None = None,
 ) -> State:
     """Train the parameters that ask for gradients; go on from state_file if it is there.
 
@@ -118,7 +118,8 @@ def train(
     for iteration in range(start, recipe.iterations):
         loss = run.step(iteration, *batches(iteration))
         report(Progress(iteration + 1, loss, run.rate))
-        judge(iteration + 1, run.average)
+        if judge is not None:
+            judge(iteration + 1, run.average)
         if (iteration + 1) % save_every == 0 or iteration + 1 == recipe.iterations:
             run.save(state_file, iteration + 1)
     return run.average

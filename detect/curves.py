@@ -4,52 +4,48 @@ import csv
 import importlib.util
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from classifier.training import Progress
-
-COLUMNS = ("iteration", "loss", "rate", "seconds")
-
 
 class Curves:
-    """Writes a row an iteration; a resumed run drops the rows that it computes again.
+    """Writes a row of figures for an iteration; a resumed run drops the rows that it computes again.
 
     Args:
         path: the CSV file; TensorBoard's files go into its folder.
+        figures: their names. The columns are: iteration, these, seconds since the start.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._start = path, time.perf_counter()
-        self._rows: Any = None
+    def __init__(self, path: Path, figures: Sequence[str] = ("loss", "rate")) -> None:
+        self._path, self._figures, self._start = path, figures, time.perf_counter()
+        self._begun = False
         self._board: Any = None
 
-    def add(self, step: Progress) -> None:
-        """Write the row of one iteration."""
-        if self._rows is None:
-            self._open(step.iteration)
+    def add(self, iteration: int, *values: float) -> None:
+        """Write the figures of one iteration."""
+        if not self._begun:
+            self._begin(iteration)
         seconds = time.perf_counter() - self._start
-        self._rows.writerow([step.iteration, f"{step.loss:.6f}", f"{step.rate:.8f}", f"{seconds:.2f}"])
+        with self._path.open("a", newline="") as file:
+            csv.writer(file).writerow([iteration, *(f"{value:.8g}" for value in values), f"{seconds:.2f}"])
         if self._board is not None:
-            self._board.add_scalar("loss", step.loss, step.iteration)
-            self._board.add_scalar("rate", step.rate, step.iteration)
+            for name, value in zip(self._figures, values, strict=True):
+                self._board.add_scalar(name, value, iteration)
 
     def close(self) -> None:
-        """Close the files."""
-        if self._rows is not None:
-            self._file.close()
+        """Close TensorBoard's file; the other one is only open while a row is written."""
         if self._board is not None:
             self._board.close()
 
-    def _open(self, first: int) -> None:
+    def _begin(self, first: int) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_curve(self._path) if int(row[0]) < first]
         temporary = self._path.with_suffix(".tmp")
         with temporary.open("w", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *kept])
+            csv.writer(file).writerows([["iteration", *self._figures, "seconds"], *kept])
         os.replace(temporary, self._path)
-        self._file = self._path.open("a", newline="", buffering=1)
-        self._rows = csv.writer(self._file)
+        self._begun = True
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -61,4 +57,5 @@ def read_curve(path: Path) -> list[list[str]]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return [row for row in csv.reader(file) if len(row) == len(COLUMNS) and row[0].isdigit()]
+        rows = list(csv.reader(file))
+    return [row for row in rows[1:] if len(row) == len(rows[0]) and row[0].isdigit()]

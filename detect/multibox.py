@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from classifier.engines import Engine, Placement, make_engine, place
 from classifier.googlenet import TABLE_1, GoogLeNet, stages_between
 from classifier.weights import Checkpoint, Preprocessing, WeightsError, load_state, read_checkpoint
+from detect.training_folder import digest
 from eval.proposal_recall import measure_coverage, recall
 from proposals.multibox import DensePredictor, MultiBox
 from proposals.multibox_heads import DenseHead, RefineHead
@@ -26,6 +27,7 @@ MAPS = ("inception3b", "inception4e", "inception5b")  # strides 8, 16 and 32
 BEFORE_INCEPTION = 192  # channels of maxpool2, the one stage outside Table 1's modules that can be the last frozen
 SCALES = (1.0,)
 JUDGED = (50, 200, 1000)  # best boxes a photo whose recall is measured
+HEADLINE = "recall@0.50 of 200 boxes"  # so many as join Selective Search's (GoogLeNet, section 8)
 
 
 class Normalise(nn.Module):
@@ -192,6 +194,7 @@ def make_multibox(
     predict = DensePredictor(CanvasRunner(network, where), network.head, network.refine, device=where.device)
     views: Callable[[ImageSize], list[View]] = partial(_views, scales=tuple(scales))
     weights = {name: checkpoint.training.get(name) for name in ("data", "split", "commit")}
+    weights["digest"] = digest(dict(sorted(checkpoint.state.items())))
     return MultiBox(predict, views, parameters={"scales": list(scales), "weights": weights}, **options)
 
 
@@ -206,6 +209,11 @@ def measure(checkpoint: Checkpoint, dataset: Dataset, *, device: str = "auto") -
     for count in JUDGED:
         for threshold, value in zip((0.5, 0.7), recall(coverage.first(count), (0.5, 0.7)), strict=True):
             yield f"recall@{threshold:.2f} of {count} boxes", round(float(value), 4)
+
+
+def headline(checkpoint: Checkpoint, dataset: Dataset, *, device: str = "auto") -> float:
+    """Return the one recall by which weights are compared while they are trained."""
+    return dict(measure(checkpoint, dataset, device=device))[HEADLINE]
 
 
 def _boxes(generator: MultiBox, dataset: Dataset, truth: GroundTruth) -> Boxes:

@@ -17,6 +17,7 @@ from proposals.ranking import PREFIX, Ranked
 
 SHIPPED = Path(__file__).parent / "weights"
 DEFAULT_REGIONS = "default"
+OWN_MULTIBOX = "multibox:"
 
 
 def built_in_weights() -> dict[str, Path]:
@@ -80,15 +81,19 @@ def load_classifier(
 def load_proposals(name: str, *, device: str = "auto", **options: Any) -> ProposalGenerator:
     """Build a generator from its name, with options of its own; `a+b` is the union of two.
 
-    `ranked:NAME` has MultiBox put the boxes of a generator into the order of how well they fit an object.
+    `multibox:FILE` is MultiBox with weights of your own. `ranked:NAME` has MultiBox put the boxes of a generator into
+    the order of how well they fit an object: the MultiBox that the name holds, if it is one of your own.
     """
-    learned: dict[str, Callable[..., ProposalGenerator]] = {"multibox": partial(shipped_multibox, device=device)}
+    parts = [part.strip() for part in name.removeprefix(PREFIX).split("+")]
+    own = [part for part in parts if part.startswith(OWN_MULTIBOX)]
+    learned: dict[str, Callable[..., MultiBox]] = {
+        part: partial(_multibox, part.removeprefix(OWN_MULTIBOX), device=device) for part in ["multibox", *own]
+    }
     if not name.startswith(PREFIX):
         return build(name, extra=learned, **options)
-    scorer = shipped_multibox(device=device)
+    scorer = learned[own[0] if own else "multibox"]()
     return Ranked(build(name.removeprefix(PREFIX), extra=learned, **options), scorer.score, scorer.parameters)
 
 
-def shipped_multibox(*, device: str = "auto", weights: str = "multibox", **options: Any) -> MultiBox:
-    """Make MultiBox with the weights of a built-in name or a path."""
+def _multibox(weights: str, *, device: str, **options: Any) -> MultiBox:
     return load_multibox(weights_file(weights), device=device, **options)

@@ -15,12 +15,21 @@ LINE_SECONDS = 30.0  # where no bar can be drawn, such as in a log file, a plain
 
 @dataclass
 class Pace:
-    """Photos a second, without the first photo: it pays for compiling and for memory that later ones re-use.
+    """Photos, or steps of a training, a second, without the first: it pays for compiling and for memory.
 
     >>> clock = iter([0.0, 10.0, 12.0, 14.0]).__next__
     >>> pace = Pace(total=5, clock=clock)
     >>> pace.step(), pace.left(), pace.step(), pace.left(), pace.step(), pace.left()
     (None, None, None, 6.0, None, 4.0)
+
+    Pauses do not make the rate lower, but the end will have its share of them.
+
+    >>> clock = iter([0.0, 9.0, 10.0, 15.0]).__next__
+    >>> pace = Pace(total=10, clock=clock)
+    >>> pace.step(), pace.step(), pace.pause(4.0), pace.step()
+    (None, None, None, None)
+    >>> pace.rate(), pace.left()
+    (1.0, 21.0)
     """
 
     total: int
@@ -31,6 +40,7 @@ class Pace:
     def __post_init__(self) -> None:
         self._begin = self._last = self.clock()
         self._warm: float | None = None
+        self._paused = 0.0
 
     def step(self) -> None:
         """Count a photo."""
@@ -39,6 +49,10 @@ class Pace:
         if self._warm is None:
             self._warm = self._last
 
+    def pause(self, seconds: float) -> None:
+        """Count time that was spent on something else, such as on judging a training."""
+        self._paused += seconds
+
     @property
     def seconds(self) -> float:
         """Time from the start to the last photo."""
@@ -46,14 +60,14 @@ class Pace:
 
     def rate(self) -> float | None:
         """Photos a second after the first; None until a second photo is done."""
-        if self._warm is None or self.done < 2 or self._last <= self._warm:
-            return None
-        return (self.done - 1) / (self._last - self._warm)
+        busy = None if self._warm is None else self._last - self._warm - self._paused
+        return None if busy is None or busy <= 0 or self.done < 2 else (self.done - 1) / busy
 
     def left(self) -> float | None:
         """Seconds until the last photo is done; None as long as nobody can know."""
-        rate = self.rate()
-        return None if rate is None else (self.total - self.done) / rate
+        if self._warm is None or self.rate() is None:
+            return None
+        return (self.total - self.done) * (self._last - self._warm) / (self.done - 1)
 
 
 class Bar:

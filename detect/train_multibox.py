@@ -6,8 +6,8 @@ last state as if nothing had happened. The stages up to `frozen` keep their weig
 
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,112 +16,25 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from classifier.engines import Placement
 from classifier.googlenet import stages_between
-from classifier.processes import Process, average_over, current_process
-from classifier.training import NonFiniteLoss, Progress, rate_at
+from classifier.processes import average_over, current_process, first_alone
+from classifier.training import NonFiniteLoss, Progress, rate_at, require_finite
 from classifier.training import Recipe as Schedule
 from classifier.weights import Checkpoint, WeightsError, write_atomically
 from detect.multibox import CanvasRunner, DenseMultiBox, Stem, from_checkpoint, start_network, to_checkpoint, unflatten
+from detect.multibox_recipe import Canvases, Order, Recipe, find_shapes
+from detect.training_folder import STATE, claim, contents, digest
 from proposals.multibox_heads import STRIDES, decode
 from proposals.multibox_loss import BOX_WEIGHT, assign, dense_loss
 from proposals.multibox_regions import draw_regions
-from proposals.multibox_samples import Sample, batches, random_sample, sample_generator
-from proposals.multibox_views import whole_photo
-from proposals.priors import grid_priors, shape_priors
+from proposals.multibox_samples import Sample
+from proposals.priors import grid_priors
 from structures.boxes import ImageSize
-from structures.images import read_image
 from structures.records import Dataset
 
 LARGEST_GRADIENT = 10.0  # norm; longer ones are shortened
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train MultiBox.
-
-    Attributes:
-        epochs: times every photo is seen.
-        rate: highest learning rate of the heads (AdamW).
-        trunk_rate: of the trunk's stages behind `frozen`, as a share of that.
-        frozen: stages up to and with this one stay as they are; maxpool2 or an Inception module.
-        batch_size: photos a step, over all processes.
-        warmup: steps over which the rate rises.
-        decay: weight decay.
-        average: decay of the running average of the weights, which is the result.
-        priors_a_cell: shapes of each level.
-        width: channels of the pyramid.
-        regions: boxes of each photo that the refining head learns from.
-        dtype: precision of the forward pass; weights are float32 always.
-        seed: of everything random.
-    """
-
-    epochs: int = 12
-    rate: float = 1e-3
-    trunk_rate: float = 0.1
-    frozen: str = "inception4e"
-    batch_size: int = 8
-    warmup: int = 200
-    decay: float = 1e-4
-    average: float = 0.998
-    priors_a_cell: int = 3
-    width: int = 128
-    regions: int = 48
-    dtype: str = "bfloat16"
-    seed: int = 0
-
-    def steps(self, dataset: Dataset) -> int:
-        """Return how many steps all epochs over a dataset have, in this process as in every other."""
-        return Order([truth.image_size for truth in dataset], self, 0, current_process()).steps()
-
-
-class Canvases(TorchDataset[Sample]):
-    """Samples of a dataset by (epoch, index): the same in every process."""
-
-    def __init__(self, dataset: Dataset, seed: int) -> None:
-        self._dataset, self._ids, self._seed = dataset, tuple(dataset.image_ids), seed
-
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, index = key
-        photo = read_image(self._dataset.image_path(self._ids[index]))
-        truth = self._dataset.ground_truth(self._ids[index])
-        return random_sample(photo, truth, sample_generator(self._seed, epoch, index))
-
-
-class Order:
-    """Batches of (epoch, index) from one step to the last; of several processes each gets its part."""
-
-    def __init__(self, sizes: list[ImageSize], recipe: Recipe, first_step: int, process: Process) -> None:
-        self._sizes, self._recipe, self._first, self._process = sizes, recipe, first_step, process
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        step = 0
-        for epoch in range(self._recipe.epochs):
-            for batch in batches(self._sizes, self._recipe.batch_size, seed=self._recipe.seed, epoch=epoch):
-                if len(batch) < self._process.total:  # a process without a photo could not take the step
-                    continue
-                if step >= self._first:
-                    yield [(epoch, index) for index in batch[self._process.rank :: self._process.total]]
-                step += 1
-
-    def steps(self) -> int:
-        """Return how many steps all epochs have."""
-        return sum(1 for _ in Order(self._sizes, self._recipe, 0, self._process))
-
-
-def find_shapes(dataset: Dataset, recipe: Recipe) -> Tensor:
-    """Find the (4, A, 2) priors of a dataset, in pixels of the canvas."""
-    sides = [np.zeros((0, 2), np.float32)]
-    for truth in dataset:
-        boxes = whole_photo(truth.image_size).to_canvas(truth.boxes[~truth.ignore])
-        sides.append(boxes[:, 2:] - boxes[:, :2])
-    count = recipe.priors_a_cell * len(STRIDES)
-    shapes = shape_priors(np.concatenate(sides), count, seed=recipe.seed)
-    if len(shapes) < count:  # a handful of training boxes: repeat the largest
-        shapes = np.concatenate([shapes, np.repeat(shapes[-1:], count - len(shapes), axis=0)])
-    return torch.from_numpy(shapes.reshape(len(STRIDES), recipe.priors_a_cell, 2))
 
 
 class Run:
@@ -230,7 +143,12 @@ class Run:
             self.average[name].lerp_(value, 1 - decay) if value.is_floating_point() else self.average[name].copy_(value)
 
     def save(self, path: Path) -> None:
-        """Write the whole state atomically."""
+        """Write the whole state atomically.
+
+        Raises:
+            NonFiniteLoss: a weight is not finite, though the loss still was; the earlier state stays.
+        """
+        require_finite(self.network.state_dict(), self.step)
         state = {"recipe": asdict(self.recipe), "steps": self.steps, "step": self.step, "average": self.average}
         state |= {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
         content = io.BytesIO()
@@ -241,12 +159,15 @@ class Run:
         """Go on from a state.
 
         Raises:
-            WeightsError: the state belongs to another recipe or dataset.
+            WeightsError: the state belongs to another recipe or dataset, or is damaged.
         """
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        wanted = asdict(self.recipe) | {"steps": self.steps}
-        for name, value in wanted.items():
-            begun = (state["recipe"] | {"steps": state["steps"]}).get(name)
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+            settings = {**state["recipe"], "steps": state["steps"]}
+        except Exception as error:  # on garbage torch's unpickler raises IndexError, KeyError, struct.error and more
+            raise WeightsError(f"{path}: not a readable state of a training; remove it to start anew") from error
+        for name, value in {**asdict(self.recipe), "steps": self.steps}.items():
+            begun = settings.get(name)
             if begun != value:
                 raise WeightsError(f"{path}: begun with {name}={begun}, not {value}; remove it to start anew")
         self.network.load_state_dict(state["network"])
@@ -254,6 +175,14 @@ class Run:
         for name, value in state["average"].items():
             self.average[name].copy_(value)
         self.step = int(state["step"])
+
+
+def _claim_folder(work: Path, start: Checkpoint, dataset: Dataset) -> None:
+    state, record = work / STATE, work / "start.json"
+    if not state.exists():
+        record.unlink(missing_ok=True)
+    made_from = {"weights": digest(dict(sorted(start.state.items()))), **contents(dataset)}
+    claim(record, made_from, remedy=f"name another --work folder, or remove {state} to start anew")
 
 
 def _fresh(start: Checkpoint, dataset: Dataset, recipe: Recipe) -> DenseMultiBox:
@@ -280,6 +209,7 @@ def train_multibox(
     workers: int = 0,
     save_every: int = 200,
     report: Callable[[Progress], None] = lambda progress: None,
+    judge: Callable[[int, Callable[[], Checkpoint]], None] | None = None,
 ) -> Checkpoint:
     """Train MultiBox on annotated photos.
 
@@ -292,15 +222,23 @@ def train_multibox(
         workers: processes that draw samples; 0 draws them in between.
         save_every: steps between two states on disk.
         report: called after every step.
+        judge: called after every step with its number and a function that returns the weights so far, before the state
+            is written: what it has to say is said again when a killed run comes there once more.
 
     Returns:
         The running average of the weights.
+
+    Raises:
+        ValueError: there are no photos, or the folder belongs to another training.
     """
     sizes = [truth.image_size for truth in dataset]
     network = from_checkpoint(start) if start.task == "multibox" else _fresh(start, dataset, recipe)
     here = current_process()
     run = Run(network, recipe, placement, recipe.steps(dataset))
-    state = work / "state.pt"
+    state = work / STATE
+    with first_alone() as first:
+        if first:
+            _claim_folder(work, start, dataset)
     if state.exists():
         run.load(state)
     loader = DataLoader(
@@ -309,10 +247,12 @@ def train_multibox(
         num_workers=workers,
         collate_fn=list,
     )
+    training: Mapping[str, Any] = {"recipe": asdict(recipe), "photos": len(sizes), "start": dict(start.training)}
     for samples in loader:
         loss = run.learn(samples)
         report(Progress(run.step, loss, run.rate))
+        if judge is not None:
+            judge(run.step, lambda: to_checkpoint(network, start, dict(run.average), training))
         if here.rank == 0 and (run.step % save_every == 0 or run.step == run.steps):
             run.save(state)
-    training: Mapping[str, Any] = {"recipe": asdict(recipe), "photos": len(sizes), "start": dict(start.training)}
     return to_checkpoint(network, start, dict(run.average), training)

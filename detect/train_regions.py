@@ -22,7 +22,7 @@ from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, ke
 from classifier.sampling import BatchDraw, Regions, choose_regions
 from classifier.training import BatchSource, Progress, Recipe, State, train
 from classifier.weights import Checkpoint, WeightsError, for_regions
-from detect.training_folder import claim, digest, kept_regions
+from detect.training_folder import STATE, claim, contents, digest, kept_regions
 from proposals.protocol import ProposalGenerator
 from structures.images import read_image
 from structures.records import Dataset, Image
@@ -116,7 +116,8 @@ def train_regions(
     show: ShowProgress = lambda items, total, name: items,
     report: Callable[[Progress], None] = lambda progress: None,
     save_every: int = 500,
-    judge: Callable[[int, Checkpoint], None] = lambda iteration, checkpoint: None,
+    regions_file: Path | None = None,
+    judge: Callable[[int, Callable[[], Checkpoint]], None] | None = None,
 ) -> Checkpoint:
     """Fine-tune a region classifier.
 
@@ -136,7 +137,9 @@ def train_regions(
         show: shows a bar over an iterable.
         report: called after every iteration.
         save_every: iterations between two states on disk.
-        judge: called after every iteration with the weights so far; see `classifier.training.train`.
+        regions_file: where the regions are kept; None takes regions.npz in the folder.
+        judge: called after every iteration with its number and a function that returns the weights so far; see
+            `classifier.training.train`.
 
     Returns:
         The trained weights, the running average of the run.
@@ -155,7 +158,7 @@ def train_regions(
     with first_alone() as first:
         drawn_from = _drawn_from(dataset, propose, examples)
         draw = partial(draw_regions, dataset, propose, examples, workers=workers, show=show)
-        regions = kept_regions(work / "regions.npz", drawn_from, draw)
+        regions = kept_regions(regions_file or work / "regions.npz", drawn_from, draw)
         if first:
             _claim_folder(work, checkpoint, regions, examples, frozen)
         batches, head = _prepare(checkpoint, dataset, regions, work, examples, placement, frozen, show)
@@ -163,10 +166,10 @@ def train_regions(
         head,
         batches,
         recipe,
-        state_file=work / "state.pt",
+        state_file=work / STATE,
         save_every=save_every,
         report=report,
-        judge=lambda iteration, average: judge(iteration, trained(average)),
+        judge=None if judge is None else lambda iteration, average: judge(iteration, partial(trained, average)),
     )
     return trained(state)
 
@@ -175,9 +178,8 @@ def _drawn_from(dataset: Dataset, propose: ProposalGenerator, examples: Examples
     return {
         "proposals": {"name": propose.name, **propose.parameters},
         "examples": {name: getattr(examples, name) for name in DRAWING},
-        "photos": digest(list(dataset.image_ids)),
-        "objects": digest([column for t in dataset for column in (t.boxes, t.labels, t.ignore)]),
         "classes": list(dataset.classes),
+        **contents(dataset),
     }
 
 
@@ -198,7 +200,7 @@ def _claim_folder(work: Path, checkpoint: Checkpoint, regions: Regions, examples
     }
     claim(work / "start.json", made_from, remedy="name another --work folder or remove this one")
     mixed = {name: value for name, value in asdict(examples).items() if name not in DRAWING}
-    state, batches = work / "state.pt", work / "batches.json"
+    state, batches = work / STATE, work / "batches.json"
     if not state.exists():
         batches.unlink(missing_ok=True)
     claim(batches, mixed, remedy=f"remove {state} to train anew on what is kept")

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from classifier.sampling import Regions
 from classifier.weights import WeightsError, write_atomically
+from structures.records import Dataset
+
+STATE = "state.pt"  # weights, optimiser and running average in the middle of a training
 
 
 def kept_regions(path: Path, settings: Mapping[str, Any], make: Callable[[], Regions]) -> Regions:
@@ -82,6 +85,12 @@ def digest(values: Any) -> str:
         content = value.encode() if isinstance(value, str) else _bytes(value)
         total.update(f"{name} {len(content)} ".encode() + content)
     return total.hexdigest()[:16]
+
+
+def contents(dataset: Dataset) -> dict[str, str]:
+    """Return fingerprints of a dataset: which photos, and what is on them."""
+    columns = [column for truth in dataset for column in (truth.boxes, truth.labels, truth.ignore)]
+    return {"photos": digest(list(dataset.image_ids)), "objects": digest(columns)}
 
 
 def _bytes(value: Tensor | np.ndarray) -> bytes:

@@ -1,40 +1,87 @@
-"""What every training run shares: its dataset, its bars and curves, and the record that goes into the weights."""
+"""What every training run shares: its photos, where it runs, and the record that goes into the weights."""
 
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
 from classifier.engines import DType, Placement, place
-from classifier.training import Progress as Step
-from classifier.training import Recipe
-from classifier.weights import Checkpoint
-from detect.curves import Curves
+from classifier.weights import Checkpoint, save_checkpoint
 from detect.runs import commit
+from detect.validation import RECORD
 from eval.coco import CocoDataset
+from eval.selection import Selection
 from eval.voc import VocDataset
 from structures.records import Dataset
 
 
-def open_dataset(*, voc: Path | None, split: str, coco: Path | None, images: Path | None) -> Dataset:
-    """Open the one dataset that the options name.
+def open_dataset(
+    *, voc: Path | None, split: str, coco: Path | None, images: Path | None, classes: str | None = None
+) -> Dataset:
+    """Open the one dataset that the options name, with only the classes that are listed, "a,b", if some are.
 
     Raises:
-        ValueError: none or both are named, or COCO photos have no folder.
+        ValueError: none or both are named, COCO photos have no folder, or a class is unknown.
     """
     if (voc is None) == (coco is None):
         raise ValueError("name the photos to learn from: either --voc FOLDER or --coco FILE with --images FOLDER")
+    dataset = _open(voc, split, coco, images, "--coco needs --images, the folder of its photos")
+    return dataset if classes is None else Selection(dataset, classes=_names(classes))
+
+
+def open_validation(
+    learned_from: Dataset,
+    *,
+    voc: Path | None,
+    val: str | None,
+    coco: Path | None,
+    images: Path | None,
+    photos: int = 0,
+) -> Selection | None:
+    """Open the photos to validate on, with the classes of those learned from; None if no option names any.
+
+    Args:
+        learned_from: dataset of the training.
+        voc: its VOC folder.
+        val: list of the VOC folder.
+        coco: COCO annotations.
+        images: folder of the COCO photos.
+        photos: so many, evenly spread; 0 takes all.
+
+    Raises:
+        ValueError: both kinds are named, the list has no VOC folder, or the photos lack a class.
+    """
+    if val is None and coco is None:
+        return None
+    if val is not None and coco is not None:
+        raise ValueError("name the photos to validate on once: either --val LIST or --val-coco FILE")
+    if val is not None and voc is None:
+        raise ValueError("--val names a list of the --voc folder; COCO photos are named by --val-coco FILE")
+    whole = _open(voc if val is not None else None, val or "", coco, images, "--val-coco needs --val-images, a folder")
+    return Selection(whole, classes=learned_from.classes, photos=photos)
+
+
+def _open(voc: Path | None, split: str, coco: Path | None, images: Path | None, complaint: str) -> Dataset:
     if voc is not None:
         return VocDataset(voc, split)
     if coco is None or images is None:
-        raise ValueError("--coco needs --images, the folder of its photos")
+        raise ValueError(complaint)
     return CocoDataset(coco, images)
+
+
+def _names(classes: str) -> list[str]:
+    return [name.strip() for name in classes.split(",") if name.strip()]
+
+
+def check_out(out: Path) -> None:
+    """Refuse, before hours of work, a file name that weights are not written under.
+
+    Raises:
+        ValueError: another suffix.
+    """
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out {out}: weights are written as .safetensors")
 
 
 def note(checkpoint: Checkpoint, data: Mapping[str, Any]) -> Checkpoint:
@@ -60,53 +107,19 @@ def training_placement(device: str, dtype: str) -> Placement:
     return placement if placement.dtype != "float16" else place(device=device, engine="torch", dtype="float32")
 
 
-class Reporter:
-    """One bar for each stage, one for the training, and a CSV file with the curve.
+def save_weights(out: Path, weights: Checkpoint, last: Checkpoint | None) -> list[str]:
+    """Write the weights to use, and the last ones beside them if the training was judged; say so, a line each."""
+    save_checkpoint(weights, out)
+    lines = [f"weights written to {out}{_judged(weights)}"]
+    if last is not None:
+        beside = out.with_suffix(f".last{out.suffix}")
+        save_checkpoint(last, beside)
+        lines.append(f"the last of the training to {beside}{_judged(last)}")
+    return lines
 
-    Args:
-        curves: the CSV file: iteration, loss, rate, seconds; a resumed run goes on in it.
-        recipe: of the training.
-        reason: device and precision, and why.
-        quiet: show and write nothing: for all processes of one training but the first.
-    """
 
-    def __init__(self, curves: Path, recipe: Recipe, reason: str, *, quiet: bool = False) -> None:
-        self._quiet = quiet
-        self._curves, self._recipe, self._reason = Curves(curves), recipe, reason
-        self._loss = 0.0
-        self._training: Any = None
-        self._stack = ExitStack()
-
-    def __enter__(self) -> "Reporter":
-        console = Console(stderr=True, quiet=self._quiet)
-        console.print(self._reason)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
-        self._bars = self._stack.enter_context(
-            Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console)
-        )
-        self._stack.callback(self._curves.close)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
-
-    def show(self, items: Iterable[int], total: int, name: str) -> Iterator[int]:
-        """Show a bar over the items of a stage."""
-        task = self._bars.add_task(name, total=total, note="")
-        for item in items:
-            yield item
-            self._bars.advance(task)
-
-    def report(self, step: Step) -> None:
-        """Show and write one iteration."""
-        if self._quiet:
-            return
-        if self._training is None:
-            self._start, self._first = time.perf_counter(), step.iteration
-            self._training = self._bars.add_task("train", total=self._recipe.iterations, note="")
-        self._loss = step.loss if self._loss == 0 else 0.98 * self._loss + 0.02 * step.loss
-        seconds = time.perf_counter() - self._start
-        pace = (step.iteration - self._first) / seconds if seconds else 0.0
-        words = f"loss {self._loss:.4f}  rate {step.rate:.5f}  {pace:.2f} batches/s"
-        self._bars.update(self._training, completed=step.iteration, note=words)
-        self._curves.add(step)
+def _judged(weights: Checkpoint) -> str:
+    record = weights.training.get(RECORD)
+    if record is None:
+        return ""
+    return f" (iteration {record['iteration']}, {record['figure']} {100 * record['value']:.2f})"

@@ -1,10 +1,16 @@
-"""Drawn photos to train on in seconds: a red disc and a blue square on grey, in VOC layout."""
+"""Drawn photos to train on in seconds: a red disc and a blue square on grey; and weights to start from."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
+import torch
+
+from classifier.googlenet import GoogLeNet
+from classifier.weights import CAFFE, Checkpoint
 
 SIDE = 96
 
@@ -43,3 +49,25 @@ def _as_xml(name: str, corners: list[int]) -> str:
     tags = zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
     box = "".join(f"<{tag}>{value + 1}</{tag}>" for tag, value in tags)
     return f"<object><name>{name}</name><difficult>0</difficult><bndbox>{box}</bndbox></object>"
+
+
+def write_coco(file: Path, photos: range) -> None:
+    """Write the annotations of photos that `write_voc` drew; the first object is a crowd."""
+    images, annotations = [], []
+    for number in photos:
+        images.append({"id": number + 1, "file_name": f"{number:03}.png", "width": SIDE, "height": SIDE})
+        for name, (x1, y1, x2, y2) in draw_photo(number)[1]:
+            box = [x1, y1, x2 - x1 + 1, y2 - y1 + 1]
+            entry = {"image_id": number + 1, "category_id": 7 if name == "disc" else 90, "bbox": box, "iscrowd": 0}
+            annotations.append({"id": len(annotations) + 1, "area": box[2] * box[3], **entry})
+    annotations[0]["iscrowd"] = 1
+    categories = [{"id": 7, "name": "disc"}, {"id": 90, "name": "square"}]
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+
+
+def random_start(size: int, context: int) -> Checkpoint:
+    """Random weights of an image classifier: enough to tell red from blue."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = GoogLeNet(5).state_dict()
+    return Checkpoint(state, tuple("abcde"), replace(CAFFE, size=size, context=context))

@@ -359,7 +359,7 @@ def test_curves_of_a_resumed_run_have_each_iteration_once(tmp_path: Path) -> Non
     for first, last in ((1, 6), (4, 8)):
         curves = Curves(path)
         for iteration in range(first, last):
-            curves.add(Progress(iteration, loss=first + iteration / 10, rate=0.1))
+            curves.add(iteration, first + iteration / 10, 0.1)
         curves.close()
     with path.open("a") as file:
         file.write("8,0.")  # a kill in the middle of a line

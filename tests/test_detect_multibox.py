@@ -1,6 +1,7 @@
 """MultiBox with its trunk: one training step, exact resume, errors, checkpoints there and back, shipped weights."""
 
-from dataclasses import replace
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from classifier.googlenet import GoogLeNet
 from classifier.processes import ALONE, Process
 from classifier.training import NonFiniteLoss
 from classifier.weights import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from detect.cli import main
+from detect.commands import train_multibox as command
+from detect.curves import read_curve
 from detect.multibox import (
     MAPS,
     Stem,
@@ -23,12 +27,16 @@ from detect.multibox import (
     start_network,
     unflatten,
 )
-from detect.train_multibox import Order, Recipe, find_shapes, train_multibox
+from detect.multibox_recipe import Order, Recipe, find_shapes
+from detect.presets import load_proposals
+from detect.train_multibox import train_multibox
+from detect.training_presets import Preset, Stage
 from proposals.multibox_loss import IGNORED, NOTHING
 from proposals.multibox_regions import draw_regions
 from structures.boxes import as_boxes, iou, mirror
 from structures.images import read_image
 from structures.records import GroundTruth
+from tests.shapes import write_voc
 
 SHIPPED = Path(__file__).resolve().parent.parent / "detect" / "weights" / "multibox.safetensors"
 TORCH = place(device="cpu", engine="torch", dtype="float32")
@@ -131,6 +139,61 @@ def test_a_state_of_another_recipe_is_refused(trunk, photos, tmp_path):
         run(trunk, photos, tmp_path)
 
 
+def test_a_folder_of_another_training_is_refused(trunk, photos, trained, tmp_path):
+    run(trunk, photos, tmp_path, recipe=replace(RECIPE, epochs=1))
+    moved = {name: value + 0.01 for name, value in trunk.state.items()}
+    with pytest.raises(WeightsError, match=r"start\.json: begun with other weights; name another --work folder"):
+        run(replace(trunk, state=moved), photos, tmp_path, recipe=replace(RECIPE, epochs=1))
+    with pytest.raises(WeightsError, match=r"start\.json: begun with other objects"):
+        run(trunk, Shifted(photos), tmp_path, recipe=replace(RECIPE, epochs=1))
+    (tmp_path / "state.pt").write_bytes(b"garbage")
+    with pytest.raises(WeightsError, match=r"state\.pt: not a readable state of a training; remove it"):
+        run(trunk, photos, tmp_path, recipe=replace(RECIPE, epochs=1))
+
+
+class Shifted:
+    """The same photos with other objects."""
+
+    def __init__(self, photos):
+        self.classes, self.image_ids, self.image_path = photos.classes, photos.image_ids, photos.image_path
+        self._photos = photos
+
+    def __len__(self):
+        return len(self._photos)
+
+    def __iter__(self):
+        return (replace(truth, boxes=truth.boxes + 1) for truth in self._photos)
+
+
+def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, monkeypatch):
+    write_voc(tmp_path, "train", range(4))
+    write_voc(tmp_path, "val", range(4, 8))
+    save_checkpoint(trunk, tmp_path / "trunk.safetensors")
+    tiny = {name: value for name, value in asdict(RECIPE).items() if name in ("width", "priors_a_cell", "regions")}
+    preset = Preset("a test", str(tmp_path / "trunk.safetensors"), (Stage({"epochs": 2, "warmup": 1, **tiny}),))
+    monkeypatch.setattr(command, "MULTIBOX", {"tiny": preset})
+    monkeypatch.setattr("classifier.engines._engine", lambda name, device: "torch" if name == "auto" else name)
+    out = tmp_path / "boxes.safetensors"
+    arguments = ["--voc", tmp_path, "--val", "val", "--val-every", 1, "--val-photos", 2, "--preset", "tiny"]
+    arguments += ["--out", out, "--batch", 2, "--device", "cpu", "--dtype", "float32"]
+    monkeypatch.setattr(sys, "argv", ["rcnn", "train", "multibox", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    scores = {int(row[0]): float(row[1]) for row in read_curve(tmp_path / "boxes.work" / "val.csv")}
+    assert list(scores) == [1, 2, 3, 4]
+    best, last = read_checkpoint(out), read_checkpoint(tmp_path / "boxes.last.safetensors")
+    record = best.training["validation"]
+    assert record["value"] == max(scores.values()) == scores[record["iteration"]]
+    assert (record["figure"], record["number of photos"]) == ("recall@0.50 of 200 boxes", 2)
+    assert last.training["validation"]["iteration"] == 4
+    assert (best.task, best.training["multibox"]["width"]) == ("multibox", 32)
+    monkeypatch.setattr(sys, "argv", ["rcnn", "train", "multibox", *map(str, arguments), "--classes", "cube"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(trunk, photos, tmp_path):
     state = dict(trunk.state) | {"conv1.conv.bias": torch.full((64,), torch.nan)}
     with pytest.raises(NonFiniteLoss, match="at step 1"):
@@ -208,6 +271,23 @@ def test_regions_are_half_objects_and_never_ignored_ones():
     assert (overlap[numbers.numpy() == NOTHING] < 0.5).all()
     empty = draw_regions(boxes, torch.randn(100), objects[:0], ignore[:0], (256, 256), 16)
     assert (empty[1] == NOTHING).all()
+
+
+def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("classifier.engines._engine", lambda name, device: "torch" if name == "auto" else name)
+    files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    moved = {name: value + 0.01 * value.is_floating_point() for name, value in trained[0].state.items()}
+    for file, state in zip(files, (trained[0].state, moved), strict=True):
+        save_checkpoint(replace(trained[0], state=state), file)
+    photo = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
+    one, other = (load_proposals(f"multibox:{file}", device="cpu") for file in files)
+    assert np.array_equal(one(photo).boxes, load_multibox(files[0], device="cpu")(photo).boxes)
+    assert one.parameters != other.parameters  # the key of what is stored
+    by_one, by_other = (load_proposals(f"ranked:random+multibox:{file}", device="cpu") for file in files)
+    assert by_one.parameters["by"] == one.parameters
+    assert not np.array_equal(by_one(photo).scores, by_other(photo).scores)
+    with pytest.raises(WeightsError, match="nowhere"):
+        load_proposals(f"multibox:{tmp_path / 'nowhere.safetensors'}")
 
 
 @pytest.fixture(scope="module")

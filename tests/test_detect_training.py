@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from classifier.engines import place
-from classifier.googlenet import GoogLeNet
 from classifier.sampling import Regions
 from classifier.training import Progress, Recipe
 from classifier.weights import CAFFE, Checkpoint, WeightsError, read_checkpoint, save_checkpoint
@@ -29,7 +28,7 @@ from proposals.protocol import ProposalGenerator
 from structures.boxes import as_boxes, iou
 from structures.images import ImageError, read_image
 from structures.records import Image, Proposals
-from tests.shapes import SIDE, draw_photo, write_voc
+from tests.shapes import SIDE, random_start, write_coco, write_voc
 
 PLAIN = place(device="cpu", engine="torch", dtype="float32")
 EXAMPLES = Examples(positives=6, negatives=8, batch_size=24, positive_share=0.5)
@@ -51,17 +50,13 @@ def dataset(voc: Path) -> VocDataset:
 
 @pytest.fixture(scope="module")
 def start() -> Checkpoint:
-    """Random weights of an image classifier: enough to tell red from blue."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        state = GoogLeNet(5).state_dict()
-    return Checkpoint(state, tuple("abcde"), replace(CAFFE, size=32, context=2))
+    return random_start(size=32, context=2)
 
 
 @pytest.fixture(scope="module")
-def start_file(start: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def start_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("start") / "start.safetensors"
-    save_checkpoint(replace(start, preprocessing=replace(CAFFE, size=64, context=4)), path)
+    save_checkpoint(random_start(size=64, context=4), path)
     return path
 
 
@@ -359,17 +354,8 @@ def test_from_drawn_photos_to_a_detector(rcnn: Callable[..., int], voc: Path, st
 def test_coco_files_whose_crowds_are_no_objects(
     rcnn: Callable[..., int], voc: Path, start_file: Path, tmp_path: Path
 ) -> None:
-    images, annotations = [], []
-    for number in range(4):
-        images.append({"id": number + 1, "file_name": f"{number:03}.png", "width": SIDE, "height": SIDE})
-        for name, (x1, y1, x2, y2) in draw_photo(number)[1]:
-            box = [x1, y1, x2 - x1 + 1, y2 - y1 + 1]
-            entry = {"image_id": number + 1, "category_id": 7 if name == "disc" else 90, "bbox": box, "iscrowd": 0}
-            annotations.append({"id": len(annotations) + 1, "area": box[2] * box[3], **entry})
-    annotations[0]["iscrowd"] = 1
-    categories = [{"id": 7, "name": "disc"}, {"id": 90, "name": "square"}]
     file = tmp_path / "instances.json"
-    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    write_coco(file, range(4))
     usual = ["--coco", file, "--images", voc / "JPEGImages", "--weights", start_file, "--proposals", "random"]
     usual += ["--freeze", "inception5b", "--iterations", 1, "--batch", 4, "--device", "cpu"]
     assert rcnn(*usual, "--out", tmp_path / "a.safetensors") == 0

@@ -42,10 +42,11 @@ def classifier(
     from detect.class_folders import columns_of, read_class_folders
     from detect.classification import judge_checkpoint
     from detect.presets import load_checkpoint
-    from detect.training_runs import Reporter, note, training_placement
+    from detect.training_folder import STATE
+    from detect.training_progress import Reporter
+    from detect.training_runs import check_out, note, training_placement
 
-    if out.suffix != ".safetensors":
-        raise ValueError(f"--out {out}: weights are written as .safetensors")
+    check_out(out)
     data = read_class_folders(folder)
     judged_on = read_class_folders(val, columns_of(data.classes, None)) if val else None
     scratch = weights == "none"
@@ -61,16 +62,17 @@ def classifier(
         dtype=placement.dtype,
         **changes,
     )
+    run = work or out.with_suffix(".work")
     with joined(placement.device) as here:
         first = current_process().rank == 0
         with Reporter(
-            (work or out.with_suffix(".work")) / "curves.csv", recipe, placement.reason, quiet=not first
+            run, iterations=recipe.iterations, batch=batch, rows="photos", reason=placement.reason, quiet=not first
         ) as bar:
             trained = train_images(
                 start,
                 Photos(data.paths, data.labels, data.classes),
                 recipe,
-                state_file=(work or out.with_suffix(".work")) / "state.pt",
+                state_file=run / STATE,
                 device=here,
                 batch_size=batch,
                 auxiliary=auxiliary,

@@ -1,66 +1,117 @@
 """`rcnn train multibox`: the learned proposal generator on your own photos."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from detect.commands.training_options import (
+    PRESET,
+    Classes,
+    Coco,
+    Device,
+    DTypeName,
+    Images,
+    Out,
+    SaveEvery,
+    Split,
+    Val,
+    ValCoco,
+    ValEvery,
+    ValImages,
+    ValPhotos,
+    Voc,
+    Work,
+)
+from detect.training_presets import MULTIBOX, describe, find, named
+
 
 def multibox(
-    out: Annotated[Path, typer.Option(help="Where the trained weights go (.safetensors).")],
-    voc: Annotated[Path | None, typer.Option(help="Folder in VOC layout.")] = None,
-    split: Annotated[str, typer.Option(help="List in ImageSets/Main of the VOC folder.")] = "train",
-    coco: Annotated[Path | None, typer.Option(help="COCO annotations (.json).")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the COCO photos.")] = None,
-    val_split: Annotated[str | None, typer.Option(help="List of the VOC folder to measure the recall on.")] = None,
+    out: Out,
+    voc: Voc = None,
+    split: Split = "train",
+    coco: Coco = None,
+    images: Images = None,
+    classes: Classes = None,
+    val: Val = None,
+    val_coco: ValCoco = None,
+    val_images: ValImages = None,
+    val_every: ValEvery = 500,
+    val_photos: ValPhotos = 200,
+    preset: Annotated[str, typer.Option(help=describe(MULTIBOX))] = "quick",
     weights: Annotated[
-        str, typer.Option(help="Start from the trunk of a classifier, or from MultiBox weights.")
-    ] = "imagenet",
+        str | None, typer.Option(help="Start from the trunk of a classifier, or from MultiBox.", show_default=PRESET)
+    ] = None,
     freeze: Annotated[
-        str, typer.Option(help="Keep the stages up to this one: maxpool2, inception3a to 5b.")
-    ] = "inception4e",
-    epochs: Annotated[int, typer.Option(help="Times that every photo is seen.")] = 3,
-    batch: Annotated[int, typer.Option(help="Photos a step, over all processes.")] = 8,
-    rate: Annotated[float, typer.Option(help="Highest learning rate of the heads.")] = 1e-3,
-    trunk_rate: Annotated[float, typer.Option(help="Rate of the trunk as a share of that.")] = 0.1,
-    average: Annotated[float, typer.Option(help="Decay of the running average of the weights.")] = 0.998,
-    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    workers: Annotated[int, typer.Option(help="Processes that draw samples; 0 draws them in between.")] = 0,
-    work: Annotated[Path | None, typer.Option(help="Folder of the run; a killed run goes on from it.")] = None,
-    save_every: Annotated[int, typer.Option(help="Steps between two states on disk.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of every random draw.")] = 0,
+        str | None, typer.Option(help="Keep stages up to this one: maxpool2, inception3a to 5b.", show_default=PRESET)
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Times that every photo is seen.", show_default=PRESET)
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Photos a step, over all processes.", show_default=PRESET)
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0, help="Highest learning rate of the heads.", show_default=PRESET)
+    ] = None,
+    trunk_rate: Annotated[
+        float | None, typer.Option(min=0, help="Rate of the trunk as a share of that.", show_default=PRESET)
+    ] = None,
+    average: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Decay of the average of the weights.", show_default=PRESET)
+    ] = None,
+    work: Work = None,
+    save_every: SaveEvery = 100,
+    dtype: DTypeName = "auto",
+    device: Device = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that draw samples; 0 draws them in between.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0,
 ) -> None:
-    """Train MultiBox, whatever the classes: Selective Search's learned companion. Runs under torchrun, too."""
+    """Train MultiBox, whatever the classes: Selective Search's learned companion. Runs under torchrun, too.
+
+    With --val or --val-coco, OUT gets the weights of the best recall, and OUT with .last before its suffix the last.
+    """
+    from dataclasses import replace
+    from functools import partial
+
     from classifier.engines import place
     from classifier.processes import current_process, joined
-    from classifier.training import Recipe as Schedule
-    from classifier.weights import save_checkpoint
-    from detect.multibox import measure
+    from detect.multibox import HEADLINE, headline
+    from detect.multibox_recipe import Recipe
     from detect.presets import load_checkpoint
-    from detect.train_multibox import Recipe, train_multibox
-    from detect.training_runs import Reporter, note, open_dataset, training_placement
+    from detect.train_multibox import train_multibox
+    from detect.training_folder import contents
+    from detect.training_progress import Reporter
+    from detect.training_runs import check_out, note, open_dataset, open_validation, save_weights, training_placement
+    from detect.validation import Validation
 
-    dataset = open_dataset(voc=voc, split=split, coco=coco, images=images)
-    where = training_placement(device, dtype)
-    recipe = Recipe(
-        epochs=epochs,
-        rate=rate,
-        trunk_rate=trunk_rate,
-        frozen=freeze,
-        batch_size=batch,
-        average=average,
-        dtype=where.dtype,
-        seed=seed,
-    )
-    folder = work or out.with_suffix(".work")
+    check_out(out)
+    where, folder, chosen = training_placement(device, dtype), work or out.with_suffix(".work"), find(MULTIBOX, preset)
+    dataset = open_dataset(voc=voc, split=split, coco=coco, images=images, classes=classes)
+    judged = open_validation(dataset, voc=voc, val=val, coco=val_coco, images=val_images or images, photos=val_photos)
+    given: dict[str, Any] = {"epochs": epochs, "rate": rate, "trunk_rate": trunk_rate, "frozen": freeze}
+    given |= {"batch_size": batch, "average": average, "dtype": where.dtype, "seed": seed}
+    recipe = Recipe(**{**chosen.stages[0].recipe, **named(given)})
+    about = {"data": (voc or coco or Path()).name, "split": split if voc else None, "preset": preset}
     with joined(where.device) as here:
-        first = current_process().rank == 0
-        schedule = Schedule(iterations=recipe.steps(dataset), rate=rate)
-        with Reporter(folder / "curves.csv", schedule, where.reason, quiet=not first) as reporter:
+        first, steps = current_process().rank == 0, recipe.steps(dataset)
+        with Reporter(
+            folder, iterations=steps, batch=recipe.batch_size, rows="photos", reason=where.reason, quiet=not first
+        ) as reporter:
+            validation = None
+            if judged is not None:
+                validation = Validation(
+                    folder,
+                    HEADLINE,
+                    partial(headline, dataset=judged, device=device),
+                    every=val_every,
+                    iterations=steps,
+                    about={"number of photos": len(judged), **contents(judged)},
+                    note=partial(note, data=about),
+                    tell=reporter.judged,
+                )
             trained = train_multibox(
-                load_checkpoint(weights),
+                load_checkpoint(weights or chosen.weights),
                 dataset,
                 recipe=recipe,
                 placement=replace(place(device=device) if here.type == "cpu" else where, device=here),
@@ -68,14 +119,8 @@ def multibox(
                 workers=workers,
                 save_every=save_every,
                 report=reporter.report,
+                judge=validation,
             )
-    if not first:
-        return
-    data: dict[str, Any] = {"data": (voc or coco or Path()).name, "split": split}
-    if val_split is not None:
-        val = open_dataset(voc=voc, split=val_split, coco=coco, images=images)
-        data |= {f"{name} on {val_split}": value for name, value in measure(trained, val, device=device)}
-    save_checkpoint(note(trained, data), out)
-    for name, value in data.items():
-        typer.echo(f"{name}: {value}")
-    typer.echo(f"weights written to {out}")
+            best, last = validation.finish(trained) if validation else (note(trained, about), None)
+        if first:
+            typer.echo("\n".join(save_weights(out, best, last)))

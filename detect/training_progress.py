@@ -1,0 +1,102 @@
+"""What a training run shows: bars, or in a log file a plain line now and then; and its curve."""
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from classifier.training import Progress as Step
+from detect.curves import Curves
+from detect.progress import LINE_SECONDS, Pace, duration
+from detect.runs import peak_memory
+
+
+class Reporter:
+    """One bar for each stage, one line for the training, and curves.csv.
+
+    Args:
+        folder: of the training.
+        iterations: in all.
+        batch: rows of a batch, over all processes.
+        rows: what a row is: "regions" or "photos".
+        reason: device and precision, and why.
+        quiet: show and write nothing: for all processes of one training but the first.
+    """
+
+    def __init__(
+        self, folder: Path, *, iterations: int, batch: int, rows: str, reason: str, quiet: bool = False
+    ) -> None:
+        self._quiet, self._batch, self._rows, self._reason = quiet, batch, rows, reason
+        self.console = Console(stderr=True, quiet=quiet)
+        self._curves, self._iterations = Curves(folder / "curves.csv"), iterations
+        self._loss, self._judged, self._told = 0.0, "", time.perf_counter()
+        self._pace: Pace | None = None
+        self._training: Any = None
+
+    def __enter__(self) -> "Reporter":
+        self._begin = time.perf_counter()
+        self._say(self._reason)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        words = TextColumn("{task.fields[words]}", markup=False)
+        self._bars = Progress(*columns, words, console=self.console, disable=not self.console.is_terminal)
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._bars.stop()
+        self._curves.close()
+        if kind is None and self._pace is not None:
+            memory = ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
+            self._say(f"done in {duration(time.perf_counter() - self._begin)}, at most {memory}")
+
+    def show(self, items: Iterable[int], total: int, name: str) -> Iterator[int]:
+        """Show a bar over the numbers of a stage, 0 to total - 1 or from where it goes on; then how long it took."""
+        task, pace = self._bars.add_task(name, total=total, words=""), Pace(total)
+        for number in items:
+            pace.total = total - number + pace.done
+            yield number
+            pace.step()
+            left = pace.left()
+            words = "" if left is None else f"{duration(left)} left"
+            self._bars.update(task, completed=number + 1, words=words)
+            self._now_and_then(f"{name}: {number + 1}/{total} {words}")
+        self._bars.remove_task(task)
+        self._say(f"{name}: {total}, {pace.done} of them now in {duration(pace.seconds)}")
+
+    def report(self, step: Step) -> None:
+        """Show and write one iteration."""
+        if self._quiet:
+            return
+        if self._pace is None:
+            self._pace = Pace(self._iterations - step.iteration + 1)
+            self._training = self._bars.add_task("train", total=self._iterations, words="")
+        self._pace.step()
+        self._loss = step.loss if self._loss == 0 else 0.98 * self._loss + 0.02 * step.loss
+        words = self._words(step, self._pace)
+        self._bars.update(self._training, completed=step.iteration, words=words)
+        self._now_and_then(f"train: {step.iteration}/{self._iterations} {words}")
+        self._curves.add(step.iteration, step.loss, step.rate)
+
+    def judged(self, words: str, seconds: float) -> None:
+        """Show what validation said, and leave its time out of the rate."""
+        self._judged = f" | {words}"
+        self._say(words)
+        if self._pace is not None:
+            self._pace.pause(seconds)
+
+    def _words(self, step: Step, pace: Pace) -> str:
+        rate, left = pace.rate(), pace.left()
+        speed = "" if rate is None else f" | {rate * self._batch:.0f} {self._rows}/s"
+        end = "" if left is None else f" | {duration(left)} left"
+        return f"loss {self._loss:.4f} | rate {step.rate:.5f}{speed}{end}{self._judged}"
+
+    def _now_and_then(self, line: str) -> None:
+        if not self.console.is_terminal and time.perf_counter() - self._told > LINE_SECONDS:
+            self._say(line)
+
+    def _say(self, line: str) -> None:
+        self._told = time.perf_counter()
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,113 @@
+"""Judging a training while it runs: every so many iterations its weights so far are measured, and the best are kept.
+
+WORK/val.csv           iteration, figure, seconds
+WORK/best.safetensors  the best weights so far, with their iteration and figure in the metadata
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from classifier.processes import current_process, first_alone
+from classifier.training import require_finite
+from classifier.weights import Checkpoint, read_checkpoint, save_checkpoint
+from detect.curves import Curves, read_curve
+from detect.training_folder import STATE, claim
+
+RECORD = "validation"  # in the metadata of weights
+
+
+class Validation:
+    """Measures weights on a schedule and keeps the best.
+
+    A killed run goes on from its last state and measures anew what came after it, with the same result; so it also
+    ends with the same best.
+
+    Args:
+        work: folder of the training.
+        figure: name of what is measured, such as "mAP".
+        measure: weights -> figure from 0 to 1, higher is better.
+        every: iterations between two measurements; the last iteration is measured in any case.
+        iterations: of the whole training.
+        about: what decides the figure, as JSON values: photos, proposals, protocol.
+        note: adds to weights how they were made.
+        tell: called with a line of words and the seconds it took.
+
+    Raises:
+        WeightsError: the folder holds measurements of another kind.
+    """
+
+    def __init__(
+        self,
+        work: Path,
+        figure: str,
+        measure: Callable[[Checkpoint], float],
+        *,
+        every: int,
+        iterations: int,
+        about: Mapping[str, Any],
+        note: Callable[[Checkpoint], Checkpoint],
+        tell: Callable[[str, float], None] = lambda words, seconds: None,
+    ) -> None:
+        self._best_file, self._curve_file = work / "best.safetensors", work / "val.csv"
+        self._figure, self._measure, self._about = figure, measure, about
+        self._every, self._iterations, self._note, self._tell = every, iterations, note, tell
+        self._curve = Curves(self._curve_file, [figure])
+        if current_process().rank == 0:
+            self._claim(work)
+
+    def __call__(self, iteration: int, weights: Callable[[], Checkpoint]) -> None:
+        """Measure the weights after an iteration, if it is time; of several processes only the first does."""
+        if iteration % self._every and iteration != self._iterations:
+            return
+        with first_alone() as first:
+            if first:
+                self._judge(iteration, weights())
+
+    def finish(self, last: Checkpoint) -> tuple[Checkpoint, Checkpoint]:
+        """Return the best and the last weights, with what they scored in their metadata.
+
+        A training that was finished before anybody asked for validation is judged now.
+        """
+        with first_alone() as first:
+            if first and self._of(self._iterations) is None:
+                self._judge(self._iterations, last)
+            self._curve.close()
+        value = self._of(self._iterations)
+        assert value is not None
+        return read_checkpoint(self._best_file), self._noted(last, self._iterations, value)
+
+    def _claim(self, work: Path) -> None:
+        record, state = work / "val.json", work / STATE
+        if not state.exists():
+            for file in (self._best_file, self._curve_file, record):
+                file.unlink(missing_ok=True)
+        claim(record, self._about, remedy=f"name another --work folder, or remove {state} to train anew")
+
+    def _judge(self, iteration: int, checkpoint: Checkpoint) -> None:
+        begin = time.perf_counter()
+        require_finite(checkpoint.state, iteration)
+        value = round(float(self._measure(checkpoint)), 4)
+        at, best = self._best()
+        if value > best:
+            at, best = iteration, value
+            save_checkpoint(self._noted(checkpoint, iteration, value), self._best_file)
+        self._curve.add(iteration, value)
+        beside = "" if at == iteration else f" (best {100 * best:.2f} at {at})"
+        self._tell(f"{self._figure} {100 * value:.2f}{beside} after {iteration}", time.perf_counter() - begin)
+
+    def _noted(self, checkpoint: Checkpoint, iteration: int, value: float) -> Checkpoint:
+        record = {"iteration": iteration, "figure": self._figure, "value": value, **self._about}
+        noted = self._note(checkpoint)
+        return replace(noted, training={**noted.training, RECORD: record})
+
+    def _best(self) -> tuple[int, float]:
+        if not self._best_file.exists():
+            return 0, -1.0
+        record = read_checkpoint(self._best_file).training[RECORD]
+        return int(record["iteration"]), float(record["value"])
+
+    def _of(self, iteration: int) -> float | None:
+        return next((float(row[1]) for row in read_curve(self._curve_file) if int(row[0]) == iteration), None)

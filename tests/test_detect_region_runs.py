@@ -1,0 +1,231 @@
+"""`rcnn train regions` as a whole: presets and stages, chosen classes, best and last weights, a run killed for good."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from classifier.weights import Checkpoint, read_checkpoint, save_checkpoint
+from detect.cli import main
+from detect.commands import train_regions as command
+from detect.curves import read_curve
+from detect.multibox_recipe import Recipe as MultiBoxRecipe
+from detect.region_runs import trainings
+from detect.training_presets import MULTIBOX, REGIONS, Preset, Stage, describe
+from tests.shapes import random_start, write_coco, write_voc
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK = ["--proposals", "random", "--freeze", "inception5a", "--batch", 8, "--device", "cpu", "--dtype", "float32"]
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("voc")
+    write_voc(root, "train", range(6))
+    write_voc(root, "val", range(6, 12))
+    write_coco(root / "train.json", range(6))
+    write_coco(root / "val.json", range(6, 12))
+    return root
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("start") / "start.safetensors"
+    save_checkpoint(random_start(size=32, context=2), path)
+    return path
+
+
+@pytest.fixture
+def rcnn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run `rcnn train regions` in this process, with torch, which needs no conversion; return its exit code."""
+    monkeypatch.setattr("classifier.engines._engine", lambda name, device: "torch" if name == "auto" else name)
+
+    def run(*arguments: Any) -> int:
+        monkeypatch.setattr(sys, "argv", ["rcnn", "train", "regions", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return int(stop.value.code or 0)
+
+    return run
+
+
+def first_columns(path: Path, count: int = 3) -> list[list[str]]:
+    """Return the rows of a curve without the seconds."""
+    return [row[:count] for row in read_curve(path)]
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_presets_of_regions_can_be_carried_out(name: str) -> None:
+    """Every field is one of Recipe or Examples, and what the command line names goes before the preset."""
+    plain = trainings(REGIONS[name], {}, {}, None)
+    named = trainings(REGIONS[name], {"rate": 0.5, "seed": 3}, {"batch_size": 7}, "none")
+    assert len(plain) == len(named) == len(REGIONS[name].stages)
+    for usual, changed, stage in zip(plain, named, REGIONS[name].stages, strict=True):
+        assert asdict(usual.recipe).items() >= dict(stage.recipe).items()
+        assert (changed.recipe.rate, changed.recipe.seed, changed.examples.batch_size) == (0.5, 3, 7)
+        assert changed.recipe.iterations == usual.recipe.iterations
+        assert changed.frozen is None
+        assert usual.frozen == (None if stage.freeze == "none" else stage.freeze)
+
+
+@pytest.mark.parametrize("name", MULTIBOX)
+def test_presets_of_multibox_can_be_carried_out(name: str) -> None:
+    (stage,) = MULTIBOX[name].stages
+    assert asdict(MultiBoxRecipe(**stage.recipe)).items() >= dict(stage.recipe).items()
+
+
+def test_help_says_score_and_hours_of_every_preset() -> None:
+    for presets in (REGIONS, MULTIBOX):
+        words = describe(presets)
+        for name, preset in presets.items():
+            assert f"{name}: {preset.purpose}" in words
+            assert f"Score: {preset.score}. CPU: {preset.cpu}. GPU: {preset.gpu}." in words
+
+
+def test_an_unknown_preset(rcnn: Callable[..., int], voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert rcnn("--voc", voc, "--out", "a.safetensors", "--preset", "slow") == 2
+    assert "--preset 'slow' is not one of quick, shipped" in capsys.readouterr().err
+
+
+def test_stages_follow_each_other_and_share_their_regions(
+    rcnn: Callable[..., int], voc: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = Preset(
+        "a test",
+        str(start),
+        (
+            Stage({"iterations": 3, "warmup": 1}, {"positives": 4, "negatives": 5}, "inception5a"),
+            Stage({"iterations": 2, "rate": 0.001}, {"positives": 4, "negatives": 5, "balance": 1}, "inception4e"),
+        ),
+        "random",
+    )
+    monkeypatch.setattr(command, "REGIONS", {"two": two})
+    out, work = tmp_path / "net.safetensors", tmp_path / "net.work"
+    usual = ["--voc", voc, "--out", out, "--preset", "two", "--batch", 8, "--device", "cpu", "--val", "val"]
+    assert rcnn(*usual, "--val-every", 1) == 0
+    second = read_checkpoint(out).training
+    assert (second["frozen"], second["recipe"]["rate"], second["examples"]["balance"]) == ("inception4e", 0.001, 1)
+    assert (second["start"]["frozen"], second["start"]["recipe"]["iterations"]) == ("inception5a", 3)
+    assert second["examples"]["batch_size"] == second["start"]["examples"]["batch_size"] == 8
+    assert second["start"]["validation"]["iteration"] in (1, 2, 3)
+    assert [len(read_curve(folder / "val.csv")) for folder in (work, work / "stage2")] == [3, 2]
+    assert (work / "regions.npz").exists()
+    assert not (work / "stage2" / "regions.npz").exists()
+    assert sorted(path.name for path in work.glob("val-proposals/*.npz")) == ["shard-000000.npz"]
+
+
+def test_best_and_last_weights_are_kept(
+    rcnn: Callable[..., int], voc: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "net.safetensors"
+    usual = ["--voc", voc, "--out", out, "--weights", start, *QUICK, "--iterations", 7, "--save-every", 3]
+    judged = ["--val", "val", "--val-every", 2, "--val-photos", 3, "--val-proposals", "grid"]
+    assert rcnn(*usual, *judged) == 0
+    scores = {int(row[0]): float(row[1]) for row in read_curve(tmp_path / "net.work" / "val.csv")}
+    assert list(scores) == [2, 4, 6, 7]
+    best, last = read_checkpoint(out), read_checkpoint(tmp_path / "net.last.safetensors")
+    record = best.training["validation"]
+    assert record["value"] == max(scores.values()) == scores[record["iteration"]]
+    assert record["iteration"] == min(at for at, value in scores.items() if value == max(scores.values()))
+    assert {name: record[name] for name in ("figure", "protocol", "number of photos", "proposals")} == {
+        "figure": "mAP",
+        "protocol": "voc07",
+        "number of photos": 3,
+        "proposals": "grid",
+    }
+    assert (last.training["validation"]["iteration"], last.training["validation"]["value"]) == (7, scores[7])
+    assert best.training["data"] == voc.name
+    said = capsys.readouterr()
+    assert f"(iteration {record['iteration']}, mAP {100 * record['value']:.2f})" in said.out
+    assert f"mAP {100 * scores[2]:.2f} after 2" in said.err
+    plain = tmp_path / "plain.safetensors"
+    assert rcnn(*usual, "--out", plain) == 0
+    assert same_weights(read_checkpoint(plain), last)  # judging changes nothing
+    assert not (tmp_path / "plain.last.safetensors").exists()
+
+
+def same_weights(a: Checkpoint, b: Checkpoint) -> bool:
+    return all(torch.equal(a.state[name], value) for name, value in b.state.items())
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco"])
+def test_some_classes_are_learned_and_the_others_are_background(
+    rcnn: Callable[..., int], voc: Path, start: Path, tmp_path: Path, kind: str
+) -> None:
+    out = tmp_path / "net.safetensors"
+    named = ["--voc", voc, "--val", "val"]
+    if kind == "coco":
+        named = ["--coco", voc / "train.json", "--images", voc / "JPEGImages", "--val-coco", voc / "val.json"]
+    usual = [*named, "--out", out, "--weights", start, *QUICK, "--iterations", 1]
+    assert rcnn(*usual, "--classes", "square") == 0
+    trained = read_checkpoint(out)
+    assert trained.classes == ("square",)
+    assert trained.state["fc.weight"].shape[0] == 2
+    assert trained.training["validation"]["figure"] == ("mAP" if kind == "voc" else "AP")
+
+
+def test_an_unknown_class_is_named(
+    rcnn: Callable[..., int], voc: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = ["--voc", voc, "--out", tmp_path / "a.safetensors", "--weights", start, *QUICK]
+    assert rcnn(*usual, "--classes", "disc, cube") == 2
+    assert "no class cube: the photos know disc, square" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "a.work").exists()
+
+
+PAUSED = """
+import sys, time
+from classifier import engines
+from detect.training_progress import Reporter
+engines._engine = lambda name, device: "torch"
+report = Reporter.report
+def pause(self, step):
+    report(self, step)
+    if step.iteration == 17:
+        print("17", flush=True)
+        time.sleep(600)
+Reporter.report = pause
+from detect.cli import main
+main()
+"""
+
+
+def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(
+    rcnn: Callable[..., int], voc: Path, start: Path, tmp_path: Path
+) -> None:
+    """A child process is ended by kill -9 after iteration 17, when the last state on disk is that of iteration 15."""
+    usual = ["--voc", voc, "--weights", start, *QUICK, "--iterations", 25, "--save-every", 5, "--rate", 0.02]
+    usual += ["--val", "val", "--val-every", 8, "--val-photos", 2]
+    killed, whole = ([*usual, "--out", tmp_path / f"{name}.safetensors"] for name in ("killed", "whole"))
+    child = subprocess.Popen(
+        [sys.executable, "-c", PAUSED, "train", "regions", *map(str, killed)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline().strip() == "17"
+    child.kill()
+    child.communicate()
+    assert child.returncode < 0
+    work = tmp_path / "killed.work"
+    assert torch.load(work / "state.pt", weights_only=True)["iteration"] == 15
+    assert len(read_curve(work / "curves.csv")) == 17
+    assert not (tmp_path / "killed.safetensors").exists()
+    assert rcnn(*killed) == 0
+    assert rcnn(*whole) == 0
+    expected = first_columns(tmp_path / "whole.work" / "curves.csv")
+    assert [int(row[0]) for row in expected] == list(range(1, 26))
+    assert len({row[1] for row in expected}) == 25
+    assert first_columns(work / "curves.csv") == expected
+    assert first_columns(work / "val.csv", 2) == first_columns(tmp_path / "whole.work" / "val.csv", 2)
+    for suffix in (".safetensors", ".last.safetensors"):
+        a, b = (read_checkpoint(tmp_path / f"{name}{suffix}") for name in ("killed", "whole"))
+        assert same_weights(a, b)
+        assert a.training["validation"] == b.training["validation"]

@@ -1,0 +1,252 @@
+"""Judging a training while it runs: when, what is kept, what a killed run keeps, and that the figure is rcnn eval's."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from classifier.engines import place
+from classifier.regions import GoogLeNetRegions
+from classifier.training import NonFiniteLoss
+from classifier.weights import Checkpoint, WeightsError, for_regions
+from detect.curves import read_curve
+from detect.detector import Detector
+from detect.region_validation import RegionMeasure
+from detect.training_runs import open_dataset, open_validation
+from detect.validation import Validation
+from eval.coco import CocoDataset
+from eval.protocols import voc07
+from eval.selection import Selection
+from eval.voc import VocDataset
+from proposals.baselines import Grid, Random
+from proposals.ranking import Ranked
+from structures.boxes import as_boxes
+from structures.images import read_image
+from structures.records import Detections
+from tests.shapes import SIDE, random_start, write_coco, write_voc
+
+PLAIN = place(device="cpu", engine="torch", dtype="float32")
+NOTHING = Detections(as_boxes([]), np.zeros(0, np.int64), np.zeros(0, np.float32), (SIDE, SIDE))
+SCORES = {3: 0.5, 6: 0.75, 8: 0.75, 9: 0.25}  # by iteration
+
+
+class Noted:
+    """Stands for a training: weights that know their iteration, and a record of who was asked what."""
+
+    def __init__(self, work: Path, scores: dict[int, float] = SCORES, **changes: Any) -> None:
+        self.asked: list[int] = []
+        self.said: list[str] = []
+        options: dict[str, Any] = {"every": 3, "iterations": 8, "about": {"photos": 4}} | changes
+        self.validation = Validation(
+            work,
+            "mAP",
+            partial(self._measure, scores),
+            note=lambda weights: replace(weights, training={**weights.training, "by": "me"}),
+            tell=lambda words, seconds: self.said.append(words),
+            **options,
+        )
+
+    def _measure(self, scores: dict[int, float], weights: Checkpoint) -> float:
+        self.asked.append(int(weights.state["iteration"]))
+        return scores[self.asked[-1]]
+
+    def run(self, first: int, last: int) -> None:
+        for iteration in range(first, last + 1):
+            self.validation(iteration, partial(at, iteration))
+
+
+def at(iteration: int, value: float = 0.0) -> Checkpoint:
+    return Checkpoint({"iteration": torch.tensor(iteration), "value": torch.tensor(value)}, ("a",), task="multibox")
+
+
+def test_weights_are_judged_on_the_schedule_and_at_the_end_and_the_best_are_kept(tmp_path: Path) -> None:
+    """The first of two equal ones is the best."""
+    training = Noted(tmp_path)
+    training.run(1, 8)
+    best, last = training.validation.finish(at(8))
+    assert training.asked == [3, 6, 8]
+    assert best.state["iteration"] == 6
+    record = {"figure": "mAP", "photos": 4}
+    assert best.training == {"by": "me", "validation": {"iteration": 6, "value": 0.75, **record}}
+    assert last.state["iteration"] == 8
+    assert last.training == {"by": "me", "validation": {"iteration": 8, "value": 0.75, **record}}
+    assert [row[:2] for row in read_curve(tmp_path / "val.csv")] == [["3", "0.5"], ["6", "0.75"], ["8", "0.75"]]
+    assert (tmp_path / "val.csv").read_text().startswith("iteration,mAP,seconds")
+    assert training.said[0] == "mAP 50.00 after 3"
+    assert training.said[2] == "mAP 75.00 (best 75.00 at 6) after 8"
+
+
+@pytest.mark.parametrize("killed_after", [3, 4, 6, 7])
+def test_a_killed_run_goes_on_with_the_right_best(tmp_path: Path, killed_after: int) -> None:
+    """The state on disk is of iteration 2: what came after it is judged anew."""
+    (tmp_path / "state.pt").touch()
+    Noted(tmp_path).run(1, killed_after)
+    again = Noted(tmp_path)
+    again.run(3, 8)
+    best, _ = again.validation.finish(at(8))
+    assert again.asked == [3, 6, 8]
+    assert best.state["iteration"] == 6
+    assert [int(row[0]) for row in read_curve(tmp_path / "val.csv")] == [3, 6, 8]
+
+
+def test_what_a_finished_run_kept_is_its_result_again(tmp_path: Path) -> None:
+    (tmp_path / "state.pt").touch()
+    Noted(tmp_path).run(1, 8)
+    again = Noted(tmp_path)
+    best, last = again.validation.finish(at(8))
+    assert again.asked == []
+    assert (best.training["validation"]["iteration"], last.training["validation"]["value"]) == (6, 0.75)
+
+
+def test_a_training_that_was_finished_without_validation_is_judged_at_its_end(tmp_path: Path) -> None:
+    (tmp_path / "state.pt").touch()
+    training = Noted(tmp_path)
+    best, last = training.validation.finish(at(8))
+    assert training.asked == [8]
+    assert best.state["iteration"] == last.state["iteration"] == 8
+
+
+def test_a_new_training_in_the_folder_forgets_what_the_old_one_scored(tmp_path: Path) -> None:
+    Noted(tmp_path, {3: 1.0}).run(1, 5)
+    training = Noted(tmp_path, about={"photos": 5})
+    training.run(1, 8)
+    best, _ = training.validation.finish(at(8))
+    assert best.training["validation"]["value"] == 0.75
+    assert [int(row[0]) for row in read_curve(tmp_path / "val.csv")] == [3, 6, 8]
+
+
+def test_scores_on_other_photos_are_not_compared(tmp_path: Path) -> None:
+    (tmp_path / "state.pt").touch()
+    Noted(tmp_path)
+    with pytest.raises(WeightsError, match=r"val\.json: begun with other photos; name another --work"):
+        Noted(tmp_path, about={"photos": 5})
+
+
+def test_a_score_of_nothing_is_better_than_none(tmp_path: Path) -> None:
+    training = Noted(tmp_path, {8: 0.0}, every=100)
+    training.run(1, 8)
+    assert training.validation.finish(at(8))[0].training["validation"]["value"] == 0.0
+
+
+def test_weights_that_are_lost_are_not_judged(tmp_path: Path) -> None:
+    training = Noted(tmp_path)
+    with pytest.raises(NonFiniteLoss, match="weights are not finite after iteration 3"):
+        training.validation(3, partial(at, 3, float("nan")))
+    assert training.asked == []
+    assert not (tmp_path / "best.safetensors").exists()
+
+
+@pytest.fixture(scope="module")
+def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("voc")
+    write_voc(root, "train", range(4))
+    write_voc(root, "val", range(4, 12))
+    write_coco(root / "val.json", range(4, 12))
+    return root
+
+
+@pytest.fixture(scope="module")
+def weights() -> Checkpoint:
+    return for_regions(random_start(size=32, context=2), ("disc", "square"))
+
+
+def measure_of(dataset: Any, folder: Path, generator: Any, protocol: str = "voc07") -> RegionMeasure:
+    measure = RegionMeasure(dataset, generator, folder=folder, protocol=protocol, placement=PLAIN)
+    measure.prepare(Console(quiet=True))
+    return measure
+
+
+def fit(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    return np.asarray((boxes[:, 2] - boxes[:, 0]) / image.shape[1], np.float32)
+
+
+@pytest.mark.parametrize("ranked", [False, True])
+def test_the_figure_is_that_of_the_detector_and_of_eval(
+    voc: Path, weights: Checkpoint, tmp_path: Path, ranked: bool
+) -> None:
+    """Also where scores tell how well a box fits: kept proposals weigh classes as the generator's own do."""
+    val = VocDataset(voc, "val")
+    generator = Ranked(Random(count=40), fit, {"by": "width"}) if ranked else Random(count=40)
+    found = measure_of(val, tmp_path, generator)(weights)
+
+    detector = Detector(generator, GoogLeNetRegions(weights, PLAIN), score_floor=0.001)
+    detections = [detector(read_image(val.image_path(name))) for name in val.image_ids]
+    expected = dict(voc07(list(val), detections, val.classes))["mAP"]
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert 0 < expected < 1
+
+
+def test_proposals_are_made_once_and_kept(voc: Path, weights: Checkpoint, tmp_path: Path) -> None:
+    calls = []
+
+    class Counting(Random):
+        def __call__(self, image: Any) -> Any:
+            calls.append(image.shape)
+            return super().__call__(image)
+
+    val = VocDataset(voc, "val")
+    for _ in range(2):
+        measure = measure_of(val, tmp_path, Counting(count=5))
+        assert measure(weights) == measure(weights)
+    assert len(calls) == 8
+    assert (tmp_path / "manifest.json").exists()
+
+
+def test_a_photo_that_cannot_be_read_counts_with_its_objects_missed(weights: Checkpoint, tmp_path: Path) -> None:
+    write_voc(tmp_path, "val", range(2))
+    dataset, generator = VocDataset(tmp_path, "val"), Random(count=20)
+    seen = Detector(generator, GoogLeNetRegions(weights, PLAIN), score_floor=0.001)
+    found = [seen(read_image(dataset.image_path(name))) for name in dataset.image_ids]
+    expected = [dict(voc07(list(dataset), part, dataset.classes))["mAP"] for part in (found, [found[0], NOTHING])]
+    assert expected[0] != expected[1]
+    (tmp_path / "JPEGImages" / "001.png").write_bytes(b"no picture")
+    assert measure_of(dataset, tmp_path / "a", generator)(weights) == pytest.approx(expected[1], abs=1e-6)
+    (tmp_path / "JPEGImages" / "000.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="none of the 2 photos to validate on could be worked on"):
+        measure_of(dataset, tmp_path / "b", generator)
+
+
+def test_photos_with_nothing_to_find_are_refused(voc: Path, tmp_path: Path) -> None:
+    nothing = Selection(VocDataset(voc, "val"), classes=["square"])
+    nothing._records = {name: truth_without(nothing, name) for name in nothing.image_ids}
+    with pytest.raises(ValueError, match="no object that counts on the 8 photos to validate on"):
+        measure_of(nothing, tmp_path, Grid())
+
+
+def truth_without(dataset: Selection, name: str) -> Any:
+    truth = dataset.ground_truth(name)
+    return replace(truth, ignore=np.ones(len(truth), bool))
+
+
+def test_coco_photos_are_judged_by_coco(voc: Path, weights: Checkpoint, tmp_path: Path) -> None:
+    measure = measure_of(CocoDataset(voc / "val.json", voc / "JPEGImages"), tmp_path, Random(count=60), "coco")
+    assert measure.figure == "AP"
+    assert measure.about()["protocol"] == "coco"
+    assert 0 <= measure(weights) < 0.5
+
+
+def test_photos_to_validate_on_are_named_by_one_option(voc: Path) -> None:
+    learned = open_dataset(voc=voc, split="train", coco=None, images=None, classes="square")
+    nothing: dict[str, Any] = {"voc": voc, "val": None, "coco": None, "images": None}
+    opened: Callable[..., Selection | None] = partial(open_validation, learned)
+    assert opened(**nothing) is None
+    val = opened(**{**nothing, "val": "val", "photos": 3})
+    assert val is not None
+    assert (len(val), val.classes) == (3, ("square",))
+    coco = opened(**{**nothing, "coco": voc / "val.json", "images": voc / "JPEGImages"})
+    assert coco is not None
+    assert (len(coco), coco.classes) == (8, ("square",))
+    for changes, complaint in [
+        ({"val": "val", "coco": voc / "val.json"}, "either --val LIST or --val-coco FILE"),
+        ({"val": "val", "voc": None}, "--val names a list of the --voc folder"),
+        ({"coco": voc / "val.json"}, "--val-coco needs --val-images"),
+        ({"val": "nights"}, "no such image list"),
+    ]:
+        with pytest.raises(ValueError, match=complaint):
+            opened(**{**nothing, **changes})
