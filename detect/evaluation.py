@@ -15,10 +15,11 @@ from eval.proposal_recall import Coverage, measure_coverage
 from eval.protocols import class_curves
 from eval.report import Sheet
 from eval.results import Aligned, align, align_records, count_images, read_lines
+from eval.selection import Selection, class_names
 from eval.voc import VocDataset
 from proposals.stored import NamedBoxes, open_boxes
 from structures.boxes import Boxes
-from structures.records import GroundTruth
+from structures.records import Detections, GroundTruth
 
 AnyDataset = VocDataset | CocoDataset
 DETECTIONS_FILE = "detections.jsonl"
@@ -56,9 +57,23 @@ def read_detections(file: Path, dataset: AnyDataset, *, allow_extra: bool) -> tu
     return align_records(read_coco_results(file, dataset), dataset), []
 
 
-def draw_curves(dataset: AnyDataset, aligned: Aligned) -> dict[str, bytes]:
+def choose(
+    dataset: AnyDataset, found: Sequence[Detections], classes: str | None
+) -> tuple[AnyDataset | Selection, Sequence[Detections]]:
+    """Return ground truth and detections of the classes in a list such as "dog,cat"; None takes all.
+
+    Raises:
+        ValueError: the ground truth has no such class.
+    """
+    if classes is None:
+        return dataset, found
+    part = Selection(dataset, classes=class_names(classes))
+    return part, [part.relabel(each) for each in found]
+
+
+def draw_curves(dataset: AnyDataset | Selection, found: Sequence[Detections]) -> dict[str, bytes]:
     """Return the plot of precision against recall, by its caption."""
-    curves = class_curves(list(dataset), aligned.detections, dataset.classes, match_voc)
+    curves = class_curves(list(dataset), found, dataset.classes, match_voc)
     caption = "Precision against recall at IoU 0.5, with its ceiling and the area under it (all-point AP in %)"
     return {caption: to_picture(precision_recall(curves, dataset.classes))}
 

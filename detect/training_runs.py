@@ -11,7 +11,7 @@ from classifier.weights import Checkpoint, save_checkpoint
 from detect.runs import commit
 from detect.validation import RECORD
 from eval.coco import CocoDataset
-from eval.selection import Selection
+from eval.selection import Selection, class_names
 from eval.voc import VocDataset
 from structures.records import Dataset
 
@@ -27,7 +27,7 @@ def open_dataset(
     if (voc is None) == (coco is None):
         raise ValueError("name the photos to learn from: either --voc FOLDER or --coco FILE with --images FOLDER")
     dataset = _open(voc, split, coco, images, "--coco needs --images, the folder of its photos")
-    return dataset if classes is None else Selection(dataset, classes=_names(classes))
+    return dataset if classes is None else Selection(dataset, classes=class_names(classes))
 
 
 def open_validation(
@@ -68,10 +68,6 @@ def _open(voc: Path | None, split: str, coco: Path | None, images: Path | None, 
     if coco is None or images is None:
         raise ValueError(complaint)
     return CocoDataset(coco, images)
-
-
-def _names(classes: str) -> list[str]:
-    return [name.strip() for name in classes.split(",") if name.strip()]
 
 
 def check_out(out: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from structures.records import Dataset, GroundTruth
+from structures.records import Dataset, Detections, GroundTruth
 
 
 class Selection:
@@ -61,11 +61,26 @@ class Selection:
             raise ValueError(f"image {image_id!r} is none of the {len(self)} that were chosen")
         return self._records[image_id]
 
+    def relabel(self, found: Detections) -> Detections:
+        """Turn labels of the whole dataset into those of the chosen classes; detections of others are left out."""
+        labels = self._new_labels[found.labels]
+        renamed = Detections(found.boxes, labels, found.scores, found.image_size, found.source, found.source_names)
+        return renamed.take(labels >= 0)
+
     def _record(self, truth: GroundTruth) -> GroundTruth:
         labels = self._new_labels[truth.labels]
         rows = labels >= 0
         columns = (truth.boxes[rows], labels[rows], truth.ignore[rows], truth.area[rows])
         return GroundTruth(truth.image_id, *columns, truth.image_size)
+
+
+def class_names(text: str) -> list[str]:
+    """Return the names in a list such as "dog, traffic light".
+
+    >>> class_names("dog, traffic light")
+    ['dog', 'traffic light']
+    """
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _labels(classes: Sequence[str], known: Mapping[str, int], dataset: Dataset) -> list[int]:

@@ -81,6 +81,48 @@ def test_missing_images_count_as_misses_and_are_reported(voc, tmp_path):
     assert content["missing_images"] == 1
 
 
+@pytest.mark.parametrize("kind", ["lines", "coco results"])
+def test_some_classes_are_scored_as_if_there_were_no_others(voc, tmp_path, kind):
+    """The dogs are found and the cat is not; the photos know eighteen more classes."""
+    dataset = VocDataset(voc, "val")
+    file, truth = write_perfect(tmp_path / "detections.jsonl", dataset), voc
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        line["boxes"] = [[0, 0, 5, 5] if n == "cat" else b for b, n in zip(line["boxes"], line["labels"], strict=True)]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if kind == "coco results":
+        file, truth = as_coco(lines, dataset, tmp_path)
+    for classes, expected in (("dog", 1.0), ("cat", 0.0), ("Cat, dog", 0.5)):
+        options = ["--ground-truth", truth, "--protocol", "voc07", "--classes", classes]
+        run("detections", file, *options, "--json", voc / "s")
+        scores = json.loads((voc / "s").read_text())
+        assert scores["mAP"] == pytest.approx(expected)
+        assert list(scores["classes"]) == [name.strip().lower() for name in classes.split(",")]
+        assert scores["detections"] == {"dog": 2, "cat": 1, "Cat, dog": 3}[classes]
+    with pytest.raises(ValueError, match="no class cup: the photos know"):
+        run("detections", file, "--ground-truth", truth, "--classes", "dog,cup")
+
+
+def as_coco(lines, dataset, folder):
+    numbers = {"dog": 5, "cat": 9}
+    photos = [{"id": n, "file_name": f"{name}.jpg", "width": 100, "height": 80} for n, name in enumerate("ab")]
+    rows = [
+        {"image_id": n, "category_id": numbers[name], "bbox": [x, y, right - x, bottom - y], "score": 0.5}
+        for n, line in enumerate(lines)
+        for name, (x, y, right, bottom) in zip(line["labels"], line["boxes"], strict=True)
+    ]
+    (folder / "results.json").write_text(json.dumps(rows))
+    objects = [
+        {"id": 10 * n + k, "image_id": n, "category_id": numbers[dataset.classes[label]], "bbox": [x, y, r - x, b - y]}
+        for n, truth in enumerate(dataset)
+        for k, (label, (x, y, r, b)) in enumerate(zip(truth.labels, truth.boxes.tolist(), strict=True))
+    ]
+    categories = [{"id": number, "name": name} for name, number in numbers.items()]
+    whole = {"images": photos, "annotations": objects, "categories": categories}
+    (folder / "instances.json").write_text(json.dumps(whole))
+    return folder / "results.json", folder / "instances.json"
+
+
 def test_extra_images_stop_the_run_unless_allowed(voc, tmp_path):
     file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
     (voc / "ImageSets/Main/val.txt").write_text("a\n")

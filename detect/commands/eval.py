@@ -28,13 +28,14 @@ def detections(
     protocol: Annotated[
         str, typer.Option(help="voc07, voc, coco or ilsvrc; auto is voc07 for VOC and coco for COCO.")
     ] = "auto",
+    classes: Annotated[str | None, typer.Option(help="Score only these, a,b; others are no objects.")] = None,
     json: Annotated[Path | None, JSON] = None,
     html: Annotated[Path | None, typer.Option(help="Also write a page with tables, curves and mistakes.")] = None,
     mistakes: Annotated[bool, typer.Option(help="Say what kinds of mistakes were made.")] = True,
     allow_extra: Annotated[bool, EXTRA] = False,
 ) -> None:
     """Score detections: mean average precision, with a table by class."""
-    from detect.evaluation import draw_curves, open_ground_truth, read_detections, show, sources
+    from detect.evaluation import choose, draw_curves, open_ground_truth, read_detections, show, sources
     from eval.coco import CocoDataset
     from eval.mistakes import find_mistakes
     from eval.report import class_sheet, mistake_sheets, overall_sheet, percent, write_json, write_page
@@ -43,12 +44,13 @@ def detections(
     dataset = open_ground_truth(ground_truth, split)
     crowd = isinstance(dataset, CocoDataset)
     aligned, notes = read_detections(file, dataset, allow_extra=allow_extra)
+    scored, found = choose(dataset, aligned.detections, classes)
     name = protocol if protocol != "auto" else ("coco" if crowd else "voc07")
-    scores = score(name, list(dataset), aligned.detections, dataset.classes, crowd=crowd)
+    scores = score(name, list(scored), found, scored.classes, crowd=crowd)
     warnings = [*dataset.notes, *notes, *aligned.warnings(), *scores.warnings()]
     sheets = [class_sheet(scores), overall_sheet(scores)]
     if mistakes:
-        sheets += mistake_sheets(find_mistakes(list(dataset), aligned.detections, dataset.classes))
+        sheets += mistake_sheets(find_mistakes(list(scored), found, scored.classes))
     show(sheets, warnings)
     figure, value = scores.headline
     typer.echo(f"{figure} ({name}) {percent(value)} % on {scores.images} images with {sum(scores.objects)} objects")
@@ -59,7 +61,7 @@ def detections(
     if html:
         facts = [f"{key}: {text}" for key, text in source.items()]
         title = f"{figure} {percent(value)} % ({name})"
-        write_page(html, title, facts=facts, warnings=warnings, sheets=sheets, pictures=draw_curves(dataset, aligned))
+        write_page(html, title, facts=facts, warnings=warnings, sheets=sheets, pictures=draw_curves(scored, found))
 
 
 @app.command()
