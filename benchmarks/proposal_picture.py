@@ -21,7 +21,7 @@ from proposals.colours import convert
 from proposals.features import Superpixels, bin_pixels, describe
 from proposals.grouping import hierarchy
 from proposals.resizing import SEARCH_WIDTH, resize
-from proposals.segmentation import LabelMap, segment, smooth, sort_edges
+from proposals.segmentation import LabelMap, segment, smooth, weigh_edges
 from proposals.selective_search import SelectiveSearch, Strategy, enlarged, fast
 from structures.boxes import as_boxes, iou
 
@@ -73,7 +73,7 @@ def draw_row(row: Any, photo: np.ndarray, factor: float, n_boxes: int) -> None:
 def cut_up(photo: np.ndarray, strategy: Strategy) -> tuple[LabelMap, Superpixels]:
     """Return the superpixels of one strategy."""
     planes = convert(photo, strategy.colour_space)
-    ((labels, n),) = segment(sort_edges(smooth(planes)), [(strategy.k, strategy.min_size)])
+    ((labels, n),) = segment(weigh_edges(smooth(planes)), [(strategy.k, strategy.min_size)])
     return labels, describe(labels, n, bin_pixels(planes))
 
 

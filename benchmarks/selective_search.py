@@ -1,6 +1,6 @@
 """Measure our Selective Search: where its time goes, how it grows with the photo, what its order is worth.
 
-    python benchmarks/selective_search.py stages VOC2007            # milliseconds a photo in each stage, and the floor
+    python benchmarks/selective_search.py stages VOC2007            # milliseconds a photo in each stage
     python benchmarks/selective_search.py scaling VOC2007           # seconds and memory from 0.1 to 16 megapixels
     python benchmarks/selective_search.py order VOC2007 --photos 100  # recall of the first N boxes, beside OpenCV's
 
@@ -22,14 +22,13 @@ from detect.runs import cores, peak_memory, processor
 from eval.proposal_recall import measure_coverage, recall
 from eval.voc import VocDataset
 from proposals.colours import convert
-from proposals.compiled import compiled
 from proposals.features import bin_pixels, describe
 from proposals.generators import build
 from proposals.grouping import group
 from proposals.opencv import OpenCvSelectiveSearch
 from proposals.resizing import resize
 from proposals.scratch import Scratch
-from proposals.segmentation import SIGMA, segment, smooth, sort_edges
+from proposals.segmentation import SIGMA, segment, smooth, weigh_edges
 from structures.images import read_image
 
 MEGAPIXELS = (0.1, 0.4, 1, 4, 16)
@@ -40,18 +39,6 @@ SIMILARITIES = ("CTSF", "TSF")
 
 def read_all(dataset, count):
     return [read_image(dataset.image_path(i)) for i in spread_out(dataset.image_ids, count)]
-
-
-@compiled
-def touch(order, labels):
-    """Visit both pixels of every edge, light edges first: what any union-find must at least read."""
-    width = labels.shape[1]
-    flat, total = labels.ravel(), np.int64(0)
-    step = np.array([1, width - 1, width, width + 1])
-    for edge in order:
-        pixel = edge >> np.uint32(2)
-        total += flat[pixel] + flat[pixel + step[edge & np.uint32(3)]]
-    return total
 
 
 def stages(dataset, count, rounds):
@@ -67,10 +54,7 @@ def stages(dataset, count, rounds):
     means = {name: 1000 * np.mean([best[name, number] for number in range(len(images))]) for name in names}
     for name, value in means.items():
         print(f"{name:28} {value:7.2f} ms")
-    floor = means.pop("floor: edges visited once")
-    own = sum(means.values())
-    must = sum(means[name] for name in ("convert", "blur", "weigh and sort edges")) + floor
-    print(f"{'all stages':28} {own:7.2f} ms; floor {must:.2f} ms: convert, blur, sort, visit each edge once")
+    print(f"{'all stages':28} {sum(means.values()):7.2f} ms")
 
 
 def one_photo(image, scratch=None, *, kept=Scratch()):  # noqa: B008  # memory is kept from photo to photo, as in a run
@@ -86,9 +70,8 @@ def one_photo(image, scratch=None, *, kept=Scratch()):  # noqa: B008  # memory i
         planes = timed("convert", lambda space=space: convert(image, space))
         bins = timed("bin colours and gradients", lambda planes=planes: bin_pixels(planes, scratch))
         blurred = timed("blur", lambda planes=planes: smooth(planes, SIGMA, scratch))
-        edges = timed("weigh and sort edges", lambda blurred=blurred: sort_edges(blurred, scratch))
-        cuts = timed("join pixels, both scales", lambda edges=edges: segment(edges, SCALES, scratch))
-        timed("floor: edges visited once", lambda edges=edges, cuts=cuts: touch(edges.order, cuts[0][0]))
+        weights = timed("weigh edges", lambda blurred=blurred: weigh_edges(blurred, scratch))
+        cuts = timed("join pixels, both scales", lambda weights=weights: segment(weights, SCALES, scratch))
         for labels, n in cuts:
             superpixels = timed("describe superpixels", lambda: describe(labels, n, bins))  # noqa: B023
             for similarity in SIMILARITIES:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from proposals.compiled import Array, compiled, inlined
 from proposals.scratch import Scratch
-from proposals.segmentation import N_DIRECTIONS, LabelMap, Planes, smooth
+from proposals.segmentation import LabelMap, Planes, smooth
+from proposals.tiles import N_DIRECTIONS
 
 COLOUR_BINS = 25  # Uijlings et al., section 3.2: bins of a channel
 TEXTURE_BINS = 10  # the same: bins of an orientation of a channel

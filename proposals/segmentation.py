@@ -2,15 +2,14 @@
 
 Every pixel is a node, joined to its 8 neighbours by edges that weigh the colour difference. Edges are taken from light
 to heavy; two components join when the edge is no heavier than what both hold inside plus k / size. In the end
-components below min_size join a neighbour, again light edges first. The edges do not depend on k: `sort_edges` once,
+components below min_size join a neighbour, again light edges first. The edges do not depend on k: `weigh_edges` once,
 then `segment` for all scales together (see `proposals.joining`).
 
-Differs: weights are rounded to 1/128 of a grey level, which is far below the noise of a photo and turns the sort into
-one counting pass. Equal weights: the upper row first, then east, south-west, south, south-east, then the left column.
+Differs: weights are rounded to 1/128 of a grey level, which is far below the noise of a photo and turns sorting into
+counting. Equal weights: the upper row first, then east, south-west, south, south-east, then the left column.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -19,30 +18,17 @@ import numpy.typing as npt
 from proposals.compiled import Array, compiled, inlined
 from proposals.joining import WEIGHT_STEPS, join_scales
 from proposals.scratch import Scratch
+from proposals.tiles import N_DIRECTIONS, NO_EDGE
 
 SIGMA = 0.8  # Felzenszwalb and Huttenlocher, section 4; Selective Search uses the same
-NO_EDGE = 65535  # the weight of an edge that would leave the image
-N_DIRECTIONS = 4  # east, south-west, south, south-east; the other four belong to the neighbours
 
 Planes = npt.NDArray[np.float32]
 """The channels of a photo, float32 (C, H, W) in 0..255."""
 
+EdgeWeights = npt.NDArray[np.uint16]
+"""The weight of the edge from each pixel in each direction, (H, 4, W), in weight steps; `NO_EDGE` at the border."""
+
 LabelMap = npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True, eq=False)
-class SortedEdges:
-    """The edges of one image from light to heavy.
-
-    Attributes:
-        order: (E,) uint32, each edge as pixel * 4 + direction.
-        start: (levels + 1,) uint32, where each weight level begins in order.
-        shape: (height, width) of the image.
-    """
-
-    order: npt.NDArray[np.uint32]
-    start: npt.NDArray[np.uint32]
-    shape: tuple[int, int]
 
 
 def smooth(planes: Planes, sigma: float = SIGMA, scratch: Scratch | None = None) -> Planes:
@@ -55,25 +41,21 @@ def smooth(planes: Planes, sigma: float = SIGMA, scratch: Scratch | None = None)
     return blurred
 
 
-def sort_edges(planes: Planes, scratch: Scratch | None = None) -> SortedEdges:
-    """Weigh and sort the edges of (C, H, W) planes, C at most 3. With scratch, the result is lent."""
-    scratch = scratch or Scratch()
+def weigh_edges(planes: Planes, scratch: Scratch | None = None) -> EdgeWeights:
+    """Weigh the edges of (C, H, W) planes, C at most 3. With scratch, the result is lent."""
     _, height, width = planes.shape
-    weights = scratch.take("weights", (height, N_DIRECTIONS, width), np.uint16)
-    order = scratch.take("order", weights.size, np.uint32)
-    start, place = (scratch.filled(name, NO_EDGE + 2, np.uint32, 0) for name in ("start", "place"))
+    weights = (scratch or Scratch()).take("weights", (height, N_DIRECTIONS, width), np.uint16)
     weigh(np.ascontiguousarray(planes), weights)
-    counting_sort(weights, start, place, order)
-    return SortedEdges(order[: start[NO_EDGE]], start[: NO_EDGE + 1], (height, width))
+    return weights
 
 
 def segment(
-    edges: SortedEdges, scales: Sequence[tuple[float, int]], scratch: Scratch | None = None
+    weights: EdgeWeights, scales: Sequence[tuple[float, int]], scratch: Scratch | None = None
 ) -> list[tuple[LabelMap, int]]:
     """Cut an image into superpixels, once for each scale. With scratch, the result is lent.
 
     Args:
-        edges: from `sort_edges`.
+        weights: from `weigh_edges`.
         scales: k and min_size of each. A larger k gives larger superpixels; those below min_size pixels join a
             neighbour.
         scratch: memory to work in.
@@ -81,8 +63,7 @@ def segment(
     Returns:
         For each scale the (H, W) labels 0..n-1, numbered in raster order of their first pixel, and n.
     """
-    cuts = join_scales(edges.order, edges.start, edges.shape, scales, scratch or Scratch())
-    return [(labels.reshape(edges.shape), n) for labels, n in cuts]
+    return join_scales(weights, scales, scratch or Scratch())
 
 
 @compiled
@@ -117,23 +98,3 @@ def round_roots(total: Array, out: Array) -> None:
     """Write square roots in weight steps."""
     for x in range(len(out)):
         out[x] = np.int32(np.sqrt(total[x]) * np.float32(WEIGHT_STEPS) + np.float32(0.5))
-
-
-@compiled
-def counting_sort(weights: Array, start: Array, place: Array, order: Array) -> None:
-    """Write the edges by rising weight, and where every weight level begins; start comes full of zeros."""
-    height, _, width = weights.shape
-    for weight in weights.ravel():
-        start[np.uint32(weight) + np.uint32(1)] += np.uint32(1)
-    for level in range(NO_EDGE + 1):
-        start[level + 1] += start[level]
-        place[level + 1] = start[level + 1]
-    for y in range(height):
-        for direction in range(N_DIRECTIONS):
-            row = weights[y, direction]
-            edge = np.uint32(y * width * N_DIRECTIONS + direction)
-            for x in range(width):
-                slot = place[row[x]]
-                place[row[x]] = slot + np.uint32(1)
-                order[slot] = edge
-                edge += np.uint32(N_DIRECTIONS)

@@ -18,7 +18,7 @@ from proposals.features import Numbers, bin_pixels, describe
 from proposals.grouping import group, similarity_weights
 from proposals.resizing import SEARCH_WIDTH, Resized, resize
 from proposals.scratch import Scratch
-from proposals.segmentation import SIGMA, segment, smooth, sort_edges
+from proposals.segmentation import SIGMA, segment, smooth, weigh_edges
 from proposals.tidy import tidy
 from structures.boxes import Boxes, Floats, whole_image
 from structures.records import Image, Proposals
@@ -171,11 +171,11 @@ class SelectiveSearch:
         scratch = self._idle_scratch()
         planes = convert(image, colour_space)
         bins = bin_pixels(planes, scratch)
-        edges = sort_edges(smooth(planes, self.sigma, scratch), scratch)
+        weights = weigh_edges(smooth(planes, self.sigma, scratch), scratch)
         chosen = [strategy for strategy in self.strategies if strategy.colour_space == colour_space]
         trees = {}
         scales = list(dict.fromkeys((strategy.k, strategy.min_size) for strategy in chosen))
-        for scale, (labels, n) in zip(scales, segment(edges, scales, scratch), strict=True):
+        for scale, (labels, n) in zip(scales, segment(weights, scales, scratch), strict=True):
             superpixels = describe(labels, n, bins)
             for strategy in chosen:
                 if (strategy.k, strategy.min_size) == scale:

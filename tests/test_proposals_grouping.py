@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proposals.features import Superpixels, bin_pixels, describe, touching
 from proposals.grouping import group, hierarchy, similarity_weights
-from proposals.segmentation import segment, smooth, sort_edges
+from proposals.segmentation import segment, smooth, weigh_edges
 from structures.boxes import mirror
 
 
@@ -18,7 +18,7 @@ def scene(seed, shape=(30, 40, 3)):
     noise = np.random.default_rng(seed).integers(0, 256, shape).astype(np.float32)
     planes = np.ascontiguousarray(np.moveaxis(noise, 2, 0))
     planes = np.clip(smooth(planes, 2.0) * 6 - 600, 0, 255).astype(np.float32)
-    ((labels, n),) = segment(sort_edges(planes), [(30, 6)])
+    ((labels, n),) = segment(weigh_edges(planes), [(30, 6)])
     return planes, labels, n
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from proposals import joining
 from proposals.joining import WEIGHT_STEPS
 from proposals.segmentation import segment as segment_scales
-from proposals.segmentation import smooth, sort_edges
+from proposals.segmentation import smooth, weigh_edges
+from proposals.tiles import NO_EDGE
 
 small_images = st.builds(
     lambda seed, height, width, channels, levels: (
@@ -29,7 +30,7 @@ def planes(channels):
 
 
 def segment(channels, k, min_size):
-    (cut,) = segment_scales(sort_edges(planes(channels)), [(k, min_size)])
+    (cut,) = segment_scales(weigh_edges(planes(channels)), [(k, min_size)])
     return cut
 
 
@@ -99,34 +100,60 @@ def test_oracle_on_smooth_pictures():
 
 
 @settings(derandomize=True, max_examples=100, deadline=None)
-@given(small_images, st.sampled_from([0.0, 0.3, 0.7, 1.0]))
-def test_scales_together_give_what_each_gives_alone(channels, light_share):
-    """However many edges the scales take together: the shares are a matter of speed only."""
+@given(small_images, st.sampled_from([1, 2, 3, 5, 254]))
+def test_scales_together_give_what_each_gives_alone(channels, side):
+    """However large the tiles are: they are a matter of speed only."""
     scales = [(3.0, 0), (20.0, 3), (90.0, 3), (400.0, 9)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(joining, "LIGHT_SHARE", light_share)
-        together = segment_scales(sort_edges(planes(channels)), scales)
+        patch.setattr(joining, "SIDE", side)
+        together = segment_scales(weigh_edges(planes(channels)), scales)
     for (labels, n), scale in zip(together, scales, strict=True):
         expected, expected_n = slow_segment(channels, *scale)
         assert n == expected_n
         np.testing.assert_array_equal(labels, expected)
 
 
-def test_scales_together_on_smooth_pictures():
+@pytest.mark.parametrize("side", [7, 16, 254])
+def test_scales_together_on_smooth_pictures(monkeypatch, side):
+    monkeypatch.setattr(joining, "SIDE", side)
     for seed in range(4):
         noise = np.random.default_rng(seed).integers(0, 256, (30, 31, 3)).astype(np.float32)
         channels = blurred(noise, 2.0) * 4
         scales = [(10.0, 5), (40.0, 5), (150.0, 20)]
-        for (labels, _), scale in zip(segment_scales(sort_edges(planes(channels)), scales), scales, strict=True):
+        for (labels, _), scale in zip(segment_scales(weigh_edges(planes(channels)), scales), scales, strict=True):
             np.testing.assert_array_equal(labels, slow_segment(channels, *scale)[0])
 
 
-def test_edges_are_sorted_and_complete():
+def test_tiles_give_what_one_tile_gives(monkeypatch):
+    """On a picture of several tiles, with more pixels than a slow oracle can take."""
+    from skimage import data
+
+    photo = np.tile(data.coffee(), (2, 1, 1))[:700, :590].astype(np.float32)
+    weights = weigh_edges(smooth(planes(photo)))
+    scales = [(50.0, 50), (200.0, 200), (800.0, 100)]
+    expected = [(labels.copy(), n) for labels, n in segment_scales(weights, scales)]
+    for side in (31, 100):
+        monkeypatch.setattr(joining, "SIDE", side)
+        for (labels, n), (other, other_n) in zip(segment_scales(weights, scales), expected, strict=True):
+            assert n == other_n > 10
+            np.testing.assert_array_equal(labels, other)
+
+
+@pytest.mark.parametrize("k", [1e-9, 1.0, 1e300])
+def test_extreme_scales(k):
+    channels = np.random.default_rng(0).integers(0, 256, (9, 8, 3)).astype(np.float32)
+    labels, n = segment(channels, k, 0)
+    expected, expected_n = slow_segment(channels, k, 0)
+    assert n == expected_n
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_weights_of_all_edges():
     channels = np.random.default_rng(0).integers(0, 256, (7, 5, 3)).astype(np.float32)
-    edges, expected = sort_edges(planes(channels)), slow_edges(channels)
-    assert edges.order.tolist() == [4 * p + direction for _, p, direction, _ in expected]
-    weights = np.repeat(np.arange(len(edges.start) - 1), np.diff(edges.start)) / WEIGHT_STEPS
-    assert weights.tolist() == [weight for weight, _, _, _ in expected]
+    expected = np.full((7, 4, 5), NO_EDGE)
+    for weight, p, direction, _ in slow_edges(channels):
+        expected[p // 5, direction, p % 5] = weight * WEIGHT_STEPS
+    np.testing.assert_array_equal(weigh_edges(planes(channels)), expected)
 
 
 def test_by_hand_two_halves():
@@ -189,8 +216,8 @@ def test_more_k_can_give_more_superpixels_by_hand():
 
 def counts_for_doubled_k(photo, convert=planes):
     """Return numbers of superpixels, k = min_size as in all settings of Selective Search."""
-    edges = sort_edges(smooth(convert(photo)))
-    return [n for _, n in segment_scales(edges, [(k, k) for k in (25, 50, 100, 200, 400, 800)])]
+    weights = weigh_edges(smooth(convert(photo)))
+    return [n for _, n in segment_scales(weights, [(k, k) for k in (25, 50, 100, 200, 400, 800)])]
 
 
 def test_more_k_never_more_superpixels():
@@ -230,8 +257,8 @@ def test_more_k_at_most_one_superpixel_more(seed, height, width):
 @given(small_images, st.sampled_from([1.0, 20.0, 100.0]))
 def test_more_min_size_only_joins_superpixels(channels, k):
     """This one is a promise: what a smaller min_size joins, a larger one joins too."""
-    edges = sort_edges(planes(channels))
-    cuts = segment_scales(edges, [(k, min_size) for min_size in (0, 2, 4, 9, 30)])
+    weights = weigh_edges(planes(channels))
+    cuts = segment_scales(weights, [(k, min_size) for min_size in (0, 2, 4, 9, 30)])
     for (fine, n_fine), (coarse, n_coarse) in itertools.pairwise(cuts):
         assert n_coarse <= n_fine
         assert len(set(zip(fine.ravel().tolist(), coarse.ravel().tolist(), strict=True))) == n_fine
