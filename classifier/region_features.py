@@ -6,6 +6,7 @@ training the layers behind it is how a network is fine-tuned on a CPU in minutes
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from classifier.googlenet import GoogLeNet
 from classifier.processes import ALONE, Process, own_rows
 from classifier.sampling import BatchDraw, Regions
 from classifier.weights import Preprocessing, write_atomically
-from structures.boxes import Boxes
+from structures.boxes import Boxes, Indices
 from structures.records import Image
 
 ReadPhoto = Callable[[int], Image]
@@ -103,26 +104,58 @@ class FreshCrops:
 
 
 class KeptFeatures:
-    """Batches out of a feature file."""
+    """Batches out of a feature file; the next one is read while the last is learned from."""
 
     def __init__(
         self,
-        features: np.ndarray,
+        features: "np.memmap[Any, Any]",
         labels: np.ndarray,
         draw: BatchDraw,
         device: torch.device,
         *,
         process: Process = ALONE,
     ) -> None:
-        self._features, self._labels, self._draw, self._device = features, labels, draw, device
-        self._process = process
+        self._read, self._labels, self._draw, self._device = RowReader(features), labels, draw, device
+        self._process, self._reader = process, ThreadPoolExecutor(1)
+        self._ahead: tuple[int, Future[np.ndarray]] = -1, self._reader.submit(self._read, np.zeros(0, np.int64))
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Return features (N, C, H, W) float32 and labels of this process in one iteration."""
-        rows = own_rows(np.sort(self._draw(iteration)), self._process)
-        features = torch.from_numpy(self._features[rows]).to(self._device).float()
-        labels = torch.from_numpy(self._labels[rows]).to(self._device)
+        expected, reading = self._ahead
+        read = reading.result() if expected == iteration else self._read(self._rows(iteration))
+        self._ahead = iteration + 1, self._reader.submit(self._read, self._rows(iteration + 1))
+        features = torch.from_numpy(read).to(self._device).float()
+        labels = torch.from_numpy(self._labels[self._rows(iteration)]).to(self._device)
         return features.contiguous(memory_format=torch.channels_last), labels
+
+    def _rows(self, iteration: int) -> Indices:
+        return own_rows(np.sort(self._draw(iteration)), self._process)
+
+
+class RowReader:
+    """Reads rows of a mapped .npy file from its file.
+
+    Through the map itself every page is a fault in the kernel that stops all of Python (benchmarks/LOG.md).
+    """
+
+    def __init__(self, mapped: "np.memmap[Any, Any]") -> None:
+        self._path, self._first = mapped.filename, mapped.offset
+        self._shape, self._dtype = mapped.shape[1:], mapped.dtype
+
+    def __call__(self, rows: Indices) -> np.ndarray:
+        """Return the rows as an array.
+
+        Raises:
+            OSError: the file ends before a row does.
+        """
+        assert self._path is not None
+        found = np.empty((len(rows), *self._shape), self._dtype)
+        with open(self._path, "rb", buffering=0) as file:
+            for row, place in zip(rows, found.reshape(len(rows), -1).view(np.uint8), strict=True):
+                file.seek(self._first + int(row) * place.nbytes)
+                if file.readinto(place.data) != place.nbytes:
+                    raise OSError(f"{self._path}: ends in row {row}")
+        return found
 
 
 def keep_features(
@@ -133,7 +166,7 @@ def keep_features(
     preprocessing: Preprocessing,
     *,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
-) -> np.ndarray:
+) -> "np.memmap[Any, Any]":
     """Compute the features of all regions into a float16 .npy file, photo by photo; goes on where it stopped.
 
     Args:
@@ -165,7 +198,7 @@ def keep_features(
         if i % 50 == 49 or i == len(photos) - 1:
             file.flush()
             write_atomically(mark, json.dumps({"photos": i + 1}).encode())
-    features: np.ndarray = np.load(path, mmap_mode="r")
+    features: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
     return features
 
 

@@ -311,11 +311,23 @@ def test_batches_of_kept_features(network: GoogLeNet, tmp_path: Path) -> None:
     regions = regions_of(4, 5)
     kept = keep_features(tmp_path / "f.npy", regions, photo, trunk_engine(network, "maxpool1"), SMALL)
     draw = BatchDraw(regions.labels, background=2, batch_size=8)
-    features, labels = KeptFeatures(kept, regions.labels, draw, CPU)(3)
-    rows = np.sort(draw(3))
-    assert features.dtype == torch.float32
-    assert np.array_equal(features.numpy(), kept[rows].astype(np.float32))
-    assert labels.tolist() == regions.labels[rows].tolist()
+    source = KeptFeatures(kept, regions.labels, draw, CPU)
+    for iteration in (3, 4, 5, 9, 4):  # the next one has been read ahead, or another one
+        features, labels = source(iteration)
+        rows = np.sort(draw(iteration))
+        assert features.dtype == torch.float32
+        assert np.array_equal(features.numpy(), kept[rows].astype(np.float32))
+        assert labels.tolist() == regions.labels[rows].tolist()
+
+
+def test_a_feature_file_that_was_cut_off_is_an_error(network: GoogLeNet, tmp_path: Path) -> None:
+    regions = regions_of(4, 5)
+    kept = keep_features(tmp_path / "f.npy", regions, photo, trunk_engine(network, "maxpool1"), SMALL)
+    source = KeptFeatures(kept, regions.labels, BatchDraw(regions.labels, background=2, batch_size=64), CPU)
+    with (tmp_path / "f.npy").open("r+b") as file:
+        file.truncate(kept.offset + kept.nbytes // 2)
+    with pytest.raises(OSError, match=r"f\.npy: ends in row"):
+        source(0)
 
 
 def test_batches_of_fresh_crops() -> None:
