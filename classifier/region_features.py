@@ -71,11 +71,15 @@ def cut_regions(
 
 
 class FreshCrops:
-    """Batches of crops cut from the photos each time: for training the whole network."""
+    """Batches of crops cut from the photos each time: for training the whole network.
+
+    Labels are (N,) int64 classes, or (N, columns) float32 shares of them.
+    """
 
     def __init__(
         self,
         regions: Regions,
+        labels: np.ndarray,
         draw: BatchDraw,
         read: ReadPhoto,
         preprocessing: Preprocessing,
@@ -84,7 +88,7 @@ class FreshCrops:
         seed: int = 0,
         process: Process = ALONE,
     ) -> None:
-        self._regions, self._draw, self._read = regions, draw, read
+        self._regions, self._labels, self._draw, self._read = regions, labels, draw, read
         self._preprocessing, self._device, self._seed, self._process = preprocessing, device, seed, process
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
@@ -99,12 +103,12 @@ class FreshCrops:
             boxes = self._regions.boxes[rows[at]]
             image = self._read(int(photo))
             crops += cut_regions(image, boxes, mirrored[at], self._preprocessing, self._device, batch_size=len(boxes))
-        labels = torch.from_numpy(self._regions.labels[rows]).to(self._device)
+        labels = torch.from_numpy(self._labels[rows]).to(self._device)
         return torch.cat(crops).contiguous(memory_format=torch.channels_last), labels
 
 
 class KeptFeatures:
-    """Batches out of a feature file; the next one is read while the last is learned from."""
+    """Batches out of a feature file; the next one is read while the last is learned from. Labels as in FreshCrops."""
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ class Regions:
         photo: (N,) int64 index of the photo in its dataset.
         boxes: (N, 4) float32 xyxy in pixels.
         labels: (N,) int64 class, or the number of classes for background.
+        nearest: (N,) int64 class of the object that it overlaps most, however little; background where there is none.
         overlap: (N,) float32 best IoU with an object that counts: the one that gave the label, if it is 0.5 or more.
         mirrored: (N,) bool, whether the crop is to be mirrored left-right.
     """
@@ -30,6 +31,7 @@ class Regions:
     photo: Indices
     boxes: Boxes
     labels: Labels
+    nearest: Labels
     overlap: Floats
     mirrored: npt.NDArray[np.bool_]
 
@@ -42,7 +44,9 @@ class Regions:
         return Regions(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Regions)))
 
 
-def label_boxes(boxes: Boxes, truth: GroundTruth, *, background: int, use_ignored: bool) -> tuple[Labels, Floats]:
+def label_boxes(
+    boxes: Boxes, truth: GroundTruth, *, background: int, use_ignored: bool
+) -> tuple[Labels, Labels, Floats]:
     """Give every box the class of the object that it overlaps most.
 
     Args:
@@ -53,22 +57,24 @@ def label_boxes(boxes: Boxes, truth: GroundTruth, *, background: int, use_ignore
             on them to half or more are no examples, unless they belong to an object that counts; for COCO's crowds.
 
     Returns:
-        Labels (N,), -1 for boxes that are no examples, and the best IoU (N,) with an object that counts.
+        Labels (N,), -1 for boxes that are no examples; the class (N,) of the object that counts and is overlapped most,
+        or background; and the IoU (N,) with it.
     """
     counts = ~truth.ignore | use_ignored
-    labels, overlap = _label_by_best(boxes, truth.boxes[counts], truth.labels[counts], background)
+    nearest, overlap = _nearest(boxes, truth.boxes[counts], truth.labels[counts], background)
+    labels = np.where(overlap >= POSITIVE_IOU, nearest, background).astype(np.int64)
     unclear = _covered(boxes, truth.boxes[~counts]) >= COVERED
     labels[unclear & (labels == background)] = NO_EXAMPLE
-    return labels, overlap
+    return labels, nearest, overlap
 
 
-def _label_by_best(boxes: Boxes, objects: Boxes, labels: Labels, background: int) -> tuple[Labels, Floats]:
+def _nearest(boxes: Boxes, objects: Boxes, labels: Labels, background: int) -> tuple[Labels, Floats]:
     if len(objects) == 0:
         return np.full(len(boxes), background, np.int64), np.zeros(len(boxes), np.float32)
     overlaps = iou(boxes, objects)
     best = overlaps.argmax(axis=1)
     overlap = overlaps[np.arange(len(boxes)), best]
-    return np.where(overlap >= POSITIVE_IOU, labels[best], background).astype(np.int64), overlap
+    return np.where(overlap > 0, labels[best], background).astype(np.int64), overlap
 
 
 def _covered(boxes: Boxes, regions: Boxes) -> Floats:
@@ -110,7 +116,7 @@ def choose_regions(
     usable = (~truth.ignore | use_ignored) & (area(truth.boxes) > 0)
     candidates = np.concatenate([truth.boxes[usable], boxes])
     candidates = candidates[unique_rows(candidates)]
-    labels, overlap = label_boxes(candidates, truth, background=background, use_ignored=use_ignored)
+    labels, nearest, overlap = label_boxes(candidates, truth, background=background, use_ignored=use_ignored)
     near = _draw(np.flatnonzero((labels == background) & (overlap >= NEAR_IOU)), round(negatives * near_share), rng)
     far = _draw(np.flatnonzero((labels == background) & (overlap < NEAR_IOU)), negatives - len(near), rng)
     chosen = np.concatenate([_draw(np.flatnonzero((labels >= 0) & (labels != background)), positives, rng), near, far])
@@ -118,6 +124,7 @@ def choose_regions(
         np.full(len(chosen), photo, np.int64),
         candidates[chosen],
         labels[chosen],
+        nearest[chosen],
         overlap[chosen],
         rng.random(len(chosen)) < 0.5,
     )
@@ -125,6 +132,28 @@ def choose_regions(
 
 def _draw(rows: npt.NDArray[np.intp], count: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
     return rng.choice(rows, min(count, len(rows)), replace=False)
+
+
+def soft_labels(regions: Regions, *, background: int, ramp: tuple[float, float]) -> Floats:
+    """Share each label out between the class and the background, by how well the region fits its object.
+
+    A label of R-CNN's says "object" from an IoU of 0.5 on, however tight the box, so its score cannot tell a tight box
+    from a loose one. Differs: here the share of the class may rise with the IoU, as in VarifocalNet (arXiv 2008.13367).
+
+    Args:
+        regions: N of them.
+        background: number of classes.
+        ramp: the class gets nothing up to the first IoU, all from the second on, and a share that rises evenly between.
+
+    Returns:
+        (N, background + 1) float32; rows sum to 1.
+    """
+    low, high = ramp
+    share = np.clip((regions.overlap - low) / (high - low), 0, 1).astype(np.float32)
+    labels = np.zeros((len(regions), background + 1), np.float32)
+    labels[np.arange(len(regions)), regions.nearest] = share
+    labels[:, background] = 1 - share  # a region that overlaps nothing has no share to give
+    return labels
 
 
 class BatchDraw:

@@ -31,7 +31,7 @@ class BatchSource(Protocol):
     """Where batches come from."""
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Return inputs and (N,) int64 labels of one iteration, on the training device."""
+        """Return inputs and labels of one iteration, on the training device: (N,) int64, or (N, columns) shares."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from classifier.engines import Placement, make_engine
 from classifier.googlenet import STAGES, stages_between
 from classifier.processes import current_process, first_alone
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, keep_features
-from classifier.sampling import BatchDraw, Regions, choose_regions
+from classifier.sampling import BatchDraw, Regions, choose_regions, soft_labels
 from classifier.training import BatchSource, Progress, Recipe, State, train
 from classifier.weights import Checkpoint, WeightsError, for_regions
 from detect.training_folder import STATE, claim, contents, digest, kept_regions
@@ -44,7 +44,12 @@ class Examples:
         batch_size: regions a batch.
         positive_share: of a batch.
         balance: 0 draws uniformly over positive regions, 1 uniformly over classes.
+        ramp: IoU from which on a region's label holds a share of the class, and from which on all of it; None is
+            R-CNN's step at 0.5. See `classifier.sampling.soft_labels`.
         seed: of all draws.
+
+    Raises:
+        ValueError: the ramp does not rise within 0..1.
     """
 
     positives: int = 20
@@ -54,7 +59,12 @@ class Examples:
     batch_size: int = 128
     positive_share: float = 0.25
     balance: float = 0.0
+    ramp: tuple[float, float] | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.ramp is not None and not 0 <= self.ramp[0] < self.ramp[1] <= 1:
+            raise ValueError(f"--ramp must rise from one IoU to a greater one within 0..1, not {self.ramp}")
 
 
 class Photos:
@@ -217,10 +227,11 @@ def _prepare(
     show: ShowProgress,
 ) -> tuple[BatchSource, Head]:
     photos, device, here = Photos(dataset), placement.device, current_process()
-    network = checkpoint.network()
+    network, background, labels = checkpoint.network(), len(dataset.classes), regions.labels
+    shares = labels if examples.ramp is None else soft_labels(regions, background=background, ramp=examples.ramp)
     draw = BatchDraw(
-        regions.labels,
-        background=len(dataset.classes),
+        labels,
+        background=background,
         batch_size=examples.batch_size,
         positive_share=examples.positive_share,
         balance=examples.balance,
@@ -229,7 +240,7 @@ def _prepare(
     head = Head(network, frozen).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if frozen is None:
         fresh = FreshCrops(
-            regions, draw, photos.read, checkpoint.preprocessing, device, seed=examples.seed, process=here
+            regions, shares, draw, photos.read, checkpoint.preprocessing, device, seed=examples.seed, process=here
         )
         return fresh, head
     for stage in stages_between(None, frozen):
@@ -243,4 +254,4 @@ def _prepare(
         checkpoint.preprocessing,
         progress=lambda items: show(items, len(np.unique(regions.photo)), f"features up to {frozen}"),
     )
-    return KeptFeatures(features, regions.labels, draw, device, process=here), head
+    return KeptFeatures(features, shares, draw, device, process=here), head

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifier.sampling import BatchDraw, Regions, choose_regions, label_boxes
+from classifier.sampling import BatchDraw, Regions, choose_regions, label_boxes, soft_labels
 from structures.boxes import as_boxes, iou
 from structures.records import GroundTruth
 
@@ -20,8 +20,10 @@ def truth(*objects: tuple[list[float], int, bool]) -> GroundTruth:
 
 
 def label(boxes: list[list[float]], objects: GroundTruth, *, use_ignored: bool = True) -> tuple[list[int], list[float]]:
-    labels, overlap = label_boxes(as_boxes(boxes), objects, background=BACKGROUND, use_ignored=use_ignored)
-    assert labels.dtype == np.int64
+    labels, nearest, overlap = label_boxes(as_boxes(boxes), objects, background=BACKGROUND, use_ignored=use_ignored)
+    assert labels.dtype == nearest.dtype == np.int64
+    assert ((nearest == BACKGROUND) == (overlap == 0)).all()
+    assert (nearest == labels)[overlap >= 0.5].all()
     assert overlap.dtype == np.float32
     return labels.tolist(), [round(value, 4) for value in overlap.tolist()]
 
@@ -221,3 +223,28 @@ def test_every_region_can_be_drawn_and_equally_often() -> None:
 def test_pools_that_cannot_make_a_batch(labels: list[int]) -> None:
     with pytest.raises(ValueError, match=r"\d positive and \d negative regions: need both"):
         BatchDraw(np.array(labels, np.int64), background=BACKGROUND)
+
+
+def test_soft_labels_by_hand() -> None:
+    overlap = np.array([1, 0.8, 0.55, 0.3, 0.2, 0], np.float32)
+    nearest = np.array([0, 2, 1, 1, 1, BACKGROUND])
+    labels = np.where(overlap >= 0.5, nearest, BACKGROUND)
+    regions = Regions(np.zeros(6, np.int64), np.zeros((6, 4), np.float32), labels, nearest, overlap, np.zeros(6, bool))
+    found = soft_labels(regions, background=BACKGROUND, ramp=(0.3, 0.8))
+    assert found.dtype == np.float32
+    expected = [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0.5, 0, 0.5], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1]]
+    assert np.allclose(found, expected, atol=1e-6)
+    steep = soft_labels(regions, background=BACKGROUND, ramp=(0.4999, 0.5))
+    assert (steep.argmax(axis=1) == labels).all()  # a steep ramp is R-CNN's step
+    assert steep.max(axis=1).tolist() == [1] * 6
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=20), st.floats(0, 0.9), st.floats(0.01, 1))
+def test_soft_labels_are_shares_that_rise_with_the_overlap(values: list[float], low: float, width: float) -> None:
+    overlap = np.sort(np.array(values, np.float32))
+    n, nearest = len(overlap), np.where(overlap > 0, 1, BACKGROUND)
+    regions = Regions(np.zeros(n, np.int64), np.zeros((n, 4), np.float32), nearest, nearest, overlap, np.zeros(n, bool))
+    found = soft_labels(regions, background=BACKGROUND, ramp=(low, min(1, low + width)))
+    assert np.allclose(found.sum(axis=1), 1)
+    assert (np.diff(found[:, 1]) >= 0).all()
+    assert (found[:, [0, 2]] == 0).all()

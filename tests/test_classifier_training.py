@@ -222,7 +222,7 @@ def regions_of(photos: int, each: int) -> Regions:
     boxes = np.concatenate([corners, corners + rng.uniform(3, 12, (count, 2))], axis=1).astype(np.float32)
     labels = np.arange(count) % 3
     photo_of = np.repeat(np.arange(photos) * 2, each)  # not every photo has regions
-    return Regions(photo_of, boxes, labels, np.zeros(count, np.float32), rng.random(count) < 0.5)
+    return Regions(photo_of, boxes, labels, labels, np.zeros(count, np.float32), rng.random(count) < 0.5)
 
 
 def slow_crop(regions: Regions, row: int, *, mirrored: bool) -> Tensor:
@@ -334,7 +334,7 @@ def test_batches_of_fresh_crops() -> None:
     regions = regions_of(4, 5)
     draw = BatchDraw(regions.labels, background=2, batch_size=12)
     read: list[int] = []
-    source = FreshCrops(regions, draw, lambda index: (read.append(index), photo(index))[1], SMALL, CPU)
+    source = FreshCrops(regions, regions.labels, draw, lambda index: (read.append(index), photo(index))[1], SMALL, CPU)
     crops, labels = source(2)
     assert len(read) == len(set(read))  # each photo once a batch
     rows = draw(2)
@@ -346,9 +346,9 @@ def test_batches_of_fresh_crops() -> None:
         assert min((crop - plain).abs().max(), (crop - flipped).abs().max()) < 1e-3
         turned.append(bool((crop - flipped).abs().max() < 1e-3))
     assert 0 < sum(turned) < 12
-    again = FreshCrops(regions, draw, photo, SMALL, CPU)(2)
+    again = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU)(2)
     assert torch.equal(again[0], crops)
-    other = FreshCrops(regions, draw, photo, SMALL, CPU, seed=1)(2)
+    other = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, seed=1)(2)
     assert not torch.equal(other[0], crops)
     assert torch.equal(other[1], labels)
 
@@ -361,7 +361,7 @@ def test_mirroring_does_not_follow_the_draw() -> None:
         regions = replace(regions_of(1, 128), labels=labels)
         draw = BatchDraw(labels, background=1, batch_size=64, positive_share=1, seed=seed)
         rows = draw(5)
-        source = FreshCrops(regions, draw, photo, SMALL, CPU, seed=seed)(5)[0]
+        source = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, seed=seed)(5)[0]
         plain = torch.stack([slow_crop(regions, int(row), mirrored=False) for row in rows])
         mirrored = ((source - plain).abs().amax(dim=(1, 2, 3)) > 1e-2).numpy()
         assert 15 < (mirrored == (draws < 0.5)).sum() < 49

@@ -93,6 +93,32 @@ def test_the_result_is_a_region_classifier_that_knows_how_it_was_made(
         assert torch.equal(value, before) != learned, name
 
 
+def test_labels_may_rise_with_the_overlap(
+    start: Checkpoint, dataset: VocDataset, trained: tuple[Path, Checkpoint], tmp_path: Path
+) -> None:
+    """The same regions in the same batches at the same weights, but other labels: another loss."""
+    losses: dict[bool, list[float]] = {True: [], False: []}
+    for soft, said in losses.items():
+        examples = replace(EXAMPLES, ramp=(0.2, 0.9) if soft else None)
+        run(
+            start,
+            dataset,
+            tmp_path / str(soft),
+            examples=examples,
+            report=lambda step, said=said: said.append(step.loss),
+        )
+    assert losses[True][0] != losses[False][0]
+    names = [tmp_path / str(soft) / "regions.npz" for soft in losses]
+    drawn = [np.load(name) for name in names]
+    assert all((drawn[0][name] == drawn[1][name]).all() for name in ("boxes", "labels", "nearest", "overlap"))
+
+
+@pytest.mark.parametrize("ramp", [(0.5, 0.5), (0.6, 0.4), (-0.1, 0.5), (0.5, 1.1), (float("nan"), 1)])
+def test_a_ramp_that_does_not_rise_is_refused(ramp: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="--ramp must rise"):
+        replace(EXAMPLES, ramp=ramp)
+
+
 def test_what_is_kept_is_used_again(
     start: Checkpoint, dataset: VocDataset, trained: tuple[Path, Checkpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,16 @@ def regions(
         float | None,
         typer.Option(min=0, help="0 draws positives evenly over regions, 1 over classes.", show_default=PRESET),
     ] = None,
+    ramp: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="LOW HIGH",
+            help="A label's class share rises from 0 at IoU LOW to 1 at HIGH; R-CNN's is a step at 0.5.",
+            show_default=PRESET,
+        ),
+    ] = None,
     use_ignored: Annotated[
         bool | None,
         typer.Option(help="Learn from ignored objects.", show_default="VOC's difficult ones yes, COCO's crowds no"),
@@ -114,7 +124,7 @@ def regions(
     recipe: dict[str, Any] = {"iterations": iterations, "rate": rate, "last_layer_rate": last_layer_rate}
     recipe |= {"decay": decay, "smoothing": smoothing, "hard_examples": hard_examples, "dtype": where.dtype}
     examples: dict[str, Any] = {"positives": positives, "negatives": negatives, "batch_size": batch}
-    examples |= {"positive_share": positive_share, "balance": balance}
+    examples |= {"positive_share": positive_share, "balance": balance, "ramp": ramp}
     examples |= {"use_ignored": voc is not None if use_ignored is None else use_ignored}
     stages = trainings(chosen, named({**recipe, "seed": seed}), named({**examples, "seed": seed}), freeze)
     with joined(where.device) as here:
