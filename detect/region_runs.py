@@ -14,6 +14,7 @@ from classifier.training import Recipe
 from classifier.weights import Checkpoint
 from detect.region_validation import RegionMeasure
 from detect.train_regions import DRAWING, Examples, train_regions
+from detect.training_folder import stage_folder
 from detect.training_presets import Preset
 from detect.training_progress import Reporter
 from detect.training_runs import note
@@ -69,7 +70,7 @@ class Plan:
 
     def folder(self, number: int) -> Path:
         """Return the folder of a stage, counted from 1."""
-        return self.work if number == 1 else self.work / f"stage{number}"
+        return stage_folder(self.work, number)
 
     def regions_file(self, number: int) -> Path:
         """Return where a stage keeps its regions: with those of the first, if it draws them in the same way."""

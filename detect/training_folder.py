@@ -18,6 +18,15 @@ from structures.records import Dataset
 STATE = "state.pt"  # weights, optimiser and running average in the middle of a training
 
 
+def stage_folder(work: Path, number: int) -> Path:
+    """Return the folder of a stage of a training, counted from 1.
+
+    >>> [stage_folder(Path("net.work"), number).name for number in (1, 2)]
+    ['net.work', 'stage2']
+    """
+    return work if number == 1 else work / f"stage{number}"
+
+
 def kept_regions(path: Path, settings: Mapping[str, Any], make: Callable[[], Regions]) -> Regions:
     """Read the regions of an earlier run with the same settings, or make and write them.
 

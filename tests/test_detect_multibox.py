@@ -170,7 +170,8 @@ def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, mon
     write_voc(tmp_path, "val", range(4, 8))
     save_checkpoint(trunk, tmp_path / "trunk.safetensors")
     tiny = {name: value for name, value in asdict(RECIPE).items() if name in ("width", "priors_a_cell", "regions")}
-    preset = Preset("a test", str(tmp_path / "trunk.safetensors"), (Stage({"epochs": 2, "warmup": 1, **tiny}),))
+    stages = Stage({"epochs": 1, "warmup": 1, **tiny}), Stage({"epochs": 2, "warmup": 1, "rate": 1e-5, **tiny})
+    preset = Preset("a test", str(tmp_path / "trunk.safetensors"), stages)
     monkeypatch.setattr(command, "MULTIBOX", {"tiny": preset})
     monkeypatch.setattr("classifier.engines._engine", lambda name, device: "torch" if name == "auto" else name)
     out = tmp_path / "boxes.safetensors"
@@ -180,7 +181,11 @@ def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, mon
     with pytest.raises(SystemExit) as stop:
         main()
     assert not stop.value.code
-    scores = {int(row[0]): float(row[1]) for row in read_curve(tmp_path / "boxes.work" / "val.csv")}
+    curves = [
+        read_curve(folder / "val.csv") for folder in (tmp_path / "boxes.work", tmp_path / "boxes.work" / "stage2")
+    ]
+    assert [int(row[0]) for row in curves[0]] == [1, 2]
+    scores = {int(row[0]): float(row[1]) for row in curves[1]}
     assert list(scores) == [1, 2, 3, 4]
     best, last = read_checkpoint(out), read_checkpoint(tmp_path / "boxes.last.safetensors")
     record = best.training["validation"]
@@ -188,6 +193,9 @@ def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, mon
     assert (record["figure"], record["number of photos"]) == ("recall@0.50 of 200 boxes", 2)
     assert last.training["validation"]["iteration"] == 4
     assert (best.task, best.training["multibox"]["width"]) == ("multibox", 32)
+    assert (best.training["recipe"]["rate"], best.training["recipe"]["epochs"]) == (1e-5, 2)
+    assert best.training["start"]["recipe"]["epochs"] == 1
+    assert best.training["start"]["validation"]["iteration"] in (1, 2)
     monkeypatch.setattr(sys, "argv", ["rcnn", "train", "multibox", *map(str, arguments), "--classes", "cube"])
     with pytest.raises(SystemExit) as stop:
         main()

@@ -76,8 +76,8 @@ def test_presets_of_regions_can_be_carried_out(name: str) -> None:
 
 @pytest.mark.parametrize("name", MULTIBOX)
 def test_presets_of_multibox_can_be_carried_out(name: str) -> None:
-    (stage,) = MULTIBOX[name].stages
-    assert asdict(MultiBoxRecipe(**stage.recipe)).items() >= dict(stage.recipe).items()
+    for stage in MULTIBOX[name].stages:
+        assert asdict(MultiBoxRecipe(**stage.recipe)).items() >= dict(stage.recipe).items()
 
 
 def test_help_says_score_and_hours_of_every_preset() -> None:

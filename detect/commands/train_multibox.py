@@ -72,18 +72,13 @@ def multibox(
     With --val or --val-coco, OUT gets the weights of the best recall, and OUT with .last before its suffix the last.
     """
     from dataclasses import replace
-    from functools import partial
 
     from classifier.engines import place
     from classifier.processes import current_process, joined
-    from detect.multibox import HEADLINE, headline
     from detect.multibox_recipe import Recipe
+    from detect.multibox_runs import Plan, carry_out
     from detect.presets import load_checkpoint
-    from detect.train_multibox import train_multibox
-    from detect.training_folder import contents
-    from detect.training_progress import Reporter
-    from detect.training_runs import check_out, note, open_dataset, open_validation, save_weights, training_placement
-    from detect.validation import Validation
+    from detect.training_runs import check_out, open_dataset, open_validation, save_weights, training_placement
 
     check_out(out)
     where, folder, chosen = training_placement(device, dtype), work or out.with_suffix(".work"), find(MULTIBOX, preset)
@@ -91,36 +86,19 @@ def multibox(
     judged = open_validation(dataset, voc=voc, val=val, coco=val_coco, images=val_images or images, photos=val_photos)
     given: dict[str, Any] = {"epochs": epochs, "rate": rate, "trunk_rate": trunk_rate, "frozen": freeze}
     given |= {"batch_size": batch, "average": average, "dtype": where.dtype, "seed": seed}
-    recipe = Recipe(**{**chosen.stages[0].recipe, **named(given)})
-    about = {"data": (voc or coco or Path()).name, "split": split if voc else None, "preset": preset}
     with joined(where.device) as here:
-        first, steps = current_process().rank == 0, recipe.steps(dataset)
-        with Reporter(
-            folder, iterations=steps, batch=recipe.batch_size, rows="photos", reason=where.reason, quiet=not first
-        ) as reporter:
-            validation = None
-            if judged is not None:
-                validation = Validation(
-                    folder,
-                    HEADLINE,
-                    partial(headline, dataset=judged, device=device),
-                    every=val_every,
-                    iterations=steps,
-                    about={"number of photos": len(judged), **contents(judged)},
-                    note=partial(note, data=about),
-                    tell=reporter.judged,
-                )
-            trained = train_multibox(
-                load_checkpoint(weights or chosen.weights),
-                dataset,
-                recipe=recipe,
-                placement=replace(place(device=device) if here.type == "cpu" else where, device=here),
-                work=folder,
-                workers=workers,
-                save_every=save_every,
-                report=reporter.report,
-                judge=validation,
-            )
-            best, last = validation.finish(trained) if validation else (note(trained, about), None)
-        if first:
+        plan = Plan(
+            load_checkpoint(weights or chosen.weights),
+            dataset,
+            [Recipe(**{**stage.recipe, **named(given)}) for stage in chosen.stages],
+            folder,
+            replace(place(device=device) if here.type == "cpu" else where, device=here),
+            workers=workers,
+            save_every=save_every,
+            judged=judged,
+            judge_every=val_every,
+            about={"data": (voc or coco or Path()).name, "split": split if voc else None, "preset": preset},
+        )
+        best, last = carry_out(plan)
+        if current_process().rank == 0:
             typer.echo("\n".join(save_weights(out, best, last)))
