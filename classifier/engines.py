@@ -8,6 +8,7 @@ import importlib.util
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Protocol, get_args
 
 import torch
@@ -155,6 +156,18 @@ class TorchEngine:
         return self._module(moved)[: len(batch)].float()
 
 
+@cache
+def openvino_core() -> Any:
+    """Return the one OpenVINO of this process, which lives as long as it does.
+
+    Each one gives the thread a stack for signals, and frees it when it goes. With several the thread was left with a
+    stack that was no longer there, and the next signal, a child's end or Ctrl-C, was a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVinoEngine:
     """OpenVINO on the CPU, compiled for one batch size; a short batch is filled up, so results never depend on it."""
 
@@ -172,10 +185,10 @@ class OpenVinoEngine:
         example = torch.zeros(batch_size, 3, height, width)
         with _exporting:
             exported = torch.export.export(module.eval().float().cpu(), (example,))
-            model = openvino.convert_model(exported)
+            model, core = openvino.convert_model(exported), openvino_core()
         settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         self._input, self._one_at_a_time = example, threading.Lock()
-        self._compiled: Any = openvino.Core().compile_model(model, "CPU", settings)
+        self._compiled: Any = core.compile_model(model, "CPU", settings)
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Run one batch."""

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from classifier.crops import normalise_pixels
+from classifier.engines import openvino_core
 from classifier.regions import Probabilities
 from classifier.weights import Checkpoint, WeightsError, write_atomically
 from structures.boxes import Floats
@@ -128,9 +129,7 @@ def run_exported(path: Path, pixels: Floats) -> Floats:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         rows: Floats = session.run(None, {"pixels": pixels})[0]
         return rows
-    import openvino
-
-    compiled: Any = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled: Any = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     rows = compiled({"pixels": pixels})["probabilities"]
     return rows
 

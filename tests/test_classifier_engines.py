@@ -1,8 +1,12 @@
 """Engines: what is chosen and why, that all of them agree, and that neither batch nor thread changes a result."""
 
 import importlib.util
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -279,3 +283,28 @@ def test_openvino_is_what_a_cpu_gets_where_it_is_installed() -> None:
     assert place(device="cpu").engine == "openvino"
     assert isinstance(tiny_engine("openvino"), OpenVinoEngine)
     assert tiny_engine("openvino").reason == "openvino float32 on cpu: asked for"
+
+
+SIGNALLED = """
+import gc, os, signal
+import torch
+from classifier.engines import make_engine, place
+placement = place(device="cpu", engine="openvino", dtype="float32")
+engines = [make_engine(torch.nn.Conv2d(3, 2, 3), placement, size=8, batch_size=1) for _ in range(3)]
+while engines:
+    engines.pop(0)
+    gc.collect()
+got = []
+signal.signal(signal.SIGUSR1, lambda number, frame: got.append(number))
+os.kill(os.getpid(), signal.SIGUSR1)
+print("alive", len(got))
+"""
+
+
+@needs_openvino
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signal here")
+def test_a_signal_after_engines_are_gone_does_no_harm() -> None:
+    """Ctrl-C, or the end of a child process, was a segmentation fault: OpenVINO took its signal stack with it."""
+    root = Path(__file__).parents[1]
+    run = subprocess.run([sys.executable, "-c", SIGNALLED], cwd=root, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "alive 1\n"), run.stderr

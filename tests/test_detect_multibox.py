@@ -195,6 +195,7 @@ def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, mon
     assert (best.task, best.training["multibox"]["width"]) == ("multibox", 32)
     assert (best.training["recipe"]["rate"], best.training["recipe"]["epochs"]) == (1e-5, 2)
     assert best.training["start"]["recipe"]["epochs"] == 1
+    assert best.training["recipe"]["seed"] == best.training["start"]["recipe"]["seed"] + 1  # other views of the photos
     assert best.training["start"]["validation"]["iteration"] in (1, 2)
     monkeypatch.setattr(sys, "argv", ["rcnn", "train", "multibox", *map(str, arguments), "--classes", "cube"])
     with pytest.raises(SystemExit) as stop:
