@@ -85,12 +85,12 @@ def multibox(
     dataset = open_dataset(voc=voc, split=split, coco=coco, images=images, classes=classes)
     judged = open_validation(dataset, voc=voc, val=val, coco=val_coco, images=val_images or images, photos=val_photos)
     given: dict[str, Any] = {"epochs": epochs, "rate": rate, "trunk_rate": trunk_rate, "frozen": freeze}
-    given |= {"batch_size": batch, "average": average, "dtype": where.dtype, "seed": seed}
+    given |= {"batch_size": batch, "average": average, "dtype": where.dtype}
     with joined(where.device) as here:
         plan = Plan(
             load_checkpoint(weights or chosen.weights),
             dataset,
-            [Recipe(**{**stage.recipe, **named(given)}) for stage in chosen.stages],
+            [Recipe(**{**stage.recipe, **named(given), "seed": seed + n}) for n, stage in enumerate(chosen.stages)],
             folder,
             replace(place(device=device) if here.type == "cpu" else where, device=here),
             workers=workers,
