@@ -1,4 +1,4 @@
-"""The detector on one screen: propose, classify, suppress.
+"""The detector on one screen: propose, classify, suppress and vote.
 
 >>> from detect.detector import Detector
 >>> detector = Detector.load()                         # doctest: +SKIP
@@ -16,12 +16,13 @@ from typing import Any
 from classifier.regions import RegionClassifier
 from proposals.protocol import ProposalGenerator, tells_fit
 from structures.boxes import Floats
-from structures.nms import suppress_per_class
+from structures.nms import suppress_per_class, vote
 from structures.records import Detections, Image, Proposals
 
 SCORE_FLOOR = 0.05
 NMS_THRESHOLD = 0.3  # R-CNN, section 2.2
 DEFAULT_PROPOSALS = "ranked:selective-search+multibox"  # the quickest and the best on VOC val (README)
+VOTE_THRESHOLD = 0.5  # Gidaris and Komodakis, ICCV 2015, section 5
 MAX_PER_CLASS = 100  # R-CNN keeps at most so many boxes of a class in an image
 
 
@@ -38,6 +39,8 @@ class Detector:
         max_per_class: at most so many detections of a class in a photo.
         weigh_by_fit: multiply class probabilities by the proposals' scores. Right where these say how well a box fits
             an object, as MultiBox's do; None asks the generator (its `scores_tell_fit`).
+        vote_threshold: boxes that overlap a detection by this or more move it to their mean, see `structures.nms.vote`;
+            None leaves detections at their proposals, as the paper does.
 
     Attributes:
         seconds: time spent so far in each stage, summed over threads.
@@ -56,15 +59,19 @@ class Detector:
         max_boxes: int | None = None,
         max_per_class: int = MAX_PER_CLASS,
         weigh_by_fit: bool | None = None,
+        vote_threshold: float | None = VOTE_THRESHOLD,
     ) -> None:
         if not (0 <= score_floor <= 1 and 0 <= nms_threshold <= 1):
             raise ValueError(f"score_floor {score_floor} and nms_threshold {nms_threshold} must be within 0..1")
+        if vote_threshold is not None and not 0 < vote_threshold <= 1:
+            raise ValueError(f"vote_threshold {vote_threshold} must be above 0 and at most 1, or None")
         if max_per_class < 1 or (max_boxes is not None and max_boxes < 1):
             raise ValueError(f"max_boxes {max_boxes} and max_per_class {max_per_class} must be at least 1")
         self.propose, self.classify = propose, classify
         self.score_floor, self.nms_threshold = score_floor, nms_threshold
         self.max_boxes, self.max_per_class = max_boxes, max_per_class
         self.weigh_by_fit = tells_fit(propose) if weigh_by_fit is None else weigh_by_fit
+        self.vote_threshold = vote_threshold
         self.seconds: dict[str, float] = defaultdict(float)
         self._adding = Lock()
 
@@ -114,15 +121,19 @@ class Detector:
         with self._timed("classify"):
             probabilities = self.classify(image, proposals.boxes)
         with self._timed("suppress"):
+            weighed = self._weighed(probabilities[:, :-1], proposals)
             rows, labels, scores = suppress_per_class(
                 proposals.boxes,
-                self._weighed(probabilities[:, :-1], proposals),
+                weighed,
                 score_floor=self.score_floor,
                 iou_threshold=self.nms_threshold,
                 max_per_class=self.max_per_class,
             )
+            boxes = proposals.boxes[rows]
+            if self.vote_threshold is not None:
+                boxes = vote(proposals.boxes, weighed, rows, labels, iou_threshold=self.vote_threshold)
         names, source = proposals.source_names, proposals.source[rows]
-        return Detections(proposals.boxes[rows], labels, scores, proposals.image_size, source, names)
+        return Detections(boxes, labels, scores, proposals.image_size, source, names)
 
     def _weighed(self, probabilities: Floats, proposals: Proposals) -> Floats:
         """Chance that a box fits an object, times chance that the object is of the class."""
@@ -140,7 +151,7 @@ class Detector:
         return _Stopwatch(self.seconds, stage, self._adding)
 
 
-_OPTIONS = ("score_floor", "nms_threshold", "max_boxes", "max_per_class", "weigh_by_fit")
+_OPTIONS = ("score_floor", "nms_threshold", "max_boxes", "max_per_class", "weigh_by_fit", "vote_threshold")
 
 
 class _Stopwatch:

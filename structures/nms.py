@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression, per class (R-CNN, section 2.2)."""
+"""Greedy non-maximum suppression, per class (R-CNN, section 2.2), and the vote of the boxes that it throws away."""
 
 import numpy as np
 import numpy.typing as npt
@@ -82,3 +82,36 @@ def suppress_per_class(
     scores = probabilities[row, label_column]
     order = best_first(scores)
     return row[order], label_column[order], scores[order].astype(np.float32)
+
+
+def vote(
+    boxes: Boxes,
+    probabilities: Floats,
+    rows: Indices,
+    labels: npt.NDArray[np.int64],
+    *,
+    iou_threshold: float = 0.5,
+) -> Boxes:
+    """Move each detection to the mean of the boxes around it, weighted by their scores for its class.
+
+    This is the box voting of Gidaris and Komodakis (ICCV 2015, section 5). Nothing is learned or regressed: the
+    proposals that suppression drops say together where the object is.
+
+    Args:
+        boxes: (N, 4) xyxy in pixels, all of them.
+        probabilities: (N, C) scores that were suppressed by.
+        rows: (D,) row of each detection in boxes.
+        labels: (D,) class of each detection.
+        iou_threshold: boxes whose IoU with the detection is this or more have a vote.
+
+    Returns:
+        (D, 4); a detection that nothing votes for, such as one without area, stays where it is.
+
+    >>> boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 14], [90, 90, 99, 99]], np.float32)
+    >>> vote(boxes, np.array([[0.75], [0.25], [0.9]], np.float32), np.array([0]), np.array([0])).tolist()
+    [[0.0, 0.0, 10.0, 11.0]]
+    """
+    weights = np.where(iou(boxes[rows], boxes) >= iou_threshold, probabilities[:, labels].T, 0).astype(np.float64)
+    total = weights.sum(axis=1, keepdims=True)
+    means = np.divide(weights @ boxes, total, out=boxes[rows].astype(np.float64), where=total > 0)
+    return means.astype(np.float32)

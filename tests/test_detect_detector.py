@@ -52,12 +52,22 @@ def detector(**options: Any) -> Detector:
 
 
 def test_detections_by_hand() -> None:
-    found = detector()(PHOTO)
+    found = detector(vote_threshold=None)(PHOTO)
     # The second box overlaps the first by 0.8: as a cat it goes, as a dog nothing better lies there.
     assert found.boxes.tolist() == [BOXES[0], BOXES[2], BOXES[1], BOXES[2]]
     assert found.labels.tolist() == [0, 1, 1, 0]
     assert found.scores.tolist() == pytest.approx([0.9, 0.7, 0.3, 0.2])
     assert found.image_size == (100, 200)
+
+
+def test_boxes_around_a_detection_move_it_by_their_votes() -> None:
+    found, still = detector()(PHOTO), detector(vote_threshold=None)(PHOTO)
+    assert [BOXES[0], BOXES[1]] == [[0, 0, 50, 50], [0, 0, 50, 40]]
+    assert found.boxes[0].tolist() == pytest.approx([0, 0, 50, (0.9 * 50 + 0.6 * 40) / 1.5])
+    assert found.boxes[[1, 3]].tolist() == [BOXES[2], BOXES[2]]  # alone
+    for name in ("labels", "scores", "source"):
+        assert getattr(found, name).tolist() == getattr(still, name).tolist()
+    assert detector(vote_threshold=0.81)(PHOTO).boxes.tolist() == still.boxes.tolist()
 
 
 def test_the_source_of_each_box_is_kept() -> None:
@@ -105,6 +115,7 @@ def test_probabilities_are_weighed_by_fit_if_scores_tell_it() -> None:
 
 def test_settings_are_json_and_hold_every_option() -> None:
     options = {"score_floor": 0.25, "nms_threshold": 0.5, "max_boxes": 7, "max_per_class": 3, "weigh_by_fit": True}
+    options |= {"vote_threshold": 0.75}
     settings = json.loads(json.dumps(detector(**options).settings()))
     proposals = {"name": "by hand", "boxes": 4}
     assert settings == {**options, "proposals": proposals, "classes": ["cat", "dog"]}
@@ -133,7 +144,8 @@ def test_regions_of_another_photo_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"score_floor": 1.5}, {"nms_threshold": -0.1}, {"max_boxes": 0}, {"max_per_class": 0}]
+    "options",
+    [{"score_floor": 1.5}, {"nms_threshold": -0.1}, {"max_boxes": 0}, {"max_per_class": 0}, {"vote_threshold": 0}],
 )
 def test_settings_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(options))} .*must be"):

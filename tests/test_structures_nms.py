@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.ops import nms
 
-from structures.boxes import as_boxes, iou
-from structures.nms import best_first, suppress, suppress_per_class
+from structures.boxes import as_boxes, iou, mirror
+from structures.nms import best_first, suppress, suppress_per_class, vote
 
 corner, side = st.integers(0, 12), st.integers(1, 8)
 box = st.tuples(corner, corner, side, side).map(lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3]))
@@ -126,3 +126,45 @@ def test_shuffling_the_boxes_changes_nothing_but_their_order(order: list[int]) -
     np.testing.assert_array_equal(boxes[rows], boxes[order][shuffled_rows])
     np.testing.assert_array_equal(labels, shuffled_labels)
     np.testing.assert_array_equal(scores, shuffled_scores)
+
+
+def votes(boxes: list[list[float]], scores: list[float], row: int = 0, **options: float) -> list[float]:
+    column = np.array(scores, np.float32)[:, None]
+    return vote(as_boxes(boxes), column, np.array([row]), np.array([0]), **options)[0].tolist()
+
+
+def test_votes_by_hand() -> None:
+    boxes = [[0, 0, 10, 10], [0, 0, 10, 20], [0, 0, 10, 30], [50, 50, 60, 60]]
+    assert votes(boxes, [0.6, 0.2, 0.9, 0.9]) == pytest.approx([0, 0, 10, 12.5])  # an IoU of 0.5 itself has a vote
+    assert votes(boxes, [0.6, 0.2, 0.9, 0.9], iou_threshold=0.51) == pytest.approx([0, 0, 10, 10])
+    assert votes(boxes, [0.5, 0.5, 0.5, 0.9], iou_threshold=0.3) == pytest.approx([0, 0, 10, 20])
+    assert votes(boxes, [0.6, 0.2, 0.9, 0.9], row=3) == [50, 50, 60, 60]
+
+
+def test_votes_count_by_the_class_of_the_detection() -> None:
+    boxes = as_boxes([[0, 0, 10, 10], [0, 0, 10, 20]])
+    scores = np.array([[0.9, 0.1], [0.0, 0.3]], np.float32)
+    moved = vote(boxes, scores, np.array([0, 1]), np.array([0, 1]))
+    np.testing.assert_allclose(moved, [[0, 0, 10, 10], [0, 0, 10, 17.5]])
+
+
+def test_a_detection_that_nothing_votes_for_stays() -> None:
+    assert votes([[3, 3, 3, 3], [0, 0, 9, 9]], [0.9, 0.8]) == [3, 3, 3, 3]
+    assert votes([[0, 0, 9, 9]], [0.0]) == [0, 0, 9, 9]
+    nothing = np.zeros(0, np.int64)
+    assert vote(as_boxes([]), np.zeros((0, 3), np.float32), nothing, nothing).shape == (0, 4)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_votes_stay_within_the_boxes_and_mirror_with_them(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    start = rng.uniform(0, 20, (12, 2))
+    boxes = as_boxes(np.concatenate([start, start + rng.uniform(5, 40, (12, 2))], axis=1))
+    scores = rng.uniform(0, 1, (12, 2)).astype(np.float32)
+    rows, labels, _ = suppress_per_class(boxes, scores)
+    moved = vote(boxes, scores, rows, labels)
+    assert moved.dtype == np.float32
+    assert (moved >= boxes.min(axis=0) - 1e-4).all()
+    assert (moved <= boxes.max(axis=0) + 1e-4).all()
+    size = (100, 100)
+    np.testing.assert_allclose(vote(mirror(boxes, size), scores, rows, labels), mirror(moved, size), atol=1e-3)

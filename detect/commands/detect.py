@@ -41,6 +41,9 @@ def detect(
     score: Annotated[float, typer.Option(min=0, max=1, help="Drop weaker detections; 0.001 to measure mAP.")] = 0.05,
     max_boxes: Annotated[int | None, typer.Option(min=1, help="Classify only so many of the best regions.")] = None,
     mirrored: Annotated[bool, typer.Option("--mirrored", help="Classify mirrored regions as well.")] = False,
+    vote: Annotated[
+        bool, typer.Option("--vote/--no-vote", help="Move detections to the mean of the boxes around them.")
+    ] = True,
     exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply,
     draw: Annotated[bool, typer.Option("--draw", help="Also write pictures with boxes, to OUT/pictures.")] = False,
     draw_score: Annotated[float, typer.Option(min=0, max=1, help="Weakest detection that is drawn.")] = 0.5,
@@ -84,6 +87,7 @@ def detect(
         mirrored=mirrored,
         score_floor=score,
         max_boxes=max_boxes,
+        **({} if vote else {"vote_threshold": None}),
     )
     files = [fingerprint(weights_file(name)) for name in names]
     settings = {**detector.settings(), "weights": files, "mirrored": mirrored, "exif": exif.value}
