@@ -114,4 +114,5 @@ def vote(
     weights = np.where(iou(boxes[rows], boxes) >= iou_threshold, probabilities[:, labels].T, 0).astype(np.float64)
     total = weights.sum(axis=1, keepdims=True)
     means = np.divide(weights @ boxes, total, out=boxes[rows].astype(np.float64), where=total > 0)
-    return means.astype(np.float32)
+    moved: Boxes = means.astype(np.float32)
+    return moved
