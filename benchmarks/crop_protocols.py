@@ -1,6 +1,7 @@
 """Say which of the 144 crops of a photo help and which harm: top-1, top-5 and log loss of each kind.
 
-    python benchmarks/crop_protocols.py images --classes classes.txt --weights bvlc_googlenet.npz --kept own.npy [--warp]
+    python benchmarks/crop_protocols.py images --classes classes.txt --weights bvlc_googlenet.npz --kept own.npy
+    python benchmarks/crop_protocols.py images --classes classes.txt --weights bvlc_googlenet.npz --kept warp.npy --warp
 
 Every view of every photo is classified once, and its probabilities are kept in a file (288 MB for 500 photos of 1,000
 classes); a run that was killed goes on. The first column is the log loss of the crops of a row taken one by one; the
@@ -14,25 +15,25 @@ import numpy as np
 import torch
 
 from classifier.crops import to_pixels
-from classifier.engines import make_engine, place
+from classifier.engines import CPU_BATCH, make_engine, place
+from classifier.googlenet import INPUT_SIZE
 from classifier.images import cut_views
 from classifier.loading import load_weights
 from classifier.regions import Probabilities
 from classifier.views import SCALES, views_at_scale
-from detect.class_folders import columns_of, read_class_folders, spread
+from detect.class_folders import columns_of, read_class_folders
 from eval.classification import classification
 from structures.images import read_image
 
 ORDER = (len(SCALES), 3, 6, 2)  # scales, squares, crops of a square, mirror images
 SQUARES = {"left or top square": 0, "centre square": 1, "right or bottom square": 2}
 KINDS = {"corners": slice(0, 4), "centre": slice(4, 5), "whole square": slice(5, 6)}
-BATCH = 16
 
 
 def views_of(image_size, preprocessing, *, warp):
     """Return the 144 views in ORDER, those that coincide as often as they do."""
     size = (1, 1) if warp else image_size
-    scales = [round(scale * preprocessing.size / 224) for scale in SCALES]
+    scales = [round(scale * preprocessing.size / INPUT_SIZE) for scale in SCALES]
     return [
         each._replace(mirrored=mirrored)
         for scale in scales
@@ -46,6 +47,8 @@ def keep(checkpoint, paths, file, *, warp):
     preprocessing = checkpoint.preprocessing
     shape = (len(paths), int(np.prod(ORDER)), len(checkpoint.classes))
     kept = np.lib.format.open_memmap(file, "r+" if file.exists() else "w+", np.float32, shape)
+    if kept.shape != shape:
+        raise ValueError(f"{file} holds {kept.shape} probabilities, not {shape}: name another file")
     engine = None
     for number, path in enumerate(paths):
         if kept[number].any():
@@ -55,7 +58,8 @@ def keep(checkpoint, paths, file, *, warp):
         views = views_of(pixels.shape[1:], preprocessing, warp=warp)
         distinct = list(dict.fromkeys(views))
         crops = list(cut_views(pixels, distinct, preprocessing))
-        rows = torch.cat([engine(torch.stack(crops[i : i + BATCH])) for i in range(0, len(crops), BATCH)]).numpy()
+        batches = [torch.stack(crops[i : i + CPU_BATCH]) for i in range(0, len(crops), CPU_BATCH)]
+        rows = torch.cat([engine(batch) for batch in batches]).numpy()
         row_of = {view: row for row, view in enumerate(distinct)}
         kept[number] = rows[[row_of[view] for view in views]]
         if number % 50 == 0:
@@ -101,11 +105,12 @@ def main():
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--kept", type=Path, required=True)
     parser.add_argument("--warp", action="store_true", help="squeeze photos to squares")
-    parser.add_argument("--limit", type=int, default=0, help="only so many photos, evenly spread")
+    parser.add_argument("--every", type=int, default=1, help="only every so many-th photo")
     given = parser.parse_args()
     checkpoint = load_weights(given.weights)
-    data = spread(read_class_folders(given.folder, columns_of(checkpoint.classes, given.classes)), given.limit)
-    table(keep(checkpoint, data.paths, given.kept, warp=given.warp), data.labels)
+    data = read_class_folders(given.folder, columns_of(checkpoint.classes, given.classes))
+    kept = keep(checkpoint, data.paths[:: given.every], given.kept, warp=given.warp)
+    table(kept, data.labels[:: given.every])
 
 
 if __name__ == "__main__":

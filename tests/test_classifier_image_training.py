@@ -340,7 +340,8 @@ def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, m
     assert trained.training["top-1"] == pytest.approx(float(result.stdout.split()[1]), abs=1e-4)
     rows = read_curve(tmp_path / "net.work" / "curves.csv")
     assert [int(row[0]) for row in rows] == [1, 2, 3]
-    finished = command("--folder", root, "--out", out, "--epochs", 1, *options)
+    monkeypatch.chdir(root.parent)
+    finished = command("--folder", root.name, "--out", out, "--epochs", 1, *options)
     assert finished.exit_code == 0, finished.exception
     assert torch.equal(load_weights(out).state["fc.weight"], trained.state["fc.weight"])
     for changed, what in (

@@ -1,5 +1,6 @@
 """`rcnn train classifier`: GoogLeNet on your own classes, from scratch or from weights."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -105,7 +106,7 @@ def _claim(run: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, s
     made_from = {
         "weights": digest(dict(sorted(start.state.items()))),
         "preprocessing": asdict(start.preprocessing),
-        "photos": digest([path.relative_to(folder).as_posix() for path in data.paths]),
+        "photos": digest([os.path.relpath(path, folder) for path in data.paths]),
         "classes": list(data.classes),
         **settings,
     }
