@@ -52,32 +52,32 @@ def list_views(
             (Krizhevsky et al. 2012, section 4.1); 144 four scales of three squares of six crops, and their mirror
             images.
         preprocessing: input size, and the short side for 1 and 10 crops.
-        warp: bring both sides to the length of the short one, as BVLC's network was trained.
+        warp: squeeze the photo to a square first, as BVLC's network was trained.
 
     Raises:
-        ValueError: no such number of crops, or 144 of a warped photo.
+        ValueError: no such number of crops, or a short side that holds none.
 
     >>> sum(list_views((375, 500), 144, Preprocessing()).values())
     144
     >>> len(list_views((500, 500), 144, Preprocessing()))
     48
     """
-    _check(crops, preprocessing, warp=warp)
+    _check(crops, preprocessing)
     size, short = preprocessing.size, preprocessing.resize
+    if warp:
+        image_size = (short, short)
     if crops == ALL_CROPS:
         shorts = [round(scale * size / INPUT_SIZE) for scale in SCALES]
-        return _with_mirror_images(view for each in shorts for view in _six(image_size, each, size))
-    height, width = (short, short) if warp else resized(image_size, short)
+        return _with_mirror_images(view for each in shorts for view in views_at_scale(image_size, each, size))
+    height, width = resized(image_size, short)
     if crops == 1:
         return {View(height, width, middle(height, size), middle(width, size), size, False): 1}
     return _with_mirror_images(_five(height, width, middle(height, short), middle(width, short), short, size))
 
 
-def _check(crops: int, preprocessing: Preprocessing, *, warp: bool) -> None:
+def _check(crops: int, preprocessing: Preprocessing) -> None:
     if crops not in get_args(Crops):
         raise ValueError(f"{crops} crops are not to be had, only {', '.join(map(str, get_args(Crops)))}")
-    if warp and crops == ALL_CROPS:
-        raise ValueError(f"{ALL_CROPS} crops are cut from photos in their own shape: take no warp, or 10 crops")
     if preprocessing.resize < preprocessing.size:
         raise ValueError(f"photos brought to {preprocessing.resize} hold no crop of {preprocessing.size} pixels")
 
@@ -99,7 +99,7 @@ def middle(length: int, part: int) -> int:
     return round((length - part) / 2)
 
 
-def _six(image_size: ImageSize, short: int, size: int) -> Iterator[View]:
+def views_at_scale(image_size: ImageSize, short: int, size: int) -> Iterator[View]:
     """Yield, for each of three squares, its five crops and the square itself, at one scale."""
     height, width = resized(image_size, short)
     spare = max(height, width) - short

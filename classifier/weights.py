@@ -223,7 +223,11 @@ def _from_metadata(metadata: Mapping[str, str], state: Mapping[str, Tensor], pat
 
 
 def for_regions(checkpoint: Checkpoint, classes: tuple[str, ...]) -> Checkpoint:
-    """Give a checkpoint of a classifier a fresh last layer of C + 1 columns (R-CNN, section 2.3)."""
+    """Give a checkpoint of a classifier a last layer of C + 1 columns (R-CNN, section 2.3).
+
+    A region classifier keeps its columns of classes that it knows by these names, in any case, and its background; all
+    other columns are fresh.
+    """
     return _with_last_layer(checkpoint, classes, "regions", len(classes) + 1)
 
 
@@ -240,4 +244,15 @@ def _with_last_layer(checkpoint: Checkpoint, classes: tuple[str, ...], task: Tas
     generator = torch.Generator().manual_seed(0)
     state["fc.weight"] = torch.randn((columns, features), generator=generator) * 0.01
     state["fc.bias"] = torch.zeros(columns)
+    if checkpoint.task == task == "regions":
+        for new, old in _known_columns(checkpoint.classes, classes):
+            for name in ("fc.weight", "fc.bias"):
+                state[name][new] = checkpoint.state[name][old].float()
     return replace(checkpoint, state=state, classes=classes, task=task, training={})
+
+
+def _known_columns(before: tuple[str, ...], after: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Return (new column, old column) of the classes that stay, and of the background, which is last."""
+    old = {name.casefold(): column for column, name in enumerate(before)}
+    kept = [(column, old[name.casefold()]) for column, name in enumerate(after) if name.casefold() in old]
+    return [*kept, (len(after), len(before))]

@@ -2,6 +2,7 @@
 
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -339,6 +340,18 @@ def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, m
     assert trained.training["top-1"] == pytest.approx(float(result.stdout.split()[1]), abs=1e-4)
     rows = read_curve(tmp_path / "net.work" / "curves.csv")
     assert [int(row[0]) for row in rows] == [1, 2, 3]
+    monkeypatch.chdir(root.parent)
+    finished = command("--folder", root.name, "--out", out, "--epochs", 1, *options)
+    assert finished.exit_code == 0, finished.exception
+    assert torch.equal(load_weights(out).state["fc.weight"], trained.state["fc.weight"])
+    for changed, what in (
+        (["--weights", out], "weights"),
+        (["--batch", 3], "batch"),
+        (["--no-auxiliary"], "auxiliary classifiers"),
+        (["--folder", shutil.copytree(root, tmp_path / "c", ignore=lambda *_: ["0.png"])], "photos"),
+    ):
+        refused = command("--folder", root, "--out", out, "--epochs", 1, *options, *changed)
+        assert f"begun with other {what}; name another --work" in str(refused.exception)
     again = command("--folder", root, "--out", out, "--weights", out, "--epochs", 1, "--work", tmp_path / "b", *options)
     assert again.exit_code == 0, again.exception
     for bad, complaint in (

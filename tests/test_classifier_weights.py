@@ -131,6 +131,19 @@ def test_region_checkpoint_has_a_background_column(checkpoint: Checkpoint) -> No
             start(replace(checkpoint, task="multibox"), ("a", "b"))
 
 
+def test_a_region_classifier_keeps_the_columns_of_classes_that_it_knows(checkpoint: Checkpoint) -> None:
+    regions = for_regions(checkpoint, ("ant", "bee", "cat"))
+    lively = {"fc.weight": regions.state["fc.weight"] + 1, "fc.bias": torch.arange(1.0, 5.0)}
+    regions = replace(regions, state={**regions.state, **lively})
+    changed = for_regions(regions, ("Cat", "dog"))
+    assert changed.state["fc.bias"].tolist() == [3, 0, 4]  # cat, fresh, background
+    assert torch.equal(changed.state["fc.weight"][0], regions.state["fc.weight"][2])
+    assert torch.equal(changed.state["fc.weight"][2], regions.state["fc.weight"][3])
+    assert changed.state["fc.weight"][1].abs().max() < 0.5 < regions.state["fc.weight"].min()
+    of_photos = replace(regions, task="images")
+    assert for_regions(of_photos, ("ant", "bee")).state["fc.bias"].tolist() == [0, 0, 0]
+
+
 def test_an_npz_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "net.npz"
     for content in (b"", b"PK\x03\x04 cut", b"\x93NUMPY\x01\x00", os.urandom(64)):

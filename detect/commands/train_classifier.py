@@ -1,10 +1,15 @@
 """`rcnn train classifier`: GoogLeNet on your own classes, from scratch or from weights."""
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from classifier.weights import Checkpoint
+    from detect.class_folders import ClassFolders
 
 
 def classifier(
@@ -65,6 +70,8 @@ def classifier(
     run = work or out.with_suffix(".work")
     with joined(placement.device) as here:
         first = current_process().rank == 0
+        if first:
+            _claim(run, start, data, folder, {"batch": batch, "auxiliary classifiers": auxiliary})
         with Reporter(
             run, iterations=recipe.iterations, batch=batch, rows="photos", reason=placement.reason, quiet=not first
         ) as bar:
@@ -88,3 +95,19 @@ def classifier(
     for name, value in scores.items():
         print(f"{name:10} {value:.4f}")
     print(f"weights written to {out}")
+
+
+def _claim(run: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, settings: dict[str, Any]) -> None:
+    """Refuse to go on with a run that was begun from other weights or photos; the state itself knows its recipe."""
+    from dataclasses import asdict
+
+    from detect.training_folder import claim, digest
+
+    made_from = {
+        "weights": digest(dict(sorted(start.state.items()))),
+        "preprocessing": asdict(start.preprocessing),
+        "photos": digest([os.path.relpath(path, folder) for path in data.paths]),
+        "classes": list(data.classes),
+        **settings,
+    }
+    claim(run / "start.json", made_from, remedy="name another --work folder or remove this one")
