@@ -86,10 +86,11 @@ MULTIBOX: Mapping[str, Preset] = {
         stages=(Stage({"epochs": 3}),),
     ),
     "shipped": Preset(
-        purpose="what made the weights inside the package",
+        purpose="the heads and the trunk behind 4e, then all behind 3b",
         weights="bvlc_googlenet.caffemodel",
-        stages=(Stage({"epochs": 3}),),
-        score="recall@0.50 of 50 boxes 90.3 on the own val split of VOC 2007 photos",
+        stages=(Stage({"epochs": 3}), Stage({"epochs": 5, "frozen": "inception3b"})),
+        score="recall@0.50 of 200 boxes {RECALL} on the own val split of VOC 2007 photos",
+        cpu="about an hour for 3,000 photos on two cores with bfloat16",
     ),
 }
 
