@@ -15,10 +15,11 @@ import numpy as np
 
 from proposals.colours import COLOUR_SPACES, convert
 from proposals.features import Numbers, bin_pixels, describe
-from proposals.grouping import group, similarity_weights
+from proposals.grouping import group
 from proposals.resizing import SEARCH_WIDTH, Resized, resize
 from proposals.scratch import Scratch
 from proposals.segmentation import SIGMA, segment, smooth, weigh_edges
+from proposals.similarities import similarity_weights
 from proposals.tidy import tidy
 from structures.boxes import Boxes, Floats, whole_image
 from structures.records import Image, Proposals
