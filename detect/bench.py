@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from detect.evaluation import NO_BOXES, AnyDataset
-from detect.presets import load_proposals
+from detect.generators import load_proposals
 from detect.propose import Plan, build_for_many, carry_out
 from detect.runs import command, commit, cores, processor, versions
 from detect.sources import Photo

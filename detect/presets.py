@@ -1,23 +1,15 @@
-"""Names to parts: the weights that ship with the package, proposal generators, and the classifier that uses them."""
+"""Names to networks: the weights that ship with the package, and the classifiers that they make."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from classifier.engines import DType, EngineName, place
 from classifier.loading import load_weights
 from classifier.regions import Ensemble, GoogLeNetRegions, RegionClassifier
 from classifier.weights import Checkpoint, WeightsError, read_checkpoint
-from detect.multibox import load_multibox
-from proposals.generators import build
-from proposals.multibox import MultiBox
-from proposals.protocol import ProposalGenerator
-from proposals.ranking import PREFIX, Ranked
 
 SHIPPED = Path(__file__).parent / "weights"
 DEFAULT_REGIONS = "default"
-OWN_MULTIBOX = "multibox:"
 
 
 def built_in_weights() -> dict[str, Path]:
@@ -76,24 +68,3 @@ def load_classifier(
         GoogLeNetRegions(load_regions(name), placement, mirrored=mirrored, batch_size=batch_size) for name in names
     ]
     return members[0] if len(members) == 1 else Ensemble(members)
-
-
-def load_proposals(name: str, *, device: str = "auto", **options: Any) -> ProposalGenerator:
-    """Build a generator from its name, with options of its own; `a+b` is the union of two.
-
-    `multibox:FILE` is MultiBox with weights of your own. `ranked:NAME` has MultiBox put the boxes of a generator into
-    the order of how well they fit an object: the MultiBox that the name holds, if it is one of your own.
-    """
-    parts = [part.strip() for part in name.removeprefix(PREFIX).split("+")]
-    own = [part for part in parts if part.startswith(OWN_MULTIBOX)]
-    learned: dict[str, Callable[..., MultiBox]] = {
-        part: partial(_multibox, part.removeprefix(OWN_MULTIBOX), device=device) for part in ["multibox", *own]
-    }
-    if not name.startswith(PREFIX):
-        return build(name, extra=learned, **options)
-    scorer = learned[own[0] if own else "multibox"]()
-    return Ranked(build(name.removeprefix(PREFIX), extra=learned, **options), scorer.score, scorer.parameters)
-
-
-def _multibox(weights: str, *, device: str, **options: Any) -> MultiBox:
-    return load_multibox(weights_file(weights), device=device, **options)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from detect.ahead import Prepared, Skipped, prepare_ahead
-from detect.presets import load_proposals
+from detect.generators import load_proposals
 from detect.progress import Bar, duration, table
 from detect.runs import command, commit, peak_memory, versions
 from detect.sources import Photo
@@ -17,6 +17,8 @@ from proposals.protocol import TELLS_FIT, ProposalGenerator, tells_fit
 from proposals.store import StoredPhoto, file_key, pixel_key
 from proposals.store_writer import StoreWriter
 from structures.images import ExifPolicy
+
+ENOUGH = 10  # photos for each worker: of fewer, those that begin together and end together decide the rate
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,8 @@ def _store(
 
 
 def _rows(plan: Plan, report: Report, bar: Bar) -> dict[str, str]:
-    each, rate = max(1, bar.pace.done), bar.pace.rate()
+    each = max(1, bar.pace.done)
+    rate = bar.pace.rate() if bar.pace.done > ENOUGH * plan.workers else None
     before = f" ({report.before} of them earlier)" if report.before else ""
     memory = ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
     return {

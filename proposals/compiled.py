@@ -19,5 +19,15 @@ def compiled(function: Function) -> Function:
 
 
 def inlined(function: Function) -> Function:
-    """Compile a small function into each of its callers."""
-    return cast(Function, numba.njit(function, nogil=True, forceinline=True, fastmath={"reassoc", "nsz"}))
+    """Compile a small function, which allocates nothing, into each of its callers."""
+    return cast(Function, numba.njit(function, nogil=True, forceinline=True, fastmath={"reassoc", "nsz"}, _nrt=False))
+
+
+def in_order(function: Function) -> Function:
+    """Compile as `inlined` does, but keep the order of sums, so that all callers get the same to the last bit."""
+    return cast(Function, numba.njit(function, nogil=True, forceinline=True, _nrt=False))
+
+
+def unmanaged(function: Function) -> Function:
+    """Compile as `compiled` does, for a function that allocates nothing: then it counts no references to arrays."""
+    return cast(Function, numba.njit(function, nogil=True, cache=True, fastmath={"reassoc", "nsz"}, _nrt=False))

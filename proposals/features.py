@@ -141,12 +141,17 @@ def bin_textures(blurred: Array, codes: Array) -> None:
     """Fill codes (C * 4, H * W and more): derivatives of (C, H, W) planes along 4 lines, in 10 bins.
 
     A code is 0 in the lowest bin, 1..9 for bins of an orientation and 11..19 for those of its opposite.
+    The bins are of the same width in all channels, up to the strongest derivative of the photo: the paper does not say,
+    and with a width for each channel the noise of a weak one, such as a* and b*, would count as texture.
     """
     n_channels, height, width = blurred.shape
     gx, gy, line = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    top = np.float32(1e-6)
+    for c in range(n_channels):
+        top = max(top, strongest(blurred[c], gx, gy))
+    scale = np.float32(TEXTURE_BINS) / top
     for c in range(n_channels):
         plane = blurred[c]
-        scale = np.float32(TEXTURE_BINS) / max(strongest(plane, gx, gy), np.float32(1e-6))
         for y in range(height):
             derive(plane[max(y - 1, 0)], plane[y], plane[min(y + 1, height - 1)], gx, gy)
             first = y * width

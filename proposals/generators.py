@@ -16,6 +16,7 @@ from proposals.union import Union
 
 ENTRY_POINTS = "googlenet_rcnn.proposals"
 FILE_PREFIX = "file:"
+RANKED_PREFIX = "ranked:"  # see proposals.ranking; such generators need a network, which the top floor loads
 
 Maker = Callable[..., ProposalGenerator]
 

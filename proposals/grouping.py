@@ -2,30 +2,41 @@
 
 The two most similar neighbours are joined, again and again, until one region is left. Similarities wait in a heap.
 Equal similarities: the pair with the smaller numbers goes first, so the tree is the same every time.
+
+A large region meets all its neighbours again after each join, though a small part changes its similarities little. So
+these wait under an upper bound, and are worked out only when they get to the top of the heap. Joined histograms are
+weighted means, so the intersection of a third one with the mean of a and b is at most what it has with a, plus
+(share of b) * (1 - intersection of a and b). No decision is approximate: see `proposals.similarities.bound_by`.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from proposals.compiled import Array, compiled, inlined
-from proposals.features import ORIENTATIONS, TEXTURE_BINS, Numbers, Superpixels
+from proposals.compiled import Array, inlined, unmanaged
+from proposals.features import Numbers, Superpixels
+from proposals.heap import pop, push, sink
+from proposals.similarities import ROUNDING, Tree, bound_by, histogram_similarity, similarity_weights, with_shapes
 
-MEASURES = "CTSF"  # colour, texture, size, fill
 
+class Pairs(NamedTuple):
+    """Memory for M pairs of neighbouring regions, also of those that are no longer there.
 
-def similarity_weights(measures: str) -> Array:
-    """Return which of colour, texture, size and fill count, as four float32 ones or zeros.
-
-    Raises:
-        ValueError: empty, repeated or unknown letters.
-
-    >>> similarity_weights("TSF").tolist()
-    [0.0, 1.0, 1.0, 1.0]
+    Attributes:
+        ends: (M, 2) int32 the two regions, the smaller number first.
+        following: (2M,) int32 the next place in the list of each end: twice the pair, and 1 for its second end.
+        known: (M,) float32 similarity of colour and texture as far as they count, or a bound above it.
+        exact: (M,) bool, whether it is the similarity.
+        keys: (M,) float32 the heap's similarities, or bounds above them.
+        heap: (M,) int32 the heap's pairs.
     """
-    if not measures or len(set(measures)) != len(measures) or not set(measures) <= set(MEASURES):
-        raise ValueError(f"similarity must be some of the letters {MEASURES}, each once, got {measures!r}")
-    return np.array([float(letter in measures) for letter in MEASURES], np.float32)
+
+    ends: Array
+    following: Array
+    known: Array
+    exact: Array
+    keys: Array
+    heap: Array
 
 
 def group(superpixels: Superpixels, measures: str, image_area: int) -> Numbers:
@@ -46,66 +57,38 @@ def group(superpixels: Superpixels, measures: str, image_area: int) -> Numbers:
 def hierarchy(superpixels: Superpixels, measures: str, image_area: int) -> tuple[Numbers, Numbers]:
     """Join superpixels as `group` does; return the boxes, and (N - 1, 2) int32 the two parts of each new region."""
     s, n = superpixels, len(superpixels.size)
-    total = 2 * n - 1
-    boxes, size = np.zeros((total, 4), np.int32), np.zeros(total, np.int32)
-    boxes[:n], size[:n] = s.boxes, s.size
-    parts, weights = np.zeros((n - 1, 2), np.int32), similarity_weights(measures)
-    join_regions(n, boxes, size, parts, s.colour.copy(), s.texture.copy(), s.pairs, weights, np.float32(image_area))
-    return boxes, parts
+    tree, weights, area = _begin_tree(s), similarity_weights(measures), np.float32(image_area)
+    parts, pairs = np.zeros((n - 1, 2), np.int32), _room(2 * len(s.pairs) + 16)
+    begin(tree, pairs, s.pairs, weights, area)
+    new, used, length = n, len(s.pairs), len(s.pairs)
+    while new < 2 * n - 1:
+        new, used, length = join_regions(new, used, length, tree, pairs, parts, weights, area)
+        if new < 2 * n - 1:
+            pairs = _enlarged(pairs, tree.degree[new])
+    return tree.boxes, parts
 
 
-@inlined
-def histogram_intersection(counts: Array, row_a: Any, row_b: Any, scale_a: Any, scale_b: Any) -> Any:
-    """Return the sum of the smaller values of two rows of counts, each scaled."""
-    total = np.float32(0)
-    for i in range(counts.shape[1]):
-        a, b = counts[row_a, i] * scale_a, counts[row_b, i] * scale_b
-        total += a if a < b else b
-    return total
+def _begin_tree(s: Superpixels) -> Tree:
+    n, total = len(s.size), 2 * len(s.size) - 1
+    boxes, size, alive = np.zeros((total, 4), np.int32), np.zeros(total, np.int32), np.zeros(total, np.bool_)
+    boxes[:n], size[:n], alive[:n] = s.boxes, s.size, True
+    degree = np.zeros(total, np.int32)
+    degree[:n] = np.bincount(s.pairs.reshape(-1), minlength=n)
+    rows, first, newest = np.arange(total, dtype=np.int32), np.full(total, -1, np.int32), np.full(total, -1, np.int32)
+    return Tree(boxes, size, rows, s.colour.copy(), s.texture.copy(), alive, first, newest, degree)
 
 
-@inlined
-def united_area(boxes: Array, a: Any, b: Any) -> Any:
-    """Return the area of the box around two boxes."""
-    width = max(boxes[a, 2], boxes[b, 2]) - min(boxes[a, 0], boxes[b, 0])
-    height = max(boxes[a, 3], boxes[b, 3]) - min(boxes[a, 1], boxes[b, 1])
-    return np.float32(width) * np.float32(height)
+def _room(n: int) -> Pairs:
+    ends, following, heap = np.empty((n, 2), np.int32), np.empty(2 * n, np.int32), np.empty(n, np.int32)
+    return Pairs(ends, following, np.empty(n, np.float32), np.empty(n, np.bool_), np.empty(n, np.float32), heap)
 
 
-@inlined
-def similarity(
-    a: Any,
-    b: Any,
-    boxes: Array,
-    size: Array,
-    rows: Array,
-    colour: Array,
-    texture: Array,
-    weights: Array,
-    image_area: Any,
-) -> Any:
-    """Add up the chosen similarities of regions a and b, each in 0..1."""
-    total = np.float32(0)
-    share = np.float32(ORIENTATIONS * TEXTURE_BINS) / np.float32(texture.shape[1])  # one by the number of channels
-    size_a, size_b = np.float32(size[a]), np.float32(size[b])
-    if weights[0] > 0:
-        total += histogram_intersection(colour, rows[a], rows[b], share / size_a, share / size_b)
-    if weights[1] > 0:
-        share /= np.float32(ORIENTATIONS)
-        total += histogram_intersection(texture, rows[a], rows[b], share / size_a, share / size_b)
-    if weights[2] > 0:
-        total += 1 - (size_a + size_b) / image_area
-    if weights[3] > 0:
-        total += 1 - (united_area(boxes, a, b) - size_a - size_b) / image_area
-    return total
-
-
-@inlined
-def before(key_a: Any, a0: Any, a1: Any, key_b: Any, b0: Any, b1: Any) -> Any:
-    """Say whether pair a leaves the heap before pair b."""
-    if key_a != key_b:
-        return key_a > key_b
-    return a0 < b0 or (a0 == b0 and a1 < b1)
+def _enlarged(pairs: Pairs, more: int) -> Pairs:
+    """Return the pairs in twice the memory, and room for so many more."""
+    larger = _room(2 * len(pairs.known) + more)
+    for column, target in zip(pairs, larger, strict=True):
+        target[: len(column)] = column
+    return larger
 
 
 @inlined
@@ -116,115 +99,114 @@ def add_row(counts: Array, into: Any, row: Any) -> None:
 
 
 @inlined
-def push(keys: Array, pairs: Array, length: int, key: Any, a: Any, b: Any) -> None:
-    """Add a pair to a heap of the given length; the arrays have room for it."""
-    slot = length
-    while slot > 0:
-        up = (slot - 1) >> 1
-        if before(keys[up], pairs[up, 0], pairs[up, 1], key, a, b):
-            break
-        keys[slot], pairs[slot, 0], pairs[slot, 1] = keys[up], pairs[up, 0], pairs[up, 1]
-        slot = up
-    keys[slot], pairs[slot, 0], pairs[slot, 1] = key, a, b
+def link(head: Array, following: Array, pair: Any, a: Any, b: Any) -> None:
+    """Put a pair in front of the lists of both its regions; a list is of 2 * pair + 0 or 1, the end that it is of."""
+    following[2 * pair], following[2 * pair + 1] = head[a], head[b]
+    head[a], head[b] = 2 * pair, 2 * pair + 1
 
 
 @inlined
-def pop(keys: Array, pairs: Array, length: int) -> None:
-    """Remove the first pair of a heap of the given length."""
-    key, a, b = keys[length - 1], pairs[length - 1, 0], pairs[length - 1, 1]
-    slot, last = 0, length - 1
-    while True:
-        child = 2 * slot + 1
-        if child >= last:
-            break
-        right = child + 1
-        if right < last and before(
-            keys[right], pairs[right, 0], pairs[right, 1], keys[child], pairs[child, 0], pairs[child, 1]
-        ):
-            child = right
-        if before(key, a, b, keys[child], pairs[child, 0], pairs[child, 1]):
-            break
-        keys[slot], pairs[slot, 0], pairs[slot, 1] = keys[child], pairs[child, 0], pairs[child, 1]
-        slot = child
-    keys[slot], pairs[slot, 0], pairs[slot, 1] = key, a, b
+def join_boxes(boxes: Array, size: Array, a: Any, b: Any, new: Any) -> None:
+    """Write the box and the size of two regions together."""
+    size[new] = size[a] + size[b]
+    boxes[new, 0], boxes[new, 1] = min(boxes[a, 0], boxes[b, 0]), min(boxes[a, 1], boxes[b, 1])
+    boxes[new, 2], boxes[new, 3] = max(boxes[a, 2], boxes[b, 2]), max(boxes[a, 3], boxes[b, 3])
 
 
-@inlined
-def link(arena: Array, head: Array, used: int, region: Any, neighbour: Any) -> Array:
-    """Put a neighbour in front of the list of a region, in slot `used`; return the arena, larger if it was full."""
-    if used == len(arena):
-        larger = np.empty((2 * used, 2), np.int32)
-        larger[:used] = arena
-        arena = larger
-    arena[used, 0], arena[used, 1] = neighbour, head[region]
-    head[region] = used
-    return arena
+@unmanaged
+def begin(tree: Tree, pairs: Pairs, neighbours: Array, weights: Array, image_area: Any) -> None:
+    """Put all pairs of neighbouring superpixels into the heap."""
+    for pair in range(len(neighbours)):
+        a, b = neighbours[pair, 0], neighbours[pair, 1]
+        pairs.ends[pair, 0], pairs.ends[pair, 1] = a, b
+        link(tree.first, pairs.following, pair, a, b)
+        pairs.known[pair], pairs.exact[pair] = histogram_similarity(a, b, tree, weights), True
+        key = with_shapes(pairs.known[pair], a, b, tree, weights, image_area)
+        push(pairs.keys, pairs.heap, pairs.ends, pair, key, pair)
 
 
-@compiled
+@unmanaged
 def join_regions(
-    n: int,
-    boxes: Array,
-    size: Array,
-    parts: Array,
-    colour: Array,
-    texture: Array,
-    neighbours: Array,
-    weights: Array,
-    image_area: Any,
-) -> None:
-    """Fill boxes, size and parts of the regions n..2n-2, each made of two earlier ones.
+    new: int, used: int, length: int, tree: Tree, pairs: Pairs, parts: Array, weights: Array, image_area: Any
+) -> tuple[int, int, int]:
+    """Make the regions from `new` on, each of two earlier ones, until all are made or the memory for pairs is full.
 
-    A new region takes over the histogram row of its first part, so memory for 2n rows is not needed.
+    Args:
+        new: number of the next region.
+        used: pairs that were made so far.
+        length: of the heap.
+        tree: the regions.
+        pairs: the pairs.
+        parts: (N - 1, 2) gets the two parts of each region.
+        weights: see `similarity_weights`.
+        image_area: pixels of the image.
+
+    Returns:
+        new, used and length as they are now.
     """
-    total = 2 * n - 1
-    rows = np.arange(total).astype(np.int32)  # where the histograms of a region stand
-    alive = np.zeros(total, np.bool_)
-    alive[:n] = True
-    seen = np.full(total, -1, np.int32)
-    head = np.full(total, -1, np.int32)  # linked lists of neighbours in one arena of (neighbour, next)
-    arena = np.empty((4 * len(neighbours) + 16, 2), np.int32)
-    keys = np.empty(2 * len(neighbours) + 16, np.float32)
-    pairs = np.empty((len(keys), 2), np.int32)
-    used, length = 0, 0
-    for p in range(len(neighbours)):
-        a, b = neighbours[p, 0], neighbours[p, 1]
-        arena = link(arena, head, used, a, b)
-        arena = link(arena, head, used + 1, b, a)
-        used += 2
-        key = similarity(a, b, boxes, size, rows, colour, texture, weights, image_area)
-        push(keys, pairs, length, key, a, b)
-        length += 1
-    for new in range(n, total):
-        while not (alive[pairs[0, 0]] and alive[pairs[0, 1]]):
-            pop(keys, pairs, length)
-            length -= 1
-        a, b = pairs[0, 0], pairs[0, 1]
-        pop(keys, pairs, length)
-        length -= 1
-        alive[a], alive[b], alive[new] = False, False, True
-        parts[new - n, 0], parts[new - n, 1] = a, b
-        size[new] = size[a] + size[b]
-        boxes[new, 0], boxes[new, 1] = min(boxes[a, 0], boxes[b, 0]), min(boxes[a, 1], boxes[b, 1])
-        boxes[new, 2], boxes[new, 3] = max(boxes[a, 2], boxes[b, 2]), max(boxes[a, 3], boxes[b, 3])
-        rows[new] = rows[a]
-        add_row(colour, rows[a], rows[b])
-        add_row(texture, rows[a], rows[b])
-        for part in (a, b):
-            at = head[part]
-            while at >= 0:
-                other = arena[at, 0]
-                at = arena[at, 1]
-                if not alive[other] or seen[other] == new:
-                    continue
-                seen[other] = new
-                arena = link(arena, head, used, new, other)
-                arena = link(arena, head, used + 1, other, new)
-                used += 2
-                key = similarity(other, new, boxes, size, rows, colour, texture, weights, image_area)
-                if length == len(keys):
-                    more_keys, more_pairs = np.empty(2 * length, np.float32), np.empty((2 * length, 2), np.int32)
-                    more_keys[:length], more_pairs[:length] = keys, pairs
-                    keys, pairs = more_keys, more_pairs
-                push(keys, pairs, length, key, other, new)
-                length += 1
+    while new < len(tree.size):
+        length = settle(length, tree, pairs, weights, image_area)
+        best = pairs.heap[0]
+        a, b = pairs.ends[best, 0], pairs.ends[best, 1]
+        tree.degree[new] = tree.degree[a] + tree.degree[b]
+        if used + tree.degree[new] > len(pairs.known):
+            break
+        length = pop(pairs.keys, pairs.heap, pairs.ends, length)
+        row = new - len(parts) - 1
+        parts[row, 0], parts[row, 1] = a, b
+        tree.alive[a], tree.alive[b], tree.alive[new] = False, False, True
+        join_boxes(tree.boxes, tree.size, a, b, new)
+        last = meet_neighbours(a, b, new, used, pairs.known[best], tree, pairs, weights)
+        tree.rows[new] = tree.rows[a]  # so memory for 2N rows is not needed
+        add_row(tree.colour, tree.rows[a], tree.rows[b])
+        add_row(tree.texture, tree.rows[a], tree.rows[b])
+        for pair in range(used, last):
+            limit = pairs.known[pair] if pairs.exact[pair] else pairs.known[pair] + ROUNDING
+            key = with_shapes(limit, pairs.ends[pair, 0], new, tree, weights, image_area)
+            push(pairs.keys, pairs.heap, pairs.ends, length, key, pair)
+            length += 1
+        tree.degree[new] = last - used
+        used, new = last, new + 1
+    return new, used, length
+
+
+@inlined
+def settle(length: Any, tree: Tree, pairs: Pairs, weights: Array, image_area: Any) -> Any:
+    """Work the heap until its top is an exact similarity of two regions that are still there; return its length."""
+    while True:
+        top = pairs.heap[0]
+        a, b = pairs.ends[top, 0], pairs.ends[top, 1]
+        if not (tree.alive[a] and tree.alive[b]):
+            length = pop(pairs.keys, pairs.heap, pairs.ends, length)
+        elif pairs.exact[top]:
+            return length
+        else:
+            pairs.known[top], pairs.exact[top] = histogram_similarity(a, b, tree, weights), True
+            key = with_shapes(pairs.known[top], a, b, tree, weights, image_area)
+            sink(pairs.keys, pairs.heap, pairs.ends, length, key, top)
+
+
+@inlined
+def meet_neighbours(a: Any, b: Any, new: Any, used: Any, joined: Any, tree: Tree, pairs: Pairs, weights: Array) -> Any:
+    """Pair a region with the neighbours of its parts a and b, under bounds; return how many pairs there are now."""
+    last, most = used, weights[0] + weights[1]
+    for side in range(2):
+        at = tree.first[b] if side else tree.first[a]
+        other_share = np.float32(tree.size[a] if side else tree.size[b]) / np.float32(tree.size[new])
+        while at >= 0:
+            pair, other = at >> 1, pairs.ends[at >> 1, 1 - (at & 1)]
+            at = pairs.following[at]
+            if not tree.alive[other]:
+                continue
+            limit = min(bound_by(pairs.known[pair], other_share, joined, most), most)
+            twin = tree.newest[other]
+            if twin >= used:
+                pairs.known[twin] = min(pairs.known[twin], limit)
+                continue
+            pairs.ends[last, 0], pairs.ends[last, 1] = other, new
+            link(tree.first, pairs.following, last, other, new)
+            pairs.known[last], pairs.exact[last] = limit, most == 0
+            tree.newest[other] = last
+            tree.degree[other] += 1
+            last += 1
+    return last

@@ -6,7 +6,8 @@ far, which is about a tenth of their number, and every scale takes the edges of 
 approximate: each scale gets what it would get alone, which tests check against a slow oracle.
 
 Two components join over an edge of weight w when w <= internal + k / size holds for both. It is computed in whole
-numbers, as (w - internal) * size <= k: the left side, the larger of both, is called the strain of the edge.
+numbers, as (w - internal) * size <= k: the left side, the larger of both, is called the strain of the edge. A weight is
+the square of its level: so levels fit into 16 bits and still tell weights of flat areas apart, where k / size is small.
 
 A forest holds the node above each node; a root points at itself.
 """
@@ -22,8 +23,9 @@ from proposals.compiled import Array, compiled, inlined
 from proposals.scratch import Scratch
 from proposals.tiles import CHUNK, N_DIRECTIONS, NO_EDGE, SIDE, join_tiles, lend_tile
 
-WEIGHT_STEPS = 128  # steps of one grey level; three channels of 0..255 fit into 16 bits: 441.7 * 128 < 65535
-LARGEST_STRAIN = 2.0**40  # more than any in a tile
+ROOT_STEPS = 2048  # levels in the root of a grey level; three channels of 0..255 fit: sqrt(441.7) * 2048 < 65535
+WEIGHT_STEPS = ROOT_STEPS**2  # steps of a weight in one grey level
+LARGEST_STRAIN = 2.0**50  # more than any in a tile
 
 
 ABOVE, SIZE, INTERNAL, LABEL = range(4)  # columns of a forest
@@ -137,7 +139,8 @@ def tree_root(trees: Array, node: Any) -> Any:
 @inlined
 def strain(level: Any, size: Any, internal: Any) -> Any:
     """Return what k must at least be, in weight steps, for a component to join over an edge of this level."""
-    return np.int64(level - internal) * np.int64(size)
+    heavy, inside = np.int64(level), np.int64(internal)
+    return (heavy * heavy - inside * inside) * np.int64(size)
 
 
 @inlined

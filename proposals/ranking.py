@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from proposals.generators import RANKED_PREFIX
 from proposals.multibox import suppress_quickly
 from proposals.protocol import ProposalGenerator
 from structures.boxes import Boxes, Floats, whole_image
 from structures.records import Image, Proposals
 
-PREFIX = "ranked:"
 MAX_BOXES = 200  # more of the union cost time and do not raise mAP on VOC val (benchmarks/LOG.md)
 NMS_THRESHOLD = 0.75  # of 0.6 to 0.9; with it the best 200 boxes of VOC val cover 4 points more (benchmarks/LOG.md)
 
@@ -48,7 +48,7 @@ class Ranked:
     @property
     def name(self) -> str:
         """The generator's name with "ranked:" before it."""
-        return PREFIX + self._propose.name
+        return RANKED_PREFIX + self._propose.name
 
     @property
     def parameters(self) -> Mapping[str, Any]:

@@ -5,8 +5,9 @@ to heavy; two components join when the edge is no heavier than what both hold in
 components below min_size join a neighbour, again light edges first. The edges do not depend on k: `weigh_edges` once,
 then `segment` for all scales together (see `proposals.joining`).
 
-Differs: weights are rounded to 1/128 of a grey level, which is far below the noise of a photo and turns sorting into
-counting. Equal weights: the upper row first, then east, south-west, south, south-east, then the left column.
+Differs: the roots of weights are rounded to 1/2048, which turns sorting into counting. In flat areas, where large
+components tolerate little, that is 1/1000 of a grey level and less. Equal weights: the upper row first, then east,
+south-west, south, south-east, then the left column.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proposals.compiled import Array, compiled, inlined
-from proposals.joining import WEIGHT_STEPS, join_scales
+from proposals.joining import ROOT_STEPS, join_scales
 from proposals.scratch import Scratch
 from proposals.tiles import N_DIRECTIONS, NO_EDGE
 
@@ -26,7 +27,7 @@ Planes = npt.NDArray[np.float32]
 """The channels of a photo, float32 (C, H, W) in 0..255."""
 
 EdgeWeights = npt.NDArray[np.uint16]
-"""The weight of the edge from each pixel in each direction, (H, 4, W), in weight steps; `NO_EDGE` at the border."""
+"""The level of the edge from each pixel in each direction, (H, 4, W), see `joining`; `NO_EDGE` at the border."""
 
 LabelMap = npt.NDArray[np.int32]
 
@@ -68,7 +69,7 @@ def segment(
 
 @compiled
 def weigh(planes: Array, weights: Array) -> None:
-    """Fill weights (H, 4, W) with the colour differences of (C, H, W) planes, in weight steps."""
+    """Fill weights (H, 4, W) with the colour differences of (C, H, W) planes, as levels."""
     n_channels, height, width = planes.shape
     total = np.empty(width, np.float32)
     for y in range(height):
@@ -95,6 +96,6 @@ def add_squares(total: Array, a: Array, b: Array) -> None:
 
 @inlined
 def round_roots(total: Array, out: Array) -> None:
-    """Write square roots in weight steps."""
+    """Write the levels of weights whose squares are given."""
     for x in range(len(out)):
-        out[x] = np.int32(np.sqrt(total[x]) * np.float32(WEIGHT_STEPS) + np.float32(0.5))
+        out[x] = np.int32(np.sqrt(np.sqrt(total[x])) * np.float32(ROOT_STEPS) + np.float32(0.5))

@@ -5,8 +5,9 @@ them into a tree; every region of every tree gives a box. Boxes are ranked as in
 the top, times a random number.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
@@ -14,17 +15,24 @@ from typing import Any
 import numpy as np
 
 from proposals.colours import COLOUR_SPACES, convert
-from proposals.features import Numbers, bin_pixels, describe
-from proposals.grouping import group, similarity_weights
+from proposals.features import Numbers, PixelBins, bin_pixels, describe
+from proposals.grouping import group
 from proposals.resizing import SEARCH_WIDTH, Resized, resize
 from proposals.scratch import Scratch
-from proposals.segmentation import SIGMA, segment, smooth, weigh_edges
+from proposals.segmentation import SIGMA, LabelMap, segment, smooth, weigh_edges
+from proposals.similarities import similarity_weights
 from proposals.tidy import tidy
 from structures.boxes import Boxes, Floats, whole_image
 from structures.records import Image, Proposals
 
 SUPERPIXEL_FACTOR = 2  # GoogLeNet, section 8: superpixel size times two halves the boxes; both k and min_size double
 MIN_SIDE = 20  # R-CNN's selective_search_boxes.m: smaller boxes of the resized photo are dropped
+
+Scale = tuple[float, int]
+"""k and min_size."""
+
+Cut = tuple[LabelMap, int, PixelBins]
+"""The labels of superpixels, their number, and the bins of the pixels."""
 
 LARGE = 2**22  # values of a photo; the memory for larger ones is given back after each
 
@@ -107,7 +115,7 @@ class SelectiveSearch:
         width: photos are resized to this many pixels before the search; None keeps their size.
         min_side: boxes with a side below this, in the resized photo, are dropped; the whole image stays.
         seed: of the random numbers of the ranking.
-        threads: how many to use for one photo; None takes one for each colour space.
+        threads: how many to use for one photo; None takes one for each colour space. The boxes are the same.
     """
 
     def __init__(
@@ -138,7 +146,7 @@ class SelectiveSearch:
     def parameters(self) -> Mapping[str, Any]:
         """Every setting that decides the boxes."""
         return {
-            "algorithm": "selective search, googlenet-rcnn 1",
+            "algorithm": "selective search, googlenet-rcnn 2",
             "strategies": [asdict(strategy) for strategy in self.strategies],
             "sigma": self.sigma,
             "width": self.width,
@@ -157,32 +165,58 @@ class SelectiveSearch:
     def _trees(self, image: Image) -> list[Numbers]:
         """Return the region boxes of each strategy, in the order of self.strategies."""
         spaces = list(dict.fromkeys(strategy.colour_space for strategy in self.strategies))
-        threads = min(self.threads or len(spaces), len(spaces))
-        if threads <= 1:
-            parts = [self._search(image, space) for space in spaces]
+        threads = self.threads or len(spaces)
+        trees: dict[Strategy, Numbers] = {}
+        if threads == 1:
+            for space in spaces:
+                with self._scratch(image) as scratch:
+                    for scale, cut in self._cut(image, space, scratch):
+                        trees |= self._join(space, scale, *cut)
         else:
             with ThreadPoolExecutor(threads) as pool:
-                parts = list(pool.map(lambda space: self._search(image, space), spaces))
-        trees = {strategy: tree for part in parts for strategy, tree in part.items()}
+                for first in range(0, len(spaces), threads):  # more spaces at a time would need more memory
+                    trees |= self._wave(image, spaces[first : first + threads], pool)
         return [trees[strategy] for strategy in self.strategies]
 
-    def _search(self, image: Image, colour_space: str) -> dict[Strategy, Numbers]:
-        """Run all strategies of one colour space: pixels once, superpixels once for each k."""
-        scratch = self._idle_scratch()
+    def _wave(self, image: Image, spaces: Sequence[str], pool: ThreadPoolExecutor) -> dict[Strategy, Numbers]:
+        """Run some colour spaces in parallel; whoever is done with the pixels of one joins superpixels of any."""
+        trees: dict[Strategy, Numbers] = {}
+        with ExitStack() as stack:
+            lent = [stack.enter_context(self._scratch(image)) for _ in spaces]
+
+            def begin(space: str, scratch: Scratch) -> list[Future[dict[Strategy, Numbers]]]:
+                cuts = self._cut(image, space, scratch)
+                return [pool.submit(self._join, space, scale, *cut) for scale, cut in cuts]
+
+            begun = [pool.submit(begin, space, scratch) for space, scratch in zip(spaces, lent, strict=True)]
+            for part in [part for job in begun for part in job.result()]:
+                trees |= part.result()
+        return trees
+
+    def _cut(self, image: Image, colour_space: str, scratch: Scratch) -> list[tuple[Scale, Cut]]:
+        """Work on the pixels of one colour space: the superpixels of each scale."""
         planes = convert(image, colour_space)
         bins = bin_pixels(planes, scratch)
         weights = weigh_edges(smooth(planes, self.sigma, scratch), scratch)
-        chosen = [strategy for strategy in self.strategies if strategy.colour_space == colour_space]
-        trees = {}
-        scales = list(dict.fromkeys((strategy.k, strategy.min_size) for strategy in chosen))
-        for scale, (labels, n) in zip(scales, segment(weights, scales, scratch), strict=True):
-            superpixels = describe(labels, n, bins)
-            for strategy in chosen:
-                if (strategy.k, strategy.min_size) == scale:
-                    trees[strategy] = group(superpixels, strategy.similarity, labels.size)
+        scales = list(dict.fromkeys((s.k, s.min_size) for s in self.strategies if s.colour_space == colour_space))
+        cuts = segment(weights, scales, scratch)
+        return [(scale, (labels, n, bins)) for scale, (labels, n) in zip(scales, cuts, strict=True)]
+
+    def _join(
+        self, colour_space: str, scale: Scale, labels: LabelMap, n: int, bins: PixelBins
+    ) -> dict[Strategy, Numbers]:
+        """Join the superpixels of one scale by every similarity that is asked for."""
+        superpixels = describe(labels, n, bins)
+        chosen = [s for s in self.strategies if (s.colour_space, (s.k, s.min_size)) == (colour_space, scale)]
+        return {strategy: group(superpixels, strategy.similarity, labels.size) for strategy in chosen}
+
+    @contextmanager
+    def _scratch(self, image: Image) -> Iterator[Scratch]:
+        """Lend memory that was used before, if there is any; that of a large photo is given back after it."""
+        scratch = self._idle_scratch()
+        yield scratch
         if image.size <= LARGE:
             self._idle.append(scratch)
-        return trees
 
     def _idle_scratch(self) -> Scratch:
         try:  # asking first whether there is one would be too late in other threads

@@ -159,12 +159,19 @@ def sort_tile(weights: Array, tile: Tile) -> Any:
     return place[NO_EDGE - 1]
 
 
+@inlined
+def first_refused(internal: Any, tolerance: Any) -> Any:
+    """Return the first level that is refused, by the level inside and a tolerance in weight steps, a whole number."""
+    inside = np.float64(internal)
+    return min(np.floor(np.sqrt(inside * inside + tolerance)) + 1, NO_EDGE)
+
+
 @compiled
 def begin_tile(
     height: int, width: int, y0: int, x0: int, y1: int, x1: int, least: float, most: float, tile: Tile
 ) -> None:
     """Make every pixel a component; those outside y0..y1 and x0..x1 are sealed."""
-    sure, maybe = min(least + 1, NO_EDGE), min(most + 1, NO_EDGE)
+    sure, maybe = first_refused(0, least), first_refused(0, most)
     parts = tile.parts
     for y in range(height):
         for x in range(width):
@@ -223,8 +230,8 @@ def join(parts: Array, forest: Array, a: Any, b: Any, level: Any, least: float, 
     total = np.float64(parts[a, SIZE] + parts[b, SIZE])
     top = a if parts[a, SIZE] >= parts[b, SIZE] else b
     forest[a ^ b ^ top] = top
-    parts[top, SURE] = min(level + 1 + np.floor(least / total), NO_EDGE)
-    parts[top, MAYBE] = min(level + 1 + np.floor(most / total), NO_EDGE)
+    parts[top, SURE] = first_refused(level, np.floor(least / total))
+    parts[top, MAYBE] = first_refused(level, np.floor(most / total))
     parts[top, SIZE], parts[top, INTERNAL] = total, level
 
 

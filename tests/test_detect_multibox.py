@@ -17,6 +17,7 @@ from classifier.weights import Checkpoint, WeightsError, read_checkpoint, save_c
 from detect.cli import main
 from detect.commands import train_multibox as command
 from detect.curves import read_curve
+from detect.generators import load_proposals
 from detect.multibox import (
     MAPS,
     Stem,
@@ -28,7 +29,6 @@ from detect.multibox import (
     unflatten,
 )
 from detect.multibox_recipe import Order, Recipe, find_shapes
-from detect.presets import load_proposals
 from detect.train_multibox import train_multibox
 from detect.training_presets import Preset, Stage
 from proposals.multibox_loss import IGNORED, NOTHING

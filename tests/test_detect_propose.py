@@ -79,6 +79,17 @@ def test_manifest_says_how(photos, tmp_path, rcnn):
     assert all(len(ProposalStore(out).named(name)) <= 2 for name in ("a.png", "b.png", "sub/a.png"))
 
 
+def test_a_rate_needs_more_photos_than_a_handful(tmp_path, rcnn, capsys):
+    """The first photos of the workers begin and end together, which would look like thousands a second."""
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (30, 30, 3)).astype(np.uint8)
+        PIL.Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    for workers, told in ((2, False), (1, True)):
+        out = tmp_path / f"with {workers}"
+        assert rcnn("propose", tmp_path / "*.png", "--out", out, "--generator", "grid", "--workers", workers) == 0
+        assert ("photos/s with" in capsys.readouterr().err) is told
+
+
 def test_own_strategies(photos, tmp_path, rcnn, capsys):
     out = tmp_path / "boxes"
     assert rcnn("propose", photos, "--out", out, "--strategy", "RGB:TF:30", "--strategy", "C:S:40:9") == 0

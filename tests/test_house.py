@@ -81,6 +81,12 @@ def test_the_command_line_is_built_without_heavy_imports() -> None:
     assert run_python(code) == ""
 
 
+@pytest.mark.parametrize("name", ["grid", "selective-search+random"])
+def test_generators_without_a_network_do_without_torch(name: str) -> None:
+    code = f"import sys; from detect.propose import build_for_many; build_for_many({name!r})"
+    assert run_python(f"{code}; print('torch' in sys.modules)") == "False"
+
+
 def test_convention_nothing_happens_at_import() -> None:
     """A weak test: no output, no threads, and the random generators are where they were."""
     modules = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES if p.name != "__main__.py"]

@@ -1,5 +1,6 @@
 """Histograms, neighbours and hierarchical grouping against slow oracles."""
 
+import heapq
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,9 +9,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from proposals import grouping
+from proposals.compiled import compiled
 from proposals.features import Superpixels, bin_pixels, describe, touching
-from proposals.grouping import group, hierarchy, similarity_weights
+from proposals.grouping import group, hierarchy
 from proposals.segmentation import segment, smooth, weigh_edges
+from proposals.similarities import ROUNDING, bound_by, histogram_similarity, similarity_weights, with_shapes
 from structures.boxes import mirror
 
 
@@ -65,14 +69,17 @@ def test_measures_oracle():
 
 
 def test_textures_oracle():
-    """Eight orientations by their definition: the derivative along each, negatives as 0, in 10 bins."""
+    """Eight orientations by their definition: the derivative along each, negatives as 0, in 10 bins.
+
+    The strongest derivative of any channel is the end of the last bin of all.
+    """
     planes, labels, n = scene(1)
     found = describe(labels, n, bin_pixels(planes)).texture.reshape(n, 3, 4, 2, 10)
     padded = np.pad(np.moveaxis(smooth(planes, 1.0), 0, 2), ((1, 1), (1, 1), (0, 0)), "edge")
     gx, gy = padded[1:-1, 2:] - padded[1:-1, :-2], padded[2:, 1:-1] - padded[:-2, 1:-1]
     angles = np.arange(8) * np.pi / 4
     along = np.stack([np.cos(angle) * gx + np.sin(angle) * gy for angle in angles], axis=-1)
-    strength = np.clip(along / along.max(axis=(0, 1, 3))[:, None], 0, None)
+    strength = np.clip(along / along.max(), 0, None)
     expected = np.minimum((strength * 10).astype(int), 9)
     differing = 0
     for region, c, o in np.ndindex(n, 3, 8):
@@ -153,6 +160,93 @@ def test_grouping_oracle(measures):
         np.testing.assert_array_equal(
             group(superpixels, measures, area), slow_group(superpixels, measures, area)[0], err_msg=f"scene {seed}"
         )
+
+
+@compiled
+def exact_similarity(a, b, tree, weights, image_area):
+    known = histogram_similarity(a, b, tree, weights)
+    return known, with_shapes(known, a, b, tree, weights, image_area)
+
+
+def eager_parts(superpixels, measures, image_area):
+    """Algorithm 1 in the arithmetic of ours, but every similarity is worked out at once and none is put off."""
+    tree, weights, area = grouping._begin_tree(superpixels), similarity_weights(measures), np.float32(image_area)
+    n, parts = len(superpixels.size), []
+    near = [set() for _ in range(2 * n - 1)]
+    heap = []
+
+    def meet(a, b):
+        near[a].add(b)
+        near[b].add(a)
+        heapq.heappush(heap, (-float(exact_similarity(a, b, tree, weights, area)[1]), a, b))
+
+    for a, b in superpixels.pairs.tolist():
+        meet(a, b)
+    for new in range(n, 2 * n - 1):
+        _, a, b = heapq.heappop(heap)
+        while not (tree.alive[a] and tree.alive[b]):
+            _, a, b = heapq.heappop(heap)
+        parts.append([a, b])
+        tree.alive[[a, b, new]] = False, False, True
+        tree.size[new], tree.rows[new] = tree.size[a] + tree.size[b], tree.rows[a]
+        tree.boxes[new] = (
+            *np.minimum(tree.boxes[a, :2], tree.boxes[b, :2]),
+            *np.maximum(tree.boxes[a], tree.boxes[b])[2:],
+        )
+        for counts in (tree.colour, tree.texture):
+            counts[tree.rows[a]] += counts[tree.rows[b]]
+        for other in sorted((near[a] | near[b]) - {a, b}):
+            if tree.alive[other]:
+                meet(other, new)
+    return np.array(parts)
+
+
+@pytest.mark.parametrize("measures", COMBINATIONS)
+def test_putting_similarities_off_changes_nothing(measures):
+    for seed in range(3):
+        _, labels, n = scene(seed, (50, 60, 3))
+        superpixels = describe(labels, n, bin_pixels(scene(seed + 1, (50, 60, 3))[0]))
+        np.testing.assert_array_equal(
+            hierarchy(superpixels, measures, labels.size)[1], eager_parts(superpixels, measures, labels.size)
+        )
+
+
+@pytest.mark.parametrize("measures", ["CTSF", "TSF"])
+def test_putting_similarities_off_changes_nothing_on_a_photo(measures):
+    """More than a thousand superpixels, and more pairs than there is room for at first."""
+    from skimage import data
+
+    planes = np.ascontiguousarray(np.moveaxis(data.coffee(), 2, 0)).astype(np.float32)
+    ((labels, n),) = segment(weigh_edges(smooth(planes)), [(20, 20)])
+    superpixels = describe(labels, n, bin_pixels(planes))
+    assert n > 1000
+    np.testing.assert_array_equal(
+        hierarchy(superpixels, measures, labels.size)[1], eager_parts(superpixels, measures, labels.size)
+    )
+
+
+@settings(derandomize=True, max_examples=200, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from(["C", "T", "CT"]), st.sampled_from([1, 30, 3000]))
+def test_bounds_hold(seed, measures, contrast):
+    """What a third region has with the union of two is never above what `bound_by` says, from either part."""
+    random = np.random.default_rng(seed)
+    size = random.integers(1, 10 ** random.integers(1, 6, 4)).astype(np.int32)
+    size[3] = size[0] + size[1]
+
+    def histograms(rows, bins):
+        shares = random.dirichlet(np.full(bins, 1 / contrast), (3, rows))
+        counts = np.stack([random.multinomial(size[i], shares[i]).reshape(-1) for i in range(3)])
+        return np.vstack([counts, counts[0] + counts[1]]).astype(np.float32)
+
+    none, boxes = np.zeros((0, 2), np.int32), np.zeros((4, 4), np.int32)
+    tree = grouping._begin_tree(Superpixels(size, boxes, histograms(1, 25), histograms(8, 10), none))
+    weights = similarity_weights(measures)
+    (joined, a, b, union) = (
+        exact_similarity(*pair, tree, weights, np.float32(1))[0] for pair in ((0, 1), (0, 2), (1, 2), (2, 3))
+    )
+    for known, other in ((a, 1), (b, 0)):
+        limit = bound_by.py_func(known, size[other] / size[3], joined, np.float32(len(measures)))
+        assert union <= limit + ROUNDING
 
 
 @settings(derandomize=True, max_examples=25, deadline=None)

@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from proposals import joining
-from proposals.joining import WEIGHT_STEPS
+from proposals.joining import ROOT_STEPS, WEIGHT_STEPS
 from proposals.segmentation import segment as segment_scales
 from proposals.segmentation import smooth, weigh_edges
 from proposals.tiles import NO_EDGE
@@ -49,7 +49,7 @@ def slow_edges(channels):
                 v, u = y + dy, x + dx
                 if v < height and 0 <= u < width:
                     distance = np.sqrt(np.sum((channels[y, x] - channels[v, u]) ** 2, dtype=np.float32))
-                    weight = int(distance * np.float32(WEIGHT_STEPS) + np.float32(0.5)) / WEIGHT_STEPS
+                    weight = int(np.sqrt(distance) * np.float32(ROOT_STEPS) + np.float32(0.5)) ** 2 / WEIGHT_STEPS
                     edge = (weight, y * width + x, direction, v * width + u)
                     edges.append(edge)
                     order[edge] = (weight, y, direction, x)
@@ -152,7 +152,7 @@ def test_weights_of_all_edges():
     channels = np.random.default_rng(0).integers(0, 256, (7, 5, 3)).astype(np.float32)
     expected = np.full((7, 4, 5), NO_EDGE)
     for weight, p, direction, _ in slow_edges(channels):
-        expected[p // 5, direction, p % 5] = weight * WEIGHT_STEPS
+        expected[p // 5, direction, p % 5] = np.sqrt(weight) * ROOT_STEPS
     np.testing.assert_array_equal(weigh_edges(planes(channels)), expected)
 
 
@@ -163,6 +163,19 @@ def test_by_hand_two_halves():
     assert segment(channels, 799, 0)[0].tolist() == [[0, 0, 1, 1]] * 4
     assert segment(channels, 800, 0)[1] == 1
     assert segment(channels, 1, 9)[1] == 1
+
+
+def test_by_hand_large_flat_areas_still_grow():
+    """Two areas of 20,000 pixels, each with a step of 0.004 inside, join over one of 0.008, as k / size is 0.005.
+
+    With weights rounded to 1/128 the three steps would be 1, 1 and 1 or 2 of them, and chance would decide.
+    """
+    channels = np.zeros((100, 400, 1), np.float32)
+    channels[:, 100:] += 0.004
+    channels[:, 200:] += 0.008
+    channels[:, 300:] += 0.004
+    assert segment(channels, 100, 0)[1] == 1
+    assert segment(channels, 75, 0)[0][0, ::100].tolist() == [0, 0, 1, 1]
 
 
 def test_by_hand_diagonal_neighbours():
@@ -206,10 +219,10 @@ def test_no_superpixel_is_below_min_size(channels, min_size):
 def test_more_k_can_give_more_superpixels_by_hand():
     """The algorithm promises no order in k: one more join makes a component larger, and so less tolerant.
 
-    With k = 8 the last three pixels are too tight for their neighbour (weight 3 > 8 / 3), which then goes to the left
+    With k = 8 the last three pixels are too tight for their neighbour (weight 2.9 > 8 / 3), which then goes to the left
     and takes the rest along. With k = 9 they take it, and the left side falls apart.
     """
-    row = np.cumsum([0, 3, 7, 2, 6, 3, 0, 0]).reshape(1, 8, 1).astype(np.float32)
+    row = np.cumsum([0, 3, 6.9, 2, 5.9, 2.9, 0, 0]).reshape(1, 8, 1).astype(np.float32)
     assert segment(row, 8, 0)[0].tolist() == [[0, 0, 0, 0, 0, 1, 1, 1]]
     assert segment(row, 9, 0)[0].tolist() == [[0, 0, 1, 1, 2, 2, 2, 2]]
 

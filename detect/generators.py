@@ -1,0 +1,39 @@
+"""Names to proposal generators, with the learned ones; torch is only imported for those that need it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from proposals.generators import RANKED_PREFIX, build
+from proposals.protocol import ProposalGenerator
+
+if TYPE_CHECKING:
+    from proposals.multibox import MultiBox
+
+OWN_MULTIBOX = "multibox:"
+
+
+def load_proposals(name: str, *, device: str = "auto", **options: Any) -> ProposalGenerator:
+    """Build a generator from its name, with options of its own; `a+b` is the union of two.
+
+    `multibox:FILE` is MultiBox with weights of your own. `ranked:NAME` has MultiBox put the boxes of a generator into
+    the order of how well they fit an object: the MultiBox that the name holds, if it is one of your own.
+    """
+    parts = [part.strip() for part in name.removeprefix(RANKED_PREFIX).split("+")]
+    own = [part for part in parts if part.startswith(OWN_MULTIBOX)]
+    learned: dict[str, Callable[..., MultiBox]] = {
+        part: partial(_multibox, part.removeprefix(OWN_MULTIBOX), device=device) for part in ["multibox", *own]
+    }
+    if not name.startswith(RANKED_PREFIX):
+        return build(name, extra=learned, **options)
+    from proposals.ranking import Ranked
+
+    scorer = learned[own[0] if own else "multibox"]()
+    return Ranked(build(name.removeprefix(RANKED_PREFIX), extra=learned, **options), scorer.score, scorer.parameters)
+
+
+def _multibox(weights: str, *, device: str, **options: Any) -> "MultiBox":
+    from detect.multibox import load_multibox
+    from detect.presets import weights_file
+
+    return load_multibox(weights_file(weights), device=device, **options)
