@@ -62,7 +62,7 @@ def propose(monkeypatch: pytest.MonkeyPatch) -> HalvesAndWhole:
     generator = HalvesAndWhole()
 
     def load(weights: Any, proposals: str, **options: Any) -> Detector:
-        own = {name: options[name] for name in ("score_floor", "max_boxes")}
+        own = {name: options[name] for name in ("score_floor", "max_boxes", "vote_threshold") if name in options}
         return Detector(generator, Brightness(), **own)
 
     monkeypatch.setattr(detect.detector.Detector, "load", load)
@@ -112,7 +112,10 @@ def test_detections_by_hand(rcnn: Callable[..., int], tmp_path: Path) -> None:
     entry = entries(tmp_path / "out")["a.png"]
     assert (entry["width"], entry["height"]) == (40, 30)
     assert entry["labels"] == ["bright"]  # the halves overlap the whole by 0.5, and 0.3 is enough to go
-    assert entry["boxes"] == [[0, 0, 40, 30]]
+    assert entry["boxes"] == [[0, 0, 30, 30]]  # the left half and the whole vote alike
+    assert rcnn(tmp_path / "photos", "--out", tmp_path / "still", "--no-vote") == 0
+    assert entries(tmp_path / "still")["a.png"] == {**entry, "boxes": [[0, 0, 40, 30]]}
+    assert json.loads((tmp_path / "still" / "run.json").read_text())["settings"]["vote_threshold"] is None
     assert entry["scores"] == pytest.approx([0.9])
 
 
