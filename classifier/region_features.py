@@ -121,19 +121,18 @@ class KeptFeatures:
     ) -> None:
         self._read, self._labels, self._draw, self._device = RowReader(features), labels, draw, device
         self._process, self._reader = process, ThreadPoolExecutor(1)
-        self._ahead: tuple[int, Future[np.ndarray]] = -1, self._reader.submit(self._read, np.zeros(0, np.int64))
+        self._ahead: dict[int, Future[tuple[np.ndarray, np.ndarray]]] = {}
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Return features (N, C, H, W) float32 and labels of this process in one iteration."""
-        expected, reading = self._ahead
-        read = reading.result() if expected == iteration else self._read(self._rows(iteration))
-        self._ahead = iteration + 1, self._reader.submit(self._read, self._rows(iteration + 1))
-        features = torch.from_numpy(read).to(self._device).float()
-        labels = torch.from_numpy(self._labels[self._rows(iteration)]).to(self._device)
-        return features.contiguous(memory_format=torch.channels_last), labels
+        loading = self._ahead.get(iteration) or self._reader.submit(self._load, iteration)
+        self._ahead = {iteration + 1: self._reader.submit(self._load, iteration + 1)}
+        features, labels = (torch.from_numpy(column).to(self._device) for column in loading.result())
+        return features.float().contiguous(memory_format=torch.channels_last), labels
 
-    def _rows(self, iteration: int) -> Indices:
-        return own_rows(np.sort(self._draw(iteration)), self._process)
+    def _load(self, iteration: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = own_rows(np.sort(self._draw(iteration)), self._process)
+        return self._read(rows), self._labels[rows]
 
 
 class RowReader:
