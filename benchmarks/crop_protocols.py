@@ -5,8 +5,7 @@
 
 Every view of every photo is classified once, and its probabilities are kept in a file (288 MB for 500 photos of 1,000
 classes); a run that was killed goes on. The columns: log loss of the crops of a row taken one by one; top-1, top-5 and
-log loss of their mean softmax, and how sure it is of its answer; and its log loss once it is as sure as it should be:
-every other photo decides by how much logarithms of probabilities are multiplied for the rest, and the other way round.
+log loss of their mean softmax, and how sure it is of its answer; and its calibrated log loss.
 """
 
 import argparse
@@ -23,12 +22,11 @@ from classifier.loading import load_weights
 from classifier.regions import Probabilities
 from classifier.views import SCALES, views_at_scale
 from detect.class_folders import columns_of, read_class_folders
-from eval.classification import LEAST_PROBABILITY, classification
+from eval.classification import classification
 from structures.images import read_image
 
 ORDER = (len(SCALES), 3, 6, 2)  # scales, squares, crops of a square, mirror images
 SQUARES = {"left or top square": 0, "centre square": 1, "right or bottom square": 2}
-SHARPER = np.geomspace(0.5, 4, 61)  # factors on the logarithms of probabilities
 KINDS = {"corners": slice(0, 4), "centre": slice(4, 5), "whole square": slice(5, 6)}
 
 
@@ -73,21 +71,9 @@ def show(name, chosen, labels):
     """Print a row for (photos, views, classes) probabilities."""
     alone = np.mean([dict(classification(chosen[:, view], labels))["log loss"] for view in range(chosen.shape[1])])
     mean = chosen.mean(axis=1)
-    top_1, top_5, loss = (value for _, value in classification(mean, labels))
-    sure, ideal = mean.max(axis=1).mean(), calibrated(mean, labels)
+    top_1, top_5, loss, ideal = (value for _, value in classification(mean, labels))
+    sure = mean.max(axis=1).mean()
     print(f"{name:36}{alone:8.3f}{100 * top_1:8.1f}{100 * top_5:8.1f}{loss:8.3f}{sure:8.3f}{ideal:8.3f}", flush=True)
-
-
-def calibrated(rows, labels):
-    """Return the log loss with the best factor on the logarithms, chosen on one half of the photos for the other."""
-    logs = np.log(np.maximum(rows, LEAST_PROBABILITY).astype(np.float64))
-    losses = np.empty((len(SHARPER), len(labels)))
-    for at, factor in enumerate(SHARPER):
-        scores = factor * logs
-        losses[at] = np.logaddexp.reduce(scores, axis=1) - scores[np.arange(len(labels)), labels]
-    even = np.arange(len(labels)) % 2 == 0
-    best, best_of_others = (losses[:, half].mean(axis=1).argmin() for half in (~even, even))
-    return np.where(even, losses[best], losses[best_of_others]).mean()
 
 
 def table(kept, labels):

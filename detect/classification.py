@@ -103,7 +103,7 @@ class Judgement:
     """What a classifier scored.
 
     Attributes:
-        scores: top-1, top-5 and log loss, by name.
+        scores: those of `eval.classification.classification`, by name.
         photos: that were read and judged.
         skipped: why the others were not.
         seconds_per_photo: in the classifier, cutting crops included and reading left out.

@@ -3,9 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize_scalar
 
 from structures.boxes import Floats
 from structures.records import Labels
+
+Doubles = npt.NDArray[np.float64]
+
+SHARPNESS = (0.05, 20.0)  # least and greatest factor on logarithms of probabilities
 
 LEAST_PROBABILITY = (
     1e-12  # a true class with less counts as this, so that one sure mistake does not make the mean infinite
@@ -15,7 +21,7 @@ LEAST_PROBABILITY = (
 def classification(
     probabilities: Floats, labels: Labels, *, ranks: Sequence[int] = (1, 5)
 ) -> Iterator[tuple[str, float]]:
-    """Yield top-k accuracy for each k, then log loss.
+    """Yield top-k accuracy for each k, then log loss, and of two rows or more `calibrated_log_loss`.
 
     Args:
         probabilities: (N, C), rows sum to 1.
@@ -26,7 +32,8 @@ def classification(
         ValueError: no rows, lengths differ, a label is no column, or a probability is not finite.
 
     >>> rows = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2]], np.float32)
-    >>> [(name, round(value, 4)) for name, value in classification(rows, np.array([0, 1]), ranks=(1, 2))]
+    >>> scores = dict(classification(rows, np.array([0, 1]), ranks=(1, 2)))
+    >>> [(name, round(scores[name], 4)) for name in ("top-1", "top-2", "log loss")]
     [('top-1', 0.5), ('top-2', 1.0), ('log loss', 0.7803)]
     """
     _check(probabilities, labels)
@@ -35,6 +42,50 @@ def classification(
         yield f"top-{k}", float((rank < k).mean())
     chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     yield "log loss", float(-np.log(np.maximum(chosen, LEAST_PROBABILITY)).mean())
+    if len(labels) > 1:
+        yield "calibrated log loss", calibrated_log_loss(probabilities, labels)
+
+
+def calibrated_log_loss(probabilities: Floats, labels: Labels) -> float:
+    """Return the log loss of answers that are as sure as they should be.
+
+    Logarithms of probabilities are multiplied by one factor, an inverse temperature (Guo et al., On calibration
+    of modern neural networks, 2017), and the rows are brought back to a sum of 1. Every other row decides the factor of
+    the rest, and the other way round, so no row is judged by a factor that it chose; a few dozen rows decide badly.
+
+    Args:
+        probabilities: (N, C), rows sum to 1, in an order that says nothing of how hard they are.
+        labels: (N,) true columns.
+
+    Raises:
+        ValueError: fewer than two rows, or as `classification`.
+    """
+    _check(probabilities, labels)
+    if len(labels) < 2:
+        raise ValueError("one row: two are needed, since each is calibrated by others")
+    logs, even = _logarithms(probabilities), np.arange(len(labels)) % 2 == 0
+    halves = (even, ~even)
+    own = [
+        _losses(_sharpness(logs[other], labels[other]) * logs[half], labels[half]).sum()
+        for half, other in zip(halves, halves[::-1], strict=True)
+    ]
+    return float(sum(own) / len(labels))
+
+
+def _logarithms(probabilities: Floats) -> Doubles:
+    logs: Doubles = np.log(np.maximum(probabilities.astype(np.float64), LEAST_PROBABILITY))
+    return logs
+
+
+def _losses(scores: Doubles, labels: Labels) -> Doubles:
+    losses: Doubles = np.logaddexp.reduce(scores, axis=1) - scores[np.arange(len(labels)), labels]
+    return losses
+
+
+def _sharpness(logs: Doubles, labels: Labels) -> float:
+    """Return the factor with the least mean loss, which is convex in it."""
+    found = minimize_scalar(lambda factor: _losses(factor * logs, labels).mean(), bounds=SHARPNESS, method="bounded")
+    return float(found.x)
 
 
 def true_ranks(probabilities: Floats, labels: Labels) -> Labels:

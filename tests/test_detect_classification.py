@@ -131,7 +131,7 @@ def test_eval_classification_scores_folders(net: Path, photos: Path, tmp_path: P
     assert got["top-5"] == 1
     assert got["log loss"] > 0
     assert (got["crops"], got["weights"], got["skipped"]) == (1, [str(net)], [])
-    assert f"log loss   {got['log loss']:.4f}" in result.stdout.splitlines()
+    assert f"log loss            {got['log loss']:.4f}" in result.stdout.splitlines()
 
 
 def test_eval_classification_names_what_it_left_out(net: Path, photos: Path, tmp_path: Path) -> None:

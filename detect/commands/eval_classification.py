@@ -1,4 +1,4 @@
-"""`rcnn eval classification`: top-1, top-5 and log loss on one folder of photos a class."""
+"""`rcnn eval classification`: top-1, top-5 and log loss, plain and calibrated, on one folder of photos a class."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ def classification(
     engine: Annotated[str, typer.Option(help="auto, torch, compiled or openvino.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
 ) -> None:
-    """Judge an image classifier: top-1, top-5 and log loss."""
+    """Judge an image classifier: top-1, top-5 and log loss, as it is and once answers are as sure as they should be."""
     from classifier.loading import IMAGENET
     from detect.class_folders import columns_of, read_class_folders, spread
     from detect.classification import judge, load_image_classifier
@@ -39,7 +39,7 @@ def classification(
         print(f"skipped: {error}", file=sys.stderr)
     print(f"{result.photos} photos, {crops} crops, {1000 * result.seconds_per_photo:.1f} ms a photo")
     for name, value in result.scores.items():
-        print(f"{name:10} {value:.4f}")
+        print(f"{name:19} {value:.4f}")
     if json:
         source = {"folder": str(folder), "weights": names, "crops": crops, "warp": warp, "engine": model.reason}
         counts = {"photos": result.photos, "skipped": [str(error) for error in result.skipped]}

@@ -93,7 +93,7 @@ def classifier(
     scores = judge_checkpoint(trained, judged_on) if judged_on else {}
     save_checkpoint(note(trained, {"data": folder.name, **scores}), out)
     for name, value in scores.items():
-        print(f"{name:10} {value:.4f}")
+        print(f"{name:19} {value:.4f}")
     print(f"weights written to {out}")
 
 
