@@ -5,34 +5,29 @@ them into a tree; every region of every tree gives a box. Boxes are ranked as in
 the top, times a random number.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from proposals.colours import COLOUR_SPACES, convert
-from proposals.features import Numbers, PixelBins, bin_pixels, describe
+from proposals.features import Superpixels, bin_pixels, describe
 from proposals.grouping import group
-from proposals.resizing import SEARCH_WIDTH, Resized, resize
+from proposals.resizing import SEARCH_WIDTH, resize
 from proposals.scratch import Scratch
-from proposals.segmentation import SIGMA, LabelMap, segment, smooth, weigh_edges
+from proposals.segmentation import SIGMA, segment, smooth, weigh_edges
 from proposals.similarities import similarity_weights
 from proposals.tidy import tidy
-from structures.boxes import Boxes, Floats, whole_image
+from structures.boxes import Boxes, Floats, ImageSize, whole_image
 from structures.records import Image, Proposals
 
 SUPERPIXEL_FACTOR = 2  # GoogLeNet, section 8: superpixel size times two halves the boxes; both k and min_size double
 MIN_SIDE = 20  # R-CNN's selective_search_boxes.m: smaller boxes of the resized photo are dropped
-
-Scale = tuple[float, int]
-"""k and min_size."""
-
-Cut = tuple[LabelMap, int, PixelBins]
-"""The labels of superpixels, their number, and the bins of the pixels."""
 
 LARGE = 2**22  # values of a photo; the memory for larger ones is given back after each
 
@@ -105,6 +100,15 @@ def quality(factor: float = 1) -> tuple[Strategy, ...]:
     return strategies(["HSV", "Lab", "rgI", "H", "I"], ["CTSF", "TSF", "F", "S"], [50, 100, 150, 300], factor)
 
 
+Ranked = tuple[Boxes, Floats]
+"""The boxes of a tree that are large enough, in the resized photo, and what each is ranked by: low is good."""
+
+T = TypeVar("T")
+
+Job = tuple[Callable[[], T], Future[T]]
+"""Work, and what becomes of it in a pool of threads."""
+
+
 class SelectiveSearch:
     """Proposes the boxes of all regions of all strategies.
 
@@ -158,57 +162,52 @@ class SelectiveSearch:
         """Return the proposals of an RGB uint8 (H, W, 3) photo; scores are 1 / (1 + rank value), best first."""
         small = resize(image, self.width)
         trees = self._trees(small.image)
-        boxes = np.concatenate(trees).astype(np.float32)
-        values = np.concatenate([self._rank_values(i, len(tree)) for i, tree in enumerate(trees)])
-        return _select(boxes, values, small, self.min_side, self.name)
+        boxes, values = (np.concatenate(column) for column in zip(*trees, strict=True))
+        scores = (1 / (1 + values)).astype(np.float32)
+        # Ranked first, the lower of twins dropped after (section 4.4): a box found often gets more chances.
+        return tidy(small.to_original(boxes), scores, small.original_size, self.name)
 
-    def _trees(self, image: Image) -> list[Numbers]:
+    def _trees(self, image: Image) -> list[Ranked]:
         """Return the region boxes of each strategy, in the order of self.strategies."""
         spaces = list(dict.fromkeys(strategy.colour_space for strategy in self.strategies))
         threads = self.threads or len(spaces)
-        trees: dict[Strategy, Numbers] = {}
         if threads == 1:
-            for space in spaces:
-                with self._scratch(image) as scratch:
-                    for scale, cut in self._cut(image, space, scratch):
-                        trees |= self._join(space, scale, *cut)
+            trees = dict(join() for space in spaces for join in self._cut(image, space))
         else:
-            with ThreadPoolExecutor(threads) as pool:
-                for first in range(0, len(spaces), threads):  # more spaces at a time would need more memory
-                    trees |= self._wave(image, spaces[first : first + threads], pool)
-        return [trees[strategy] for strategy in self.strategies]
+            trees = self._in_threads(image, spaces, threads)
+        return [trees[place] for place in range(len(self.strategies))]
 
-    def _wave(self, image: Image, spaces: Sequence[str], pool: ThreadPoolExecutor) -> dict[Strategy, Numbers]:
-        """Run some colour spaces in parallel; whoever is done with the pixels of one joins superpixels of any."""
-        trees: dict[Strategy, Numbers] = {}
-        with ExitStack() as stack:
-            lent = [stack.enter_context(self._scratch(image)) for _ in spaces]
+    def _in_threads(self, image: Image, spaces: Sequence[str], threads: int) -> dict[int, Ranked]:
+        with ThreadPoolExecutor(threads - 1) as pool:
 
-            def begin(space: str, scratch: Scratch) -> list[Future[dict[Strategy, Numbers]]]:
-                cuts = self._cut(image, space, scratch)
-                return [pool.submit(self._join, space, scale, *cut) for scale, cut in cuts]
+            def put(work: Callable[[], T]) -> Job[T]:
+                return work, pool.submit(work)
 
-            begun = [pool.submit(begin, space, scratch) for space, scratch in zip(spaces, lent, strict=True)]
-            for part in [part for job in begun for part in job.result()]:
-                trees |= part.result()
-        return trees
+            def begin(space: str) -> list[Job[tuple[int, Ranked]]]:
+                return [put(join) for join in self._cut(image, space)]
 
-    def _cut(self, image: Image, colour_space: str, scratch: Scratch) -> list[tuple[Scale, Cut]]:
-        """Work on the pixels of one colour space: the superpixels of each scale."""
-        planes = convert(image, colour_space)
-        bins = bin_pixels(planes, scratch)
-        weights = weigh_edges(smooth(planes, self.sigma, scratch), scratch)
-        scales = list(dict.fromkeys((s.k, s.min_size) for s in self.strategies if s.colour_space == colour_space))
-        cuts = segment(weights, scales, scratch)
-        return [(scale, (labels, n, bins)) for scale, (labels, n) in zip(scales, cuts, strict=True)]
+            # This thread works as well: it goes from the end, where no other has begun, as they go from the front.
+            begun = [put(partial(begin, space)) for space in spaces]
+            cuts = (_take(cut) for cut in reversed(begun))
+            return dict(_take(join) for cut in cuts for join in reversed(cut))
 
-    def _join(
-        self, colour_space: str, scale: Scale, labels: LabelMap, n: int, bins: PixelBins
-    ) -> dict[Strategy, Numbers]:
-        """Join the superpixels of one scale by every similarity that is asked for."""
-        superpixels = describe(labels, n, bins)
-        chosen = [s for s in self.strategies if (s.colour_space, (s.k, s.min_size)) == (colour_space, scale)]
-        return {strategy: group(superpixels, strategy.similarity, labels.size) for strategy in chosen}
+    def _cut(self, image: Image, colour_space: str) -> list[Callable[[], tuple[int, Ranked]]]:
+        """Cut the photo into superpixels in one colour space; return the joining that is left, one job a strategy."""
+        own = [(place, s) for place, s in enumerate(self.strategies) if s.colour_space == colour_space]
+        scales = list(dict.fromkeys((s.k, s.min_size) for _, s in own))
+        with self._scratch(image) as scratch:
+            planes = convert(image, colour_space)
+            bins = bin_pixels(planes, scratch)
+            cuts = segment(weigh_edges(smooth(planes, self.sigma, scratch), scratch), scales, scratch)
+            superpixels = {scale: describe(labels, n, bins) for scale, (labels, n) in zip(scales, cuts, strict=True)}
+        return [partial(self._join, place, superpixels[s.k, s.min_size], image.shape[:2]) for place, s in own]
+
+    def _join(self, place: int, superpixels: Superpixels, image_size: ImageSize) -> tuple[int, Ranked]:
+        """Join superpixels by the similarities of the strategy at a place of the list, and rank the regions."""
+        boxes = group(superpixels, self.strategies[place].similarity, image_size[0] * image_size[1])
+        whole = (boxes == whole_image(image_size)).all(axis=1)
+        kept = ((boxes[:, 2:] - boxes[:, :2]) >= self.min_side).all(axis=1) | whole
+        return place, (boxes[kept].astype(np.float32), self._rank_values(place, len(boxes))[kept])
 
     @contextmanager
     def _scratch(self, image: Image) -> Iterator[Scratch]:
@@ -230,9 +229,7 @@ class SelectiveSearch:
         return (np.arange(n_regions, 0, -1) * random).astype(np.float32)
 
 
-def _select(boxes: Boxes, values: Floats, small: Resized, min_side: float, name: str) -> Proposals:
-    """Rank first, then drop the lower-ranked twins (section 4.4): a box found often gets more chances."""
-    whole = whole_image((small.image.shape[0], small.image.shape[1]))[0]
-    kept = ((boxes[:, 2:] - boxes[:, :2]) >= min_side).all(axis=1) | (boxes == whole).all(axis=1)
-    scores = (1 / (1 + values[kept])).astype(np.float32)
-    return tidy(small.to_original(boxes[kept]), scores, small.original_size, name)
+def _take(job: Job[T]) -> T:
+    """Return what a job gives; do it here if no thread of the pool has begun it."""
+    work, begun = job
+    return work() if begun.cancel() else begun.result()

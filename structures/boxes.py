@@ -122,6 +122,7 @@ def unique_rows(boxes: Boxes) -> Indices:
     """
     if len(boxes) == 0:
         return np.zeros(0, np.int64)
-    order = np.lexsort(boxes.T)  # stable: equal boxes stay in input order
-    new = np.concatenate([[True], (boxes[order[1:]] != boxes[order[:-1]]).any(axis=1)])
+    corners = (boxes + np.float32(0)).view(np.uint64)  # two numbers to compare instead of four; -0 becomes 0
+    order = np.lexsort(corners.T)  # stable: equal boxes stay in input order
+    new = np.concatenate([[True], (corners[order[1:]] != corners[order[:-1]]).any(axis=1)])
     return np.sort(order[new]).astype(np.int64)
