@@ -211,11 +211,6 @@ def measure(checkpoint: Checkpoint, dataset: Dataset, *, device: str = "auto") -
             yield f"recall@{threshold:.2f} of {count} boxes", round(float(value), 4)
 
 
-def headline(checkpoint: Checkpoint, dataset: Dataset, *, device: str = "auto") -> float:
-    """Return the one recall by which weights are compared while they are trained."""
-    return dict(measure(checkpoint, dataset, device=device))[HEADLINE]
-
-
 def _boxes(generator: MultiBox, dataset: Dataset, truth: GroundTruth) -> Boxes:
     try:
         return generator(read_image(dataset.image_path(truth.image_id))).boxes

@@ -34,6 +34,7 @@ class RegionMeasure:
         folder: for the proposals of the photos, a folder of `rcnn propose`.
         protocol: of `eval.protocols`: "voc07", or "coco", whose ignored objects are crowds.
         placement: device and engine.
+        workers: photos whose proposals are made at the same time.
 
     Attributes:
         figure: what the protocol calls its first figure.
@@ -43,12 +44,19 @@ class RegionMeasure:
     """
 
     def __init__(
-        self, dataset: Dataset, generator: ProposalGenerator, *, folder: Path, protocol: str, placement: Placement
+        self,
+        dataset: Dataset,
+        generator: ProposalGenerator,
+        *,
+        folder: Path,
+        protocol: str,
+        placement: Placement,
+        workers: int = 1,
     ) -> None:
         if all(truth.ignore.all() for truth in dataset):
             raise ValueError(f"no object that counts on the {len(dataset)} photos to validate on")
         self._dataset, self._generator, self._folder = dataset, generator, folder
-        self._protocol, self._placement = protocol, placement
+        self._protocol, self._placement, self._workers = protocol, placement, workers
         self._photos = [Photo(image_id, dataset.image_path(image_id)) for image_id in dataset.image_ids]
         self.figure = "AP" if protocol == "coco" else "mAP"
 
@@ -57,13 +65,13 @@ class RegionMeasure:
         made = {"protocol": self._protocol, "proposals": self._generator.name}
         return {**made, "number of photos": len(self._photos), **contents(self._dataset)}
 
-    def prepare(self, console: Console, *, workers: int = 1) -> None:
+    def prepare(self, console: Console) -> None:
         """Make the proposals that are not there yet.
 
         Raises:
             ValueError: not one of the photos can be read, or the folder holds boxes of another generator.
         """
-        plan = propose.Plan(self._photos, self._folder, workers=workers)
+        plan = propose.Plan(self._photos, self._folder, workers=self._workers)
         if not propose.carry_out(plan, self._generator, console).done:
             raise ValueError(f"none of the {len(self._photos)} photos to validate on could be worked on")
 

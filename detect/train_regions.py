@@ -126,7 +126,6 @@ def train_regions(
     show: ShowProgress = lambda items, total, name: items,
     report: Callable[[Progress], None] = lambda progress: None,
     save_every: int = 500,
-    regions_file: Path | None = None,
     judge: Callable[[int, Callable[[], Checkpoint]], None] | None = None,
 ) -> Checkpoint:
     """Fine-tune a region classifier.
@@ -147,7 +146,6 @@ def train_regions(
         show: shows a bar over an iterable.
         report: called after every iteration.
         save_every: iterations between two states on disk.
-        regions_file: where the regions are kept; None takes regions.npz in the folder.
         judge: called after every iteration with its number and a function that returns the weights so far; see
             `classifier.training.train`.
 
@@ -168,7 +166,7 @@ def train_regions(
     with first_alone() as first:
         drawn_from = _drawn_from(dataset, propose, examples)
         draw = partial(draw_regions, dataset, propose, examples, workers=workers, show=show)
-        regions = kept_regions(regions_file or work / "regions.npz", drawn_from, draw)
+        regions = kept_regions(work / "regions.npz", drawn_from, draw)
         if first:
             _claim_folder(work, checkpoint, regions, examples, frozen)
         batches, head = _prepare(checkpoint, dataset, regions, work, examples, placement, frozen, show)

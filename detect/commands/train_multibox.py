@@ -76,8 +76,9 @@ def multibox(
     from classifier.engines import place
     from classifier.processes import current_process, joined
     from detect.multibox_recipe import Recipe
-    from detect.multibox_runs import Plan, carry_out
+    from detect.multibox_runs import MultiBoxMeasure, stages
     from detect.presets import load_checkpoint
+    from detect.staged_runs import Plan, carry_out
     from detect.training_runs import check_out, open_dataset, open_validation, save_weights, training_placement
 
     check_out(out)
@@ -87,17 +88,19 @@ def multibox(
     given: dict[str, Any] = {"epochs": epochs, "rate": rate, "trunk_rate": trunk_rate, "frozen": freeze}
     given |= {"batch_size": batch, "average": average, "dtype": where.dtype}
     with joined(where.device) as here:
+        placement = replace(place(device=device) if here.type == "cpu" else where, device=here)
+        recipes = [
+            Recipe(**{**stage.recipe, **named(given), "seed": seed + n}) for n, stage in enumerate(chosen.stages)
+        ]
         plan = Plan(
             load_checkpoint(weights or chosen.weights),
-            dataset,
-            [Recipe(**{**stage.recipe, **named(given), "seed": seed + n}) for n, stage in enumerate(chosen.stages)],
+            stages(recipes, dataset, placement=placement, workers=workers, save_every=save_every),
+            "photos",
             folder,
-            replace(place(device=device) if here.type == "cpu" else where, device=here),
-            workers=workers,
-            save_every=save_every,
-            judged=judged,
-            judge_every=val_every,
-            about={"data": (voc or coco or Path()).name, "split": split if voc else None, "preset": preset},
+            placement.reason,
+            None if judged is None else MultiBoxMeasure(judged, device=here.type),
+            val_every,
+            {"data": (voc or coco or Path()).name, "split": split if voc else None, "preset": preset},
         )
         best, last = carry_out(plan)
         if current_process().rank == 0:

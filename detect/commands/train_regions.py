@@ -112,9 +112,10 @@ def regions(
     from classifier.processes import current_process, joined
     from detect.presets import load_checkpoint
     from detect.propose import build_for_many
-    from detect.region_runs import Plan, carry_out, trainings
+    from detect.region_runs import stages, trainings
     from detect.region_validation import RegionMeasure
     from detect.runs import cores
+    from detect.staged_runs import Plan, carry_out
     from detect.training_runs import check_out, open_dataset, open_validation, save_weights, training_placement
 
     check_out(out)
@@ -126,7 +127,7 @@ def regions(
     examples: dict[str, Any] = {"positives": positives, "negatives": negatives, "batch_size": batch}
     examples |= {"positive_share": positive_share, "balance": balance, "ramp": ramp}
     examples |= {"use_ignored": voc is not None if use_ignored is None else use_ignored}
-    stages = trainings(chosen, named({**recipe, "seed": seed}), named({**examples, "seed": seed}), freeze)
+    photos_at_once = workers or cores()
     with joined(where.device) as here:
         placement = replace(place(device=device), device=here)
         generator = build_for_many(proposals or chosen.proposals, device)
@@ -134,19 +135,25 @@ def regions(
         if judged is not None:
             judged_in = build_for_many(val_proposals, device) if val_proposals else generator
             kept, protocol = folder / "val-proposals", "coco" if val is None else "voc07"
-            measure = RegionMeasure(judged, judged_in, folder=kept, protocol=protocol, placement=placement)
+            measure = RegionMeasure(
+                judged, judged_in, folder=kept, protocol=protocol, placement=placement, workers=photos_at_once
+            )
         plan = Plan(
             load_checkpoint(weights or chosen.weights),
-            dataset,
-            generator,
-            stages,
+            stages(
+                trainings(chosen, named(recipe), named(examples), freeze, seed),
+                dataset,
+                generator,
+                placement=placement,
+                workers=photos_at_once,
+                save_every=save_every,
+            ),
+            "regions",
             folder,
-            placement,
-            workers=workers or cores(),
-            save_every=save_every,
-            measure=measure,
-            measure_every=val_every,
-            about={"data": (voc or coco or Path()).name, "split": split if voc else None, "preset": preset},
+            placement.reason,
+            measure,
+            val_every,
+            {"data": (voc or coco or Path()).name, "split": split if voc else None, "preset": preset},
         )
         trained, last = carry_out(plan)
         if current_process().rank == 0:
