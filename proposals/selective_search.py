@@ -29,8 +29,6 @@ from structures.records import Image, Proposals
 SUPERPIXEL_FACTOR = 2  # GoogLeNet, section 8: superpixel size times two halves the boxes; both k and min_size double
 MIN_SIDE = 20  # R-CNN's selective_search_boxes.m: smaller boxes of the resized photo are dropped
 
-LARGE = 2**22  # values of a photo; the memory for larger ones is given back after each
-
 
 @dataclass(frozen=True)
 class Strategy:
@@ -195,7 +193,7 @@ class SelectiveSearch:
         """Cut the photo into superpixels in one colour space; return the joining that is left, one job a strategy."""
         own = [(place, s) for place, s in enumerate(self.strategies) if s.colour_space == colour_space]
         scales = list(dict.fromkeys((s.k, s.min_size) for _, s in own))
-        with self._scratch(image) as scratch:
+        with self._scratch() as scratch:
             planes = convert(image, colour_space)
             bins = bin_pixels(planes, scratch)
             cuts = segment(weigh_edges(smooth(planes, self.sigma, scratch), scratch), scales, scratch)
@@ -210,12 +208,11 @@ class SelectiveSearch:
         return place, (boxes[kept].astype(np.float32), self._rank_values(place, len(boxes))[kept])
 
     @contextmanager
-    def _scratch(self, image: Image) -> Iterator[Scratch]:
-        """Lend memory that was used before, if there is any; that of a large photo is given back after it."""
+    def _scratch(self) -> Iterator[Scratch]:
+        """Lend memory that was used before, if there is any; it stays with the generator."""
         scratch = self._idle_scratch()
         yield scratch
-        if image.size <= LARGE:
-            self._idle.append(scratch)
+        self._idle.append(scratch)
 
     def _idle_scratch(self) -> Scratch:
         try:  # asking first whether there is one would be too late in other threads
