@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import product
 from typing import Any, TypeVar
 
@@ -136,7 +136,7 @@ class SelectiveSearch:
         self._name = name
         self.strategies = tuple(strategies)
         self.sigma, self.width, self.min_side, self.seed = sigma, width, min_side, seed
-        self.threads = threads
+        self.threads = threads or len({strategy.colour_space for strategy in strategies})
         self._idle: list[Scratch] = []
 
     @property
@@ -168,26 +168,25 @@ class SelectiveSearch:
     def _trees(self, image: Image) -> list[Ranked]:
         """Return the region boxes of each strategy, in the order of self.strategies."""
         spaces = list(dict.fromkeys(strategy.colour_space for strategy in self.strategies))
-        threads = self.threads or len(spaces)
-        if threads == 1:
+        if self.threads == 1:
             trees = dict(join() for space in spaces for join in self._cut(image, space))
         else:
-            trees = self._in_threads(image, spaces, threads)
+            trees = self._in_threads(image, spaces)
         return [trees[place] for place in range(len(self.strategies))]
 
-    def _in_threads(self, image: Image, spaces: Sequence[str], threads: int) -> dict[int, Ranked]:
-        with ThreadPoolExecutor(threads - 1) as pool:
+    def _in_threads(self, image: Image, spaces: Sequence[str]) -> dict[int, Ranked]:
+        pool = _helpers(self.threads - 1)
 
-            def put(work: Callable[[], T]) -> Job[T]:
-                return work, pool.submit(work)
+        def put(work: Callable[[], T]) -> Job[T]:
+            return work, pool.submit(work)
 
-            def begin(space: str) -> list[Job[tuple[int, Ranked]]]:
-                return [put(join) for join in self._cut(image, space)]
+        def begin(space: str) -> list[Job[tuple[int, Ranked]]]:
+            return [put(join) for join in self._cut(image, space)]
 
-            # This thread works as well: it goes from the end, where no other has begun, as they go from the front.
-            begun = [put(partial(begin, space)) for space in spaces]
-            cuts = (_take(cut) for cut in reversed(begun))
-            return dict(_take(join) for cut in cuts for join in reversed(cut))
+        # This thread works as well: it goes from the end, where no other has begun, as they go from the front.
+        begun = [put(partial(begin, space)) for space in spaces]
+        cuts = (_take(cut) for cut in reversed(begun))
+        return dict(_take(join) for cut in cuts for join in reversed(cut))
 
     def _cut(self, image: Image, colour_space: str) -> list[Callable[[], tuple[int, Ranked]]]:
         """Cut the photo into superpixels in one colour space; return the joining that is left, one job a strategy."""
@@ -224,6 +223,12 @@ class SelectiveSearch:
         """Return position from the top of the tree (the whole image is 1) times a random number, low is good."""
         random = np.random.default_rng((self.seed, strategy)).random(n_regions)
         return (np.arange(n_regions, 0, -1) * random).astype(np.float32)
+
+
+@lru_cache
+def _helpers(count: int) -> ThreadPoolExecutor:
+    """Return threads for all searches: starting some for each photo takes as long as two hundredths of the work."""
+    return ThreadPoolExecutor(count)
 
 
 def _take(job: Job[T]) -> T:

@@ -1,7 +1,9 @@
 """Selective Search as a whole: ranking, settings, odd inputs, and what every photo's boxes must fulfil."""
 
+import multiprocessing
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -262,3 +264,31 @@ def test_nothing_is_compiled_at_import():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert out.stdout.strip() == "0"
+
+
+def test_a_search_goes_to_other_processes_also_after_it_used_threads():
+    search = SelectiveSearch(fast(), threads=2)
+    image = np.random.default_rng(5).integers(0, 256, (60, 70, 3), np.uint8)
+    here = search(image)
+    for method in ("fork", "spawn"):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
+            there = pool.submit(search, image).result(timeout=120)
+        np.testing.assert_array_equal(here.boxes, there.boxes)
+
+
+def test_many_callers_share_the_threads_and_get_the_same_boxes():
+    images = [np.random.default_rng(i).integers(0, 256, (50, 60, 3), np.uint8) for i in range(8)]
+    search, alone = SelectiveSearch(fast(), threads=2), SelectiveSearch(fast(), threads=1)
+    with ThreadPoolExecutor(4) as callers:
+        found = list(callers.map(search, images))
+    for image, proposals in zip(images, found, strict=True):
+        np.testing.assert_array_equal(proposals.boxes, alone(image).boxes)
+
+
+def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
+    def broken(image, space):
+        raise MemoryError(space)
+
+    monkeypatch.setattr("proposals.selective_search.convert", broken)
+    with pytest.raises(MemoryError):
+        SelectiveSearch(fast(), threads=2)(np.zeros((40, 40, 3), np.uint8))
