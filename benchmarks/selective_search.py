@@ -2,6 +2,7 @@
 
     python benchmarks/selective_search.py stages VOC2007            # milliseconds a photo in each stage
     python benchmarks/selective_search.py scaling VOC2007           # seconds and memory from 0.1 to 16 megapixels
+    python benchmarks/selective_search.py threads VOC2007           # two threads on one photo, or one each on two
     python benchmarks/selective_search.py order VOC2007 --photos 100  # recall of the first N boxes, beside OpenCV's
 
 Photos are those of VOC `val`, evenly spread. One thread, unless a line says otherwise.
@@ -119,6 +120,38 @@ def one_size(root, count, megapixels, rounds):
     return image.shape[0] * image.shape[1], min(seconds), boxes, empty, peak_memory()["host"]
 
 
+def apply(run, image):
+    return run(image)
+
+
+def threads(dataset, count, rounds):
+    """Print milliseconds a photo with one thread, with two, and of two photos at once; the best of some rounds."""
+    images = read_all(dataset, count)
+    for name in ("selective-search", "selective-search-1x"):
+        one, two, other = (build(name, threads=n) for n in (1, 2, 1))
+        with ThreadPoolExecutor(2) as pool:
+            ways = {
+                "1": one,
+                "2": two,
+                "pair": lambda image, both=(one, other): list(pool.map(apply, both, (image, image))),
+            }
+            best = {}
+            for turn in range(rounds + 1):
+                for number, image in enumerate(images):
+                    for way, run in ways.items():
+                        begin = time.perf_counter()
+                        run(image)
+                        if turn:  # the first compiles
+                            spent = time.perf_counter() - begin
+                            best[way, number] = min(best.get((way, number), np.inf), spent)
+        one, two, pair = (1000 * np.mean([best[way, number] for number in range(len(images))]) for way in ways)
+        print(
+            f"{name:20} one thread {one:.1f} ms, two {two:.1f} ms: {one / two:.2f} times as fast; "
+            f"two photos at once, a thread each: {2 * one / pair:.2f}",
+            flush=True,
+        )
+
+
 def order(dataset, count):
     """Print recall at 0.5 of the first N boxes: ours, OpenCV's as they come, OpenCV's with the largest first."""
     ids = spread_out(dataset.image_ids, count)
@@ -138,7 +171,7 @@ def order(dataset, count):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("stages", "scaling", "order"))
+    parser.add_argument("what", choices=("stages", "scaling", "threads", "order"))
     parser.add_argument("voc", type=Path)
     parser.add_argument("--photos", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
@@ -150,6 +183,8 @@ def main():
         stages(dataset, given.photos, given.rounds)
     elif given.what == "scaling":
         scaling(dataset, given.photos, given.rounds)
+    elif given.what == "threads":
+        threads(dataset, given.photos, given.rounds)
     else:
         order(dataset, given.photos)
 
