@@ -42,7 +42,7 @@ class Recipe:
         iterations: batches in all.
         rate: highest learning rate.
         last_layer_rate: the rate of the fresh last layer is so many times that.
-        warmup: iterations over which the rate rises from 0.
+        warmup: iterations over which the rate rises from 0, at most half of all.
         momentum: of the gradient.
         decay: weight decay.
         smoothing: share of the label spread over all classes.
@@ -132,12 +132,15 @@ def rate_at(iteration: int, recipe: Recipe) -> float:
     [0.1, 1.0, 1.0, 0.5, 0.0]
     >>> [round(rate_at(i, Recipe(iterations=100, rate=1.0, warmup=0, step=8)), 4) for i in (0, 7, 8, 16)]
     [1.0, 1.0, 0.96, 0.9216]
+    >>> [round(rate_at(i, Recipe(iterations=8, rate=1.0, warmup=100)), 2) for i in range(8)]
+    [0.25, 0.5, 0.75, 1.0, 1.0, 0.85, 0.5, 0.15]
     """
-    if iteration < recipe.warmup:
-        return recipe.rate * (iteration + 1) / recipe.warmup
+    warmup = min(recipe.warmup, recipe.iterations // 2)
+    if iteration < warmup:
+        return recipe.rate * (iteration + 1) / warmup
     if recipe.step:
         return recipe.rate * float(RATE_FACTOR ** (iteration // recipe.step))
-    share = (iteration - recipe.warmup) / max(1, recipe.iterations - recipe.warmup)
+    share = (iteration - warmup) / max(1, recipe.iterations - warmup)
     return recipe.rate * 0.5 * (1 + math.cos(math.pi * share))
 
 
