@@ -98,7 +98,7 @@ def quality(factor: float = 1) -> tuple[Strategy, ...]:
     return strategies(["HSV", "Lab", "rgI", "H", "I"], ["CTSF", "TSF", "F", "S"], [50, 100, 150, 300], factor)
 
 
-Ranked = tuple[Boxes, Floats]
+RankedBoxes = tuple[Boxes, Floats]
 """The boxes of a tree that are large enough, in the resized photo, and what each is ranked by: low is good."""
 
 T = TypeVar("T")
@@ -162,10 +162,10 @@ class SelectiveSearch:
         trees = self._trees(small.image)
         boxes, values = (np.concatenate(column) for column in zip(*trees, strict=True))
         scores = (1 / (1 + values)).astype(np.float32)
-        # Ranked first, the lower of twins dropped after (section 4.4): a box found often gets more chances.
+        # RankedBoxes first, the lower of twins dropped after (section 4.4): a box found often gets more chances.
         return tidy(small.to_original(boxes), scores, small.original_size, self.name)
 
-    def _trees(self, image: Image) -> list[Ranked]:
+    def _trees(self, image: Image) -> list[RankedBoxes]:
         """Return the region boxes of each strategy, in the order of self.strategies."""
         spaces = list(dict.fromkeys(strategy.colour_space for strategy in self.strategies))
         if self.threads == 1:
@@ -174,13 +174,13 @@ class SelectiveSearch:
             trees = self._in_threads(image, spaces)
         return [trees[place] for place in range(len(self.strategies))]
 
-    def _in_threads(self, image: Image, spaces: Sequence[str]) -> dict[int, Ranked]:
+    def _in_threads(self, image: Image, spaces: Sequence[str]) -> dict[int, RankedBoxes]:
         pool = _helpers(self.threads - 1)
 
         def put(work: Callable[[], T]) -> Job[T]:
             return work, pool.submit(work)
 
-        def begin(space: str) -> list[Job[tuple[int, Ranked]]]:
+        def begin(space: str) -> list[Job[tuple[int, RankedBoxes]]]:
             return [put(join) for join in self._cut(image, space)]
 
         # This thread works as well: it goes from the end, where no other has begun, as they go from the front.
@@ -188,7 +188,7 @@ class SelectiveSearch:
         cuts = (_take(cut) for cut in reversed(begun))
         return dict(_take(join) for cut in cuts for join in reversed(cut))
 
-    def _cut(self, image: Image, colour_space: str) -> list[Callable[[], tuple[int, Ranked]]]:
+    def _cut(self, image: Image, colour_space: str) -> list[Callable[[], tuple[int, RankedBoxes]]]:
         """Cut the photo into superpixels in one colour space; return the joining that is left, one job a strategy."""
         own = [(place, s) for place, s in enumerate(self.strategies) if s.colour_space == colour_space]
         scales = list(dict.fromkeys((s.k, s.min_size) for _, s in own))
@@ -199,7 +199,7 @@ class SelectiveSearch:
             superpixels = {scale: describe(labels, n, bins) for scale, (labels, n) in zip(scales, cuts, strict=True)}
         return [partial(self._join, place, superpixels[s.k, s.min_size], image.shape[:2]) for place, s in own]
 
-    def _join(self, place: int, superpixels: Superpixels, image_size: ImageSize) -> tuple[int, Ranked]:
+    def _join(self, place: int, superpixels: Superpixels, image_size: ImageSize) -> tuple[int, RankedBoxes]:
         """Join superpixels by the similarities of the strategy at a place of the list, and rank the regions."""
         boxes = group(superpixels, self.strategies[place].similarity, image_size[0] * image_size[1])
         whole = (boxes == whole_image(image_size)).all(axis=1)
