@@ -95,12 +95,12 @@ def multibox(
         plan = Plan(
             load_checkpoint(weights or chosen.weights),
             stages(recipes, dataset, placement=placement, workers=workers, save_every=save_every),
-            "photos",
-            folder,
-            placement.reason,
-            None if judged is None else MultiBoxMeasure(judged, device=here.type),
-            val_every,
-            {"data": (voc or coco or Path()).name, "split": split if voc else None, "preset": preset},
+            rows="photos",
+            work=folder,
+            reason=placement.reason,
+            measure=None if judged is None else MultiBoxMeasure(judged, device=here.type),
+            measure_every=val_every,
+            about={"data": (voc or coco or Path()).name, "split": split if voc else None, "preset": preset},
         )
         best, last = carry_out(plan)
         if current_process().rank == 0:

@@ -148,12 +148,12 @@ def regions(
                 workers=photos_at_once,
                 save_every=save_every,
             ),
-            "regions",
-            folder,
-            placement.reason,
-            measure,
-            val_every,
-            {"data": (voc or coco or Path()).name, "split": split if voc else None, "preset": preset},
+            rows="regions",
+            work=folder,
+            reason=placement.reason,
+            measure=measure,
+            measure_every=val_every,
+            about={"data": (voc or coco or Path()).name, "split": split if voc else None, "preset": preset},
         )
         trained, last = carry_out(plan)
         if current_process().rank == 0:
