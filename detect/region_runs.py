@@ -37,8 +37,8 @@ def trainings(
 ) -> list[Training]:
     """Return the stages of a preset, each with the fields of its Recipe and its Examples that somebody named.
 
-    Each has a seed of its own, so that each learns from other regions: new crops are worth more than more batches of
-    the old ones (benchmarks/LOG.md).
+    Each has a seed of its own, so that each learns from other regions: more batches of the same ones made the weights
+    worse (benchmarks/LOG.md).
     """
     frozen = [freeze or stage.freeze for stage in preset.stages]
     return [
