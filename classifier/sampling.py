@@ -11,6 +11,7 @@ from structures.records import GroundTruth, Labels
 
 POSITIVE_IOU = 0.5  # R-CNN, section 2.3
 NEAR_IOU = 0.1  # negatives at least so near an object show what is not tight (Fast R-CNN, section 2.3)
+TIGHTNESS = (0.5, 0.6, 0.7, 0.8)  # IoU at which each range of positives begins
 COVERED = 0.5  # a box with such a share inside an ignored object or crowd is not known to be background
 NO_EXAMPLE = -1  # label
 
@@ -96,8 +97,13 @@ def choose_regions(
     rng: np.random.Generator,
     use_ignored: bool = True,
     near_share: float = 0.5,
+    best: Indices | None = None,
+    best_share: float = 0.0,
 ) -> Regions:
     """Draw examples from the proposals of one photo; the objects themselves are among the candidates.
+
+    Differs: R-CNN draws positives evenly over regions. Here they are drawn evenly over ranges of the IoU, since most
+    proposals that overlap an object by 0.5 overlap it by little more, and the tight ones are what should score best.
 
     Args:
         boxes: (N, 4) proposals.
@@ -109,17 +115,23 @@ def choose_regions(
         rng: where the draw comes from; half of the rows, drawn too, are mirrored.
         use_ignored: see `label_boxes`.
         near_share: of the negatives, so many come from those with IoU of 0.1 or more, while there are enough.
+        best: rows of `boxes` that a detector would look at first: the negatives among them are the ones it may mistake.
+        best_share: of the negatives, so many come from `best`, while there are enough.
 
     Returns:
         The chosen rows; none where the photo gives none.
     """
     usable = (~truth.ignore | use_ignored) & (area(truth.boxes) > 0)
     candidates = np.concatenate([truth.boxes[usable], boxes])
-    candidates = candidates[unique_rows(candidates)]
+    rows = unique_rows(candidates)
+    candidates, hard = candidates[rows], np.isin(rows - usable.sum(), [] if best is None else best)
     labels, nearest, overlap = label_boxes(candidates, truth, background=background, use_ignored=use_ignored)
-    near = _draw(np.flatnonzero((labels == background) & (overlap >= NEAR_IOU)), round(negatives * near_share), rng)
-    far = _draw(np.flatnonzero((labels == background) & (overlap < NEAR_IOU)), negatives - len(near), rng)
-    chosen = np.concatenate([_draw(np.flatnonzero((labels >= 0) & (labels != background)), positives, rng), near, far])
+    near = np.flatnonzero((labels == background) & (overlap >= NEAR_IOU))
+    near = _draw_some_of(near, hard, round(negatives * near_share), best_share, rng)
+    far = np.flatnonzero((labels == background) & (overlap < NEAR_IOU))
+    far = _draw_some_of(far, hard, negatives - len(near), best_share, rng)
+    tight = np.where((labels >= 0) & (labels != background), np.digitize(overlap, TIGHTNESS), 0)
+    chosen = np.concatenate([_draw_evenly(tight, positives, rng), near, far])
     return Regions(
         np.full(len(chosen), photo, np.int64),
         candidates[chosen],
@@ -130,8 +142,26 @@ def choose_regions(
     )
 
 
-def _draw(rows: npt.NDArray[np.intp], count: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+def _draw(rows: Indices, count: int, rng: np.random.Generator) -> Indices:
     return rng.choice(rows, min(count, len(rows)), replace=False)
+
+
+def _draw_some_of(
+    rows: Indices, wanted: npt.NDArray[np.bool_], count: int, share: float, rng: np.random.Generator
+) -> Indices:
+    """Draw so many rows, that share of them from the wanted ones while there are enough."""
+    first = _draw(rows[wanted[rows]], round(count * share), rng)
+    return np.concatenate([first, _draw(np.setdiff1d(rows, first), count - len(first), rng)])
+
+
+def _draw_evenly(groups: Indices, count: int, rng: np.random.Generator) -> Indices:
+    """Draw so many of the rows with a group from 1 on, as evenly over the groups as they allow."""
+    turn = rng.random(len(groups))  # within a turn chance decides
+    for group in range(1, groups.max(initial=0) + 1):
+        rows = np.flatnonzero(groups == group)
+        turn[rows] += rng.permutation(len(rows))
+    rows = np.flatnonzero(groups)
+    return rows[np.argsort(turn[rows])][:count]
 
 
 def soft_labels(regions: Regions, *, background: int, ramp: tuple[float, float]) -> Floats:

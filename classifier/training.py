@@ -125,6 +125,24 @@ def train(
     return run.average
 
 
+def iterations_done(state_file: Path) -> int:
+    """Return how many iterations a state file has behind it; 0 if there is none.
+
+    Raises:
+        WeightsError: it is damaged.
+    """
+    return int(_read_state(state_file)["iteration"]) if state_file.exists() else 0
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        Recipe(**state["recipe"])
+        return state | {"iteration": int(state["iteration"])}
+    except Exception as error:  # on garbage torch's unpickler raises IndexError, KeyError, struct.error and more
+        raise WeightsError(f"{path}: not a readable state of a training; remove it to start anew") from error
+
+
 def rate_at(iteration: int, recipe: Recipe) -> float:
     """Return the learning rate of an iteration.
 
@@ -243,11 +261,8 @@ class TrainingRun:
         Raises:
             WeightsError: damaged, or of another recipe or network.
         """
-        try:
-            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-            begun = asdict(Recipe(**state["recipe"]))
-        except Exception as error:  # on garbage torch's unpickler raises IndexError, KeyError, struct.error and more
-            raise WeightsError(f"{path}: not a readable state of a training; remove it to start anew") from error
+        state = _read_state(path)
+        begun = asdict(Recipe(**state["recipe"]))
         for name, value in asdict(self.recipe).items():
             if begun[name] != value:
                 raise WeightsError(f"{path}: begun with {name}={begun[name]}, not {value}; remove it to start anew")

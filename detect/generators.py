@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 OWN_MULTIBOX = "multibox:"
 
 
-def load_proposals(name: str, *, device: str = "auto", **options: Any) -> ProposalGenerator:
+def load_proposals(name: str, *, device: str = "auto", cut: bool = True, **options: Any) -> ProposalGenerator:
     """Build a generator from its name, with options of its own; `a+b` is the union of two.
 
     `multibox:FILE` is MultiBox with weights of your own. `ranked:NAME` has MultiBox put the boxes of a generator into
-    the order of how well they fit an object: the MultiBox that the name holds, if it is one of your own.
+    the order of how well they fit an object: the MultiBox that the name holds, if it is one of your own. It leaves the
+    best 200; without `cut` all boxes stay, in that order.
     """
     parts = [part.strip() for part in name.removeprefix(RANKED_PREFIX).split("+")]
     own = [part for part in parts if part.startswith(OWN_MULTIBOX)]
@@ -29,7 +30,10 @@ def load_proposals(name: str, *, device: str = "auto", **options: Any) -> Propos
     from proposals.ranking import Ranked
 
     scorer = learned[own[0] if own else "multibox"]()
-    return Ranked(build(name.removeprefix(RANKED_PREFIX), extra=learned, **options), scorer.score, scorer.parameters)
+    inner = build(name.removeprefix(RANKED_PREFIX), extra=learned, **options)
+    if cut:
+        return Ranked(inner, scorer.score, scorer.parameters)
+    return Ranked(inner, scorer.score, scorer.parameters, max_boxes=None, nms_threshold=1)
 
 
 def _multibox(weights: str, *, device: str, **options: Any) -> "MultiBox":

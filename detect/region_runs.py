@@ -5,15 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from classifier.engines import Placement
+from classifier.processes import first_alone
 from classifier.training import Recipe
 from classifier.weights import Checkpoint
+from detect import propose
+from detect.sources import Photo
 from detect.staged_runs import Stage
 from detect.train_regions import Examples, train_regions
 from detect.training_presets import Preset
 from detect.training_progress import Reporter
 from detect.validation import Validation
 from proposals.protocol import ProposalGenerator
+from proposals.stored import StoredProposals
 from structures.records import Dataset
 
 
@@ -51,6 +57,27 @@ def trainings(
     ]
 
 
+def kept_proposals(
+    dataset: Dataset, generator: ProposalGenerator, folder: Path, *, workers: int = 1, console: Console
+) -> StoredProposals:
+    """Make the proposals of all photos once, for all stages, into a folder of `rcnn propose`; a killed run goes on.
+
+    Of several processes the first makes them, and the others wait. What was made before is taken as it is.
+
+    Raises:
+        ValueError: a photo cannot be worked on, or the folder holds boxes of another generator.
+    """
+    if isinstance(generator, StoredProposals):
+        return generator
+    photos = [Photo(image_id, dataset.image_path(image_id)) for image_id in dataset.image_ids]
+    with first_alone() as first:
+        if first:
+            report = propose.carry_out(propose.Plan(photos, folder, workers=workers), generator, console)
+            if report.skipped:
+                raise ValueError("; ".join(report.skipped.values()))
+    return StoredProposals(folder)
+
+
 def stages(
     trainings: Sequence[Training],
     dataset: Dataset,
@@ -60,7 +87,7 @@ def stages(
     workers: int = 2,
     save_every: int = 500,
 ) -> list[Stage]:
-    """Return the stages of a plan.
+    """Return the stages of a plan. Only the last one's kept features stay on disk: each has tens of gigabytes.
 
     Args:
         trainings: one a stage.
@@ -71,7 +98,7 @@ def stages(
         save_every: iterations between two states on disk.
     """
 
-    def stage(training: Training) -> Stage:
+    def stage(training: Training, keep: bool) -> Stage:
         def train(start: Checkpoint, folder: Path, reporter: Reporter, judge: Validation | None) -> Checkpoint:
             return train_regions(
                 start,
@@ -87,8 +114,9 @@ def stages(
                 report=reporter.report,
                 save_every=save_every,
                 judge=judge,
+                keep=keep,
             )
 
         return Stage(training.recipe.iterations, training.examples.batch_size, train)
 
-    return [stage(training) for training in trainings]
+    return [stage(training, keep=training is trainings[-1]) for training in trainings]

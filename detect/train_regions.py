@@ -20,14 +20,25 @@ from classifier.googlenet import STAGES, stages_between
 from classifier.processes import current_process, first_alone
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, keep_features
 from classifier.sampling import BatchDraw, Regions, choose_regions, soft_labels
-from classifier.training import BatchSource, Progress, Recipe, State, train
+from classifier.training import BatchSource, Progress, Recipe, State, iterations_done, train
 from classifier.weights import Checkpoint, WeightsError, for_regions
 from detect.training_folder import STATE, claim, contents, digest, kept_regions
-from proposals.protocol import ProposalGenerator
+from proposals.multibox import suppress_quickly
+from proposals.protocol import ProposalGenerator, tells_fit
+from proposals.ranking import NMS_THRESHOLD
 from structures.images import read_image
 from structures.records import Dataset, Image
 
-DRAWING = ("positives", "negatives", "near_share", "use_ignored", "seed")  # of Examples: what decides the regions
+DRAWING = (
+    "positives",
+    "negatives",
+    "near_share",
+    "best_share",
+    "use_ignored",
+    "seed",
+)  # of Examples: what decides the regions
+FEATURES = ("features.npy", "features.json")  # outputs of the frozen stages, and how far they are
+BEST = 300  # ranked boxes that negatives to be told from objects come from: those that are looked at, and some more
 ShowProgress = Callable[[Iterable[int], int, str], Iterable[int]]
 PHOTO_MEMORY = 2**28  # bytes of photos kept in memory: a few hundred of VOC's, a handful from a camera
 
@@ -40,6 +51,8 @@ class Examples:
         positives: of each photo, at most so many regions with IoU >= 0.5.
         negatives: of each photo, at most so many regions with IoU < 0.5.
         near_share: of the negatives, so many with IoU of 0.1 or more.
+        best_share: of the negatives, so many from the best boxes of a ranking, those that a detector looks at; the
+            scores of the proposals must tell how well they fit.
         use_ignored: ignored objects are objects: right for VOC's difficult ones (R-CNN), wrong for COCO's crowds.
         batch_size: regions a batch.
         positive_share: of a batch.
@@ -55,6 +68,7 @@ class Examples:
     positives: int = 20
     negatives: int = 36
     near_share: float = 0.5
+    best_share: float = 0.0
     use_ignored: bool = True
     batch_size: int = 128
     positive_share: float = 0.25
@@ -85,17 +99,23 @@ def draw_regions(
     """Draw the examples of every photo from its proposals; the draw of a photo does not depend on the others.
 
     Raises:
-        ValueError: there are no photos, or one cannot be read; names it.
+        ValueError: there are no photos, or one cannot be read; names it. Or negatives are wanted of the best boxes, and
+            the proposals are not ranked.
     """
     if len(dataset) == 0:
         raise ValueError("the dataset has no photos to learn from")
+    if examples.best_share and not tells_fit(propose):
+        raise ValueError(
+            f"--best-share {examples.best_share} needs ranked proposals, such as --proposals ranked:selective-search, "
+            f"not {propose.name}; --best-share 0 does without"
+        )
 
     def draw(index: int) -> Regions:
         image_id = dataset.image_ids[index]
-        boxes = propose(read_image(dataset.image_path(image_id))).boxes
+        found = propose(read_image(dataset.image_path(image_id)))
         rng = np.random.default_rng((examples.seed, index))
         return choose_regions(
-            boxes,
+            found.boxes,
             dataset.ground_truth(image_id),
             photo=index,
             background=len(dataset.classes),
@@ -104,6 +124,8 @@ def draw_regions(
             rng=rng,
             use_ignored=examples.use_ignored,
             near_share=examples.near_share,
+            best=suppress_quickly(found.boxes, found.scores, NMS_THRESHOLD)[:BEST] if examples.best_share else None,
+            best_share=examples.best_share,
         )
 
     numbers = range(len(dataset))
@@ -127,6 +149,7 @@ def train_regions(
     report: Callable[[Progress], None] = lambda progress: None,
     save_every: int = 500,
     judge: Callable[[int, Callable[[], Checkpoint]], None] | None = None,
+    keep: bool = True,
 ) -> Checkpoint:
     """Fine-tune a region classifier.
 
@@ -148,6 +171,7 @@ def train_regions(
         save_every: iterations between two states on disk.
         judge: called after every iteration with its number and a function that returns the weights so far; see
             `classifier.training.train`.
+        keep: the outputs of the frozen stages stay on disk when the training is done; they are large.
 
     Returns:
         The trained weights, the running average of the run.
@@ -157,7 +181,7 @@ def train_regions(
     """
     checkpoint = _start(start, tuple(dataset.classes), frozen)
     record = {"recipe": asdict(recipe), "examples": asdict(examples), "frozen": frozen, "photos": len(dataset)}
-    record |= {"proposals": propose.name, "start": dict(start.training)}
+    record |= {"proposals": propose.parameters.get("generator", propose.name), "start": dict(start.training)}
 
     def trained(state: State) -> Checkpoint:
         values = {name.removeprefix("network."): value.cpu() for name, value in state.items()}
@@ -169,7 +193,11 @@ def train_regions(
         regions = kept_regions(work / "regions.npz", drawn_from, draw)
         if first:
             _claim_folder(work, checkpoint, regions, examples, frozen)
-        batches, head = _prepare(checkpoint, dataset, regions, work, examples, placement, frozen, show)
+        head = _head(checkpoint, placement.device, frozen)
+        finished = iterations_done(work / STATE) >= recipe.iterations
+        batches = (
+            _no_batch if finished else _batches(checkpoint, dataset, regions, work, examples, placement, frozen, show)
+        )
     state = train(
         head,
         batches,
@@ -179,7 +207,14 @@ def train_regions(
         report=report,
         judge=None if judge is None else lambda iteration, average: judge(iteration, partial(trained, average)),
     )
+    if not keep and current_process().rank == 0:
+        for name in FEATURES:
+            (work / name).unlink(missing_ok=True)
     return trained(state)
+
+
+def _no_batch(iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
+    raise AssertionError(f"the training is finished, but batch {iteration} is asked for")
 
 
 def _drawn_from(dataset: Dataset, propose: ProposalGenerator, examples: Examples) -> dict[str, Any]:
@@ -214,7 +249,16 @@ def _claim_folder(work: Path, checkpoint: Checkpoint, regions: Regions, examples
     claim(batches, mixed, remedy=f"remove {state} to train anew on what is kept")
 
 
-def _prepare(
+def _head(checkpoint: Checkpoint, device: torch.device, frozen: str | None) -> Head:
+    network = checkpoint.network()
+    for stage in stages_between(None, frozen) if frozen else ():
+        network.get_submodule(stage).requires_grad_(False)
+    head = Head(network, frozen).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert isinstance(head, Head)
+    return head
+
+
+def _batches(
     checkpoint: Checkpoint,
     dataset: Dataset,
     regions: Regions,
@@ -223,9 +267,9 @@ def _prepare(
     placement: Placement,
     frozen: str | None,
     show: ShowProgress,
-) -> tuple[BatchSource, Head]:
+) -> BatchSource:
     photos, device, here = Photos(dataset), placement.device, current_process()
-    network, background, labels = checkpoint.network(), len(dataset.classes), regions.labels
+    background, labels = len(dataset.classes), regions.labels
     shares = labels if examples.ramp is None else soft_labels(regions, background=background, ramp=examples.ramp)
     draw = BatchDraw(
         labels,
@@ -235,21 +279,17 @@ def _prepare(
         balance=examples.balance,
         seed=examples.seed,
     )
-    head = Head(network, frozen).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if frozen is None:
-        fresh = FreshCrops(
+        return FreshCrops(
             regions, shares, draw, photos.read, checkpoint.preprocessing, device, seed=examples.seed, process=here
         )
-        return fresh, head
-    for stage in stages_between(None, frozen):
-        network.get_submodule(stage).requires_grad_(False)
     engine = make_engine(Trunk(checkpoint.network(), frozen), placement, size=checkpoint.preprocessing.size)
     features = keep_features(
-        work / "features.npy",
+        work / FEATURES[0],
         regions,
         photos.read,
         engine,
         checkpoint.preprocessing,
         progress=lambda items: show(items, len(np.unique(regions.photo)), f"features up to {frozen}"),
     )
-    return KeptFeatures(features, shares, draw, device, process=here), head
+    return KeptFeatures(features, shares, draw, device, process=here)

@@ -55,23 +55,21 @@ class Preset:
 
 LAST_MODULES = Stage({"iterations": 2000}, freeze="maxpool4")  # 5a, 5b and the last layer, on features that are kept
 
-FROM_4A = Stage(  # the layers in front make most of the cost and hardly differ between tasks
-    {"iterations": 1500, "rate": 0.006, "warmup": 50},
-    {"positives": 24, "negatives": 32, "positive_share": 0.35, "balance": 0.5},
-    freeze="maxpool3",
-)
 
-TIDIED = Stage(  # more of it, or quicker, makes it worse (benchmarks/LOG.md)
-    {"iterations": 400, "rate": 0.002, "warmup": 50},
-    {"positives": 16, "negatives": 20, "positive_share": 0.35, "balance": 0.5},
-    freeze="maxpool4",
-)
+def _from_4a(iterations: int, rate: float) -> Stage:  # the layers in front make half of the cost and hardly differ
+    return Stage(
+        {"iterations": iterations, "rate": rate, "warmup": 100},
+        {
+            "positives": 16,
+            "negatives": 20,
+            "near_share": 0.7,
+            "best_share": 0.7,
+            "positive_share": 0.35,
+            "balance": 0.5,
+        },
+        freeze="maxpool3",
+    )
 
-AGAIN = Stage(  # on crops that no stage has seen
-    {"iterations": 1400, "rate": 0.003, "warmup": 50},
-    {"positives": 16, "negatives": 20, "positive_share": 0.35, "balance": 0.5},
-    freeze="maxpool3",
-)
 
 REGIONS: Mapping[str, Preset] = {
     "quick": Preset(
@@ -82,10 +80,10 @@ REGIONS: Mapping[str, Preset] = {
         cpu="under an hour for 3,000 photos on two cores with AMX",
     ),
     "shipped": Preset(
-        purpose="5a, 5b and the last layer, then all from 4a on, then both again on other crops",
+        purpose="all layers from 4a on, in four stages, each on regions that none of the others saw",
         weights="bvlc_googlenet.caffemodel",
-        stages=(LAST_MODULES, FROM_4A, TIDIED, AGAIN, AGAIN),
-        proposals="selective-search+multibox",
+        stages=(_from_4a(1500, 0.008), _from_4a(1200, 0.006), _from_4a(1200, 0.004), _from_4a(1200, 0.003)),
+        proposals="ranked:selective-search+multibox",
         score="70.6 mAP (voc07) on a quarter of the own val split of VOC 2007 photos",
         cpu="about four hours on two cores with bfloat16; 100 GB on disk",
     ),

@@ -79,6 +79,10 @@ def regions(
         float | None,
         typer.Option(min=0, help="0 draws positives evenly over regions, 1 over classes.", show_default=PRESET),
     ] = None,
+    best_share: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of background from the best boxes of a ranking.", show_default=PRESET),
+    ] = None,
     ramp: Annotated[
         tuple[float, float] | None,
         typer.Option(
@@ -108,11 +112,13 @@ def regions(
     """
     from dataclasses import replace
 
+    from rich.console import Console
+
     from classifier.engines import place
     from classifier.processes import current_process, joined
     from detect.presets import load_checkpoint
     from detect.propose import build_for_many
-    from detect.region_runs import stages, trainings
+    from detect.region_runs import kept_proposals, stages, trainings
     from detect.region_validation import RegionMeasure
     from detect.runs import cores
     from detect.staged_runs import Plan, carry_out
@@ -125,15 +131,15 @@ def regions(
     recipe: dict[str, Any] = {"iterations": iterations, "rate": rate, "last_layer_rate": last_layer_rate}
     recipe |= {"decay": decay, "smoothing": smoothing, "hard_examples": hard_examples, "dtype": where.dtype}
     examples: dict[str, Any] = {"positives": positives, "negatives": negatives, "batch_size": batch}
-    examples |= {"positive_share": positive_share, "balance": balance, "ramp": ramp}
+    examples |= {"positive_share": positive_share, "balance": balance, "best_share": best_share, "ramp": ramp}
     examples |= {"use_ignored": voc is not None if use_ignored is None else use_ignored}
     photos_at_once = workers or cores()
     with joined(where.device) as here:
         placement = replace(place(device=device), device=here)
-        generator = build_for_many(proposals or chosen.proposals, device)
+        boxes_of = proposals or chosen.proposals
         measure = None
         if judged is not None:
-            judged_in = build_for_many(val_proposals, device) if val_proposals else generator
+            judged_in = build_for_many(val_proposals or boxes_of, device)
             kept, protocol = folder / "val-proposals", "coco" if val is None else "voc07"
             measure = RegionMeasure(
                 judged, judged_in, folder=kept, protocol=protocol, placement=placement, workers=photos_at_once
@@ -143,7 +149,13 @@ def regions(
             stages(
                 trainings(chosen, named(recipe), named(examples), freeze, seed),
                 dataset,
-                generator,
+                kept_proposals(
+                    dataset,
+                    build_for_many(boxes_of, device, cut=False),
+                    folder / "proposals",
+                    workers=photos_at_once,
+                    console=Console(stderr=True),
+                ),
                 placement=placement,
                 workers=photos_at_once,
                 save_every=save_every,
