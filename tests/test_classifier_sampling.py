@@ -116,6 +116,34 @@ def test_the_share_of_near_negatives() -> None:
         assert (negative >= 0.1).sum() == near, share
 
 
+def test_positives_are_spread_evenly_over_their_tightness() -> None:
+    square = truth(([0, 0, 100, 100], 1, False))
+    loose, tight = np.linspace(51, 59, 300), np.array([65, 72, 74, 85, 92])  # heights: IoU in percent
+    boxes = [[0, 0, 100, height] for height in (*loose, *tight)]
+    for count, at_least in ((4, 1), (8, 1), (12, 1)):
+        positive = draw(boxes, square, positives=count).overlap
+        groups = np.digitize(positive[positive >= 0.5], (0.5, 0.6, 0.7, 0.8))
+        held = np.bincount(groups, minlength=5)[1:]
+        assert held.sum() == count
+        assert held.min() >= at_least
+        assert held[1:].tolist() == [min(have, count // 4) for have in (1, 2, 3)]  # the object itself is a tight one
+    assert len({draw(boxes, square, seed, positives=2).overlap.tobytes() for seed in range(20)}) > 10
+
+
+def test_the_share_of_the_best_boxes_among_negatives() -> None:
+    boxes = scattered(400)
+    best = np.arange(0, 400, 4)
+    for share, wanted in ((0, None), (0.7, 4), (1, 6)):
+        chosen = draw(boxes, TWO, best=best, best_share=share)
+        negative = chosen.boxes[chosen.labels == BACKGROUND].tolist()
+        assert len(negative) == 6
+        among = sum(box in boxes[best].tolist() for box in negative)
+        assert wanted is None or among >= wanted, share
+    few = draw(boxes, TWO, best=np.array([0]), best_share=1)
+    assert (few.labels == BACKGROUND).sum() == 6  # too few of the best are made up by others
+    assert draw(boxes, TWO, best_share=0.7).boxes.tolist() == draw(boxes, TWO).boxes.tolist()
+
+
 def test_too_few_near_negatives_are_made_up_by_far_ones() -> None:
     far = scattered(50) * 0.1 + 90
     chosen = draw(far, ONE)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from detect.cli import main
 from detect.commands import train_regions as command
 from detect.curves import read_curve
 from detect.multibox_recipe import Recipe as MultiBoxRecipe
+from detect.propose import build_for_many
 from detect.region_runs import trainings
 from detect.training_presets import MULTIBOX, REGIONS, Preset, Stage, describe
 from tests.shapes import random_start, write_coco, write_voc
@@ -120,6 +122,42 @@ def test_stages_follow_each_other_and_draw_their_own_regions(
     first, other = (np.load(folder / "regions.npz")["boxes"] for folder in (work, work / "stage2"))
     assert first.tolist() != other.tolist()
     assert sorted(path.name for path in work.glob("val-proposals/*.npz")) == ["shard-000000.npz"]
+    assert sorted(path.name for path in work.glob("proposals/*.npz")) == ["shard-000000.npz"]
+    assert second["proposals"] == "random"
+    assert [path.parent.name for path in work.rglob("features.npy")] == ["stage2"]  # the first stage's are not needed
+    before = read_checkpoint(out)
+    monkeypatch.setattr("detect.train_regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
+    (work / "stage2" / "features.npy").unlink()
+    assert rcnn(*usual, "--val-every", 1) == 0
+    assert same_weights(read_checkpoint(out), before)
+
+
+def test_a_ranking_is_drawn_from_uncut_and_judged_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Scorer:
+        parameters = MappingProxyType({"name": "order"})
+
+        def score(self, image: Any, boxes: Any) -> Any:
+            return np.linspace(1, 0, len(boxes), dtype=np.float32)
+
+    monkeypatch.setattr("detect.generators._multibox", lambda weights, device: Scorer())
+    photo = np.zeros((90, 120, 3), np.uint8)
+    whole, cut = (build_for_many("ranked:grid", cut=share) for share in (False, True))
+    assert len(whole(photo)) == len(build_for_many("grid")(photo)) > len(cut(photo))
+    assert whole.parameters != cut.parameters
+
+
+def test_a_photo_that_cannot_be_read_is_named_before_anything_is_learned(
+    rcnn: Callable[..., int], start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_voc(tmp_path, "train", range(6))
+    (tmp_path / "JPEGImages" / "003.png").write_bytes(b"no picture")
+    out = tmp_path / "net.safetensors"
+    assert rcnn("--voc", tmp_path, "--out", out, "--weights", start, *QUICK, "--iterations", 1) == 2
+    assert "003.png: not a picture" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "net.work" / "regions.npz").exists()
+    write_voc(tmp_path, "train", range(6))
+    assert rcnn("--voc", tmp_path, "--out", out, "--weights", start, *QUICK, "--iterations", 1) == 0
+    assert "5 of 6 photos are done already" in capsys.readouterr().err
 
 
 def test_best_and_last_weights_are_kept(

@@ -197,6 +197,49 @@ def test_kept_features_serve_another_mixture_once_the_state_is_removed(
     assert result.training["examples"]["batch_size"] == 8
 
 
+def test_a_finished_training_needs_no_features(
+    start: Checkpoint, dataset: VocDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(start, dataset, tmp_path, recipe=replace(RECIPE, iterations=2), keep=False)
+    assert not list(tmp_path.glob("features.*"))
+    monkeypatch.setattr(module, "keep_features", lambda *some, **more: pytest.fail("made anew"))
+    again = run(start, dataset, tmp_path, recipe=replace(RECIPE, iterations=2), keep=False)
+    assert all(torch.equal(again.state[name], value) for name, value in first.state.items())
+
+
+class Fitting(Random):
+    """Random boxes whose scores say how well they fit the objects of a dataset."""
+
+    scores_tell_fit = True
+
+    def __init__(self, dataset: VocDataset) -> None:
+        super().__init__(count=200)
+        self._objects = {
+            read_image(dataset.image_path(i)).tobytes(): dataset.ground_truth(i) for i in dataset.image_ids
+        }
+
+    def __call__(self, image: Image) -> Proposals:
+        found = super().__call__(image)
+        fit = iou(found.boxes, self._objects[image.tobytes()].boxes).max(axis=1)
+        return Proposals(found.boxes, fit.astype(np.float32), found.image_size)
+
+
+def test_negatives_are_drawn_from_the_best_boxes(dataset: VocDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEST", 30)
+    show = lambda items, total, name: items  # noqa: E731
+    some, best = (
+        draw_regions(dataset, Fitting(dataset), replace(EXAMPLES, best_share=share), workers=1, show=show)
+        for share in (0.0, 1.0)
+    )
+    assert len(some) == len(best)
+    far = [part.overlap[part.labels == 2] for part in (some, best)]
+    assert far[1].mean() > far[0].mean() + 0.02
+    with pytest.raises(
+        ValueError, match=r"--best-share 0\.5 needs ranked proposals, .* not random; --best-share 0 does"
+    ):
+        draw_regions(dataset, Random(count=5), replace(EXAMPLES, best_share=0.5), workers=1, show=show)
+
+
 def test_all_stages_can_be_trained(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
     few = replace(EXAMPLES, batch_size=4)
     result = run(start, dataset, tmp_path, frozen=None, examples=few, recipe=replace(RECIPE, iterations=1, warmup=0))
