@@ -12,7 +12,7 @@ NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
-class Stage:
+class PresetStage:
     """One training; several in a row each start from the result of the one before.
 
     Attributes:
@@ -42,7 +42,7 @@ class Preset:
 
     purpose: str
     weights: str
-    stages: tuple[Stage, ...]
+    stages: tuple[PresetStage, ...]
     proposals: str = ""
     score: str = NOT_MEASURED
     cpu: str = NOT_MEASURED
@@ -53,11 +53,15 @@ class Preset:
         return f"{self.purpose}, from {self.weights}. Score: {self.score}. CPU: {self.cpu}. GPU: {self.gpu}."
 
 
-LAST_MODULES = Stage({"iterations": 2000}, freeze="maxpool4")  # 5a, 5b and the last layer, on features that are kept
+LAST_MODULES = PresetStage(
+    {"iterations": 2000}, freeze="maxpool4"
+)  # 5a, 5b and the last layer, on features that are kept
 
 
-def _from_4a(iterations: int, rate: float) -> Stage:  # the layers in front make half of the cost and hardly differ
-    return Stage(
+def _from_4a(
+    iterations: int, rate: float
+) -> PresetStage:  # the layers in front make half of the cost and hardly differ
+    return PresetStage(
         {"iterations": iterations, "rate": rate, "warmup": 100},
         {
             "positives": 16,
@@ -93,15 +97,15 @@ MULTIBOX: Mapping[str, Preset] = {
     "quick": Preset(
         purpose="the heads and the trunk behind 4e",
         weights="imagenet",
-        stages=(Stage({"epochs": 3}),),
+        stages=(PresetStage({"epochs": 3}),),
     ),
     "shipped": Preset(
         purpose="the heads and the trunk behind 4e, then twice all behind 3b",
         weights="bvlc_googlenet.caffemodel",
         stages=(
-            Stage({"epochs": 3}),
-            Stage({"epochs": 5, "frozen": "inception3b"}),
-            Stage({"epochs": 3, "frozen": "inception3b"}),
+            PresetStage({"epochs": 3}),
+            PresetStage({"epochs": 5, "frozen": "inception3b"}),
+            PresetStage({"epochs": 3, "frozen": "inception3b"}),
         ),
         score="recall@0.50 of 200 boxes 94.5 on a quarter of the own val split of VOC 2007 photos",
         cpu="about an hour and a half for 3,700 photos on two cores with bfloat16",

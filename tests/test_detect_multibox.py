@@ -30,7 +30,7 @@ from detect.multibox import (
 )
 from detect.multibox_recipe import Order, Recipe, find_shapes
 from detect.train_multibox import train_multibox
-from detect.training_presets import Preset, Stage
+from detect.training_presets import Preset, PresetStage
 from proposals.multibox_loss import IGNORED, NOTHING
 from proposals.multibox_regions import draw_regions
 from structures.boxes import as_boxes, iou, mirror
@@ -170,7 +170,10 @@ def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, mon
     write_voc(tmp_path, "val", range(4, 8))
     save_checkpoint(trunk, tmp_path / "trunk.safetensors")
     tiny = {name: value for name, value in asdict(RECIPE).items() if name in ("width", "priors_a_cell", "regions")}
-    stages = Stage({"epochs": 1, "warmup": 1, **tiny}), Stage({"epochs": 2, "warmup": 1, "rate": 1e-5, **tiny})
+    stages = (
+        PresetStage({"epochs": 1, "warmup": 1, **tiny}),
+        PresetStage({"epochs": 2, "warmup": 1, "rate": 1e-5, **tiny}),
+    )
     preset = Preset("a test", str(tmp_path / "trunk.safetensors"), stages)
     monkeypatch.setattr(command, "MULTIBOX", {"tiny": preset})
     monkeypatch.setattr("classifier.engines._engine", lambda name, device: "torch" if name == "auto" else name)

@@ -20,7 +20,7 @@ from detect.curves import read_curve
 from detect.multibox_recipe import Recipe as MultiBoxRecipe
 from detect.propose import build_for_many
 from detect.region_runs import trainings
-from detect.training_presets import MULTIBOX, REGIONS, Preset, Stage, describe
+from detect.training_presets import MULTIBOX, REGIONS, Preset, PresetStage, describe
 from tests.shapes import random_start, write_coco, write_voc
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,8 +104,10 @@ def test_stages_follow_each_other_and_draw_their_own_regions(
         "a test",
         str(start),
         (
-            Stage({"iterations": 3, "warmup": 1}, {"positives": 4, "negatives": 5}, "inception5a"),
-            Stage({"iterations": 2, "rate": 0.001}, {"positives": 4, "negatives": 5, "balance": 1}, "inception4e"),
+            PresetStage({"iterations": 3, "warmup": 1}, {"positives": 4, "negatives": 5}, "inception5a"),
+            PresetStage(
+                {"iterations": 2, "rate": 0.001}, {"positives": 4, "negatives": 5, "balance": 1}, "inception4e"
+            ),
         ),
         "random",
     )
