@@ -6,6 +6,7 @@
 >>> found.boxes, found.labels, found.scores            # doctest: +SKIP
 """
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,7 @@ class Detector:
             an object, as MultiBox's do; None asks the generator (its `scores_tell_fit`).
         vote_threshold: boxes that overlap a detection by this or more move it to their mean, see `structures.nms.vote`;
             None leaves detections at their proposals, as the paper does.
+        vote_power: of the scores that votes are weighted by; 1 is best where IoU 0.5 counts, 2 gives tighter boxes.
 
     Attributes:
         seconds: time spent so far in each stage, summed over threads.
@@ -60,18 +62,21 @@ class Detector:
         max_per_class: int = MAX_PER_CLASS,
         weigh_by_fit: bool | None = None,
         vote_threshold: float | None = VOTE_THRESHOLD,
+        vote_power: float = 1.0,
     ) -> None:
         if not (0 <= score_floor <= 1 and 0 <= nms_threshold <= 1):
             raise ValueError(f"score_floor {score_floor} and nms_threshold {nms_threshold} must be within 0..1")
         if vote_threshold is not None and not 0 < vote_threshold <= 1:
             raise ValueError(f"vote_threshold {vote_threshold} must be above 0 and at most 1, or None")
+        if not 0 < vote_power < math.inf:
+            raise ValueError(f"vote_power {vote_power} must be above 0")
         if max_per_class < 1 or (max_boxes is not None and max_boxes < 1):
             raise ValueError(f"max_boxes {max_boxes} and max_per_class {max_per_class} must be at least 1")
         self.propose, self.classify = propose, classify
         self.score_floor, self.nms_threshold = score_floor, nms_threshold
         self.max_boxes, self.max_per_class = max_boxes, max_per_class
         self.weigh_by_fit = tells_fit(propose) if weigh_by_fit is None else weigh_by_fit
-        self.vote_threshold = vote_threshold
+        self.vote_threshold, self.vote_power = vote_threshold, vote_power
         self.seconds: dict[str, float] = defaultdict(float)
         self._adding = Lock()
 
@@ -132,7 +137,8 @@ class Detector:
             )
             boxes = proposals.boxes[rows]
             if self.vote_threshold is not None:
-                boxes = vote(proposals.boxes, weighed, rows, labels, iou_threshold=self.vote_threshold)
+                threshold, power = self.vote_threshold, self.vote_power
+                boxes = vote(proposals.boxes, weighed, rows, labels, iou_threshold=threshold, power=power)
         names, source = proposals.source_names, proposals.source[rows]
         return Detections(boxes, labels, scores, proposals.image_size, source, names)
 
@@ -152,7 +158,15 @@ class Detector:
         return _Stopwatch(self.seconds, stage, self._adding)
 
 
-_OPTIONS = ("score_floor", "nms_threshold", "max_boxes", "max_per_class", "weigh_by_fit", "vote_threshold")
+_OPTIONS = (
+    "score_floor",
+    "nms_threshold",
+    "max_boxes",
+    "max_per_class",
+    "weigh_by_fit",
+    "vote_threshold",
+    "vote_power",
+)
 
 
 class _Stopwatch:

@@ -91,11 +91,13 @@ def vote(
     labels: npt.NDArray[np.int64],
     *,
     iou_threshold: float = 0.5,
+    power: float = 1.0,
 ) -> Boxes:
     """Move each detection to the mean of the boxes around it, weighted by their scores for its class.
 
     This is the box voting of Gidaris and Komodakis (ICCV 2015, section 5). Nothing is learned or regressed: the
-    proposals that suppression drops say together where the object is.
+    proposals that suppression drops say together where the object is. Differs: the scores may be raised to a power, so
+    that the surest boxes count for more.
 
     Args:
         boxes: (N, 4) xyxy in pixels, all of them.
@@ -103,6 +105,8 @@ def vote(
         rows: (D,) row of each detection in boxes.
         labels: (D,) class of each detection.
         iou_threshold: boxes whose IoU with the detection is this or more have a vote.
+        power: of the scores that the votes are weighted by. With higher powers boxes fit more tightly, and a few more
+            of them not at all (benchmarks/LOG.md).
 
     Returns:
         (D, 4); a detection that nothing votes for, such as one without area, stays where it is.
@@ -111,7 +115,8 @@ def vote(
     >>> vote(boxes, np.array([[0.75], [0.25], [0.9]], np.float32), np.array([0]), np.array([0])).tolist()
     [[0.0, 0.0, 10.0, 11.0]]
     """
-    weights = np.where(iou(boxes[rows], boxes) >= iou_threshold, probabilities[:, labels].T, 0).astype(np.float64)
+    scores = probabilities[:, labels].T.astype(np.float64)
+    weights = np.where(iou(boxes[rows], boxes) >= iou_threshold, scores**power, 0)
     total = weights.sum(axis=1, keepdims=True)
     means = np.divide(weights @ boxes, total, out=boxes[rows].astype(np.float64), where=total > 0)
     moved: Boxes = means.astype(np.float32)

@@ -62,7 +62,11 @@ def propose(monkeypatch: pytest.MonkeyPatch) -> HalvesAndWhole:
     generator = HalvesAndWhole()
 
     def load(weights: Any, proposals: str, **options: Any) -> Detector:
-        own = {name: options[name] for name in ("score_floor", "max_boxes", "vote_threshold") if name in options}
+        own = {
+            name: options[name]
+            for name in ("score_floor", "max_boxes", "vote_threshold", "vote_power")
+            if name in options
+        }
         return Detector(generator, Brightness(), **own)
 
     monkeypatch.setattr(detect.detector.Detector, "load", load)
@@ -116,6 +120,8 @@ def test_detections_by_hand(rcnn: Callable[..., int], tmp_path: Path) -> None:
     assert rcnn(tmp_path / "photos", "--out", tmp_path / "still", "--no-vote") == 0
     assert entries(tmp_path / "still")["a.png"] == {**entry, "boxes": [[0, 0, 40, 30]]}
     assert json.loads((tmp_path / "still" / "run.json").read_text())["settings"]["vote_threshold"] is None
+    assert rcnn(tmp_path / "photos", "--out", tmp_path / "tight", "--vote-power", 2) == 0
+    assert json.loads((tmp_path / "tight" / "run.json").read_text())["settings"]["vote_power"] == 2
     assert entry["scores"] == pytest.approx([0.9])
 
 

@@ -67,6 +67,8 @@ def test_boxes_around_a_detection_move_it_by_their_votes() -> None:
     assert found.boxes[[1, 3]].tolist() == [BOXES[2], BOXES[2]]  # alone
     for name in ("labels", "scores", "source"):
         assert getattr(found, name).tolist() == getattr(still, name).tolist()
+    squared = detector(vote_power=2)(PHOTO)
+    assert squared.boxes[0].tolist() == pytest.approx([0, 0, 50, (0.81 * 50 + 0.36 * 40) / 1.17])
     assert detector(vote_threshold=0.81)(PHOTO).boxes.tolist() == still.boxes.tolist()
 
 
@@ -115,7 +117,7 @@ def test_probabilities_are_weighed_by_fit_if_scores_tell_it() -> None:
 
 def test_settings_are_json_and_hold_every_option() -> None:
     options = {"score_floor": 0.25, "nms_threshold": 0.5, "max_boxes": 7, "max_per_class": 3, "weigh_by_fit": True}
-    options |= {"vote_threshold": 0.75}
+    options |= {"vote_threshold": 0.75, "vote_power": 2}
     settings = json.loads(json.dumps(detector(**options).settings()))
     proposals = {"name": "by hand", "boxes": 4}
     assert settings == {**options, "proposals": proposals, "classes": ["cat", "dog"]}
@@ -145,7 +147,14 @@ def test_regions_of_another_photo_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"score_floor": 1.5}, {"nms_threshold": -0.1}, {"max_boxes": 0}, {"max_per_class": 0}, {"vote_threshold": 0}],
+    [
+        {"score_floor": 1.5},
+        {"nms_threshold": -0.1},
+        {"max_boxes": 0},
+        {"max_per_class": 0},
+        {"vote_threshold": 0},
+        {"vote_power": 0},
+    ],
 )
 def test_settings_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(options))} .*must be"):

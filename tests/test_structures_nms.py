@@ -141,6 +141,12 @@ def test_votes_by_hand() -> None:
     assert votes(boxes, [0.6, 0.2, 0.9, 0.9], row=3) == [50, 50, 60, 60]
 
 
+def test_the_power_of_votes() -> None:
+    boxes = [[0.0, 0, 10, 10], [0, 0, 10, 15]]
+    for power, share in ((1, 0.25), (2, 0.1), (0.5, 3**-0.5 / (1 + 3**-0.5))):
+        assert votes(boxes, [0.75, 0.25], power=power) == pytest.approx([0, 0, 10, 10 + 5 * share]), power
+
+
 def test_votes_count_by_the_class_of_the_detection() -> None:
     boxes = as_boxes([[0, 0, 10, 10], [0, 0, 10, 20]])
     scores = np.array([[0.9, 0.1], [0.0, 0.3]], np.float32)
