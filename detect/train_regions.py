@@ -29,14 +29,8 @@ from proposals.ranking import NMS_THRESHOLD
 from structures.images import read_image
 from structures.records import Dataset, Image
 
-DRAWING = (
-    "positives",
-    "negatives",
-    "near_share",
-    "best_share",
-    "use_ignored",
-    "seed",
-)  # of Examples: what decides the regions
+# Fields of Examples that decide the regions.
+DRAWING = ("positives", "negatives", "near_share", "best_share", "use_ignored", "seed")
 FEATURES = ("features.npy", "features.json")  # outputs of the frozen stages, and how far they are
 BEST = 300  # ranked boxes that negatives to be told from objects come from: those that are looked at, and some more
 ShowProgress = Callable[[Iterable[int], int, str], Iterable[int]]
