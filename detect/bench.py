@@ -21,7 +21,7 @@ from detect.evaluation import NO_BOXES, AnyDataset
 from detect.generators import load_proposals
 from detect.propose import Plan, build_for_many, carry_out
 from detect.runs import command, commit, cores, processor, versions
-from detect.sources import Photo
+from detect.sources import photos_of
 from eval.plots import recall_plots
 from eval.proposal_recall import COUNTS, THRESHOLDS, Coverage, class_mabo, measure_coverage, recall
 from eval.report import Sheet, percent
@@ -118,7 +118,7 @@ def cover(
 
     A photo that cannot be worked on counts as one without boxes, and is named on the console.
     """
-    photos = [Photo(image_id, dataset.image_path(image_id)) for image_id in image_ids]
+    photos = photos_of(dataset, image_ids)
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # one photo, one core
     try:

@@ -12,7 +12,7 @@ from classifier.processes import first_alone
 from classifier.training import Recipe
 from classifier.weights import Checkpoint
 from detect import propose
-from detect.sources import Photo
+from detect.sources import photos_of
 from detect.staged_runs import Stage
 from detect.train_regions import Examples, train_regions
 from detect.training_presets import Preset
@@ -69,10 +69,9 @@ def kept_proposals(
     """
     if isinstance(generator, StoredProposals):
         return generator
-    photos = [Photo(image_id, dataset.image_path(image_id)) for image_id in dataset.image_ids]
     with first_alone() as first:
         if first:
-            report = propose.carry_out(propose.Plan(photos, folder, workers=workers), generator, console)
+            report = propose.carry_out(propose.Plan(photos_of(dataset), folder, workers=workers), generator, console)
             if report.skipped:
                 raise ValueError("; ".join(report.skipped.values()))
     return StoredProposals(folder)

@@ -14,7 +14,7 @@ from detect import propose
 from detect.ahead import Prepared, prepare_ahead
 from detect.detector import Detector
 from detect.photo_runs import usual_workers
-from detect.sources import Photo
+from detect.sources import photos_of
 from detect.training_folder import contents
 from eval.results import align_records
 from eval.scores import score
@@ -57,7 +57,7 @@ class RegionMeasure:
             raise ValueError(f"no object that counts on the {len(dataset)} photos to validate on")
         self._dataset, self._generator, self._folder = dataset, generator, folder
         self._protocol, self._placement, self._workers = protocol, placement, workers
-        self._photos = [Photo(image_id, dataset.image_path(image_id)) for image_id in dataset.image_ids]
+        self._photos = photos_of(dataset)
         self.figure = "AP" if protocol == "coco" else "mAP"
 
     def about(self) -> Mapping[str, Any]:

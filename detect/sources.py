@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from structures.images import SUFFIXES
+from structures.records import Dataset
 
 LIST_PREFIX = "@"  # @photos.txt names a file with one photo, folder or glob a line
 GLOB_CHARACTERS = frozenset("*?[")
@@ -32,6 +33,12 @@ class Photo:
 
     image_id: str
     path: Path
+
+
+def photos_of(dataset: Dataset, image_ids: Iterable[str] | None = None) -> list[Photo]:
+    """Return the photos of a dataset, all or those named."""
+    names = dataset.image_ids if image_ids is None else image_ids
+    return [Photo(image_id, dataset.image_path(image_id)) for image_id in names]
 
 
 @dataclass(frozen=True)
