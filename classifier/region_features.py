@@ -4,7 +4,10 @@ A trunk that is not trained gives the same features every time. Computing them o
 training the layers behind it is how a network is fine-tuned on a CPU in minutes.
 """
 
+import errno
 import json
+import math
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -182,12 +185,15 @@ def keep_features(
 
     Returns:
         A read-only memory map (N, C, H, W) float16.
+
+    Raises:
+        OSError: there is no room for them on the disk.
     """
     assert (np.diff(regions.photo) >= 0).all(), "regions must be sorted by photo"
     photos, first = np.unique(regions.photo, return_index=True)
     bounds = np.append(first, len(regions))
     mark = path.with_suffix(".json")
-    done = json.loads(mark.read_text())["photos"] if mark.exists() else 0
+    done = json.loads(mark.read_text())["photos"] if mark.exists() and path.exists() else 0
     file: Any = (
         np.lib.format.open_memmap(path, mode="r+") if done else _new_file(path, engine, preprocessing, len(regions))
     )
@@ -208,4 +214,8 @@ def keep_features(
 def _new_file(path: Path, engine: Engine, preprocessing: Preprocessing, rows: int) -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
     probe = engine(torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=engine.device))
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(rows, *probe.shape[1:]))
+    shape = (rows, *probe.shape[1:])
+    needed, free = math.prod(shape) * np.dtype(np.float16).itemsize, shutil.disk_usage(path.parent).free
+    if needed > free:  # a map onto a full disk ends the process without a word
+        raise OSError(errno.ENOSPC, f"features take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free", str(path))
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)

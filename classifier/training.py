@@ -125,22 +125,26 @@ def train(
     return run.average
 
 
-def iterations_done(state_file: Path) -> int:
-    """Return how many iterations a state file has behind it; 0 if there is none.
+def iterations_done(state_file: Path, recipe: Recipe) -> int:
+    """Return how many iterations of a recipe a state file has behind it; 0 if there is none.
 
     Raises:
-        WeightsError: it is damaged.
+        WeightsError: it is damaged, or belongs to another recipe.
     """
-    return int(_read_state(state_file)["iteration"]) if state_file.exists() else 0
+    return int(_read_state(state_file, recipe)["iteration"]) if state_file.exists() else 0
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def _read_state(path: Path, recipe: Recipe) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        Recipe(**state["recipe"])
-        return state | {"iteration": int(state["iteration"])}
+        begun = asdict(Recipe(**state["recipe"]))
+        state["iteration"] = int(state["iteration"])
     except Exception as error:  # on garbage torch's unpickler raises IndexError, KeyError, struct.error and more
         raise WeightsError(f"{path}: not a readable state of a training; remove it to start anew") from error
+    for name, value in asdict(recipe).items():
+        if begun[name] != value:
+            raise WeightsError(f"{path}: begun with {name}={begun[name]}, not {value}; remove it to start anew")
+    return state
 
 
 def rate_at(iteration: int, recipe: Recipe) -> float:
@@ -261,11 +265,7 @@ class TrainingRun:
         Raises:
             WeightsError: damaged, or of another recipe or network.
         """
-        state = _read_state(path)
-        begun = asdict(Recipe(**state["recipe"]))
-        for name, value in asdict(self.recipe).items():
-            if begun[name] != value:
-                raise WeightsError(f"{path}: begun with {name}={begun[name]}, not {value}; remove it to start anew")
+        state = _read_state(path, self.recipe)
         try:
             load_state(self.network, state["network"])
             self.optimiser.load_state_dict(state["optimiser"])

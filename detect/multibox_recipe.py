@@ -92,13 +92,21 @@ class Order:
 
 
 def find_shapes(dataset: Dataset, recipe: Recipe) -> Tensor:
-    """Find the (4, A, 2) priors of a dataset, in pixels of the canvas."""
+    """Find the (4, A, 2) priors of a dataset, in pixels of the canvas.
+
+    Raises:
+        ValueError: no photo shows an object that counts and has an area.
+    """
     sides = [np.zeros((0, 2), np.float32)]
     for truth in dataset:
         boxes = whole_photo(truth.image_size).to_canvas(truth.boxes[~truth.ignore])
         sides.append(boxes[:, 2:] - boxes[:, :2])
     count = recipe.priors_a_cell * len(STRIDES)
-    shapes = shape_priors(np.concatenate(sides), count, seed=recipe.seed)
+    found = np.concatenate(sides)
+    found = found[(found > 0).all(axis=1)]
+    if len(found) == 0:
+        raise ValueError(f"no object that counts on the {len(dataset)} photos: MultiBox has nothing to learn from")
+    shapes = shape_priors(found, count, seed=recipe.seed)
     if len(shapes) < count:  # a handful of training boxes: repeat the largest
         shapes = np.concatenate([shapes, np.repeat(shapes[-1:], count - len(shapes), axis=0)])
     return torch.from_numpy(shapes.reshape(len(STRIDES), recipe.priors_a_cell, 2))

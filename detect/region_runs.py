@@ -17,6 +17,7 @@ from detect.staged_runs import Stage
 from detect.train_regions import Examples, train_regions
 from detect.training_presets import Preset
 from detect.training_progress import Reporter
+from detect.training_runs import some_of
 from detect.validation import Validation
 from proposals.protocol import ProposalGenerator
 from proposals.stored import StoredProposals
@@ -73,7 +74,7 @@ def kept_proposals(
         if first:
             report = propose.carry_out(propose.Plan(photos_of(dataset), folder, workers=workers), generator, console)
             if report.skipped:
-                raise ValueError("; ".join(report.skipped.values()))
+                raise ValueError(some_of(list(report.skipped.values())))
     return StoredProposals(folder)
 
 

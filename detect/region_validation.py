@@ -16,6 +16,7 @@ from detect.detector import Detector
 from detect.photo_runs import usual_workers
 from detect.sources import photos_of
 from detect.training_folder import contents
+from detect.training_runs import some_of
 from eval.results import align_records
 from eval.scores import score
 from proposals.protocol import ProposalGenerator
@@ -38,9 +39,6 @@ class RegionMeasure:
 
     Attributes:
         figure: what the protocol calls its first figure.
-
-    Raises:
-        ValueError: there is nothing to find on the photos.
     """
 
     def __init__(
@@ -53,8 +51,6 @@ class RegionMeasure:
         placement: Placement,
         workers: int = 1,
     ) -> None:
-        if all(truth.ignore.all() for truth in dataset):
-            raise ValueError(f"no object that counts on the {len(dataset)} photos to validate on")
         self._dataset, self._generator, self._folder = dataset, generator, folder
         self._protocol, self._placement, self._workers = protocol, placement, workers
         self._photos = photos_of(dataset)
@@ -72,8 +68,12 @@ class RegionMeasure:
             ValueError: not one of the photos can be read, or the folder holds boxes of another generator.
         """
         plan = propose.Plan(self._photos, self._folder, workers=self._workers)
-        if not propose.carry_out(plan, self._generator, console).done:
-            raise ValueError(f"none of the {len(self._photos)} photos to validate on could be worked on")
+        report = propose.carry_out(plan, self._generator, console)
+        if not report.done:
+            raise ValueError(
+                f"none of the {len(self._photos)} photos to validate on could be worked on; --val-proposals names "
+                f"another generator: {some_of(list(report.skipped.values()))}"
+            )
 
     def __call__(self, checkpoint: Checkpoint) -> float:
         """Return the figure, from 0 to 1; photos without proposals count, with their objects missed."""

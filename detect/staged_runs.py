@@ -8,12 +8,13 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from classifier.processes import current_process
+from classifier.processes import current_process, first_alone
 from classifier.weights import Checkpoint
 from detect.training_folder import stage_folder
 from detect.training_progress import Reporter
 from detect.training_runs import note
-from detect.validation import Validation
+from detect.validation import RECORD, Validation
+from structures.locks import lock_folder
 
 Train = Callable[[Checkpoint, Path, Reporter, Validation | None], Checkpoint]
 """Weights to start from, folder of the stage, who is told, who judges -> weights."""
@@ -84,21 +85,37 @@ def carry_out(plan: Plan) -> tuple[Checkpoint, Checkpoint | None]:
     """Do all stages of a plan.
 
     Returns:
-        The weights to use, which are the best where the training was judged and the last otherwise; and the last, if it
-        was judged. Meant for the first of several processes.
+        The weights to use, which are the best of all stages where the training was judged and the last otherwise; and
+        the last, if it was judged. Meant for the first of several processes.
 
     Raises:
-        ValueError: something cannot be used, or the folder belongs to another training.
+        ValueError: something cannot be used, or the folder belongs to another training, or is in use.
     """
-    if plan.measure is not None and current_process().rank == 0:
-        plan.measure.prepare(Console(stderr=True))
-    weights, last = plan.start, None
+    with first_alone() as first:
+        if first:
+            _occupy(plan)
+            if plan.measure is not None:
+                plan.measure.prepare(Console(stderr=True))
+    best, last = None, plan.start
     for number in range(1, len(plan.stages) + 1):
-        weights, last = _train(plan, number, weights)
-    return weights, last
+        found, last = _train(plan, number, last)  # a stage starts from the last weights: judging changes nothing
+        if found is not None and (best is None or _judged(found) > _judged(best)):
+            best = found
+    return (last, None) if best is None else (best, last)
 
 
-def _train(plan: Plan, number: int, start: Checkpoint) -> tuple[Checkpoint, Checkpoint | None]:
+def _occupy(plan: Plan) -> None:
+    plan.work.mkdir(parents=True, exist_ok=True)
+    if lock_folder(plan.work, plan) is None:
+        raise ValueError(f"{plan.work}: another run is training here; wait for it or name another --work folder")
+
+
+def _judged(weights: Checkpoint) -> float:
+    return float(weights.training[RECORD]["value"])
+
+
+def _train(plan: Plan, number: int, start: Checkpoint) -> tuple[Checkpoint | None, Checkpoint]:
+    """Return the best weights of a stage, if it was judged, and its last."""
     stage, count, folder = plan.stages[number - 1], len(plan.stages), stage_folder(plan.work, number)
     with Reporter(
         folder,
@@ -108,12 +125,15 @@ def _train(plan: Plan, number: int, start: Checkpoint) -> tuple[Checkpoint, Chec
         reason=(f"stage {number} of {count}, " if count > 1 else "") + plan.reason,
         quiet=current_process().rank > 0,
     ) as reporter:
-        validation = _validation(plan, stage, folder, reporter)
+        about = {**plan.about, **({"stage": number} if count > 1 else {})}
+        validation = _validation(plan, stage, folder, reporter, about)
         trained = stage.train(start, folder, reporter, validation)
-        return validation.finish(trained) if validation else (note(trained, plan.about), None)
+        return validation.finish(trained) if validation else (None, note(trained, about))
 
 
-def _validation(plan: Plan, stage: Stage, folder: Path, reporter: Reporter) -> Validation | None:
+def _validation(
+    plan: Plan, stage: Stage, folder: Path, reporter: Reporter, about: Mapping[str, Any]
+) -> Validation | None:
     if plan.measure is None:
         return None
     return Validation(
@@ -123,6 +143,6 @@ def _validation(plan: Plan, stage: Stage, folder: Path, reporter: Reporter) -> V
         every=plan.measure_every,
         iterations=stage.iterations,
         about=plan.measure.about(),
-        note=partial(note, data=plan.about),
+        note=partial(note, data=about),
         tell=reporter.judged,
     )

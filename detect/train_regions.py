@@ -188,7 +188,7 @@ def train_regions(
         if first:
             _claim_folder(work, checkpoint, regions, examples, frozen)
         head = _head(checkpoint, placement.device, frozen)
-        finished = iterations_done(work / STATE) >= recipe.iterations
+        finished = iterations_done(work / STATE, recipe) >= recipe.iterations
         batches = (
             _no_batch if finished else _batches(checkpoint, dataset, regions, work, examples, placement, frozen, show)
         )

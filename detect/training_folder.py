@@ -56,8 +56,13 @@ def _read_regions(path: Path, wanted: str) -> Regions:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path}: not a readable file of regions; remove it to draw anew") from error
     if settings != wanted:
-        raise WeightsError(f"{path}: drawn with other settings; name another --work folder or remove this one")
+        changed = " and ".join(_changed(json.loads(settings), json.loads(wanted)))
+        raise WeightsError(f"{path}: drawn with other {changed}; name another --work folder or remove this one")
     return regions
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in now.items() if before.get(name) != value]
 
 
 def claim(path: Path, made_from: Mapping[str, Any], *, remedy: str) -> None:
@@ -75,7 +80,7 @@ def claim(path: Path, made_from: Mapping[str, Any], *, remedy: str) -> None:
         return write_atomically(path, json.dumps(made_from, indent=2).encode())
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name, value in made_from.items() if before.get(name) != json.loads(json.dumps(value))]
+        changed = _changed(before, json.loads(json.dumps(made_from)))
     except (ValueError, AttributeError) as error:
         raise WeightsError(f"{path}: not a readable record ({error}); {remedy}") from error
     if changed:

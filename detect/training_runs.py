@@ -1,10 +1,13 @@
 """What every training run shares: its photos, where it runs, and the record that goes into the weights."""
 
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+
+import torch
 
 from classifier.engines import DType, Placement, place
 from classifier.weights import Checkpoint, save_checkpoint
@@ -13,7 +16,11 @@ from detect.validation import RECORD
 from eval.coco import CocoDataset
 from eval.selection import Selection, class_names
 from eval.voc import VocDataset
-from structures.records import Dataset
+from structures.boxes import reach
+from structures.images import ImageError, read_size
+from structures.records import Dataset, GroundTruth
+
+COMPLAINTS = 3  # about photos, in one error
 
 
 def open_dataset(
@@ -22,12 +29,46 @@ def open_dataset(
     """Open the one dataset that the options name, with only the classes that are listed, "a,b", if some are.
 
     Raises:
-        ValueError: none or both are named, COCO photos have no folder, or a class is unknown.
+        ValueError: none or both are named, COCO photos have no folder, a class is unknown, no photo shows an object, or
+            photos cannot be read or are not those that were annotated.
     """
     if (voc is None) == (coco is None):
         raise ValueError("name the photos to learn from: either --voc FOLDER or --coco FILE with --images FOLDER")
     dataset = _open(voc, split, coco, images, "--coco needs --images, the folder of its photos")
-    return dataset if classes is None else Selection(dataset, classes=class_names(classes))
+    _check_photos(dataset)
+    chosen = dataset if classes is None else Selection(dataset, classes=class_names(classes))
+    if not any(len(truth.boxes) for truth in chosen):
+        raise ValueError(f"no objects to learn from on the {len(chosen)} photos")
+    return chosen
+
+
+def _check_photos(dataset: Dataset) -> None:
+    """Refuse, before hours of work, photos that are missing or of another size than was annotated."""
+    complaints = [complaint for truth in dataset if (complaint := _complaint(dataset, truth))]
+    if complaints:
+        raise ValueError(some_of(complaints))
+
+
+def _complaint(dataset: Dataset, truth: GroundTruth) -> str | None:
+    path, (high, wide) = dataset.image_path(truth.image_id), truth.image_size
+    try:
+        height, width = read_size(path)
+    except ImageError as error:
+        return str(error)
+    unknown = truth.image_size == reach(truth.boxes)  # a COCO file need not say how large the photos are
+    if (height, width) == (high, wide) or (unknown and height >= high and width >= wide):
+        return None
+    return f"{path}: is {width} x {height} pixels, but {wide} x {high} were annotated"
+
+
+def some_of(complaints: Sequence[str]) -> str:
+    """Join the first complaints, and say how many there are.
+
+    >>> some_of(["a: no such file", "b: no such file", "c: no such file", "d: no such file"])
+    'a: no such file; b: no such file; c: no such file; and 1 more'
+    """
+    more = len(complaints) - COMPLAINTS
+    return "; ".join([*complaints[:COMPLAINTS], *([f"and {more} more"] if more > 0 else [])])
 
 
 def open_validation(
@@ -50,7 +91,8 @@ def open_validation(
         photos: so many, evenly spread; 0 takes all.
 
     Raises:
-        ValueError: both kinds are named, the list has no VOC folder, or the photos lack a class.
+        ValueError: both kinds are named, the list has no VOC folder, the photos lack a class, or there is nothing to
+            find on them.
     """
     if val is None and coco is None:
         return None
@@ -59,7 +101,10 @@ def open_validation(
     if val is not None and voc is None:
         raise ValueError("--val names a list of the --voc folder; COCO photos are named by --val-coco FILE")
     whole = _open(voc if val is not None else None, val or "", coco, images, "--val-coco needs --val-images, a folder")
-    return Selection(whole, classes=learned_from.classes, photos=photos)
+    chosen = Selection(whole, classes=learned_from.classes, photos=photos)
+    if all(truth.ignore.all() for truth in chosen):
+        raise ValueError(f"no object that counts on the {len(chosen)} photos to validate on")
+    return chosen
 
 
 def _open(voc: Path | None, split: str, coco: Path | None, images: Path | None, complaint: str) -> Dataset:
@@ -71,13 +116,16 @@ def _open(voc: Path | None, split: str, coco: Path | None, images: Path | None, 
 
 
 def check_out(out: Path) -> None:
-    """Refuse, before hours of work, a file name that weights are not written under.
+    """Refuse, before hours of work, a file that weights cannot be written to.
 
     Raises:
-        ValueError: another suffix.
+        ValueError: another suffix, or a folder that cannot be written to.
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"--out {out}: weights are written as .safetensors")
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or out.is_dir():
+        raise ValueError(f"--out {out}: cannot be written")
 
 
 def note(checkpoint: Checkpoint, data: Mapping[str, Any]) -> Checkpoint:
@@ -103,6 +151,21 @@ def training_placement(device: str, dtype: str) -> Placement:
     return placement if placement.dtype != "float16" else place(device=device, engine="torch", dtype="float32")
 
 
+def frozen_placement(training: Placement, device: torch.device, dtype: str) -> Placement:
+    """Choose how stages that are not trained run: on the device of the training, in the quickest engine.
+
+    Args:
+        training: where the training runs; its reason becomes part of this one's.
+        device: of this process.
+        dtype: precision that was asked for, or "auto".
+
+    Raises:
+        ValueError: the engine cannot be had.
+    """
+    chosen = place(device=str(device), dtype=cast(DType, dtype))
+    return replace(chosen, reason=f"{training.reason}; frozen stages: {chosen.engine} {chosen.dtype}")
+
+
 def save_weights(out: Path, weights: Checkpoint, last: Checkpoint | None) -> list[str]:
     """Write the weights to use, and the last ones beside them if the training was judged; say so, a line each."""
     save_checkpoint(weights, out)
@@ -118,4 +181,5 @@ def _judged(weights: Checkpoint) -> str:
     record = weights.training.get(RECORD)
     if record is None:
         return ""
-    return f" (iteration {record['iteration']}, {record['figure']} {100 * record['value']:.2f})"
+    stage = f"stage {weights.training['stage']}, " if "stage" in weights.training else ""
+    return f" ({stage}iteration {record['iteration']}, {record['figure']} {100 * record['value']:.2f})"

@@ -11,7 +11,7 @@ import numpy as np
 from eval.coco_json import CocoError, Entry, distinct, load, read_entries, read_results, to_areas, to_corners, to_labels
 from eval.coco_protocol import corner_and_size
 from eval.notes import Notes
-from structures.boxes import Boxes, ImageSize, area
+from structures.boxes import Boxes, ImageSize, area, reach
 from structures.records import Detections, GroundTruth
 
 
@@ -101,8 +101,7 @@ class CocoDataset:
         if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
             return height, width
         self._notes.add("images without width and height, taken to reach as far as their boxes", self.annotations)
-        far = np.ceil(boxes[:, 2:].max(axis=0, initial=1))
-        return int(far[1]), int(far[0])
+        return reach(boxes)
 
     def _note(self, rows: list[Entry], boxes: Boxes) -> None:
         for row, size in zip(rows, area(boxes), strict=True):

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy.typing as npt
 
 from proposals.store import FORMAT, MANIFEST, ProposalStore, StoredPhoto, StoreError, read_manifest
 from structures.boxes import Boxes
-from structures.locks import lock
+from structures.locks import lock_folder
 from structures.records import Proposals
 
 SHARD_PHOTOS = 128  # about 2 MB of boxes: small to read for one photo, few files for many
@@ -103,12 +102,8 @@ class StoreWriter:
 
     def _lock(self) -> Callable[[], Any]:
         """Keep other runs out: of two shards of one number the later would take the place of the earlier."""
-        if os.name == "nt":  # folders cannot be opened there
-            return lambda: None
-        folder = os.open(self.folder, os.O_RDONLY)
-        unlock = weakref.finalize(self, os.close, folder)
-        if not lock(folder):
-            unlock()
+        unlock = lock_folder(self.folder, self)
+        if unlock is None:
             raise StoreError(f"{self.folder}: another run is writing here; wait for it or name another folder")
         return unlock
 

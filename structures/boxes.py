@@ -37,6 +37,16 @@ def whole_image(image_size: ImageSize) -> Boxes:
     return np.array([[0, 0, width, height]], np.float32)
 
 
+def reach(boxes: Boxes) -> ImageSize:
+    """Return the size of the smallest image that holds the boxes, at least one pixel.
+
+    >>> reach(as_boxes([[0, 0, 2, 3], [5, 1, 5.5, 2]]))
+    (3, 6)
+    """
+    width, height = np.ceil(boxes[:, 2:].max(axis=0, initial=1)).astype(int).tolist()
+    return height, width
+
+
 def area(boxes: Boxes) -> Floats:
     """Return the (N,) areas in square pixels; boxes turned inside out have area 0.
 

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import PIL.Image
 
+from structures.boxes import ImageSize
 from structures.records import Image
 
 ExifPolicy = Literal["apply", "ignore"]
@@ -60,6 +61,23 @@ def read_image(path: str | Path, *, exif: ExifPolicy = "apply") -> Image:
         raise ImageError(f"{path}: more than {MAX_PIXELS} pixels") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError and more
         raise ImageError(f"{path}: cannot be decoded: {error}") from error
+
+
+def read_size(path: str | Path) -> ImageSize:
+    """Read (height, width) of a picture as `read_image` gives it, without decoding its pixels where that can be helped.
+
+    Raises:
+        ImageError: missing, empty, not a picture or too large; names the file.
+    """
+    try:
+        with PIL.Image.open(path) as picture:
+            turned = _orientation(picture)
+            width, height = picture.size
+        if turned == 1 or turned not in TURN:
+            return height, width
+    except Exception:  # whatever it is, reading says it better
+        pass
+    return read_image(path).shape[:2]
 
 
 def _unidentified(path: Path) -> str:

@@ -192,14 +192,16 @@ def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, mon
     assert list(scores) == [1, 2, 3, 4]
     best, last = read_checkpoint(out), read_checkpoint(tmp_path / "boxes.last.safetensors")
     record = best.training["validation"]
-    assert record["value"] == max(scores.values()) == scores[record["iteration"]]
+    by_stage = {(number, int(row[0])): float(row[1]) for number, curve in enumerate(curves, 1) for row in curve}
+    assert record["value"] == max(by_stage.values()) == by_stage[best.training["stage"], record["iteration"]]
     assert (record["figure"], record["number of photos"]) == ("recall@0.50 of 200 boxes", 2)
-    assert last.training["validation"]["iteration"] == 4
+    made = last.training
+    assert (made["validation"]["iteration"], made["stage"]) == (4, 2)
     assert (best.task, best.training["multibox"]["width"]) == ("multibox", 32)
-    assert (best.training["recipe"]["rate"], best.training["recipe"]["epochs"]) == (1e-5, 2)
-    assert best.training["start"]["recipe"]["epochs"] == 1
-    assert best.training["recipe"]["seed"] == best.training["start"]["recipe"]["seed"] + 1  # other views of the photos
-    assert best.training["start"]["validation"]["iteration"] in (1, 2)
+    assert (made["recipe"]["rate"], made["recipe"]["epochs"]) == (1e-5, 2)
+    assert (made["start"]["recipe"]["epochs"], made["start"]["stage"]) == (1, 1)
+    assert made["recipe"]["seed"] == made["start"]["recipe"]["seed"] + 1  # other views of the photos
+    assert made["start"]["validation"]["iteration"] == 2  # a stage starts from the last weights, not from the best
     monkeypatch.setattr(sys, "argv", ["rcnn", "train", "multibox", *map(str, arguments), "--classes", "cube"])
     with pytest.raises(SystemExit) as stop:
         main()
@@ -265,6 +267,30 @@ def test_shapes_of_a_single_training_box_are_repeated(photos):
     shapes = find_shapes(photos, replace(RECIPE, priors_a_cell=2))
     assert shapes.shape == (4, 2, 2)
     assert (shapes == shapes[0, 0]).all()
+
+
+class FlatPhotos(FewPhotos):
+    """Objects of many shapes, one of them without height, which COCO's files may hold."""
+
+    def ground_truth(self, image_id):
+        sides = np.arange(1, 31, dtype=np.float32)
+        boxes = np.stack([0 * sides, 0 * sides, 4 * sides, 2 * sides], axis=1)
+        boxes[0, 3] = 0
+        none = np.zeros(len(boxes), bool)
+        return GroundTruth(image_id, boxes, none.astype(np.int64), none, none.astype(np.float32), (150, 200))
+
+
+def test_objects_without_area_are_no_priors(tmp_path):
+    shapes = find_shapes(FlatPhotos(tmp_path), replace(RECIPE, priors_a_cell=2))
+    assert torch.isfinite(shapes).all()
+    assert (shapes > 0).all()
+
+
+def test_photos_without_objects_that_count_are_refused(trunk, photos, tmp_path):
+    nothing = FewPhotos(tmp_path)
+    nothing.ground_truth = lambda name: replace(photos.ground_truth(name), ignore=photos.ground_truth(name).labels == 0)
+    with pytest.raises(ValueError, match="no object that counts on the 4 photos: MultiBox has nothing to learn from"):
+        run(trunk, nothing, tmp_path)
 
 
 def test_regions_are_half_objects_and_never_ignored_ones():

@@ -5,9 +5,11 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ from detect.cli import main
 from detect.detector import Detector
 from detect.train_regions import Examples, Photos, draw_regions, train_regions
 from detect.training_folder import claim, digest, kept_regions
-from detect.training_runs import open_dataset
+from detect.training_runs import check_out, open_dataset
 from eval.protocols import voc07
 from eval.voc import VocDataset
 from proposals.baselines import Grid, Random
@@ -174,10 +176,10 @@ def test_a_folder_of_another_training_is_refused(
         ({"start": replace(start, state=moved)}, "begun with other weights; name another --work"),
         ({"frozen": "maxpool4"}, "begun with other frozen stages"),
         ({"start": replace(start, preprocessing=CAFFE)}, "begun with other preprocessing"),
-        ({"propose": Random(count=61)}, r"regions\.npz: drawn with other settings"),
-        ({"propose": Grid()}, r"regions\.npz: drawn with other settings"),
-        ({"examples": replace(EXAMPLES, negatives=9)}, r"regions\.npz: drawn with other settings"),
-        ({"dataset": VocDataset(voc, "val")}, r"regions\.npz: drawn with other settings"),
+        ({"propose": Random(count=61)}, r"regions\.npz: drawn with other proposals; name another --work"),
+        ({"propose": Grid()}, r"regions\.npz: drawn with other proposals"),
+        ({"examples": replace(EXAMPLES, negatives=9)}, r"regions\.npz: drawn with other examples"),
+        ({"dataset": VocDataset(voc, "val")}, r"regions\.npz: drawn with other objects and photos"),
         ({"examples": replace(EXAMPLES, balance=1)}, r"begun with other balance; remove .*state\.pt to train anew"),
         ({"recipe": replace(RECIPE, rate=0.02)}, r"begun with rate=0\.01, not 0\.02; remove it"),
     ]:
@@ -205,6 +207,41 @@ def test_a_finished_training_needs_no_features(
     monkeypatch.setattr(module, "keep_features", lambda *some, **more: pytest.fail("made anew"))
     again = run(start, dataset, tmp_path, recipe=replace(RECIPE, iterations=2), keep=False)
     assert all(torch.equal(again.state[name], value) for name, value in first.state.items())
+
+
+def test_a_finished_training_of_another_length_is_refused_before_features_are_made(
+    start: Checkpoint, dataset: VocDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(start, dataset, tmp_path, recipe=replace(RECIPE, iterations=2), keep=False)
+    monkeypatch.setattr(module, "keep_features", lambda *some, **more: pytest.fail("made anew"))
+    with pytest.raises(WeightsError, match=r"state\.pt: begun with iterations=2, not 3; remove it to start anew"):
+        run(start, dataset, tmp_path, recipe=replace(RECIPE, iterations=3), keep=False)
+
+
+def test_features_that_were_removed_are_made_again(
+    start: Checkpoint, dataset: VocDataset, trained: tuple[Path, Checkpoint], tmp_path: Path
+) -> None:
+    run(start, dataset, tmp_path)
+    (tmp_path / "state.pt").unlink()
+    (tmp_path / "features.npy").unlink()  # features.json still says that all photos are done
+    again = run(start, dataset, tmp_path)
+    assert all(torch.equal(again.state[name], value) for name, value in trained[1].state.items())
+
+
+def test_features_that_the_disk_cannot_hold_are_refused_at_once(
+    start: Checkpoint, dataset: VocDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+
+    def little(path: Path) -> Any:
+        asked.append(path)
+        return SimpleNamespace(free=100_000)
+
+    monkeypatch.setattr("classifier.region_features.shutil.disk_usage", little)
+    with pytest.raises(OSError, match=r"features take 0\.\d GB, and 0\.0 are free: .*features\.npy"):
+        run(start, dataset, tmp_path)
+    assert asked == [tmp_path]
+    assert not list(tmp_path.glob("features.*"))
 
 
 class Fitting(Random):
@@ -381,6 +418,59 @@ def test_datasets_are_named_by_one_option(tmp_path: Path, voc: Path) -> None:
     with pytest.raises(ValueError, match="--coco needs --images"):
         open_dataset(**{**nothing, "coco": tmp_path / "a.json"})
     assert len(open_dataset(**{**nothing, "voc": voc})) == 12
+
+
+def test_photos_of_another_size_than_was_annotated_are_named(tmp_path: Path) -> None:
+    """Photos that were shrunk, or turned by their EXIF, would teach boxes beside the objects."""
+    write_voc(tmp_path, "train", range(5))
+    half = SIDE // 2
+    for number in range(4):
+        PIL.Image.new("RGB", (half, SIDE)).save(tmp_path / "JPEGImages" / f"{number:03}.png")
+    (tmp_path / "JPEGImages" / "001.png").unlink()
+    with pytest.raises(
+        ValueError, match=f"000.png: is {half} x {SIDE} pixels, but {SIDE} x {SIDE} were annotated"
+    ) as e:
+        open_dataset(voc=tmp_path, split="train", coco=None, images=None)
+    assert ": no such file; " in str(e.value)
+    assert str(e.value).endswith("; and 1 more")
+
+
+def test_coco_files_need_not_say_how_large_photos_are(tmp_path: Path) -> None:
+    write_voc(tmp_path, "train", range(3))
+    write_coco(tmp_path / "train.json", range(3))
+    content = json.loads((tmp_path / "train.json").read_text())
+    for image in content["images"]:
+        del image["width"], image["height"]
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    named: dict[str, Any] = {
+        "voc": None,
+        "split": "",
+        "coco": tmp_path / "train.json",
+        "images": tmp_path / "JPEGImages",
+    }
+    assert len(open_dataset(**named, classes="disc")) == 3
+    PIL.Image.new("RGB", (200, 9)).save(tmp_path / "JPEGImages" / "002.png")  # boxes reach beyond it
+    with pytest.raises(ValueError, match=r"002\.png: is 200 x 9 pixels"):
+        open_dataset(**named)
+
+
+def test_photos_without_objects_are_nothing_to_learn_from(tmp_path: Path) -> None:
+    write_voc(tmp_path, "train", range(2))
+    for number in range(2):
+        (tmp_path / "Annotations" / f"{number:03}.xml").write_text(
+            f"<annotation><size><width>{SIDE}</width><height>{SIDE}</height></size></annotation>"
+        )
+    with pytest.raises(ValueError, match="no objects to learn from on the 2 photos"):
+        open_dataset(voc=tmp_path, split="train", coco=None, images=None)
+
+
+@pytest.mark.parametrize("name", ["a.pt", "file/a.safetensors", "folder.safetensors"])
+def test_files_that_cannot_be_written_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(ValueError, match=r"--out .*: (weights are written as \.safetensors|cannot be written)"):
+        check_out(tmp_path / name)
+    check_out(tmp_path / "new" / "folder" / "a.safetensors")
 
 
 @pytest.fixture

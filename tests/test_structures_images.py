@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from structures.images import MAX_PIXELS, ORIENTATION, ImageError, read_image
+from structures.images import MAX_PIXELS, ORIENTATION, ImageError, read_image, read_size
 
 WIDTH, HEIGHT = 48, 32
 
@@ -190,6 +190,22 @@ def test_convention_boxes_refer_to_the_photo_as_displayed(tmp_path: Path) -> Non
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8, 9])
+def test_the_size_is_that_of_the_photo_as_displayed(tmp_path: Path, suffix: str, orientation: int) -> None:
+    exif = PIL.Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = save(tmp_path / f"turned.{suffix}", from_array(scene()), exif=exif)
+    assert read_size(path) == read_image(path).shape[:2]
+
+
+def test_files_without_a_size_are_named(tmp_path: Path) -> None:
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    for name, complaint in (("no.png", "not a picture"), ("none.png", "no such file")):
+        with pytest.raises(ImageError, match=f"{name}: {complaint}"):
+            read_size(tmp_path / name)
+
+
 def test_exif_orientation_out_of_range_and_broken_exif_leave_the_photo_as_it_is(tmp_path: Path) -> None:
     exif = PIL.Image.Exif()
     exif[ORIENTATION] = 99

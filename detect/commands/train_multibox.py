@@ -71,15 +71,19 @@ def multibox(
 
     With --val or --val-coco, OUT gets the weights of the best recall, and OUT with .last before its suffix the last.
     """
-    from dataclasses import replace
-
-    from classifier.engines import place
     from classifier.processes import current_process, joined
     from detect.multibox_recipe import Recipe
     from detect.multibox_runs import MultiBoxMeasure, stages
     from detect.presets import load_checkpoint
     from detect.staged_runs import Plan, carry_out
-    from detect.training_runs import check_out, open_dataset, open_validation, save_weights, training_placement
+    from detect.training_runs import (
+        check_out,
+        frozen_placement,
+        open_dataset,
+        open_validation,
+        save_weights,
+        training_placement,
+    )
 
     check_out(out)
     where, folder, chosen = training_placement(device, dtype), work or out.with_suffix(".work"), find(MULTIBOX, preset)
@@ -88,7 +92,7 @@ def multibox(
     given: dict[str, Any] = {"epochs": epochs, "rate": rate, "trunk_rate": trunk_rate, "frozen": freeze}
     given |= {"batch_size": batch, "average": average, "dtype": where.dtype}
     with joined(where.device) as here:
-        placement = replace(place(device=device) if here.type == "cpu" else where, device=here)
+        placement = frozen_placement(where, here, dtype)
         recipes = [
             Recipe(**{**stage.recipe, **named(given), "seed": seed + n}) for n, stage in enumerate(chosen.stages)
         ]
@@ -98,7 +102,7 @@ def multibox(
             rows="photos",
             work=folder,
             reason=placement.reason,
-            measure=None if judged is None else MultiBoxMeasure(judged, device=here.type),
+            measure=None if judged is None else MultiBoxMeasure(judged, device=str(here)),
             measure_every=val_every,
             about={"data": (voc or coco or Path()).name, "split": split if voc else None, "preset": preset},
         )

@@ -79,6 +79,10 @@ def regions(
         float | None,
         typer.Option(min=0, help="0 draws positives evenly over regions, 1 over classes.", show_default=PRESET),
     ] = None,
+    near_share: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of background with an IoU from 0.1 on.", show_default=PRESET),
+    ] = None,
     best_share: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Share of background from the best boxes of a ranking.", show_default=PRESET),
@@ -110,19 +114,23 @@ def regions(
 
     With --val or --val-coco, OUT gets the best weights, and OUT with .last before its suffix the last ones.
     """
-    from dataclasses import replace
-
     from rich.console import Console
 
-    from classifier.engines import place
-    from classifier.processes import current_process, joined
+    from classifier.processes import current_process, joined, share_of
     from detect.presets import load_checkpoint
     from detect.propose import build_for_many
     from detect.region_runs import kept_proposals, stages, trainings
     from detect.region_validation import RegionMeasure
     from detect.runs import cores
     from detect.staged_runs import Plan, carry_out
-    from detect.training_runs import check_out, open_dataset, open_validation, save_weights, training_placement
+    from detect.training_runs import (
+        check_out,
+        frozen_placement,
+        open_dataset,
+        open_validation,
+        save_weights,
+        training_placement,
+    )
 
     check_out(out)
     where, folder, chosen = training_placement(device, dtype), work or out.with_suffix(".work"), find(REGIONS, preset)
@@ -132,10 +140,14 @@ def regions(
     recipe |= {"decay": decay, "smoothing": smoothing, "hard_examples": hard_examples, "dtype": where.dtype}
     examples: dict[str, Any] = {"positives": positives, "negatives": negatives, "batch_size": batch}
     examples |= {"positive_share": positive_share, "balance": balance, "best_share": best_share, "ramp": ramp}
+    examples |= {"near_share": near_share}
     examples |= {"use_ignored": voc is not None if use_ignored is None else use_ignored}
     photos_at_once = workers or cores()
     with joined(where.device) as here:
-        placement = replace(place(device=device), device=here)
+        placement = frozen_placement(where, here, dtype)
+        plans = trainings(chosen, named(recipe), named(examples), freeze, seed)
+        for training in plans:
+            share_of(training.examples.batch_size, current_process())
         boxes_of = proposals or chosen.proposals
         measure = None
         if judged is not None:
@@ -147,7 +159,7 @@ def regions(
         plan = Plan(
             load_checkpoint(weights or chosen.weights),
             stages(
-                trainings(chosen, named(recipe), named(examples), freeze, seed),
+                plans,
                 dataset,
                 kept_proposals(
                     dataset,

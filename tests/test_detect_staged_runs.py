@@ -1,0 +1,94 @@
+"""Trainings of several stages: what each starts from, which weights are the best of all, and one run at a time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+
+from classifier.weights import Checkpoint
+from detect.staged_runs import Plan, Stage, carry_out
+from detect.training_progress import Reporter
+from detect.validation import Validation
+
+
+def weights(value: float) -> Checkpoint:
+    return Checkpoint({"value": torch.tensor(value)}, ("a",), task="multibox")
+
+
+class Values:
+    """The figure of weights is found in a table by their value."""
+
+    figure = "mAP"
+
+    def __init__(self, figures: Mapping[float, float]) -> None:
+        self._figures = figures
+
+    def about(self) -> Mapping[str, Any]:
+        return {"photos": 4}
+
+    def prepare(self, console: Console) -> None: ...
+
+    def __call__(self, checkpoint: Checkpoint) -> float:
+        return self._figures[float(checkpoint.state["value"])]
+
+
+def adding(amount: float) -> Stage:
+    """Two iterations that each add to the weights."""
+
+    def train(start: Checkpoint, folder: Path, reporter: Reporter, judge: Validation | None) -> Checkpoint:
+        last = start
+        for iteration in (1, 2):
+            last = weights(float(last.state["value"]) + amount)
+            if judge is not None:
+                judge(iteration, lambda now=last: now)  # type: ignore[misc]
+        return last
+
+    return Stage(2, 1, train)
+
+
+def plan(work: Path, stages: Sequence[Stage], figures: Mapping[float, float] | None = None) -> Plan:
+    measure = None if figures is None else Values(figures)
+    return Plan(weights(0), stages, "regions", work, "here", measure=measure, measure_every=1, about={"data": "drawn"})
+
+
+@pytest.mark.parametrize(
+    ("figures", "best", "stage", "iteration"),
+    [
+        ({1: 0.1, 2: 0.5, 12: 0.4, 22: 0.3}, 2, 1, 2),
+        ({1: 0.6, 2: 0.5, 12: 0.6, 22: 0.3}, 1, 1, 1),
+        ({1: 0.1, 2: 0.5, 12: 0.7, 22: 0.3}, 12, 2, 1),
+        ({1: 0.1, 2: 0.5, 12: 0.6, 22: 0.8}, 22, 2, 2),
+    ],
+)
+def test_the_result_is_the_best_of_all_stages_and_judging_changes_no_training(
+    tmp_path: Path, figures: Mapping[float, float], best: float, stage: int, iteration: int
+) -> None:
+    found, last = carry_out(plan(tmp_path / "judged", [adding(1), adding(10)], figures))
+    assert float(found.state["value"]) == best
+    assert (found.training["stage"], found.training["validation"]["iteration"]) == (stage, iteration)
+    assert last is not None
+    assert float(last.state["value"]) == 22
+    plain, nothing = carry_out(plan(tmp_path / "plain", [adding(1), adding(10)]))
+    assert float(plain.state["value"]) == 22
+    assert nothing is None
+    assert (plain.training["stage"], plain.training["data"]) == (2, "drawn")
+
+
+def test_a_training_of_one_stage_has_no_number(tmp_path: Path) -> None:
+    assert "stage" not in carry_out(plan(tmp_path, [adding(1)]))[0].training
+
+
+def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
+    """The later one would write over the features that the earlier one reads."""
+
+    def meddle(start: Checkpoint, folder: Path, reporter: Reporter, judge: Validation | None) -> Checkpoint:
+        with pytest.raises(ValueError, match=f"{tmp_path}: another run is training here; wait for it or name another"):
+            carry_out(plan(tmp_path, [adding(1)]))
+        return start
+
+    first: Callable[[], Any] = lambda: carry_out(plan(tmp_path, [Stage(1, 1, meddle)]))  # noqa: E731
+    first()
+    first()  # the folder is free again
