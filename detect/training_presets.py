@@ -53,21 +53,28 @@ class Preset:
         return f"{self.purpose}, from {self.weights}. Score: {self.score}. CPU: {self.cpu}. GPU: {self.gpu}."
 
 
-DRAW = {"positives": 16, "negatives": 20, "near_share": 0.7, "positive_share": 0.35, "balance": 0.5}
-
-
 def _from_4a(
     iterations: int, rate: float
 ) -> PresetStage:  # the layers in front make half of the cost and hardly differ
-    recipe = {"iterations": iterations, "rate": rate, "warmup": 100}
-    return PresetStage(recipe, {**DRAW, "best_share": 0.7}, freeze="maxpool3")
+    return PresetStage(
+        {"iterations": iterations, "rate": rate, "warmup": 100},
+        {
+            "positives": 16,
+            "negatives": 20,
+            "near_share": 0.7,
+            "best_share": 0.7,
+            "positive_share": 0.35,
+            "balance": 0.5,
+        },
+        freeze="maxpool3",
+    )
 
 
 REGIONS: Mapping[str, Preset] = {
     "quick": Preset(
         purpose="the last two Inception modules on kept features",
         weights="imagenet",
-        stages=(PresetStage({"iterations": 2000}, DRAW, freeze="maxpool4"),),
+        stages=(PresetStage({"iterations": 2000}, freeze="maxpool4"),),
         proposals="ranked:selective-search+multibox",
         cpu="under an hour for 3,000 photos on two cores with AMX",
     ),

@@ -177,6 +177,12 @@ def save_weights(out: Path, weights: Checkpoint, last: Checkpoint | None) -> lis
     return lines
 
 
+def what_stays(work: Path) -> str:
+    """Say how much the folder of a finished run holds."""
+    size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
+    return f"{size / 1e9:.1f} GB stay in {work} for another training on the same regions; remove it when you are done"
+
+
 def _judged(weights: Checkpoint) -> str:
     record = weights.training.get(RECORD)
     if record is None:

@@ -130,6 +130,7 @@ def regions(
         open_validation,
         save_weights,
         training_placement,
+        what_stays,
     )
 
     check_out(out)
@@ -181,4 +182,4 @@ def regions(
         )
         trained, last = carry_out(plan)
         if current_process().rank == 0:
-            typer.echo("\n".join(save_weights(out, trained, last)))
+            typer.echo("\n".join([*save_weights(out, trained, last), what_stays(folder)]))
