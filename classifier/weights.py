@@ -185,7 +185,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        error.filename = str(path)  # a full disk names no file by itself
+        raise
 
 
 def _to_metadata(checkpoint: Checkpoint) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Checkpoints: there and back, damaged, hostile, and everybody else's formats through one door."""
 
+import errno
 import json
 import os
 import struct
@@ -70,10 +71,12 @@ def test_weights_that_are_not_finite_are_neither_written_nor_read(tmp_path: Path
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, checkpoint: Checkpoint, monkeypatch) -> None:
     path = tmp_path / "net.safetensors"
     path.write_bytes(b"old")
-    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    full = OSError(errno.ENOSPC, "disk full")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(OSError, match=r"disk full: '.*/net\.safetensors'"):
         save_checkpoint(checkpoint, path)
     assert path.read_bytes() == b"old"
+    assert [each.name for each in tmp_path.iterdir()] == ["net.safetensors"]
 
 
 def test_damaged_files_are_refused(tmp_path: Path, checkpoint: Checkpoint) -> None:
