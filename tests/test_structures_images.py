@@ -189,7 +189,6 @@ def test_convention_boxes_refer_to_the_photo_as_displayed(tmp_path: Path) -> Non
     assert np.abs(read_image(path).astype(int) - DISPLAYED[6](scene())).mean() < 3
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8, 9])
 def test_the_size_is_that_of_the_photo_as_displayed(tmp_path: Path, suffix: str, orientation: int) -> None:
@@ -206,6 +205,7 @@ def test_files_without_a_size_are_named(tmp_path: Path) -> None:
             read_size(tmp_path / name)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_exif_orientation_out_of_range_and_broken_exif_leave_the_photo_as_it_is(tmp_path: Path) -> None:
     exif = PIL.Image.Exif()
     exif[ORIENTATION] = 99
