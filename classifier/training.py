@@ -7,11 +7,10 @@ iterations) or in GoogLeNet's steps. Where several processes were started togeth
 batch.
 """
 
-import io
 import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +20,8 @@ from torch.nn import functional
 
 from classifier.googlenet import AUXILIARY_WEIGHT, TrainingLogits
 from classifier.processes import average_over, current_process, share_of, shared
-from classifier.weights import WeightsError, load_state, write_atomically
+from classifier.training_state import read_state, write_state
+from classifier.weights import WeightsError, load_state
 
 State = dict[str, Tensor]  # parameter name -> values
 RATE_FACTOR = 0.96  # GoogLeNet, section 6: the rate falls by 4% every 8 epochs
@@ -131,20 +131,7 @@ def iterations_done(state_file: Path, recipe: Recipe) -> int:
     Raises:
         WeightsError: it is damaged, or belongs to another recipe.
     """
-    return int(_read_state(state_file, recipe)["iteration"]) if state_file.exists() else 0
-
-
-def _read_state(path: Path, recipe: Recipe) -> dict[str, Any]:
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        begun = asdict(Recipe(**state["recipe"]))
-        state["iteration"] = int(state["iteration"])
-    except Exception as error:  # on garbage torch's unpickler raises IndexError, KeyError, struct.error and more
-        raise WeightsError(f"{path}: not a readable state of a training; remove it to start anew") from error
-    for name, value in asdict(recipe).items():
-        if begun[name] != value:
-            raise WeightsError(f"{path}: begun with {name}={begun[name]}, not {value}; remove it to start anew")
-    return state
+    return int(read_state(state_file, recipe)["iteration"]) if state_file.exists() else 0
 
 
 def rate_at(iteration: int, recipe: Recipe) -> float:
@@ -248,16 +235,9 @@ class TrainingRun:
         require_finite(self.network.state_dict(), iteration)
         if current_process().rank != 0:
             return
-        state = {
-            "recipe": asdict(self.recipe),
-            "iteration": iteration,
-            "network": self.network.state_dict(),
-            "average": self.average,
-            "optimiser": self.optimiser.state_dict(),
-        }
-        content = io.BytesIO()
-        torch.save(state, content)
-        write_atomically(path, content.getvalue())
+        content = {"iteration": iteration, "average": self.average}
+        content |= {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        write_state(path, self.recipe, content)
 
     def load(self, path: Path) -> int:
         """Read the state and return the number of iterations done.
@@ -265,7 +245,7 @@ class TrainingRun:
         Raises:
             WeightsError: damaged, or of another recipe or network.
         """
-        state = _read_state(path, self.recipe)
+        state = read_state(path, self.recipe)
         try:
             load_state(self.network, state["network"])
             self.optimiser.load_state_dict(state["optimiser"])

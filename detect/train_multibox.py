@@ -4,7 +4,6 @@ Everything random in a step comes from (seed, epoch, photo) or (seed, step), so 
 last state as if nothing had happened. The stages up to `frozen` keep their weights and run in the quick engine.
 """
 
-import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -22,7 +21,8 @@ from classifier.googlenet import stages_between
 from classifier.processes import average_over, current_process, first_alone
 from classifier.training import NonFiniteLoss, Progress, rate_at, require_finite
 from classifier.training import Recipe as Schedule
-from classifier.weights import Checkpoint, WeightsError, write_atomically
+from classifier.training_state import read_state, write_state
+from classifier.weights import Checkpoint
 from detect.multibox import CanvasRunner, DenseMultiBox, Stem, from_checkpoint, start_network, to_checkpoint, unflatten
 from detect.multibox_recipe import Canvases, Order, Recipe, find_shapes
 from detect.training_folder import STATE, claim, contents, digest
@@ -149,11 +149,9 @@ class Run:
             NonFiniteLoss: a weight is not finite, though the loss still was; the earlier state stays.
         """
         require_finite(self.network.state_dict(), self.step)
-        state = {"recipe": asdict(self.recipe), "steps": self.steps, "step": self.step, "average": self.average}
-        state |= {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-        content = io.BytesIO()
-        torch.save(state, content)
-        write_atomically(path, content.getvalue())
+        content = {"steps": self.steps, "step": self.step, "average": self.average}
+        content |= {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        write_state(path, self.recipe, content)
 
     def load(self, path: Path) -> None:
         """Go on from a state.
@@ -161,15 +159,7 @@ class Run:
         Raises:
             WeightsError: the state belongs to another recipe or dataset, or is damaged.
         """
-        try:
-            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-            settings = {**state["recipe"], "steps": state["steps"]}
-        except Exception as error:  # on garbage torch's unpickler raises IndexError, KeyError, struct.error and more
-            raise WeightsError(f"{path}: not a readable state of a training; remove it to start anew") from error
-        for name, value in {**asdict(self.recipe), "steps": self.steps}.items():
-            begun = settings.get(name)
-            if begun != value:
-                raise WeightsError(f"{path}: begun with {name}={begun}, not {value}; remove it to start anew")
+        state = read_state(path, self.recipe, steps=self.steps)
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         for name, value in state["average"].items():
