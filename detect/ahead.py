@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from detect.sources import Photo
+from proposals.store import file_key
 from structures.images import ExifPolicy, ImageError, read_image
 from structures.records import Image, Proposals
 
@@ -26,12 +27,14 @@ class Prepared:
         photo: which one.
         image: its pixels.
         proposals: where objects might be.
+        key: of the file's bytes (`proposals.store.file_key`).
         seconds: time spent in "read" and "propose".
     """
 
     photo: Photo
     image: Image
     proposals: Proposals
+    key: str
     seconds: dict[str, float]
 
 
@@ -74,11 +77,11 @@ def _prepare(photo: Photo, propose: Callable[[Image], Proposals], exif: ExifPoli
     begin = time.perf_counter()
     try:
         image = read_image(photo.path, exif=exif)
-        read = time.perf_counter()
+        key, read = file_key(photo.path), time.perf_counter()
         by_name = getattr(propose, "named", None)  # boxes of other programs are known by the photo's name only
         proposals = by_name(photo.image_id, image) if by_name else propose(image)
     except ImageError as error:
         return Skipped(photo, str(error))
     except Exception as error:  # whatever a generator makes of one photo must not stop all the others
         return Skipped(photo, f"{photo.path}: no proposals: {type(error).__name__}: {error}")
-    return Prepared(photo, image, proposals, {"read": read - begin, "propose": time.perf_counter() - read})
+    return Prepared(photo, image, proposals, key, {"read": read - begin, "propose": time.perf_counter() - read})

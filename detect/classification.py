@@ -134,7 +134,8 @@ def judge(classifier: ImageClassifier, data: ClassFolders) -> Judgement:
     return Judgement(scores, len(rows), tuple(skipped), stream.seconds / len(rows))
 
 
-def judge_checkpoint(checkpoint: Checkpoint, data: ClassFolders) -> Mapping[str, float]:
+def judge_checkpoint(checkpoint: Checkpoint, data: ClassFolders, *, device: str = "auto") -> Mapping[str, float]:
     """Score fresh weights on labelled photos, one crop each, in torch."""
-    classifier = ImageClassifier([checkpoint], crops=1, placement=place(engine="torch"), batch_size=CPU_BATCH)
+    placement = place(device=device, engine="torch")
+    classifier = ImageClassifier([checkpoint], crops=1, placement=placement, batch_size=CPU_BATCH)
     return judge(classifier, data).scores

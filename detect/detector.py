@@ -99,7 +99,8 @@ class Detector:
 
         own = {name: options.pop(name) for name in tuple(options) if name in _OPTIONS}
         classify = load_classifier(weights, device=device, **options)
-        return cls(load_proposals(proposals, device=device), classify, **own)
+        placed = {name: options[name] for name in ("engine", "dtype") if name in options}
+        return cls(load_proposals(proposals, device=device, **placed), classify, **own)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """detections.jsonl in the formats of the official evaluators: COCO results, VOC result files."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -48,14 +48,35 @@ def export(
     return _export_coco(folder, lines, classes, numbering)
 
 
+def require_ids(numbering: Path, images: Iterable[str], classes: Sequence[str]) -> None:
+    """Make sure that COCO's instances.json has the ids that an export of these photos will need.
+
+    Raises:
+        ValueError: it cannot be read, lacks a class or a photo, or two photos would be the same image of it.
+    """
+    dataset = CocoDataset(numbering)
+    _category_ids(dataset, classes)
+    _coco_names(images, dataset)
+
+
+def discard_exports(folder: Path) -> None:
+    """Remove what earlier exports wrote."""
+    for path in (folder / COCO_FILE, folder / COCO_IMAGES_FILE, *(folder / VOC_FOLDER).glob("comp4_det_*.txt")):
+        path.unlink(missing_ok=True)
+
+
+def with_labels_of(line: ResultLine, classes: Sequence[str]) -> Detections:
+    """Return what a line found, with labels as places in classes."""
+    places = {name: label for label, name in enumerate(classes)}
+    labels = np.array([places[name] for name in line.names], np.int64)[line.found.labels]
+    return replace(line.found, labels=labels)
+
+
 def _named(
     lines: Sequence[ResultLine], classes: Sequence[str], names: Mapping[str, str]
 ) -> Iterator[tuple[str, Detections]]:
     """Yield each line with the name it has in the format, and with labels as places in classes."""
-    places = {name: label for label, name in enumerate(classes)}
-    for line in lines:
-        labels = np.array([places[name] for name in line.names], np.int64)[line.found.labels]
-        yield names[line.image], replace(line.found, labels=labels)
+    return ((names[line.image], with_labels_of(line, classes)) for line in lines)
 
 
 def _voc_ids(lines: Sequence[ResultLine]) -> dict[str, str]:
@@ -74,7 +95,7 @@ def _export_coco(
     results, images = folder / COCO_FILE, folder / COCO_IMAGES_FILE
     if numbering is not None:
         dataset = CocoDataset(numbering)
-        names = {line.image: _coco_name(line.image, dataset) for line in lines}
+        names = _coco_names((line.image for line in lines), dataset)
         found = _named(lines, classes, names)
         ids = _category_ids(dataset, classes)
         write_coco_results(results, found, category_ids=ids, image_numbers=dataset.image_numbers)
@@ -104,9 +125,17 @@ def _as_coco(lines: Sequence[ResultLine], numbers: Mapping[str, int], classes: S
     return {"images": images, "categories": categories}
 
 
-def _coco_name(image: str, dataset: CocoDataset) -> str:
-    last = PurePosixPath(image).name
-    return image if image in dataset.image_numbers else last
+def _coco_names(images: Iterable[str], dataset: CocoDataset) -> dict[str, str]:
+    """Return the file name that each photo has in the dataset: its own, or that without its folders."""
+    names, photos = dict[str, str](), dict[str, str]()
+    for image in images:
+        name = image if image in dataset.image_numbers else PurePosixPath(image).name
+        if name not in dataset.image_numbers:
+            raise ValueError(f"{dataset.annotations}: has no image {image}")
+        if name in photos:
+            raise ValueError(f"{dataset.annotations}: {photos[name]} and {image} would both be its image {name}")
+        names[image], photos[name] = name, image
+    return names
 
 
 def _category_ids(dataset: CocoDataset, classes: Sequence[str]) -> list[int]:

@@ -1,6 +1,6 @@
 """Names to proposal generators, with the learned ones; torch is only imported for those that need it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,21 @@ if TYPE_CHECKING:
 OWN_MULTIBOX = "multibox:"
 
 
-def load_proposals(name: str, *, device: str = "auto", cut: bool = True, **options: Any) -> ProposalGenerator:
+def load_proposals(
+    name: str, *, device: str = "auto", engine: str = "auto", dtype: str = "auto", cut: bool = True, **options: Any
+) -> ProposalGenerator:
     """Build a generator from its name, with options of its own; `a+b` is the union of two.
 
     `multibox:FILE` is MultiBox with weights of your own. `ranked:NAME` has MultiBox put the boxes of a generator into
     the order of how well they fit an object: the MultiBox that the name holds, if it is one of your own. It leaves the
-    best 200; without `cut` all boxes stay, in that order.
+    best 200; without `cut` all boxes stay, in that order. Device, engine and dtype are MultiBox's, see
+    `classifier.engines.place`.
     """
     parts = [part.strip() for part in name.removeprefix(RANKED_PREFIX).split("+")]
     own = [part for part in parts if part.startswith(OWN_MULTIBOX)]
+    placed = {"device": device, "engine": engine, "dtype": dtype}
     learned: dict[str, Callable[..., MultiBox]] = {
-        part: partial(_multibox, part.removeprefix(OWN_MULTIBOX), device=device) for part in ["multibox", *own]
+        part: partial(_multibox, part.removeprefix(OWN_MULTIBOX), placed) for part in ["multibox", *own]
     }
     if not name.startswith(RANKED_PREFIX):
         return build(name, extra=learned, **options)
@@ -36,8 +40,9 @@ def load_proposals(name: str, *, device: str = "auto", cut: bool = True, **optio
     return Ranked(inner, scorer.score, scorer.parameters, max_boxes=None, nms_threshold=1)
 
 
-def _multibox(weights: str, *, device: str, **options: Any) -> "MultiBox":
+def _multibox(weights: str, placed: Mapping[str, Any], **options: Any) -> "MultiBox":
+    from classifier.engines import place
     from detect.multibox import load_multibox
     from detect.presets import weights_file
 
-    return load_multibox(weights_file(weights), device=device, **options)
+    return load_multibox(weights_file(weights), place(**placed), **options)

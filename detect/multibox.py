@@ -218,6 +218,6 @@ def _boxes(generator: MultiBox, dataset: Dataset, truth: GroundTruth) -> Boxes:
         return as_boxes([])
 
 
-def load_multibox(path: str | Path, *, device: str = "auto", **options: Any) -> MultiBox:
-    """Read weights and make their generator."""
-    return make_multibox(read_checkpoint(path), place(device=device), **options)
+def load_multibox(path: str | Path, placement: Placement | None = None, **options: Any) -> MultiBox:
+    """Read weights and make their generator, see `make_multibox`."""
+    return make_multibox(read_checkpoint(path), placement, **options)

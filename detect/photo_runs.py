@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +14,17 @@ from rich.console import Console
 from detect.ahead import Skipped, prepare_ahead
 from detect.detector import Detector
 from detect.draw import Pictures
-from detect.exports import VOC_FOLDER, export
+from detect.exports import VOC_FOLDER, discard_exports, export, require_ids, with_labels_of
 from detect.progress import Bar, duration, table
-from detect.runs import RUN_FILE, Run, cores, peak_memory
+from detect.runs import RUN_FILE, Run, RunError, cores, peak_memory
 from detect.sinks import DETECTIONS_FILE, SKIPPED_FILE, Results
 from detect.sources import Photo
-from eval.results import read_lines
+from eval.results import count_images, read_lines
+from proposals.store import file_key
 from structures.images import ExifPolicy, read_image
 from structures.records import Detections, Proposals
+
+PATIENCE = 3  # photos in a row that the classifier may fail on before the fault is taken for its own
 
 
 @dataclass(frozen=True)
@@ -115,13 +118,19 @@ def carry_out(plan: Plan, detector: Detector, settings: Mapping[str, Any], conso
     Raises:
         RunError: the folder of the results cannot be used.
     """
+    if plan.coco_ids is not None:  # now, not after the last photo
+        require_ids(plan.coco_ids, (photo.image_id for photo in plan.photos), detector.classes)
     reasons, gpu = placement(detector)
     workers = plan.workers or usual_workers(gpu=gpu)
     with Results(plan.out, overwrite=plan.overwrite) as results:
         run = Run(plan.out, settings, in_use=bool(results.done), overwrite=plan.overwrite)
-        run.update(**facts, placement=reasons, workers=workers)
+        if plan.overwrite:
+            discard_exports(plan.out)
+        redraw = _drawn_otherwise(run, plan.pictures, results)
+        drawing = {"draw_score": plan.pictures.score_floor} if plan.pictures else {}
+        run.update(**facts, placement=reasons, workers=workers, **({} if redraw else drawing))
         for reason in reasons:
-            console.print(reason, highlight=False, soft_wrap=True)
+            console.print(reason, markup=False, highlight=False, soft_wrap=True)
         try:
             report = detect_photos(
                 detector, plan.photos, results, console, exif=plan.exif, workers=workers, pictures=plan.pictures
@@ -129,8 +138,8 @@ def carry_out(plan: Plan, detector: Detector, settings: Mapping[str, Any], conso
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from here")
             raise
-        written = _write_the_rest(plan, detector.classes, report)
-        run.finish(**report.as_json())
+        written = _write_the_rest(plan, detector.classes, report, redraw)
+        run.finish(**report.as_json(), **drawing)
     console.print(table(report.rows(written)))
     return report
 
@@ -143,13 +152,20 @@ def placement(detector: Detector) -> tuple[list[str], bool]:
     return list(reasons), any(engine.device.type != "cpu" for engine in engines)
 
 
-def _write_the_rest(plan: Plan, classes: Sequence[str], report: Report) -> list[Path]:
+def _drawn_otherwise(run: Run, pictures: Pictures | None, results: Results) -> frozenset[str]:
+    """Return the photos of earlier runs whose pictures, if any, show other detections than those asked for."""
+    same = pictures is None or run.last("draw_score") == pictures.score_floor
+    return frozenset() if same else frozenset(results.done)
+
+
+def _write_the_rest(plan: Plan, classes: Sequence[str], report: Report, redraw: Container[str]) -> list[Path]:
     lines = plan.out / DETECTIONS_FILE
     written = [lines, plan.out / RUN_FILE]
     if report.skipped:
         written.append(plan.out / SKIPPED_FILE)
     if plan.pictures is not None:
-        draw_missing(plan.photos, lines, plan.pictures, exif=plan.exif)
+        todo = [p for p in plan.photos if p.image_id in redraw or not plan.pictures.path(p.image_id).exists()]
+        draw_stored(todo, lines, plan.pictures, classes, exif=plan.exif)
         written.append(plan.pictures.folder)
     exported = export(plan.out, plan.format, classes, split=plan.split, numbering=plan.coco_ids)
     return written + (exported if plan.format != "voc" else [plan.out / VOC_FOLDER])
@@ -165,11 +181,16 @@ def detect_photos(
     workers: int = 1,
     pictures: Pictures | None = None,
 ) -> Report:
-    """Detect objects on the photos that are not done yet, and write down what was found, photo by photo."""
+    """Detect objects on the photos that are not done yet, and write down what was found, photo by photo.
+
+    Raises:
+        RunError: the results are of other photos of the same names.
+    """
     todo = [photo for photo in photos if photo.image_id not in results.done]
+    _require_same(photos, results)
     if len(todo) < len(photos):
         console.print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")
-    regions, boxes = Counter[str](), Counter[str]()
+    regions, boxes, failed = Counter[str](), Counter[str](), 0
     ahead = prepare_ahead(todo, detector.regions, exif=exif, workers=workers)
     with Bar(len(todo), console) as bar, closing(ahead):
         for item in ahead:
@@ -178,15 +199,41 @@ def detect_photos(
                 bar.skip(item.reason)
                 continue
             before, name = dict(detector.seconds), item.photo.image_id
-            found = detector.detect(item.image, item.proposals)
+            try:
+                found = detector.detect(item.image, item.proposals)
+            except Exception as error:  # a photo too large for the GPU must not stop all the others
+                failed += 1
+                if failed == PATIENCE:
+                    raise
+                results.skip(name, f"{item.photo.path}: not classified: {type(error).__name__}: {error}")
+                bar.skip(results.skipped[name])
+                continue
+            failed = 0
             seconds, begin = item.seconds | _spent(before, detector.seconds), time.perf_counter()
             if pictures is not None:  # before the line is written: a photo that has a line is done altogether
                 pictures.add(name, item.image, found, detector.classes)
-            results.write(name, found, detector.classes)
+            results.write(name, found, detector.classes, item.key)
             bar.step(boxes=len(found), seconds=seconds | {"write": time.perf_counter() - begin})
             regions.update(_sources(item.proposals))
             boxes.update(_sources(found))
     return _report(photos, results, bar, regions, boxes)
+
+
+def _require_same(photos: Sequence[Photo], results: Results) -> None:
+    """Refuse results whose photos had the same names and other content."""
+    changed = [photo.image_id for photo in photos if _is_changed(photo, results.done.get(photo.image_id))]
+    if changed:
+        raise RunError(
+            f"{results.folder}: holds results of other photos by the names of {count_images(changed)}; "
+            "name another --out, or start afresh with --overwrite"
+        )
+
+
+def _is_changed(photo: Photo, key: str | None) -> bool:
+    try:
+        return bool(key) and file_key(photo.path) != key
+    except OSError:  # done, and not needed any more
+        return False
 
 
 def _sources(record: Proposals | Detections) -> dict[str, int]:
@@ -214,13 +261,15 @@ def _report(
     )
 
 
-def draw_missing(photos: Sequence[Photo], results_file: Path, pictures: Pictures, *, exif: ExifPolicy) -> None:
-    """Draw the photos that an earlier run worked on without drawing them."""
-    missing = {photo.image_id: photo for photo in photos if not pictures.path(photo.image_id).exists()}
-    for line in read_lines(results_file)[0] if missing else ():
-        if line.image in missing:
-            image = read_image(missing[line.image].path, exif=exif)
-            pictures.add(line.image, image, line.found, line.names)
+def draw_stored(
+    photos: Sequence[Photo], results_file: Path, pictures: Pictures, classes: Sequence[str], *, exif: ExifPolicy
+) -> None:
+    """Draw photos from their lines of results, where they have one."""
+    wanted = {photo.image_id: photo for photo in photos}
+    for line in read_lines(results_file)[0] if wanted else ():
+        if line.image in wanted:
+            image = read_image(wanted[line.image].path, exif=exif)
+            pictures.add(line.image, image, with_labels_of(line, classes), classes)
 
 
 def usual_workers(*, gpu: bool) -> int:

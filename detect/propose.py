@@ -111,7 +111,7 @@ def _store(
             bar.skip(item.reason)
             continue
         proposals = item.proposals.take(slice(max_boxes))
-        writer.add(item.photo.image_id, pixel_key(item.image), file_key(item.photo.path), proposals)
+        writer.add(item.photo.image_id, pixel_key(item.image), item.key, proposals)
         bar.step(boxes=len(proposals), seconds=item.seconds)
 
 

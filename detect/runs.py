@@ -54,6 +54,10 @@ class Run:
         self._settings = settings
         self.update()
 
+    def last(self, fact: str) -> Any:
+        """Return what the latest run that noted a fact said, this one included; None if none did."""
+        return next((run[fact] for run in reversed(self._runs) if fact in run), None)
+
     def update(self, **facts: Any) -> None:
         """Add facts to the record of this run, such as its device, counts or seconds."""
         self._runs[-1].update(facts)
@@ -180,7 +184,7 @@ def peak_memory() -> dict[str, int]:
     held = {"host": _peak_resident()}
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
-        held["gpu"] = torch.cuda.max_memory_allocated()
+        held["gpu"] = sum(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())))
     return {place: size for place, size in held.items() if size}
 
 

@@ -31,7 +31,9 @@ class Results:
         overwrite: throw away what is there.
 
     Attributes:
-        done: image ids with detections, of this run and earlier ones.
+        folder: where they lie.
+        done: image ids with detections, of this run and earlier ones -> `proposals.store.file_key` of the photo; empty
+            where it was not noted.
         skipped: image ids that could not be worked on -> why.
 
     Raises:
@@ -40,9 +42,10 @@ class Results:
 
     def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self._detections = _Lines(folder / DETECTIONS_FILE, overwrite)
         self._skips = _Lines(folder / SKIPPED_FILE, overwrite)
-        self.done = {str(entry["image"]) for entry in self._detections.entries}
+        self.done = {str(entry["image"]): str(entry.get("file_key") or "") for entry in self._detections.entries}
         reasons = {str(entry["image"]): str(entry.get("reason")) for entry in self._skips.entries}
         self.skipped = {image_id: reason for image_id, reason in reasons.items() if image_id not in self.done}
 
@@ -51,12 +54,13 @@ class Results:
 
     def __exit__(self, *exception: object) -> None:
         self._detections.close()
+        self._skips.replace([{"image": image_id, "reason": reason} for image_id, reason in self.skipped.items()])
         self._skips.close(keep_empty=False)
 
-    def write(self, image_id: str, found: Detections, classes: Sequence[str]) -> None:
-        """Add the detections of a photo."""
-        self._detections.add(as_entry(image_id, found, classes))
-        self.done.add(image_id)
+    def write(self, image_id: str, found: Detections, classes: Sequence[str], key: str = "") -> None:
+        """Add the detections of a photo, with the key of its file."""
+        self._detections.add(as_entry(image_id, found, classes) | ({"file_key": key} if key else {}))
+        self.done[image_id] = key
         self.skipped.pop(image_id, None)
 
     def skip(self, image_id: str, reason: str) -> None:
@@ -109,10 +113,15 @@ class _Lines:
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()
 
+    def replace(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        self._file.truncate(0)
+        for entry in entries:
+            self.add(entry)
+
     def close(self, *, keep_empty: bool = True) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
-        if not keep_empty and self._file.tell() == 0:
+        if not keep_empty and self._path.stat().st_size == 0:
             self._path.unlink()
         self._file.close()
 
@@ -140,4 +149,4 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     whole = line.endswith(b"\n") and isinstance(entry, dict) and "image" in entry
-    return {"image": entry["image"], "reason": entry.get("reason")} if whole else None
+    return {name: entry.get(name) for name in ("image", "file_key", "reason")} if whole else None  # not the boxes

@@ -231,6 +231,23 @@ def test_a_mended_photo_is_done_in_the_next_run(rcnn: Callable[..., int], tmp_pa
     assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 0
     assert entries(tmp_path / "out").keys() == {"a.jpg", "b.jpg"}
     assert last_run(tmp_path / "out")["skipped"] == {}
+    assert not (tmp_path / "out/skipped.jsonl").exists()
+
+
+def test_another_photo_of_the_same_name_is_not_taken_for_done(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    photo(tmp_path / "a/1.png", 200)
+    photo(tmp_path / "b/1.png", 100)
+    assert rcnn(tmp_path / "a", "--out", out) == 0
+    capsys.readouterr()
+    assert rcnn(tmp_path / "b", "--out", out) == 2
+    assert "holds results of other photos by the names of 1 image (1.png); name another" in capsys.readouterr().err
+    (tmp_path / "a/1.png").unlink()
+    (tmp_path / "a/1.png").symlink_to(tmp_path / "gone")
+    assert rcnn(tmp_path / "a", "--out", out) == 0  # done, though it cannot be read any more
+    assert rcnn(tmp_path / "b", "--out", out, "--overwrite") == 0
 
 
 def test_other_settings_need_another_folder(
@@ -324,6 +341,43 @@ def test_a_photo_that_the_generator_refuses_is_skipped(
     assert entries(tmp_path / "out").keys() == {"b.png"}
 
 
+class Overtaxed(Brightness):
+    """Has no memory for some photos."""
+
+    def __init__(self, *levels: int) -> None:
+        self.levels = levels
+
+    def __call__(self, image: Image, boxes: Boxes) -> Floats:
+        if image[0, 0, 0] in self.levels:
+            raise RuntimeError("CUDA out of memory")
+        return super().__call__(image, boxes)
+
+
+def test_a_photo_that_the_classifier_fails_on_is_skipped(
+    rcnn: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, level in enumerate([10, 20, 20, 30, 20, 40]):
+        photo(tmp_path / f"photos/{number}.png", level)
+    load = lambda *args, **options: Detector(HalvesAndWhole(), Overtaxed(20))  # noqa: E731
+    monkeypatch.setattr(detect.detector.Detector, "load", load)
+    assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 1
+    assert entries(tmp_path / "out").keys() == {"0.png", "3.png", "5.png"}
+    reason = entries(tmp_path / "out", "skipped.jsonl")["1.png"]["reason"]
+    assert reason.endswith("1.png: not classified: RuntimeError: CUDA out of memory")
+
+
+def test_a_classifier_that_fails_on_every_photo_stops_the_run(
+    rcnn: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(9):
+        photo(tmp_path / f"photos/{number}.png", 20 if number else 10)
+    load = lambda *args, **options: Detector(HalvesAndWhole(), Overtaxed(20))  # noqa: E731
+    monkeypatch.setattr(detect.detector.Detector, "load", load)
+    assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 2  # 1 would say that the others are done
+    assert "RuntimeError: CUDA out of memory" in capsys.readouterr().err
+    assert entries(tmp_path / "out").keys() == {"0.png"}
+
+
 def test_formats_and_stored_pixels(rcnn: Callable[..., int], tmp_path: Path) -> None:
     twenty_photos(tmp_path / "photos")
     out = tmp_path / "out"
@@ -345,6 +399,67 @@ def test_pictures_can_be_asked_for_later(rcnn: Callable[..., int], tmp_path: Pat
     drawn = np.array(PIL.Image.open(out / "pictures/sub/a.png"))
     assert drawn.shape == (30, 40, 3)
     assert (drawn[-1, 20] == colour("bright", CLASSES)).all()
+
+
+def test_late_pictures_have_the_colours_of_early_ones(rcnn: Callable[..., int], tmp_path: Path) -> None:
+    photo(tmp_path / "photos/a.png", 0)  # dark alone: the second of the classes is the first of its line
+    rcnn(tmp_path / "photos", "--out", tmp_path / "early", "--draw")
+    rcnn(tmp_path / "photos", "--out", tmp_path / "late")
+    rcnn(tmp_path / "photos", "--out", tmp_path / "late", "--draw")
+    early, late = (PIL.Image.open(tmp_path / out / "pictures/a.png") for out in ("early", "late"))
+    assert early.tobytes() == late.tobytes()
+
+
+def test_pictures_are_drawn_again_where_others_are_asked_for(rcnn: Callable[..., int], tmp_path: Path) -> None:
+    photo(tmp_path / "photos/a.png", 255)
+    out, drawn = tmp_path / "out", tmp_path / "out/pictures/a.png"
+    plain = PIL.Image.open(tmp_path / "photos/a.png").tobytes()
+    rcnn(tmp_path / "photos", "--out", out, "--draw", "--draw-score", 0.99)
+    assert PIL.Image.open(drawn).tobytes() == plain
+    rcnn(tmp_path / "photos", "--out", out)
+    rcnn(tmp_path / "photos", "--out", out, "--draw", "--draw-score", 0.1)
+    assert PIL.Image.open(drawn).tobytes() != plain
+    same = drawn.stat().st_mtime_ns
+    rcnn(tmp_path / "photos", "--out", out, "--draw", "--draw-score", 0.1)
+    assert drawn.stat().st_mtime_ns == same
+    rcnn(tmp_path / "photos", "--out", out, "--overwrite", "--score", 0.95)
+    rcnn(tmp_path / "photos", "--out", out, "--draw", "--draw-score", 0.1, "--score", 0.95)
+    assert PIL.Image.open(drawn).tobytes() == plain
+
+
+def test_ids_that_do_not_cover_the_photos_are_refused_before_the_first(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo(tmp_path / "photos/a/1.png")
+    photo(tmp_path / "photos/b/1.png")
+    ids = tmp_path / "ids.json"
+    categories = [{"id": label, "name": name} for label, name in enumerate(CLASSES, 1)]
+    content = {"categories": categories, "annotations": [], "images": [{"id": 3, "file_name": "1.png"}]}
+    for images, complaint in (
+        (content["images"], "a/1.png and b/1.png would both be its image 1.png"),
+        ([{"id": 3, "file_name": "2.png"}], "has no image a/1.png"),
+    ):
+        ids.write_text(json.dumps({**content, "images": images}))
+        capsys.readouterr()
+        assert rcnn(tmp_path / "photos", "--out", tmp_path / "out", "--format", "coco", "--coco-ids", ids) == 2
+        assert complaint in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--draw-score", 0.1], "--draw-score needs --draw"),
+        (["--no-vote", "--vote-power", 2], "--vote-power has no meaning with --no-vote"),
+        (["--coco-ids", "ids.json"], "--coco-ids needs --format coco"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[Any], complaint: str
+) -> None:
+    photo(tmp_path / "a.jpg")
+    assert rcnn(tmp_path / "a.jpg", "--out", tmp_path / "out", *arguments) == 2
+    assert complaint in capsys.readouterr().err
 
 
 def test_max_boxes_classifies_only_the_best_regions(rcnn: Callable[..., int], tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_checkpoint_there_and_back(trained, tmp_path):
     pixels = torch.rand(1, 3, 128, 128) * 255
     with torch.no_grad():
         torch.testing.assert_close(network(pixels), from_checkpoint(trained[0])(pixels))
-    generator = load_multibox(tmp_path / "m.safetensors", device="cpu")
+    generator = load_multibox(tmp_path / "m.safetensors", place(device="cpu"))
     assert generator.name == "multibox"
 
 
@@ -319,20 +319,22 @@ def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path, monkeypat
         save_checkpoint(replace(trained[0], state=state), file)
     photo = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
     one, other = (load_proposals(f"multibox:{file}", device="cpu") for file in files)
-    assert np.array_equal(one(photo).boxes, load_multibox(files[0], device="cpu")(photo).boxes)
+    assert np.array_equal(one(photo).boxes, load_multibox(files[0], place(device="cpu"))(photo).boxes)
     assert one.parameters != other.parameters  # the key of what is stored
     by_one, by_other = (load_proposals(f"ranked:random+multibox:{file}", device="cpu") for file in files)
     assert by_one.parameters["by"] == one.parameters
     assert not np.array_equal(by_one(photo).scores, by_other(photo).scores)
     with pytest.raises(WeightsError, match="nowhere"):
         load_proposals(f"multibox:{tmp_path / 'nowhere.safetensors'}")
+    with pytest.raises(ValueError, match="--dtype 'float8'"):
+        load_proposals(f"ranked:random+multibox:{files[0]}", device="cpu", dtype="float8")
 
 
 @pytest.fixture(scope="module")
 def shipped():
     if not SHIPPED.exists():
         pytest.skip(f"no weights at {SHIPPED}")
-    return load_multibox(SHIPPED, device="cpu")
+    return load_multibox(SHIPPED, place(device="cpu"))
 
 
 @pytest.fixture(scope="module")

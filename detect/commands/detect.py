@@ -1,5 +1,6 @@
 """`rcnn detect`: find objects on photos."""
 
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,11 +46,16 @@ def detect(
         bool, typer.Option("--vote/--no-vote", help="Move detections to the mean of the boxes around them.")
     ] = True,
     vote_power: Annotated[
-        float, typer.Option(min=0.1, max=10, help="Of the scores that votes are weighted by; 2 gives tighter boxes.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            min=0.1, max=10, help="Of the scores that votes are weighted by; 2 gives tighter boxes.", show_default="1"
+        ),
+    ] = None,
     exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply,
     draw: Annotated[bool, typer.Option("--draw", help="Also write pictures with boxes, to OUT/pictures.")] = False,
-    draw_score: Annotated[float, typer.Option(min=0, max=1, help="Weakest detection that is drawn.")] = 0.5,
+    draw_score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Weakest detection that is drawn.", show_default="0.5")
+    ] = None,
     format_: Annotated[Format, typer.Option("--format", help="Also write COCO results or VOC files.")] = Format.jsonl,
     split: Annotated[str, typer.Option(help="For --format voc: part of the file names.")] = "test",
     coco_ids: Annotated[Path | None, typer.Option(help="For --format coco: instances.json with the ids.")] = None,
@@ -58,24 +64,31 @@ def detect(
 ) -> None:
     """Find objects on photos: OUT/detections.jsonl, one line a photo, and OUT/run.json.
 
-    Exit code 0: all done. 1: done, but some photos could not be read; OUT/skipped.jsonl names them. 2: nothing done.
+    Exit code 0: all done. 1: done, but some photos could not be worked on (OUT/skipped.jsonl). 2: nothing done.
     """
     from rich.console import Console
 
     from detect.detector import Detector
-    from detect.draw import Pictures
+    from detect.draw import DRAW_FLOOR, Pictures
     from detect.photo_runs import Plan, carry_out
     from detect.presets import weights_file
     from detect.runs import fingerprint
     from detect.sources import find_photos
 
+    _refuse_idle(
+        {
+            "--draw-score needs --draw": draw_score is not None and not draw,
+            "--vote-power has no meaning with --no-vote": vote_power is not None and not vote,
+            "--coco-ids needs --format coco": coco_ids is not None and format_ is not Format.coco,
+        }
+    )
     names = weights or ["default"]
     plan = Plan(
         find_photos(photos or [], lists=[list_file] if list_file else [], leave_out=out / PICTURES),
         out,
         exif=exif.value,
         workers=workers,
-        pictures=Pictures(out / PICTURES, draw_score) if draw else None,
+        pictures=Pictures(out / PICTURES, DRAW_FLOOR if draw_score is None else draw_score) if draw else None,
         format=format_.value,
         split=split,
         coco_ids=coco_ids,
@@ -90,13 +103,20 @@ def detect(
         mirrored=mirrored,
         score_floor=score,
         max_boxes=max_boxes,
-        vote_power=vote_power,
+        vote_power=vote_power or 1.0,
         **({} if vote else {"vote_threshold": None}),
     )
     files = [fingerprint(weights_file(name)) for name in names]
     settings = {**detector.settings(), "weights": files, "mirrored": mirrored, "exif": exif.value}
     report = carry_out(plan, detector, settings, Console(stderr=True), weights=names)
     _exit(report)
+
+
+def _refuse_idle(idle: Mapping[str, bool]) -> None:
+    """Refuse options that would change nothing."""
+    for complaint, is_idle in idle.items():
+        if is_idle:
+            raise ValueError(complaint)
 
 
 def _exit(report: "Report") -> None:

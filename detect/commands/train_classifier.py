@@ -90,8 +90,11 @@ def classifier(
             )
     if not first:
         return
-    scores = judge_checkpoint(trained, judged_on) if judged_on else {}
-    save_checkpoint(note(trained, {"data": folder.name, **scores}), out)
+    trained = note(trained, {"data": folder.name})
+    save_checkpoint(trained, out)  # before it is judged, which may fail
+    scores = judge_checkpoint(trained, judged_on, device=str(placement.device)) if judged_on else {}
+    if scores:
+        save_checkpoint(note(trained, scores), out)
     for name, value in scores.items():
         print(f"{name:19} {value:.4f}")
     print(f"weights written to {out}")
