@@ -1,6 +1,8 @@
 """Training region classifiers, from drawn photos to a detector: stages, what is kept, resume, and the command line."""
 
 import json
+import platform
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -556,3 +558,26 @@ def test_mistakes_become_one_line(
     assert complaint in " ".join(error.split())
     assert "Traceback" not in error
     assert not (tmp_path / "a.safetensors").exists()
+
+
+FAULTS = """
+import resource, sys
+import torch
+from detect.training_runs import training_placement
+
+def faults_of(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.empty(64 * 2**20, dtype=torch.uint8).fill_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+training_placement("cpu", "auto")
+print(faults_of(1), faults_of(10))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+def test_a_training_on_the_cpu_keeps_the_memory_that_it_frees() -> None:
+    shown = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout
+    first, later = map(int, shown.split())
+    assert later < 3 * first  # taken from the system anew each time it would be ten times as many
