@@ -16,17 +16,18 @@ class ImageNames:
     Args:
         dataset: the images.
         numbers: an image may also be called by its number: COCO's image id, or a stem of digits without zeros in front.
+            Only a whole name is a number: 7.jpg never means the image with id 7.
     """
 
     def __init__(self, dataset: Dataset, *, numbers: bool = False) -> None:
         self._aliases = _short_names(dataset.image_ids)
         self._aliases.update({image_id: image_id for image_id in dataset.image_ids})
-        if numbers:
-            given: Mapping[str, int] = getattr(dataset, "image_numbers", {}) or _stem_numbers(dataset.image_ids)
-            self._aliases.update({str(number): image_id for image_id, number in given.items()})
+        self._numbers = _numbers(dataset) if numbers else {}
 
     def find(self, name: str) -> str | None:
         """Return the image id that a name means; None if there is none."""
+        if name in self._numbers:
+            return self._numbers[name]
         return next((self._aliases[spelling] for spelling in _spellings(name) if spelling in self._aliases), None)
 
 
@@ -34,6 +35,11 @@ def _short_names(image_ids: Sequence[str]) -> dict[str, str]:
     last_parts = [PurePosixPath(image_id).name for image_id in image_ids]
     counts = Counter(last_parts)
     return {last: image_id for last, image_id in zip(last_parts, image_ids, strict=True) if counts[last] == 1}
+
+
+def _numbers(dataset: Dataset) -> dict[str, str]:
+    given: Mapping[str, int] = getattr(dataset, "image_numbers", {}) or _stem_numbers(dataset.image_ids)
+    return {str(number): image_id for image_id, number in given.items()}
 
 
 def _stem_numbers(image_ids: Sequence[str]) -> dict[str, int]:

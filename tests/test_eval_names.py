@@ -39,6 +39,12 @@ def test_numbers_count_only_where_asked_for():
     assert ImageNames(album("a.jpg", image_numbers={"a.jpg": 90}), numbers=True).find("90") == "a.jpg"
 
 
+def test_the_stem_of_a_file_name_is_not_the_number_of_another_image():
+    data = album("17.jpg", "20.jpg", image_numbers={"17.jpg": 5, "20.jpg": 7})
+    assert match_names(["7.jpg", "17.jpg"], data) == ({"17.jpg": "17.jpg"}, ["7.jpg"])
+    assert match_names(["7", "5"], data) == ({"20.jpg": "7", "17.jpg": "5"}, [])
+
+
 @pytest.mark.parametrize("name", ["", "/", ".", "..", "nowhere.jpg"])
 def test_odd_names_find_nothing(name):
     assert ImageNames(album("a")).find(name) is None
