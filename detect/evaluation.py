@@ -54,7 +54,8 @@ def read_detections(file: Path, dataset: AnyDataset, *, allow_extra: bool) -> tu
         return align(lines, dataset, allow_extra=allow_extra), notes
     if not isinstance(dataset, CocoDataset):
         raise ValueError(f"{file}: COCO results need COCO ground truth (--ground-truth instances.json)")
-    return align_records(read_coco_results(file, dataset), dataset), []
+    found, extra = read_coco_results(file, dataset, allow_extra=allow_extra)
+    return align_records(found, dataset, extra), []
 
 
 def choose(

@@ -161,11 +161,18 @@ def _results(
         }
 
 
-def read_coco_results(path: Path, dataset: CocoDataset) -> dict[str, Detections]:
+def read_coco_results(
+    path: Path, dataset: CocoDataset, *, allow_extra: bool = False
+) -> tuple[dict[str, Detections], list[str]]:
     """Read a COCO results file; detections keep the order of the file within their image.
 
+    Args:
+        path: the JSON file.
+        dataset: the ground truth.
+        allow_extra: leave out entries of images that the dataset lacks.
+
     Returns:
-        Detections of every image of the dataset that the file names.
+        Detections of every image of the dataset that the file names, and the ids of the images left out.
 
     Raises:
         CocoError: an entry that is malformed, of an unknown image or category, or whose numbers are not finite.
@@ -173,10 +180,13 @@ def read_coco_results(path: Path, dataset: CocoDataset) -> dict[str, Detections]
     names = {number: name for name, number in dataset.image_numbers.items()}
     rows: dict[int, list[Entry]] = {}
     for position, entry in enumerate(read_results(path)):
-        if entry["image_id"] not in names:
-            raise CocoError(f"{path}: entry {position} is of image {entry['image_id']}, unknown to the ground truth")
-        rows.setdefault(entry["image_id"], []).append(entry)
-    return {names[number]: _detections(some, names[number], path, dataset) for number, some in rows.items()}
+        number = entry["image_id"]
+        if number not in names and not allow_extra:
+            place = f"{path}: entry {position}"
+            raise CocoError(f"{place}: image {number} is not in the ground truth (--allow-extra leaves it out)")
+        rows.setdefault(number, []).append(entry)
+    found = {names[n]: _detections(some, names[n], path, dataset) for n, some in rows.items() if n in names}
+    return found, [str(number) for number in rows if number not in names]
 
 
 def _detections(rows: list[Entry], name: str, path: Path, dataset: CocoDataset) -> Detections:

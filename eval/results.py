@@ -155,12 +155,19 @@ def align(lines: Iterable[ResultLine], dataset: Dataset, *, allow_extra: bool = 
     )
 
 
-def align_records(detections: Mapping[str, Detections], dataset: Dataset) -> Aligned:
-    """Bring detections that carry the dataset's own image ids and labels into its order."""
+def align_records(detections: Mapping[str, Detections], dataset: Dataset, extra: Sequence[str] = ()) -> Aligned:
+    """Bring detections that carry the dataset's own image ids and labels into its order.
+
+    Args:
+        detections: by image id.
+        dataset: the ground truth.
+        extra: images that it lacks, left out already.
+    """
     empty = {truth.image_id: _empty(truth.image_size) for truth in dataset}
     return Aligned(
         detections=[detections.get(image_id, empty[image_id]) for image_id in dataset.image_ids],
         missing=[image_id for image_id in dataset.image_ids if image_id not in detections],
+        extra=list(extra),
     )
 
 

@@ -239,7 +239,7 @@ def test_coco_results_with_the_ids_of_a_ground_truth(tmp_path: Path) -> None:
     fill(tmp_path, "deep/a.jpg")
     (path,) = export(tmp_path, "coco", CLASSES, numbering=truth)
     assert [(e["image_id"], e["category_id"]) for e in json.loads(path.read_text())] == [(42, 17), (42, 18)]
-    assert len(read_coco_results(path, CocoDataset(truth))["a.jpg"]) == 2
+    assert len(read_coco_results(path, CocoDataset(truth))[0]["a.jpg"]) == 2
     with pytest.raises(ValueError, match="no categories zebra"):
         export(tmp_path, "coco", (*CLASSES, "zebra"), numbering=truth)
 

@@ -67,7 +67,7 @@ def test_sparse_category_ids_become_labels_and_back(instances, tmp_path):
     path = tmp_path / "results.json"
     write_coco_results(path, [("b.jpg", detections)], category_ids=data.category_ids, image_numbers=data.image_numbers)
     assert [entry["category_id"] for entry in json.loads(path.read_text())] == [90, 1]
-    again = read_coco_results(path, data)["b.jpg"]
+    again = read_coco_results(path, data)[0]["b.jpg"]
     assert again.boxes.tolist() == detections.boxes.tolist()
     assert again.labels.tolist() == detections.labels.tolist()
     assert again.scores.tolist() == detections.scores.tolist()
@@ -129,7 +129,7 @@ def test_bad_files_are_errors_that_name_the_entry(instances, changes, message):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"image_id": 5}, "entry 1 is of image 5"),
+        ({"image_id": 5}, "entry 1: image 5 is not in the ground truth .--allow-extra leaves it out"),
         ({"category_id": 2}, "category_id 2"),
         ({"score": math.nan}, "entry 1 has score nan"),
         ({"score": None}, "entry 1 has score None"),
@@ -145,6 +145,14 @@ def test_bad_results_are_errors_that_name_the_entry(instances, tmp_path, entry, 
     path.write_text("[{")
     with pytest.raises(CocoError, match="not a readable JSON file"):
         read_coco_results(path, instances())
+
+
+def test_unknown_images_are_left_out_and_named_where_allowed(instances, tmp_path):
+    rows = [{"image_id": n, "category_id": 1, "bbox": [0, 0, n, 1], "score": 0.5} for n in (5, 4, 7, 5)]
+    (tmp_path / "results.json").write_text(json.dumps(rows))
+    found, extra = read_coco_results(tmp_path / "results.json", instances(), allow_extra=True)
+    assert {name: some.boxes.tolist() for name, some in found.items()} == {"a.jpg": [[0, 0, 4, 1]]}
+    assert extra == ["5", "7"]
 
 
 def test_results_need_known_images_and_labels(instances, tmp_path):
@@ -164,7 +172,7 @@ def test_an_empty_results_file_is_an_empty_list(instances, tmp_path):
         tmp_path / "r.json", [("a.jpg", NOTHING)], category_ids=data.category_ids, image_numbers=data.image_numbers
     )
     assert json.loads((tmp_path / "r.json").read_text()) == []
-    assert read_coco_results(tmp_path / "r.json", data) == {}
+    assert read_coco_results(tmp_path / "r.json", data) == ({}, [])
 
 
 # the protocol --------------------------------------------------------------------------------------------------------
@@ -188,9 +196,9 @@ def evaluate(data, results):
 def test_known_answers_of_a_hundred_images(data_dir):
     folder = data_dir / "eval_fixtures" / "coco_bbox"
     data = CocoDataset(folder / "gts" / "sampled_gts_bbox_area.json")
-    rows = evaluate(data, read_coco_results(folder / "cocoapi_results.json", data))
+    rows = evaluate(data, read_coco_results(folder / "cocoapi_results.json", data)[0])
     assert {name: rows[name] for name in SUMMARY} == pytest.approx(ANSWERS, abs=1e-6)
-    wrapped = read_coco_results(folder / "dets" / "sampled_bbox_results.json", data)
+    wrapped, _ = read_coco_results(folder / "dets" / "sampled_bbox_results.json", data)
     assert evaluate(data, wrapped) == pytest.approx(rows, nan_ok=True)
 
 

@@ -132,6 +132,20 @@ def test_extra_images_stop_the_run_unless_allowed(voc, tmp_path):
     assert "1 image (photos/b.jpg) unknown to the ground truth left out" in result.stderr
 
 
+def test_extra_images_of_coco_results_stop_the_run_unless_allowed(voc, tmp_path):
+    dataset = VocDataset(voc, "val")
+    lines = [json.loads(line) for line in write_perfect(tmp_path / "lines", dataset).read_text().splitlines()]
+    file, truth = as_coco(lines, dataset, tmp_path)
+    extra = {"image_id": 7, "category_id": 5, "bbox": [0, 0, 9, 9], "score": 0.9}
+    file.write_text(json.dumps([*json.loads(file.read_text()), extra, extra]))
+    with pytest.raises(ValueError, match=r"entry 3: image 7 is not in the ground truth \(--allow-extra"):
+        run("detections", file, "--ground-truth", truth)
+    result = run("detections", file, "--ground-truth", truth, "--allow-extra", "--json", tmp_path / "scores.json")
+    assert "warning: 1 image (7) unknown to the ground truth left out" in result.stderr
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert (scores["AP"], scores["extra_images"]) == (pytest.approx(1.0), 1)
+
+
 def test_a_cut_off_last_line_is_named(voc, tmp_path):
     file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
     file.write_text(file.read_text()[:-30])
