@@ -1,7 +1,6 @@
 """The entries of COCO's JSON files, checked one by one, as columns of our records."""
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ NEEDED = {
     "annotations": ("image_id", "category_id", "bbox"),
 }
 WHOLE_NUMBERS = ("id", "image_id", "category_id")
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class CocoError(ValueError):
@@ -62,7 +62,7 @@ def read_results(path: Path) -> list[Entry]:
     for position, entry in enumerate(entries):
         check_entry(entry, ("image_id", "category_id", "bbox", "score"), f"{path}: entry {position}")
         if not _is_finite(entry["score"]):
-            raise CocoError(f"{path}: entry {position} has score {entry['score']}")
+            raise CocoError(f"{path}: entry {position} has score {entry['score']!r:.60}")
     return entries
 
 
@@ -90,7 +90,7 @@ def to_areas(rows: Sequence[Entry], boxes: Boxes, path: Path) -> Floats:
     stated = [row.get("area") for row in rows]
     for value in stated:
         if value is not None and not _is_finite(value):
-            raise CocoError(f"{path}: area {value!r} is not a number")
+            raise CocoError(f"{path}: area {value!r:.60} is not a number")
     return np.array([s if a is None else a for a, s in zip(stated, area(boxes), strict=True)], np.float32)
 
 
@@ -100,10 +100,15 @@ def to_corners(boxes: Sequence[Any], place: str) -> Boxes:
         wide = np.array(boxes, np.float64).reshape(len(boxes), 4)
     except (TypeError, ValueError):
         raise CocoError(f"{place}: every bbox must be four numbers x, y, width, height") from None
-    if not np.isfinite(wide).all():
+    except OverflowError:
+        raise CocoError(f"{place}: a bbox holds values that are not finite") from None
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 becomes infinite, which is refused below
+        corners = as_boxes(np.concatenate([wide[:, :2], wide[:, :2] + wide[:, 2:]], axis=1))
+    if not np.isfinite(corners).all():
         raise CocoError(f"{place}: a bbox holds values that are not finite")
-    return as_boxes(np.concatenate([wide[:, :2], wide[:, :2] + wide[:, 2:]], axis=1))
+    return corners
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    """Say whether a value is a number that float32 can hold."""
+    return isinstance(value, int | float) and -LARGEST <= value <= LARGEST

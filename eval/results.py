@@ -115,14 +115,14 @@ def _read_line(entry: Any, place: str) -> ResultLine:
     missing = [name for name in FIELDS if not isinstance(entry, dict) or name not in entry]
     if missing or not entry["image"]:
         raise ResultsError(f"{place}: no {', '.join(missing) or 'image'}")
-    names = tuple(dict.fromkeys(map(str, entry["labels"])))
-    numbers = {name: label for label, name in enumerate(names)}
     try:
+        names = tuple(dict.fromkeys(map(str, entry["labels"])))
+        numbers = {name: label for label, name in enumerate(names)}
         size = (int(entry["height"]), int(entry["width"]))
         labels = np.array([numbers[str(name)] for name in entry["labels"]], np.int64)
         with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which a record refuses
             found = Detections(as_boxes(entry["boxes"]), labels, entry["scores"], size)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ResultsError(f"{place}: {entry['image']}: {error}") from None
     return ResultLine(place, str(entry["image"]).replace("\\", "/"), found, names)
 

@@ -120,15 +120,16 @@ class VocDataset:
 def find_classes(root: Path) -> tuple[str, ...]:
     """Return VOC's classes, or all names in the folder's annotations where those go beyond VOC's.
 
-    Names that differ only in case count as one. Files that are no XML are passed over here.
+    Names that differ only in case count as one. Files that are no XML, and folders, are passed over here.
     """
     names = {"": ""}
-    for path in sorted((root / "Annotations").rglob("*.xml")):
+    for path in sorted(path for path in (root / "Annotations").rglob("*.xml") if path.is_file()):
         try:
-            found = [text_of(item, "name") for item in ET.parse(path).getroot().findall("object")]
-        except (ET.ParseError, ValueError):
+            tree = parse(path)
+        except VocError:
             continue
-        for name in found:
+        for item in tree.findall("object"):
+            name = text_of(item, "name")
             names.setdefault(name.casefold(), name)
     del names[""]
     return VOC_CLASSES if names.keys() <= set(VOC_CLASSES) else tuple(sorted(names.values()))

@@ -35,7 +35,7 @@ def parse(path: Path) -> ET.Element:
         return ET.parse(path).getroot()
     except FileNotFoundError:
         raise VocError(f"{path}: no such annotation, though the image list names it") from None
-    except (ET.ParseError, ValueError) as error:
+    except (ET.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that nobody knows
         raise VocError(f"{path}: not a readable XML file: {error}") from error
 
 

@@ -100,14 +100,14 @@ def read_outside(path: str | Path) -> OutsideBoxes:
 def _entry(place: str, boxes: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Boxes, Floats]:
     try:
         with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is refused below
-            rows, column = as_boxes(boxes), np.asarray(scores, np.float64).reshape(-1)
-    except (TypeError, ValueError) as error:
+            rows, column = as_boxes(boxes), np.asarray(scores, np.float64).reshape(-1).astype(np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
         raise OutsideError(f"{place}: {error}") from None
     if len(rows) != len(column):
         raise OutsideError(f"{place}: {len(rows)} boxes but {len(column)} scores")
     if not (np.isfinite(rows).all() and np.isfinite(column).all()):
         raise OutsideError(f"{place}: boxes or scores are not finite")
-    return rows, column.astype(np.float32)
+    return rows, column
 
 
 def _falling(count: int) -> Floats:

@@ -15,6 +15,7 @@ from eval.coco_protocol import SUMMARY, coco
 from structures.boxes import area, as_boxes
 from structures.records import Detections, GroundTruth
 
+BEYOND = (10**400, 1e300)  # neither fits float32, and the first no float at all
 NOTHING = Detections(as_boxes([]), np.zeros(0), np.zeros(0), (100, 100))
 
 
@@ -115,6 +116,14 @@ def test_photos_are_found_in_the_usual_places(instances, tmp_path):
         ({"annotations": [{"image_id": 4, "category_id": 2, "bbox": [0, 0, 1, 1]}]}, "category_id 2 is not among"),
         ({"annotations": [{"image_id": 4, "category_id": 1, "bbox": [0, 0, 1]}]}, "image 4: every bbox must be four"),
         ({"annotations": [{"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, math.nan]}]}, "not finite"),
+        *(
+            ({"annotations": [{"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, big]}]}, "image 4: .* not finite")
+            for big in BEYOND
+        ),
+        *(
+            ({"annotations": [{"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, 1], "area": big}]}, "area 1.* is not")
+            for big in BEYOND
+        ),
         ({"images": [{"id": "4", "file_name": "a.jpg"}]}, r"images\[0\] has id '4', expected a whole number"),
         ({"annotations": [{"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, 1], "area": "x"}]}, "area 'x' is not"),
         ({"annotations": [{"image_id": [4], "category_id": 1, "bbox": [0, 0, 1, 1]}]}, r"has image_id \[4\], expected"),
@@ -134,6 +143,9 @@ def test_bad_files_are_errors_that_name_the_entry(instances, changes, message):
         ({"score": math.nan}, "entry 1 has score nan"),
         ({"score": None}, "entry 1 has score None"),
         ({"bbox": "wide"}, "every bbox"),
+        *(({"score": big}, "entry 1 has score 1") for big in BEYOND),
+        *(({"bbox": [big, 0, 1, 1]}, r"image a\.jpg: a bbox holds values that are not finite") for big in BEYOND),
+        ({"bbox": [-math.inf, 0, math.inf, 1]}, "not finite"),
     ],
 )
 def test_bad_results_are_errors_that_name_the_entry(instances, tmp_path, entry, message):

@@ -143,6 +143,23 @@ def test_bad_annotations_are_errors_that_name_the_file(voc, body, message):
         voc({"a": SIZE + body})
 
 
+UNKNOWN_ENCODING = "<?xml version='1.0' encoding='klingon'?><annotation/>"
+
+
+def test_an_unknown_encoding_is_an_error_that_names_the_file(voc, tmp_path):
+    voc({"a": SIZE})
+    (tmp_path / "Annotations/a.xml").write_text(UNKNOWN_ENCODING)
+    with pytest.raises(VocError, match=r"a\.xml: not a readable XML file: unknown encoding"):
+        VocDataset(tmp_path, "val", ["dog"])
+
+
+def test_what_is_no_xml_and_not_listed_is_passed_over(voc, tmp_path):
+    (tmp_path / "Annotations/b.xml").mkdir(parents=True)
+    (tmp_path / "Annotations/c.xml").write_text(UNKNOWN_ENCODING)
+    (tmp_path / "Annotations/d.xml").write_text("<annotation>")
+    assert voc({"a": SIZE + thing("wombat")}).classes == ("wombat",)
+
+
 def test_missing_things_are_errors_that_name_them(voc, tmp_path):
     with pytest.raises(VocError, match=r"b\.xml: no such annotation"):
         voc({"a": SIZE}, image_list="a\nb")
