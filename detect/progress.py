@@ -9,6 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 LINE_SECONDS = 30.0  # where no bar can be drawn, such as in a log file, a plain line now and then
 
@@ -138,10 +139,10 @@ def duration(seconds: float) -> str:
 
 
 def table(rows: Mapping[str, str]) -> Table:
-    """Return a plain table of two columns."""
+    """Return a plain table of two columns, where square brackets are no markup."""
     sheet = Table(box=None, show_header=False, pad_edge=False)
     sheet.add_column(style="bold", no_wrap=True)
     sheet.add_column(overflow="fold")
     for name, value in rows.items():
-        sheet.add_row(name, value)
+        sheet.add_row(Text(name), Text(value))
     return sheet

@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 import rich.box
 from rich.table import Table
+from rich.text import Text
 
 from eval.mistakes import KINDS, SIZES, Mistakes
 from eval.scores import Scores
@@ -51,12 +52,12 @@ class Sheet:
         self.caption, self.head, self.rows, self.texts = caption, head, rows, texts
 
     def for_terminal(self) -> Table:
-        """Return it for rich."""
-        table = Table(title=self.caption, title_justify="left", title_style="bold", box=rich.box.SIMPLE_HEAD)
+        """Return it for rich; names are shown as they are, also those with square brackets."""
+        table = Table(title=Text(self.caption, "bold"), title_justify="left", box=rich.box.SIMPLE_HEAD)
         for place, name in enumerate(self.head):
-            table.add_column(name, justify="left" if place < self.texts else "right")
+            table.add_column(Text(name), justify="left" if place < self.texts else "right")
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
         return table
 
 

@@ -90,6 +90,13 @@ def test_a_rate_needs_more_photos_than_a_handful(tmp_path, rcnn, capsys):
         assert ("photos/s with" in capsys.readouterr().err) is told
 
 
+@pytest.mark.parametrize("name", ["boxes [red]", "boxes [", "[/b]"])
+def test_a_folder_with_square_brackets_is_shown_by_its_name(photos, tmp_path, rcnn, capsys, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert rcnn("propose", photos / "a.png", "--out", f"out{name}", "--generator", "grid") == 0
+    assert f"out{name}" in capsys.readouterr().err
+
+
 def test_own_strategies(photos, tmp_path, rcnn, capsys):
     out = tmp_path / "boxes"
     assert rcnn("propose", photos, "--out", out, "--strategy", "RGB:TF:30", "--strategy", "C:S:40:9") == 0

@@ -8,7 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from detect.commands.eval import app
+from detect.evaluation import show
 from eval.coco import CocoDataset
+from eval.report import Sheet
 from eval.voc import VocDataset
 from proposals.store_writer import StoreWriter
 from structures.records import Proposals
@@ -171,6 +173,25 @@ def test_names_on_the_page_are_escaped(voc, tmp_path):
     run("detections", file, "--ground-truth", voc, "--html", tmp_path / "page.html")
     assert "&lt;b&gt;" in (tmp_path / "page.html").read_text()
     assert "<b>" not in (tmp_path / "page.html").read_text()
+
+
+def test_square_brackets_in_names_are_shown(voc, tmp_path):
+    for name in "ab":
+        path = voc / "Annotations" / f"{name}.xml"
+        path.write_text(path.read_text().replace("dog", "dog[/b]").replace("cat", "cat[big]"))
+    file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
+    rows = [line.split() for line in run("detections", file, "--ground-truth", voc).stdout.splitlines()]
+    assert ["cat[big]", "100.00", "1", "0", "1"] in rows
+    assert ["dog[/b]", "100.00", "2", "0", "2"] in rows
+
+
+def test_a_table_shows_its_caption_head_and_cells_as_they_are(capsys):
+    show([Sheet("all [/b] photos", ["[red]", "x[/]"], [["a[b]", ":cat:"]])], [])
+    assert [line.split() for line in capsys.readouterr().out.splitlines() if "[" in line] == [
+        ["all", "[/b]", "photos"],
+        ["[red]", "x[/]"],
+        ["a[b]", ":cat:"],
+    ]
 
 
 def test_a_protocol_that_is_not_there_is_named(voc, tmp_path):
