@@ -50,9 +50,11 @@ def resize(image: npt.NDArray[Any], width: int | None) -> Resized:
     """Bring a photo to a width, growing or shrinking it; None keeps its size. See `as_rgb` for what is accepted."""
     photo = as_rgb(image)
     size = (photo.shape[0], photo.shape[1])
-    if width is None or size[1] == width:
+    if width is None:
         return Resized(photo, size)
     factor = min(width / size[1], TALLEST * width / size[0])
     target = (max(1, round(size[1] * factor)), max(1, round(size[0] * factor)))
+    if target == (size[1], size[0]):
+        return Resized(photo, size)
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     return Resized(np.asarray(cv2.resize(photo, target, interpolation=method), np.uint8), size)

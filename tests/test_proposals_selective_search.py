@@ -235,6 +235,9 @@ def test_resizing_holds_narrow_photos_down():
     assert resize(np.zeros((3000, 1000, 3), np.uint8), 500).image.shape == (1500, 500, 3)
     assert resize(np.zeros((4000, 4, 3), np.uint8), 500).image.shape == (2000, 2, 3)
     assert resize(np.zeros((1, 9000, 3), np.uint8), 500).image.shape == (1, 500, 3)
+    for width in (499, 500, 501):
+        assert resize(np.zeros((8000, width, 3), np.uint8), 500).image.shape == (2000, 125, 3)
+    assert resize(np.zeros((2000, 500, 3), np.uint8), 500).image.shape == (2000, 500, 3)
 
 
 @pytest.mark.parametrize(
