@@ -94,11 +94,14 @@ def rcnn(monkeypatch):
 def test_figures_are_those_of_the_evaluation(voc, tmp_path, rcnn, capsys):
     wanted = ["--generator", "opencv-selective-search", "--generator", "selective-search"]
     files = ["--out", tmp_path / "boxes", "--json", tmp_path / "bench.json", "--plot", tmp_path / "bench.png"]
-    assert rcnn("bench", "proposals", "--ground-truth", voc, "--timed", 3, *wanted, *files) == 0
+    assert rcnn("bench", "proposals", "--ground-truth", voc, "--timed", 9, *wanted, *files) == 0
     told = capsys.readouterr()
+    assert "timing 2 photos, after one to warm up" in told.err  # there are three
+    assert "on 2 photos: median" in told.out
     assert "selective-search" in told.out
     assert "MABO" in told.out
     found = json.loads((tmp_path / "bench.json").read_text())
+    assert (found["timed"], found["photos"]) == (2, 3)
     assert [row["threads"] for row in found["speed"]] == [1, *sorted({1, cores()})]
     assert all(row["seconds"] > 0 for row in found["speed"])
     with PIL.Image.open(tmp_path / "bench.png") as plot:

@@ -14,7 +14,7 @@ def proposals(
         list[str] | None,
         typer.Option(help="May be repeated; speeds are held against the first. Default: OpenCV, ours."),
     ] = None,
-    timed: Annotated[int, typer.Option(min=0, help="So many photos are timed, evenly spread; 0 times none.")] = 31,
+    timed: Annotated[int, typer.Option(min=0, help="Photos to time, evenly spread; the first warms up; 0: none.")] = 31,
     photos: Annotated[int, typer.Option(min=0, help="Recall is measured on so many, evenly spread; 0 is all.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Keep the boxes here, a folder each; run again, it goes on where it stopped.")
@@ -38,18 +38,20 @@ def proposals(
     console, facts = Console(stderr=True), bench.circumstances()
     entries = bench.contestants(names, device=device)
     times = {}
+    chosen = bench.spread_out(dataset.image_ids, timed) if timed else []
+    counted = max(0, len(chosen) - 1)  # the first one only warms up
     if timed:
-        console.print(f"timing {timed} photos on {facts['machine']['processor']}, {facts['machine']['cores']} cores")
-        chosen = bench.spread_out(dataset.image_ids, timed)
+        where = f"{facts['machine']['processor']}, {facts['machine']['cores']} cores"
+        console.print(f"timing {counted} photos, after one to warm up, on {where}", markup=False, soft_wrap=True)
         times = bench.time_rows(entries, bench.time_in_turn(entries, bench.read_photos(dataset, chosen)))
     ids = bench.spread_out(dataset.image_ids, photos)
     with TemporaryDirectory() as temporary:
         folders = {name: (out or Path(temporary)) / name.replace(":", "-").replace("/", "-") for name in names}
         coverages = {name: bench.cover(name, dataset, ids, folders[name], console, device) for name in names}
     quality = {name: bench.quality_row(coverage, len(dataset.classes)) for name, coverage in coverages.items()}
-    show(bench.bench_sheets(times, quality, max(0, timed - 1), len(ids)), dataset.notes)
+    show(bench.bench_sheets(times, quality, counted, len(ids)), dataset.notes)
     if json:
         speed = [{"generator": name, "threads": threads, **figures} for (name, threads), figures in times.items()]
-        write_json(json, {**facts, "photos": len(ids), "timed": timed, "speed": speed, "quality": quality})
+        write_json(json, {**facts, "photos": len(ids), "timed": counted, "speed": speed, "quality": quality})
     if plot:
         write_bytes(plot, to_picture(bench.bench_plot(coverages), plot.suffix.removeprefix(".") or "png"))
