@@ -60,19 +60,20 @@ def match_ilsvrc(found: DetectionTable, objects: ObjectTable, *, iou_threshold: 
 
     A detection takes the object of its class that it overlaps most among those not taken yet whose own threshold it
     passes: min(0.5, wh / ((w + 10) (h + 10))), which is kinder to small objects. Objects to ignore, which ILSVRC has
-    not, come last and stay free.
+    not, come last and stay free. An object without area, whose threshold is 0, cannot be taken.
     """
     thresholds = np.minimum(iou_threshold, _slack(objects))
     outcome = np.full(len(found), FALSE, np.int8)
     nearest, overlap = np.full(len(found), -1, np.int64), np.zeros(len(found), np.float32)
     for rows, held in shared_groups(found, objects):
         pairs = iou(found.boxes[rows], objects.boxes[held])
+        passes = (pairs >= thresholds[held]) & (pairs > 0)
         free = np.ones(len(held), bool)
         for row in np.argsort(-found.scores[rows], kind="stable"):
-            choice = _best_free(pairs[row], free, pairs[row] >= thresholds[held], objects.ignore[held])
+            choice = _best_free(pairs[row], free, passes[row], objects.ignore[held])
             ignored = bool(objects.ignore[held[choice]])
             nearest[rows[row]], overlap[rows[row]] = held[choice], pairs[row, choice]
-            if free[choice] and pairs[row, choice] >= thresholds[held[choice]]:
+            if free[choice] and passes[row, choice]:
                 outcome[rows[row]] = IGNORED if ignored else TRUE
                 free[choice] = ignored
     return Matches(outcome, nearest, overlap)

@@ -101,6 +101,13 @@ def test_ilsvrc_is_kinder_to_small_objects():
     assert outcomes([truth(large)], [found(shifted)], match_ilsvrc) == [FALSE]
 
 
+@pytest.mark.parametrize("matcher", [match_voc, match_ilsvrc])
+@pytest.mark.parametrize("flat", [[50, 50, 50, 55], [50, 50, 50, 50]])
+def test_an_object_without_area_is_never_found(matcher, flat):
+    assert outcomes([truth(flat)], [found([0, 0, 5, 5], flat)], matcher) == [FALSE, FALSE]
+    assert outcomes([truth(flat, BOX)], [found(FAR, BOX)], matcher) == [FALSE, TRUE]
+
+
 def test_ilsvrc_prefers_an_object_that_counts_to_one_that_does_not():
     truths = [truth(BOX, OFF, ignore=[True, False])]
     assert outcomes(truths, [found(BOX, BOX, BOX)], match_ilsvrc) == [TRUE, IGNORED, IGNORED]
