@@ -196,7 +196,11 @@ def write_voc_results(
 
     Returns:
         The files, in label order. A line is: image id, score, xmin, ymin, xmax, ymax, 1-based and inclusive.
+
+    Raises:
+        ValueError: a class whose name cannot be part of a file name, or a label without a class.
     """
+    paths = [folder / _result_name(split, name) for name in classes]
     lines: Mapping[int, list[str]] = {label: [] for label in range(len(classes))}
     for image_id, found in detections:
         if len(found) and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < len(classes):
@@ -206,9 +210,14 @@ def write_voc_results(
             numbers = " ".join(f"{value:.9g}" for value in (score, *box))
             lines[int(label)].append(f"{image_id} {numbers}\n")
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"comp4_det_{split}_{name}.txt" for name in classes]
     for path, rows in zip(paths, lines.values(), strict=True):
         partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(rows), encoding="utf-8")
+        partial.write_text("".join(rows), encoding="utf-8", errors="surrogateescape")  # names need not be UTF-8
         os.replace(partial, path)
     return paths
+
+
+def _result_name(split: str, name: str) -> str:
+    if any(sign in name for sign in "/\0"):
+        raise ValueError(f"VOC's result files are named by class, and {name!r} cannot be part of a file name")
+    return f"comp4_det_{split}_{name}.txt"

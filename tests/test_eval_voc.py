@@ -1,5 +1,7 @@
 """VOC folders are read as the devkit means them, and every oddity is an error that names the file or a counted note."""
 
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +201,19 @@ def test_result_files_refuse_a_label_without_a_class(tmp_path):
     found = Detections(as_boxes([[0, 0, 1, 1]]), np.array([2]), np.array([0.5]), (5, 5))
     with pytest.raises(ValueError, match="a: label 2, but there are 2 classes"):
         write_voc_results(tmp_path, [("a", found)], ["cat", "dog"], "val")
+
+
+@pytest.mark.parametrize("name", ["cup/mug", "a\0b"])
+def test_result_files_refuse_a_class_that_cannot_be_part_of_a_file_name(tmp_path, name):
+    with pytest.raises(ValueError, match=f"{re.escape(repr(name))} cannot be part of a file name"):
+        write_voc_results(tmp_path / "new", [], ["cat", name], "val")
+    assert not (tmp_path / "new").exists()
+
+
+def test_result_files_keep_photo_names_that_are_not_utf_8(tmp_path):
+    found = Detections(as_boxes([[0, 0, 1, 1]]), np.array([0]), np.array([0.5]), (5, 5))
+    (path,) = write_voc_results(tmp_path, [(os.fsdecode(b"caf\xe9"), found)], ["cat"], "val")
+    assert path.read_bytes() == b"caf\xe9 0.5 1 1 1 1\n"
 
 
 def test_the_real_folder_reads_without_a_note(data_dir: Path):
