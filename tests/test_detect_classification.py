@@ -1,6 +1,7 @@
 """`rcnn classify`, `rcnn eval classification` and `rcnn weights`, on a small untrained network and painted photos."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,14 @@ def test_a_bad_photo_is_named_and_the_others_are_done(net: Path, photos: Path, t
     assert "1 of 2 photos" in result.stderr
     with pytest.raises(ValueError, match="none of 1 photos could be read"):
         raise run(classify, bad, "--weights", net).exception
+
+
+def test_a_photo_whose_name_is_not_utf_8_does_not_stop_the_run(net: Path, photos: Path, tmp_path: Path) -> None:
+    for name in (b"caf\xe9.png", b"dog.png"):
+        (tmp_path / os.fsdecode(name)).write_bytes((photos / "ant" / "0.png").read_bytes())
+    result = run(classify, tmp_path, "--weights", net)
+    assert result.exit_code == 0, result.exception
+    assert [line for line in result.stdout.splitlines() if "png" in line] == [r"caf\udce9.png", "dog.png"]
 
 
 def test_weights_for_something_else_are_refused_by_name(net: Path, tmp_path: Path) -> None:
