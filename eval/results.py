@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.names import ImageNames
+from eval.names import ClassNames, ImageNames
 from structures.boxes import ImageSize, as_boxes
 from structures.records import Dataset, Detections
 
@@ -130,7 +130,7 @@ def _read_line(entry: Any, place: str) -> ResultLine:
 def align(lines: Iterable[ResultLine], dataset: Dataset, *, allow_extra: bool = False) -> Aligned:
     """Bring result lines into the order of a dataset.
 
-    Photos are found as `ImageNames` has it. Class names are compared without regard to case.
+    Photos are found as `ImageNames` has it, and classes as `ClassNames` has it.
 
     Args:
         lines: as from `read_lines`.
@@ -141,13 +141,13 @@ def align(lines: Iterable[ResultLine], dataset: Dataset, *, allow_extra: bool = 
         ResultsError: a photo is not in the dataset, two photos are the same image of it, or no class is known to it.
     """
     chosen, extra = _choose(lines, dataset, allow_extra)
-    labels = {name.casefold(): label for label, name in enumerate(dataset.classes)}
-    unknown = Counter(name for line in chosen.values() for name in _names(line) if name.casefold() not in labels)
+    classes = ClassNames(dataset.classes)
+    unknown = Counter(name for line in chosen.values() for name in _names(line) if classes.find(name) < 0)
     if unknown and unknown.total() == sum(len(line.found) for line in chosen.values()):
         raise ResultsError(f"no detection is of a class of the ground truth: {', '.join(sorted(unknown)[:20])}")
     sizes = {truth.image_id: truth.image_size for truth in dataset}
     return Aligned(
-        detections=[_relabel(chosen[i], labels) if i in chosen else _empty(sizes[i]) for i in dataset.image_ids],
+        detections=[_relabel(chosen[i], classes) if i in chosen else _empty(sizes[i]) for i in dataset.image_ids],
         missing=[image_id for image_id in dataset.image_ids if image_id not in chosen],
         extra=extra,
         unknown_labels=unknown,
@@ -198,8 +198,8 @@ def _empty(image_size: ImageSize) -> Detections:
     return Detections(as_boxes([]), np.zeros(0, np.int64), np.zeros(0, np.float32), image_size)
 
 
-def _relabel(line: ResultLine, labels: Mapping[str, int]) -> Detections:
-    known = np.array([labels.get(name.casefold(), -1) for name in line.names], np.int64)
+def _relabel(line: ResultLine, classes: ClassNames) -> Detections:
+    known = np.array([classes.find(name) for name in line.names], np.int64)
     found = line.found
     renamed = Detections(found.boxes, known[found.labels], found.scores, found.image_size)
     return renamed.take(renamed.labels >= 0)

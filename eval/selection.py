@@ -1,10 +1,11 @@
 """A part of a dataset, as a dataset: some of its classes, an even sample of its photos."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from eval.names import ClassNames
 from structures.records import Dataset, Detections, GroundTruth
 
 
@@ -15,7 +16,7 @@ class Selection:
 
     Args:
         dataset: what is chosen from.
-        classes: names in the order of the new labels, compared without regard to case; None takes all.
+        classes: names in the order of the new labels, found as `ClassNames` has it; None takes all.
         photos: so many, evenly spread over the dataset and always the same; 0 takes all.
 
     Attributes:
@@ -28,8 +29,7 @@ class Selection:
 
     def __init__(self, dataset: Dataset, *, classes: Sequence[str] | None = None, photos: int = 0) -> None:
         self._dataset = dataset
-        known = {name.casefold(): label for label, name in enumerate(dataset.classes)}
-        chosen = list(range(len(dataset.classes))) if classes is None else _labels(classes, known, dataset)
+        chosen = list(range(len(dataset.classes))) if classes is None else _labels(classes, dataset)
         self._new_labels = np.full(len(dataset.classes), -1, np.int64)
         self._new_labels[chosen] = np.arange(len(chosen))
         self.classes: Sequence[str] = tuple(dataset.classes[label] for label in chosen)
@@ -83,11 +83,12 @@ def class_names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _labels(classes: Sequence[str], known: Mapping[str, int], dataset: Dataset) -> list[int]:
-    unknown = [name for name in classes if name.casefold() not in known]
+def _labels(classes: Sequence[str], dataset: Dataset) -> list[int]:
+    known = ClassNames(dataset.classes)
+    unknown = [name for name in classes if known.find(name) < 0]
     if unknown or not classes:
         raise ValueError(f"no class {', '.join(unknown) or 'named'}: the photos know {', '.join(dataset.classes)}")
-    labels = [known[name.casefold()] for name in classes]
+    labels = [known.find(name) for name in classes]
     if len(set(labels)) < len(labels):
         raise ValueError(f"a class is named twice: {', '.join(classes)}")
     return labels

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.names import ClassNames
 from eval.notes import Notes
 from eval.voc_xml import FIRST_PIXEL, VocError, VocObject, parse, read_objects, text_of, whole_number
 from structures.boxes import Boxes, ImageSize, area, as_boxes
@@ -47,7 +48,7 @@ class VocDataset:
         self._notes = Notes()
         self.image_ids: Sequence[str] = _read_split(self.root, split, self._notes)
         self.classes: Sequence[str] = tuple(classes) if classes is not None else find_classes(self.root)
-        self._labels = {name.casefold(): label for label, name in enumerate(self.classes)}
+        self._names = ClassNames(self.classes)
         self._records = {image_id: self._read(image_id) for image_id in self.image_ids}
 
     def __len__(self) -> int:
@@ -86,7 +87,7 @@ class VocDataset:
         return GroundTruth(
             image_id=image_id,
             boxes=boxes,
-            labels=np.array([self._labels[item.name.casefold()] for item in objects], np.int64),
+            labels=np.array([self._names.find(item.name) for item in objects], np.int64),
             ignore=np.array([item.difficult for item in objects], bool),
             area=area(boxes),
             image_size=self._image_size(image_id, tree, boxes),
@@ -95,7 +96,7 @@ class VocDataset:
     def _usable(self, objects: Iterable[VocObject], path: Path) -> list[VocObject]:
         kept = []
         for item in objects:
-            if item.name.casefold() not in self._labels:
+            if self._names.find(item.name) < 0:
                 self._notes.add(f"objects of the unlisted class {item.name!r} left out", path)
             elif not (item.box[2:] > item.box[:2]).all():
                 self._notes.add("objects without area left out", path)

@@ -125,6 +125,19 @@ def as_coco(lines, dataset, folder):
     return folder / "results.json", folder / "instances.json"
 
 
+def test_classes_that_differ_only_in_case_stay_apart(voc, tmp_path):
+    dataset = VocDataset(voc, "val")
+    lines = [json.loads(line) for line in write_perfect(tmp_path / "lines", dataset).read_text().splitlines()]
+    _, truth = as_coco(lines, dataset, tmp_path)
+    truth.write_text(truth.read_text().replace('"dog"', '"Cat"'))
+    file = write_perfect(tmp_path / "detections.jsonl", CocoDataset(truth))
+    file.write_text(file.read_text().replace(".jpg.jpg", ".jpg"))
+    for options, classes in (([], ["Cat", "cat"]), (["--classes", "cat"], ["cat"])):
+        run("detections", file, "--ground-truth", truth, *options, "--json", tmp_path / "scores.json")
+        scores = json.loads((tmp_path / "scores.json").read_text())["classes"]
+        assert {name: scores[name]["AP"] for name in scores} == pytest.approx(dict.fromkeys(classes, 1.0))
+
+
 def test_extra_images_stop_the_run_unless_allowed(voc, tmp_path):
     file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
     (voc / "ImageSets/Main/val.txt").write_text("a\n")

@@ -93,6 +93,11 @@ def test_names_that_differ_in_case_are_one_class(voc):
     assert len(set(data.ground_truth("a").labels.tolist())) == 1
 
 
+def test_given_classes_may_differ_only_in_case(voc):
+    data = voc({"a": SIZE + thing("Dog") + thing("dog") + thing("CAT")}, classes=["Dog", "dog", "cat"])
+    assert data.ground_truth("a").labels.tolist() == [0, 1, 2]
+
+
 def test_given_classes_decide_the_labels_and_others_are_noted(voc):
     data = voc({"a": SIZE + thing("dog") + thing("cat") + thing("cow")}, classes=["dog", "cat"])
     assert data.ground_truth("a").labels.tolist() == [0, 1]
