@@ -30,7 +30,7 @@ class CocoDataset:
         image_numbers: COCO's image id of each file name.
 
     Raises:
-        CocoError: not such a file, or an entry that cannot be used.
+        CocoError: not such a file, without categories, or an entry that cannot be used.
     """
 
     def __init__(self, annotations: Path, images: Path | None = None) -> None:
@@ -39,6 +39,8 @@ class CocoDataset:
         content = load(self.annotations)
         photos = sorted(read_entries(content, "images", self.annotations), key=itemgetter("id"))
         categories = sorted(read_entries(content, "categories", self.annotations), key=itemgetter("id"))
+        if not categories:
+            raise CocoError(f"{self.annotations}: the list 'categories' is empty, so there are no classes")
         self.classes: Sequence[str] = tuple(str(entry["name"]) for entry in categories)
         self.category_ids = distinct([entry["id"] for entry in categories], "category id", self.annotations)
         self.image_ids: Sequence[str] = distinct([str(p["file_name"]) for p in photos], "file_name", self.annotations)

@@ -106,6 +106,7 @@ def test_photos_are_found_in_the_usual_places(instances, tmp_path):
     ("changes", "message"),
     [
         ({"images": None}, "no list 'images'"),
+        ({"categories": [], "annotations": []}, "the list 'categories' is empty"),
         ({"images": [{"id": 1}]}, r"images\[0\] has no file_name"),
         ({"images": [{"id": i, "file_name": "a.jpg"} for i in (1, 2)]}, "file_name a.jpg is there twice"),
         ({"categories": [{"id": 1, "name": n} for n in "ab"]}, "category id 1 is there twice"),
