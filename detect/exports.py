@@ -9,8 +9,9 @@ import numpy as np
 from detect.runs import write_json
 from detect.sinks import DETECTIONS_FILE
 from eval.coco import CocoDataset, write_coco_results
+from eval.names import ClassNames
 from eval.results import ResultLine, read_lines
-from eval.voc import write_voc_results
+from eval.voc import result_name, write_voc_results
 from structures.records import Detections
 
 COCO_FILE = "coco_results.json"
@@ -48,15 +49,20 @@ def export(
     return _export_coco(folder, lines, classes, numbering)
 
 
-def require_ids(numbering: Path, images: Iterable[str], classes: Sequence[str]) -> None:
-    """Make sure that COCO's instances.json has the ids that an export of these photos will need.
+def require_exportable(kind: str, images: Iterable[str], classes: Sequence[str], *, numbering: Path | None) -> None:
+    """Make sure that an export of these photos will be possible, before any work on them.
 
     Raises:
-        ValueError: it cannot be read, lacks a class or a photo, or two photos would be the same image of it.
+        ValueError: a class cannot name a VOC file; or COCO's instances.json cannot be read, lacks a class or a photo,
+            or two photos would be the same image of it.
     """
-    dataset = CocoDataset(numbering)
-    _category_ids(dataset, classes)
-    _coco_names(images, dataset)
+    if kind == "voc":
+        for name in classes:
+            result_name("", name)
+    elif kind == "coco" and numbering is not None:
+        dataset = CocoDataset(numbering)
+        _category_ids(dataset, classes)
+        _coco_names(images, dataset)
 
 
 def discard_exports(folder: Path) -> None:
@@ -139,8 +145,8 @@ def _coco_names(images: Iterable[str], dataset: CocoDataset) -> dict[str, str]:
 
 
 def _category_ids(dataset: CocoDataset, classes: Sequence[str]) -> list[int]:
-    known = {name.casefold(): number for name, number in zip(dataset.classes, dataset.category_ids, strict=True)}
-    missing = [name for name in classes if name.casefold() not in known]
+    known = ClassNames(dataset.classes)
+    missing = [name for name in classes if known.find(name) < 0]
     if missing:
         raise ValueError(f"{dataset.annotations}: has no categories {', '.join(missing)}")
-    return [known[name.casefold()] for name in classes]
+    return [dataset.category_ids[known.find(name)] for name in classes]

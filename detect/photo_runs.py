@@ -14,7 +14,7 @@ from rich.console import Console
 from detect.ahead import Skipped, prepare_ahead
 from detect.detector import Detector
 from detect.draw import Pictures
-from detect.exports import VOC_FOLDER, discard_exports, export, require_ids, with_labels_of
+from detect.exports import VOC_FOLDER, discard_exports, export, require_exportable, with_labels_of
 from detect.progress import Bar, duration, table
 from detect.runs import RUN_FILE, Run, RunError, cores, peak_memory
 from detect.sinks import DETECTIONS_FILE, SKIPPED_FILE, Results
@@ -118,8 +118,8 @@ def carry_out(plan: Plan, detector: Detector, settings: Mapping[str, Any], conso
     Raises:
         RunError: the folder of the results cannot be used.
     """
-    if plan.coco_ids is not None:  # now, not after the last photo
-        require_ids(plan.coco_ids, (photo.image_id for photo in plan.photos), detector.classes)
+    images = (photo.image_id for photo in plan.photos)
+    require_exportable(plan.format, images, detector.classes, numbering=plan.coco_ids)  # now, not after the last photo
     reasons, gpu = placement(detector)
     workers = plan.workers or usual_workers(gpu=gpu)
     with Results(plan.out, overwrite=plan.overwrite) as results:

@@ -201,7 +201,7 @@ def write_voc_results(
     Raises:
         ValueError: a class whose name cannot be part of a file name, or a label without a class.
     """
-    paths = [folder / _result_name(split, name) for name in classes]
+    paths = [folder / result_name(split, name) for name in classes]
     lines: Mapping[int, list[str]] = {label: [] for label in range(len(classes))}
     for image_id, found in detections:
         if len(found) and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < len(classes):
@@ -218,7 +218,12 @@ def write_voc_results(
     return paths
 
 
-def _result_name(split: str, name: str) -> str:
+def result_name(split: str, name: str) -> str:
+    """Return the name of the devkit's result file of a class.
+
+    Raises:
+        ValueError: the class cannot be part of a file name.
+    """
     if any(sign in name for sign in "/\0"):
         raise ValueError(f"VOC's result files are named by class, and {name!r} cannot be part of a file name")
     return f"comp4_det_{split}_{name}.txt"

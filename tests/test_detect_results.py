@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detect.exports import export
+from detect.exports import export, require_exportable
 from detect.runs import Run, RunError, commit, differences, peak_memory, versions, write_json
 from detect.sinks import DETECTIONS_FILE, SKIPPED_FILE, Results, as_entry
 from eval.coco import CocoDataset, read_coco_results
@@ -242,6 +242,13 @@ def test_coco_results_with_the_ids_of_a_ground_truth(tmp_path: Path) -> None:
     assert len(read_coco_results(path, CocoDataset(truth))[0]["a.jpg"]) == 2
     with pytest.raises(ValueError, match="no categories zebra"):
         export(tmp_path, "coco", (*CLASSES, "zebra"), numbering=truth)
+    truth.write_text(
+        json.dumps({"images": images, "categories": [*categories, {"id": 5, "name": "Cat"}], "annotations": []})
+    )
+    (path,) = export(tmp_path, "coco", CLASSES, numbering=truth)
+    assert [e["category_id"] for e in json.loads(path.read_text())] == [17, 18]  # the very name, not that in capitals
+    with pytest.raises(ValueError, match="'tv/monitor' cannot be part of a file name"):
+        require_exportable("voc", ["a.jpg"], ["tv/monitor"], numbering=None)
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
