@@ -8,13 +8,13 @@ from typing import Any
 from rich.console import Console
 
 from classifier.engines import Placement
-from classifier.processes import first_alone
+from classifier.processes import Process, first_alone, share_of
 from classifier.training import Recipe
 from classifier.weights import Checkpoint
 from detect import propose
 from detect.sources import photos_of
 from detect.staged_runs import Stage
-from detect.train_regions import Examples, train_regions
+from detect.train_regions import Examples, check_ranking, check_start, train_regions
 from detect.training_presets import Preset
 from detect.training_progress import Reporter
 from detect.training_runs import some_of
@@ -56,6 +56,26 @@ def trainings(
         )
         for number, (stage, last) in enumerate(zip(preset.stages, frozen, strict=True))
     ]
+
+
+def check(trainings: Sequence[Training], start: Checkpoint, generator: ProposalGenerator, process: Process) -> None:
+    """Refuse, before proposals are made for hours, what no stage could do once they are there.
+
+    Args:
+        trainings: one a stage.
+        start: weights that the first stage starts from.
+        generator: makes the proposals.
+        process: which of how many processes this is.
+
+    Raises:
+        ValueError: no such stage to freeze, weights of MultiBox, proposals that are not ranked but must be, or rows
+            that the processes cannot share evenly.
+    """
+    for training in trainings:
+        check_start(start, training.frozen)
+        check_ranking(generator, training.examples)
+        share_of(training.examples.batch_size, process)
+        share_of(training.recipe.hard_examples, process, what="hard examples")
 
 
 def kept_proposals(

@@ -87,6 +87,31 @@ class Photos:
         return read_image(self._dataset.image_path(self._dataset.image_ids[index]))
 
 
+def check_start(start: Checkpoint, frozen: str | None) -> None:
+    """Refuse what cannot be fine-tuned.
+
+    Raises:
+        ValueError: there is no such stage, or the weights are of MultiBox.
+    """
+    if frozen is not None and frozen not in STAGES:
+        raise ValueError(f"--freeze {frozen!r} is not none or one of {', '.join(STAGES)}")
+    if start.task == "multibox":
+        raise WeightsError("--weights are of MultiBox; those of an image or region classifier are needed")
+
+
+def check_ranking(propose: ProposalGenerator, examples: Examples) -> None:
+    """Refuse proposals that the examples cannot be drawn from.
+
+    Raises:
+        ValueError: negatives are wanted of the best boxes, and the proposals are not ranked.
+    """
+    if examples.best_share and not tells_fit(propose):
+        raise ValueError(
+            f"--best-share {examples.best_share} needs ranked proposals, such as --proposals ranked:selective-search, "
+            f"not {propose.name}; --best-share 0 does without"
+        )
+
+
 def draw_regions(
     dataset: Dataset, propose: ProposalGenerator, examples: Examples, *, workers: int, show: ShowProgress
 ) -> Regions:
@@ -98,11 +123,7 @@ def draw_regions(
     """
     if len(dataset) == 0:
         raise ValueError("the dataset has no photos to learn from")
-    if examples.best_share and not tells_fit(propose):
-        raise ValueError(
-            f"--best-share {examples.best_share} needs ranked proposals, such as --proposals ranked:selective-search, "
-            f"not {propose.name}; --best-share 0 does without"
-        )
+    check_ranking(propose, examples)
 
     def draw(index: int) -> Regions:
         image_id = dataset.image_ids[index]
@@ -221,10 +242,7 @@ def _drawn_from(dataset: Dataset, propose: ProposalGenerator, examples: Examples
 
 
 def _start(start: Checkpoint, classes: tuple[str, ...], frozen: str | None) -> Checkpoint:
-    if frozen is not None and frozen not in STAGES:
-        raise ValueError(f"--freeze {frozen!r} is not none or one of {', '.join(STAGES)}")
-    if start.task == "multibox":
-        raise WeightsError("--weights are of MultiBox; those of an image or region classifier are needed")
+    check_start(start, frozen)
     return start if start.task == "regions" and start.classes == classes else for_regions(start, classes)
 
 

@@ -197,18 +197,32 @@ def test_best_and_last_weights_are_kept(
     assert not (tmp_path / "plain.last.safetensors").exists()
 
 
-def test_a_batch_that_processes_cannot_share_is_refused_at_once(
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        (["--batch", 9], "a batch of 9 cannot be shared by 2 processes"),
+        (["--hard-examples", 3], "hard examples of 3 cannot be shared by 2 processes"),
+        (["--freeze", "maxpol3"], "--freeze 'maxpol3' is not none or one of conv1, "),
+        (["--weights", "multibox"], "--weights are of MultiBox; those of an image or region classifier are needed"),
+        (["--best-share", 0.7], "--best-share 0.7 needs ranked proposals, such as --proposals ranked:selective-search"),
+        (["--preset", "shipped"], "--best-share 0.7 needs ranked proposals"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_proposals_are_made(
     rcnn: Callable[..., int],
     voc: Path,
     start: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    changes: list[Any],
+    complaint: str,
 ) -> None:
-    monkeypatch.setattr("classifier.processes.current_process", lambda: Process(0, 3))
+    monkeypatch.setattr("classifier.processes.current_process", lambda: Process(0, 2))
+    monkeypatch.setattr("detect.propose.carry_out", lambda *some: pytest.fail("proposals were made"))
     usual = ["--voc", voc, "--out", tmp_path / "net.safetensors", "--weights", start, *QUICK, "--iterations", 1]
-    assert rcnn(*usual) == 2
-    assert "a batch of 8 cannot be shared by 3 processes" in " ".join(capsys.readouterr().err.split())
+    assert rcnn(*usual, *changes) == 2
+    assert complaint in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "net.work").exists()
 
 

@@ -116,10 +116,10 @@ def regions(
     """
     from rich.console import Console
 
-    from classifier.processes import current_process, joined, share_of
+    from classifier.processes import current_process, joined
     from detect.presets import load_checkpoint
     from detect.propose import build_for_many
-    from detect.region_runs import kept_proposals, stages, trainings
+    from detect.region_runs import check, kept_proposals, stages, trainings
     from detect.region_validation import RegionMeasure
     from detect.runs import cores
     from detect.staged_runs import Plan, carry_out
@@ -147,9 +147,9 @@ def regions(
     with joined(where.device) as here:
         placement = frozen_placement(where, here, dtype)
         plans = trainings(chosen, named(recipe), named(examples), freeze, seed)
-        for training in plans:
-            share_of(training.examples.batch_size, current_process())
-        boxes_of = proposals or chosen.proposals
+        boxes_of, start = proposals or chosen.proposals, load_checkpoint(weights or chosen.weights)
+        generator = build_for_many(boxes_of, device, cut=False)
+        check(plans, start, generator, current_process())
         measure = None
         if judged is not None:
             judged_in = build_for_many(val_proposals or boxes_of, device)
@@ -158,13 +158,13 @@ def regions(
                 judged, judged_in, folder=kept, protocol=protocol, placement=placement, workers=photos_at_once
             )
         plan = Plan(
-            load_checkpoint(weights or chosen.weights),
+            start,
             stages(
                 plans,
                 dataset,
                 kept_proposals(
                     dataset,
-                    build_for_many(boxes_of, device, cut=False),
+                    generator,
                     folder / "proposals",
                     workers=photos_at_once,
                     console=Console(stderr=True),
