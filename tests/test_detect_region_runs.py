@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 
 from classifier.processes import Process
 from classifier.weights import Checkpoint, read_checkpoint, save_checkpoint
-from detect.cli import main
+from detect.cli import build, main
 from detect.commands import train_regions as command
 from detect.curves import read_curve
 from detect.multibox_recipe import Recipe as MultiBoxRecipe
@@ -91,6 +92,13 @@ def test_help_says_score_and_hours_of_every_preset() -> None:
         for name, preset in presets.items():
             assert f"{name}: {preset.purpose}" in words
             assert f"Score: {preset.score}. CPU: {preset.cpu}. GPU: {preset.gpu}." in words
+
+
+@pytest.mark.parametrize(("name", "option"), [("regions", "iterations"), ("regions", "rate"), ("multibox", "epochs")])
+def test_help_says_that_options_are_those_of_each_stage(name: str, option: str) -> None:
+    rcnn: Any = typer.main.get_command(build())
+    [found] = [each for each in rcnn.commands["train"].commands[name].params if each.name == option]
+    assert "each stage" in found.help
 
 
 def test_an_unknown_preset(rcnn: Callable[..., int], voc: Path, capsys: pytest.CaptureFixture[str]) -> None:

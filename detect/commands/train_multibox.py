@@ -46,13 +46,13 @@ def multibox(
         str | None, typer.Option(help="Keep stages up to this one: maxpool2, inception3a to 5b.", show_default=PRESET)
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Times that every photo is seen.", show_default=PRESET)
+        int | None, typer.Option(min=1, help="Times that every photo is seen in each stage.", show_default=PRESET)
     ] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Photos a step, over all processes.", show_default=PRESET)
     ] = None,
     rate: Annotated[
-        float | None, typer.Option(min=0, help="Highest learning rate of the heads.", show_default=PRESET)
+        float | None, typer.Option(min=0, help="Highest learning rate of the heads in each stage.", show_default=PRESET)
     ] = None,
     trunk_rate: Annotated[
         float | None, typer.Option(min=0, help="Rate of the trunk as a share of that.", show_default=PRESET)

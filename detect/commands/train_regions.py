@@ -52,8 +52,10 @@ def regions(
         str | None,
         typer.Option(help="Keep the stages up to this one as they are; none trains all.", show_default=PRESET),
     ] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, help="Batches in all.", show_default=PRESET)] = None,
-    rate: Annotated[float | None, typer.Option(min=0, help="Highest learning rate.", show_default=PRESET)] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="Batches of each stage.", show_default=PRESET)] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0, help="Highest learning rate of each stage.", show_default=PRESET)
+    ] = None,
     last_layer_rate: Annotated[
         float | None, typer.Option(min=0, help="The last layer learns so many times faster.", show_default=PRESET)
     ] = None,
