@@ -9,7 +9,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from classifier.ahead import Ahead, map_ahead
 from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine
 from classifier.googlenet import GoogLeNet
@@ -27,6 +28,7 @@ from structures.boxes import Boxes, Indices
 from structures.records import Image
 
 ReadPhoto = Callable[[int], Image]
+HELD_PER_READER = 2  # photos being read or waiting to be cut: one would leave readers idle when photos differ
 MIRRORING = 1  # keeps these random numbers apart from those that draw the batch
 
 
@@ -76,7 +78,8 @@ def cut_regions(
 class FreshCrops:
     """Batches of crops cut from the photos each time: for training the whole network.
 
-    Labels are (N,) int64 classes, or (N, columns) float32 shares of them.
+    The next batch is made while the last is learned from. So two batches are in memory, and a few photos. Labels are
+    (N,) int64 classes, or (N, columns) float32 shares of them.
     """
 
     def __init__(
@@ -90,21 +93,28 @@ class FreshCrops:
         *,
         seed: int = 0,
         process: Process = ALONE,
+        readers: int = 2,
     ) -> None:
         self._regions, self._labels, self._draw, self._read = regions, labels, draw, read
         self._preprocessing, self._device, self._seed, self._process = preprocessing, device, seed, process
+        self._pool, self._held = ThreadPoolExecutor(readers), HELD_PER_READER * readers
+        self._batch = Ahead(self._make)
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Return crops (N, 3, S, S) and labels of this process in one iteration; mirrored afresh each time."""
+        return self._batch(iteration)
+
+    def _make(self, iteration: int) -> tuple[Tensor, Tensor]:
         rows = self._draw(iteration)
         rows = rows[np.argsort(self._regions.photo[rows], kind="stable")]
         mirrored = np.random.default_rng((self._seed, iteration, MIRRORING)).random(len(rows)) < 0.5
         rows, mirrored = own_rows(rows, self._process), own_rows(mirrored, self._process)
+        photos = np.unique(self._regions.photo[rows]).tolist()
+        images = map_ahead(self._pool, self._read, photos, held=self._held)
         crops: list[Tensor] = []
-        for photo in np.unique(self._regions.photo[rows]):
+        for photo, image in zip(photos, images, strict=True):
             at = self._regions.photo[rows] == photo
             boxes = self._regions.boxes[rows[at]]
-            image = self._read(int(photo))
             crops += cut_regions(image, boxes, mirrored[at], self._preprocessing, self._device, batch_size=len(boxes))
         labels = torch.from_numpy(self._labels[rows]).to(self._device)
         return torch.cat(crops).contiguous(memory_format=torch.channels_last), labels
@@ -123,14 +133,11 @@ class KeptFeatures:
         process: Process = ALONE,
     ) -> None:
         self._read, self._labels, self._draw, self._device = RowReader(features), labels, draw, device
-        self._process, self._reader = process, ThreadPoolExecutor(1)
-        self._ahead: dict[int, Future[tuple[np.ndarray, np.ndarray]]] = {}
+        self._process, self._loaded = process, Ahead(self._load)
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Return features (N, C, H, W) float32 and labels of this process in one iteration."""
-        loading = self._ahead.get(iteration) or self._reader.submit(self._load, iteration)
-        self._ahead = {iteration + 1: self._reader.submit(self._load, iteration + 1)}
-        features, labels = (torch.from_numpy(column).to(self._device) for column in loading.result())
+        features, labels = (torch.from_numpy(column).to(self._device) for column in self._loaded(iteration))
         return features.float().contiguous(memory_format=torch.channels_last), labels
 
     def _load(self, iteration: int) -> tuple[np.ndarray, np.ndarray]:

@@ -180,7 +180,7 @@ def train_regions(
         examples: what to learn from.
         placement: device and engine; training itself runs in torch.
         frozen: stages up to and with this one are not trained, and their outputs are kept on disk; None trains all.
-        workers: threads that make proposals.
+        workers: threads that make proposals, and that read photos for fresh crops.
         show: shows a bar over an iterable.
         report: called after every iteration.
         save_every: iterations between two states on disk.
@@ -211,7 +211,9 @@ def train_regions(
         head = _head(checkpoint, placement.device, frozen)
         finished = iterations_done(work / STATE, recipe) >= recipe.iterations
         batches = (
-            _no_batch if finished else _batches(checkpoint, dataset, regions, work, examples, placement, frozen, show)
+            _no_batch
+            if finished
+            else _batches(checkpoint, dataset, regions, work, examples, placement, frozen, workers, show)
         )
     state = train(
         head,
@@ -278,6 +280,7 @@ def _batches(
     examples: Examples,
     placement: Placement,
     frozen: str | None,
+    workers: int,
     show: ShowProgress,
 ) -> BatchSource:
     photos, device, here = Photos(dataset), placement.device, current_process()
@@ -293,7 +296,15 @@ def _batches(
     )
     if frozen is None:
         return FreshCrops(
-            regions, shares, draw, photos.read, checkpoint.preprocessing, device, seed=examples.seed, process=here
+            regions,
+            shares,
+            draw,
+            photos.read,
+            checkpoint.preprocessing,
+            device,
+            seed=examples.seed,
+            process=here,
+            readers=workers,
         )
     engine = make_engine(Trunk(checkpoint.network(), frozen), placement, size=checkpoint.preprocessing.size)
     features = keep_features(

@@ -1,8 +1,10 @@
 """The training loop against a plain one, exact resume, hard examples; crops and kept features against slow loops."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from classifier.ahead import map_ahead
 from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine, make_engine, place
 from classifier.googlenet import GoogLeNet
@@ -17,6 +20,7 @@ from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, cu
 from classifier.sampling import BatchDraw, Regions
 from classifier.training import NonFiniteLoss, Progress, Recipe, train
 from classifier.weights import CAFFE, WeightsError
+from structures.images import ImageError
 from structures.records import Image
 
 CPU = torch.device("cpu")
@@ -336,8 +340,9 @@ def test_batches_of_fresh_crops() -> None:
     read: list[int] = []
     source = FreshCrops(regions, regions.labels, draw, lambda index: (read.append(index), photo(index))[1], SMALL, CPU)
     crops, labels = source(2)
-    assert len(read) == len(set(read))  # each photo once a batch
     rows = draw(2)
+    once = np.unique(regions.photo[rows])
+    assert sorted(read[: len(once)]) == once.tolist()  # each photo once a batch; then those of the next batch
     rows = rows[np.argsort(regions.photo[rows], kind="stable")]
     assert labels.tolist() == regions.labels[rows].tolist()
     turned = []
@@ -346,11 +351,47 @@ def test_batches_of_fresh_crops() -> None:
         assert min((crop - plain).abs().max(), (crop - flipped).abs().max()) < 1e-3
         turned.append(bool((crop - flipped).abs().max() < 1e-3))
     assert 0 < sum(turned) < 12
-    again = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU)(2)
-    assert torch.equal(again[0], crops)
+    again = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, readers=3)
+    for iteration in (1, 2, 5, 2):  # made ahead, or not
+        assert torch.equal(again(iteration)[0], crops) == (iteration == 2)
     other = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, seed=1)(2)
     assert not torch.equal(other[0], crops)
     assert torch.equal(other[1], labels)
+
+
+def test_the_photos_of_the_next_batch_are_read_while_one_is_learned_from() -> None:
+    regions = regions_of(4, 5)
+    draw = BatchDraw(regions.labels, background=2, batch_size=12)
+    read = SimpleQueue[int]()
+    source = FreshCrops(regions, regions.labels, draw, lambda index: (read.put(index), photo(index))[1], SMALL, CPU)
+    source(0)
+    for iteration in (0, 1):
+        wanted = np.unique(regions.photo[draw(iteration)]).tolist()
+        assert sorted(read.get(timeout=60) for _ in wanted) == wanted
+
+
+def test_a_damaged_photo_stops_the_batch_that_needs_it_and_is_named() -> None:
+    def read(index: int) -> Image:
+        if index == 2:
+            raise ImageError("2.jpg: cannot be decoded")
+        return photo(index)
+
+    regions, rows = regions_of(2, 5), [[0, 1], [0, 7]]
+    source = FreshCrops(regions, regions.labels, lambda iteration: np.array(rows[iteration]), read, SMALL, CPU)
+    assert len(source(0)[0]) == 2
+    for _ in range(2):
+        with pytest.raises(ImageError, match=r"^2\.jpg: cannot be decoded$"):
+            source(1)
+
+
+def test_no_more_is_made_ahead_than_may_be_held() -> None:
+    begun: list[int] = []
+    with ThreadPoolExecutor(2) as pool:
+        made = map_ahead(pool, lambda item: (begun.append(item), 2 * item)[1], range(10), held=3)
+        assert [next(made), next(made)] == [0, 2]
+    assert sorted(begun) == [0, 1, 2, 3]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(map_ahead(pool, str, range(10), held=3)) == list("0123456789")
 
 
 def test_mirroring_does_not_follow_the_draw() -> None:
