@@ -14,7 +14,7 @@ from proposals.multibox_samples import Sample, batches, random_sample, sample_ge
 from proposals.multibox_views import whole_photo
 from proposals.priors import shape_priors
 from structures.boxes import ImageSize
-from structures.images import read_image
+from structures.images import ImageError, read_image
 from structures.records import Dataset
 
 
@@ -57,15 +57,22 @@ class Recipe:
         return Order([truth.image_size for truth in dataset], self, 0, current_process()).steps()
 
 
-class Canvases(TorchDataset[Sample]):
-    """Samples of a dataset by (epoch, index): the same in every process."""
+class Canvases(TorchDataset[Sample | ImageError]):
+    """Samples of a dataset by (epoch, index): the same in every process.
+
+    A photo that cannot be read is given as its error: what is raised in a process of torch's loader comes out as a
+    report of many lines.
+    """
 
     def __init__(self, dataset: Dataset, seed: int) -> None:
         self._dataset, self._ids, self._seed = dataset, tuple(dataset.image_ids), seed
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def __getitem__(self, key: tuple[int, int]) -> Sample | ImageError:
         epoch, index = key
-        photo = read_image(self._dataset.image_path(self._ids[index]))
+        try:
+            photo = read_image(self._dataset.image_path(self._ids[index]))
+        except ImageError as error:
+            return error
         truth = self._dataset.ground_truth(self._ids[index])
         return random_sample(photo, truth, sample_generator(self._seed, epoch, index))
 

@@ -5,7 +5,7 @@ last state as if nothing had happened. The stages up to `frozen` keep their weig
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from proposals.multibox_regions import draw_regions
 from proposals.multibox_samples import Sample
 from proposals.priors import grid_priors
 from structures.boxes import ImageSize
+from structures.images import ImageError
 from structures.records import Dataset
 
 LARGEST_GRADIENT = 10.0  # norm; longer ones are shortened
@@ -189,6 +190,17 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
         parameter.grad = gradient / current_process().total
 
 
+def _readable(batches: Iterable[list[Sample | ImageError]]) -> Iterator[list[Sample]]:
+    """Yield the batches; a photo that could not be read stops the training when its turn comes."""
+    for batch in batches:
+        samples = []
+        for sample in batch:
+            if isinstance(sample, ImageError):
+                raise sample
+            samples.append(sample)
+        yield samples
+
+
 def train_multibox(
     start: Checkpoint,
     dataset: Dataset,
@@ -219,7 +231,7 @@ def train_multibox(
         The running average of the weights.
 
     Raises:
-        ValueError: there are no photos, or the folder belongs to another training.
+        ValueError: there are no photos, one cannot be read, or the folder belongs to another training.
     """
     sizes = [truth.image_size for truth in dataset]
     network = from_checkpoint(start) if start.task == "multibox" else _fresh(start, dataset, recipe)
@@ -238,7 +250,7 @@ def train_multibox(
         collate_fn=list,
     )
     training: Mapping[str, Any] = {"recipe": asdict(recipe), "photos": len(sizes), "start": dict(start.training)}
-    for samples in loader:
+    for samples in _readable(loader):
         loss = run.learn(samples)
         report(Progress(run.step, loss, run.rate))
         if judge is not None:

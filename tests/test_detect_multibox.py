@@ -34,7 +34,7 @@ from detect.training_presets import Preset, PresetStage
 from proposals.multibox_loss import IGNORED, NOTHING
 from proposals.multibox_regions import draw_regions
 from structures.boxes import as_boxes, iou, mirror
-from structures.images import read_image
+from structures.images import ImageError, read_image
 from structures.records import GroundTruth
 from tests.shapes import write_voc
 
@@ -86,8 +86,10 @@ def trunk() -> Checkpoint:
         return Checkpoint(state=GoogLeNet(3).state_dict(), classes=("a", "b", "c"))
 
 
-def run(trunk, photos, work, report=lambda progress: None, recipe=RECIPE):
-    return train_multibox(trunk, photos, recipe=recipe, placement=TORCH, work=work, save_every=1, report=report)
+def run(trunk, photos, work, report=lambda progress: None, recipe=RECIPE, **options):
+    return train_multibox(
+        trunk, photos, recipe=recipe, placement=TORCH, work=work, save_every=1, report=report, **options
+    )
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,9 @@ def trained(trunk, photos, tmp_path_factory):
     return checkpoint, losses
 
 
-def test_a_killed_run_goes_on_to_the_bit(trunk, photos, trained, tmp_path):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_killed_run_goes_on_to_the_bit(trunk, photos, trained, tmp_path, workers):
+    """With another process that draws the samples, too: it is ahead of the training when that is killed."""
     losses = []
 
     def stop_at_two(progress):
@@ -106,11 +110,21 @@ def test_a_killed_run_goes_on_to_the_bit(trunk, photos, trained, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(trunk, photos, tmp_path, stop_at_two)
+        run(trunk, photos, tmp_path, stop_at_two, workers=workers)
     losses.pop()  # the second step was taken but not written down: it is taken again
-    again = run(trunk, photos, tmp_path, lambda p: losses.append(p.loss))
+    again = run(trunk, photos, tmp_path, lambda p: losses.append(p.loss), workers=workers)
     assert losses == trained[1]
     assert all(torch.equal(value, trained[0].state[name]) for name, value in again.state.items())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_photo_is_named_in_one_line(trunk, tmp_path, workers):
+    damaged = FewPhotos(tmp_path)
+    damaged.image_path("1").write_bytes(damaged.image_path("0").read_bytes()[:500])
+    with pytest.raises(ImageError, match=r"1\.png: cannot be decoded") as stop:
+        run(trunk, damaged, tmp_path, workers=workers)
+    assert str(stop.value).startswith(str(tmp_path))
+    assert "\n" not in str(stop.value)
 
 
 def test_frozen_stages_stay_and_the_others_move(trunk, trained):
