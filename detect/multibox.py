@@ -24,7 +24,8 @@ from structures.images import ImageError, read_image
 from structures.records import Dataset, GroundTruth
 
 MAPS = ("inception3b", "inception4e", "inception5b")  # strides 8, 16 and 32
-BEFORE_INCEPTION = 192  # channels of maxpool2, the one stage outside Table 1's modules that can be the last frozen
+BEFORE_INCEPTION = 192  # channels of maxpool2
+LAST_FROZEN = ("maxpool2", *TABLE_1)  # stages that can be the last frozen one
 SCALES = (1.0,)
 JUDGED = (50, 200, 1000)  # best boxes a photo whose recall is measured
 HEADLINE = "recall@0.50 of 200 boxes"  # so many as join Selective Search's (GoogLeNet, section 8)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 
 from classifier.processes import Process, current_process
+from detect.multibox import LAST_FROZEN
 from proposals.multibox_heads import STRIDES
 from proposals.multibox_samples import Sample, batches, random_sample, sample_generator
 from proposals.multibox_views import whole_photo
@@ -36,6 +37,9 @@ class Recipe:
         regions: boxes of each photo that the refining head learns from.
         dtype: precision of the forward pass; weights are float32 always.
         seed: of everything random.
+
+    Raises:
+        ValueError: another stage is to be the last frozen one.
     """
 
     epochs: int = 12
@@ -51,6 +55,10 @@ class Recipe:
     regions: int = 48
     dtype: str = "bfloat16"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.frozen not in LAST_FROZEN:
+            raise ValueError(f"--freeze {self.frozen!r} is not one of MultiBox's: {', '.join(LAST_FROZEN)}")
 
     def steps(self, dataset: Dataset) -> int:
         """Return how many steps all epochs over a dataset have, in this process as in every other."""

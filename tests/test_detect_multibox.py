@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from classifier.engines import place
-from classifier.googlenet import GoogLeNet
+from classifier.googlenet import STAGES, GoogLeNet
 from classifier.processes import ALONE, Process
 from classifier.training import NonFiniteLoss
 from classifier.weights import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
@@ -19,6 +19,7 @@ from detect.commands import train_multibox as command
 from detect.curves import read_curve
 from detect.generators import load_proposals
 from detect.multibox import (
+    LAST_FROZEN,
     MAPS,
     Stem,
     from_checkpoint,
@@ -255,7 +256,7 @@ def test_weights_of_another_task_are_refused(trunk):
         make_multibox(trunk)
 
 
-@pytest.mark.parametrize("frozen", ["maxpool2", "inception3b", "inception4a", "inception4e", "inception5b"])
+@pytest.mark.parametrize("frozen", LAST_FROZEN)
 def test_the_frozen_part_and_the_rest_make_the_whole_trunk(trunk, frozen):
     network = start_network(trunk, torch.ones((4, 1, 2)), width=8).eval()
     pixels = torch.rand(2, 3, 64, 128) * 255
@@ -266,6 +267,12 @@ def test_the_frozen_part_and_the_rest_make_the_whole_trunk(trunk, frozen):
     assert len(found) == len(kept_stages(frozen))
     for map_found, map_expected in zip(maps, expected, strict=True):
         torch.testing.assert_close(map_found, map_expected)
+
+
+@pytest.mark.parametrize("frozen", ["none", "conv9", *sorted({*STAGES} - {*LAST_FROZEN})])
+def test_other_stages_cannot_be_the_last_frozen_one(frozen):
+    with pytest.raises(ValueError, match=f"--freeze '{frozen}' is not one of MultiBox's: maxpool2, inception3a, "):
+        Recipe(frozen=frozen)
 
 
 def test_processes_share_every_batch(photos):
