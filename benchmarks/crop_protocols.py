@@ -49,11 +49,11 @@ def keep(checkpoint, paths, file, *, warp):
     kept = np.lib.format.open_memmap(file, "r+" if file.exists() else "w+", np.float32, shape)
     if kept.shape != shape:
         raise ValueError(f"{file} holds {kept.shape} probabilities, not {shape}: name another file")
-    engine = None
+    engine, here = None, place(device="cpu")
     for number, path in enumerate(paths):
         if kept[number].any():
             continue
-        engine = engine or make_engine(Probabilities(checkpoint.network()), place(), size=preprocessing.size)
+        engine = engine or make_engine(Probabilities(checkpoint.network()), here, size=preprocessing.size)
         pixels = to_pixels(read_image(path))
         views = views_of(pixels.shape[1:], preprocessing, warp=warp)
         distinct = list(dict.fromkeys(views))

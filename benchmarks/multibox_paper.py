@@ -153,7 +153,8 @@ def main():
     parser.add_argument("--epochs", type=int, default=6)
     options = parser.parse_args()
     train, val = VocDataset(options.voc, "train"), VocDataset(options.voc, "val")
-    engine = make_engine(Last(read_npz(options.weights)), place(), size=SIDE)
+    here = place(device="cpu")  # where the head is, and what is kept
+    engine = make_engine(Last(read_npz(options.weights)), here, size=SIDE)
     options.kept.mkdir(parents=True, exist_ok=True)
     rows, begun = training_views(train), time.process_time()
     features, objects = keep(train, rows, engine, options.kept), targets(train, rows)
