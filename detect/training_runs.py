@@ -60,7 +60,8 @@ def _complaint(dataset: Dataset, truth: GroundTruth) -> str | None:
     unknown = truth.image_size == reach(truth.boxes)  # a COCO file need not say how large the photos are
     if (height, width) == (high, wide) or (unknown and height >= high and width >= wide):
         return None
-    return f"{path}: is {width} x {height} pixels, but {wide} x {high} were annotated"
+    remedy = " (if its EXIF turns it wrongly, exiftool -Orientation= FILE)" if (width, height) == (high, wide) else ""
+    return f"{path}: is {width} x {height} pixels, but {wide} x {high} were annotated{remedy}"
 
 
 def some_of(complaints: Sequence[str]) -> str:

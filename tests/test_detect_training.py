@@ -30,7 +30,7 @@ from eval.voc import VocDataset
 from proposals.baselines import Grid, Random
 from proposals.protocol import ProposalGenerator
 from structures.boxes import as_boxes, iou
-from structures.images import ImageError, read_image
+from structures.images import ORIENTATION, ImageError, read_image
 from structures.records import Image, Proposals
 from tests.shapes import SIDE, random_start, write_coco, write_voc
 
@@ -435,6 +435,21 @@ def test_photos_of_another_size_than_was_annotated_are_named(tmp_path: Path) -> 
         open_dataset(voc=tmp_path, split="train", coco=None, images=None)
     assert ": no such file; " in str(e.value)
     assert str(e.value).endswith("; and 1 more")
+
+
+def test_photos_that_lie_on_their_side_are_refused_with_a_remedy(tmp_path: Path) -> None:
+    """Boxes drawn on stored pixels; without the orientation in the EXIF they fit."""
+    write_voc(tmp_path, "train", range(1))
+    annotation, path = tmp_path / "Annotations" / "000.xml", tmp_path / "JPEGImages" / "000.png"
+    annotation.write_text(annotation.read_text().replace(f"<width>{SIDE}<", f"<width>{2 * SIDE}<"))
+    picture, turned = PIL.Image.new("RGB", (2 * SIDE, SIDE)), PIL.Image.Exif()
+    turned[ORIENTATION] = 6
+    picture.save(path, exif=turned)
+    remedy = r" were annotated \(if its EXIF turns it wrongly, exiftool -Orientation= FILE\)$"
+    with pytest.raises(ValueError, match=f"000.png: is {SIDE} x {2 * SIDE} pixels, but {2 * SIDE} x {SIDE}{remedy}"):
+        open_dataset(voc=tmp_path, split="train", coco=None, images=None)
+    picture.save(path)
+    assert len(open_dataset(voc=tmp_path, split="train", coco=None, images=None)) == 1
 
 
 def test_coco_files_need_not_say_how_large_photos_are(tmp_path: Path) -> None:
