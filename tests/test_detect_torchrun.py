@@ -1,4 +1,4 @@
-"""Several processes train a region classifier as one would; torchrun starts them."""
+"""Several processes train a region classifier as one would, and MultiBox together; torchrun starts them."""
 
 import os
 import runpy
@@ -17,6 +17,7 @@ from tests.shapes import write_voc
 
 ROOT = Path(__file__).resolve().parent.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 TRAIN = """
 import sys
 from dataclasses import replace
@@ -72,7 +73,7 @@ def test_two_processes_train_regions_as_one(tmp_path: Path, monkeypatch: pytest.
         check=True,
         capture_output=True,
         timeout=600,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
     )
     alone = torch.load(tmp_path / "one" / "rank0of1.pt", weights_only=True)
     ranks = [torch.load(tmp_path / "two" / f"rank{rank}of2.pt", weights_only=True) for rank in range(2)]
@@ -85,6 +86,55 @@ def test_two_processes_train_regions_as_one(tmp_path: Path, monkeypatch: pytest.
         for name, value in state.items():
             assert torch.equal(ranks[0]["states"][place][name], ranks[1]["states"][place][name])
             assert torch.allclose(ranks[0]["states"][place][name], value, atol=1e-5), name
+
+
+MULTIBOX = """
+import sys
+from pathlib import Path
+import torch
+from classifier.engines import place
+from classifier.processes import current_process, joined
+from detect.multibox_recipe import Recipe
+from detect.train_multibox import average_gradients, train_multibox
+from eval.voc import VocDataset
+from tests.shapes import random_start
+
+voc, out = Path(sys.argv[1]), Path(sys.argv[2])
+with joined(torch.device("cpu")):
+    rank, losses = current_process().rank, []
+    both, first, none = (torch.nn.Parameter(torch.zeros(2)) for _ in range(3))
+    both.grad = torch.tensor([1.0, 2.0]) if rank == 0 else torch.tensor([3.0, -4.0])
+    first.grad = torch.tensor([4.0, 6.0]) if rank == 0 else None
+    average_gradients([both, first, none])
+    trained = train_multibox(
+        random_start(size=64, context=4),
+        VocDataset(voc, "train"),
+        recipe=Recipe(1, batch_size=2, warmup=1, width=32, priors_a_cell=1, regions=8, dtype="float32"),
+        placement=place(device="cpu", engine="torch", dtype="float32"),
+        work=out,
+        report=lambda step: losses.append(step.loss),
+    )
+    gradients = [parameter.grad.tolist() for parameter in (both, first, none)]
+    record = {"gradients": gradients, "losses": losses, "state": dict(trained.state)}
+    torch.save(record, out / f"rank{rank}.pt")
+"""
+
+
+def test_two_processes_train_one_multibox(tmp_path: Path) -> None:
+    """Each learns from photos of its own; gradients are their mean, so that both have the same weights all along."""
+    script, voc, out = tmp_path / "script.py", tmp_path / "voc", tmp_path / "out"
+    write_voc(voc, "train", range(4))
+    script.write_text(MULTIBOX)
+    subprocess.run(
+        [*TORCHRUN, str(script), str(voc), str(out)], check=True, capture_output=True, timeout=600, env=ENVIRONMENT
+    )
+    ranks = [torch.load(out / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    for rank in ranks:
+        assert rank["gradients"] == [[2.0, -1.0], [2.0, 3.0], [0.0, 0.0]]
+    assert ranks[0]["losses"] == ranks[1]["losses"]
+    assert len(set(ranks[0]["losses"])) == 2
+    for name, value in ranks[0]["state"].items():
+        assert torch.equal(ranks[1]["state"][name], value), name
 
 
 def test_processes_take_turns_at_the_rows_of_a_batch() -> None:
