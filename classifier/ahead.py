@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+HELD_PER_THREAD = 2  # items in work or waiting to be taken; one would leave threads idle when items differ
 
 
 class Ahead(Generic[R]):

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from classifier.ahead import Ahead, map_ahead
+from classifier.ahead import HELD_PER_THREAD, Ahead, map_ahead
 from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine
 from classifier.googlenet import GoogLeNet
@@ -28,7 +28,6 @@ from structures.boxes import Boxes, Indices
 from structures.records import Image
 
 ReadPhoto = Callable[[int], Image]
-HELD_PER_READER = 2  # photos being read or waiting to be cut: one would leave readers idle when photos differ
 MIRRORING = 1  # keeps these random numbers apart from those that draw the batch
 
 
@@ -97,7 +96,7 @@ class FreshCrops:
     ) -> None:
         self._regions, self._labels, self._draw, self._read = regions, labels, draw, read
         self._preprocessing, self._device, self._seed, self._process = preprocessing, device, seed, process
-        self._pool, self._held = ThreadPoolExecutor(readers), HELD_PER_READER * readers
+        self._pool, self._held = ThreadPoolExecutor(readers), HELD_PER_THREAD * readers
         self._batch = Ahead(self._make)
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:

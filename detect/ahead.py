@@ -5,18 +5,16 @@ held at a time, and they come out in the order they went in.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
 
+from classifier.ahead import HELD_PER_THREAD, map_ahead
 from detect.sources import Photo
 from proposals.store import file_key
 from structures.images import ExifPolicy, ImageError, read_image
 from structures.records import Image, Proposals
-
-HELD_PER_WORKER = 2  # photos in work or waiting for the classifier; one would leave workers idle when photos differ
 
 
 @dataclass(frozen=True)
@@ -59,21 +57,14 @@ def prepare_ahead(
     workers: int = 1,
 ) -> Generator[Prepared | Skipped, None, None]:
     """Read photos and propose regions in background threads; yield them in order."""
-    remaining = iter(photos)
-    waiting: deque[Future[Prepared | Skipped]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="propose")
     try:
-        while True:
-            for photo in islice(remaining, workers * HELD_PER_WORKER - len(waiting)):
-                waiting.append(pool.submit(_prepare, photo, propose, exif))
-            if not waiting:
-                return
-            yield waiting.popleft().result()
+        yield from map_ahead(pool, partial(_prepare, propose, exif), photos, held=workers * HELD_PER_THREAD)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare(photo: Photo, propose: Callable[[Image], Proposals], exif: ExifPolicy) -> Prepared | Skipped:
+def _prepare(propose: Callable[[Image], Proposals], exif: ExifPolicy, photo: Photo) -> Prepared | Skipped:
     begin = time.perf_counter()
     try:
         image = read_image(photo.path, exif=exif)
