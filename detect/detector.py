@@ -22,7 +22,7 @@ from structures.records import Detections, Image, Proposals
 
 SCORE_FLOOR = 0.05
 NMS_THRESHOLD = 0.3  # R-CNN, section 2.2
-DEFAULT_PROPOSALS = "ranked:selective-search+multibox"  # the quickest and the best on VOC val (README)
+DEFAULT_PROPOSALS = "ranked:selective-search+multibox"  # what the paper has; `multibox` alone is quicker (README)
 VOTE_THRESHOLD = 0.5  # Gidaris and Komodakis, ICCV 2015, section 5
 MAX_PER_CLASS = 100  # R-CNN keeps at most so many boxes of a class in an image
 

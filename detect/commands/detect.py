@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 PICTURES = "pictures"  # folder in OUT
 SOME_SKIPPED = 1  # exit code
-DEFAULT_PROPOSALS = "ranked:selective-search+multibox"  # the quickest and the best on VOC val (README)
+DEFAULT_PROPOSALS = "ranked:selective-search+multibox"  # what the paper has; `multibox` alone is quicker (README)
 
 
 class Format(str, Enum):
