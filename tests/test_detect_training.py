@@ -587,12 +587,12 @@ def faults_of(times):
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 training_placement("cpu", "auto")
-print(faults_of(1), faults_of(10))
+print(faults_of(1), faults_of(29), faults_of(30))
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
 def test_a_training_on_the_cpu_keeps_the_memory_that_it_frees() -> None:
     shown = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout
-    first, later = map(int, shown.split())
-    assert later < 3 * first  # taken from the system anew each time it would be ten times as many
+    first, _, later = map(int, shown.split())  # aligned blocks take a few places in turn before they are used again
+    assert later < first  # taken from the system anew each time it would be 30 times as many
