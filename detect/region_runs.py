@@ -12,9 +12,10 @@ from classifier.processes import Process, first_alone, share_of
 from classifier.training import Recipe
 from classifier.weights import Checkpoint
 from detect import propose
+from detect.region_examples import Examples, check_ranking
 from detect.sources import photos_of
 from detect.staged_runs import Stage
-from detect.train_regions import Examples, check_ranking, check_start, train_regions
+from detect.train_regions import check_start, train_regions
 from detect.training_presets import Preset
 from detect.training_progress import Reporter
 from detect.training_runs import some_of

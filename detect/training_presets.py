@@ -17,7 +17,7 @@ class PresetStage:
 
     Attributes:
         recipe: fields of the Recipe (`classifier.training`, `detect.multibox_recipe`) other than its defaults.
-        examples: of regions, fields of `detect.train_regions.Examples` other than its defaults.
+        examples: of regions, fields of `detect.region_examples.Examples` other than its defaults.
         freeze: of regions, the stages of the network up to this one stay as they are; "none" trains all.
     """
 

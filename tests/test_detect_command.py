@@ -16,7 +16,7 @@ from detect.ahead import Prepared, Skipped, prepare_ahead
 from detect.cli import main
 from detect.detector import Detector
 from detect.draw import Pictures, colour, draw
-from detect.photo_runs import Report
+from detect.photo_report import Report
 from detect.progress import Pace
 from detect.sources import Photo
 from eval.results import read_lines

@@ -29,6 +29,7 @@ from classifier.processes import current_process, joined
 from classifier.training import Recipe, TrainingRun
 from classifier.weights import CAFFE, Checkpoint
 from detect import train_regions as module
+from detect.region_examples import Examples
 from eval.voc import VocDataset
 from proposals.baselines import Random
 
@@ -48,7 +49,7 @@ with joined(torch.device("cpu")):
             Random(count=60),
             work=out / str(frozen),
             recipe=Recipe(4, rate=0.01, warmup=2, dtype="float32"),
-            examples=module.Examples(positives=6, negatives=8, batch_size=8, positive_share=0.5),
+            examples=Examples(positives=6, negatives=8, batch_size=8, positive_share=0.5),
             placement=place(device="cpu", engine="torch", dtype="float32"),
             frozen=frozen,
             report=lambda step: losses.append(step.loss),

@@ -19,10 +19,11 @@ from classifier.engines import place
 from classifier.sampling import Regions
 from classifier.training import Progress, Recipe
 from classifier.weights import CAFFE, Checkpoint, WeightsError, read_checkpoint, save_checkpoint
-from detect import train_regions as module
+from detect import region_examples as module
 from detect.cli import main
 from detect.detector import Detector
-from detect.train_regions import Examples, Photos, draw_regions, train_regions
+from detect.region_examples import Examples, Photos, draw_regions
+from detect.train_regions import train_regions
 from detect.training_folder import claim, digest, kept_regions
 from detect.training_runs import check_out, open_dataset
 from eval.protocols import voc07
@@ -206,7 +207,7 @@ def test_a_finished_training_needs_no_features(
 ) -> None:
     first = run(start, dataset, tmp_path, recipe=replace(RECIPE, iterations=2), keep=False)
     assert not list(tmp_path.glob("features.*"))
-    monkeypatch.setattr(module, "keep_features", lambda *some, **more: pytest.fail("made anew"))
+    monkeypatch.setattr("detect.train_regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
     again = run(start, dataset, tmp_path, recipe=replace(RECIPE, iterations=2), keep=False)
     assert all(torch.equal(again.state[name], value) for name, value in first.state.items())
 
@@ -215,7 +216,7 @@ def test_a_finished_training_of_another_length_is_refused_before_features_are_ma
     start: Checkpoint, dataset: VocDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(start, dataset, tmp_path, recipe=replace(RECIPE, iterations=2), keep=False)
-    monkeypatch.setattr(module, "keep_features", lambda *some, **more: pytest.fail("made anew"))
+    monkeypatch.setattr("detect.train_regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
     with pytest.raises(WeightsError, match=r"state\.pt: begun with iterations=2, not 3; remove it to start anew"):
         run(start, dataset, tmp_path, recipe=replace(RECIPE, iterations=3), keep=False)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from detect.photo_runs import Report
+    from detect.photo_report import Report
 
 PICTURES = "pictures"  # folder in OUT
 SOME_SKIPPED = 1  # exit code
