@@ -10,7 +10,10 @@ from proposals.protocol import ProposalGenerator
 if TYPE_CHECKING:
     from proposals.multibox import MultiBox
 
-OWN_MULTIBOX = "multibox:"
+MULTIBOX = {  # looks at a photo, as factors on the usual size; Differs: the papers add square crops
+    "multibox": (1.0,),
+    "multibox-multiscale": (1.0, 2.0),
+}
 
 
 def load_proposals(
@@ -18,17 +21,16 @@ def load_proposals(
 ) -> ProposalGenerator:
     """Build a generator from its name, with options of its own; `a+b` is the union of two.
 
-    `multibox:FILE` is MultiBox with weights of your own. `ranked:NAME` has MultiBox put the boxes of a generator into
+    `multibox` looks at a photo once, `multibox-multiscale` once more at twice the size, for small objects; with `:FILE`
+    behind it has weights of your own. `ranked:NAME` has MultiBox put the boxes of a generator into
     the order of how well they fit an object: the MultiBox that the name holds, if it is one of your own. It leaves the
     best 200; without `cut` all boxes stay, in that order. Device, engine and dtype are MultiBox's, see
     `classifier.engines.place`.
     """
     parts = [part.strip() for part in name.removeprefix(RANKED_PREFIX).split("+")]
-    own = [part for part in parts if part.startswith(OWN_MULTIBOX)]
+    own = [part for part in parts if ":" in part and part.partition(":")[0] in MULTIBOX]
     placed = {"device": device, "engine": engine, "dtype": dtype}
-    learned: dict[str, Callable[..., MultiBox]] = {
-        part: partial(_multibox, part.removeprefix(OWN_MULTIBOX), placed) for part in ["multibox", *own]
-    }
+    learned: dict[str, Callable[..., MultiBox]] = {part: partial(_multibox, part, placed) for part in [*MULTIBOX, *own]}
     if not name.startswith(RANKED_PREFIX):
         return build(name, extra=learned, **options)
     from proposals.ranking import Ranked
@@ -40,9 +42,10 @@ def load_proposals(
     return Ranked(inner, scorer.score, scorer.parameters, max_boxes=None, nms_threshold=1)
 
 
-def _multibox(weights: str, placed: Mapping[str, Any], **options: Any) -> "MultiBox":
+def _multibox(name: str, placed: Mapping[str, Any], **options: Any) -> "MultiBox":
     from classifier.engines import place
     from detect.multibox import load_multibox
     from detect.presets import weights_file
 
-    return load_multibox(weights_file(weights), place(**placed), **options)
+    kind, _, weights = name.partition(":")
+    return load_multibox(weights_file(weights or "multibox"), place(**placed), scales=MULTIBOX[kind], **options)

@@ -342,6 +342,10 @@ def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path, monkeypat
     one, other = (load_proposals(f"multibox:{file}", device="cpu") for file in files)
     assert np.array_equal(one(photo).boxes, load_multibox(files[0], place(device="cpu"))(photo).boxes)
     assert one.parameters != other.parameters  # the key of what is stored
+    twice = load_proposals(f"multibox-multiscale:{files[0]}", device="cpu")
+    assert twice.parameters == {**one.parameters, "scales": [1.0, 2.0]}
+    again = load_multibox(files[0], place(device="cpu"), scales=(1.0, 2.0))
+    assert np.array_equal(twice(photo).boxes, again(photo).boxes)
     by_one, by_other = (load_proposals(f"ranked:random+multibox:{file}", device="cpu") for file in files)
     assert by_one.parameters["by"] == one.parameters
     assert not np.array_equal(by_one(photo).scores, by_other(photo).scores)
