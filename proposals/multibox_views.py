@@ -4,6 +4,7 @@ A view maps a window of the photo onto a canvas of pixels. The window may reach 
 filled with the mean colour, which the networks see as zero.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -27,10 +28,12 @@ class View:
     Attributes:
         window: (x1, y1, x2, y2) in pixels of the photo; may reach beyond it.
         canvas: (height, width) in pixels.
+        largest: side of a square, in pixels of the photo; boxes of a larger area are left to other views.
     """
 
     window: tuple[float, float, float, float]
     canvas: ImageSize
+    largest: float = math.inf
 
     def scales(self) -> tuple[float, float]:
         """Return canvas pixels per photo pixel, across and down."""
@@ -75,6 +78,9 @@ class View:
 def whole_photo(image_size: ImageSize, *, scale: float = 1.0, canvases: Sequence[tuple[int, int]] = CANVASES) -> View:
     """View the whole photo, its aspect kept, on the canvas that it fills best.
 
+    Where the canvas is larger than usual, the view is for small objects: the largest are those that would fill a usual
+    canvas. Larger ones are beyond what the network learned from, and their boxes loose (benchmarks/LOG.md).
+
     Args:
         image_size: (height, width) of the photo.
         scale: factor on the sides of the canvases; they are brought to multiples of 64.
@@ -86,7 +92,8 @@ def whole_photo(image_size: ImageSize, *, scale: float = 1.0, canvases: Sequence
     filled = [zoom**2 / (canvas[0] * canvas[1]) for zoom, canvas in zip(zooms, sizes, strict=True)]
     best = int(np.argmax(filled))
     canvas, zoom = sizes[best], zooms[best]
-    return View((0.0, 0.0, canvas[1] / zoom, canvas[0] / zoom), canvas)
+    largest = math.sqrt(height * width) / scale if scale > 1 else math.inf
+    return View((0.0, 0.0, canvas[1] / zoom, canvas[0] / zoom), canvas, largest)
 
 
 def scaled_canvas(canvas: tuple[int, int], scale: float) -> tuple[int, int]:

@@ -243,3 +243,15 @@ def test_views_of_equal_canvas_are_run_together():
     views = [View((0, 0, 10, 10), (64, 64)), View((0, 0, 10, 10), (128, 64)), View((0, 0, 5, 5), (64, 64))]
     MultiBox(count, lambda size: views, mirrored=True)(np.zeros((10, 10, 3), np.uint8))
     assert calls == [(4, 64, 64, 3), (2, 128, 64, 3)]
+
+
+@pytest.mark.parametrize(("scale", "sides"), [(1.0, [40, 60, 100]), (2.0, [40, 100])])  # 100: the whole photo, always
+def test_a_look_at_twice_the_size_leaves_large_objects_to_the_usual_one(scale, sides):
+    def find(canvases):
+        height, width = canvases.shape[1:3]
+        boxes = [[0, 0, share * width, share * height] for share in (0.4, 0.6)]
+        return [Found(np.array(boxes, np.float32), np.array([0.9, 0.8], np.float32)) for _ in canvases]
+
+    generator = MultiBox(find, lambda size: [whole_photo(size, scale=scale)])
+    found = generator(np.zeros((100, 100, 3), np.uint8)).boxes
+    np.testing.assert_allclose(sorted(found[:, 2]), sides, atol=0.01)
