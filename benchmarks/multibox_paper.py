@@ -18,9 +18,10 @@ from classifier.engines import make_engine, place
 from detect.multibox import Normalise
 from eval.proposal_recall import measure_coverage, recall
 from eval.voc import VocDataset
-from proposals.multibox import MultiBox, PaperPredictor
+from proposals.multibox import MultiBox
 from proposals.multibox_heads import PaperHead
 from proposals.multibox_loss import multibox_loss
+from proposals.multibox_predictors import PaperPredictor
 from proposals.multibox_samples import on_canvas
 from proposals.multibox_views import View, squares
 from proposals.priors import corner_priors, coverage, spread

@@ -1,7 +1,7 @@
 """Names to proposal generators, with the learned ones; torch is only imported for those that need it."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from proposals.generators import RANKED_PREFIX, build
@@ -28,9 +28,11 @@ def load_proposals(
     `classifier.engines.place`.
     """
     parts = [part.strip() for part in name.removeprefix(RANKED_PREFIX).split("+")]
-    own = [part for part in parts if ":" in part and part.partition(":")[0] in MULTIBOX]
+    own = [part for part in parts if part.partition(":")[0] in MULTIBOX]
     placed = {"device": device, "engine": engine, "dtype": dtype}
-    learned: dict[str, Callable[..., MultiBox]] = {part: partial(_multibox, part, placed) for part in [*MULTIBOX, *own]}
+    learned: dict[str, Callable[..., MultiBox]] = {  # one of each: a ranking asks the one that has just searched
+        part: cache(partial(_multibox, part, placed)) for part in [*MULTIBOX, *own]
+    }
     if not name.startswith(RANKED_PREFIX):
         return build(name, extra=learned, **options)
     from proposals.ranking import Ranked

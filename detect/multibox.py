@@ -16,8 +16,9 @@ from classifier.googlenet import TABLE_1, GoogLeNet, stages_between
 from classifier.weights import Checkpoint, Preprocessing, WeightsError, load_state, read_checkpoint
 from detect.training_folder import digest
 from eval.proposal_recall import measure_coverage, recall
-from proposals.multibox import DensePredictor, MultiBox
+from proposals.multibox import MultiBox
 from proposals.multibox_heads import DenseHead, RefineHead
+from proposals.multibox_predictors import DensePredictor
 from proposals.multibox_views import View, whole_photo
 from structures.boxes import Boxes, ImageSize, as_boxes
 from structures.images import ImageError, read_image

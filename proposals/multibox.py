@@ -6,12 +6,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
-from torchvision.ops import clip_boxes_to_image, nms
+from torchvision.ops import nms
 
-from proposals.multibox_heads import STRIDES, DenseHead, PaperHead, RefineHead, decode
 from proposals.multibox_views import View
-from proposals.priors import grid_priors
 from proposals.tidy import tidy
 from structures.boxes import Boxes, Floats, ImageSize, Mask, area, clip, large_enough
 from structures.nms import best_first
@@ -20,10 +17,9 @@ from structures.records import Image, Proposals
 MAX_BOXES = 200  # GoogLeNet, section 8
 NMS_THRESHOLD = 0.7
 MIN_SIDE = 2.0  # pixels of the photo
-CANDIDATES = 1000  # priors of one canvas that are decoded
-REFINED = 300  # boxes of one canvas that get a second look
-REFINED_NMS = 0.8  # overlap above which only the better box gets that look
 INNER_MARGIN = 0.1  # boxes so near to a cut edge, as a share of the window, belong to a neighbour (arXiv 1412.1441)
+
+Canvases = npt.NDArray[np.uint8]  # (N, h, w, 3) RGB
 
 
 class Found(NamedTuple):
@@ -36,10 +32,10 @@ class Found(NamedTuple):
 class Predictor(Protocol):
     """Looks at canvases of equal size, uint8 (N, h, w, 3), and finds boxes on each."""
 
-    def __call__(self, canvases: npt.NDArray[np.uint8]) -> list[Found]:
+    def __call__(self, canvases: Canvases) -> list[Found]:
         """Return the boxes of each canvas in any order."""
 
-    def score(self, canvas: npt.NDArray[np.uint8], boxes: Boxes) -> Floats:
+    def score(self, canvas: Canvases, boxes: Boxes) -> Floats:
         """Return the (N,) scores in 0..1 of (N, 4) boxes, in pixels of the one canvas (1, h, w, 3)."""
 
 
@@ -87,13 +83,22 @@ class MultiBox:
         return tidy(boxes[kept], scores[kept], image_size, self.name)
 
     def score(self, image: Image, boxes: Boxes) -> Floats:
-        """Say how well any (N, 4) boxes of a photo fit an object: (N,) in 0..1, by a second look at the first view.
+        """Say how well any (N, 4) boxes of a photo fit an object, each in the closest view that is meant for its size.
+
+        Returns:
+            (N,) in 0..1.
 
         Raises:
             ValueError: the network has no second look.
         """
-        view = self._views((image.shape[0], image.shape[1]))[0]
-        return self._predict.score(view.draw(image)[None], view.to_canvas(boxes))
+        scores, left = np.zeros(len(boxes), np.float32), np.ones(len(boxes), bool)
+        views = sorted(self._views((image.shape[0], image.shape[1])), key=lambda view: view.largest)
+        for view in views:
+            mine = left & ((area(boxes) <= view.largest**2) | (view is views[-1]))
+            if mine.any():
+                scores[mine] = self._predict.score(view.draw(image)[None], view.to_canvas(boxes[mine]))
+            left &= ~mine
+        return scores
 
     def _look(self, image: Image, views: Sequence[View]) -> list[Found]:
         """Predict view by view, those with equal canvases together, and map the boxes to the photo."""
@@ -139,112 +144,3 @@ def suppress_quickly(boxes: Boxes, scores: Floats, iou_threshold: float) -> npt.
     order = best_first(scores)
     kept = nms(torch.from_numpy(boxes[order]), torch.arange(len(order), 0, -1, dtype=torch.float32), iou_threshold)
     return np.asarray(order[kept.numpy()], np.int64)
-
-
-class DensePredictor:
-    """Decodes the dense head, and has the refining head look again at the best boxes.
-
-    Args:
-        run: maps RGB pixels 0..255, float32 (N, 3, h, w), to (N, width + 5 A, cells): pyramid and outputs, joined.
-        head: knows how its outputs are laid out; its weights are not used here.
-        refine: the second look; None goes without.
-        looks: how often the refining head looks, each time at the boxes of the time before.
-        device: where the decoding and the second look run.
-    """
-
-    def __init__(
-        self,
-        run: Callable[[Tensor], Tensor],
-        head: DenseHead,
-        refine: RefineHead | None = None,
-        *,
-        looks: int = 1,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self._run, self._head, self._device, self._looks = run, head.to(device), torch.device(device), looks
-        self._refine = refine.to(device).eval() if refine is not None else None
-        self._priors: dict[tuple[int, int], Tensor] = {}
-
-    @torch.inference_mode()
-    def __call__(self, canvases: npt.NDArray[np.uint8]) -> list[Found]:
-        """Return at most CANDIDATES boxes of each canvas, or REFINED where there is a second look."""
-        height, width = canvases.shape[1:3]
-        pyramid, outputs = self._maps(canvases)
-        logits, residuals = self._head.split(outputs)
-        scores, best = logits.sigmoid().topk(min(CANDIDATES, logits.shape[1]), dim=1)
-        priors = self._grid((height, width))
-        boxes = [decode(r[b], priors[b]) for r, b in zip(residuals, best, strict=True)]
-        boxes = [clip_boxes_to_image(b, (height, width)) for b in boxes]
-        found = list(zip(boxes, scores, strict=True))
-        if self._refine is not None:
-            found = self._second_look(pyramid, found, (height, width))
-        return [Found(b.cpu().numpy(), s.cpu().numpy()) for b, s in found]
-
-    @torch.inference_mode()
-    def score(self, canvas: npt.NDArray[np.uint8], boxes: Boxes) -> Floats:
-        """Return the second look's confidence in each of (N, 4) boxes on one canvas (1, h, w, 3)."""
-        if self._refine is None:
-            raise ValueError("only MultiBox with a second look can score boxes that are not its own")
-        pyramid, _ = self._maps(canvas)
-        inside = clip_boxes_to_image(torch.from_numpy(boxes).to(self._device), canvas.shape[1:3])
-        logits, _ = self._refine(pyramid, [inside])
-        scores: Floats = logits.sigmoid().cpu().numpy()
-        return scores
-
-    def _maps(self, canvases: npt.NDArray[np.uint8]) -> tuple[tuple[Tensor, ...], Tensor]:
-        joined = self._run(torch.from_numpy(canvases).permute(0, 3, 1, 2).float()).to(self._device)
-        return split_levels(joined, self._head.width, (canvases.shape[1], canvases.shape[2]))
-
-    def _grid(self, canvas: tuple[int, int]) -> Tensor:
-        if canvas not in self._priors:
-            priors = grid_priors(self._head.shapes.cpu().numpy(), STRIDES, canvas)
-            self._priors[canvas] = torch.from_numpy(priors).to(self._device)
-        return self._priors[canvas]
-
-    def _second_look(
-        self, pyramid: tuple[Tensor, ...], found: list[tuple[Tensor, Tensor]], canvas: tuple[int, int]
-    ) -> list[tuple[Tensor, Tensor]]:
-        assert self._refine is not None
-        kept = [nms(boxes, scores, REFINED_NMS)[:REFINED] for boxes, scores in found]
-        boxes = [b[k] for (b, _), k in zip(found, kept, strict=True)]
-        first = [s[k] for (_, s), k in zip(found, kept, strict=True)]
-        lengths = [len(k) for k in kept]
-        for _ in range(self._looks):
-            logits, residuals = self._refine(pyramid, boxes)
-            moved = clip_boxes_to_image(decode(residuals, torch.cat(boxes)), canvas)
-            boxes = list(torch.split(moved, lengths))
-        second = torch.split(logits.sigmoid(), lengths)
-        # Both looks count alike: the geometric mean.
-        return [(b, (s * t).sqrt()) for b, s, t in zip(boxes, first, second, strict=True)]
-
-
-def split_levels(joined: Tensor, width: int, canvas: tuple[int, int]) -> tuple[tuple[Tensor, ...], Tensor]:
-    """Split (N, width + 5 A, cells) into the pyramid's maps and the (N, 5 A, cells) outputs."""
-    shapes = [(canvas[0] // stride, canvas[1] // stride) for stride in STRIDES]
-    maps = torch.split(joined[:, :width], [h * w for h, w in shapes], dim=2)
-    levels = tuple(m.reshape(len(joined), width, h, w) for m, (h, w) in zip(maps, shapes, strict=True))
-    return levels, joined[:, width:]
-
-
-class PaperPredictor:
-    """Decodes the papers' head.
-
-    Args:
-        run: maps RGB pixels 0..255, float32 (N, 3, h, w), to (N, K, 5): logit and four residuals of every prior.
-        head: knows the priors; its weights are not used here.
-    """
-
-    def __init__(self, run: Callable[[Tensor], Tensor], head: PaperHead) -> None:
-        self._run, self._head = run, head.cpu()
-
-    @torch.inference_mode()
-    def __call__(self, canvases: npt.NDArray[np.uint8]) -> list[Found]:
-        """Return the K boxes of each canvas."""
-        height, width = canvases.shape[1:3]
-        outputs = self._run(torch.from_numpy(canvases).permute(0, 3, 1, 2).float()).cpu()
-        boxes = self._head.decode(outputs[..., 1:]) * torch.tensor([width, height, width, height])
-        return [Found(b.numpy(), s.numpy()) for b, s in zip(boxes, outputs[..., 0].sigmoid(), strict=True)]
-
-    def score(self, canvas: npt.NDArray[np.uint8], boxes: Boxes) -> Floats:
-        """Refuse: this head knows its own priors only."""
-        raise ValueError("only MultiBox with a second look can score boxes that are not its own")

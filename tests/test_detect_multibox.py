@@ -21,6 +21,7 @@ from detect.generators import load_proposals
 from detect.multibox import (
     LAST_FROZEN,
     MAPS,
+    CanvasRunner,
     Stem,
     from_checkpoint,
     kept_stages,
@@ -349,10 +350,23 @@ def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path, monkeypat
     by_one, by_other = (load_proposals(f"ranked:random+multibox:{file}", device="cpu") for file in files)
     assert by_one.parameters["by"] == one.parameters
     assert not np.array_equal(by_one(photo).scores, by_other(photo).scores)
+    by_two = load_proposals(f"ranked:random+multibox-multiscale:{files[0]}", device="cpu")
+    assert by_two.parameters["by"] == twice.parameters
     with pytest.raises(WeightsError, match="nowhere"):
         load_proposals(f"multibox:{tmp_path / 'nowhere.safetensors'}")
     with pytest.raises(ValueError, match="--dtype 'float8'"):
         load_proposals(f"ranked:random+multibox:{files[0]}", device="cpu", dtype="float8")
+
+
+def test_a_ranked_union_runs_the_network_once_for_each_look_at_a_photo(trained, tmp_path, monkeypatch):
+    save_checkpoint(trained[0], tmp_path / "a.safetensors")
+    ran, run = [], CanvasRunner.__call__
+    monkeypatch.setattr(
+        CanvasRunner, "__call__", lambda self, pixels: ran.append(pixels.shape[2:]) or run(self, pixels)
+    )
+    name = f"ranked:grid+multibox-multiscale:{tmp_path / 'a.safetensors'}"
+    load_proposals(name, device="cpu", engine="torch")(np.zeros((100, 120, 3), np.uint8))
+    assert ran == [(384, 512), (768, 1024)]
 
 
 @pytest.fixture(scope="module")

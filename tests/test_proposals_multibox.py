@@ -1,12 +1,15 @@
 """Heads and the generator: layouts, boxes there and back, views put together, with made-up networks."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from torchvision.ops import roi_align
 
-from proposals.multibox import DensePredictor, Found, MultiBox, PaperPredictor, split_levels, suppress_quickly
+from proposals.multibox import Found, MultiBox, suppress_quickly
 from proposals.multibox_heads import POOLED, STRIDES, DenseHead, PaperHead, RefineHead, decode, encode, pool
+from proposals.multibox_predictors import DensePredictor, PaperPredictor, split_levels
 from proposals.multibox_views import View, squares, whole_photo
 from proposals.priors import grid_priors
 from proposals.protocol import ProposalGenerator
@@ -255,3 +258,49 @@ def test_a_look_at_twice_the_size_leaves_large_objects_to_the_usual_one(scale, s
     generator = MultiBox(find, lambda size: [whole_photo(size, scale=scale)])
     found = generator(np.zeros((100, 100, 3), np.uint8)).boxes
     np.testing.assert_allclose(sorted(found[:, 2]), sides, atol=0.01)
+
+
+def test_boxes_are_scored_in_the_closest_view_that_is_meant_for_their_size():
+    class Widths:
+        """Scores a box by the width of the canvas."""
+
+        def score(self, canvas, boxes):
+            asked.append((canvas.shape, boxes.tolist()))
+            return np.full(len(boxes), canvas.shape[2], np.float32)
+
+    asked = []
+    generator = MultiBox(Widths(), lambda size: [whole_photo(size, scale=scale) for scale in (1.0, 2.0)])
+    photo, boxes = np.zeros((100, 100, 3), np.uint8), np.array([[0, 0, 60, 60], [10, 10, 30, 30]], np.float32)
+    assert generator.score(photo, boxes).tolist() == [448, 896]
+    assert asked[0][0] == (1, 896, 896, 3)
+    np.testing.assert_allclose(asked[0][1], [[89.6, 89.6, 268.8, 268.8]], rtol=1e-5)
+    assert generator.score(photo, boxes[:0]).shape == (0,)
+    only_small = MultiBox(Widths(), lambda size: [whole_photo(size, scale=2.0)])
+    assert only_small.score(photo, boxes).tolist() == [896, 896]
+
+
+def test_a_canvas_that_was_just_searched_is_not_run_again_to_score_boxes_on_it(head):
+    ran = []
+
+    def run(pixels):
+        ran.append(pixels.mean().item())
+        cells = sum((pixels.shape[2] // s) * (pixels.shape[3] // s) for s in STRIDES)
+        return torch.randn((1, 26, cells), generator=torch.Generator().manual_seed(int(ran[-1])))
+
+    torch.manual_seed(0)
+    refine = RefineHead(16, width=8)
+    predict, boxes = DensePredictor(run, head, refine), random_boxes(5, size=90).numpy()
+    dark, bright = np.full((1, *CANVAS, 3), 10, np.uint8), np.full((1, *CANVAS, 3), 200, np.uint8)
+    wide = np.full((1, 192, 128, 3), 50, np.uint8)
+    predict(dark)
+    predict(wide)
+    scores = predict.score(dark, boxes)
+    predict.score(wide, boxes)
+    assert ran == [10, 50]
+    assert predict.score(bright, boxes).tolist() != scores.tolist()  # another photo on a canvas of the same size
+    alone = DensePredictor(run, head, refine)
+    assert alone.score(dark, boxes).tolist() == scores.tolist()
+    assert ran == [10, 50, 200, 10]
+    with ThreadPoolExecutor(1) as pool_of_one:  # other threads have photos of their own
+        assert pool_of_one.submit(predict.score, bright, boxes).result().shape == (5,)
+    assert ran == [10, 50, 200, 10, 200]
