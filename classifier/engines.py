@@ -91,7 +91,8 @@ def _engine(name: EngineName, device: torch.device) -> EngineName:
 
 def _native_dtype(device: torch.device) -> DType:
     if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+        with torch.cuda.device(device):  # the question is about the current one
+            return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # torch has no public word for it
     return "bfloat16" if device.type == "cpu" and native() else "float32"
 

@@ -19,6 +19,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
+from structures.names import ClassNames
 
 FORMAT = "googlenet-rcnn/1"
 AUXILIARY_PREFIXES = ("aux1.", "aux2.")
@@ -234,8 +235,8 @@ def _from_metadata(metadata: Mapping[str, str], state: Mapping[str, Tensor], pat
 def for_regions(checkpoint: Checkpoint, classes: tuple[str, ...]) -> Checkpoint:
     """Give a checkpoint of a classifier a last layer of C + 1 columns (R-CNN, section 2.3).
 
-    A region classifier keeps its columns of classes that it knows by these names, in any case, and its background; all
-    other columns are fresh.
+    A region classifier keeps its columns of classes that it knows by these names, see `ClassNames`, and its background;
+    all other columns are fresh.
     """
     return _with_last_layer(checkpoint, classes, "regions", len(classes) + 1)
 
@@ -262,6 +263,6 @@ def _with_last_layer(checkpoint: Checkpoint, classes: tuple[str, ...], task: Tas
 
 def _known_columns(before: tuple[str, ...], after: tuple[str, ...]) -> list[tuple[int, int]]:
     """Return (new column, old column) of the classes that stay, and of the background, which is last."""
-    old = {name.casefold(): column for column, name in enumerate(before)}
-    kept = [(column, old[name.casefold()]) for column, name in enumerate(after) if name.casefold() in old]
+    known = ClassNames(before)
+    kept = [(column, known.find(name)) for column, name in enumerate(after) if known.find(name) >= 0]
     return [*kept, (len(after), len(before))]

@@ -1,7 +1,7 @@
 """What came of a run over photos: counts, sources of regions and detections, seconds per stage."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class Report:
         seconds: of this run from the first photo to the last.
         stages: seconds in each stage, summed over photos; read and propose go on beside the others.
         photos_per_second: without the first photo; None if there was no second.
+        undrawn: image ids that are done, but whose pictures could not be drawn -> why.
     """
 
     photos: int
@@ -34,6 +35,7 @@ class Report:
     seconds: float
     stages: Mapping[str, float]
     photos_per_second: float | None
+    undrawn: Mapping[str, str] = field(default_factory=dict)
 
     def rows(self, written: Sequence[Path]) -> dict[str, str]:
         """Return the closing table."""

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from detect.sinks import DETECTIONS_FILE, SKIPPED_FILE, Results
 from detect.sources import Photo
 from eval.results import count_images, read_lines
 from proposals.store import file_key
-from structures.images import ExifPolicy, read_image
+from structures.images import ExifPolicy, ImageError, read_image
 from structures.records import Detections, Proposals
 
 PATIENCE = 3  # photos in a row that the classifier may fail on before the fault is taken for its own
@@ -86,7 +86,7 @@ def carry_out(plan: Plan, detector: Detector, settings: Mapping[str, Any], conso
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from here")
             raise
-        written = _write_the_rest(plan, detector.classes, report, redraw)
+        written, report = _write_the_rest(plan, detector.classes, report, redraw)
         run.finish(**report.as_json(), **drawing)
     console.print(table(report.rows(written)))
     return report
@@ -106,17 +106,19 @@ def _drawn_otherwise(run: Run, pictures: Pictures | None, results: Results) -> f
     return frozenset() if same else frozenset(results.done)
 
 
-def _write_the_rest(plan: Plan, classes: Sequence[str], report: Report, redraw: Container[str]) -> list[Path]:
+def _write_the_rest(
+    plan: Plan, classes: Sequence[str], report: Report, redraw: Container[str]
+) -> tuple[list[Path], Report]:
     lines = plan.out / DETECTIONS_FILE
     written = [lines, plan.out / RUN_FILE]
     if report.skipped:
         written.append(plan.out / SKIPPED_FILE)
     if plan.pictures is not None:
         todo = [p for p in plan.photos if p.image_id in redraw or not plan.pictures.path(p.image_id).exists()]
-        draw_stored(todo, lines, plan.pictures, classes, exif=plan.exif)
+        report = replace(report, undrawn=draw_stored(todo, lines, plan.pictures, classes, exif=plan.exif))
         written.append(plan.pictures.folder)
     exported = export(plan.out, plan.format, classes, split=plan.split, numbering=plan.coco_ids)
-    return written + (exported if plan.format != "voc" else [plan.out / VOC_FOLDER])
+    return written + (exported if plan.format != "voc" else [plan.out / VOC_FOLDER]), report
 
 
 def detect_photos(
@@ -211,13 +213,18 @@ def _report(
 
 def draw_stored(
     photos: Sequence[Photo], results_file: Path, pictures: Pictures, classes: Sequence[str], *, exif: ExifPolicy
-) -> None:
-    """Draw photos from their lines of results, where they have one."""
-    wanted = {photo.image_id: photo for photo in photos}
+) -> dict[str, str]:
+    """Draw photos from their lines of results, where they have one; return why for those that cannot be read."""
+    wanted, undrawn = {photo.image_id: photo for photo in photos}, dict[str, str]()
     for line in read_lines(results_file)[0] if wanted else ():
         if line.image in wanted:
-            image = read_image(wanted[line.image].path, exif=exif)
-            pictures.add(line.image, image, with_labels_of(line, classes), classes)
+            try:
+                image = read_image(wanted[line.image].path, exif=exif)
+            except ImageError as error:  # gone or changed since it was searched
+                undrawn[line.image] = str(error)
+            else:
+                pictures.add(line.image, image, with_labels_of(line, classes), classes)
+    return undrawn
 
 
 def usual_workers(*, gpu: bool) -> int:

@@ -1,7 +1,4 @@
-"""Which image or class of a dataset a name means.
-
-VOC names images by stem, COCO by file name, other programs by number; the same classes are written in any case.
-"""
+"""Which image of a dataset a name means: VOC names images by stem, COCO by file name, other programs by number."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,28 +53,6 @@ def _spellings(name: str) -> Iterator[str]:
     yield name
     if path.name:
         yield from (str(path.with_suffix("")), path.name, path.stem)
-
-
-class ClassNames:
-    """Finds the class that a name means: the same name, or else the only one that differs in nothing but case.
-
-    Args:
-        classes: names in label order.
-
-    >>> names = ClassNames(["cat", "Cat", "dog"])
-    >>> names.find("cat"), names.find("Cat"), names.find("DOG"), names.find("CAT")
-    (0, 1, 2, -1)
-    """
-
-    def __init__(self, classes: Sequence[str]) -> None:
-        folded = [name.casefold() for name in classes]
-        counts = Counter(folded)
-        self._exact = {name: label for label, name in enumerate(classes)}
-        self._folded = {name: label for label, name in enumerate(folded) if counts[name] == 1}
-
-    def find(self, name: str) -> int:
-        """Return the label that a name means; -1 if there is none."""
-        return self._exact.get(name, self._folded.get(name.casefold(), -1))
 
 
 def match_names(names: Sequence[str], dataset: Dataset) -> tuple[dict[str, str], list[str]]:

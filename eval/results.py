@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from eval.names import ClassNames, ImageNames
+from eval.names import ImageNames
 from structures.boxes import ImageSize, as_boxes
+from structures.names import ClassNames
 from structures.records import Dataset, Detections
 
 FIELDS = ("image", "width", "height", "boxes", "labels", "scores")

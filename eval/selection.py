@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.names import ClassNames
+from structures.names import ClassNames
 from structures.records import Dataset, Detections, GroundTruth
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.names import ClassNames
 from eval.notes import Notes
 from eval.voc_xml import FIRST_PIXEL, VocError, VocObject, parse, read_objects, text_of, whole_number
 from structures.boxes import Boxes, ImageSize, area, as_boxes
 from structures.images import SUFFIXES, ImageError, read_image
+from structures.names import ClassNames
 from structures.records import Detections, GroundTruth
 
 VOC_CLASSES = tuple(

@@ -4,7 +4,9 @@ import importlib.util
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -211,6 +213,7 @@ def pretend(
     monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: object() if openvino else None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bfloat16)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bfloat16, raising=False)
 
@@ -226,6 +229,22 @@ def test_the_choice_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, openvino=False, bfloat16=False)
     chosen = place(device="cpu")
     assert (chosen.engine, chosen.device.type, chosen.dtype) == ("torch", "cpu", "float32")
+
+
+def test_each_gpu_is_asked_for_itself_whether_it_has_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, gpu=True)
+    old, current = torch.device("cuda:1"), [torch.device("cuda:0")]
+
+    @contextmanager
+    def on(device: torch.device) -> Iterator[None]:
+        before, current[0] = current[0], device
+        yield
+        current[0] = before
+
+    monkeypatch.setattr(torch.cuda, "device", on)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[0] != old)
+    monkeypatch.setattr(engines, "_device", lambda name: (torch.device(name), "asked for"))
+    assert [place(device=name).dtype for name in ("cuda:0", "cuda:1")] == ["bfloat16", "float16"]
 
 
 def test_the_choice_where_torch_cannot_tell_what_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,8 @@ def test_a_region_classifier_keeps_the_columns_of_classes_that_it_knows(checkpoi
     assert torch.equal(changed.state["fc.weight"][0], regions.state["fc.weight"][2])
     assert torch.equal(changed.state["fc.weight"][2], regions.state["fc.weight"][3])
     assert changed.state["fc.weight"][1].abs().max() < 0.5 < regions.state["fc.weight"].min()
+    both = for_regions(replace(regions, classes=("ant", "Ant", "cat")), ("ant", "Ant", "ANT"))
+    assert both.state["fc.bias"].tolist() == [1, 2, 0, 4]  # the same name goes before the same in another case
     of_photos = replace(regions, task="images")
     assert for_regions(of_photos, ("ant", "bee")).state["fc.bias"].tolist() == [0, 0, 0]
 

@@ -427,6 +427,22 @@ def test_pictures_are_drawn_again_where_others_are_asked_for(rcnn: Callable[...,
     assert PIL.Image.open(drawn).tobytes() == plain
 
 
+def test_a_done_photo_that_is_gone_is_named_and_the_others_are_drawn(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo(tmp_path / "elsewhere/a.png", 255)
+    photo(tmp_path / "photos/b.png", 255)
+    (tmp_path / "photos/a.png").symlink_to(tmp_path / "elsewhere/a.png")
+    out = tmp_path / "out"
+    assert rcnn(tmp_path / "photos", "--out", out) == 0
+    (tmp_path / "elsewhere/a.png").unlink()
+    capsys.readouterr()
+    assert rcnn(tmp_path / "photos", "--out", out, "--draw") == 1
+    assert "1 of 2 photos are done, but could not be drawn" in capsys.readouterr().err
+    assert [file.name for file in (out / "pictures").iterdir()] == ["b.png"]
+    assert list(json.loads((out / "run.json").read_text())["runs"][-1]["undrawn"]) == ["a.png"]
+
+
 def test_ids_that_do_not_cover_the_photos_are_refused_before_the_first(
     rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

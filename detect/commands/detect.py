@@ -64,7 +64,8 @@ def detect(
 ) -> None:
     """Find objects on photos: OUT/detections.jsonl, one line a photo, and OUT/run.json.
 
-    Exit code 0: all done. 1: done, but some photos could not be worked on (OUT/skipped.jsonl). 2: nothing done.
+    Exit code 0: all done. 1: done, but some photos could not be worked on (OUT/skipped.jsonl), or drawn. 2: nothing
+    done.
     """
     from rich.console import Console
 
@@ -122,8 +123,11 @@ def _refuse_idle(idle: Mapping[str, bool]) -> None:
 def _exit(report: "Report") -> None:
     if not report.done:
         raise ValueError(f"none of {report.photos} photos could be worked on; skipped.jsonl names them")
-    if report.skipped:
-        typer.echo(f"{len(report.skipped)} of {report.photos} photos were skipped:", err=True)
-        for reason in report.skipped.values():
+    failures = {"photos were skipped": report.skipped, "photos are done, but could not be drawn": report.undrawn}
+    for what, reasons in failures.items():
+        if reasons:
+            typer.echo(f"{len(reasons)} of {report.photos} {what}:", err=True)
+        for reason in reasons.values():
             typer.echo(f"  {reason}", err=True)
+    if any(failures.values()):
         raise typer.Exit(SOME_SKIPPED)
