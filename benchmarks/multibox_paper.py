@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from classifier.caffe import read_npz
 from classifier.engines import make_engine, place
+from classifier.loading import load_weights
 from detect.multibox import Normalise
 from eval.proposal_recall import measure_coverage, recall
 from eval.voc import VocDataset
@@ -155,7 +155,7 @@ def main():
     options = parser.parse_args()
     train, val = VocDataset(options.voc, "train"), VocDataset(options.voc, "val")
     here = place(device="cpu")  # where the head is, and what is kept
-    engine = make_engine(Last(read_npz(options.weights)), here, size=SIDE)
+    engine = make_engine(Last(load_weights(options.weights)), here, size=SIDE)
     options.kept.mkdir(parents=True, exist_ok=True)
     rows, begun = training_views(train), time.process_time()
     features, objects = keep(train, rows, engine, options.kept), targets(train, rows)

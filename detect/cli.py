@@ -1,8 +1,8 @@
 """The command line: `rcnn detect | propose | classify | eval | train | weights | bench | export`.
 
-Exit codes: 0 all done; 1 done, but some photos could not be worked on (they are named and counted); 2 wrong usage or
-nothing done, with the reason on one line, or an error of this program's own, with its traceback; 130 stopped by the
-keyboard.
+Exit codes: 0 all done; 1 done, but some photos could not be worked on, or drawn (they are named and counted); 2 wrong
+usage or nothing done, with the reason on one line, or an error of this program's own, with its traceback; 130 stopped
+by the keyboard.
 
 A command stands in detect/commands/NAME.py. A file with a function NAME is one command; elsewhere every public function
 of the file is a command of a group (`eval.detections` is `rcnn eval detections`), unless it brings its own typer `app`.

@@ -23,8 +23,8 @@ def load_proposals(
 
     `multibox` looks at a photo once, `multibox-multiscale` once more at twice the size, for small objects; with `:FILE`
     behind it has weights of your own. `ranked:NAME` has MultiBox put the boxes of a generator into
-    the order of how well they fit an object: the MultiBox that the name holds, if it is one of your own. It leaves the
-    best 200; without `cut` all boxes stay, in that order. Device, engine and dtype are MultiBox's, see
+    the order of how well they fit an object: the first MultiBox that the name holds, else the built-in one. It leaves
+    the best 200; without `cut` all boxes stay, in that order. Device, engine and dtype are MultiBox's, see
     `classifier.engines.place`.
     """
     parts = [part.strip() for part in name.removeprefix(RANKED_PREFIX).split("+")]
@@ -50,4 +50,5 @@ def _multibox(name: str, placed: Mapping[str, Any], **options: Any) -> "MultiBox
     from detect.presets import weights_file
 
     kind, _, weights = name.partition(":")
-    return load_multibox(weights_file(weights or "multibox"), place(**placed), scales=MULTIBOX[kind], **options)
+    options |= {"scales": MULTIBOX[kind], "name": kind}
+    return load_multibox(weights_file(weights or "multibox"), place(**placed), **options)

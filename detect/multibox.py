@@ -190,7 +190,7 @@ def make_multibox(
         checkpoint: of the task "multibox".
         placement: where to run; None chooses.
         scales: factors on the size of the canvas; each is one look at the whole photo.
-        **options: max_boxes, nms_threshold and mirrored of `proposals.multibox.MultiBox`.
+        **options: max_boxes, nms_threshold, mirrored and name of `proposals.multibox.MultiBox`.
     """
     network, where = from_checkpoint(checkpoint), placement or place()
     predict = DensePredictor(CanvasRunner(network, where), network.head, network.refine, device=where.device)

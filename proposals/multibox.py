@@ -49,9 +49,9 @@ class MultiBox:
         nms_threshold: a box goes when its overlap with a better one is above this.
         mirrored: look at every view mirrored, too.
         parameters: further settings that decide the boxes, such as the weights' name.
+        name: on the command line.
     """
 
-    name = "multibox"
     scores_tell_fit = True  # see detect.detector.Detector
 
     def __init__(
@@ -63,10 +63,11 @@ class MultiBox:
         nms_threshold: float = NMS_THRESHOLD,
         mirrored: bool = False,
         parameters: Mapping[str, Any] | None = None,
+        name: str = "multibox",
     ) -> None:
         if max_boxes < 1:
             raise ValueError(f"max_boxes must be at least 1, got {max_boxes}")
-        self._predict, self._views = predict, views
+        self._predict, self._views, self.name = predict, views, name
         self.max_boxes, self.nms_threshold, self.mirrored = max_boxes, nms_threshold, mirrored
         own = {"max_boxes": max_boxes, "nms_threshold": nms_threshold, "mirrored": mirrored}
         self.parameters: Mapping[str, Any] = own | dict(parameters or {})

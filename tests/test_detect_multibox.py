@@ -345,6 +345,7 @@ def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path, monkeypat
     assert one.parameters != other.parameters  # the key of what is stored
     twice = load_proposals(f"multibox-multiscale:{files[0]}", device="cpu")
     assert twice.parameters == {**one.parameters, "scales": [1.0, 2.0]}
+    assert (one.name, twice.name) == ("multibox", "multibox-multiscale")
     again = load_multibox(files[0], place(device="cpu"), scales=(1.0, 2.0))
     assert np.array_equal(twice(photo).boxes, again(photo).boxes)
     by_one, by_other = (load_proposals(f"ranked:random+multibox:{file}", device="cpu") for file in files)

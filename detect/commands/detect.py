@@ -40,7 +40,10 @@ def detect(
     engine: Annotated[str, typer.Option(help="auto, torch, compiled or openvino.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     score: Annotated[float, typer.Option(min=0, max=1, help="Drop weaker detections; 0.001 to measure mAP.")] = 0.05,
-    max_boxes: Annotated[int | None, typer.Option(min=1, help="Classify only so many of the best regions.")] = None,
+    max_boxes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Classify only so many boxes, the first; of a union without a ranking not the best."),
+    ] = None,
     mirrored: Annotated[bool, typer.Option("--mirrored", help="Classify mirrored regions as well.")] = False,
     vote: Annotated[
         bool, typer.Option("--vote/--no-vote", help="Move detections to the mean of the boxes around them.")

@@ -26,7 +26,10 @@ def propose(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the ranking's random numbers.")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Search photos at this width.")] = None,
-    max_boxes: Annotated[int | None, typer.Option(min=1, help="Keep only so many of the best boxes.")] = None,
+    max_boxes: Annotated[
+        int | None,
+        typer.Option(min=1, help="Keep only so many boxes, the first; of a union without a ranking not the best."),
+    ] = None,
     exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply,
     device: Annotated[str, typer.Option(help="For learned generators: auto, cpu, cuda, ...")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Photos at the same time; by default all cores.")] = None,
