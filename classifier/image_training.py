@@ -103,7 +103,7 @@ class PhotoBatches:
         device: where the batches are wanted.
         seed: of the variations.
         workers: processes that read photos; 0 reads in this one.
-        skipped: called once for each photo that cannot be read; it counts as no example.
+        skipped: called once for each photo that cannot be read; it adds nothing to the loss.
     """
 
     def __init__(

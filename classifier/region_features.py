@@ -200,6 +200,8 @@ def keep_features(
     bounds = np.append(first, len(regions))
     mark = path.with_suffix(".json")
     done = json.loads(mark.read_text())["photos"] if mark.exists() and path.exists() else 0
+    if not done:
+        mark.unlink(missing_ok=True)  # of a file that is gone: it would count rows that are not there
     file: Any = (
         np.lib.format.open_memmap(path, mode="r+") if done else _new_file(path, engine, preprocessing, len(regions))
     )

@@ -116,7 +116,7 @@ def choose_regions(
         use_ignored: see `label_boxes`.
         near_share: of the negatives, so many come from those with IoU of 0.1 or more, while there are enough.
         best: rows of `boxes` that a detector would look at first: the negatives among them are the ones it may mistake.
-        best_share: of the negatives, so many come from `best`, while there are enough.
+        best_share: of the negatives, at least so many come from `best`, while there are enough.
 
     Returns:
         The chosen rows; none where the photo gives none.
@@ -149,7 +149,7 @@ def _draw(rows: Indices, count: int, rng: np.random.Generator) -> Indices:
 def _draw_some_of(
     rows: Indices, wanted: npt.NDArray[np.bool_], count: int, share: float, rng: np.random.Generator
 ) -> Indices:
-    """Draw so many rows, that share of them from the wanted ones while there are enough."""
+    """Draw so many rows, at least that share of them from the wanted ones while there are enough."""
     first = _draw(rows[wanted[rows]], round(count * share), rng)
     return np.concatenate([first, _draw(np.setdiff1d(rows, first), count - len(first), rng)])
 

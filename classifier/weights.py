@@ -100,13 +100,13 @@ class Checkpoint:
     task: Task = "images"
     training: Mapping[str, Any] = field(default_factory=dict)
 
-    def network(self, *, auxiliary: bool = False, transform_input: bool = False) -> GoogLeNet:
+    def network(self, *, auxiliary: bool = False) -> GoogLeNet:
         """Build the GoogLeNet of this checkpoint, float32, in evaluation mode; auxiliary weights only if asked for.
 
         Raises:
             WeightsError: names or shapes do not fit the variant.
         """
-        network = self._untrained(auxiliary=auxiliary, transform_input=transform_input)
+        network = self._untrained(auxiliary=auxiliary)
         load_state(network, self.state, allow_missing=AUXILIARY_PREFIXES)
         return network.eval()
 
@@ -124,9 +124,9 @@ class Checkpoint:
             if value.is_floating_point() and not torch.isfinite(value).all():
                 raise WeightsError(f"{name} holds values that are not finite")
 
-    def _untrained(self, *, auxiliary: bool = False, transform_input: bool = False) -> GoogLeNet:
+    def _untrained(self, *, auxiliary: bool = False) -> GoogLeNet:
         columns = len(self.classes) + (self.task == "regions")
-        return GoogLeNet(columns, variant=self.variant, auxiliary=auxiliary, transform_input=transform_input)
+        return GoogLeNet(columns, variant=self.variant, auxiliary=auxiliary)
 
 
 def load_state(network: torch.nn.Module, state: Mapping[str, Tensor], *, allow_missing: tuple[str, ...] = ()) -> None:

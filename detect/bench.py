@@ -25,6 +25,7 @@ from detect.sources import photos_of
 from eval.plots import recall_plots
 from eval.proposal_recall import COUNTS, THRESHOLDS, Coverage, class_mabo, measure_coverage, recall
 from eval.report import Sheet, percent
+from proposals.generators import RANKED_PREFIX
 from proposals.protocol import ProposalGenerator
 from proposals.store import ProposalStore
 from structures.images import read_image
@@ -61,20 +62,9 @@ def contestants(names: Sequence[str], *, device: str = "auto") -> list[Contestan
             counts = sorted({1, cores()})
             found += [Contestant(name, n, load_proposals(name, device=device, threads=n)) for n in counts]
         else:
-            shares = "multibox" in name or "+" in name
+            shares = "multibox" in name or "+" in name or name.startswith(RANKED_PREFIX)
             found.append(Contestant(name, cores() if shares else 1, load_proposals(name, device=device)))
     return found
-
-
-def spread_out(items: Sequence[str], count: int) -> list[str]:
-    """Return so many of the items, evenly spread; all of them for 0.
-
-    >>> spread_out(["a", "b", "c", "d", "e", "f"], 3), spread_out(["a", "b"], 0), spread_out(["a", "b"], 5)
-    (['a', 'c', 'e'], ['a', 'b'], ['a', 'b'])
-    """
-    if count == 0 or count >= len(items):
-        return list(items)
-    return [items[i * len(items) // count] for i in range(count)]
 
 
 def time_in_turn(
@@ -148,7 +138,7 @@ def time_rows(entries: Sequence[Contestant], seconds: Seconds) -> dict[tuple[str
 
 
 def quality_row(coverage: Coverage, classes: int) -> dict[str, float]:
-    """Return boxes an image, recall at 0.5 and 0.7, MABO, and recall at 0.5 of the best boxes."""
+    """Return boxes an image, recall at 0.5 and 0.7, MABO, and recall at 0.5 of the best boxes; NaN without objects."""
     at_half, at_seven = recall(coverage.overlap, (0.5, 0.7))
     boxes = float(coverage.boxes.mean()) if len(coverage.boxes) else float("nan")
     mabo = float(np.nanmean(class_mabo(coverage, classes))) if len(coverage.labels) else float("nan")

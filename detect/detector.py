@@ -15,6 +15,7 @@ from threading import Lock
 from typing import Any
 
 from classifier.regions import RegionClassifier
+from detect.defaults import PROPOSALS
 from proposals.protocol import ProposalGenerator, tells_fit
 from structures.boxes import Floats
 from structures.nms import suppress_per_class, vote
@@ -22,7 +23,6 @@ from structures.records import Detections, Image, Proposals
 
 SCORE_FLOOR = 0.05
 NMS_THRESHOLD = 0.3  # R-CNN, section 2.2
-DEFAULT_PROPOSALS = "ranked:selective-search+multibox"  # what the paper has; `multibox` alone is quicker (README)
 VOTE_THRESHOLD = 0.5  # Gidaris and Komodakis, ICCV 2015, section 5
 MAX_PER_CLASS = 100  # R-CNN keeps at most so many boxes of a class in an image
 
@@ -84,7 +84,7 @@ class Detector:
     def load(
         cls,
         weights: str | Path | Sequence[str | Path] = "default",
-        proposals: str = DEFAULT_PROPOSALS,
+        proposals: str = PROPOSALS,
         *,
         device: str = "auto",
         **options: Any,

@@ -3,6 +3,7 @@
 import colorsys
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,18 @@ class Pictures:
         """
         path = self.folder / image_id
         return path if path.suffix.lower() in KEPT_SUFFIXES else path.with_name(path.name + ".png")
+
+    def has(self, image_id: str) -> bool:
+        """Return whether a photo has its picture."""
+        try:
+            return self.path(image_id).exists()
+        except OSError:  # a name too long for a file
+            return False
+
+    def discard(self, image_id: str) -> None:
+        """Remove the picture of a photo, if it has one."""
+        if self.has(image_id):
+            self.path(image_id).unlink()
 
     def add(self, image_id: str, image: Image, found: Detections, classes: Sequence[str]) -> None:
         """Draw one photo."""
@@ -105,8 +118,13 @@ def _readable_on(background: Colour) -> Colour:
 def _save(picture: PIL.Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    if path.suffix.lower() == ".png":
-        picture.save(partial, "PNG", compress_level=1)
-    else:
-        picture.save(partial, "JPEG", quality=JPEG_QUALITY)
-    partial.replace(path)
+    try:
+        if path.suffix.lower() == ".png":
+            picture.save(partial, "PNG", compress_level=1)
+        else:
+            picture.save(partial, "JPEG", quality=JPEG_QUALITY)  # sides up to 65,500 pixels
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
+        raise

@@ -1,10 +1,10 @@
 """Names to proposal generators, with the learned ones; torch is only imported for those that need it."""
 
-from collections.abc import Callable, Mapping
-from functools import cache, partial
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from proposals.generators import RANKED_PREFIX, build
+from proposals.generators import RANKED_PREFIX, build, parts_of
 from proposals.protocol import ProposalGenerator
 
 if TYPE_CHECKING:
@@ -27,18 +27,22 @@ def load_proposals(
     the best 200; without `cut` all boxes stay, in that order. Device, engine and dtype are MultiBox's, see
     `classifier.engines.place`.
     """
-    parts = [part.strip() for part in name.removeprefix(RANKED_PREFIX).split("+")]
-    own = [part for part in parts if part.partition(":")[0] in MULTIBOX]
+    own = [part for part in parts_of(name.removeprefix(RANKED_PREFIX)) if part.partition(":")[0] in MULTIBOX]
     placed = {"device": device, "engine": engine, "dtype": dtype}
-    learned: dict[str, Callable[..., MultiBox]] = {  # one of each: a ranking asks the one that has just searched
-        part: cache(partial(_multibox, part, placed)) for part in [*MULTIBOX, *own]
-    }
+    made: dict[str, MultiBox] = {}
+
+    def learned(part: str, **options: Any) -> "MultiBox":  # one of each: a ranking asks the one that has just searched
+        if part not in made:
+            made[part] = _multibox(part, placed, **options)
+        return made[part]
+
+    extra = {part: partial(learned, part) for part in [*MULTIBOX, *own]}
     if not name.startswith(RANKED_PREFIX):
-        return build(name, extra=learned, **options)
+        return build(name, extra=extra, **options)
     from proposals.ranking import Ranked
 
-    scorer = learned[own[0] if own else "multibox"]()
-    inner = build(name.removeprefix(RANKED_PREFIX), extra=learned, **options)
+    inner = build(name.removeprefix(RANKED_PREFIX), extra=extra, **options)
+    scorer = learned(own[0] if own else "multibox")
     if cut:
         return Ranked(inner, scorer.score, scorer.parameters)
     return Ranked(inner, scorer.score, scorer.parameters, max_boxes=None, nms_threshold=1)
@@ -51,4 +55,4 @@ def _multibox(name: str, placed: Mapping[str, Any], **options: Any) -> "MultiBox
 
     kind, _, weights = name.partition(":")
     options |= {"scales": MULTIBOX[kind], "name": kind}
-    return load_multibox(weights_file(weights or "multibox"), place(**placed), **options)
+    return load_multibox(weights_file(weights or "multibox", option="--proposals multibox"), place(**placed), **options)

@@ -2,9 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +68,17 @@ def carry_out(plan: Plan, detector: Detector, settings: Mapping[str, Any], conso
         RunError: the folder of the results cannot be used.
     """
     images = (photo.image_id for photo in plan.photos)
-    require_exportable(plan.format, images, detector.classes, numbering=plan.coco_ids)  # now, not after the last photo
+    fits = partial(require_exportable, plan.format, classes=detector.classes, numbering=plan.coco_ids)
+    fits(images)  # now, not after the last photo
     reasons, gpu = placement(detector)
     workers = plan.workers or usual_workers(gpu=gpu)
     with Results(plan.out, overwrite=plan.overwrite) as results:
+        fits(dict.fromkeys([*results.done, *(photo.image_id for photo in plan.photos)]))
         run = Run(plan.out, settings, in_use=bool(results.done), overwrite=plan.overwrite)
         if plan.overwrite:
             discard_exports(plan.out)
-        redraw = _drawn_otherwise(run, plan.pictures, results)
-        drawing = {"draw_score": plan.pictures.score_floor} if plan.pictures else {}
-        run.update(**facts, placement=reasons, workers=workers, **({} if redraw else drawing))
+        drawing = _discard_other_pictures(run, plan.pictures, results)
+        run.update(**facts, **drawing, placement=reasons, workers=workers)
         for reason in reasons:
             console.print(reason, markup=False, highlight=False, soft_wrap=True)
         try:
@@ -86,8 +88,8 @@ def carry_out(plan: Plan, detector: Detector, settings: Mapping[str, Any], conso
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from here")
             raise
-        written, report = _write_the_rest(plan, detector.classes, report, redraw)
-        run.finish(**report.as_json(), **drawing)
+        written, report = _write_the_rest(plan, detector.classes, report)
+        run.finish(**report.as_json())
     console.print(table(report.rows(written)))
     return report
 
@@ -100,21 +102,23 @@ def placement(detector: Detector) -> tuple[list[str], bool]:
     return list(reasons), any(engine.device.type != "cpu" for engine in engines)
 
 
-def _drawn_otherwise(run: Run, pictures: Pictures | None, results: Results) -> frozenset[str]:
-    """Return the photos of earlier runs whose pictures, if any, show other detections than those asked for."""
-    same = pictures is None or run.last("draw_score") == pictures.score_floor
-    return frozenset() if same else frozenset(results.done)
+def _discard_other_pictures(run: Run, pictures: Pictures | None, results: Results) -> dict[str, float]:
+    """Remove pictures of earlier runs that show other detections than those asked for; return what decides that."""
+    if pictures is None:
+        return {}
+    if run.last("draw_score") != pictures.score_floor:
+        for image_id in results.done:
+            pictures.discard(image_id)
+    return {"draw_score": pictures.score_floor}
 
 
-def _write_the_rest(
-    plan: Plan, classes: Sequence[str], report: Report, redraw: Container[str]
-) -> tuple[list[Path], Report]:
+def _write_the_rest(plan: Plan, classes: Sequence[str], report: Report) -> tuple[list[Path], Report]:
     lines = plan.out / DETECTIONS_FILE
     written = [lines, plan.out / RUN_FILE]
     if report.skipped:
         written.append(plan.out / SKIPPED_FILE)
     if plan.pictures is not None:
-        todo = [p for p in plan.photos if p.image_id in redraw or not plan.pictures.path(p.image_id).exists()]
+        todo = [photo for photo in plan.photos if not plan.pictures.has(photo.image_id)]
         report = replace(report, undrawn=draw_stored(todo, lines, plan.pictures, classes, exif=plan.exif))
         written.append(plan.pictures.folder)
     exported = export(plan.out, plan.format, classes, split=plan.split, numbering=plan.coco_ids)
@@ -161,7 +165,8 @@ def detect_photos(
             failed = 0
             seconds, begin = item.seconds | _spent(before, detector.seconds), time.perf_counter()
             if pictures is not None:  # before the line is written: a photo that has a line is done altogether
-                pictures.add(name, item.image, found, detector.classes)
+                with suppress(OSError, ValueError):  # tried again at the end, and named
+                    pictures.add(name, item.image, found, detector.classes)
             results.write(name, found, detector.classes, item.key)
             bar.step(boxes=len(found), seconds=seconds | {"write": time.perf_counter() - begin})
             regions.update(_sources(item.proposals))
@@ -214,16 +219,18 @@ def _report(
 def draw_stored(
     photos: Sequence[Photo], results_file: Path, pictures: Pictures, classes: Sequence[str], *, exif: ExifPolicy
 ) -> dict[str, str]:
-    """Draw photos from their lines of results, where they have one; return why for those that cannot be read."""
+    """Draw photos from their lines of results, where they have one; return why for those that cannot be drawn."""
     wanted, undrawn = {photo.image_id: photo for photo in photos}, dict[str, str]()
     for line in read_lines(results_file)[0] if wanted else ():
         if line.image in wanted:
+            path = wanted[line.image].path
             try:
-                image = read_image(wanted[line.image].path, exif=exif)
+                image = read_image(path, exif=exif)
+                pictures.add(line.image, image, with_labels_of(line, classes), classes)
             except ImageError as error:  # gone or changed since it was searched
                 undrawn[line.image] = str(error)
-            else:
-                pictures.add(line.image, image, with_labels_of(line, classes), classes)
+            except (OSError, ValueError) as error:
+                undrawn[line.image] = f"{path}: its picture cannot be written: {error}"
     return undrawn
 
 

@@ -9,7 +9,6 @@ from classifier.regions import Ensemble, GoogLeNetRegions, RegionClassifier
 from classifier.weights import Checkpoint, WeightsError, read_checkpoint
 
 SHIPPED = Path(__file__).parent / "weights"
-DEFAULT_REGIONS = "default"
 
 
 def built_in_weights() -> dict[str, Path]:
@@ -17,8 +16,12 @@ def built_in_weights() -> dict[str, Path]:
     return {file.stem: file for file in sorted(SHIPPED.glob("*.safetensors"))}
 
 
-def weights_file(name: str | Path) -> Path:
+def weights_file(name: str | Path, *, option: str = "--weights") -> Path:
     """Return the file of a built-in name, such as `default`, or of a path; `./default` is always a file.
+
+    Args:
+        name: a name or a path.
+        option: that it came from, for the error.
 
     Raises:
         WeightsError: there is neither such a file nor such a name.
@@ -28,7 +31,7 @@ def weights_file(name: str | Path) -> Path:
     if path.is_file():
         return path
     names = ", ".join(built_in) or "none"
-    raise WeightsError(f"--weights {name}: no such file, and no built-in weights of that name (there are: {names})")
+    raise WeightsError(f"{option} {name}: no such file, and no built-in weights of that name (there are: {names})")
 
 
 def load_regions(name: str | Path) -> Checkpoint:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from classifier.sampling import Regions, choose_regions
-from detect.training_folder import contents
+from detect.training_folder import contents, digest
 from proposals.multibox import suppress_quickly
 from proposals.protocol import ProposalGenerator, tells_fit
 from proposals.ranking import NMS_THRESHOLD
+from proposals.store import StoreError, file_key
 from structures.images import read_image
 from structures.records import Dataset, Image
 
@@ -31,8 +32,8 @@ class Examples:
         positives: of each photo, at most so many regions with IoU >= 0.5.
         negatives: of each photo, at most so many regions with IoU < 0.5.
         near_share: of the negatives, so many with IoU of 0.1 or more.
-        best_share: of the negatives, so many from the best boxes of a ranking, those that a detector looks at; the
-            scores of the proposals must tell how well they fit.
+        best_share: of the negatives, at least so many from the best boxes of a ranking, those that a detector looks at;
+            the scores of the proposals must tell how well they fit.
         use_ignored: ignored objects are objects: right for VOC's difficult ones (R-CNN), wrong for COCO's crowds.
         batch_size: regions a batch.
         positive_share: of a batch.
@@ -101,7 +102,11 @@ def draw_regions(
 
     def draw(index: int) -> Regions:
         image_id = dataset.image_ids[index]
-        found = propose(read_image(dataset.image_path(image_id)))
+        path = dataset.image_path(image_id)
+        try:
+            found = propose(read_image(path))
+        except StoreError as error:
+            raise ValueError(f"{path}: {error}") from None
         rng = np.random.default_rng((examples.seed, index))
         return choose_regions(
             found.boxes,
@@ -129,5 +134,6 @@ def drawn_from(dataset: Dataset, propose: ProposalGenerator, examples: Examples)
         "proposals": {"name": propose.name, **propose.parameters},
         "examples": {name: getattr(examples, name) for name in DRAWING},
         "classes": list(dataset.classes),
+        "files": digest([file_key(dataset.image_path(image_id)) for image_id in dataset.image_ids]),
         **contents(dataset),
     }

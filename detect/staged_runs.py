@@ -10,11 +10,10 @@ from rich.console import Console
 
 from classifier.processes import current_process, first_alone
 from classifier.weights import Checkpoint
-from detect.training_folder import stage_folder
+from detect.training_folder import occupy, stage_folder
 from detect.training_progress import Reporter
 from detect.training_runs import note
 from detect.validation import RECORD, Validation
-from structures.locks import lock_folder
 
 Train = Callable[[Checkpoint, Path, Reporter, Validation | None], Checkpoint]
 """Weights to start from, folder of the stage, who is told, who judges -> weights."""
@@ -93,7 +92,7 @@ def carry_out(plan: Plan) -> tuple[Checkpoint, Checkpoint | None]:
     """
     with first_alone() as first:
         if first:
-            _occupy(plan)
+            occupy(plan.work, plan)
             if plan.measure is not None:
                 plan.measure.prepare(Console(stderr=True))
     best, last = None, plan.start
@@ -102,12 +101,6 @@ def carry_out(plan: Plan) -> tuple[Checkpoint, Checkpoint | None]:
         if found is not None and (best is None or _judged(found) > _judged(best)):
             best = found
     return (last, None) if best is None else (best, last)
-
-
-def _occupy(plan: Plan) -> None:
-    plan.work.mkdir(parents=True, exist_ok=True)
-    if lock_folder(plan.work, plan) is None:
-        raise ValueError(f"{plan.work}: another run is training here; wait for it or name another --work folder")
 
 
 def _judged(weights: Checkpoint) -> float:

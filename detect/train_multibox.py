@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from classifier.engines import Placement
 from classifier.googlenet import stages_between
-from classifier.processes import average_over, current_process, first_alone
+from classifier.processes import average_over, current_process, first_alone, share_of
 from classifier.training import NonFiniteLoss, Progress, rate_at, require_finite
 from classifier.training import Recipe as Schedule
 from classifier.training_state import read_state, write_state
@@ -231,12 +231,15 @@ def train_multibox(
         The running average of the weights.
 
     Raises:
-        ValueError: there are no photos, one cannot be read, or the folder belongs to another training.
+        ValueError: there are no photos, or too few for a batch of all processes, which must share a batch evenly; one
+            cannot be read; or the folder belongs to another training.
     """
-    sizes = [truth.image_size for truth in dataset]
+    sizes, here = [truth.image_size for truth in dataset], current_process()
+    share_of(recipe.batch_size, here)
     network = from_checkpoint(start) if start.task == "multibox" else _fresh(start, dataset, recipe)
-    here = current_process()
     run = Run(network, recipe, placement, recipe.steps(dataset))
+    if run.steps == 0:
+        raise ValueError(f"{len(sizes)} photos give no batch for {here.total} processes; take fewer, or more photos")
     state = work / STATE
     with first_alone() as first:
         if first:

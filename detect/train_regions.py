@@ -25,7 +25,7 @@ from detect.training_folder import STATE, claim, digest, kept_regions
 from proposals.protocol import ProposalGenerator
 from structures.records import Dataset
 
-FEATURES = ("features.npy", "features.json")  # outputs of the frozen stages, and how far they are
+FEATURES = ("features.json", "features.npy")  # how far the outputs of the frozen stages are, and these themselves
 
 
 def check_start(start: Checkpoint, frozen: str | None) -> None:
@@ -98,7 +98,7 @@ def train_regions(
         draw = partial(draw_regions, dataset, propose, examples, workers=workers, show=show)
         regions = kept_regions(work / "regions.npz", source, draw)
         if first:
-            _claim_folder(work, checkpoint, regions, examples, frozen)
+            _claim_folder(work, checkpoint, regions, examples, frozen, placement)
         head = _head(checkpoint, placement.device, frozen)
         finished = iterations_done(work / STATE, recipe) >= recipe.iterations
         batches = (
@@ -130,12 +130,15 @@ def _start(start: Checkpoint, classes: tuple[str, ...], frozen: str | None) -> C
     return start if start.task == "regions" and start.classes == classes else for_regions(start, classes)
 
 
-def _claim_folder(work: Path, checkpoint: Checkpoint, regions: Regions, examples: Examples, frozen: str | None) -> None:
+def _claim_folder(
+    work: Path, checkpoint: Checkpoint, regions: Regions, examples: Examples, frozen: str | None, placement: Placement
+) -> None:
     made_from = {
         "weights": digest(dict(sorted(checkpoint.state.items()))),
         "preprocessing": asdict(checkpoint.preprocessing),
         "regions": digest(vars(regions)),
         "frozen stages": frozen,
+        **({"engine": placement.engine, "dtype": placement.dtype} if frozen else {}),
     }
     claim(work / "start.json", made_from, remedy="name another --work folder or remove this one")
     mixed = {name: value for name, value in asdict(examples).items() if name not in DRAWING}
@@ -190,7 +193,7 @@ def _batches(
         )
     engine = make_engine(Trunk(checkpoint.network(), frozen), placement, size=checkpoint.preprocessing.size)
     features = keep_features(
-        work / FEATURES[0],
+        work / FEATURES[1],
         regions,
         photos.read,
         engine,

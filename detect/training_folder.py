@@ -13,6 +13,7 @@ from torch import Tensor
 
 from classifier.sampling import Regions
 from classifier.weights import WeightsError, write_atomically
+from structures.locks import lock_folder
 from structures.records import Dataset
 
 STATE = "state.pt"  # weights, optimiser and running average in the middle of a training
@@ -63,6 +64,17 @@ def _read_regions(path: Path, wanted: str) -> Regions:
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [name for name, value in now.items() if before.get(name) != value]
+
+
+def occupy(work: Path, owner: object) -> None:
+    """Make the folder of a training, and keep other runs out of it for as long as its owner lives.
+
+    Raises:
+        ValueError: another run is training there.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    if lock_folder(work, owner) is None:
+        raise ValueError(f"{work}: another run is training here; wait for it or name another --work folder")
 
 
 def claim(path: Path, made_from: Mapping[str, Any], *, remedy: str) -> None:

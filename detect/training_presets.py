@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from detect.defaults import PROPOSALS
+
 NOT_MEASURED = "not measured"
 
 
@@ -75,14 +77,14 @@ REGIONS: Mapping[str, Preset] = {
         purpose="the last two Inception modules on kept features",
         weights="imagenet",
         stages=(PresetStage({"iterations": 2000}, freeze="maxpool4"),),
-        proposals="ranked:selective-search+multibox",
+        proposals=PROPOSALS,
         cpu="under an hour for 3,000 photos on two cores with AMX",
     ),
     "shipped": Preset(
         purpose="all layers from 4a on, in four stages, each on regions that none of the others saw",
         weights="bvlc_googlenet.caffemodel",
         stages=(_from_4a(1500, 0.008), _from_4a(1200, 0.006), _from_4a(1200, 0.004), _from_4a(1200, 0.003)),
-        proposals="ranked:selective-search+multibox",
+        proposals=PROPOSALS,
         score="70.70 mAP (voc07) on a quarter of the own val split of VOC 2007 photos",
         cpu="2:23 h for 3,700 photos on two cores with bfloat16; 25 GB on disk",
     ),

@@ -53,6 +53,8 @@ def _spellings(name: str) -> Iterator[str]:
     yield name
     if path.name:
         yield from (str(path.with_suffix("")), path.name, path.stem)
+    if "\\" in name:  # written on Windows, perhaps
+        yield from _spellings(name.replace("\\", "/"))
 
 
 def match_names(names: Sequence[str], dataset: Dataset) -> tuple[dict[str, str], list[str]]:

@@ -125,7 +125,7 @@ def _read_line(entry: Any, place: str) -> ResultLine:
             found = Detections(as_boxes(entry["boxes"]), labels, entry["scores"], size)
     except (TypeError, ValueError, OverflowError) as error:
         raise ResultsError(f"{place}: {entry['image']}: {error}") from None
-    return ResultLine(place, str(entry["image"]).replace("\\", "/"), found, names)
+    return ResultLine(place, str(entry["image"]), found, names)
 
 
 def align(lines: Iterable[ResultLine], dataset: Dataset, *, allow_extra: bool = False) -> Aligned:

@@ -147,7 +147,10 @@ def _read_split(root: Path, split: str, notes: Notes) -> tuple[str, ...]:
         raise VocError(
             f"{path}: no such image list; {f'there are {known}' if known else f'{root} is not a VOC folder'}"
         )
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise VocError(f"{path}: not UTF-8: {error}") from None
     ids = [_image_id(line.strip(), root) for line in lines if line.strip()]
     if not ids:
         raise VocError(f"{path}: the image list is empty")

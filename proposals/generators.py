@@ -104,6 +104,25 @@ def _lazy(point: Any) -> Maker:
     return make
 
 
+def parts_of(name: str) -> list[str]:
+    """Return the names in a+b+c; a plus in the path of a file that is there does not count.
+
+    >>> parts_of("selective-search + file:boxes")
+    ['selective-search', 'file:boxes']
+    """
+    pieces, parts = name.split("+"), []
+    while pieces:
+        count = next((n for n in range(len(pieces), 1, -1) if _names_a_file("+".join(pieces[:n]))), 1)
+        parts.append("+".join(pieces[:count]).strip())
+        pieces = pieces[count:]
+    return parts
+
+
+def _names_a_file(name: str) -> bool:
+    kind, _, path = name.partition(":")
+    return "+" not in kind and path != "" and Path(path).exists()
+
+
 def build(
     name: str, *, extra: Mapping[str, Callable[[], ProposalGenerator]] | None = None, **options: Any
 ) -> ProposalGenerator:
@@ -117,10 +136,11 @@ def build(
     Raises:
         ValueError: unknown name, or options that the generator does not know.
     """
-    if "+" in name and not Path(name.removeprefix(FILE_PREFIX)).exists():
+    parts = parts_of(name)
+    if len(parts) > 1:
         if options:
             raise ValueError(f"options {sorted(options)} cannot be shared by the parts of {name!r}")
-        return Union([build(part.strip(), extra=extra) for part in name.split("+")])
+        return Union([build(part, extra=extra) for part in parts])
     if name.startswith(FILE_PREFIX):
         from proposals.stored import StoredProposals
 

@@ -10,7 +10,7 @@ from torchvision.ops import nms
 
 from proposals.multibox_views import View
 from proposals.tidy import tidy
-from structures.boxes import Boxes, Floats, ImageSize, Mask, area, clip, large_enough
+from structures.boxes import Boxes, Floats, ImageSize, Mask, area, clip, large_enough, mirror
 from structures.nms import best_first
 from structures.records import Image, Proposals
 
@@ -118,7 +118,7 @@ def on_photo(found: Found, view: View, mirrored: bool, image_size: ImageSize) ->
     """Map boxes from a canvas to the photo, without those too large for the view or cut off by an inner edge of it."""
     boxes = found.boxes
     if mirrored:
-        boxes = np.stack([view.canvas[1] - boxes[:, 2], boxes[:, 1], view.canvas[1] - boxes[:, 0], boxes[:, 3]], axis=1)
+        boxes = mirror(boxes, view.canvas)
     boxes = view.to_photo(boxes)
     whole = ~_cut_off(boxes, view, image_size) & (area(boxes) <= view.largest**2)
     return Found(clip(boxes[whole], image_size), found.scores[whole])

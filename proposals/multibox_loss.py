@@ -9,8 +9,6 @@ coordinates the same squares are about a thousand times smaller, and the locatio
 therefore write alpha = 1000 there. Here locations always come in units of the spread.
 """
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,7 +18,6 @@ from torch.nn import functional
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
 ALPHA = 0.3  # Erhan et al., section 3.2
-Matching = Literal["prediction", "prior"]
 NOTHING, IGNORED = -1, -2  # in the place of an object's number: background, and no loss at all
 POSITIVE_IOU = 0.5  # SSD, section 2.2
 BEST_PRIORS = 4  # so many priors of each object count as it even below that overlap

@@ -34,7 +34,6 @@ class DensePredictor:
         run: maps RGB pixels 0..255, float32 (N, 3, h, w), to (N, width + 5 A, cells): pyramid and outputs, joined.
         head: knows how its outputs are laid out; its weights are not used here.
         refine: the second look; None goes without.
-        looks: how often the refining head looks, each time at the boxes of the time before.
         device: where the decoding and the second look run.
     """
 
@@ -44,10 +43,9 @@ class DensePredictor:
         head: DenseHead,
         refine: RefineHead | None = None,
         *,
-        looks: int = 1,
         device: torch.device | str = "cpu",
     ) -> None:
-        self._run, self._head, self._device, self._looks = run, head.to(device), torch.device(device), looks
+        self._run, self._head, self._device = run, head.to(device), torch.device(device)
         self._refine = refine.to(device).eval() if refine is not None else None
         self._priors: dict[tuple[int, int], Tensor] = {}
         self._recent = _Recent()
@@ -85,7 +83,7 @@ class DensePredictor:
             return known[1]
         joined = self._run(torch.from_numpy(canvases).permute(0, 3, 1, 2).float()).to(self._device)
         maps = split_levels(joined, self._head.width, (canvases.shape[1], canvases.shape[2]))
-        self._recent.maps[canvases.shape] = canvases, maps
+        self._recent.maps[canvases.shape] = canvases.copy(), maps
         return maps
 
     def _grid(self, canvas: tuple[int, int]) -> Tensor:
@@ -102,13 +100,11 @@ class DensePredictor:
         boxes = [b[k] for (b, _), k in zip(found, kept, strict=True)]
         first = [s[k] for (_, s), k in zip(found, kept, strict=True)]
         lengths = [len(k) for k in kept]
-        for _ in range(self._looks):
-            logits, residuals = self._refine(pyramid, boxes)
-            moved = clip_boxes_to_image(decode(residuals, torch.cat(boxes)), canvas)
-            boxes = list(torch.split(moved, lengths))
+        logits, residuals = self._refine(pyramid, boxes)
+        moved = torch.split(clip_boxes_to_image(decode(residuals, torch.cat(boxes)), canvas), lengths)
         second = torch.split(logits.sigmoid(), lengths)
         # Both looks count alike: the geometric mean.
-        return [(b, (s * t).sqrt()) for b, s, t in zip(boxes, first, second, strict=True)]
+        return [(b, (s * t).sqrt()) for b, s, t in zip(moved, first, second, strict=True)]
 
 
 def split_levels(joined: Tensor, width: int, canvas: tuple[int, int]) -> tuple[tuple[Tensor, ...], Tensor]:

@@ -78,7 +78,7 @@ def names_for(image_id: str) -> list[str]:
     """
     path = PurePosixPath(image_id)
     names = [image_id, str(path.with_suffix("")), path.name, path.stem]
-    if path.stem.isdigit():
+    if path.stem.isascii() and path.stem.isdecimal():
         names.append(str(int(path.stem)))
     return list(dict.fromkeys(names))
 
@@ -163,7 +163,7 @@ def _read_pickle(path: Path) -> dict[str, tuple[Boxes, Floats]]:
     ids, boxes, scores = (_first(content, path, *names) for names in _PICKLE_KEYS)
     if not len(ids) == len(boxes) == len(scores):
         raise OutsideError(f"{path}: {len(ids)} ids, {len(boxes)} entries of boxes, {len(scores)} of scores")
-    mode = int(content.get("bbox_mode", XYXY))
+    mode = content.get("bbox_mode", XYXY)
     if mode not in (XYXY, XYWH):
         raise OutsideError(f"{path}: bbox_mode {mode} is not known; 0 (xyxy) and 1 (xywh) are")
     entries = {}

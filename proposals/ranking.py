@@ -13,6 +13,7 @@ from proposals.generators import RANKED_PREFIX
 from proposals.multibox import suppress_quickly
 from proposals.protocol import ProposalGenerator
 from structures.boxes import Boxes, Floats, whole_image
+from structures.nms import best_first
 from structures.records import Image, Proposals
 
 MAX_BOXES = 200  # more of the union cost time and do not raise mAP on VOC val (benchmarks/LOG.md)
@@ -64,4 +65,5 @@ class Ranked:
         scored = Proposals(found.boxes, scores, found.image_size, found.source, found.source_names)
         kept = suppress_quickly(scored.boxes, scored.scores, self._nms_threshold)[: self._max_boxes]
         whole = np.flatnonzero((scored.boxes == whole_image(scored.image_size)).all(axis=1))
-        return scored.take(np.concatenate([kept, np.setdiff1d(whole, kept)]))
+        rows = np.concatenate([kept, np.setdiff1d(whole, kept)])
+        return scored.take(rows[best_first(scored.scores[rows])])

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from detect.bench import Contestant, contestants, spread_out, time_in_turn, time_rows
+from detect.bench import Contestant, contestants, time_in_turn, time_rows
 from detect.cli import main
 from detect.runs import cores
 from structures.boxes import whole_image
@@ -56,10 +56,6 @@ def test_one_photo_cannot_be_timed():
 def test_ours_runs_with_one_thread_and_with_all():
     found = [(entry.name, entry.threads) for entry in contestants(["grid", "selective-search"])]
     assert found == [("grid", 1), *(("selective-search", n) for n in sorted({1, cores()}))]
-
-
-def test_spread_out_takes_the_ends_in_order():
-    assert spread_out([str(i) for i in range(10)], 4) == ["0", "2", "5", "7"]
 
 
 @pytest.fixture

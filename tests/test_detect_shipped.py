@@ -11,7 +11,7 @@ import pytest
 from detect import demo
 from detect.cli import main
 from detect.detector import Detector
-from detect.presets import DEFAULT_REGIONS, SHIPPED
+from detect.presets import SHIPPED
 from eval.results import ResultLine
 from structures.images import read_image
 from structures.records import Detections
@@ -28,8 +28,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    if not (SHIPPED / f"{DEFAULT_REGIONS}.safetensors").is_file():
-        pytest.skip(f"no weights {DEFAULT_REGIONS!r} in {SHIPPED}")
+    if not (SHIPPED / "default.safetensors").is_file():
+        pytest.skip(f"no weights 'default' in {SHIPPED}")
     return Detector.load(max_boxes=REGIONS)
 
 

@@ -32,19 +32,21 @@ def proposals(
     from detect.evaluation import open_ground_truth, show
     from eval.plots import to_picture
     from eval.report import write_bytes, write_json
+    from eval.scores import or_null
+    from eval.selection import spread
 
     names = list(dict.fromkeys(generator or bench.DEFAULT_GENERATORS))
     dataset = open_ground_truth(ground_truth, split, images)
     console, facts = Console(stderr=True), bench.circumstances()
     entries = bench.contestants(names, device=device)
     times = {}
-    chosen = bench.spread_out(dataset.image_ids, timed) if timed else []
+    chosen = spread(dataset.image_ids, timed) if timed else []
     counted = max(0, len(chosen) - 1)  # the first one only warms up
     if timed:
         where = f"{facts['machine']['processor']}, {facts['machine']['cores']} cores"
         console.print(f"timing {counted} photos, after one to warm up, on {where}", markup=False, soft_wrap=True)
         times = bench.time_rows(entries, bench.time_in_turn(entries, bench.read_photos(dataset, chosen)))
-    ids = bench.spread_out(dataset.image_ids, photos)
+    ids = spread(dataset.image_ids, photos)
     with TemporaryDirectory() as temporary:
         folders = {name: (out or Path(temporary)) / name.replace(":", "-").replace("/", "-") for name in names}
         coverages = {name: bench.cover(name, dataset, ids, folders[name], console, device) for name in names}
@@ -52,6 +54,7 @@ def proposals(
     show(bench.bench_sheets(times, quality, counted, len(ids)), dataset.notes)
     if json:
         speed = [{"generator": name, "threads": threads, **figures} for (name, threads), figures in times.items()]
-        write_json(json, {**facts, "photos": len(ids), "timed": counted, "speed": speed, "quality": quality})
+        figures = {name: {what: or_null(value) for what, value in row.items()} for name, row in quality.items()}
+        write_json(json, {**facts, "photos": len(ids), "timed": counted, "speed": speed, "quality": figures})
     if plot:
         write_bytes(plot, to_picture(bench.bench_plot(coverages), plot.suffix.removeprefix(".") or "png"))

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from detect.defaults import PROPOSALS
+
 if TYPE_CHECKING:
     from detect.photo_report import Report
 
 PICTURES = "pictures"  # folder in OUT
 SOME_SKIPPED = 1  # exit code
-DEFAULT_PROPOSALS = "ranked:selective-search+multibox"  # what the paper has; `multibox` alone is quicker (README)
 
 
 class Format(str, Enum):
@@ -34,7 +35,7 @@ def detect(
     out: Annotated[Path, typer.Option(help="Folder of the results. Run again, it goes on where it stopped.")],
     photos: Annotated[list[str] | None, typer.Argument(help="Files, folders, globs, @list.txt.")] = None,
     list_file: Annotated[Path | None, typer.Option("--list", help="File with a photo, folder or glob a line.")] = None,
-    proposals: Annotated[str, typer.Option(help="Generator of the regions; a+b takes both.")] = DEFAULT_PROPOSALS,
+    proposals: Annotated[str, typer.Option(help="Generator of the regions; a+b takes both.")] = PROPOSALS,
     weights: Annotated[list[str] | None, typer.Option(help="Built-in name or file; several are averaged.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     engine: Annotated[str, typer.Option(help="auto, torch, compiled or openvino.")] = "auto",

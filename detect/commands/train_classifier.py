@@ -47,7 +47,7 @@ def classifier(
     from detect.class_folders import columns_of, read_class_folders
     from detect.classification import judge_checkpoint
     from detect.presets import load_checkpoint
-    from detect.training_folder import STATE
+    from detect.training_folder import STATE, occupy
     from detect.training_progress import Reporter
     from detect.training_runs import check_out, note, training_placement
 
@@ -71,6 +71,7 @@ def classifier(
     with joined(placement.device) as here:
         first = current_process().rank == 0
         if first:
+            occupy(run, recipe)
             _claim(run, start, data, folder, {"batch": batch, "auxiliary classifiers": auxiliary})
         with Reporter(
             run, iterations=recipe.iterations, batch=batch, rows="photos", reason=placement.reason, quiet=not first
@@ -104,7 +105,11 @@ def _claim(run: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, s
     """Refuse to go on with a run that was begun from other weights or photos; the state itself knows its recipe."""
     from dataclasses import asdict
 
-    from detect.training_folder import claim, digest
+    from detect.training_folder import STATE, claim, digest
+
+    record = run / "start.json"
+    if not (run / STATE).exists():  # nothing would be lost: a run that was refused at once may begin otherwise
+        record.unlink(missing_ok=True)
 
     made_from = {
         "weights": digest(dict(sorted(start.state.items()))),
@@ -113,4 +118,4 @@ def _claim(run: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, s
         "classes": list(data.classes),
         **settings,
     }
-    claim(run / "start.json", made_from, remedy="name another --work folder or remove this one")
+    claim(record, made_from, remedy="name another --work folder or remove this one")

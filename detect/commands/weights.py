@@ -75,4 +75,6 @@ def _class_names(path: Path, columns: int) -> tuple[str, ...]:
     names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
     if len(names) != columns:
         raise ValueError(f"{path}: {len(names)} names, but the weights have {columns} classes")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path}: names a class twice: {max(names, key=names.count)}")
     return names

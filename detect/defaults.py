@@ -1,0 +1,3 @@
+"""What `rcnn` takes where nothing is named; light, since the command line reads it for its help."""
+
+PROPOSALS = "ranked:selective-search+multibox"  # what the paper has; `multibox` alone is quicker (README)
