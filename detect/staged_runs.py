@@ -1,6 +1,7 @@
 """A whole training, as `rcnn train regions` and `multibox` do it: one stage or several, each judged on the way."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from classifier.processes import current_process, first_alone
 from classifier.weights import Checkpoint
-from detect.training_folder import occupy, stage_folder
+from detect.training_folder import occupied, stage_folder
 from detect.training_progress import Reporter
 from detect.training_runs import note
 from detect.validation import RECORD, Validation
@@ -90,16 +91,17 @@ def carry_out(plan: Plan) -> tuple[Checkpoint, Checkpoint | None]:
     Raises:
         ValueError: something cannot be used, or the folder belongs to another training, or is in use.
     """
-    with first_alone() as first:
-        if first:
-            occupy(plan.work, plan)
-            if plan.measure is not None:
-                plan.measure.prepare(Console(stderr=True))
     best, last = None, plan.start
-    for number in range(1, len(plan.stages) + 1):
-        found, last = _train(plan, number, last)  # a stage starts from the last weights: judging changes nothing
-        if found is not None and (best is None or _judged(found) > _judged(best)):
-            best = found
+    with ExitStack() as stack:
+        with first_alone() as first:
+            if first:
+                stack.enter_context(occupied(plan.work))
+                if plan.measure is not None:
+                    plan.measure.prepare(Console(stderr=True))
+        for number in range(1, len(plan.stages) + 1):
+            found, last = _train(plan, number, last)  # a stage starts from the last weights: judging changes nothing
+            if found is not None and (best is None or _judged(found) > _judged(best)):
+                best = found
     return (last, None) if best is None else (best, last)
 
 

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -66,15 +67,20 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [name for name, value in now.items() if before.get(name) != value]
 
 
-def occupy(work: Path, owner: object) -> None:
-    """Make the folder of a training, and keep other runs out of it for as long as its owner lives.
+@contextmanager
+def occupied(work: Path) -> Iterator[None]:
+    """Make the folder of a training, and keep other runs out of it.
 
     Raises:
         ValueError: another run is training there.
     """
     work.mkdir(parents=True, exist_ok=True)
-    if lock_folder(work, owner) is None:
-        raise ValueError(f"{work}: another run is training here; wait for it or name another --work folder")
+    with ExitStack() as owner:
+        unlock = lock_folder(work, owner)
+        if unlock is None:
+            raise ValueError(f"{work}: another run is training here; wait for it or name another --work folder")
+        owner.callback(unlock)
+        yield
 
 
 def claim(path: Path, made_from: Mapping[str, Any], *, remedy: str) -> None:

@@ -27,6 +27,7 @@ from classifier.training import NonFiniteLoss, Progress, Recipe, rate_at, train
 from classifier.weights import Checkpoint, WeightsError
 from detect.commands.train_classifier import classifier
 from detect.curves import read_curve
+from detect.training_folder import occupied
 from structures.images import ImageError
 
 CPU = torch.device("cpu")
@@ -354,6 +355,13 @@ def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, m
         assert f"begun with other {what}; name another --work" in str(refused.exception)
     again = command("--folder", root, "--out", out, "--weights", out, "--epochs", 1, "--work", tmp_path / "b", *options)
     assert again.exit_code == 0, again.exception
+    many = command("--folder", root, "--out", out, "--work", tmp_path / "d", *options, "--batch", 999)
+    assert "take a smaller --batch" in str(many.exception)
+    fewer = command("--folder", root, "--out", out, "--work", tmp_path / "d", "--epochs", 1, *options)
+    assert fewer.exit_code == 0, fewer.exception  # nothing was learned with the other batch
+    with occupied(tmp_path / "d"):
+        busy = command("--folder", root, "--out", out, "--work", tmp_path / "d", "--epochs", 1, *options)
+    assert "another run is training here" in str(busy.exception)
     for bad, complaint in (
         (["--schedule", "x"], "'x' is not one of"),
         (["--variant", "v9"], "variant 'v9'"),

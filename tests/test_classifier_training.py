@@ -305,6 +305,21 @@ def test_an_interrupted_extraction_goes_on(network: GoogLeNet, tmp_path: Path) -
         found[0] = 0
 
 
+def test_features_that_are_gone_are_not_taken_for_done(network: GoogLeNet, tmp_path: Path) -> None:
+    regions, engine = regions_of(60, 1), trunk_engine(network, "maxpool1")
+    whole = keep_features(tmp_path / "a.npy", regions, photo, engine, SMALL).copy()
+    (tmp_path / "a.npy").unlink()
+
+    def stops(index: int) -> Image:
+        if index // 2 == 10:
+            raise Stop
+        return photo(index)
+
+    with pytest.raises(Stop):
+        keep_features(tmp_path / "a.npy", regions, stops, engine, SMALL)
+    assert np.array_equal(keep_features(tmp_path / "a.npy", regions, photo, engine, SMALL), whole)
+
+
 def test_regions_out_of_order_would_be_mixed_up(network: GoogLeNet, tmp_path: Path) -> None:
     regions = replace(regions_of(2, 1), photo=np.array([2, 0]))
     with pytest.raises(AssertionError, match="sorted by photo"):

@@ -133,6 +133,14 @@ def test_boxes_of_an_earlier_run_are_used_again(voc, tmp_path, rcnn, capsys):
     assert "2 of 3 photos are done already" in capsys.readouterr().err
 
 
+def test_photos_without_objects_have_no_recall(voc, tmp_path, rcnn):
+    for path in (voc / "Annotations").iterdir():
+        path.write_text("<annotation><size><width>120</width><height>90</height></size></annotation>")
+    command = ["bench", "proposals", "--ground-truth", voc, "--timed", 0, "--generator", "grid"]
+    assert rcnn(*command, "--json", tmp_path / "bench.json") == 0
+    assert json.loads((tmp_path / "bench.json").read_text())["quality"]["grid"]["recall@0.50"] is None
+
+
 def test_an_unknown_generator_is_named(voc, rcnn, capsys):
     assert rcnn("bench", "proposals", "--ground-truth", voc, "--generator", "nothing-such") == 2
     assert "nothing-such" in capsys.readouterr().err

@@ -427,6 +427,38 @@ def test_pictures_are_drawn_again_where_others_are_asked_for(rcnn: Callable[...,
     assert PIL.Image.open(drawn).tobytes() == plain
 
 
+def test_pictures_of_photos_that_are_not_named_this_time_do_not_stay_as_they_were(
+    rcnn: Callable[..., int], tmp_path: Path
+) -> None:
+    files = [photo(tmp_path / "photos" / name, 255) for name in ("a.png", "b.png")]
+    out, drawn = tmp_path / "out", tmp_path / "out/pictures/b.png"
+    (tmp_path / "list.txt").write_text("".join(f"{file}\n" for file in files))
+    rcnn("--list", tmp_path / "list.txt", "--out", out, "--draw", "--draw-score", 0.1)
+    other = drawn.read_bytes()
+    (tmp_path / "list.txt").write_text(f"{files[0]}\n")
+    rcnn(tmp_path / "photos", "--out", out, "--draw", "--draw-score", 0.99)
+    rcnn("--list", tmp_path / "list.txt", "--out", out, "--draw", "--draw-score", 0.1)
+    rcnn(tmp_path / "photos", "--out", out, "--draw", "--draw-score", 0.1)
+    assert drawn.read_bytes() == other
+
+
+def test_a_picture_that_cannot_be_written_stops_nothing(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long, out = (
+        "a" * 245 + ".png",
+        tmp_path / "out",
+    )  # the name of the unfinished picture is longer than a file's may be
+    photo(tmp_path / "photos" / long, 255)
+    photo(tmp_path / "photos/b.png", 255)
+    for _ in range(2):
+        assert rcnn(tmp_path / "photos", "--out", out, "--draw") == 1
+        assert "its picture cannot be written: " in capsys.readouterr().err
+        assert set(entries(out)) == {long, "b.png"}
+        assert [file.name for file in (out / "pictures").iterdir()] == ["b.png"]
+        assert list(last_run(out)["undrawn"]) == [long]
+
+
 def test_a_done_photo_that_is_gone_is_named_and_the_others_are_drawn(
     rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -440,7 +472,7 @@ def test_a_done_photo_that_is_gone_is_named_and_the_others_are_drawn(
     assert rcnn(tmp_path / "photos", "--out", out, "--draw") == 1
     assert "1 of 2 photos are done, but could not be drawn" in capsys.readouterr().err
     assert [file.name for file in (out / "pictures").iterdir()] == ["b.png"]
-    assert list(json.loads((out / "run.json").read_text())["runs"][-1]["undrawn"]) == ["a.png"]
+    assert list(last_run(out)["undrawn"]) == ["a.png"]
 
 
 def test_ids_that_do_not_cover_the_photos_are_refused_before_the_first(
@@ -460,6 +492,14 @@ def test_ids_that_do_not_cover_the_photos_are_refused_before_the_first(
         assert rcnn(tmp_path / "photos", "--out", tmp_path / "out", "--format", "coco", "--coco-ids", ids) == 2
         assert complaint in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
+    assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 0
+    ids.write_text(json.dumps({**content, "images": [{"id": 3, "file_name": "1.png"}]}))
+    only_a = ["--out", tmp_path / "out", "--format", "coco", "--coco-ids", ids]
+    assert rcnn(tmp_path / "photos/a/1.png", "--overwrite", *only_a) == 0
+    photo(tmp_path / "photos/a/2.png")
+    capsys.readouterr()
+    assert rcnn(tmp_path / "photos/a/2.png", *only_a) == 2
+    assert "has no image 2.png" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

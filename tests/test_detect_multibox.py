@@ -333,6 +333,15 @@ def test_regions_are_half_objects_and_never_ignored_ones():
     assert (empty[1] == NOTHING).all()
 
 
+@pytest.mark.parametrize(("processes", "complaint"), [(3, "3 processes"), (8, "4 photos give no batch for 8")])
+def test_processes_share_batches_evenly_or_not_at_all(trunk, photos, tmp_path, monkeypatch, processes, complaint):
+    monkeypatch.setattr("detect.train_multibox.current_process", lambda: Process(0, processes))
+    monkeypatch.setattr("detect.multibox_recipe.current_process", lambda: Process(0, processes))
+    with pytest.raises(ValueError, match=complaint):
+        run(trunk, photos, tmp_path, recipe=replace(RECIPE, batch_size=8))
+    assert not list(tmp_path.iterdir())
+
+
 def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path, monkeypatch):
     monkeypatch.setattr("classifier.engines._engine", lambda name, device: "torch" if name == "auto" else name)
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -182,7 +183,7 @@ def test_a_folder_of_another_training_is_refused(
         ({"propose": Random(count=61)}, r"regions\.npz: drawn with other proposals; name another --work"),
         ({"propose": Grid()}, r"regions\.npz: drawn with other proposals"),
         ({"examples": replace(EXAMPLES, negatives=9)}, r"regions\.npz: drawn with other examples"),
-        ({"dataset": VocDataset(voc, "val")}, r"regions\.npz: drawn with other objects and photos"),
+        ({"dataset": VocDataset(voc, "val")}, r"regions\.npz: drawn with other files and objects and photos"),
         ({"examples": replace(EXAMPLES, balance=1)}, r"begun with other balance; remove .*state\.pt to train anew"),
         ({"recipe": replace(RECIPE, rate=0.02)}, r"begun with rate=0\.01, not 0\.02; remove it"),
     ]:
@@ -229,6 +230,15 @@ def test_features_that_were_removed_are_made_again(
     (tmp_path / "features.npy").unlink()  # features.json still says that all photos are done
     again = run(start, dataset, tmp_path)
     assert all(torch.equal(again.state[name], value) for name, value in trained[1].state.items())
+
+
+def test_photos_that_were_replaced_are_not_learned_from_with_the_old_regions(start: Checkpoint, tmp_path: Path) -> None:
+    write_voc(tmp_path / "voc", "train", range(12))
+    dataset = VocDataset(tmp_path / "voc", "train")
+    run(start, dataset, tmp_path / "work", recipe=replace(RECIPE, iterations=2))
+    shutil.copy(dataset.image_path(dataset.image_ids[0]), dataset.image_path(dataset.image_ids[1]))
+    with pytest.raises(WeightsError, match=r"regions\.npz.*files"):
+        run(start, dataset, tmp_path / "work", recipe=replace(RECIPE, iterations=2))
 
 
 def test_features_that_the_disk_cannot_hold_are_refused_at_once(

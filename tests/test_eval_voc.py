@@ -160,6 +160,13 @@ def test_an_unknown_encoding_is_an_error_that_names_the_file(voc, tmp_path):
         VocDataset(tmp_path, "val", ["dog"])
 
 
+def test_an_image_list_that_is_not_utf_8_is_named(voc, tmp_path):
+    voc({"a": SIZE})
+    (tmp_path / "ImageSets/Main/latin.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(VocError, match=r"latin\.txt: not UTF-8"):
+        VocDataset(tmp_path, "latin")
+
+
 def test_what_is_no_xml_and_not_listed_is_passed_over(voc, tmp_path):
     (tmp_path / "Annotations/b.xml").mkdir(parents=True)
     (tmp_path / "Annotations/c.xml").write_text(UNKNOWN_ENCODING)

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from proposals.generators import MAKERS, build, makers
+from proposals.generators import MAKERS, build, makers, parts_of
 from proposals.opencv import OpenCvSelectiveSearch
 from proposals.protocol import ProposalGenerator
 from proposals.tidy import tidy
@@ -88,6 +88,14 @@ def test_opencv_and_ours_find_alike(photo):
     theirs, ours = build("opencv-selective-search")(photo).boxes, build("selective-search")(photo).boxes
     assert 0.6 < len(ours) / len(theirs) < 1.6
     assert (iou(theirs, ours).max(axis=1) > 0.5).mean() > 0.8
+
+
+def test_a_plus_in_the_name_of_a_file_parts_nothing(tmp_path):
+    folder = tmp_path / "c++"
+    folder.mkdir()
+    assert parts_of(f"grid+file:{folder}+random") == ["grid", f"file:{folder}", "random"]
+    assert parts_of(f"file:{folder}") == [f"file:{folder}"]
+    assert parts_of("grid+file:nowhere+random") == ["grid", "file:nowhere", "random"]
 
 
 def part(boxes, scores, name):

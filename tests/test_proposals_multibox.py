@@ -301,6 +301,12 @@ def test_a_canvas_that_was_just_searched_is_not_run_again_to_score_boxes_on_it(h
     alone = DensePredictor(run, head, refine)
     assert alone.score(dark, boxes).tolist() == scores.tolist()
     assert ran == [10, 50, 200, 10]
+    buffer = dark.copy()
+    again = DensePredictor(run, head, refine)
+    again(buffer)
+    buffer[:] = 200  # a caller may use its array again
+    assert again.score(buffer, boxes).tolist() == predict.score(bright, boxes).tolist()
+    del ran[4:]
     with ThreadPoolExecutor(1) as pool_of_one:  # other threads have photos of their own
         assert pool_of_one.submit(predict.score, bright, boxes).result().shape == (5,)
     assert ran == [10, 50, 200, 10, 200]

@@ -64,6 +64,16 @@ def test_the_whole_photo_stays_behind_the_best():
     np.testing.assert_array_equal(found.boxes[-1:], whole_image(SIZE))
 
 
+def test_a_whole_photo_that_is_better_than_others_is_before_them():
+    boxes = as_boxes([[0, 0, 100, 100], [0, 0, 100, 90], [10, 10, 30, 30]])
+
+    def by_size(image, boxes):
+        return np.array([0.8, 0.9, 0.1], np.float32)
+
+    found = Ranked(Given(boxes), by_size, {})(PHOTO)  # suppression drops the whole photo, but it stays
+    np.testing.assert_array_equal(found.boxes, boxes[[1, 0, 2]])
+
+
 def test_settings_tell_everything():
     told = Ranked(Given(many()), by_area, {"by": "area"}, max_boxes=5, nms_threshold=0.5).parameters
     assert told == {

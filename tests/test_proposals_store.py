@@ -319,6 +319,7 @@ def test_coco_results(tmp_path):
 
 def test_names_that_are_no_numbers_are_not_read_as_numbers():
     assert names_for("2007_000027.jpg") == ["2007_000027.jpg", "2007_000027"]
+    assert names_for("²") == ["²"]  # a digit, but no number
 
 
 def test_outside_boxes_become_proposals_by_name(tmp_path):
@@ -380,6 +381,7 @@ def test_broken_files_are_explained(tmp_path, name, content, message):
         ({"ids": ["1"]}, "1 ids, 2 entries"),
         ({"boxes": None}, "no list 'boxes'"),
         ({"bbox_mode": 3}, "bbox_mode 3"),
+        ({"bbox_mode": None}, "bbox_mode None"),
         ({"boxes": [np.zeros((3, 4)), np.zeros((0, 4))]}, "3 boxes but 2 scores"),
         ({"boxes": [np.full((2, 4), np.nan), np.zeros((0, 4))]}, "finite"),
     ],

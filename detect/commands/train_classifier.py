@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +48,7 @@ def classifier(
     from detect.class_folders import columns_of, read_class_folders
     from detect.classification import judge_checkpoint
     from detect.presets import load_checkpoint
-    from detect.training_folder import STATE, occupy
+    from detect.training_folder import STATE, occupied
     from detect.training_progress import Reporter
     from detect.training_runs import check_out, note, training_placement
 
@@ -68,10 +69,10 @@ def classifier(
         **changes,
     )
     run = work or out.with_suffix(".work")
-    with joined(placement.device) as here:
+    with joined(placement.device) as here, ExitStack() as stack:
         first = current_process().rank == 0
         if first:
-            occupy(run, recipe)
+            stack.enter_context(occupied(run))
             _claim(run, start, data, folder, {"batch": batch, "auxiliary classifiers": auxiliary})
         with Reporter(
             run, iterations=recipe.iterations, batch=batch, rows="photos", reason=placement.reason, quiet=not first
