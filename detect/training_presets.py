@@ -78,7 +78,8 @@ REGIONS: Mapping[str, Preset] = {
         weights="imagenet",
         stages=(PresetStage({"iterations": 2000}, freeze="maxpool4"),),
         proposals=PROPOSALS,
-        cpu="under an hour for 3,000 photos on two cores with AMX",
+        score="66.57 mAP (voc07) from BVLC's weights, on a quarter of the own val split of VOC 2007 photos",
+        cpu="an hour for 3,000 photos on two cores with bfloat16; 13 GB on disk",
     ),
     "shipped": Preset(
         purpose="all layers from 4a on, in four stages, each on regions that none of the others saw",
