@@ -73,7 +73,8 @@ def carry_out(plan: Plan, detector: Detector, settings: Mapping[str, Any], conso
     reasons, gpu = placement(detector)
     workers = plan.workers or usual_workers(gpu=gpu)
     with Results(plan.out, overwrite=plan.overwrite) as results:
-        fits(dict.fromkeys([*results.done, *(photo.image_id for photo in plan.photos)]))
+        if results.done:
+            fits(dict.fromkeys([*results.done, *(photo.image_id for photo in plan.photos)]))
         run = Run(plan.out, settings, in_use=bool(results.done), overwrite=plan.overwrite)
         if plan.overwrite:
             discard_exports(plan.out)
