@@ -84,22 +84,15 @@ class MultiBox:
         return tidy(boxes[kept], scores[kept], image_size, self.name)
 
     def score(self, image: Image, boxes: Boxes) -> Floats:
-        """Say how well any (N, 4) boxes of a photo fit an object, each in the closest view that is meant for its size.
+        """Say how well any (N, 4) boxes of a photo fit an object: (N,) in 0..1, as they look in the first view.
 
-        Returns:
-            (N,) in 0..1.
+        In a closer view small boxes score higher, on parts of large objects, too (benchmarks/LOG.md).
 
         Raises:
             ValueError: the network has no second look.
         """
-        scores, left = np.zeros(len(boxes), np.float32), np.ones(len(boxes), bool)
-        views = sorted(self._views((image.shape[0], image.shape[1])), key=lambda view: view.largest)
-        for view in views:
-            mine = left & ((area(boxes) <= view.largest**2) | (view is views[-1]))
-            if mine.any():
-                scores[mine] = self._predict.score(view.draw(image)[None], view.to_canvas(boxes[mine]))
-            left &= ~mine
-        return scores
+        view = self._views((image.shape[0], image.shape[1]))[0]
+        return self._predict.score(view.draw(image)[None], view.to_canvas(boxes))
 
     def _look(self, image: Image, views: Sequence[View]) -> list[Found]:
         """Predict view by view, those with equal canvases together, and map the boxes to the photo."""
