@@ -208,6 +208,7 @@ def test_convert_and_show(tmp_path: Path, net: Path) -> None:
     state = GoogLeNet(3, variant="batchnorm").state_dict()
     torch.save(state, tmp_path / "net.pth")
     (tmp_path / "names.txt").write_text("ant\nbee\ncat\n")
+    (tmp_path / "twice.txt").write_text("ant\nbee\nant\n")
     out = tmp_path / "out.safetensors"
     result = run(weights_commands.convert, tmp_path / "net.pth", out, "--classes", tmp_path / "names.txt")
     assert result.exit_code == 0, result.exception
@@ -224,6 +225,7 @@ def test_convert_and_show(tmp_path: Path, net: Path) -> None:
         ((net, tmp_path / "x.npz"), "written as .safetensors"),
         ((net, out, "--dtype", "int4"), "not float16 or float32"),
         ((net, out, "--classes", net.parent / "none"), "none"),
+        ((net, out, "--classes", tmp_path / "twice.txt"), "names a class twice: ant"),
     ):
         assert complaint in str(run(weights_commands.convert, *arguments).exception)
 

@@ -362,7 +362,7 @@ def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path, monkeypat
     assert not np.array_equal(by_one(photo).scores, by_other(photo).scores)
     by_two = load_proposals(f"ranked:random+multibox-multiscale:{files[0]}", device="cpu")
     assert by_two.parameters["by"] == twice.parameters
-    with pytest.raises(WeightsError, match="nowhere"):
+    with pytest.raises(WeightsError, match=r"--proposals multibox .*nowhere"):
         load_proposals(f"multibox:{tmp_path / 'nowhere.safetensors'}")
     with pytest.raises(ValueError, match="--dtype 'float8'"):
         load_proposals(f"ranked:random+multibox:{files[0]}", device="cpu", dtype="float8")

@@ -31,6 +31,7 @@ from eval.protocols import voc07
 from eval.voc import VocDataset
 from proposals.baselines import Grid, Random
 from proposals.protocol import ProposalGenerator
+from proposals.store import StoreError
 from structures.boxes import as_boxes, iou
 from structures.images import ORIENTATION, ImageError, read_image
 from structures.records import Image, Proposals
@@ -180,6 +181,7 @@ def test_a_folder_of_another_training_is_refused(
         ({"start": replace(start, state=moved)}, "begun with other weights; name another --work"),
         ({"frozen": "maxpool4"}, "begun with other frozen stages"),
         ({"start": replace(start, preprocessing=CAFFE)}, "begun with other preprocessing"),
+        ({"placement": replace(PLAIN, dtype="bfloat16")}, "begun with other dtype"),
         ({"propose": Random(count=61)}, r"regions\.npz: drawn with other proposals; name another --work"),
         ({"propose": Grid()}, r"regions\.npz: drawn with other proposals"),
         ({"examples": replace(EXAMPLES, negatives=9)}, r"regions\.npz: drawn with other examples"),
@@ -374,6 +376,15 @@ def test_a_photo_that_cannot_be_read_stops_the_draw_and_is_named(voc: Path, tmp_
     with pytest.raises(ImageError, match=r"003\.png: not a picture"):
         draw_regions(VocDataset(tmp_path, "train"), Random(count=5), EXAMPLES, workers=2, show=show)
     assert seen == [0, 1, 2, 3]
+
+
+def test_a_photo_whose_boxes_are_not_stored_is_named(dataset: VocDataset) -> None:
+    class Stored(Random):
+        def __call__(self, image: Image) -> Proposals:
+            raise StoreError("boxes: holds no boxes of this photo")
+
+    with pytest.raises(ValueError, match=r"000\.png: boxes: holds no boxes of this photo"):
+        all_regions(dataset, propose=Stored(count=5))
 
 
 def test_a_dataset_without_photos(dataset: VocDataset) -> None:
