@@ -169,11 +169,10 @@ class Run:
 
 
 def _claim_folder(work: Path, start: Checkpoint, dataset: Dataset) -> None:
-    state, record = work / STATE, work / "start.json"
-    if not state.exists():
-        record.unlink(missing_ok=True)
+    state = work / STATE
     made_from = {"weights": digest(dict(sorted(start.state.items()))), **contents(dataset)}
-    claim(record, made_from, remedy=f"name another --work folder, or remove {state} to start anew")
+    remedy = f"name another --work folder, or remove {state} to start anew"
+    claim(work / "start.json", made_from, remedy=remedy, state=state)
 
 
 def _fresh(start: Checkpoint, dataset: Dataset, recipe: Recipe) -> DenseMultiBox:

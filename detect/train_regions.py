@@ -142,10 +142,8 @@ def _claim_folder(
     }
     claim(work / "start.json", made_from, remedy="name another --work folder or remove this one")
     mixed = {name: value for name, value in asdict(examples).items() if name not in DRAWING}
-    state, batches = work / STATE, work / "batches.json"
-    if not state.exists():
-        batches.unlink(missing_ok=True)
-    claim(batches, mixed, remedy=f"remove {state} to train anew on what is kept")
+    state = work / STATE
+    claim(work / "batches.json", mixed, remedy=f"remove {state} to train anew on what is kept", state=state)
 
 
 def _head(checkpoint: Checkpoint, device: torch.device, frozen: str | None) -> Head:

@@ -83,18 +83,19 @@ def occupied(work: Path) -> Iterator[None]:
         yield
 
 
-def claim(path: Path, made_from: Mapping[str, Any], *, remedy: str) -> None:
+def claim(path: Path, made_from: Mapping[str, Any], *, remedy: str, state: Path | None = None) -> None:
     """Write down what the contents of a folder are made from, or check that it is the same as before.
 
     Args:
         path: the JSON file for it.
         made_from: facts by name, as JSON values.
         remedy: what the user can do if it is not the same.
+        state: all that is made from these facts; where it is not there, nothing would be lost, and they may be others.
 
     Raises:
         WeightsError: a fact is another than before; names it.
     """
-    if not path.exists():
+    if not path.exists() or (state is not None and not state.exists()):
         return write_atomically(path, json.dumps(made_from, indent=2).encode())
     try:
         before = json.loads(path.read_text(encoding="utf-8"))

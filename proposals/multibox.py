@@ -86,7 +86,7 @@ class MultiBox:
     def score(self, image: Image, boxes: Boxes) -> Floats:
         """Say how well any (N, 4) boxes of a photo fit an object: (N,) in 0..1, as they look in the first view.
 
-        In a closer view small boxes score higher, on parts of large objects, too (benchmarks/LOG.md).
+        In a closer view boxes on parts of objects and beside them score higher, objects hardly (benchmarks/LOG.md).
 
         Raises:
             ValueError: the network has no second look.

@@ -445,10 +445,7 @@ def test_pictures_of_photos_that_are_not_named_this_time_do_not_stay_as_they_wer
 def test_a_picture_that_cannot_be_written_stops_nothing(
     rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    long, out = (
-        "a" * 245 + ".png",
-        tmp_path / "out",
-    )  # the name of the unfinished picture is longer than a file's may be
+    out, long = tmp_path / "out", "a" * 245 + ".png"  # that of its unfinished picture is too long for a file
     photo(tmp_path / "photos" / long, 255)
     photo(tmp_path / "photos/b.png", 255)
     for _ in range(2):

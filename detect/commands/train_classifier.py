@@ -108,10 +108,6 @@ def _claim(run: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, s
 
     from detect.training_folder import STATE, claim, digest
 
-    record = run / "start.json"
-    if not (run / STATE).exists():  # nothing would be lost: a run that was refused at once may begin otherwise
-        record.unlink(missing_ok=True)
-
     made_from = {
         "weights": digest(dict(sorted(start.state.items()))),
         "preprocessing": asdict(start.preprocessing),
@@ -119,4 +115,5 @@ def _claim(run: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, s
         "classes": list(data.classes),
         **settings,
     }
-    claim(record, made_from, remedy="name another --work folder or remove this one")
+    remedy = "name another --work folder or remove this one"
+    claim(run / "start.json", made_from, remedy=remedy, state=run / STATE)
