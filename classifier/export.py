@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from classifier.crops import normalise_pixels
 from classifier.engines import openvino_core
 from classifier.regions import Probabilities
-from classifier.weights import Checkpoint, WeightsError, write_atomically
+from classifier.weights import Checkpoint, WeightsError
 from structures.boxes import Floats
+from structures.files import write_bytes
 
 EXAMPLE_BATCH = 2  # torch.export takes a batch of one for a constant
 METADATA_PREFIX = "googlenet_rcnn_"
@@ -68,7 +69,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> None:
     model = program.model_proto
     for name, value in _metadata(checkpoint).items():
         model.metadata_props.add(key=METADATA_PREFIX + name, value=value)
-    write_atomically(path, model.SerializeToString())
+    write_bytes(path, model.SerializeToString())
 
 
 def export_openvino(checkpoint: Checkpoint, path: Path) -> None:

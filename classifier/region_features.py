@@ -23,8 +23,9 @@ from classifier.engines import Engine
 from classifier.googlenet import GoogLeNet
 from classifier.processes import ALONE, Process, own_rows
 from classifier.sampling import BatchDraw, Regions
-from classifier.weights import Preprocessing, write_atomically
+from classifier.weights import Preprocessing
 from structures.boxes import Boxes, Indices
+from structures.files import write_json
 from structures.records import Image
 
 ReadPhoto = Callable[[int], Image]
@@ -214,7 +215,7 @@ def keep_features(
         file[rows] = torch.cat(outputs).to(torch.float16).cpu().numpy()
         if i % 50 == 49 or i == len(photos) - 1:
             file.flush()
-            write_atomically(mark, json.dumps({"photos": i + 1}).encode())
+            write_json(mark, {"photos": i + 1})
     features: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
     return features
 

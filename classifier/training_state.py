@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from classifier.weights import WeightsError, write_atomically
+from classifier.weights import WeightsError
+from structures.files import write_bytes
 
 
 def write_state(path: Path, recipe: Any, content: Mapping[str, Any]) -> None:
@@ -19,7 +20,7 @@ def write_state(path: Path, recipe: Any, content: Mapping[str, Any]) -> None:
     """
     stream = io.BytesIO()
     torch.save({"recipe": asdict(recipe), **content}, stream)
-    write_atomically(path, stream.getvalue())
+    write_bytes(path, stream.getvalue())
 
 
 def read_state(path: Path, recipe: Any, **more: Any) -> dict[str, Any]:

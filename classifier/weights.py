@@ -6,7 +6,6 @@ are written whole or not at all. Reading never runs code.
 
 import json
 import math
-import os
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -19,6 +18,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
+from structures.files import write_bytes
 from structures.names import ClassNames
 
 FORMAT = "googlenet-rcnn/1"
@@ -170,24 +170,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, dtype: torch.dt
         stored[name] = value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
         if stored[name].is_floating_point() and not torch.isfinite(stored[name]).all():
             raise WeightsError(f"{path}: {name} is not finite as {dtype}")
-    write_atomically(Path(path), serialise(stored, _to_metadata(checkpoint)))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        OSError: it cannot be written; names it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        error.filename = str(path)  # a full disk names no file by itself
-        raise
+    write_bytes(Path(path), serialise(stored, _to_metadata(checkpoint)))
 
 
 def _to_metadata(checkpoint: Checkpoint) -> dict[str, str]:

@@ -6,7 +6,7 @@ alike; the first photo only warms up. Recall is measured on more photos, with al
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from eval.report import Sheet, percent
 from proposals.generators import RANKED_PREFIX
 from proposals.protocol import ProposalGenerator
 from proposals.store import ProposalStore
-from structures.images import read_image
+from structures.images import ImageError, read_image
 from structures.records import Image
 
 DEFAULT_GENERATORS = ("opencv-selective-search", "selective-search")
@@ -96,9 +96,13 @@ def _one_turn(entries: Sequence[Contestant], image: Image, number: int, clock: C
     return seconds
 
 
-def read_photos(dataset: AnyDataset, image_ids: Sequence[str]) -> Iterable[Image]:
-    """Yield photos by name."""
-    return (read_image(dataset.image_path(image_id)) for image_id in image_ids)
+def read_photos(dataset: AnyDataset, image_ids: Sequence[str], console: Console) -> Iterator[Image]:
+    """Yield photos by name; those that cannot be read are named on the console."""
+    for image_id in image_ids:
+        try:
+            yield read_image(dataset.image_path(image_id))
+        except ImageError as error:
+            console.print(f"not timed: {error}", markup=False, soft_wrap=True)
 
 
 def cover(
@@ -112,13 +116,12 @@ def cover(
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # one photo, one core
     try:
-        carry_out(Plan(photos, out, workers=cores()), build_for_many(name, device), console)
+        report = carry_out(Plan(photos, out, workers=cores()), build_for_many(name, device), console)
     finally:
         cv2.setNumThreads(threads)
-    store = ProposalStore(out)
-    known = set(store.image_ids)
+    store = ProposalStore(out)  # may hold boxes of before of a photo that is damaged now
     return measure_coverage(
-        (dataset.ground_truth(i), store.boxes_of(i)[0] if i in known else NO_BOXES) for i in image_ids
+        (dataset.ground_truth(i), NO_BOXES if i in report.skipped else store.boxes_of(i)[0]) for i in image_ids
     )
 
 

@@ -2,11 +2,12 @@
 
 import csv
 import importlib.util
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from structures.files import replacing
 
 
 class Curves:
@@ -39,12 +40,9 @@ class Curves:
             self._board.close()
 
     def _begin(self, first: int) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         kept = [row for row in read_curve(self._path) if int(row[0]) < first]
-        temporary = self._path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
+        with replacing(self._path) as partial, partial.open("w", newline="") as file:
             csv.writer(file).writerows([["iteration", *self._figures, "seconds"], *kept])
-        os.replace(temporary, self._path)
         self._begun = True
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter

@@ -3,7 +3,6 @@
 import colorsys
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
+from structures.files import replacing
 from structures.records import Detections, Image
 
 Colour = tuple[int, int, int]
@@ -116,15 +116,8 @@ def _readable_on(background: Colour) -> Colour:
 
 
 def _save(picture: PIL.Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         if path.suffix.lower() == ".png":
             picture.save(partial, "PNG", compress_level=1)
         else:
             picture.save(partial, "JPEG", quality=JPEG_QUALITY)  # sides up to 65,500 pixels
-        partial.replace(path)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink()
-        raise

@@ -6,11 +6,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from detect.runs import write_json
 from detect.sinks import DETECTIONS_FILE
 from eval.coco import CocoDataset, write_coco_results
 from eval.results import ResultLine, read_lines
 from eval.voc import result_name, write_voc_results
+from structures.files import write_json
 from structures.names import ClassNames
 from structures.records import Detections
 

@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from structures.files import write_json
+
 RUN_FILE = "run.json"
 DISTRIBUTION = "googlenet-rcnn"
 PACKAGES = "torch torchvision openvino opencv-contrib-python-headless numba numpy pillow".split()
@@ -115,13 +117,6 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise RunError(f"{path}: not readable ({error}); add --overwrite to start afresh") from None
     return content if isinstance(content, dict) else {}
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file in one step: readers see the old file or the new one, never half of it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _now() -> str:

@@ -13,7 +13,8 @@ import numpy as np
 from torch import Tensor
 
 from classifier.sampling import Regions
-from classifier.weights import WeightsError, write_atomically
+from classifier.weights import WeightsError
+from structures.files import write_json
 from structures.locks import lock_folder
 from structures.records import Dataset
 
@@ -96,7 +97,7 @@ def claim(path: Path, made_from: Mapping[str, Any], *, remedy: str, state: Path 
         WeightsError: a fact is another than before; names it.
     """
     if not path.exists() or (state is not None and not state.exists()):
-        return write_atomically(path, json.dumps(made_from, indent=2).encode())
+        return write_json(path, made_from)
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
         changed = _changed(before, json.loads(json.dumps(made_from)))

@@ -1,17 +1,30 @@
 """COCO: read instances.json; write and read result files. The only place that knows category ids."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
-from eval.coco_json import CocoError, Entry, distinct, load, read_entries, read_results, to_areas, to_corners, to_labels
+from eval.coco_json import (
+    CocoError,
+    Entry,
+    distinct,
+    is_crowd,
+    load,
+    read_entries,
+    read_results,
+    to_areas,
+    to_corners,
+    to_labels,
+    whole_number,
+)
 from eval.coco_protocol import corner_and_size
+from eval.names import forward
 from eval.notes import Notes
 from structures.boxes import Boxes, ImageSize, area, reach
+from structures.files import replacing
 from structures.records import Detections, GroundTruth
 
 
@@ -38,16 +51,18 @@ class CocoDataset:
         self._notes = Notes()
         content = load(self.annotations)
         photos = sorted(read_entries(content, "images", self.annotations), key=itemgetter("id"))
+        for photo in photos:
+            photo["file_name"] = forward(str(photo["file_name"]))
         categories = sorted(read_entries(content, "categories", self.annotations), key=itemgetter("id"))
         if not categories:
             raise CocoError(f"{self.annotations}: the list 'categories' is empty, so there are no classes")
         self.classes: Sequence[str] = distinct([str(c["name"]) for c in categories], "category name", self.annotations)
         self.category_ids = distinct([entry["id"] for entry in categories], "category id", self.annotations)
-        self.image_ids: Sequence[str] = distinct([str(p["file_name"]) for p in photos], "file_name", self.annotations)
+        self.image_ids: Sequence[str] = distinct([p["file_name"] for p in photos], "file_name", self.annotations)
         numbers = distinct([p["id"] for p in photos], "image id", self.annotations)
         self.image_numbers = dict(zip(self.image_ids, numbers, strict=True))
         self._rows = self._by_image(read_entries(content, "annotations", self.annotations))
-        self._records = {str(p["file_name"]): self._record(p) for p in photos}
+        self._records = {p["file_name"]: self._record(p) for p in photos}
         self._images = images or self._find_images()
 
     def __len__(self) -> int:
@@ -90,17 +105,17 @@ class CocoDataset:
         boxes = to_corners([row["bbox"] for row in rows], f"{self.annotations}: image {photo['id']}")
         self._note(rows, boxes)
         return GroundTruth(
-            image_id=str(photo["file_name"]),
+            image_id=photo["file_name"],
             boxes=boxes,
             labels=to_labels(rows, self.category_ids, self.annotations),
-            ignore=np.array([bool(row.get("iscrowd", 0)) for row in rows], bool),
+            ignore=np.array([is_crowd(row, f"{self.annotations}: annotation {row.get('id')}") for row in rows], bool),
             area=to_areas(rows, boxes, self.annotations),
             image_size=self._image_size(photo, boxes),
         )
 
     def _image_size(self, photo: Entry, boxes: Boxes) -> ImageSize:
-        height, width = photo.get("height"), photo.get("width")
-        if isinstance(height, int) and isinstance(width, int) and min(height, width) > 0:
+        height, width = whole_number(photo.get("height")), whole_number(photo.get("width"))
+        if height is not None and width is not None and min(height, width) > 0:
             return height, width
         self._notes.add("images without width and height, taken to reach as far as their boxes", self.annotations)
         return reach(boxes)
@@ -136,15 +151,13 @@ def write_coco_results(
     Raises:
         CocoError: an image without a number, or a label without a category.
     """
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
         separator = "["
         for image_id, found in detections:
             for entry in _results(image_id, found, category_ids, image_numbers):
                 file.write(f"{separator}\n{json.dumps(entry)}")
                 separator = ","
         file.write("[]\n" if separator == "[" else "\n]\n")
-    os.replace(partial, path)
 
 
 def _results(

@@ -29,7 +29,7 @@ def load(path: Path) -> Any:
     """Read a JSON file."""
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CocoError(f"{path}: not a readable JSON file: {error}") from error
 
 
@@ -44,13 +44,34 @@ def read_entries(content: Any, part: str, path: Path) -> list[Entry]:
 
 
 def check_entry(entry: Any, needed: Sequence[str], place: str) -> None:
-    """Refuse an entry that lacks something or has an id that is no whole number."""
+    """Refuse an entry that lacks something or has an id that is no whole number; 3.0 becomes 3."""
     missing = [key for key in needed if not isinstance(entry, dict) or key not in entry]
     if missing:
         raise CocoError(f"{place} has no {', '.join(missing)}")
     for key in WHOLE_NUMBERS:
-        if not isinstance(entry.get(key, 0), int):
-            raise CocoError(f"{place} has {key} {entry[key]!r}, expected a whole number")
+        if key in entry:
+            number = whole_number(entry[key])
+            if number is None:
+                raise CocoError(f"{place} has {key} {entry[key]!r:.60}, expected a whole number")
+            entry[key] = number
+
+
+def whole_number(value: Any) -> int | None:
+    """Return a number that is whole, as some tools write 3.0 for 3; None if it is none.
+
+    >>> whole_number(3.0), whole_number(3.5), whole_number(True), whole_number("3")
+    (3, None, None, None)
+    """
+    whole = value.is_integer() if isinstance(value, float) else type(value) is int
+    return int(value) if whole else None
+
+
+def is_crowd(entry: Entry, place: str) -> bool:
+    """Say whether an annotation is of a crowd."""
+    value = entry.get("iscrowd", 0)
+    if value not in (0, 1):
+        raise CocoError(f"{place} has iscrowd {value!r:.60}, expected 0 or 1")
+    return bool(value)
 
 
 def read_results(path: Path) -> list[Entry]:

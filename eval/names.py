@@ -7,6 +7,15 @@ from pathlib import PurePosixPath
 from structures.records import Dataset
 
 
+def forward(name: str) -> str:
+    r"""Return a name with forward slashes: one that has only the others was written on Windows.
+
+    >>> forward(r"val\1.jpg"), forward(r"a/b\c")
+    ('val/1.jpg', 'a/b\\c')
+    """
+    return name if "/" in name else name.replace("\\", "/")
+
+
 class ImageNames:
     """Finds the image of a dataset that a name means.
 

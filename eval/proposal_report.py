@@ -19,8 +19,9 @@ def proposal_sheets(values: Mapping[str, float], classes: Sequence[str]) -> list
         values: as `proposal_rows` yields them.
         classes: class names in label order.
     """
-    shares = [key for key in values if key == "MABO" or key.startswith("AR") or key.endswith("objects")]
-    boxes = [key for key in values if key.startswith("boxes")]
+    overall = [key for key in values if "/" not in key]  # the others are of a class
+    shares = [key for key in overall if key == "MABO" or key.startswith("AR") or key.endswith("objects")]
+    boxes = [key for key in overall if key.startswith("boxes")]
     whole = [[f"{key} %", percent(values[key])] for key in shares] + [[key, f"{values[key]:.1f}"] for key in boxes]
     by_iou = [[f"{t:.2f}", percent(values[f"recall@{t:.2f}"])] for t in THRESHOLDS]
     by_count = [[str(n), *(percent(values[f"recall@{t:.2f} of {n} boxes"]) for t in SHOWN)] for n in COUNTS]

@@ -1,12 +1,9 @@
 """What people read: tables for the terminal, one self-contained HTML file, JSON for other programs."""
 
 import base64
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import rich.box
@@ -15,6 +12,7 @@ from rich.text import Text
 
 from eval.mistakes import KINDS, SIZES, Mistakes
 from eval.scores import Scores
+from structures.files import write_text
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>
@@ -142,21 +140,3 @@ def write_page(
     template = jinja2.Environment(autoescape=True).from_string(PAGE)
     coded = [{"caption": name, "data": base64.b64encode(png).decode()} for name, png in (pictures or {}).items()]
     write_text(path, template.render(title=title, facts=facts, warnings=warnings, tables=sheets, pictures=coded))
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file; NaN must have become null before."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one go, so that no half-written one is left."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file in one go, so that no half-written one is left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

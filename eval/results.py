@@ -88,19 +88,20 @@ def read_lines(path: Path) -> tuple[list[ResultLine], list[str]]:
     """Read a detections.jsonl.
 
     Returns:
-        The lines, and notes: a last line that was cut off by an interrupted run is left out and named.
+        The lines, and notes: a last line without an end, cut off by an interrupted run, is left out and named.
 
     Raises:
         ResultsError: any other line is malformed, holds numbers that are not finite, or names a photo again.
     """
-    lines = [line for line in enumerate(path.read_bytes().split(b"\n"), 1) if line[1].strip()]
+    content = path.read_bytes().split(b"\n")
+    lines = [line for line in enumerate(content, 1) if line[1].strip()]
     results, notes, seen = [], [], dict[str, str]()
     for number, text in lines:
         place = f"{path}: line {number}"
         try:
             entry = json.loads(text)
         except ValueError as error:
-            if number != lines[-1][0]:
+            if number != len(content) or not text.startswith(b"{"):
                 raise ResultsError(f"{place}: not JSON: {error}") from None
             notes.append(f"{place}: the last line is cut off and was left out: 1 image")
             continue

@@ -4,7 +4,6 @@ VOC corners are 1-based and inclusive (VOCdevkit, PASreadrecord.m): a box one pi
 from xmin and ymin only turns them into our 0-based, half-open boxes; the devkit's +1 arithmetic is then plain width.
 """
 
-import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ import numpy as np
 from eval.notes import Notes
 from eval.voc_xml import FIRST_PIXEL, VocError, VocObject, parse, read_objects, text_of, whole_number
 from structures.boxes import Boxes, ImageSize, area, as_boxes
-from structures.images import SUFFIXES, ImageError, read_image
+from structures.files import write_bytes
+from structures.images import SUFFIXES, ImageError, read_size
 from structures.names import ClassNames
 from structures.records import Detections, GroundTruth
 
@@ -175,10 +175,9 @@ def _inside(boxes: Boxes, image_size: ImageSize) -> bool:
 
 def _photo_size(path: Path) -> ImageSize | None:
     try:
-        height, width = read_image(path).shape[:2]
+        return read_size(path)
     except ImageError:
         return None
-    return height, width
 
 
 def _reach(boxes: Boxes, stated: ImageSize) -> ImageSize:
@@ -213,11 +212,8 @@ def write_voc_results(
             # 9 digits give a float32 back exactly; three decimals, as others write, make ties.
             numbers = " ".join(f"{value:.9g}" for value in (score, *box))
             lines[int(label)].append(f"{image_id} {numbers}\n")
-    folder.mkdir(parents=True, exist_ok=True)
     for path, rows in zip(paths, lines.values(), strict=True):
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(rows), encoding="utf-8", errors="surrogateescape")  # names need not be UTF-8
-        os.replace(partial, path)
+        write_bytes(path, "".join(rows).encode(errors="surrogateescape"))  # names need not be UTF-8
     return paths
 
 

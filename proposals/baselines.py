@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from proposals.resizing import as_rgb
-from proposals.tidy import falling_scores, tidy
+from proposals.tidy import check_seed, falling_scores, tidy
 from structures.boxes import Boxes
 from structures.records import Image, Proposals
 
@@ -72,6 +72,7 @@ class Random:
     def __init__(self, *, count: int = 1200, seed: int = 0) -> None:
         if count < 0:
             raise ValueError(f"count must not be negative, got {count}")
+        check_seed(seed)
         self.count, self.seed = count, seed
 
     @property

@@ -22,11 +22,12 @@ from proposals.resizing import SEARCH_WIDTH, resize
 from proposals.scratch import Scratch
 from proposals.segmentation import SIGMA, segment, smooth, weigh_edges
 from proposals.similarities import similarity_weights
-from proposals.tidy import tidy
+from proposals.tidy import check_seed, tidy
 from structures.boxes import Boxes, Floats, ImageSize, whole_image
 from structures.records import Image, Proposals
 
 SUPERPIXEL_FACTOR = 2  # GoogLeNet, section 8: superpixel size times two halves the boxes; both k and min_size double
+LARGEST = 2**31 - 1  # scale and superpixel: pixels are counted in 32 bits
 MIN_SIDE = 20  # R-CNN's selective_search_boxes.m: smaller boxes of the resized photo are dropped
 
 
@@ -43,8 +44,9 @@ class Strategy:
         if self.colour_space not in COLOUR_SPACES:
             raise ValueError(f"unknown colour space {self.colour_space!r}; known: {', '.join(COLOUR_SPACES)}")
         similarity_weights(self.similarity)
-        if not 0 < self.k < float("inf") or self.min_size < 0:
-            raise ValueError(f"k must be above 0 and min_size not below 0, got {self.k} and {self.min_size}")
+        if not (0 < self.k <= LARGEST and 0 <= self.min_size <= LARGEST):
+            given = f"got {self.k:g} and {self.min_size:g}"
+            raise ValueError(f"k must be above 0, min_size not below 0, neither above {LARGEST}; {given}")
 
 
 def parse_strategy(text: str) -> Strategy:
@@ -68,6 +70,7 @@ def parse_strategy(text: str) -> Strategy:
 
 def enlarged(strategy: Strategy, factor: float) -> Strategy:
     """Return a strategy with superpixels so many times larger."""
+    _check_factor(factor)
     return replace(strategy, k=strategy.k * factor, min_size=round(strategy.min_size * factor))
 
 
@@ -79,8 +82,14 @@ def strategies(
     >>> strategies(["HSV"], ["CTSF"], [100], factor=2)
     (Strategy(colour_space='HSV', similarity='CTSF', k=200.0, min_size=200),)
     """
+    _check_factor(factor)
     combined = product(colour_spaces, [float(k * factor) for k in ks], similarities)
     return tuple(Strategy(space, similarity, k, round(k)) for space, k, similarity in combined)
+
+
+def _check_factor(factor: float) -> None:
+    if not 0 < factor < float("inf"):
+        raise ValueError(f"the factor of the superpixels must be a number above 0, got {factor}")
 
 
 def single(factor: float = 1) -> tuple[Strategy, ...]:
@@ -133,6 +142,7 @@ class SelectiveSearch:
     ) -> None:
         if not strategies:
             raise ValueError("Selective Search needs at least one strategy")
+        check_seed(seed)
         self._name = name
         self.strategies = tuple(strategies)
         self.sigma, self.width, self.min_side, self.seed = sigma, width, min_side, seed

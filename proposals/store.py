@@ -137,6 +137,8 @@ def _read_columns(path: Path, *names: str) -> dict[str, npt.NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as shard:
             return {name: shard[name] for name in names}
+    except (OSError, MemoryError):  # says nothing about the shard
+        raise
     except Exception as error:  # zip, zlib, NumPy and KeyError each have their own
         raise StoreError(f"{path}: a damaged shard ({error}); delete it and run rcnn propose again") from None
 

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import numpy.typing as npt
 
 from proposals.store import FORMAT, MANIFEST, ProposalStore, StoredPhoto, StoreError, read_manifest
 from structures.boxes import Boxes
+from structures.files import PARTIAL, replacing, write_json
 from structures.locks import lock_folder
 from structures.records import Proposals
 
 SHARD_PHOTOS = 128  # about 2 MB of boxes: small to read for one photo, few files for many
 SHARD_SECONDS = 60.0  # a slow generator loses at most this much work when it is stopped
+
+OWN_PARTIALS = (f".shard-*{PARTIAL}", f".{MANIFEST}.*{PARTIAL}")
 
 LAYOUT = {
     "boxes": "x1, y1, x2, y2 in pixels of the photo, 0-based, half-open; best first; rows offsets[i]:offsets[i + 1]",
@@ -76,7 +80,8 @@ class StoreWriter:
         self._check()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._unlock = self._lock()
-        for partial in self.folder.glob("*.partial"):
+        self._check()  # again: another run may have begun and ended meanwhile
+        for partial in chain.from_iterable(map(self.folder.glob, OWN_PARTIALS)):
             partial.unlink()
         self.known = dict(ProposalStore(self.folder).photos) if (self.folder / MANIFEST).exists() else {}
         self._batch, self._begin = _Batch(), time.monotonic()
@@ -90,8 +95,8 @@ class StoreWriter:
     def _check(self) -> None:
         if self.folder.is_file():
             raise StoreError(f"{self.folder}: is a file; proposals are stored in a folder")
-        if not self.folder.is_dir() or all(path.suffix == ".partial" for path in self.folder.iterdir()):
-            return
+        if not self.folder.is_dir() or all(path.name.startswith(".") for path in self.folder.iterdir()):
+            return  # hidden files are those of the desktop, and our own partial ones
         earlier = read_manifest(self.folder)
         made = json.loads(json.dumps(self._made))
         changed = [name for name in made if earlier.get(name) != made[name]]
@@ -130,13 +135,10 @@ class StoreWriter:
     def flush(self) -> None:
         """Write what waits as one more shard, then the manifest."""
         if self._batch.photos:
-            path = self._next_shard()
-            partial = path.with_name(path.name + ".partial")
-            with partial.open("wb") as file:
+            with replacing(self._next_shard()) as partial, partial.open("wb") as file:
                 np.savez(file, allow_pickle=False, **self._batch.columns())
                 file.flush()
                 os.fsync(file.fileno())  # else a power cut could leave the name without the content
-            os.replace(partial, path)
         self._batch, self._begin = _Batch(), time.monotonic()
         self._write_manifest()
 
@@ -147,6 +149,4 @@ class StoreWriter:
     def _write_manifest(self) -> None:
         counts = {"photos": len(self.known), "boxes": self.boxes}
         content = {"format": FORMAT, "layout": LAYOUT, **self._made, **self._facts, **counts}
-        partial = self.folder / f"{MANIFEST}.partial"
-        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, self.folder / MANIFEST)
+        write_json(self.folder / MANIFEST, content)

@@ -132,7 +132,8 @@ def unique_rows(boxes: Boxes) -> Indices:
     """
     if len(boxes) == 0:
         return np.zeros(0, np.int64)
-    corners = (boxes + np.float32(0)).view(np.uint64)  # two numbers to compare instead of four; -0 becomes 0
+    whole = np.ascontiguousarray(boxes + np.float32(0))  # -0 becomes 0
+    corners = whole.view(np.uint64)  # two numbers to compare instead of four
     order = np.lexsort(corners.T)  # stable: equal boxes stay in input order
     new = np.concatenate([[True], (corners[order[1:]] != corners[order[:-1]]).any(axis=1)])
     return np.sort(order[new]).astype(np.int64)

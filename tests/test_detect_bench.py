@@ -133,6 +133,18 @@ def test_boxes_of_an_earlier_run_are_used_again(voc, tmp_path, rcnn, capsys):
     assert "2 of 3 photos are done already" in capsys.readouterr().err
 
 
+def test_a_photo_damaged_since_has_no_boxes_and_no_time(voc, tmp_path, rcnn, capsys):
+    arguments = ["bench", "proposals", "--ground-truth", voc, "--generator", "grid", "--out", tmp_path / "boxes"]
+    assert rcnn(*arguments, "--timed", 0, "--json", tmp_path / "before.json") == 0
+    (voc / "JPEGImages" / "1.jpg").write_text("no picture")
+    assert rcnn(*arguments, "--timed", 3, "--json", tmp_path / "after.json") == 0
+    assert "not timed" in capsys.readouterr().err
+    before, after = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("before", "after"))
+    assert after["timed"] == 1
+    assert after["quality"]["grid"]["boxes"] == pytest.approx(before["quality"]["grid"]["boxes"] * 2 / 3)
+    assert after["quality"]["grid"]["MABO"] < before["quality"]["grid"]["MABO"]
+
+
 def test_photos_without_objects_have_no_recall(voc, tmp_path, rcnn):
     for path in (voc / "Annotations").iterdir():
         path.write_text("<annotation><size><width>120</width><height>90</height></size></annotation>")

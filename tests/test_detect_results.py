@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detect.exports import export, require_exportable
-from detect.runs import Run, RunError, commit, differences, peak_memory, versions, write_json
+from detect.runs import Run, RunError, commit, differences, peak_memory, versions
 from detect.sinks import DETECTIONS_FILE, SKIPPED_FILE, Results, as_entry
 from eval.coco import CocoDataset, read_coco_results
 from eval.results import read_lines
@@ -188,15 +188,6 @@ def test_results_without_their_record_are_refused(tmp_path: Path) -> None:
 def test_equal_settings_do_not_differ_after_a_trip_through_json() -> None:
     settings = {"classes": ("a", "b"), "proposals": {"k": (50, 100)}}
     assert differences(json.loads(json.dumps(settings)), settings) == []
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "run.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(path, {"a": object()})
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
 
 
 def test_facts_of_the_machine() -> None:

@@ -80,6 +80,20 @@ def test_missing_area_and_iscrowd_have_defaults(instances):
     assert (record.area.tolist(), record.ignore.tolist()) == ([12], [False])
 
 
+def test_whole_numbers_may_be_written_as_3_0(instances):
+    photos = [{"id": 4.0, "file_name": "a.jpg", "width": 200.0, "height": 100.0}]
+    rows = [{"id": 1.0, "image_id": 4, "category_id": 1.0, "bbox": [0, 0, 3, 4], "iscrowd": 0.0}]
+    data = instances(images=photos, annotations=rows)
+    assert data.ground_truth("a.jpg").image_size == (100, 200)
+    assert [repr(number) for number in data.image_numbers.values()] == ["4"]
+    assert not data.notes
+
+
+def test_file_names_from_windows(instances):
+    data = instances(images=[{"id": 4, "file_name": "val\\a.jpg"}], annotations=[])
+    assert data.image_ids == ("val/a.jpg",)
+
+
 def test_oddities_are_noted(instances):
     rows = [{"id": i, "image_id": 4, "category_id": 1, "bbox": [0, 0, i, 4], "ignore": 1} for i in (0, 1)]
     notes = instances(annotations=rows).notes
@@ -125,6 +139,17 @@ def test_photos_are_found_in_the_usual_places(instances, tmp_path):
         *(
             ({"annotations": [{"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, 1], "area": big}]}, "area 1.* is not")
             for big in BEYOND
+        ),
+        *(
+            ({"images": [{"id": odd, "file_name": "a.jpg"}]}, "expected a whole number")
+            for odd in (True, 4.5, math.inf, math.nan)
+        ),
+        *(
+            (
+                {"annotations": [{"id": 3, "image_id": 4, "category_id": 1, "bbox": [0, 0, 1, 1], "iscrowd": odd}]},
+                "annotation 3 has iscrowd .* expected 0 or 1",
+            )
+            for odd in ("0", 2, None)
         ),
         ({"images": [{"id": "4", "file_name": "a.jpg"}]}, r"images\[0\] has id '4', expected a whole number"),
         ({"annotations": [{"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, 1], "area": "x"}]}, "area 'x' is not"),

@@ -117,6 +117,14 @@ def test_a_last_line_that_is_cut_off_is_left_out_and_named(read, tmp_path):
     assert notes == [f"{tmp_path / 'detections.jsonl'}: line 2: the last line is cut off and was left out: 1 image"]
 
 
+@pytest.mark.parametrize("end", ["hello", "hello\n", '{"image": "b.jpg"\n'])
+def test_a_last_line_that_is_no_beginning_of_a_line_of_results_is_an_error(tmp_path, end):
+    path = tmp_path / "detections.jsonl"
+    path.write_text(line("a.jpg") + "\n" + end)
+    with pytest.raises(ResultsError, match="line 2: not JSON"):
+        read_lines(path)
+
+
 def test_a_name_cut_within_a_letter_is_cut_off_too(tmp_path):
     path = tmp_path / "detections.jsonl"
     path.write_bytes('{"image": "ü'.encode()[:-1])

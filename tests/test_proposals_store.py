@@ -13,7 +13,7 @@ import pytest
 
 from proposals.baselines import Random
 from proposals.generators import build
-from proposals.outside import OutsideError, names_for, read_outside
+from proposals.outside import OutsideError, names_for, number_of, read_outside
 from proposals.store import MANIFEST, ProposalStore, StoreError, file_key, pixel_key
 from proposals.store_writer import SHARD_PHOTOS, StoreWriter
 from proposals.stored import StoredProposals, open_boxes
@@ -90,11 +90,12 @@ def test_a_stopped_run_leaves_whole_shards(tmp_path):
     with StoreWriter(tmp_path / "store", MADE) as writer:
         for seed in range(SHARD_PHOTOS + 1):
             writer.add(str(seed), pixel_key(photo(seed)), "f", Random(count=2, seed=seed)(photo(seed)))
-        (tmp_path / "store" / "shard-000001.npz.partial").write_bytes(b"half")
+        (tmp_path / "store" / ".shard-000001.npz.7.partial").write_bytes(b"half")
+        (tmp_path / "store" / "film.mp4.partial").write_bytes(b"not ours")
         assert len(ProposalStore(tmp_path / "store")) == SHARD_PHOTOS
     assert len(ProposalStore(tmp_path / "store")) == SHARD_PHOTOS + 1
     StoreWriter(tmp_path / "store", MADE)
-    assert not list((tmp_path / "store").glob("*.partial"))
+    assert [path.name for path in (tmp_path / "store").glob("*.partial")] == ["film.mp4.partial"]
 
 
 DYING = """
@@ -121,7 +122,7 @@ def test_killed_in_the_middle_of_a_shard(tmp_path):
     command = [sys.executable, "-c", DYING, str(tmp_path / "store")]
     killed = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert [path.name for path in (tmp_path / "store").glob("*.partial")] == ["shard-000001.npz.partial"]
+    assert [path.name[:18] for path in (tmp_path / "store").glob("*.partial")] == [".shard-000001.npz."]
     assert ProposalStore(tmp_path / "store").image_ids == ("0", "1", "2")
     with StoreWriter(tmp_path / "store", {"generator": "grid"}) as writer:
         assert sorted(writer.known) == ["0", "1", "2"]
@@ -140,9 +141,26 @@ def test_two_runs_never_write_at_the_same_time(tmp_path):
     assert len(fill(tmp_path / "store", range(2, 4))) == 4
 
 
+def test_a_run_that_came_between_the_check_and_the_lock_is_seen(tmp_path, monkeypatch):
+    import proposals.store_writer as store_writer
+
+    lock = store_writer.lock_folder
+
+    def late(folder, owner):
+        monkeypatch.setattr(store_writer, "lock_folder", lock)
+        fill(folder, range(1))
+        return lock(folder, owner)
+
+    monkeypatch.setattr(store_writer, "lock_folder", late)
+    with pytest.raises(StoreError, match="another way"):
+        StoreWriter(tmp_path / "store", {**MADE, "generator": "grid"})
+    assert len(fill(tmp_path / "store", range(2))) == 2  # the lock is free again
+
+
 def test_a_run_killed_before_its_manifest(tmp_path):
     (tmp_path / "store").mkdir()
-    (tmp_path / "store" / "manifest.json.partial").write_text("{")
+    (tmp_path / "store" / ".manifest.json.7.partial").write_text("{")
+    (tmp_path / "store" / ".DS_Store").write_text("of the desktop")
     assert len(fill(tmp_path / "store", range(2))) == 2
 
 
@@ -185,6 +203,17 @@ def test_a_damaged_shard_is_named(tmp_path):
     fill(tmp_path / "store", range(2))
     (tmp_path / "store" / "shard-000000.npz").write_bytes(b"PK not a zip")
     with pytest.raises(StoreError, match=r"shard-000000\.npz: a damaged shard"):
+        ProposalStore(tmp_path / "store")
+
+
+def test_a_shard_that_cannot_be_reached_is_not_called_damaged(tmp_path, monkeypatch):
+    fill(tmp_path / "store", range(2))
+
+    def fail(*arguments, **options):
+        raise PermissionError(13, "Permission denied", "shard-000000.npz")
+
+    monkeypatch.setattr(np, "load", fail)
+    with pytest.raises(PermissionError):
         ProposalStore(tmp_path / "store")
 
 
@@ -319,14 +348,49 @@ def test_coco_results(tmp_path):
 
 def test_names_that_are_no_numbers_are_not_read_as_numbers():
     assert names_for("2007_000027.jpg") == ["2007_000027.jpg", "2007_000027"]
-    assert names_for("²") == ["²"]  # a digit, but no number
+    assert number_of("2007_000027.jpg") is None
+    assert number_of("²") is None  # a digit, but no number
+
+
+def test_the_number_in_a_file_name_is_not_the_number_of_a_photo(tmp_path):
+    """Their photo 7 may be any file; only COCO's own names say the number."""
+    write_coco(tmp_path / "a.json")
+    found = open_boxes(tmp_path / "a.json")
+    for name in ("1.jpg", "000001.jpg", "val/1.png"):
+        with pytest.raises(OutsideError, match="others need their names"):
+            found.boxes_of(name)
+    for name in ("1", "000001", "000000000001.jpg"):
+        assert found.boxes_of(name)[0].tolist() == [ONE, TWO]
+    (tmp_path / "b.json").write_text((tmp_path / "a.json").read_text().replace('"image_id": 1', '"image_id": "1.jpg"'))
+    assert open_boxes(tmp_path / "b.json").boxes_of("1.jpg")[0].tolist() == [ONE, TWO]
+
+
+def test_other_ways_to_write_numbers_and_files(tmp_path):
+    """139.0 is 139, and Windows puts a mark at the beginning of a file."""
+    write_coco(tmp_path / "a.json")
+    text = (tmp_path / "a.json").read_text().replace('"image_id": 1,', '"image_id": 1.0,')
+    (tmp_path / "b.json").write_text(text, encoding="utf-8-sig")
+    assert open_boxes(tmp_path / "b.json").boxes_of("000000000001.jpg")[0].tolist() == [ONE, TWO]
+
+
+def test_a_photo_that_is_there_twice_is_named(tmp_path):
+    from scipy.io import savemat
+
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(pickled(ids=["7", "7"])))
+    write_mat(tmp_path / "a.mat")
+    boxes, names = np.empty((1, 2), object), np.empty((2, 1), object)
+    boxes[0, 0], boxes[0, 1], names[0, 0], names[1, 0] = np.zeros((0, 4)), np.zeros((0, 4)), "7", "7"
+    savemat(tmp_path / "a.mat", {"boxes": boxes, "images": names})
+    for name in ("a.pkl", "a.mat"):
+        with pytest.raises(OutsideError, match=rf"{name}: photo 7 is there twice"):
+            open_boxes(tmp_path / name)
 
 
 def test_outside_boxes_become_proposals_by_name(tmp_path):
     write_coco(tmp_path / "a.json")
     stored = StoredProposals(tmp_path / "a.json")
     image = photo(0, (18, 9))
-    found = stored.named("1.jpg", image)
+    found = stored.named("000000000001.jpg", image)
     assert found.boxes.tolist() == [[0, 0, 9, 18], [4, 5, 8, 9]]
     with pytest.raises(StoreError, match="rcnn propose"):
         stored(image)
@@ -354,6 +418,9 @@ def test_an_unknown_photo_is_named(tmp_path):
     ("name", "content", "message"),
     [
         ("a.json", "{", "not JSON"),
+        ("a.json", "[" * 100_000, "not JSON"),
+        ("a.json", '[{"image_id": true, "bbox": [1, 2, 3, 4]}]', "neither the name nor the number"),
+        ("a.json", '[{"image_id": 1.5, "bbox": [1, 2, 3, 4]}]', "neither the name nor the number"),
         ("a.json", '{"a": 1}', "not a list"),
         ("a.json", '[{"bbox": [1, 2, 3, 4]}]', "entry 0"),
         ("a.json", '[{"image_id": 1, "bbox": [1, 2, 3]}]', "four numbers"),
@@ -382,6 +449,7 @@ def test_broken_files_are_explained(tmp_path, name, content, message):
         ({"boxes": None}, "no list 'boxes'"),
         ({"bbox_mode": 3}, "bbox_mode 3"),
         ({"bbox_mode": None}, "bbox_mode None"),
+        ({"bbox_mode": np.zeros(2)}, r"a\.pkl: bbox_mode array"),
         ({"boxes": [np.zeros((3, 4)), np.zeros((0, 4))]}, "3 boxes but 2 scores"),
         ({"boxes": [np.full((2, 4), np.nan), np.zeros((0, 4))]}, "finite"),
     ],

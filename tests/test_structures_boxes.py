@@ -143,6 +143,11 @@ def test_large_enough_is_inclusive_and_drops_what_is_not_finite() -> None:
     assert ops.large_enough(as_boxes(rows), 20).tolist() == [True, False, False, False, False, False]
 
 
+def test_unique_rows_of_columns_laid_side_by_side() -> None:
+    columns = np.array([[0, 0], [0, 0], [4, 4], [5, 5]], np.float32)
+    assert ops.unique_rows(columns.T).tolist() == [0]
+
+
 def test_unique_rows_keeps_the_first_of_each_in_input_order() -> None:
     rows = as_boxes([[9, 9, 10, 10], [0, 0, 1, 1], [9, 9, 10, 10], [0, 0, 1, 1], [5, 5, 6, 6]])
     assert ops.unique_rows(rows).tolist() == [0, 1, 4]

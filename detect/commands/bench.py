@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from structures.files import write_bytes, write_json
+
 
 def proposals(
     ground_truth: Annotated[Path, typer.Option(help="A folder in VOC layout, or COCO's instances.json.")],
@@ -31,7 +33,6 @@ def proposals(
     from detect import bench
     from detect.evaluation import open_ground_truth, show
     from eval.plots import to_picture
-    from eval.report import write_bytes, write_json
     from eval.scores import or_null
     from eval.selection import spread
 
@@ -41,11 +42,13 @@ def proposals(
     entries = bench.contestants(names, device=device)
     times = {}
     chosen = spread(dataset.image_ids, timed) if timed else []
-    counted = max(0, len(chosen) - 1)  # the first one only warms up
+    counted = 0
     if timed:
         where = f"{facts['machine']['processor']}, {facts['machine']['cores']} cores"
-        console.print(f"timing {counted} photos, after one to warm up, on {where}", markup=False, soft_wrap=True)
-        times = bench.time_rows(entries, bench.time_in_turn(entries, bench.read_photos(dataset, chosen)))
+        told = f"timing {max(0, len(chosen) - 1)} photos, after one to warm up, on {where}"
+        console.print(told, markup=False, soft_wrap=True)
+        seconds = bench.time_in_turn(entries, bench.read_photos(dataset, chosen, console))
+        counted, times = len(seconds), bench.time_rows(entries, seconds)
     ids = spread(dataset.image_ids, photos)
     with TemporaryDirectory() as temporary:
         folders = {name: (out or Path(temporary)) / name.replace(":", "-").replace("/", "-") for name in names}

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from detect.commands.eval_classification import classification
+from structures.files import write_bytes, write_json
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -38,7 +39,7 @@ def detections(
     from detect.evaluation import choose, draw_curves, open_ground_truth, read_detections, show, sources
     from eval.coco import CocoDataset
     from eval.mistakes import find_mistakes
-    from eval.report import class_sheet, mistake_sheets, overall_sheet, percent, write_json, write_page
+    from eval.report import class_sheet, mistake_sheets, overall_sheet, percent, write_page
     from eval.scores import score
 
     dataset = open_ground_truth(ground_truth, split)
@@ -77,7 +78,7 @@ def proposals(
     from eval.plots import to_picture
     from eval.proposal_recall import proposal_rows
     from eval.proposal_report import as_json, proposal_plot, proposal_sheets
-    from eval.report import percent, write_bytes, write_json
+    from eval.report import percent
 
     dataset = open_ground_truth(ground_truth, split)
     coverage, made, doubts = measure_proposals(file, dataset)

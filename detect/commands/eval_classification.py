@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from structures.files import write_json
+
 
 def classification(
     folder: Annotated[Path, typer.Option(help="Photos, one folder a class.")],
@@ -27,7 +29,6 @@ def classification(
     from classifier.loading import IMAGENET
     from detect.class_folders import columns_of, read_class_folders, spread
     from detect.classification import judge, load_image_classifier
-    from eval.report import write_json
 
     names = weights or [IMAGENET]
     where = {"device": device, "engine": engine, "dtype": dtype}

@@ -28,7 +28,11 @@ def propose(
     width: Annotated[int | None, typer.Option(min=1, help="Search photos at this width.")] = None,
     max_boxes: Annotated[
         int | None,
-        typer.Option(min=1, help="Keep only so many boxes, the first; of a union without a ranking not the best."),
+        typer.Option(
+            min=1,
+            help="Keep only so many boxes, the first; of a union without a ranking not the best. The whole photo stays "
+            "only if it is one of them.",
+        ),
     ] = None,
     exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply,
     device: Annotated[str, typer.Option(help="For learned generators: auto, cpu, cuda, ...")] = "auto",

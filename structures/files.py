@@ -1,0 +1,59 @@
+"""Files that appear whole or not at all. The only place that puts a file in the place of another."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial"  # the end of the names of files that are being written
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the path of a file to write; it takes the place of the one named when all went well, else it is removed.
+
+    Links are followed. What is no plain file, such as a pipe or /dev/stdout, is given as it is.
+
+    Args:
+        path: the file to be; its folder is made if it is missing.
+
+    Raises:
+        OSError: it cannot be written; names it.
+    """
+    if path.exists() and (not path.is_file() or path.is_relative_to("/dev")):
+        yield path
+        return
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
+    try:
+        yield partial
+        os.replace(partial, target)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):  # a full disk names no file
+            error.filename, error.filename2 = str(path), None
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, as `replacing` does.
+
+    Raises:
+        OSError: it cannot be written; names it.
+    """
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text as UTF-8; what UTF-8 cannot hold, such as parts of odd file names, becomes a question mark."""
+    write_bytes(path, text.encode(errors="replace"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file; NaN must have become null before."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
