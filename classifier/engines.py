@@ -13,12 +13,14 @@ from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 from torch.nn import functional
 
 EngineName = Literal["auto", "torch", "compiled", "openvino"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 CPU_BATCH = 16  # of 16, 32 and 64 the quickest in OpenVINO on two cores (benchmarks/LOG.md)
 GPU_BATCH = 256
+PRECISIONS = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}  # as OpenVINO has them
 
 _exporting = threading.Lock()  # torch.export and the conversion keep state of the whole process: never two at once
 
@@ -72,9 +74,10 @@ def _device(name: str) -> tuple[torch.device, str]:
         return torch.device("cpu"), "no GPU is there"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        torch.zeros(1, device=device).item()  # which "meta" has not
+    except Exception as error:  # each backend that is not there has its own
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"--device {name!r} cannot be used here: {why}") from None
     return device, "asked for"
 
 
@@ -135,7 +138,11 @@ class TorchEngine:
 
     @torch.no_grad()  # not inference_mode: what a frozen trunk gives is what the layers behind it learn from
     def __call__(self, batch: Tensor) -> Tensor:
-        """Run one batch; out of GPU memory, run its halves and keep to that size."""
+        """Run one batch; out of GPU memory, run its halves and keep to that size.
+
+        Raises:
+            ValueError: torch cannot compile, for want of a compiler perhaps.
+        """
         parts = [self._run(part) for part in torch.split(batch, self.batch_size)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -154,7 +161,11 @@ class TorchEngine:
         missing = self.batch_size - len(batch) if self._full else 0
         if missing > 0:
             moved = functional.pad(moved, (0, 0, 0, 0, 0, 0, 0, missing))
-        return self._module(moved)[: len(batch)].float()
+        try:
+            return self._module(moved)[: len(batch)].float()
+        except TorchDynamoException as error:
+            why = str(error).splitlines()[0]
+            raise ValueError(f"--engine compiled: torch cannot compile here, add --engine torch ({why})") from error
 
 
 @cache
@@ -170,7 +181,11 @@ def openvino_core() -> Any:
 
 
 class OpenVinoEngine:
-    """OpenVINO on the CPU, compiled for one batch size; a short batch is filled up, so results never depend on it."""
+    """OpenVINO on the CPU, compiled for one batch size; a short batch is filled up, so results never depend on it.
+
+    Raises:
+        ValueError: the processor cannot compute in the precision that was asked for.
+    """
 
     name = "openvino"
 
@@ -181,7 +196,7 @@ class OpenVinoEngine:
 
         self.device, self.dtype, self.reason = placement.device, placement.dtype, placement.reason
         self.batch_size = batch_size
-        precision = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}[placement.dtype]
+        precision = PRECISIONS[placement.dtype]
         height, width = size if isinstance(size, tuple) else (size, size)
         example = torch.zeros(batch_size, 3, height, width)
         with _exporting:
@@ -190,6 +205,13 @@ class OpenVinoEngine:
         settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         self._input, self._one_at_a_time = example, threading.Lock()
         self._compiled: Any = core.compile_model(model, "CPU", settings)
+        used = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        if used != precision:  # another than the processor has is replaced without a word
+            names = {short: name for name, short in PRECISIONS.items()}
+            raise ValueError(
+                f"--dtype {placement.dtype}: OpenVINO computes in {names.get(used, used)} on this processor instead; "
+                "ask for that, or for --engine torch"
+            )
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Run one batch."""

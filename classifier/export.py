@@ -55,7 +55,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> None:
         ExportError: the packages for it are not installed.
         WeightsError: not the weights of a classifier.
     """
-    _need("onnx", "onnxscript", extra="export")
+    _need("onnx", "onnxscript", "onnxruntime", extra="export")  # the last one compares the file with torch
     program = torch.onnx.export(
         _exportable(checkpoint),
         (_example(checkpoint),),

@@ -251,6 +251,6 @@ def _from_imagenet_normalisation(x: Tensor) -> Tensor:
 
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.Linear):
-        nn.init.xavier_uniform_(module.weight)  # BVLC's replica; the paper gives no initialisation
+        nn.init.xavier_uniform_(module.weight)  # the paper gives none; BVLC's replica spreads by the inputs alone
         if module.bias is not None:
             nn.init.constant_(module.bias, 0.0)

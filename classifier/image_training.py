@@ -1,6 +1,7 @@
 """Training a classifier of whole photos: batches of varied photos, and GoogLeNet's recipe around the training loop."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -26,11 +27,11 @@ DECAY = 2e-4
 STEP_EPOCHS = 8  # GoogLeNet, section 6
 AVERAGE_FROM = 0.5  # without the first half, when the weights are still far from anything good
 SCHEDULES = ("paper", "cosine")
-AUXILIARY_SIZES = range(13 * 16 + 1, 16 * 16 + 1)  # inputs whose 4a is 14 to 16 wide, of which the pooling makes 4
-UNREADABLE = -100  # the label that torch's cross_entropy leaves out
+AUXILIARY_SIZES = range(223, 271)  # inputs whose 4a is 14 to 16 wide, of which the pooling makes 4
+MOST_EPOCHS = 1_000_000
+TRIES = 20  # other photos to take the place of one that cannot be read
 
 Example = tuple[int, int]  # iteration, row
-Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +65,14 @@ class BatchOrder(Sampler[list[Example]]):
         self._photos, self._batch_size, self._seed, self._process = photos, batch_size, seed, process
         self.epoch = photos // batch_size  # batches
         self.start = 0
+        self._drawn: tuple[int, Labels] = (-1, np.zeros(0, np.int64))  # an epoch and its order
 
     def rows(self, iteration: int) -> list[int]:
         """Return the rows of this process in the batch of an iteration."""
         epoch, index = divmod(iteration, self.epoch)
-        order = np.random.default_rng((self._seed, epoch)).permutation(self._photos)
-        batch = order[index * self._batch_size : (index + 1) * self._batch_size]
+        if self._drawn[0] != epoch:
+            self._drawn = epoch, np.random.default_rng((self._seed, epoch)).permutation(self._photos)
+        batch = self._drawn[1][index * self._batch_size : (index + 1) * self._batch_size]
         return [int(row) for row in own_rows(batch, self._process)]
 
     def __iter__(self) -> Iterator[list[Example]]:
@@ -77,20 +80,22 @@ class BatchOrder(Sampler[list[Example]]):
             yield [(iteration, row) for row in self.rows(iteration)]
 
 
-class _Varied(Dataset[tuple[Tensor, int]]):
-    """Reads and varies one photo; runs in the loader's processes."""
+class _Varied(Dataset[tuple[Tensor, int, int]]):
+    """Reads and varies one photo, or another in its place; runs in the loader's processes."""
 
     def __init__(self, photos: Photos, size: int, seed: int) -> None:
         self._photos, self._size, self._vary, self._seed = photos, size, Augmentation(size), seed
 
-    def __getitem__(self, example: Example) -> tuple[Tensor, int]:
+    def __getitem__(self, example: Example) -> tuple[Tensor, int, int]:
+        """Return the varied photo, its label, and the row that cannot be read, or -1."""
         iteration, row = example
-        try:
-            image = read_image(self._photos.paths[row])
-        except ImageError:
-            return torch.zeros(3, self._size, self._size, dtype=torch.uint8), UNREADABLE
-        seed = np.random.SeedSequence((self._seed, iteration, row)).generate_state(1, np.uint64)[0]
-        return self._vary(image, int(seed)), int(self._photos.labels[row])
+        seeds = np.random.SeedSequence((self._seed, iteration, row))
+        instead = np.random.default_rng(seeds).integers(len(self._photos.paths), size=TRIES)
+        for each in (row, *map(int, instead)):
+            with suppress(ImageError):
+                pixels = self._vary(read_image(self._photos.paths[each]), int(seeds.generate_state(1, np.uint64)[0]))
+                return pixels, int(self._photos.labels[each]), -1 if each == row else row
+        raise ImageError(f"{self._photos.paths[row]}: neither this photo nor {TRIES} others can be read")
 
 
 class PhotoBatches:
@@ -103,7 +108,7 @@ class PhotoBatches:
         device: where the batches are wanted.
         seed: of the variations.
         workers: processes that read photos; 0 reads in this one.
-        skipped: called once for each photo that cannot be read; it adds nothing to the loss.
+        skipped: called once for each photo that cannot be read; another one takes its place.
     """
 
     def __init__(
@@ -126,31 +131,25 @@ class PhotoBatches:
             pin_memory=device.type == "cuda",
         )
         self._next = -1
-        self._batches: Iterator[Batch] = iter(())
+        self._batches: Iterator[tuple[Tensor, Tensor, Tensor]] = iter(())
 
-    def __call__(self, iteration: int) -> Batch:
+    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Return normalised (N, 3, S, S) photos in channels-last layout, and labels, of one iteration.
 
         Raises:
-            ImageError: not one photo of the batch can be read.
+            ImageError: neither a photo nor many others in its place can be read.
         """
         if iteration != self._next:
             self._order.start = iteration
             self._batches = iter(self._loader)
         self._next = iteration + 1
-        pixels, labels = next(self._batches)
-        self._note_unreadable(iteration, labels)
+        pixels, labels, unreadable = next(self._batches)
+        for row in set(unreadable.tolist()) - {-1} - self._unreadable:
+            self._unreadable.add(row)
+            self._skipped(self._paths[row])
         moved = pixels.to(self._device, non_blocking=True)
         normalised = normalise_pixels(moved, self._preprocessing).contiguous(memory_format=torch.channels_last)
         return normalised, labels.to(self._device, non_blocking=True)
-
-    def _note_unreadable(self, iteration: int, labels: Tensor) -> None:
-        rows = [row for row, label in zip(self._order.rows(iteration), labels.tolist(), strict=True) if label < 0]
-        for row in set(rows) - self._unreadable:
-            self._skipped(self._paths[row])
-        self._unreadable.update(rows)
-        if len(rows) == len(labels):
-            raise ImageError(f"{self._paths[rows[0]]}: neither this photo nor any other of its batch can be read")
 
 
 def fresh(classes: tuple[str, ...], *, variant: str = "batchnorm", size: int = INPUT_SIZE, seed: int = 0) -> Checkpoint:
@@ -180,10 +179,12 @@ def paper_recipe(
         changes: other values of `Recipe`.
 
     Raises:
-        ValueError: unknown schedule, or a share beyond 0 to 1.
+        ValueError: unknown schedule, no number of epochs, or a share beyond 0 to 1.
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"--schedule {schedule!r} is not one of {', '.join(SCHEDULES)}")
+    if not 0 < epochs <= MOST_EPOCHS:
+        raise ValueError(f"--epochs {epochs:g} must be above 0, and at most {MOST_EPOCHS}")
     if not 0 <= average_from <= 1:
         raise ValueError(f"--average-from {average_from} is not a share of the run, from 0 to 1")
     iterations = max(1, round(epochs * epoch))
@@ -210,7 +211,7 @@ def train_images(
     """Train an image classifier.
 
     Args:
-        start: weights to go on from; with other classes than the photos they get a fresh last layer.
+        start: weights to go on from; with other classes than the photos they get a last layer for these.
         photos: to learn from.
         recipe: how to train.
         state_file: where the run is kept; a killed run goes on from there.
@@ -234,6 +235,7 @@ def train_images(
             f"the paper's auxiliary classifiers do not fit an input of {start.preprocessing.size} pixels; "
             f"take {min(AUXILIARY_SIZES)} to {max(AUXILIARY_SIZES)}, or leave them out with --no-auxiliary"
         )
+    history = dict(start.training)
     if start.classes != photos.classes or start.task != "images":
         start = for_images(start, photos.classes)
     torch.manual_seed(recipe.seed)  # of auxiliary classifiers that the weights lack
@@ -245,4 +247,4 @@ def train_images(
     state = train(network, batches, recipe, state_file=state_file, save_every=save_every, report=report)
     kept = {name: value.cpu() for name, value in state.items() if not name.startswith(AUXILIARY_PREFIXES)}
     record = {"recipe": asdict(recipe), "batch": batch_size, "auxiliary": auxiliary, "photos": len(photos.paths)}
-    return replace(start, state=kept, training=record | {"start": dict(start.training)})
+    return replace(start, state=kept, training=record | {"start": history})

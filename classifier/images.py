@@ -47,7 +47,7 @@ class ImageClassifier:
         placement = placement or place()
         usual = CPU_BATCH if placement.device.type == "cpu" else GPU_BATCH
         self.classes, self.crops, self.reason = checkpoints[0].classes, crops, placement.reason
-        self.batch_size = batch_size or min(crops, usual)
+        self.batch_size = min(crops, usual) if batch_size is None else batch_size
         self.members = [_Member(each, crops, warp, placement, self.batch_size) for each in checkpoints]
 
     def __call__(self, image: Image) -> Floats:
@@ -56,7 +56,11 @@ class ImageClassifier:
         return row
 
     def many(self, images: Sequence[Image]) -> Floats:
-        """Return (N, C) float32 probabilities of N photos; crops of different photos share batches."""
+        """Return (N, C) float32 probabilities of N photos; crops of different photos share batches.
+
+        Raises:
+            ValueError: what a network gives is not finite.
+        """
         if not images:
             return np.zeros((0, len(self.classes)), np.float32)
         mean: Floats = np.mean([member(images) for member in self.members], axis=0, dtype=np.float32)
@@ -98,11 +102,15 @@ class _Member:
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image]) -> Floats:
-        photos = [without_the_unseen(to_pixels(image, self.engine.device)) for image in images]
+        photos = [to_pixels(image, self.engine.device) for image in images]
+        if not self.warp:  # which sees everything
+            photos = [without_the_unseen(photo) for photo in photos]
         views = [self._views(photo) for photo in photos]
         cut = (crop for photo, each in zip(photos, views, strict=True) for crop in self._cut(photo, each))
         rows = torch.cat([self.engine(torch.stack(batch)) for batch in _batches(cut, self.engine.batch_size)]).cpu()
         share = torch.tensor([count / self.crops for each in views for count in each.values()])
+        if not torch.isfinite(rows).all():
+            raise ValueError(f"the network's answers are not finite in {self.engine.dtype}; try --dtype float32")
         means = [part.sum(0) for part in torch.split(rows * share[:, None], [len(each) for each in views])]
         result: Floats = torch.stack(means).numpy()
         return result

@@ -92,6 +92,15 @@ def shared(network: nn.Module) -> nn.Module:
     return DistributedDataParallel(network) if dist.is_initialized() else network
 
 
+def same_everywhere(number: int) -> bool:
+    """Say whether all processes have the same number here."""
+    if not dist.is_initialized():
+        return True
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, number)
+    return len(set(found)) == 1
+
+
 def average_over(loss: Tensor) -> float:
     """Return the mean of a loss over all processes, the same number in each, so that all stop where one must."""
     value = loss.detach().float().clone()

@@ -1,6 +1,9 @@
 """torchvision's GoogLeNet weights: a `.pth` file, or its own download of the ImageNet ones."""
 
+import hashlib
 import pickle
+import re
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from classifier.weights import TORCHVISION, Checkpoint, Preprocessing, WeightsEr
 TRANSFORM_INPUT = Preprocessing(  # what torchvision's normalisation and its transform_input come to: [-1, 1]
     channels="RGB", mean=(127.5, 127.5, 127.5), scale=(1 / 127.5, 1 / 127.5, 1 / 127.5), antialias=True
 )
+PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")  # of DistributedDataParallel and torch.compile
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # names under which training scripts put the weights
 
 
@@ -31,11 +35,12 @@ def read_pth(path: str | Path, *, transform_input: bool = True) -> Checkpoint:
         WeightsError: missing, damaged, holding more than tensors, or not GoogLeNet.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([Namespace]):  # options beside the weights, plain values
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:
-        raise WeightsError(f"{path}: refused, for it holds more than tensors: {_first_line(error)}") from None
+        raise WeightsError(f"{path}: refused, for it holds more than tensors{_what_it_asks(error)}") from None
     except Exception as error:  # on garbage torch's unpickler raises IndexError, KeyError, struct.error and more
         raise WeightsError(f"{path}: not a readable .pth file: {_first_line(error)}") from error
     return from_state_dict(_weights_in(content, path), path, transform_input=transform_input)
@@ -47,11 +52,12 @@ def from_state_dict(state: Mapping[str, Tensor], source: str | Path, *, transfor
     Raises:
         WeightsError: there is no last layer in it.
     """
-    if "fc.bias" not in state:
-        raise WeightsError(f"{source}: not a GoogLeNet of torchvision: no fc.bias in it")
+    bias = state.get("fc.bias")
+    if bias is None or bias.dim() != 1 or not bias.is_contiguous():  # else a few bytes could ask for endless classes
+        raise WeightsError(f"{source}: not a GoogLeNet of torchvision: no fc.bias of one axis in it")
     return Checkpoint(
         state=state,
-        classes=class_names(len(state["fc.bias"])),
+        classes=class_names(len(bias)),
         preprocessing=TRANSFORM_INPUT if transform_input else TORCHVISION,
         variant="batchnorm",
         training={"source": Path(source).name},
@@ -65,13 +71,17 @@ def download_imagenet() -> Checkpoint:
         WeightsError: no connection, or the file is not the one that torchvision published.
     """
     weights = GoogLeNet_Weights.IMAGENET1K_V1
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
+        if cached.exists() and not _is_published(cached):  # torch checks only what it fetches
+            raise WeightsError(f"{cached}: not the file that torchvision published; remove it, to have it fetched anew")
         state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
+    except WeightsError:
+        raise
+    except Exception as error:  # of the connection, the disk and the unpickler
         raise WeightsError(
             f"imagenet: torchvision's weights cannot be fetched ({_first_line(error)}); name a file of yours with "
-            f"--weights FILE, or put {weights.url} into {folder}"
+            f"--weights FILE, or put {weights.url} into {cached.parent}"
         ) from error
     trained = {name: value for name, value in state.items() if not name.startswith("aux")}
     return from_state_dict(trained, weights.url)
@@ -83,7 +93,18 @@ def _weights_in(content: Any, path: str | Path) -> Mapping[str, Tensor]:
             content = content[name]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"{path}: not a state dict")
-    return {str(name).removeprefix("module."): value for name, value in content.items()}  # the prefix is DDP's
+    return {PREFIXES.sub("", str(name)): value for name, value in content.items()}
+
+
+def _is_published(file: Path) -> bool:
+    """Say whether a file is the one that its name, googlenet-1378be20.pth, promises."""
+    return hashlib.sha256(file.read_bytes()).hexdigest().startswith(file.stem.split("-")[-1])
+
+
+def _what_it_asks(error: Exception) -> str:
+    """Return the name of what a pickle wanted to make; torch's own message is about its options."""
+    asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f", such as {asked[1]}" if asked else ""
 
 
 def _first_line(error: Exception) -> str:

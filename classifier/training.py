@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from classifier.googlenet import AUXILIARY_WEIGHT, TrainingLogits
-from classifier.processes import average_over, current_process, share_of, shared
+from classifier.processes import average_over, current_process, same_everywhere, share_of, shared
 from classifier.training_state import read_state, write_state
 from classifier.weights import WeightsError, load_state
 
 State = dict[str, Tensor]  # parameter name -> values
+LARGEST_SEED = 2**32 - 1  # times a million and more, torch still takes it
 RATE_FACTOR = 0.96  # GoogLeNet, section 6: the rate falls by 4% every 8 epochs
 
 
@@ -70,6 +71,10 @@ class Recipe:
     step: int = 0
     average_from: int = 0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise ValueError(f"the seed must be from 0 to {LARGEST_SEED}, got {self.seed}")
+
 
 class NonFiniteLoss(ValueError):
     """The loss became infinite or not a number; the message says at which iteration."""
@@ -111,10 +116,12 @@ def train(
 
     Raises:
         NonFiniteLoss: at once; the state file still holds the last good state.
-        WeightsError: the state file belongs to another recipe or network, or is damaged.
+        WeightsError: the state file belongs to another recipe or network, is damaged, or processes see different ones.
     """
     run = TrainingRun(network, recipe)
     start = run.load(state_file) if state_file.exists() else 0
+    if not same_everywhere(start):
+        raise WeightsError(f"{state_file}: not all processes see the same state; they need one folder for the run")
     for iteration in range(start, recipe.iterations):
         loss = run.step(iteration, *batches(iteration))
         report(Progress(iteration + 1, loss, run.rate))

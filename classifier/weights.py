@@ -23,6 +23,8 @@ from structures.names import ClassNames
 
 FORMAT = "googlenet-rcnn/1"
 AUXILIARY_PREFIXES = ("aux1.", "aux2.")
+LARGEST_INPUT = 4096  # pixels
+PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Task = Literal["images", "regions", "multibox"]
 Interpolation = Literal["bilinear", "bicubic", "nearest", "area"]
 
@@ -67,8 +69,13 @@ class Preprocessing:
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         for name in ("size", "resize"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a whole number of pixels above 0, got {getattr(self, name)!r}")
+            if type(getattr(self, name)) is not int or not 0 < getattr(self, name) <= LARGEST_INPUT:
+                given = f"got {getattr(self, name)!r:.60}"
+                raise ValueError(f"{name} must be a whole number of pixels from 1 to {LARGEST_INPUT}, {given}")
+        if type(self.context) is not int or self.context < 0:
+            raise ValueError(f"context must be a whole number of pixels, 0 or more, got {self.context!r:.60}")
+        if not isinstance(self.antialias, bool):
+            raise ValueError(f"antialias must be true or false, got {self.antialias!r:.60}")
 
 
 CAFFE = Preprocessing()  # BVLC's train_val.prototxt
@@ -114,8 +121,13 @@ class Checkpoint:
         """Compare the weights with their network, without building it; "multibox" has a network of its own.
 
         Raises:
-            WeightsError: names or shapes do not fit, or a weight is not finite.
+            WeightsError: names, shapes or types do not fit, or a weight is not finite.
         """
+        for name, value in self.state.items():
+            require_plain(name, value)
+        context, size = self.preprocessing.context, self.preprocessing.size
+        if self.task == "regions" and 2 * context >= size:
+            raise WeightsError(f"a context of {context} pixels on each side leaves nothing of a region in {size}")
         if self.task != "multibox":
             with torch.device("meta"):
                 network = self._untrained(auxiliary=any(name.startswith(AUXILIARY_PREFIXES) for name in self.state))
@@ -127,6 +139,17 @@ class Checkpoint:
     def _untrained(self, *, auxiliary: bool = False) -> GoogLeNet:
         columns = len(self.classes) + (self.task == "regions")
         return GoogLeNet(columns, variant=self.variant, auxiliary=auxiliary)
+
+
+def require_plain(name: str, value: Tensor) -> None:
+    """Refuse what is no plain array of numbers that a network computes with.
+
+    Raises:
+        WeightsError: sparse, quantised, without values, or of an odd type.
+    """
+    plain = value.layout == torch.strided and not value.is_quantized and not value.is_meta
+    if not plain or (value.is_floating_point() and value.dtype not in PRECISIONS) or value.is_complex():
+        raise WeightsError(f"{name} is no plain array of numbers ({value.dtype}, {value.layout}, {value.device})")
 
 
 def load_state(network: torch.nn.Module, state: Mapping[str, Tensor], *, allow_missing: tuple[str, ...] = ()) -> None:
@@ -150,6 +173,7 @@ def fitting_state(
     wanted = {name: value.to(own[name].dtype) for name, value in state.items() if name in own}
     unknown = [name for name in state if name not in own and not name.startswith(AUXILIARY_PREFIXES)]
     missing = [name for name in own if name not in state and not name.startswith(allow_missing)]
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]  # old files of torch have none
     wrong = [
         f"{n} {tuple(v.shape)} instead of {tuple(own[n].shape)}" for n, v in wanted.items() if v.shape != own[n].shape
     ]
@@ -160,16 +184,20 @@ def fitting_state(
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, dtype: torch.dtype = torch.float16) -> None:
-    """Write a checkpoint atomically as safetensors; floats are stored in dtype.
+    """Write a checkpoint atomically as safetensors; floats are stored in dtype, or as they are where it is too narrow.
 
     Raises:
-        WeightsError: a weight is not finite in dtype.
+        WeightsError: a weight is not finite.
     """
     stored = {}
     for name, value in checkpoint.state.items():
-        stored[name] = value.detach().cpu().to(dtype if value.is_floating_point() else value.dtype).contiguous()
-        if stored[name].is_floating_point() and not torch.isfinite(stored[name]).all():
-            raise WeightsError(f"{path}: {name} is not finite as {dtype}")
+        kept = value.detach().cpu().contiguous()
+        if kept.is_floating_point():
+            if not torch.isfinite(kept).all():
+                raise WeightsError(f"{path}: {name} is not finite")
+            narrow = kept.to(dtype)
+            kept = narrow if torch.isfinite(narrow).all() else kept
+        stored[name] = kept
     write_bytes(Path(path), serialise(stored, _to_metadata(checkpoint)))
 
 
@@ -209,10 +237,20 @@ def _from_metadata(metadata: Mapping[str, str], state: Mapping[str, Tensor], pat
         record = values.pop("preprocessing")
         for name in ("mean", "scale"):
             record[name] = tuple(record[name])
-        values["classes"] = tuple(values["classes"])
-        return Checkpoint(state=state, preprocessing=Preprocessing(**record), **values)
-    except (KeyError, TypeError, ValueError) as error:
+        return Checkpoint(state=state, preprocessing=Preprocessing(**record), **_checked(values))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise WeightsError(f"{path}: damaged metadata: {error}") from error
+
+
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    for name, known in (("task", get_args(Task)), ("variant", get_args(Variant))):
+        if values[name] not in known:
+            raise ValueError(f"{name} {values[name]!r:.60} is not one of {', '.join(known)}")
+    if not isinstance(values["classes"], list) or not all(isinstance(name, str) for name in values["classes"]):
+        raise ValueError("classes must be a list of names")
+    if not isinstance(values["training"], dict):
+        raise ValueError("training must be an object")
+    return values | {"classes": tuple(values["classes"])}
 
 
 def for_regions(checkpoint: Checkpoint, classes: tuple[str, ...]) -> Checkpoint:
@@ -225,7 +263,10 @@ def for_regions(checkpoint: Checkpoint, classes: tuple[str, ...]) -> Checkpoint:
 
 
 def for_images(checkpoint: Checkpoint, classes: tuple[str, ...]) -> Checkpoint:
-    """Give a checkpoint a fresh last layer of C columns: an image classifier of other classes."""
+    """Give a checkpoint a last layer of C columns: an image classifier of other classes.
+
+    An image classifier keeps its columns of classes that it knows by these names, see `ClassNames`.
+    """
     return _with_last_layer(checkpoint, classes, "images", len(classes))
 
 
@@ -237,15 +278,15 @@ def _with_last_layer(checkpoint: Checkpoint, classes: tuple[str, ...], task: Tas
     generator = torch.Generator().manual_seed(0)
     state["fc.weight"] = torch.randn((columns, features), generator=generator) * 0.01
     state["fc.bias"] = torch.zeros(columns)
-    if checkpoint.task == task == "regions":
-        for new, old in _known_columns(checkpoint.classes, classes):
+    if checkpoint.task == task:
+        background = [(len(classes), len(checkpoint.classes))] if task == "regions" else []
+        for new, old in known_columns(checkpoint.classes, classes) + background:
             for name in ("fc.weight", "fc.bias"):
                 state[name][new] = checkpoint.state[name][old].float()
     return replace(checkpoint, state=state, classes=classes, task=task, training={})
 
 
-def _known_columns(before: tuple[str, ...], after: tuple[str, ...]) -> list[tuple[int, int]]:
-    """Return (new column, old column) of the classes that stay, and of the background, which is last."""
+def known_columns(before: tuple[str, ...], after: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Return (new column, old column) of the classes that stay."""
     known = ClassNames(before)
-    kept = [(column, known.find(name)) for column, name in enumerate(after) if known.find(name) >= 0]
-    return [*kept, (len(after), len(before))]
+    return [(column, known.find(name)) for column, name in enumerate(after) if known.find(name) >= 0]

@@ -58,6 +58,8 @@ def load_image_classifier(
     for name, checkpoint in zip(weights, checkpoints, strict=True):
         if checkpoint.task != "images":
             raise WeightsError(f"{name}: weights for {checkpoint.task}, but an image classifier is needed")
+        if checkpoint.classes != checkpoints[0].classes:
+            raise WeightsError(f"{name}: not the classes of {weights[0]} in the same order, as an ensemble needs them")
     batch_size = max(1, min(usual, work))
     return ImageClassifier(checkpoints, crops=cast(Crops, crops), warp=warp, placement=placement, batch_size=batch_size)
 
@@ -134,8 +136,12 @@ def judge(classifier: ImageClassifier, data: ClassFolders) -> Judgement:
     return Judgement(scores, len(rows), tuple(skipped), stream.seconds / len(rows))
 
 
-def judge_checkpoint(checkpoint: Checkpoint, data: ClassFolders, *, device: str = "auto") -> Mapping[str, float]:
-    """Score fresh weights on labelled photos, one crop each, in torch."""
+def judge_checkpoint(checkpoint: Checkpoint, data: ClassFolders, *, device: str = "auto") -> Judgement:
+    """Score fresh weights on labelled photos, one crop each, in torch.
+
+    Raises:
+        ValueError: not one photo could be read.
+    """
     placement = place(device=device, engine="torch")
     classifier = ImageClassifier([checkpoint], crops=1, placement=placement, batch_size=CPU_BATCH)
-    return judge(classifier, data).scores
+    return judge(classifier, data)

@@ -12,6 +12,7 @@ Command files import what is heavy inside their functions, so that `rcnn --help`
 import importlib
 import importlib.util
 import inspect
+import io
 import os
 import sys
 import traceback
@@ -33,6 +34,8 @@ def main() -> None:
 
 def guarded(run: Callable[[], object]) -> None:
     """Run something; errors of the caller's making become one line and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot write is written as stderr does, as \udcfc
+        sys.stdout.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module="PIL")  # notes on odd EXIF and palettes: they name no file, so help nobody
     try:
         run()

@@ -6,7 +6,7 @@ from pathlib import Path
 from classifier.engines import DType, EngineName, place
 from classifier.loading import load_weights
 from classifier.regions import Ensemble, GoogLeNetRegions, RegionClassifier
-from classifier.weights import Checkpoint, WeightsError, read_checkpoint
+from classifier.weights import Checkpoint, WeightsError
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -40,11 +40,7 @@ def load_regions(name: str | Path) -> Checkpoint:
     Raises:
         WeightsError: no such weights, or weights that cannot be used; the message names them.
     """
-    checkpoint = read_checkpoint(weights_file(name))
-    try:
-        checkpoint.check()
-    except WeightsError as error:
-        raise WeightsError(f"--weights {name}: {error}") from None
+    checkpoint = load_weights(weights_file(name))
     if checkpoint.task != "regions":
         raise WeightsError(f"--weights {name}: these are for {checkpoint.task}, a region classifier is needed")
     return checkpoint

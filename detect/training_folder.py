@@ -116,7 +116,7 @@ def digest(values: Any) -> str:
     total = hashlib.sha256()
     items = values.items() if isinstance(values, Mapping) else enumerate(values)
     for name, value in items:
-        content = value.encode() if isinstance(value, str) else _bytes(value)
+        content = value.encode(errors="surrogateescape") if isinstance(value, str) else _bytes(value)
         total.update(f"{name} {len(content)} ".encode() + content)
     return total.hexdigest()[:16]
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 from torch.nn import functional
 
 from classifier import engines
-from classifier.engines import CPU_BATCH, GPU_BATCH, Engine, OpenVinoEngine, TorchEngine, make_engine, place
+from classifier.engines import CPU_BATCH, GPU_BATCH, Engine, OpenVinoEngine, TorchEngine, _engine, make_engine, place
 from classifier.googlenet import GoogLeNet, LocalResponseNorm
 
 SIDE = 12
@@ -43,6 +45,14 @@ class Tiny(nn.Module):
 
 def tiny_engine(name: str, dtype: str = "float32") -> Engine:
     return _tiny_openvino(dtype) if name == "openvino" else _make_tiny(name, dtype)
+
+
+def need(precision: str) -> None:
+    """Skip a test where OpenVINO has no such precision on this processor."""
+    from classifier.engines import openvino_core
+
+    if precision not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip(f"OpenVINO has no {precision} on this processor")
 
 
 def _make_tiny(name: str, dtype: str) -> Engine:
@@ -97,6 +107,8 @@ def test_no_inputs(name: str, compiled: list[int]) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_engines_agree(name: str, dtype: str, compiled: list[int]) -> None:
+    if (name, dtype) == ("openvino", "bfloat16"):
+        need("BF16")
     with torch.no_grad():
         expected = Tiny()(inputs(4))
     error = (tiny_engine(name, dtype)(inputs(4)) - expected).abs().max()
@@ -120,6 +132,8 @@ def test_openvino_agrees_with_torch_on_the_whole_network() -> None:
 @pytest.mark.parametrize("name", ["torch", pytest.param("openvino", marks=needs_openvino)])
 def test_float16_survives_activations_whose_squares_do_not_fit(name: str) -> None:
     """BVLC's first layer reaches 3,000; the square of that is infinite in float16."""
+    if name == "openvino":
+        need("FP16")
     norm, batch = LocalResponseNorm(3), inputs(2).abs() * 60
     placement = place(device="cpu", engine=name, dtype="float16")  # type: ignore[arg-type]
     found = make_engine(norm, placement, size=SIDE, batch_size=2)(batch)
@@ -194,7 +208,7 @@ def test_no_memory_for_a_single_input_is_an_error() -> None:
 def test_batches_suit_the_device() -> None:
     cpu = place(device="cpu", engine="torch", dtype="float32")
     assert make_engine(Tiny(), cpu, size=SIDE).batch_size == CPU_BATCH
-    elsewhere = place(device="meta", engine="torch", dtype="float32")
+    elsewhere = replace(cpu, device=torch.device("meta"))
     assert make_engine(nn.ReLU(), elsewhere, size=SIDE).batch_size == GPU_BATCH
     with pytest.raises(ValueError, match="at least one input, not 0"):
         make_engine(Tiny(), cpu, size=SIDE, batch_size=0)
@@ -276,6 +290,8 @@ def test_what_is_asked_for_is_taken() -> None:
         ({"device": "cuda:99"}, "--device 'cuda:99' cannot be used here: "),
         ({"device": "gpu"}, "--device 'gpu' cannot be used here: "),
         ({"device": ""}, "--device '' cannot be used here: "),
+        ({"device": "meta"}, "--device 'meta' cannot be used here: "),
+        ({"device": "hpu"}, "--device 'hpu' cannot be used here: "),
     ],
 )
 def test_wrong_options_are_named(wanted: dict[str, Any], complaint: str) -> None:
@@ -292,9 +308,9 @@ def test_a_missing_openvino_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_openvino_is_refused_on_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, openvino=True)
-    with pytest.raises(ValueError, match="runs on the CPU here, not on meta; add --device cpu"):
-        place(device="meta", engine="openvino")
+    pretend(monkeypatch, openvino=True, gpu=True)
+    with pytest.raises(ValueError, match="runs on the CPU here, not on cuda; add --device cpu"):
+        _engine("openvino", torch.device("cuda"))
 
 
 @needs_openvino
@@ -302,6 +318,29 @@ def test_openvino_is_what_a_cpu_gets_where_it_is_installed() -> None:
     assert place(device="cpu").engine == "openvino"
     assert isinstance(tiny_engine("openvino"), OpenVinoEngine)
     assert tiny_engine("openvino").reason == "openvino float32 on cpu: asked for"
+
+
+@needs_openvino
+def test_a_precision_that_the_processor_lacks_is_not_passed_off_as_another() -> None:
+    from classifier.engines import openvino_core
+
+    if "FP16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has float16")
+    with pytest.raises(ValueError, match=r"--dtype float16: OpenVINO computes in .* on this processor instead"):
+        tiny_engine("openvino", dtype="float16")
+
+
+def test_without_a_compiler_the_other_engine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cannot(module: nn.Module, **options: Any) -> Any:
+        def run(batch: torch.Tensor) -> torch.Tensor:
+            raise TorchDynamoException("No working C++ compiler found\nin ...")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", cannot)
+    engine = make_engine(nn.Conv2d(3, 2, 3), place(device="cpu", engine="compiled", dtype="float32"), size=8)
+    with pytest.raises(ValueError, match=r"add --engine torch \(No working C\+\+ compiler found\)"):
+        engine(torch.zeros(1, 3, 8, 8))
 
 
 SIGNALLED = """

@@ -91,7 +91,8 @@ def test_what_cannot_be_exported_is_explained(tmp_path: Path, monkeypatch) -> No
         export(checkpoint, tmp_path / "net.xml", "onnx")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
-        ExportError, match=r"onnx and onnxscript must be installed .*pip install 'googlenet-rcnn\[export"
+        ExportError,
+        match=r"onnx.* and onnxruntime must be installed .*pip install 'googlenet-rcnn\[export",
     ):
         export(checkpoint, tmp_path / "net.onnx", "onnx")
     with pytest.raises(ExportError, match=r"openvino must be installed .*\[openvino\]"):

@@ -1,5 +1,6 @@
 """Training on whole photos: the recipe, the variations, and runs that can be killed, resumed and shared."""
 
+import math
 import os
 import runpy
 import shutil
@@ -19,8 +20,16 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from classifier.augmentation import ASPECT, EIGENVALUES, EIGENVECTORS, Augmentation, Lighting
-from classifier.googlenet import TrainingLogits
-from classifier.image_training import BatchOrder, PhotoBatches, Photos, fresh, paper_recipe, train_images
+from classifier.googlenet import GoogLeNet, TrainingLogits
+from classifier.image_training import (
+    AUXILIARY_SIZES,
+    BatchOrder,
+    PhotoBatches,
+    Photos,
+    fresh,
+    paper_recipe,
+    train_images,
+)
 from classifier.loading import load_weights
 from classifier.processes import Process
 from classifier.training import NonFiniteLoss, Progress, Recipe, rate_at, train
@@ -143,6 +152,35 @@ def test_the_rate_falls_by_four_percent_every_eight_epochs() -> None:
         paper_recipe(1, 1, schedule="linear")
     with pytest.raises(ValueError, match="not a share of the run"):
         paper_recipe(1, 1, average_from=2)
+    for epochs in (0, -1, 1e308, math.inf, math.nan):
+        with pytest.raises(ValueError, match=r"--epochs .* must be above 0"):
+            paper_recipe(epochs, 1)
+    with pytest.raises(ValueError, match="the seed must be from 0 to 4294967295"):
+        paper_recipe(1, 1, seed=2**32)
+
+
+def test_inputs_that_the_auxiliary_classifiers_take() -> None:
+    def fits(size: int) -> bool:
+        with torch.device("meta"):
+            network = GoogLeNet(2, variant="paper", auxiliary=True).train()
+            try:
+                network(torch.zeros(2, 3, size, size))
+            except RuntimeError:
+                return False
+        return True
+
+    sizes = [AUXILIARY_SIZES[0] - 1, AUXILIARY_SIZES[0], 224, AUXILIARY_SIZES[-1], AUXILIARY_SIZES[-1] + 1]
+    assert [fits(size) for size in sizes] == [False, True, True, True, False]
+
+
+def test_training_remembers_where_it_began_and_keeps_known_classes(photos: Photos, tmp_path: Path) -> None:
+    start = fresh(("dark", "bright", "grey"), size=32, seed=3)
+    start = replace(start, training={"source": "somewhere"})
+    recipe = paper_recipe(1, 3, rate=0.0, dtype="float32")
+    options = {"device": CPU, "batch_size": 4, "workers": 0}
+    trained = train_images(start, photos, recipe, state_file=tmp_path / "state.pt", **options)
+    assert trained.training["start"] == {"source": "somewhere"}
+    assert torch.equal(trained.state["fc.weight"], start.state["fc.weight"][[1, 0]])
 
 
 class Line(nn.Module):
@@ -219,17 +257,21 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
         train(Line(), random_batch, recipe, state_file=path)
 
 
-def test_photos_that_cannot_be_read_are_named_once_and_left_out(photos: Photos, tmp_path: Path) -> None:
+def test_another_photo_takes_the_place_of_one_that_cannot_be_read(photos: Photos, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no picture")
     some = Photos([tmp_path / "bad.png", *photos.paths[1:4]], photos.labels[:4], photos.classes)
     preprocessing = fresh(photos.classes, size=32).preprocessing
     skipped: list[Path] = []
     batches = PhotoBatches(some, BatchOrder(4, 4, 0), preprocessing, CPU, seed=0, workers=0, skipped=skipped.append)
-    assert sorted(batches(0)[1].tolist()) == sorted([-100, 0, 0, 0])
-    batches(1)
+    for iteration in range(3):
+        pixels, labels = batches(iteration)
+        assert labels.tolist() == [0, 0, 0, 0]
+        assert all(each.std() > 0 for each in pixels)  # no black picture that would count in batch statistics
     assert skipped == [tmp_path / "bad.png"]
+    again = PhotoBatches(some, BatchOrder(4, 4, 0), preprocessing, CPU, seed=0, workers=0)
+    assert torch.equal(again(2)[0], pixels)
     none = Photos([tmp_path / "bad.png"] * 2, photos.labels[:2], photos.classes)
-    with pytest.raises(ImageError, match=r"bad\.png: neither this photo nor any other"):
+    with pytest.raises(ImageError, match=r"bad\.png: neither this photo nor 20 others can be read"):
         PhotoBatches(none, BatchOrder(2, 2, 0), preprocessing, CPU, seed=0, workers=0)(0)
 
 
@@ -338,7 +380,9 @@ def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, m
     trained = load_weights(out)
     assert trained.classes == ("bright", "dark")
     assert trained.preprocessing.size == 32
-    assert trained.training["top-1"] == pytest.approx(float(result.stdout.split()[1]), abs=1e-4)
+    told = dict(line.split()[:2] for line in result.stdout.splitlines()[1:3])
+    assert trained.training["top-1"] == pytest.approx(float(told["top-1"]), abs=1e-4)
+    assert trained.training["judged on photos"] == 12
     rows = read_curve(tmp_path / "net.work" / "curves.csv")
     assert [int(row[0]) for row in rows] == [1, 2, 3]
     monkeypatch.chdir(root.parent)
@@ -346,14 +390,16 @@ def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, m
     assert finished.exit_code == 0, finished.exception
     assert torch.equal(load_weights(out).state["fc.weight"], trained.state["fc.weight"])
     for changed, what in (
-        (["--weights", out], "weights"),
         (["--batch", 3], "batch"),
         (["--no-auxiliary"], "auxiliary classifiers"),
         (["--folder", shutil.copytree(root, tmp_path / "c", ignore=lambda *_: ["0.png"])], "photos"),
     ):
         refused = command("--folder", root, "--out", out, "--epochs", 1, *options, *changed)
         assert f"begun with other {what}; name another --work" in str(refused.exception)
-    again = command("--folder", root, "--out", out, "--weights", out, "--epochs", 1, "--work", tmp_path / "b", *options)
+    begun = ["--folder", root, "--out", out, "--weights", out, "--epochs", 1]
+    assert "--weights have their own" in str(command(*begun, *options).exception)
+    assert "begun with other weights" in str(command(*begun, *options[2:]).exception)
+    again = command(*begun, "--work", tmp_path / "b", *options[2:])
     assert again.exit_code == 0, again.exception
     many = command("--folder", root, "--out", out, "--work", tmp_path / "d", *options, "--batch", 999)
     assert "take a smaller --batch" in str(many.exception)
@@ -371,6 +417,20 @@ def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, m
     ):
         failed = command("--folder", root, "--out", out, "--work", tmp_path / "c", "--size", 32, "--batch", 4, *bad)
         assert complaint in str(failed.exception)
+
+
+def test_photos_that_were_replaced_and_odd_names(photos: Photos, tmp_path: Path) -> None:
+    root = shutil.copytree(photos.paths[0].parent.parent, tmp_path / "photos")
+    (root / "dark" / "5.png").rename(root / "dark" / os.fsdecode(b"caf\xe9.png"))
+    options = ["--size", 32, "--batch", 4, "--workers", 0, "--device", "cpu", "--dtype", "float32", "--save-every", 1]
+    arguments = ["--folder", root, "--out", tmp_path / "net.safetensors", "--epochs", 1, *options]
+    assert command(*arguments).exit_code == 0
+    PIL.Image.new("RGB", (99, 99)).save(root / "dark" / "1.png")
+    assert "begun with other photos" in str(command(*arguments).exception)
+    (root / "dark" / "1.png").write_text("no picture")
+    judged = command(*arguments, "--val", root, "--work", tmp_path / "b")
+    assert "judged on 11 photos, 1 skipped" in judged.stdout
+    assert f"skipped: {root / 'dark' / '1.png'}" in judged.stderr
 
 
 def test_curves_of_a_resumed_run_have_each_iteration_once(tmp_path: Path) -> None:

@@ -249,6 +249,21 @@ def test_very_long_photos_are_cut_without_a_change_of_answer(checkpoint: Checkpo
     assert np.allclose(model(image), cut, atol=1e-6)
 
 
+def test_a_warp_sees_all_of_a_very_long_photo(checkpoint: Checkpoint) -> None:
+    image = photo(20, 20 * LONGEST + 80)
+    changed = image.copy()
+    changed[:, 45:85] = 255 - changed[:, 45:85]  # beside what any square crop reaches
+    plain, warped = classifier(checkpoint), classifier(checkpoint, warp=True)
+    assert np.allclose(plain(changed), plain(image), atol=1e-6)
+    assert np.abs(warped(changed) - warped(image)).max() > 1e-4
+
+
+def test_answers_that_are_not_finite_are_an_error(checkpoint: Checkpoint) -> None:
+    large = replace(checkpoint, state={**checkpoint.state, "fc.bias": torch.tensor([3e38, -3e38, 0, 0]) * 2})
+    with pytest.raises(ValueError, match="answers are not finite in float32"):
+        classifier(large)(photo(60, 80))
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest", "area"])
 def test_every_interpolation_keeps_a_plain_colour(interpolation) -> None:
     preprocessing = Preprocessing(mean=(0, 0, 0), size=56, resize=64, interpolation=interpolation)

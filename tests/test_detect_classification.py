@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from classifier.torchvision_weights import TRANSFORM_INPUT
 from classifier.weights import CAFFE, TORCHVISION, Checkpoint, save_checkpoint
 from detect.class_folders import columns_of, read_class_folders, read_class_list, spread
 from detect.classification import PhotoStream, judge, load_image_classifier
+from detect.cli import main
 from detect.commands import weights as weights_commands
 from detect.commands.classify import classify
 from detect.commands.eval_classification import classification
@@ -86,18 +88,28 @@ def test_a_bad_photo_is_named_and_the_others_are_done(net: Path, photos: Path, t
         raise run(classify, bad, "--weights", net).exception
 
 
-def test_a_photo_whose_name_is_not_utf_8_does_not_stop_the_run(net: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_photo_whose_name_is_not_utf_8_does_not_stop_the_run(
+    net: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in (b"caf\xe9.png", b"dog.png"):
         (tmp_path / os.fsdecode(name)).write_bytes((photos / "ant" / "0.png").read_bytes())
-    result = run(classify, tmp_path, "--weights", net)
-    assert result.exit_code == 0, result.exception
-    assert [line for line in result.stdout.splitlines() if "png" in line] == [r"caf\udce9.png", "dog.png"]
+    monkeypatch.setattr(sys, "argv", ["rcnn", "classify", str(tmp_path), "--weights", str(net)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    told = capsys.readouterr().out
+    assert [line for line in told.splitlines() if "png" in line] == [r"caf\udce9.png", "dog.png"]
 
 
 def test_weights_for_something_else_are_refused_by_name(net: Path, tmp_path: Path) -> None:
     checkpoint = load_weights(net)
     network = GoogLeNet(4).state_dict()
-    save_checkpoint(replace(checkpoint, task="regions", state=network), tmp_path / "regions.safetensors")
+    narrow = replace(checkpoint.preprocessing, context=4)
+    regions = replace(checkpoint, task="regions", state=network, preprocessing=narrow)
+    save_checkpoint(regions, tmp_path / "regions.safetensors")
+    save_checkpoint(replace(checkpoint, classes=("bee", "ant", "cat")), tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"other\.safetensors: not the classes of .*net\.safetensors in"):
+        load_image_classifier([str(net), str(tmp_path / "other.safetensors")], crops=1)
     with pytest.raises(ValueError, match=r"regions\.safetensors: weights for regions, but an image classifier"):
         load_image_classifier([str(tmp_path / "regions.safetensors")], crops=1)
     for name, complaint in (
@@ -208,6 +220,7 @@ def test_convert_and_show(tmp_path: Path, net: Path) -> None:
     state = GoogLeNet(3, variant="batchnorm").state_dict()
     torch.save(state, tmp_path / "net.pth")
     (tmp_path / "names.txt").write_text("ant\nbee\ncat\n")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\nbee\ncat\n")
     (tmp_path / "twice.txt").write_text("ant\nbee\nant\n")
     out = tmp_path / "out.safetensors"
     result = run(weights_commands.convert, tmp_path / "net.pth", out, "--classes", tmp_path / "names.txt")
@@ -224,6 +237,8 @@ def test_convert_and_show(tmp_path: Path, net: Path) -> None:
     for arguments, complaint in (
         ((net, tmp_path / "x.npz"), "written as .safetensors"),
         ((net, out, "--dtype", "int4"), "not float16 or float32"),
+        ((net, out, "--no-transform-input"), "--no-transform-input is for .pth and .pt"),
+        ((net, out, "--classes", tmp_path / "latin.txt"), "latin.txt: not a list of classes, one a line in UTF-8"),
         ((net, out, "--classes", net.parent / "none"), "none"),
         ((net, out, "--classes", tmp_path / "twice.txt"), "names a class twice: ant"),
     ):

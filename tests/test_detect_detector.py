@@ -234,7 +234,7 @@ def test_weights_that_cannot_be_used_are_named(weights: Path, checkpoint: Checkp
     for path, complaint in [
         (other, r"--weights .*other\.safetensors: these are for images, a region classifier is needed"),
         (torn, r"torn\.safetensors: not a readable safetensors file"),
-        (short, r"--weights .*short\.safetensors: .* of wrong shape"),
+        (short, r"short\.safetensors: .* of wrong shape"),
         (tmp_path / "none", r"--weights .*none: no such file, and no built-in weights of that name"),
         (tmp_path, r"no such file"),
     ]:

@@ -48,15 +48,9 @@ def _show(name: str, best: list[tuple[str, float]], *, as_json: bool) -> None:
         classes = [{"class": each, "probability": round(probability, 6)} for each, probability in best]
         print(json.dumps({"image": name, "classes": classes}), flush=True)
         return
-    print(_printable(name))
+    print(name)
     for each, probability in best:
-        print(_printable(f"  {probability:.4f}  {each}"), flush=True)
-
-
-def _printable(text: str) -> str:
-    """Return a text with what stdout cannot write, such as file names that are not UTF-8, as stderr would write it."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+        print(f"  {probability:.4f}  {each}", flush=True)
 
 
 def _finish(skipped: int, photos: int) -> None:

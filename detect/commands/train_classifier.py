@@ -18,9 +18,11 @@ def classifier(
     out: Annotated[Path, typer.Option(help="Where the trained weights go (.safetensors).")],
     val: Annotated[Path | None, typer.Option(help="Photos to judge the result on, one folder a class.")] = None,
     weights: Annotated[str, typer.Option(help="Weights to start from; none starts from scratch.")] = "none",
-    variant: Annotated[str, typer.Option(help="From scratch: paper or batchnorm.")] = "batchnorm",
-    size: Annotated[int, typer.Option(min=32, help="From scratch: side of the input in pixels.")] = 224,
-    epochs: Annotated[float, typer.Option(min=0, help="Times that every photo is seen.")] = 60,
+    variant: Annotated[str | None, typer.Option(help="From scratch: paper or batchnorm, by default batchnorm.")] = None,
+    size: Annotated[
+        int | None, typer.Option(min=32, help="From scratch: side of the input in pixels, by default 224.")
+    ] = None,
+    epochs: Annotated[float, typer.Option(help="Times that every photo is seen.")] = 60,
     batch: Annotated[int, typer.Option(min=1, help="Photos a batch, over all processes.")] = 32,
     rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 0.01,
     schedule: Annotated[str, typer.Option(help="paper: 4% lower every 8 epochs; cosine: falls to 0.")] = "paper",
@@ -42,6 +44,7 @@ def classifier(
     seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0,
 ) -> None:
     """Train an image classifier by the recipe of GoogLeNet's paper; under torchrun, on several GPUs or machines."""
+    from classifier.googlenet import INPUT_SIZE
     from classifier.image_training import Photos, fresh, paper_recipe, train_images
     from classifier.processes import current_process, joined
     from classifier.weights import save_checkpoint
@@ -55,8 +58,12 @@ def classifier(
     check_out(out)
     data = read_class_folders(folder)
     judged_on = read_class_folders(val, columns_of(data.classes, None)) if val else None
-    scratch = weights == "none"
-    start = fresh(data.classes, variant=variant, size=size, seed=seed) if scratch else load_checkpoint(weights)
+    if weights == "none":
+        start = fresh(data.classes, variant=variant or "batchnorm", size=size or INPUT_SIZE, seed=seed)
+    elif variant or size:
+        raise ValueError("--variant and --size are for a start from scratch; --weights have their own")
+    else:
+        start = load_checkpoint(weights)
     placement = training_placement(device, dtype)
     changes: dict[str, Any] = {"rate": rate, "warmup": warmup, "decay": decay, "smoothing": smoothing, "seed": seed}
     recipe = paper_recipe(
@@ -92,13 +99,16 @@ def classifier(
             )
     if not first:
         return
-    trained = note(trained, {"data": folder.name})
+    trained = note(trained, {"data": folder.resolve().name})
     save_checkpoint(trained, out)  # before it is judged, which may fail
-    scores = judge_checkpoint(trained, judged_on, device=str(placement.device)) if judged_on else {}
-    if scores:
-        save_checkpoint(note(trained, scores), out)
-    for name, value in scores.items():
-        print(f"{name:19} {value:.4f}")
+    if judged_on is not None:
+        judged = judge_checkpoint(trained, judged_on, device=str(placement.device))
+        for error in judged.skipped:
+            print(f"skipped: {error}", file=sys.stderr)
+        save_checkpoint(note(trained, {**judged.scores, "judged on photos": judged.photos}), out)
+        print(f"judged on {judged.photos} photos, {len(judged.skipped)} skipped")
+        for name, value in judged.scores.items():
+            print(f"{name:19} {value:.4f}")
     print(f"weights written to {out}")
 
 
@@ -111,7 +121,7 @@ def _claim(run: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, s
     made_from = {
         "weights": digest(dict(sorted(start.state.items()))),
         "preprocessing": asdict(start.preprocessing),
-        "photos": digest([os.path.relpath(path, folder) for path in data.paths]),
+        "photos": digest([f"{os.path.relpath(path, folder)} {path.stat().st_size}" for path in data.paths]),
         "classes": list(data.classes),
         **settings,
     }

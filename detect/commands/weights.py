@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+TORCH_SUFFIXES = (".pth", ".pt")
+
 
 def convert(
     source: Annotated[str, typer.Argument(help="imagenet, or a file: .caffemodel, .npz, .pth, .safetensors.")],
@@ -21,7 +23,6 @@ def convert(
 
     import torch
 
-    from classifier.torchvision_weights import TRANSFORM_INPUT
     from classifier.weights import TORCHVISION, save_checkpoint
     from detect.presets import load_checkpoint
 
@@ -29,8 +30,12 @@ def convert(
         raise ValueError(f"--dtype {dtype!r} is not float16 or float32")
     if destination.suffix != ".safetensors":
         raise ValueError(f"{destination}: weights are written as .safetensors")
+    if not transform_input and Path(source).suffix not in TORCH_SUFFIXES:
+        raise ValueError(
+            f"--no-transform-input is for {' and '.join(TORCH_SUFFIXES)}, which do not say it; not {source}"
+        )
     checkpoint = load_checkpoint(source)
-    if checkpoint.preprocessing == TRANSFORM_INPUT and not transform_input:
+    if not transform_input:
         checkpoint = replace(checkpoint, preprocessing=TORCHVISION)
     if classes is not None:
         checkpoint = replace(checkpoint, classes=_class_names(classes, len(checkpoint.classes)))
@@ -72,7 +77,10 @@ def _learned(name: str) -> bool:
 
 
 def _class_names(path: Path, columns: int) -> tuple[str, ...]:
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not a list of classes, one a line in UTF-8") from None
     if len(names) != columns:
         raise ValueError(f"{path}: {len(names)} names, but the weights have {columns} classes")
     if len(set(names)) < len(names):
