@@ -80,6 +80,7 @@ REGIONS: Mapping[str, Preset] = {
         proposals=PROPOSALS,
         score="66.57 mAP (voc07) from BVLC's weights, on a quarter of the own val split of VOC 2007 photos",
         cpu="an hour for 3,000 photos on two cores with bfloat16; 13 GB on disk",
+        gpu="not measured; some 5 minutes, estimated from its operations",
     ),
     "shipped": Preset(
         purpose="all layers from 4a on, in four stages, each on regions that none of the others saw",
@@ -88,6 +89,7 @@ REGIONS: Mapping[str, Preset] = {
         proposals=PROPOSALS,
         score="70.70 mAP (voc07) on a quarter of the own val split of VOC 2007 photos",
         cpu="2:23 h for 3,700 photos on two cores with bfloat16; 25 GB on disk",
+        gpu="not measured; some 20 minutes, estimated from its operations",
     ),
 }
 
@@ -107,6 +109,7 @@ MULTIBOX: Mapping[str, Preset] = {
         ),
         score="recall@0.50 of 200 boxes 94.4 on a quarter of the own val split of VOC 2007 photos",
         cpu="about an hour for 3,700 photos on two cores with bfloat16",
+        gpu="not measured; some 10 minutes, estimated from its operations",
     ),
 }
 
