@@ -14,7 +14,7 @@ from torch import Tensor
 
 from classifier.sampling import Regions
 from classifier.weights import WeightsError
-from structures.files import write_json
+from structures.files import replacing, write_json
 from structures.locks import lock_folder
 from structures.records import Dataset
 
@@ -45,10 +45,8 @@ def kept_regions(path: Path, settings: Mapping[str, Any], make: Callable[[], Reg
     if path.exists():
         return _read_regions(path, wanted)
     regions = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.npz")
-    np.savez(temporary, settings=np.array(wanted), **vars(regions))
-    temporary.replace(path)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, settings=np.array(wanted), **vars(regions))
     return regions
 
 
