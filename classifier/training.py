@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from classifier.googlenet import AUXILIARY_WEIGHT, TrainingLogits
-from classifier.processes import average_over, current_process, same_everywhere, share_of, shared
-from classifier.training_state import read_state, write_state
+from classifier.processes import average_over, current_process, share_of, shared
+from classifier.training_state import read_state, require_same_start, write_state
 from classifier.weights import WeightsError, load_state
 
 State = dict[str, Tensor]  # parameter name -> values
@@ -120,8 +120,7 @@ def train(
     """
     run = TrainingRun(network, recipe)
     start = run.load(state_file) if state_file.exists() else 0
-    if not same_everywhere(start):
-        raise WeightsError(f"{state_file}: not all processes see the same state; they need one folder for the run")
+    require_same_start(state_file, start)
     for iteration in range(start, recipe.iterations):
         loss = run.step(iteration, *batches(iteration))
         report(Progress(iteration + 1, loss, run.rate))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from classifier.processes import same_everywhere
 from classifier.weights import WeightsError
 from structures.files import write_bytes
 
@@ -43,3 +44,13 @@ def read_state(path: Path, recipe: Any, **more: Any) -> dict[str, Any]:
         if begun[name] != value:
             raise WeightsError(f"{path}: begun with {name}={begun[name]}, not {value}; remove it to start anew")
     return state
+
+
+def require_same_start(path: Path, iteration: int) -> None:
+    """Refuse to go on where several processes, on machines without a common folder perhaps, begin at different places.
+
+    Raises:
+        WeightsError: in every one of them.
+    """
+    if not same_everywhere(iteration):
+        raise WeightsError(f"{path}: not all processes see the same state; they need one folder for the run")

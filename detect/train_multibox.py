@@ -21,7 +21,7 @@ from classifier.googlenet import stages_between
 from classifier.processes import average_over, current_process, first_alone, share_of
 from classifier.training import NonFiniteLoss, Progress, rate_at, require_finite
 from classifier.training import Recipe as Schedule
-from classifier.training_state import read_state, write_state
+from classifier.training_state import read_state, require_same_start, write_state
 from classifier.weights import Checkpoint
 from detect.multibox import CanvasRunner, DenseMultiBox, Stem, from_checkpoint, start_network, to_checkpoint, unflatten
 from detect.multibox_recipe import Canvases, Order, Recipe, find_shapes
@@ -245,6 +245,7 @@ def train_multibox(
             _claim_folder(work, start, dataset)
     if state.exists():
         run.load(state)
+    require_same_start(state, run.step)
     loader = DataLoader(
         Canvases(dataset, recipe.seed),
         batch_sampler=Order(sizes, recipe, run.step, here),

@@ -148,3 +148,30 @@ def test_processes_take_turns_at_the_rows_of_a_batch() -> None:
         own_rows(rows, Process(0, 5))
     with pytest.raises(ValueError, match="hard examples of 7 cannot be shared by 2 processes"):
         share_of(7, Process(0, 2), what="hard examples")
+
+
+APART = """
+import sys
+from pathlib import Path
+import torch
+from classifier.processes import current_process, joined
+from classifier.training_state import require_same_start
+from classifier.weights import WeightsError
+
+with joined(torch.device("cpu")):
+    rank = current_process().rank
+    require_same_start(Path("state.pt"), 7)
+    try:
+        require_same_start(Path("state.pt"), 10 * rank)
+    except WeightsError as error:
+        Path(sys.argv[1], f"rank{rank}.txt").write_text(str(error))
+"""
+
+
+def test_processes_that_would_begin_at_different_places_all_stop(tmp_path: Path) -> None:
+    """As on machines without a common folder: each would go on from a state of its own, or from none."""
+    script = tmp_path / "script.py"
+    script.write_text(APART)
+    subprocess.run([*TORCHRUN, str(script), str(tmp_path)], check=True, timeout=600, env=ENVIRONMENT)
+    for rank in range(2):
+        assert "state.pt: not all processes see the same state" in (tmp_path / f"rank{rank}.txt").read_text()
