@@ -1,7 +1,7 @@
 """One door for all weights: a name, or a file of ours, of Caffe or of torchvision."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from classifier.caffe import read_caffe, read_npz
 from classifier.torchvision_weights import download_imagenet, read_pth
@@ -15,6 +15,7 @@ READERS: Mapping[str, Callable[[str | Path], Checkpoint]] = {
     ".pt": read_pth,
 }
 IMAGENET = "imagenet"
+BVLC = "http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel"
 
 
 def load_weights(name_or_path: str | Path, named: Mapping[str, Path] | None = None) -> Checkpoint:
@@ -39,7 +40,9 @@ def load_weights(name_or_path: str | Path, named: Mapping[str, Path] | None = No
 def _what_is_wrong(path: Path) -> str:
     if path.is_dir():
         return "a folder"
-    return "not a known format" if path.is_file() else "no such file or name"
+    if path.is_file():
+        return "not a known format"
+    return "no such file or name" + (f" (it is at {BVLC})" if path.name == PurePosixPath(BVLC).name else "")
 
 
 def _patterns() -> list[str]:

@@ -22,9 +22,9 @@ from classifier.googlenet import AUXILIARY_WEIGHT, TrainingLogits
 from classifier.processes import average_over, current_process, share_of, shared
 from classifier.training_state import read_state, require_same_start, write_state
 from classifier.weights import WeightsError, load_state
+from structures.seeds import check_seed
 
 State = dict[str, Tensor]  # parameter name -> values
-LARGEST_SEED = 2**32 - 1  # times a million and more, torch still takes it
 RATE_FACTOR = 0.96  # GoogLeNet, section 6: the rate falls by 4% every 8 epochs
 
 
@@ -72,8 +72,7 @@ class Recipe:
     average_from: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed <= LARGEST_SEED:
-            raise ValueError(f"the seed must be from 0 to {LARGEST_SEED}, got {self.seed}")
+        check_seed(self.seed)
 
 
 class NonFiniteLoss(ValueError):

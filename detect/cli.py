@@ -18,12 +18,16 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from importlib import metadata
 from types import ModuleType
+from typing import Annotated
 
 import typer
 
+from detect.runs import DISTRIBUTION
+
 COMMANDS = ("detect", "propose", "classify", "eval", "train", "weights", "bench", "export")  # as --help lists them
-DONE, SOME_SKIPPED, FAILED = 0, 1, 2
+FAILED, INTERRUPTED = 2, 130
 TRACEBACK_VARIABLE = "RCNN_TRACEBACK"
 
 
@@ -39,6 +43,10 @@ def guarded(run: Callable[[], object]) -> None:
     warnings.filterwarnings("ignore", module="PIL")  # notes on odd EXIF and palettes: they name no file, so help nobody
     try:
         run()
+    except typer.Exit as done:  # of a command that was called as a function
+        sys.exit(done.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except (ValueError, OSError) as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
@@ -62,22 +70,29 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _nothing() -> None: ...
+
+
+def _root(version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False) -> None:
+    if version:
+        print(f"rcnn {metadata.version(DISTRIBUTION)}")
+        raise typer.Exit
+
+
 def build() -> typer.Typer:
     """Return the command line with every command whose file is there."""
-    root = _group(f"Object detection in the style of R-CNN. With {TRACEBACK_VARIABLE}=1 errors show where they arose.")
+    summary = f"Object detection in the style of R-CNN. With {TRACEBACK_VARIABLE}=1 errors show where they arose."
+    root = _group(summary, _root)
     for name in COMMANDS:
         if importlib.util.find_spec(f"detect.commands.{name}") is not None:
             _add(root, name, importlib.import_module(f"detect.commands.{name}"))
     return root
 
 
-def _group(summary: str) -> typer.Typer:
+def _group(summary: str, callback: Callable[..., None] = _nothing) -> typer.Typer:
     group = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-    group.callback(help=summary)(_nothing)  # without a callback typer turns a group of one command into that command
+    group.callback(help=summary)(callback)  # without a callback typer turns a group of one command into that command
     return group
-
-
-def _nothing() -> None: ...
 
 
 def _add(root: typer.Typer, name: str, module: ModuleType) -> None:

@@ -1,3 +1,4 @@
 """What `rcnn` takes where nothing is named; light, since the command line reads it for its help."""
 
+SOME_SKIPPED = 1  # exit code: done, but for some photos
 PROPOSALS = "ranked:selective-search+multibox"  # what the paper has; `multibox` alone is quicker (README)

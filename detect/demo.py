@@ -7,9 +7,10 @@ from rich.console import Console
 from rich.table import Table
 
 from detect.cli import guarded
-from detect.commands.detect import PICTURES, detect
+from detect.commands.detect import detect
 from detect.draw import DRAW_FLOOR
 from detect.sinks import DETECTIONS_FILE
+from detect.sources import PICTURES
 from eval.results import ResultLine, read_lines
 
 # In scikit-image's wheel, so nothing is fetched: a person, a cat, a cup, a motorbike, and a photographer in grey.

@@ -53,12 +53,15 @@ def require_exportable(kind: str, images: Iterable[str], classes: Sequence[str],
     """Make sure that an export of these photos will be possible, before any work on them.
 
     Raises:
-        ValueError: a class cannot name a VOC file; or COCO's instances.json cannot be read, lacks a class or a photo,
-            or two photos would be the same image of it.
+        ValueError: a class cannot name a VOC file, or a photo stand in it; or COCO's instances.json cannot be read,
+            lacks a class or a photo, or two photos would be the same image of it.
     """
     if kind == "voc":
         for name in classes:
             result_name("", name)
+        blank = next((image for image in images if len(image.split()) != 1), None)
+        if blank is not None:
+            raise ValueError(f"{blank}: a line of a VOC result file holds no name with blanks; --format coco does")
     elif kind == "coco" and numbering is not None:
         dataset = CocoDataset(numbering)
         _category_ids(dataset, classes)

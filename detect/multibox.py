@@ -204,9 +204,9 @@ def _views(image_size: ImageSize, scales: Sequence[float]) -> list[View]:
     return [whole_photo(image_size, scale=scale) for scale in scales]
 
 
-def measure(checkpoint: Checkpoint, dataset: Dataset, *, device: str = "auto") -> Iterator[tuple[str, float]]:
+def measure(checkpoint: Checkpoint, dataset: Dataset, placement: Placement) -> Iterator[tuple[str, float]]:
     """Yield the recall of a checkpoint's best boxes on annotated photos; photos that cannot be read count as misses."""
-    generator = make_multibox(checkpoint, place(device=device), max_boxes=max(JUDGED))
+    generator = make_multibox(checkpoint, placement, max_boxes=max(JUDGED))
     coverage = measure_coverage((truth, _boxes(generator, dataset, truth)) for truth in dataset)
     for count in JUDGED:
         for threshold, value in zip((0.5, 0.7), recall(coverage.first(count), (0.5, 0.7)), strict=True):

@@ -17,6 +17,7 @@ from proposals.priors import shape_priors
 from structures.boxes import ImageSize
 from structures.images import ImageError, read_image
 from structures.records import Dataset
+from structures.seeds import check_seed
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Recipe:
         seed: of everything random.
 
     Raises:
-        ValueError: another stage is to be the last frozen one.
+        ValueError: another stage is to be the last frozen one, or no seed.
     """
 
     epochs: int = 12
@@ -59,6 +60,7 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.frozen not in LAST_FROZEN:
             raise ValueError(f"--freeze {self.frozen!r} is not one of MultiBox's: {', '.join(LAST_FROZEN)}")
+        check_seed(self.seed)
 
     def steps(self, dataset: Dataset) -> int:
         """Return how many steps all epochs over a dataset have, in this process as in every other."""

@@ -14,6 +14,7 @@ from detect.staged_runs import Stage
 from detect.train_multibox import train_multibox
 from detect.training_folder import contents
 from detect.training_progress import Reporter
+from detect.training_runs import unreadable
 from detect.validation import Validation
 from structures.records import Dataset
 
@@ -23,19 +24,21 @@ class MultiBoxMeasure:
 
     figure = HEADLINE
 
-    def __init__(self, dataset: Dataset, *, device: str = "auto") -> None:
-        self._dataset, self._device = dataset, device
+    def __init__(self, dataset: Dataset, placement: Placement) -> None:
+        self._dataset, self._placement = dataset, placement
 
     def about(self) -> Mapping[str, Any]:
         """Return what decides the figure, as JSON values."""
         return {"number of photos": len(self._dataset), **contents(self._dataset)}
 
     def prepare(self, console: Console) -> None:
-        """Do nothing: nothing is needed."""
+        """Name the photos that cannot be read: their objects count as missed."""
+        for reason in unreadable(self._dataset).values():
+            console.print(f"not validated on: {reason}", markup=False, soft_wrap=True)
 
     def __call__(self, checkpoint: Checkpoint) -> float:
         """Return the recall."""
-        return dict(measure(checkpoint, self._dataset, device=self._device))[self.figure]
+        return dict(measure(checkpoint, self._dataset, self._placement))[self.figure]
 
 
 def stages(

@@ -49,15 +49,19 @@ class Report:
             "photos": f"{self.done} done{before}, {len(self.skipped)} skipped",
             "time": f"{duration(self.seconds)}{speed}",
             "seconds a photo": stages or "-",
-            "regions a photo": f"{regions / each:.0f} proposed, {boxes / each:.1f} detected",
-            **({"of these from": self._by_source(regions, boxes)} if len(self.proposals) > 1 else {}),
+            "regions a photo": f"{regions / each:.0f} proposed, {boxes / each:.1f} detected" if self.fresh else "-",
+            **({"from": self._by_source(regions, boxes)} if len(self.proposals) > 1 else {}),
             "peak memory": memory,
             "results": ", ".join(map(str, written)),
         }
 
     def _by_source(self, regions: int, boxes: int) -> str:
         shares = {name: (count / max(1, regions), self.boxes.get(name, 0)) for name, count in self.proposals.items()}
-        return ", ".join(f"{name} {each:.0%} and {n / max(1, boxes):.0%}" for name, (each, n) in shares.items())
+        parts = (
+            f"{name} {each:.0%} of the proposed, {n / max(1, boxes):.0%} of the detected"
+            for name, (each, n) in shares.items()
+        )
+        return "; ".join(parts)
 
     def as_json(self) -> dict[str, Any]:
         """Return the facts for run.json."""

@@ -1,5 +1,6 @@
 """Many photos through a detector: proposals ahead in threads, results written at once, bad photos passed over."""
 
+import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ from detect.photo_report import Report
 from detect.progress import Bar, table
 from detect.runs import RUN_FILE, Run, RunError, cores
 from detect.sinks import DETECTIONS_FILE, SKIPPED_FILE, Results
-from detect.sources import Photo
+from detect.sources import PICTURES, Photo, renamed
 from eval.results import count_images, read_lines
 from proposals.store import file_key
 from structures.images import ExifPolicy, ImageError, read_image
@@ -78,10 +79,15 @@ def carry_out(plan: Plan, detector: Detector, settings: Mapping[str, Any], conso
         run = Run(plan.out, settings, in_use=bool(results.done), overwrite=plan.overwrite)
         if plan.overwrite:
             discard_exports(plan.out)
+            shutil.rmtree(plan.out / PICTURES, ignore_errors=True)
         drawing = _discard_other_pictures(run, plan.pictures, results)
+        before = run.last("placement")
         run.update(**facts, **drawing, placement=reasons, workers=workers)
         for reason in reasons:
             console.print(reason, markup=False, highlight=False, soft_wrap=True)
+        if before not in (None, reasons):
+            told = f"warning: earlier photos in {plan.out} were done elsewhere ({'; '.join(before)}); scores may differ"
+            console.print(told, markup=False, highlight=False, soft_wrap=True)
         try:
             report = detect_photos(
                 detector, plan.photos, results, console, exif=plan.exif, workers=workers, pictures=plan.pictures
@@ -139,12 +145,14 @@ def detect_photos(
     """Detect objects on the photos that are not done yet, and write down what was found, photo by photo.
 
     Raises:
-        RunError: the results are of other photos of the same names.
+        RunError: the results are of other photos of the same names, or of the same photos by other names.
     """
     todo = [photo for photo in photos if photo.image_id not in results.done]
-    _require_same(photos, results)
     if len(todo) < len(photos):
         console.print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")
+    _require_same(photos, results)
+    if todo:
+        discard_exports(results.folder)  # of the results of before
     regions, boxes, failed = Counter[str](), Counter[str](), 0
     ahead = prepare_ahead(todo, detector.regions, exif=exif, workers=workers)
     with Bar(len(todo), console) as bar, closing(ahead):
@@ -183,6 +191,9 @@ def _require_same(photos: Sequence[Photo], results: Results) -> None:
             f"{results.folder}: holds results of other photos by the names of {count_images(changed)}; "
             "name another --out, or start afresh with --overwrite"
         )
+    other_name = renamed(photos, results.done)
+    if other_name:
+        raise RunError(f"{results.folder}: {other_name}")
 
 
 def _is_changed(photo: Photo, key: str | None) -> bool:

@@ -12,7 +12,7 @@ from detect.ahead import Prepared, Skipped, prepare_ahead
 from detect.generators import load_proposals
 from detect.progress import Bar, duration, table
 from detect.runs import command, commit, peak_memory, versions
-from detect.sources import Photo
+from detect.sources import Photo, renamed
 from proposals.protocol import TELLS_FIT, ProposalGenerator, tells_fit
 from proposals.store import StoredPhoto, file_key, pixel_key
 from proposals.store_writer import StoreWriter
@@ -71,10 +71,14 @@ def carry_out(plan: Plan, generator: ProposalGenerator, console: Console) -> Rep
     """Do all of a plan, and tell about it.
 
     Raises:
-        ValueError: the folder holds something else, or boxes that were made in another way.
+        ValueError: the folder holds something else, boxes that were made in another way, or the same photos by other
+            names.
     """
     facts = {"command": command(), "commit": commit(), "versions": versions()}
     with StoreWriter(plan.out, settings(plan, generator), facts) as writer:
+        other_name = renamed(plan.photos, {name: photo.file for name, photo in writer.known.items()})
+        if other_name:
+            raise ValueError(f"{plan.out}: {other_name}")
         todo = [photo for photo in plan.photos if not is_known(photo, writer.known)]
         report = Report(len(plan.photos), len(plan.photos) - len(todo))
         if report.before:

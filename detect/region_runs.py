@@ -11,7 +11,7 @@ from classifier.engines import Placement
 from classifier.processes import Process, first_alone, share_of
 from classifier.training import Recipe
 from classifier.weights import Checkpoint
-from detect import propose
+from detect.propose import Plan, carry_out
 from detect.region_examples import Examples, check_ranking
 from detect.sources import photos_of
 from detect.staged_runs import Stage
@@ -21,6 +21,7 @@ from detect.training_progress import Reporter
 from detect.training_runs import some_of
 from detect.validation import Validation
 from proposals.protocol import ProposalGenerator
+from proposals.store import StoreError
 from proposals.stored import StoredProposals
 from structures.records import Dataset
 
@@ -69,14 +70,17 @@ def check(trainings: Sequence[Training], start: Checkpoint, generator: ProposalG
         process: which of how many processes this is.
 
     Raises:
-        ValueError: no such stage to freeze, weights of MultiBox, proposals that are not ranked but must be, or rows
-            that the processes cannot share evenly.
+        ValueError: no such stage to freeze, weights of MultiBox, proposals that are not ranked but must be, rows that
+            the processes cannot share evenly, or more hard examples than a batch has.
     """
     for training in trainings:
         check_start(start, training.frozen)
         check_ranking(generator, training.examples)
         share_of(training.examples.batch_size, process)
         share_of(training.recipe.hard_examples, process, what="hard examples")
+        if training.recipe.hard_examples > training.examples.batch_size:
+            batch = f"a --batch of {training.examples.batch_size}"
+            raise ValueError(f"{batch} has no {training.recipe.hard_examples} --hard-examples")
 
 
 def kept_proposals(
@@ -93,7 +97,10 @@ def kept_proposals(
         return generator
     with first_alone() as first:
         if first:
-            report = propose.carry_out(propose.Plan(photos_of(dataset), folder, workers=workers), generator, console)
+            try:
+                report = carry_out(Plan(photos_of(dataset), folder, workers=workers), generator, console)
+            except StoreError as error:
+                raise ValueError(f"{error} as --work, or remove this one") from None
             if report.skipped:
                 raise ValueError(some_of(list(report.skipped.values())))
     return StoredProposals(folder)

@@ -20,6 +20,7 @@ from detect.training_runs import some_of
 from eval.results import align_records
 from eval.scores import score
 from proposals.protocol import ProposalGenerator
+from proposals.store import StoreError
 from proposals.stored import StoredProposals
 from structures.records import Dataset, Detections
 
@@ -68,11 +69,14 @@ class RegionMeasure:
             ValueError: not one of the photos can be read, or the folder holds boxes of another generator.
         """
         plan = propose.Plan(self._photos, self._folder, workers=self._workers)
-        report = propose.carry_out(plan, self._generator, console)
+        try:
+            report = propose.carry_out(plan, self._generator, console)
+        except StoreError as error:
+            raise ValueError(f"{error} as --work, or remove this one") from None
         if not report.done:
             raise ValueError(
-                f"none of the {len(self._photos)} photos to validate on could be worked on; --val-proposals names "
-                f"another generator: {some_of(list(report.skipped.values()))}"
+                f"--val-proposals: the generator failed on all of the {len(self._photos)} photos to validate on: "
+                f"{some_of(list(report.skipped.values()))}"
             )
 
     def __call__(self, checkpoint: Checkpoint) -> float:

@@ -21,7 +21,8 @@ RUN_FILE = "run.json"
 DISTRIBUTION = "googlenet-rcnn"
 PACKAGES = "torch torchvision openvino opencv-contrib-python-headless numba numpy pillow".split()
 CHECKOUT = Path(__file__).resolve().parent.parent
-OPTIONS = {"score_floor": "score"}  # settings whose option has another name
+OPTIONS = {"score_floor": "score", "vote_threshold": "vote"}  # settings whose option has another name
+DERIVED = {"weigh_by_fit": "proposals"}  # settings that follow from another one
 
 
 class RunError(ValueError):
@@ -71,7 +72,7 @@ class Run:
 
 
 def _check(folder: Path, earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    if "settings" not in earlier:
+    if not isinstance(earlier.get("settings"), Mapping):
         raise RunError(f"{folder}: holds results without their {RUN_FILE}; name another --out, or add --overwrite")
     changed = differences(earlier["settings"], settings)
     if changed:
@@ -90,15 +91,18 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     changed = []
     for name in sorted({*before, *now}):
         old, new = _as_json(before.get(name)), _as_json(now.get(name))
-        if old != new:
+        follows = DERIVED.get(name)
+        if old != new and (follows is None or before.get(follows) == now.get(follows)):
             option = "--" + OPTIONS.get(name, name).replace("_", "-")
             changed.append(f"{option}: {_short(old, new)} then, {_short(new, old)} now")
     return changed
 
 
 def _short(value: Any, other: Any) -> str:
-    """Show a value; of two mappings only what differs."""
+    """Show a value; of two mappings only what differs, or their names where these do."""
     if isinstance(value, dict) and isinstance(other, dict):
+        if value.get("name") != other.get("name"):
+            return str(value.get("name"))
         parts = [f"{key} {_short(value.get(key), other.get(key))}" for key in value if value[key] != other.get(key)]
         return ", ".join(parts) or "less"
     text = str(value)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detect.runs import RunError
+from structures.files import naming
 from structures.locks import lock
 from structures.records import Detections
 
@@ -107,8 +108,9 @@ class _Lines:
         self._synced = time.monotonic()
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(entry).encode() + b"\n")
-        self._file.flush()
+        with naming(self._path):
+            self._file.write(json.dumps(entry).encode() + b"\n")
+            self._file.flush()
         if time.monotonic() - self._synced > SYNC_SECONDS:
             os.fsync(self._file.fileno())
             self._synced = time.monotonic()
@@ -119,7 +121,8 @@ class _Lines:
             self.add(entry)
 
     def close(self, *, keep_empty: bool = True) -> None:
-        self._file.flush()
+        with naming(self._path):
+            self._file.flush()
         os.fsync(self._file.fileno())
         if not keep_empty and self._path.stat().st_size == 0:
             self._path.unlink()

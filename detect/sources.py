@@ -7,13 +7,16 @@ different folders stay apart, and the names do not depend on where the command r
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from detect.runs import RUN_FILE
+from proposals.store import file_key
 from structures.images import SUFFIXES
 from structures.records import Dataset
 
+PICTURES = "pictures"  # folder in that of a run, with photos that have boxes on them
 LIST_PREFIX = "@"  # @photos.txt names a file with one photo, folder or glob a line
 GLOB_CHARACTERS = frozenset("*?[")
 
@@ -41,6 +44,39 @@ def photos_of(dataset: Dataset, image_ids: Iterable[str] | None = None) -> list[
     return [Photo(image_id, dataset.image_path(image_id)) for image_id in names]
 
 
+def renamed(photos: Iterable[Photo], known: Mapping[str, str]) -> str | None:
+    """Say which photo an earlier run knows by a name with more or fewer folders in front, since others were named.
+
+    Args:
+        photos: that were named now.
+        known: name -> `file_key` of the photos that are known.
+
+    Returns:
+        The complaint, with what to do; None if there is no such photo.
+    """
+    named = {photo.image_id: photo for photo in photos}
+    old = {name for name in known if name not in named}
+    last = {PurePosixPath(name).name for name in old}
+    for photo in named.values():
+        if photo.image_id in known or PurePosixPath(photo.image_id).name not in last:
+            continue
+        for name in old:
+            ends = f"/{photo.image_id}".endswith(f"/{name}") or f"/{name}".endswith(f"/{photo.image_id}")
+            if ends and known[name] and known[name] == _key(photo.path):
+                return (
+                    f"holds {photo.path} by the name {name}, which would be {photo.image_id} now: names begin at the "
+                    "deepest folder that holds all that is named; name the same folders again, or another --out"
+                )
+    return None
+
+
+def _key(path: Path) -> str:
+    try:
+        return file_key(path)
+    except OSError:  # it will be reported when it is read
+        return ""
+
+
 @dataclass(frozen=True)
 class _Found:
     base: str  # what names are relative to: the folder that was named, or the folder of the file that was named
@@ -56,7 +92,7 @@ def find_photos(
         paths: files (taken whatever their suffix), folders (searched through for pictures, hidden ones passed over),
             globs that the shell left alone (`**` goes through folders), and list files as `@photos.txt`.
         lists: more list files. A relative line is looked for in the working folder, then beside the list.
-        leave_out: a folder that is not searched, such as one with drawn results.
+        leave_out: a folder that is not searched. Pictures of runs, which are photos with boxes, are passed over anyway.
 
     Raises:
         SourceError: nothing was named, a path is not there, a glob matches nothing, or a folder holds no pictures.
@@ -124,7 +160,7 @@ def _pictures(folder: str, leave_out: Path | None) -> Iterator[str]:
     visited = {os.path.realpath(leave_out)} if leave_out else set()
     for place, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
         real = os.path.realpath(place)
-        if real in visited:
+        if real in visited or (place != folder and _is_drawn(place)):
             folders.clear()
             continue
         visited.add(real)
@@ -133,6 +169,12 @@ def _pictures(folder: str, leave_out: Path | None) -> Iterator[str]:
             path = os.path.join(place, name)
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES and _is_file_or_dead_link(path):
                 yield path
+
+
+def _is_drawn(folder: str) -> bool:
+    """Say whether a folder has the pictures of a run: photos with boxes on them."""
+    results, name = os.path.split(folder)
+    return name == PICTURES and os.path.isfile(os.path.join(results, RUN_FILE))
 
 
 def _is_file_or_dead_link(path: str) -> bool:

@@ -25,6 +25,7 @@ from detect.training_folder import STATE, claim, digest, kept_regions
 from proposals.protocol import ProposalGenerator
 from structures.records import Dataset
 
+AGAIN = f"remove {STATE} and start.json to train anew on the same regions; their features are then made again"
 FEATURES = ("features.json", "features.npy")  # how far the outputs of the frozen stages are, and these themselves
 
 
@@ -140,9 +141,14 @@ def _claim_folder(
         "frozen stages": frozen,
         **({"engine": placement.engine, "dtype": placement.dtype} if frozen else {}),
     }
-    claim(work / "start.json", made_from, remedy="name another --work folder or remove this one")
+    start, state = work / "start.json", work / STATE
+    if not start.exists():  # what is there was made from something that nobody knows
+        if state.exists():
+            raise WeightsError(f"{state}: of a training whose {start.name} is gone; {AGAIN}")
+        for name in FEATURES:
+            (work / name).unlink(missing_ok=True)
+    claim(start, made_from, remedy=f"name another --work folder, or {AGAIN}")
     mixed = {name: value for name, value in asdict(examples).items() if name not in DRAWING}
-    state = work / STATE
     claim(work / "batches.json", mixed, remedy=f"remove {state} to train anew on what is kept", state=state)
 
 

@@ -19,6 +19,7 @@ from structures.locks import lock_folder
 from structures.records import Dataset
 
 STATE = "state.pt"  # weights, optimiser and running average in the middle of a training
+REDRAW = f"remove this file, {STATE} and start.json to draw anew from the same proposals"
 
 
 def stage_folder(work: Path, number: int) -> Path:
@@ -58,7 +59,7 @@ def _read_regions(path: Path, wanted: str) -> Regions:
         raise WeightsError(f"{path}: not a readable file of regions; remove it to draw anew") from error
     if settings != wanted:
         changed = " and ".join(_changed(json.loads(settings), json.loads(wanted)))
-        raise WeightsError(f"{path}: drawn with other {changed}; name another --work folder or remove this one")
+        raise WeightsError(f"{path}: drawn with other {changed}; name another --work folder, or {REDRAW}")
     return regions
 
 

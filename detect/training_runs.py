@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +22,13 @@ from structures.boxes import reach
 from structures.images import ImageError, read_size
 from structures.records import Dataset, GroundTruth
 
+SPLIT = "train"  # of a VOC folder, where none is named
 COMPLAINTS = 3  # about photos, in one error
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 
 def open_dataset(
-    *, voc: Path | None, split: str, coco: Path | None, images: Path | None, classes: str | None = None
+    *, voc: Path | None, split: str | None, coco: Path | None, images: Path | None, classes: str | None = None
 ) -> Dataset:
     """Open the one dataset that the options name, with only the classes that are listed, "a,b", if some are.
 
@@ -36,7 +38,13 @@ def open_dataset(
     """
     if (voc is None) == (coco is None):
         raise ValueError("name the photos to learn from: either --voc FOLDER or --coco FILE with --images FOLDER")
-    dataset = _open(voc, split, coco, images, "--coco needs --images, the folder of its photos")
+    refuse_idle(
+        {
+            "--images is the folder of --coco; --voc has its own": voc is not None and images is not None,
+            "--split is a list of --voc": voc is None and split is not None,
+        }
+    )
+    dataset = _open(voc, split or SPLIT, coco, images, "--coco needs --images, the folder of its photos")
     _check_photos(dataset)
     chosen = dataset if classes is None else Selection(dataset, classes=class_names(classes))
     if not any(len(truth.boxes) for truth in chosen):
@@ -52,11 +60,16 @@ def _check_photos(dataset: Dataset) -> None:
 
 
 def _complaint(dataset: Dataset, truth: GroundTruth) -> str | None:
-    path, (high, wide) = dataset.image_path(truth.image_id), truth.image_size
+    path = dataset.image_path(truth.image_id)
     try:
         height, width = read_size(path)
     except ImageError as error:
         return str(error)
+    return _misfit(path, truth, height, width)
+
+
+def _misfit(path: Path, truth: GroundTruth, height: int, width: int) -> str | None:
+    high, wide = truth.image_size
     unknown = truth.image_size == reach(truth.boxes)  # a COCO file need not say how large the photos are
     if (height, width) == (high, wide) or (unknown and height >= high and width >= wide):
         return None
@@ -94,9 +107,10 @@ def open_validation(
         photos: so many, evenly spread; 0 takes all.
 
     Raises:
-        ValueError: both kinds are named, the list has no VOC folder, the photos lack a class, or there is nothing to
-            find on them.
+        ValueError: both kinds are named, the list has no VOC folder, the photos lack a class, there is nothing to find
+            on them, none can be read, or some are not those that were annotated.
     """
+    refuse_idle({"--val-images is the folder of --val-coco": coco is None and images is not None})
     if val is None and coco is None:
         return None
     if val is not None and coco is not None:
@@ -107,7 +121,65 @@ def open_validation(
     chosen = Selection(whole, classes=learned_from.classes, photos=photos)
     if all(truth.ignore.all() for truth in chosen):
         raise ValueError(f"no object that counts on the {len(chosen)} photos to validate on")
+    _check_sizes(chosen)
     return chosen
+
+
+def _check_sizes(dataset: Dataset) -> None:
+    """Refuse photos to validate on of another size than was annotated, or none at all; single ones may be missing."""
+    unread, wrong = unreadable(dataset), []
+    for truth in dataset:
+        if truth.image_id not in unread:
+            path = dataset.image_path(truth.image_id)
+            wrong.append(_misfit(path, truth, *read_size(path)))
+    complaints = [complaint for complaint in wrong if complaint]
+    if complaints:
+        raise ValueError(f"photos to validate on: {some_of(complaints)}")
+    if len(unread) == len(dataset):
+        raise ValueError(f"none of the {len(dataset)} photos to validate on can be read: {some_of([*unread.values()])}")
+
+
+def unreadable(dataset: Dataset) -> dict[str, str]:
+    """Return why photos of a dataset cannot be read, by their names."""
+    reasons = {}
+    for image_id in dataset.image_ids:
+        try:
+            read_size(dataset.image_path(image_id))
+        except ImageError as error:
+            reasons[image_id] = str(error)
+    return reasons
+
+
+def summary(dataset: Dataset, judged: Dataset | None) -> list[str]:
+    """Say what there is to learn from, a line each, and what looks wrong about it."""
+    objects = Counter(label for truth in dataset for label in truth.labels.tolist())
+    by_class = ", ".join(f"{name} {objects[label]}" for label, name in enumerate(dataset.classes))
+    lines = [f"{len(dataset)} photos with {objects.total()} objects: {by_class}"]
+    nothing = [name for label, name in enumerate(dataset.classes) if not objects[label]]
+    if nothing:
+        lines.append(f"warning: no object of {', '.join(nothing)}, which will not be learned")
+    lines += [f"warning: {note}" for note in getattr(dataset, "notes", [])]
+    learned = {os.path.realpath(dataset.image_path(image_id)) for image_id in dataset.image_ids}
+    ids = [] if judged is None else judged.image_ids
+    both = [i for i in ids if judged is not None and os.path.realpath(judged.image_path(i)) in learned]
+    if both:
+        told = f"{len(both)} of {len(ids)} photos to validate on are learned from"
+        lines.append(f"warning: {told}; the figure will flatter")
+    return lines
+
+
+def refuse_idle(idle: Mapping[str, bool]) -> None:
+    """Refuse options that would change nothing.
+
+    Args:
+        idle: complaint -> whether it holds.
+
+    Raises:
+        ValueError: one holds.
+    """
+    for complaint, is_idle in idle.items():
+        if is_idle:
+            raise ValueError(complaint)
 
 
 def _open(voc: Path | None, split: str, coco: Path | None, images: Path | None, complaint: str) -> Dataset:

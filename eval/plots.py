@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +65,22 @@ def recall_plots(
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     return figure
+
+
+def picture_format(path: Path) -> str:
+    """Return the format that the name of a picture asks for; png without a suffix.
+
+    Raises:
+        ValueError: matplotlib cannot write it.
+
+    >>> picture_format(Path("recall.svg"))
+    'svg'
+    """
+    suffix = path.suffix.lower().removeprefix(".") or "png"
+    known = Figure().canvas.get_supported_filetypes()
+    if suffix not in known:
+        raise ValueError(f"{path}: pictures are written as {', '.join(sorted(known))}")
+    return suffix
 
 
 def to_picture(figure: Figure, kind: str = "png", *, dpi: int = 110) -> bytes:

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from proposals.resizing import as_rgb
-from proposals.tidy import check_seed, falling_scores, tidy
+from proposals.tidy import falling_scores, tidy
 from structures.boxes import Boxes
 from structures.records import Image, Proposals
+from structures.seeds import check_seed
 
 GRID_AREAS = (0.64, 0.32, 0.16, 0.08, 0.04, 0.02)  # shares of the photo
 GRID_ASPECTS = (0.5, 1.0, 2.0)  # width to height, beside the photo's own

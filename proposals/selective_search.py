@@ -22,9 +22,10 @@ from proposals.resizing import SEARCH_WIDTH, resize
 from proposals.scratch import Scratch
 from proposals.segmentation import SIGMA, segment, smooth, weigh_edges
 from proposals.similarities import similarity_weights
-from proposals.tidy import check_seed, tidy
+from proposals.tidy import tidy
 from structures.boxes import Boxes, Floats, ImageSize, whole_image
 from structures.records import Image, Proposals
+from structures.seeds import check_seed
 
 SUPERPIXEL_FACTOR = 2  # GoogLeNet, section 8: superpixel size times two halves the boxes; both k and min_size double
 LARGEST = 2**31 - 1  # scale and superpixel: pixels are counted in 32 bits

@@ -1,7 +1,6 @@
 """Writes the folders that `proposals.store` reads: shard after shard, each whole or not at all."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -137,8 +136,6 @@ class StoreWriter:
         if self._batch.photos:
             with replacing(self._next_shard()) as partial, partial.open("wb") as file:
                 np.savez(file, allow_pickle=False, **self._batch.columns())
-                file.flush()
-                os.fsync(file.fileno())  # else a power cut could leave the name without the content
         self._batch, self._begin = _Batch(), time.monotonic()
         self._write_manifest()
 

@@ -30,16 +30,6 @@ def tidy(boxes: Boxes, scores: Floats, image_size: ImageSize, name: str) -> Prop
     return Proposals(rounded[first], all_scores[first], image_size, source_names=(name,))
 
 
-def check_seed(seed: int) -> None:
-    """Refuse a seed that random numbers cannot begin with, before the first photo.
-
-    Raises:
-        ValueError: it is negative.
-    """
-    if seed < 0:
-        raise ValueError(f"the seed must not be negative, got {seed}")
-
-
 def falling_scores(n: int) -> Floats:
     """Return 1, 1/2, 1/3, ...: the scores of n boxes that are already best first."""
     scores: Floats = (1 / np.arange(1, n + 1)).astype(np.float32)

@@ -30,12 +30,30 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
     try:
         yield partial
+        _sync(partial)
         os.replace(partial, target)
     except BaseException as error:
         with suppress(OSError):
             partial.unlink()
         if isinstance(error, OSError) and error.filename in (None, str(partial)):  # a full disk names no file
             error.filename, error.filename2 = str(path), None
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Have the disk take the content: else a power cut could leave the name without it."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an OSError that names no file, as that of a full disk, name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
         raise
 
 

@@ -1,9 +1,11 @@
 """`rcnn detect` from photos to results, with a detector whose answers are known."""
 
 import json
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from detect.progress import Pace
 from detect.sources import Photo
 from eval.results import read_lines
 from structures.boxes import Boxes, Floats, whole_image
+from structures.files import naming
 from structures.images import ORIENTATION
 from structures.records import Detections, Image, Proposals
 
@@ -532,8 +535,79 @@ def test_the_closing_table_says_which_generator_the_regions_came_from() -> None:
         stages={},
         photos_per_second=None,
     )
-    assert report.rows([])["of these from"] == "selective-search 75% and 25%, multibox 25% and 75%"
+    assert report.rows([])["from"] == (
+        "selective-search 75% of the proposed, 25% of the detected; multibox 25% of the proposed, 75% of the detected"
+    )
     assert report.rows([])["regions a photo"] == "20 proposed, 2.0 detected"
+    assert replace(report, fresh=0, proposals={}, boxes={}).rows([])["regions a photo"] == "-"
+
+
+def test_a_folder_named_besides_does_not_make_new_photos_of_the_old(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names begin at the common folder, so another argument can change them all."""
+    first, out = photo(tmp_path / "p" / "a.png"), tmp_path / "out"
+    photo(tmp_path / "q" / "a.png", level=90)
+    assert rcnn(first, "--out", out) == 0
+    assert rcnn(tmp_path / "p", tmp_path / "q", "--out", out) == 2
+    assert "by the name a.png, which would be p/a.png now" in capsys.readouterr().err
+    assert list(entries(out)) == ["a.png"]
+    assert rcnn(tmp_path / "q", "--out", tmp_path / "other") == 0
+    shutil.copy(first, tmp_path / "q" / "copy.png")  # the same content by another name is another photo
+    assert rcnn(tmp_path / "q", "--out", tmp_path / "other") == 0
+
+
+def test_overwriting_takes_the_pictures_and_new_results_the_exports_of_before(
+    rcnn: Callable[..., int], tmp_path: Path
+) -> None:
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photo(photos / "a.png")
+    photo(photos / "b.png")
+    assert rcnn(photos, "--out", out, "--draw", "--format", "coco") == 0
+    (photos / "a.png").write_text("no picture")
+    assert rcnn(photos, "--out", out, "--draw", "--overwrite") == 1
+    assert [path.name for path in (out / "pictures").iterdir()] == ["b.png"]
+    assert not list(out.glob("coco*"))
+    assert rcnn(photos, "--out", out, "--format", "coco") == 1
+    assert (out / "coco_results.json").exists()
+    photo(photos / "a.png")
+    assert rcnn(photos, "--out", out) == 0
+    assert not list(out.glob("coco*"))
+
+
+def test_another_engine_in_the_same_folder_is_told_of(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo(tmp_path / "photos" / "a.png")
+    monkeypatch.setattr("detect.photo_runs.placement", lambda detector: (["torch float32 on cpu"], False))
+    assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 0
+    assert "warning" not in capsys.readouterr().err
+    monkeypatch.setattr("detect.photo_runs.placement", lambda detector: (["torch bfloat16 on cpu"], False))
+    photo(tmp_path / "photos" / "b.png")
+    assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 0
+    assert "were done elsewhere (torch float32 on cpu); scores may differ" in capsys.readouterr().err
+
+
+def test_names_with_blanks_are_no_names_of_voc_results(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo(tmp_path / "my photo.png")
+    assert rcnn(tmp_path / "my photo.png", "--out", tmp_path / "out", "--format", "voc") == 2
+    assert "my photo.png: a line of a VOC result file holds no name with blanks" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_named(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Any, image_id: str, *more: Any) -> None:
+        with naming(self.folder / "detections.jsonl"):
+            raise OSError(28, "No space left on device")
+
+    photo(tmp_path / "a.png")
+    monkeypatch.setattr("detect.sinks.Results.write", full)
+    assert rcnn(tmp_path / "a.png", "--out", tmp_path / "out") == 2
+    assert "detections.jsonl: No space left on device" in capsys.readouterr().err
 
 
 def run_ahead(photos: list[Photo], workers: int) -> list[Prepared | Skipped]:

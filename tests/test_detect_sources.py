@@ -124,3 +124,12 @@ def test_the_folder_with_drawn_results_is_left_out(tree: Path) -> None:
     (tree / "photos/out/pictures").mkdir(parents=True)
     (tree / "photos/out/pictures/b.jpg").write_bytes(b"")
     assert ids("photos", leave_out=Path("photos/out/pictures")) == [name for name in ids("photos") if "out" not in name]
+
+
+def test_pictures_of_any_run_are_not_photos_unless_they_are_named(tree: Path) -> None:
+    (tree / "photos/out/pictures").mkdir(parents=True)
+    (tree / "photos/out/pictures/b.jpg").write_bytes(b"")
+    assert "out/pictures/b.jpg" in ids("photos")  # a folder of that name, and no run
+    (tree / "photos/out/run.json").write_text("{}")
+    assert "out/pictures/b.jpg" not in ids("photos")
+    assert ids("photos/out/pictures") == ["b.jpg"]

@@ -234,6 +234,24 @@ def test_features_that_were_removed_are_made_again(
     assert all(torch.equal(again.state[name], value) for name, value in trained[1].state.items())
 
 
+def test_regions_drawn_anew_get_features_of_their_own(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
+    """As the errors advise: features of the old regions must not be taken for those of the new."""
+    run(start, dataset, tmp_path)
+    other: dict[str, Any] = {"examples": replace(EXAMPLES, negatives=5)}
+    with pytest.raises(WeightsError, match=r"drawn with other examples; .* remove this file, state\.pt and"):
+        run(start, dataset, tmp_path, **other)
+    (tmp_path / "regions.npz").unlink()
+    with pytest.raises(WeightsError, match=r"begun with other regions; .* remove state\.pt and start\.json"):
+        run(start, dataset, tmp_path, **other)
+    (tmp_path / "start.json").unlink()
+    with pytest.raises(WeightsError, match=r"state\.pt: of a training whose start\.json is gone"):
+        run(start, dataset, tmp_path, **other)
+    (tmp_path / "state.pt").unlink()
+    anew = run(start, dataset, tmp_path, **other)
+    fresh = run(start, dataset, tmp_path / "fresh", **other)
+    assert all(torch.equal(anew.state[name], value) for name, value in fresh.state.items())
+
+
 def test_photos_that_were_replaced_are_not_learned_from_with_the_old_regions(start: Checkpoint, tmp_path: Path) -> None:
     write_voc(tmp_path / "voc", "train", range(12))
     dataset = VocDataset(tmp_path / "voc", "train")
@@ -435,12 +453,16 @@ def test_fingerprints_tell_contents_and_names_apart() -> None:
 
 
 def test_datasets_are_named_by_one_option(tmp_path: Path, voc: Path) -> None:
-    nothing: dict[str, Any] = {"voc": None, "coco": None, "images": None, "split": "train"}
+    nothing: dict[str, Any] = {"voc": None, "coco": None, "images": None, "split": None}
     for changes in ({}, {"voc": voc, "coco": tmp_path / "a.json"}):
         with pytest.raises(ValueError, match="either --voc FOLDER or --coco FILE"):
             open_dataset(**{**nothing, **changes})
     with pytest.raises(ValueError, match="--coco needs --images"):
         open_dataset(**{**nothing, "coco": tmp_path / "a.json"})
+    with pytest.raises(ValueError, match="--split is a list of --voc"):
+        open_dataset(**{**nothing, "coco": tmp_path / "a.json", "split": "val"})
+    with pytest.raises(ValueError, match="--images is the folder of --coco"):
+        open_dataset(**{**nothing, "voc": voc, "images": tmp_path})
     assert len(open_dataset(**{**nothing, "voc": voc})) == 12
 
 
@@ -483,7 +505,7 @@ def test_coco_files_need_not_say_how_large_photos_are(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text(json.dumps(content))
     named: dict[str, Any] = {
         "voc": None,
-        "split": "",
+        "split": None,
         "coco": tmp_path / "train.json",
         "images": tmp_path / "JPEGImages",
     }
@@ -571,7 +593,15 @@ def test_coco_files_whose_crowds_are_no_objects(
         ({"--proposals": "guessing"}, "unknown proposal generator 'guessing'"),
         ({"--freeze": "conv9"}, "--freeze 'conv9' is not none or one of"),
         ({"--device": "cuda:55"}, "--device 'cuda:55' cannot be used here"),
-        ({"--positives": "0"}, "0 positive and"),
+        ({"--positives": "0"}, "Invalid value for '--positives'"),
+        ({"--negatives": "0"}, "Invalid value for '--negatives'"),
+        ({"--positive-share": "0.01"}, "leaves no positive or no background region"),
+        ({"--hard-examples": "500"}, "has no 500 --hard-examples"),
+        ({"--seed": "99999999999999"}, "the seed must be from 0 to 4294967295"),
+        ({"--val-photos": "3"}, "--val-photos without --val or --val-coco"),
+        ({"--val-every": "3"}, "--val-every without --val or --val-coco"),
+        ({"--val-proposals": "grid"}, "--val-proposals without --val or --val-coco"),
+        ({"--val-images": "photos"}, "--val-images is the folder of --val-coco"),
         ({"--rate": "1e38"}, "lower the rate"),
         ({"--iterations": "0"}, "Invalid value for '--iterations'"),
         ({"--positive-share": "2"}, "Invalid value for '--positive-share'"),

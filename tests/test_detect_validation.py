@@ -1,5 +1,8 @@
 """Judging a training while it runs: when, what is kept, what a killed run keeps, and that the figure is rcnn eval's."""
 
+import io
+import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -7,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from rich.console import Console
@@ -17,8 +21,9 @@ from classifier.training import NonFiniteLoss
 from classifier.weights import Checkpoint, WeightsError, for_regions
 from detect.curves import read_curve
 from detect.detector import Detector
+from detect.multibox_runs import MultiBoxMeasure
 from detect.region_validation import RegionMeasure
-from detect.training_runs import open_dataset, open_validation
+from detect.training_runs import open_dataset, open_validation, summary, unreadable
 from detect.validation import Validation
 from eval.coco import CocoDataset
 from eval.protocols import voc07
@@ -208,8 +213,53 @@ def test_a_photo_that_cannot_be_read_counts_with_its_objects_missed(weights: Che
     (tmp_path / "JPEGImages" / "001.png").write_bytes(b"no picture")
     assert measure_of(dataset, tmp_path / "a", generator)(weights) == pytest.approx(expected[1], abs=1e-6)
     (tmp_path / "JPEGImages" / "000.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"none of the 2 photos .* --val-proposals names .*000\.png: not a picture"):
+    with pytest.raises(ValueError, match=r"--val-proposals: the generator failed on all of the 2 .*000\.png: not"):
         measure_of(dataset, tmp_path / "b", generator)
+
+
+def test_photos_to_validate_on_are_looked_at_before_anything_is_trained(tmp_path: Path) -> None:
+    """A wrong folder would make every judgement 0, and the first weights the best."""
+    write_voc(tmp_path, "train", range(3))
+    write_voc(tmp_path, "val", range(3, 6))
+    dataset = open_dataset(voc=tmp_path, split="train", coco=None, images=None)
+    open_val: Callable[[], Selection | None] = partial(
+        open_validation, dataset, voc=tmp_path, val="val", coco=None, images=None
+    )
+    PIL.Image.new("RGB", (20, 10)).save(tmp_path / "JPEGImages" / "003.png")
+    with pytest.raises(ValueError, match=r"photos to validate on: .*003\.png: is 20 x 10 pixels, but"):
+        open_val()
+    (tmp_path / "JPEGImages" / "003.png").unlink()
+    judged = open_val()
+    assert judged is not None
+    assert "003.jpg: no such file" in " ".join(unreadable(judged).values())
+    console = Console(file=io.StringIO(), width=500)
+    MultiBoxMeasure(judged, PLAIN).prepare(console)
+    assert "not validated on: " in console.file.getvalue()  # type: ignore[attr-defined]
+    for name in ("004.png", "005.png"):
+        (tmp_path / "JPEGImages" / name).write_text("no picture")
+    with pytest.raises(ValueError, match=r"none of the 3 photos to validate on can be read: .*003\.jpg: no such file"):
+        open_val()
+
+
+def test_what_there_is_to_learn_from_is_told_with_what_looks_wrong(tmp_path: Path) -> None:
+    write_voc(tmp_path, "train", range(4))
+    write_voc(tmp_path, "val", range(2, 6))
+    annotation = tmp_path / "Annotations" / "000.xml"
+    annotation.write_text(annotation.read_text().replace("<xmax>", "<xmax>9999"))
+    dataset = open_dataset(voc=tmp_path, split="train", coco=None, images=None)
+    lines = summary(dataset, open_validation(dataset, voc=tmp_path, val="val", coco=None, images=None))
+    counts = Counter(dataset.classes[label] for truth in dataset for label in truth.labels)
+    assert lines[0].startswith(f"4 photos with {counts.total()} objects: ")
+    assert all(f"{name} {count}" in lines[0] for name, count in counts.items())
+    assert lines[-1] == "warning: 2 of 4 photos to validate on are learned from; the figure will flatter"
+    assert any("beyond" in line or "outside" in line for line in lines[1:-1])
+    write_coco(tmp_path / "train.json", range(4))
+    content = json.loads((tmp_path / "train.json").read_text())
+    gone = content["categories"][0]
+    content["annotations"] = [row for row in content["annotations"] if row["category_id"] != gone["id"]]
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    rest = CocoDataset(tmp_path / "train.json", tmp_path / "JPEGImages")
+    assert f"warning: no object of {gone['name']}, which will not be learned" in summary(rest, None)
 
 
 def test_photos_with_nothing_to_find_are_refused(tmp_path: Path) -> None:

@@ -16,6 +16,12 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
 DOCUMENT_IDS = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
 
+def test_every_test_file_is_run_by_make_test() -> None:
+    asked = [word for line in (ROOT / "Makefile").read_text().splitlines() for word in line.split() if "pytest" in line]
+    run = {path.name for word in asked if word.startswith("tests/") for path in ROOT.glob(word)}
+    assert run == {path.name for path in (ROOT / "tests").glob("test_*.py")}
+
+
 def code_blocks(text: str) -> Iterator[str]:
     yield from re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 

@@ -32,10 +32,11 @@ def proposals(
 
     from detect import bench
     from detect.evaluation import open_ground_truth, show
-    from eval.plots import to_picture
+    from eval.plots import picture_format, to_picture
     from eval.scores import or_null
     from eval.selection import spread
 
+    form = picture_format(plot) if plot else ""  # now, not when all is measured
     names = list(dict.fromkeys(generator or bench.DEFAULT_GENERATORS))
     dataset = open_ground_truth(ground_truth, split, images)
     console, facts = Console(stderr=True), bench.circumstances()
@@ -60,4 +61,4 @@ def proposals(
         figures = {name: {what: or_null(value) for what, value in row.items()} for name, row in quality.items()}
         write_json(json, {**facts, "photos": len(ids), "timed": counted, "speed": speed, "quality": figures})
     if plot:
-        write_bytes(plot, to_picture(bench.bench_plot(coverages), plot.suffix.removeprefix(".") or "png"))
+        write_bytes(plot, to_picture(bench.bench_plot(coverages), form))

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from detect.defaults import SOME_SKIPPED
+
 
 def classify(
     photos: Annotated[list[str], typer.Argument(help="Files, folders, globs or @list.txt.")],
@@ -58,4 +60,4 @@ def _finish(skipped: int, photos: int) -> None:
         raise ValueError(f"none of {photos} photos could be read")
     if skipped:
         print(f"{skipped} of {photos} photos could not be read", file=sys.stderr)
-        raise typer.Exit(1)
+        raise typer.Exit(SOME_SKIPPED)

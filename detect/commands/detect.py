@@ -1,19 +1,15 @@
 """`rcnn detect`: find objects on photos."""
 
-from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detect.defaults import PROPOSALS
+from detect.defaults import PROPOSALS, SOME_SKIPPED
 
 if TYPE_CHECKING:
     from detect.photo_report import Report
-
-PICTURES = "pictures"  # folder in OUT
-SOME_SKIPPED = 1  # exit code
 
 
 class Format(str, Enum):
@@ -61,7 +57,9 @@ def detect(
         float | None, typer.Option(min=0, max=1, help="Weakest detection that is drawn.", show_default="0.5")
     ] = None,
     format_: Annotated[Format, typer.Option("--format", help="Also write COCO results or VOC files.")] = Format.jsonl,
-    split: Annotated[str, typer.Option(help="For --format voc: part of the file names.")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="For --format voc: part of the file names.", show_default="test")
+    ] = None,
     coco_ids: Annotated[Path | None, typer.Option(help="For --format coco: instances.json with the ids.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that propose regions.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away what OUT holds.")] = False,
@@ -78,10 +76,12 @@ def detect(
     from detect.photo_runs import Plan, carry_out
     from detect.presets import weights_file
     from detect.runs import fingerprint
-    from detect.sources import find_photos
+    from detect.sources import PICTURES, find_photos
+    from detect.training_runs import refuse_idle
 
-    _refuse_idle(
+    refuse_idle(
         {
+            "--split needs --format voc": split is not None and format_ is not Format.voc,
             "--draw-score needs --draw": draw_score is not None and not draw,
             "--vote-power has no meaning with --no-vote": vote_power is not None and not vote,
             "--coco-ids needs --format coco": coco_ids is not None and format_ is not Format.coco,
@@ -95,7 +95,7 @@ def detect(
         workers=workers,
         pictures=Pictures(out / PICTURES, DRAW_FLOOR if draw_score is None else draw_score) if draw else None,
         format=format_.value,
-        split=split,
+        split=split or "test",
         coco_ids=coco_ids,
         overwrite=overwrite,
     )
@@ -115,13 +115,6 @@ def detect(
     settings = {**detector.settings(), "weights": files, "mirrored": mirrored, "exif": exif.value}
     report = carry_out(plan, detector, settings, Console(stderr=True), weights=names)
     _exit(report)
-
-
-def _refuse_idle(idle: Mapping[str, bool]) -> None:
-    """Refuse options that would change nothing."""
-    for complaint, is_idle in idle.items():
-        if is_idle:
-            raise ValueError(complaint)
 
 
 def _exit(report: "Report") -> None:

@@ -75,11 +75,12 @@ def proposals(
 ) -> None:
     """Measure proposals: recall by IoU and by number of boxes, average recall, MABO."""
     from detect.evaluation import measure_proposals, open_ground_truth, show, sources
-    from eval.plots import to_picture
+    from eval.plots import picture_format, to_picture
     from eval.proposal_recall import proposal_rows
     from eval.proposal_report import as_json, proposal_plot, proposal_sheets
     from eval.report import percent
 
+    form = picture_format(plot) if plot else ""  # now, not when all is measured
     dataset = open_ground_truth(ground_truth, split)
     coverage, made, doubts = measure_proposals(file, dataset)
     warnings = [*dataset.notes, *doubts]
@@ -93,7 +94,7 @@ def proposals(
         source = sources(file, ground_truth, split, dataset)
         write_json(json, {**source, **as_json(values, dataset.classes), **counts})
     if plot:
-        write_bytes(plot, to_picture(proposal_plot(coverage), plot.suffix.removeprefix(".") or "png"))
+        write_bytes(plot, to_picture(proposal_plot(coverage), form))
 
 
 app.command()(classification)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from detect.defaults import SOME_SKIPPED
 from structures.files import write_json
 
 
@@ -46,4 +47,4 @@ def classification(
         counts = {"photos": result.photos, "skipped": [str(error) for error in result.skipped]}
         write_json(json, {**source, **result.scores, **counts, "seconds_per_photo": result.seconds_per_photo})
     if result.skipped:
-        raise typer.Exit(1)
+        raise typer.Exit(SOME_SKIPPED)

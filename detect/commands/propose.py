@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detect.commands.detect import Exif
+from detect.defaults import SOME_SKIPPED
 
 if TYPE_CHECKING:
     from detect.propose import Report
-
-SOME_SKIPPED = 1  # exit code
 
 
 def propose(

@@ -7,6 +7,8 @@ import typer
 
 from detect.commands.training_options import (
     PRESET,
+    VAL_EVERY,
+    VAL_PHOTOS,
     Classes,
     Coco,
     Device,
@@ -22,6 +24,7 @@ from detect.commands.training_options import (
     ValPhotos,
     Voc,
     Work,
+    refuse_idle_validation,
 )
 from detect.training_presets import MULTIBOX, describe, find, named
 
@@ -29,15 +32,15 @@ from detect.training_presets import MULTIBOX, describe, find, named
 def multibox(
     out: Out,
     voc: Voc = None,
-    split: Split = "train",
+    split: Split = None,
     coco: Coco = None,
     images: Images = None,
     classes: Classes = None,
     val: Val = None,
     val_coco: ValCoco = None,
     val_images: ValImages = None,
-    val_every: ValEvery = 500,
-    val_photos: ValPhotos = 200,
+    val_every: ValEvery = None,
+    val_photos: ValPhotos = None,
     preset: Annotated[str, typer.Option(help=describe(MULTIBOX))] = "quick",
     weights: Annotated[
         str | None, typer.Option(help="Start from the trunk of a classifier, or from MultiBox.", show_default=PRESET)
@@ -77,21 +80,35 @@ def multibox(
     from detect.presets import load_checkpoint
     from detect.staged_runs import Plan, carry_out
     from detect.training_runs import (
+        SPLIT,
         check_out,
         frozen_placement,
         open_dataset,
         open_validation,
         save_weights,
+        summary,
         training_placement,
     )
 
     check_out(out)
     where, folder, chosen = training_placement(device, dtype), work or out.with_suffix(".work"), find(MULTIBOX, preset)
     dataset = open_dataset(voc=voc, split=split, coco=coco, images=images, classes=classes)
-    judged = open_validation(dataset, voc=voc, val=val, coco=val_coco, images=val_images or images, photos=val_photos)
+    validates = val is not None or val_coco is not None
+    refuse_idle_validation(validates, val_every=val_every, val_photos=val_photos)
+    judged = open_validation(
+        dataset,
+        voc=voc,
+        val=val,
+        coco=val_coco,
+        images=val_images or (images if val_coco else None),
+        photos=VAL_PHOTOS if val_photos is None else val_photos,
+    )
     given: dict[str, Any] = {"epochs": epochs, "rate": rate, "trunk_rate": trunk_rate, "frozen": freeze}
     given |= {"batch_size": batch, "average": average, "dtype": where.dtype}
     with joined(where.device) as here:
+        first = current_process().rank == 0
+        if first:
+            typer.echo("\n".join(summary(dataset, judged)), err=True)
         placement = frozen_placement(where, here, dtype)
         recipes = [
             Recipe(**{**stage.recipe, **named(given), "seed": seed + n}) for n, stage in enumerate(chosen.stages)
@@ -102,10 +119,10 @@ def multibox(
             rows="photos",
             work=folder,
             reason=placement.reason,
-            measure=None if judged is None else MultiBoxMeasure(judged, device=str(here)),
-            measure_every=val_every,
-            about={"data": (voc or coco or Path()).name, "split": split if voc else None, "preset": preset},
+            measure=None if judged is None else MultiBoxMeasure(judged, placement),
+            measure_every=val_every or VAL_EVERY,
+            about={"data": (voc or coco or Path()).name, "split": (split or SPLIT) if voc else None, "preset": preset},
         )
         best, last = carry_out(plan)
-        if current_process().rank == 0:
+        if first:
             typer.echo("\n".join(save_weights(out, best, last)))

@@ -7,6 +7,8 @@ import typer
 
 from detect.commands.training_options import (
     PRESET,
+    VAL_EVERY,
+    VAL_PHOTOS,
     Classes,
     Coco,
     Device,
@@ -22,6 +24,7 @@ from detect.commands.training_options import (
     ValPhotos,
     Voc,
     Work,
+    refuse_idle_validation,
 )
 from detect.training_presets import REGIONS, describe, find, named
 
@@ -29,15 +32,15 @@ from detect.training_presets import REGIONS, describe, find, named
 def regions(
     out: Out,
     voc: Voc = None,
-    split: Split = "train",
+    split: Split = None,
     coco: Coco = None,
     images: Images = None,
     classes: Classes = None,
     val: Val = None,
     val_coco: ValCoco = None,
     val_images: ValImages = None,
-    val_every: ValEvery = 500,
-    val_photos: ValPhotos = 200,
+    val_every: ValEvery = None,
+    val_photos: ValPhotos = None,
     val_proposals: Annotated[
         str | None, typer.Option(help="Generator of the regions to validate on.", show_default="that of training")
     ] = None,
@@ -69,10 +72,10 @@ def regions(
         int | None, typer.Option(min=1, help="Regions a batch, over all processes.", show_default=PRESET)
     ] = None,
     positives: Annotated[
-        int | None, typer.Option(min=0, help="Positive regions drawn from a photo, at most.", show_default=PRESET)
+        int | None, typer.Option(min=1, help="Positive regions drawn from a photo, at most.", show_default=PRESET)
     ] = None,
     negatives: Annotated[
-        int | None, typer.Option(min=0, help="Background regions drawn from a photo, at most.", show_default=PRESET)
+        int | None, typer.Option(min=1, help="Background regions drawn from a photo, at most.", show_default=PRESET)
     ] = None,
     positive_share: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of positives in a batch.", show_default=PRESET)
@@ -126,11 +129,13 @@ def regions(
     from detect.runs import cores
     from detect.staged_runs import Plan, carry_out
     from detect.training_runs import (
+        SPLIT,
         check_out,
         frozen_placement,
         open_dataset,
         open_validation,
         save_weights,
+        summary,
         training_placement,
         what_stays,
     )
@@ -138,7 +143,16 @@ def regions(
     check_out(out)
     where, folder, chosen = training_placement(device, dtype), work or out.with_suffix(".work"), find(REGIONS, preset)
     dataset = open_dataset(voc=voc, split=split, coco=coco, images=images, classes=classes)
-    judged = open_validation(dataset, voc=voc, val=val, coco=val_coco, images=val_images or images, photos=val_photos)
+    validates = val is not None or val_coco is not None
+    refuse_idle_validation(validates, val_every=val_every, val_photos=val_photos, val_proposals=val_proposals)
+    judged = open_validation(
+        dataset,
+        voc=voc,
+        val=val,
+        coco=val_coco,
+        images=val_images or (images if val_coco else None),
+        photos=VAL_PHOTOS if val_photos is None else val_photos,
+    )
     recipe: dict[str, Any] = {"iterations": iterations, "rate": rate, "last_layer_rate": last_layer_rate}
     recipe |= {"decay": decay, "smoothing": smoothing, "hard_examples": hard_examples, "dtype": where.dtype}
     examples: dict[str, Any] = {"positives": positives, "negatives": negatives, "batch_size": batch}
@@ -147,6 +161,9 @@ def regions(
     examples |= {"use_ignored": voc is not None if use_ignored is None else use_ignored}
     photos_at_once = workers or cores()
     with joined(where.device) as here:
+        first = current_process().rank == 0
+        if first:
+            typer.echo("\n".join(summary(dataset, judged)), err=True)
         placement = frozen_placement(where, here, dtype)
         plans = trainings(chosen, named(recipe), named(examples), freeze, seed)
         boxes_of, start = proposals or chosen.proposals, load_checkpoint(weights or chosen.weights)
@@ -179,9 +196,9 @@ def regions(
             work=folder,
             reason=placement.reason,
             measure=measure,
-            measure_every=val_every,
-            about={"data": (voc or coco or Path()).name, "split": split if voc else None, "preset": preset},
+            measure_every=val_every or VAL_EVERY,
+            about={"data": (voc or coco or Path()).name, "split": (split or SPLIT) if voc else None, "preset": preset},
         )
         trained, last = carry_out(plan)
-        if current_process().rank == 0:
+        if first:
             typer.echo("\n".join([*save_weights(out, trained, last), what_stays(folder)]))

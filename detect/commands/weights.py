@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+MOST_SHOWN = 100  # classes
+MOST_CHARACTERS = 150  # of a fact; --json has all
 TORCH_SUFFIXES = (".pth", ".pt")
 
 
@@ -67,9 +69,18 @@ def show(
     if as_json:
         print(json.dumps(record))
         return
-    first = ", ".join(checkpoint.classes[:5])
-    for name, value in (record | {"classes": f"{len(checkpoint.classes)}: {first}, ..."}).items():
-        print(f"{name:22} {json.dumps(value) if isinstance(value, dict) else value}")
+    names = [*checkpoint.classes[:MOST_SHOWN], *(["..."] if len(checkpoint.classes) > MOST_SHOWN else [])]
+    told: dict[str, str] = {}
+    for name, value in (record | {"classes": f"{len(checkpoint.classes)}: {', '.join(names)}"}).items():
+        inner = {f"{name} {key}": json.dumps(each) for key, each in value.items()} if isinstance(value, dict) else None
+        told |= {name: str(value)} if inner is None else {key: _shortened(text) for key, text in inner.items()}
+    width = max(map(len, told))
+    for name, text in told.items():
+        print(f"{name.ljust(width)} {text}")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " ..."
 
 
 def _learned(name: str) -> bool:
