@@ -233,7 +233,7 @@ def test_convert_and_show(tmp_path: Path, net: Path) -> None:
     shown = json.loads(run(weights_commands.show, out, "--json").stdout)
     assert shown["variant"] == "batchnorm"
     assert shown["parameters"] == sum(p.numel() for p in GoogLeNet(3, variant="batchnorm").parameters())
-    assert "classes                3: ant, bee, cat" in run(weights_commands.show, net).stdout
+    assert "classes                     3: ant, bee, cat" in run(weights_commands.show, net).stdout
     for arguments, complaint in (
         ((net, tmp_path / "x.npz"), "written as .safetensors"),
         ((net, out, "--dtype", "int4"), "not float16 or float32"),
