@@ -13,6 +13,7 @@ import torch
 
 from classifier.engines import DType, Placement, place
 from classifier.weights import Checkpoint, save_checkpoint
+from detect.defaults import VAL_PHOTOS
 from detect.runs import commit
 from detect.validation import RECORD
 from eval.coco import CocoDataset
@@ -94,7 +95,8 @@ def open_validation(
     val: str | None,
     coco: Path | None,
     images: Path | None,
-    photos: int = 0,
+    usual_images: Path | None = None,
+    photos: int | None = None,
 ) -> Selection | None:
     """Open the photos to validate on, with the classes of those learned from; None if no option names any.
 
@@ -104,7 +106,8 @@ def open_validation(
         val: list of the VOC folder.
         coco: COCO annotations.
         images: folder of the COCO photos.
-        photos: so many, evenly spread; 0 takes all.
+        usual_images: the same where none is named.
+        photos: so many, evenly spread; 0 takes all, None as many as are usual.
 
     Raises:
         ValueError: both kinds are named, the list has no VOC folder, the photos lack a class, there is nothing to find
@@ -117,8 +120,9 @@ def open_validation(
         raise ValueError("name the photos to validate on once: either --val LIST or --val-coco FILE")
     if val is not None and voc is None:
         raise ValueError("--val names a list of the --voc folder; COCO photos are named by --val-coco FILE")
-    whole = _open(voc if val is not None else None, val or "", coco, images, "--val-coco needs --val-images, a folder")
-    chosen = Selection(whole, classes=learned_from.classes, photos=photos)
+    folder, complaint = images or usual_images, "--val-coco needs --val-images, a folder"
+    whole = _open(voc if val is not None else None, val or "", coco, folder, complaint)
+    chosen = Selection(whole, classes=learned_from.classes, photos=VAL_PHOTOS if photos is None else photos)
     if all(truth.ignore.all() for truth in chosen):
         raise ValueError(f"no object that counts on the {len(chosen)} photos to validate on")
     _check_sizes(chosen)

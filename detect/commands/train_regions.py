@@ -7,8 +7,6 @@ import typer
 
 from detect.commands.training_options import (
     PRESET,
-    VAL_EVERY,
-    VAL_PHOTOS,
     Classes,
     Coco,
     Device,
@@ -26,6 +24,7 @@ from detect.commands.training_options import (
     Work,
     refuse_idle_validation,
 )
+from detect.defaults import VAL_EVERY
 from detect.training_presets import REGIONS, describe, find, named
 
 
@@ -146,12 +145,7 @@ def regions(
     validates = val is not None or val_coco is not None
     refuse_idle_validation(validates, val_every=val_every, val_photos=val_photos, val_proposals=val_proposals)
     judged = open_validation(
-        dataset,
-        voc=voc,
-        val=val,
-        coco=val_coco,
-        images=val_images or (images if val_coco else None),
-        photos=VAL_PHOTOS if val_photos is None else val_photos,
+        dataset, voc=voc, val=val, coco=val_coco, images=val_images, usual_images=images, photos=val_photos
     )
     recipe: dict[str, Any] = {"iterations": iterations, "rate": rate, "last_layer_rate": last_layer_rate}
     recipe |= {"decay": decay, "smoothing": smoothing, "hard_examples": hard_examples, "dtype": where.dtype}

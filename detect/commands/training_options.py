@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
+from detect.defaults import VAL_EVERY, VAL_PHOTOS
+
 PRESET = "of the preset"  # where an option is not named
-VAL_EVERY = 500  # batches
-VAL_PHOTOS = 200
 
 Out = Annotated[Path, typer.Option(help="Where the trained weights go (.safetensors); the best ones with validation.")]
 Voc = Annotated[Path | None, typer.Option(help="Photos to learn from: folder in VOC layout.")]
