@@ -78,7 +78,6 @@ def carry_out(plan: Plan, detector: Detector, settings: Mapping[str, Any], conso
             fits(dict.fromkeys([*results.done, *(photo.image_id for photo in plan.photos)]))
         run = Run(plan.out, settings, in_use=bool(results.done), overwrite=plan.overwrite)
         if plan.overwrite:
-            discard_exports(plan.out)
             shutil.rmtree(plan.out / PICTURES, ignore_errors=True)
         drawing = _discard_other_pictures(run, plan.pictures, results)
         before = run.last("placement")

@@ -19,7 +19,7 @@ from detect.validation import RECORD
 from eval.coco import CocoDataset
 from eval.selection import Selection, class_names
 from eval.voc import VocDataset
-from structures.boxes import reach
+from structures.boxes import ImageSize, reach
 from structures.images import ImageError, read_size
 from structures.records import Dataset, GroundTruth
 
@@ -131,27 +131,33 @@ def open_validation(
 
 def _check_sizes(dataset: Dataset) -> None:
     """Refuse photos to validate on of another size than was annotated, or none at all; single ones may be missing."""
-    unread, wrong = unreadable(dataset), []
-    for truth in dataset:
-        if truth.image_id not in unread:
-            path = dataset.image_path(truth.image_id)
-            wrong.append(_misfit(path, truth, *read_size(path)))
-    complaints = [complaint for complaint in wrong if complaint]
+    sizes, unread = _sizes(dataset)
+    misfits = (
+        _misfit(dataset.image_path(truth.image_id), truth, *sizes[truth.image_id])
+        for truth in dataset
+        if truth.image_id in sizes
+    )
+    complaints = [complaint for complaint in misfits if complaint]
     if complaints:
         raise ValueError(f"photos to validate on: {some_of(complaints)}")
-    if len(unread) == len(dataset):
+    if not sizes:
         raise ValueError(f"none of the {len(dataset)} photos to validate on can be read: {some_of([*unread.values()])}")
 
 
 def unreadable(dataset: Dataset) -> dict[str, str]:
     """Return why photos of a dataset cannot be read, by their names."""
-    reasons = {}
+    return _sizes(dataset)[1]
+
+
+def _sizes(dataset: Dataset) -> tuple[dict[str, ImageSize], dict[str, str]]:
+    """Return the sizes of the photos, and why others have none, by their names."""
+    sizes, reasons = dict[str, ImageSize](), dict[str, str]()
     for image_id in dataset.image_ids:
         try:
-            read_size(dataset.image_path(image_id))
+            sizes[image_id] = read_size(dataset.image_path(image_id))
         except ImageError as error:
             reasons[image_id] = str(error)
-    return reasons
+    return sizes, reasons
 
 
 def summary(dataset: Dataset, judged: Dataset | None) -> list[str]:
