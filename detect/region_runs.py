@@ -11,8 +11,9 @@ from classifier.engines import Placement
 from classifier.processes import Process, first_alone, share_of
 from classifier.training import Recipe
 from classifier.weights import Checkpoint
-from detect.propose import Plan, carry_out
+from detect.propose import Plan
 from detect.region_examples import Examples, check_ranking
+from detect.region_validation import fill_folder
 from detect.sources import photos_of
 from detect.staged_runs import Stage
 from detect.train_regions import check_start, train_regions
@@ -21,7 +22,6 @@ from detect.training_progress import Reporter
 from detect.training_runs import some_of
 from detect.validation import Validation
 from proposals.protocol import ProposalGenerator
-from proposals.store import StoreError
 from proposals.stored import StoredProposals
 from structures.records import Dataset
 
@@ -97,10 +97,7 @@ def kept_proposals(
         return generator
     with first_alone() as first:
         if first:
-            try:
-                report = carry_out(Plan(photos_of(dataset), folder, workers=workers), generator, console)
-            except StoreError as error:
-                raise ValueError(f"{error} as --work, or remove this one") from None
+            report = fill_folder(Plan(photos_of(dataset), folder, workers=workers), generator, console)
             if report.skipped:
                 raise ValueError(some_of(list(report.skipped.values())))
     return StoredProposals(folder)

@@ -27,6 +27,18 @@ from structures.records import Dataset, Detections
 SCORE_FLOOR = 0.001  # to measure mAP weak detections count, too (docs/evaluation.md)
 
 
+def fill_folder(plan: propose.Plan, generator: ProposalGenerator, console: Console) -> propose.Report:
+    """Make proposals for a training, in its folder.
+
+    Raises:
+        ValueError: the folder holds boxes of another generator; says which option names another folder.
+    """
+    try:
+        return propose.carry_out(plan, generator, console)
+    except StoreError as error:
+        raise ValueError(f"{error} as --work, or remove this one") from None
+
+
 class RegionMeasure:
     """Detects on fixed photos with the weights it is given, and scores what is found.
 
@@ -69,10 +81,7 @@ class RegionMeasure:
             ValueError: not one of the photos can be read, or the folder holds boxes of another generator.
         """
         plan = propose.Plan(self._photos, self._folder, workers=self._workers)
-        try:
-            report = propose.carry_out(plan, self._generator, console)
-        except StoreError as error:
-            raise ValueError(f"{error} as --work, or remove this one") from None
+        report = fill_folder(plan, self._generator, console)
         if not report.done:
             raise ValueError(
                 f"--val-proposals: the generator failed on all of the {len(self._photos)} photos to validate on: "
