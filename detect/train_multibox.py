@@ -170,9 +170,9 @@ class Run:
 
 def _claim_folder(work: Path, start: Checkpoint, dataset: Dataset) -> None:
     state = work / STATE
-    made_from = {"weights": digest(dict(sorted(start.state.items()))), **contents(dataset)}
+    weights = {"weights": digest(dict(sorted(start.state.items()))), "preprocessing": asdict(start.preprocessing)}
     remedy = f"name another --work folder, or remove {state} to start anew"
-    claim(work / "start.json", made_from, remedy=remedy, state=state)
+    claim(work / "start.json", {**weights, **contents(dataset)}, remedy=remedy, state=state)
 
 
 def _fresh(start: Checkpoint, dataset: Dataset, recipe: Recipe) -> DenseMultiBox:

@@ -19,7 +19,7 @@ from detect.validation import RECORD
 from eval.coco import CocoDataset
 from eval.selection import Selection, class_names
 from eval.voc import VocDataset
-from structures.boxes import ImageSize, reach
+from structures.boxes import ImageSize
 from structures.images import ImageError, read_size
 from structures.records import Dataset, GroundTruth
 
@@ -71,8 +71,7 @@ def _complaint(dataset: Dataset, truth: GroundTruth) -> str | None:
 
 def _misfit(path: Path, truth: GroundTruth, height: int, width: int) -> str | None:
     high, wide = truth.image_size
-    unknown = truth.image_size == reach(truth.boxes)  # a COCO file need not say how large the photos are
-    if (height, width) == (high, wide) or (unknown and height >= high and width >= wide):
+    if (height, width) == (high, wide) or (not truth.size_known and height >= high and width >= wide):
         return None
     remedy = " (if its EXIF turns it wrongly, exiftool -Orientation= FILE)" if (width, height) == (high, wide) else ""
     return f"{path}: is {width} x {height} pixels, but {wide} x {high} were annotated{remedy}"

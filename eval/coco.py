@@ -104,21 +104,23 @@ class CocoDataset:
         rows = self._rows[photo["id"]]
         boxes = to_corners([row["bbox"] for row in rows], f"{self.annotations}: image {photo['id']}")
         self._note(rows, boxes)
+        stated = self._stated_size(photo)
         return GroundTruth(
             image_id=photo["file_name"],
             boxes=boxes,
             labels=to_labels(rows, self.category_ids, self.annotations),
             ignore=np.array([is_crowd(row, f"{self.annotations}: annotation {row.get('id')}") for row in rows], bool),
             area=to_areas(rows, boxes, self.annotations),
-            image_size=self._image_size(photo, boxes),
+            image_size=stated or reach(boxes),
+            size_known=stated is not None,
         )
 
-    def _image_size(self, photo: Entry, boxes: Boxes) -> ImageSize:
+    def _stated_size(self, photo: Entry) -> ImageSize | None:
         height, width = whole_number(photo.get("height")), whole_number(photo.get("width"))
         if height is not None and width is not None and min(height, width) > 0:
             return height, width
         self._notes.add("images without width and height, taken to reach as far as their boxes", self.annotations)
-        return reach(boxes)
+        return None
 
     def _note(self, rows: list[Entry], boxes: Boxes) -> None:
         for row, size in zip(rows, area(boxes), strict=True):

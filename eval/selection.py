@@ -1,6 +1,7 @@
 """A part of a dataset, as a dataset: some of its classes, an even sample of its photos."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +71,9 @@ class Selection:
     def _record(self, truth: GroundTruth) -> GroundTruth:
         labels = self._new_labels[truth.labels]
         rows = labels >= 0
-        columns = (truth.boxes[rows], labels[rows], truth.ignore[rows], truth.area[rows])
-        return GroundTruth(truth.image_id, *columns, truth.image_size)
+        return replace(
+            truth, boxes=truth.boxes[rows], labels=labels[rows], ignore=truth.ignore[rows], area=truth.area[rows]
+        )
 
 
 def class_names(text: str) -> list[str]:

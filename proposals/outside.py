@@ -66,12 +66,20 @@ class OutsideBoxes:
         Raises:
             OutsideError: the file has no photo of this name.
         """
+        boxes, scores = self._entries[self.entry_of(image_id)]
+        order = best_first(scores)
+        return boxes[order], scores[order]
+
+    def entry_of(self, image_id: str) -> str | int:
+        """Return under which name or number the file lists a photo.
+
+        Raises:
+            OutsideError: the file has no photo of this name.
+        """
         number = number_of(image_id)
         for name in [*names_for(image_id), *([] if number is None else [number, str(number)])]:
             if name in self._entries:
-                boxes, scores = self._entries[name]
-                order = best_first(scores)
-                return boxes[order], scores[order]
+                return name
         numbers = any(isinstance(name, int) for name in self._entries)
         why = "; its numbers mean photos that are named as COCO's (000000000139.jpg), others need their names"
         seen = f"it names photos like {self.image_ids[:3]}{why if numbers else ''}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from proposals.outside import OutsideBoxes, read_outside
+from proposals.outside import OutsideBoxes, OutsideError, read_outside
 from proposals.protocol import TELLS_FIT
 from proposals.store import ProposalStore, StoreError, file_key
 from proposals.tidy import tidy
@@ -50,6 +50,7 @@ class StoredProposals:
         self.path = Path(path)
         self.boxes = open_boxes(path)
         self._content = "" if self.path.is_dir() else file_key(path)
+        self._given: dict[str | int, str] = {}  # entry of a file -> the photo that has its boxes
 
     @property
     def name(self) -> str:
@@ -86,8 +87,19 @@ class StoredProposals:
         return found
 
     def named(self, image_id: str, image: Image) -> Proposals:
-        """Return the proposals of a photo by its pixels, or by its name where the file knows only names."""
+        """Return the proposals of a photo by its pixels, or by its name where the file knows only names.
+
+        Raises:
+            StoreError: the folder has no boxes of these pixels.
+            OutsideError: the file has none of this name, or another photo has them, of the same name in another folder.
+        """
         if isinstance(self.boxes, OutsideBoxes):
+            entry = self.boxes.entry_of(image_id)
+            other = self._given.setdefault(entry, image_id)
+            if other != image_id:
+                raise OutsideError(
+                    f"{self.path}: lists {entry}, which may be {other!r} or {image_id!r}; name one of them"
+                )
             boxes, scores = self.boxes.boxes_of(image_id)
             return tidy(boxes, scores, (image.shape[0], image.shape[1]), self.path.stem)
         return self(image)

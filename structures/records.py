@@ -129,6 +129,7 @@ class GroundTruth:
         ignore: (N,) bool: VOC's difficult or COCO's crowd objects.
         area: (N,) float32 in square pixels: COCO's mask area, or the area of the box.
         image_size: (height, width) of the image.
+        size_known: whether image_size was stated; else the boxes reach so far, and the image may be larger.
 
     Raises:
         ValueError: columns of different lengths, or values that are not finite.
@@ -140,6 +141,7 @@ class GroundTruth:
     ignore: Mask
     area: Floats
     image_size: ImageSize
+    size_known: bool = True
 
     def __post_init__(self) -> None:
         boxes = as_boxes(self.boxes)

@@ -481,6 +481,18 @@ def test_photos_of_another_size_than_was_annotated_are_named(tmp_path: Path) -> 
     assert str(e.value).endswith("; and 1 more")
 
 
+def test_boxes_that_fill_the_photo_do_not_hide_that_it_is_larger_than_annotated(tmp_path: Path) -> None:
+    """The same boxes in a COCO file that says no size would be of a photo as large as they reach, or larger."""
+    write_voc(tmp_path, "train", range(1))
+    size = f"<size><width>{SIDE}</width><height>{SIDE}</height></size>"
+    whole = f"<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>{SIDE}</xmax><ymax>{SIDE}</ymax></bndbox>"
+    content = f"<annotation>{size}<object><name>disc</name>{whole}</object></annotation>"
+    (tmp_path / "Annotations" / "000.xml").write_text(content)
+    PIL.Image.new("RGB", (2 * SIDE, 2 * SIDE)).save(tmp_path / "JPEGImages" / "000.png")
+    with pytest.raises(ValueError, match=f"is {2 * SIDE} x {2 * SIDE} pixels, but {SIDE} x {SIDE} were annotated"):
+        open_dataset(voc=tmp_path, split="train", coco=None, images=None)
+
+
 def test_photos_that_lie_on_their_side_are_refused_with_a_remedy(tmp_path: Path) -> None:
     """Boxes drawn on stored pixels; without the orientation in the EXIF they fit."""
     write_voc(tmp_path, "train", range(1))

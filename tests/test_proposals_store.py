@@ -396,6 +396,16 @@ def test_outside_boxes_become_proposals_by_name(tmp_path):
         stored(image)
 
 
+def test_two_photos_never_get_the_boxes_of_one_entry(tmp_path):
+    write_coco(tmp_path / "a.json")
+    stored, image = StoredProposals(tmp_path / "a.json"), photo(0, (18, 9))
+    for _ in range(2):  # the same photo may come again
+        assert len(stored.named("day/000000000001.jpg", image)) == 2
+    complaint = r"a\.json: lists 1, which may be 'day/000000000001\.jpg' or 'night/000000000001\.jpg'"
+    with pytest.raises(OutsideError, match=complaint):
+        stored.named("night/000000000001.jpg", image)
+
+
 def test_parameters_of_stored_boxes_tell_contents_and_cuts_apart(tmp_path):
     write_coco(tmp_path / "a.json")
     before = StoredProposals(tmp_path / "a.json").parameters
