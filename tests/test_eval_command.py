@@ -73,6 +73,30 @@ def test_perfect_detections_score_one_hundred(voc, tmp_path, protocol):
     assert len(content["classes_without_objects"]) == 18
 
 
+def test_a_box_in_a_crowd_is_no_false_alarm_and_one_in_a_difficult_object_is(tmp_path):
+    """COCO excuses by coverage, VOC by IoU: the score is 1, or the mean of 1/2 over all recalls."""
+    crowd = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 80, 80], "area": 6400, "iscrowd": 1}
+    single = {"id": 2, "image_id": 1, "category_id": 1, "bbox": [90, 90, 10, 10], "area": 100, "iscrowd": 0}
+    image = {"id": 1, "file_name": "a.jpg", "width": 100, "height": 100}
+    content = {"images": [image], "categories": [{"id": 1, "name": "dog"}], "annotations": [crowd, single]}
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    for folder in ("Annotations", "ImageSets/Main"):
+        (tmp_path / "voc" / folder).mkdir(parents=True)
+    difficult = OBJECT.format("dog", 1, 1, 80, 80).replace("<bndbox>", "<difficult>1</difficult><bndbox>")
+    body = difficult + OBJECT.format("dog", 91, 91, 100, 100)
+    size = "<size><width>100</width><height>100</height></size>"
+    (tmp_path / "voc" / "Annotations" / "a.xml").write_text(f"<annotation>{size}{body}</annotation>")
+    (tmp_path / "voc" / "ImageSets/Main/val.txt").write_text("a\n")
+    line = {"image": "a.jpg", "width": 100, "height": 100, "labels": ["dog", "dog"], "scores": [0.9, 0.8]}
+    line["boxes"] = [[0, 0, 20, 20], [90, 90, 100, 100]]
+    (tmp_path / "detections.jsonl").write_text(json.dumps(line) + "\n")
+    for truth, expected in ((tmp_path / "instances.json", 1.0), (tmp_path / "voc", 0.5)):
+        report = tmp_path / "report.json"
+        options = ("--ground-truth", truth, "--protocol", "coco", "--json", report)
+        run("detections", tmp_path / "detections.jsonl", *options)
+        assert json.loads(report.read_text())["AP"] == pytest.approx(expected)
+
+
 def test_missing_images_count_as_misses_and_are_reported(voc, tmp_path):
     file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"), leave_out=("b",))
     report = tmp_path / "report.json"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torchvision.ops import roi_align
 
-from proposals.multibox import Found, MultiBox, suppress_quickly
+from proposals.multibox import Found, MultiBox, on_photo, suppress_quickly
 from proposals.multibox_heads import POOLED, STRIDES, DenseHead, PaperHead, RefineHead, decode, encode, pool
 from proposals.multibox_predictors import DensePredictor, PaperPredictor, split_levels
 from proposals.multibox_views import View, squares, whole_photo
@@ -164,9 +164,11 @@ def test_odd_photos_do_not_fail(shape):
 
 
 def test_mirrored_looks_agree_with_plain_ones():
-    photo = white_box(300, 450, 100, 50, 200, 120)
-    plain, both = MultiBox(Brightest(), whole)(photo), MultiBox(Brightest(), whole, mirrored=True)(photo)
-    assert iou(plain.boxes[:1], both.boxes[:1])[0, 0] > 0.9
+    """Both find the same box; a mirrored one that was not turned back would be another."""
+    found = MultiBox(Brightest(), whole, mirrored=True, nms_threshold=1)(white_box(300, 450, 100, 50, 200, 120))
+    sure = found.boxes[found.scores > 0.7]
+    assert len(sure) >= 1
+    assert (iou(sure, np.array([[100, 50, 200, 120]], np.float32)) > 0.9).all()
 
 
 def test_at_most_max_boxes_with_the_whole_image_among_them():
@@ -191,8 +193,23 @@ def test_boxes_at_cut_edges_are_left_to_the_neighbour():
 
     cut, kept = (MultiBox(Brightest(), views)(photo) for views in (quarters, overlapping))
     target = np.array([[80, 80, 110, 110]], np.float32)
-    assert iou(target, cut.boxes).max() < 0.5  # every quarter sees a part, and that part touches the cut
+    assert iou(target, cut.boxes).max() < 0.1  # every quarter sees a part, and that part touches the cut
     assert iou(target, kept.boxes).max() > 0.8
+
+
+def test_what_was_found_in_a_mirrored_view_is_turned_back():
+    found = Found(np.array([[0, 10, 20, 40]], np.float32), np.array([0.9], np.float32))
+    boxes = [on_photo(found, View((0, 0, 50, 50), (100, 100)), way, (50, 50)).boxes.tolist() for way in (False, True)]
+    assert boxes == [[[0, 5, 10, 20]], [[40, 5, 50, 20]]]
+
+
+@pytest.mark.parametrize("near", [[24, 80, 100, 120], [80, 24, 120, 100], [80, 80, 176, 120], [80, 80, 120, 176]])
+def test_a_box_near_one_cut_edge_of_its_view_is_dropped(near):
+    """The view shows 20 to 180 of a photo of 200, both ways; a tenth of that is too near to its edges."""
+    boxes = np.array([near, [60, 60, 140, 140], [40, 40, 160, 160]], np.float32)
+    found = Found(boxes - 20, np.array([0.9, 0.8, 0.7], np.float32))
+    seen = on_photo(found, View((20, 20, 180, 180), (160, 160)), mirrored=False, image_size=(200, 200))
+    assert seen.boxes.tolist() == boxes[1:].tolist()
 
 
 def test_boxes_at_the_edge_of_the_photo_are_kept_in_every_view():
