@@ -5,6 +5,7 @@ that were made before. Other packages add names through the entry-point group `g
 a function without required arguments that returns a `ProposalGenerator`.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,6 +17,7 @@ from proposals.union import Union
 
 ENTRY_POINTS = "googlenet_rcnn.proposals"
 FILE_PREFIX = "file:"
+UNKNOWN_OPTION = re.compile("unexpected keyword argument '(.*)'")  # in Python's own words
 RANKED_PREFIX = "ranked:"  # see proposals.ranking; such generators need a network, which the top floor loads
 
 Maker = Callable[..., ProposalGenerator]
@@ -153,4 +155,5 @@ def build(
     try:
         return known[name](**options)
     except TypeError as error:
-        raise ValueError(f"{name}: {error}") from error
+        unknown = UNKNOWN_OPTION.search(str(error))
+        raise ValueError(f"{name} takes no option {unknown[1]}" if unknown else f"{name}: {error}") from error

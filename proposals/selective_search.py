@@ -5,6 +5,7 @@ them into a tree; every region of every tree gives a box. Boxes are ranked as in
 the top, times a random number.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -64,8 +65,9 @@ def parse_strategy(text: str) -> Strategy:
         if len(parts) not in (3, 4):
             raise ValueError("expected SPACE:SIMILARITY:K or SPACE:SIMILARITY:K:MIN_SIZE")
         k = float(parts[2])
-        return Strategy(parts[0], parts[1], k, int(parts[3]) if len(parts) == 4 else round(k))
-    except (ValueError, OverflowError) as error:
+        usual = round(k) if math.isfinite(k) else 0
+        return Strategy(parts[0], parts[1], k, int(parts[3]) if len(parts) == 4 else usual)
+    except ValueError as error:
         raise ValueError(f"strategy {text!r}: {error}") from None
 
 

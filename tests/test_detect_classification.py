@@ -75,6 +75,32 @@ def test_classify_prints_the_best_classes(net: Path, photos: Path) -> None:
     assert len(text) == 1 + len(CLASSES)
 
 
+def test_options_decide_how_photos_are_looked_at(net: Path, photos: Path, tmp_path: Path) -> None:
+    exact = {"engine": "torch", "dtype": "float32"}
+    words = [word for name, value in exact.items() for word in (f"--{name}", value)]
+    seen = {}
+    for crops, warp in ((1, False), (1, True), (10, False), (10, True)):
+        options = ["--weights", net, "--crops", crops, *(["--warp"] if warp else []), *words]
+        result = run(classify, photos / "ant" / "0.png", "--json", "--top", 1, *options)
+        seen[crops, warp] = json.loads(result.stdout)["classes"][0]["probability"]
+        wanted = load_image_classifier([str(net)], crops=crops, warp=warp, **exact)
+        assert seen[crops, warp] == pytest.approx(max(wanted(read_image(photos / "ant" / "0.png"))), abs=1e-6)
+        run(classification, "--folder", photos, *options, "--json", tmp_path / "scores.json")
+        loss = judge(wanted, read_class_folders(photos)).scores["log loss"]
+        assert json.loads((tmp_path / "scores.json").read_text())["log loss"] == pytest.approx(loss)
+    assert len(set(seen.values())) == 4
+
+
+def test_a_list_says_which_folder_is_which_column(net: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("cat\nbee\nant\n")
+    options = ["--weights", net, "--engine", "torch", "--dtype", "float32", "--json", tmp_path / "scores.json"]
+    run(classification, "--folder", photos, *options, "--classes", tmp_path / "classes.txt", "--limit", 6)
+    data = spread(read_class_folders(photos, {"cat": 0, "bee": 1, "ant": 2}), 6)
+    got = json.loads((tmp_path / "scores.json").read_text())
+    assert got["photos"] == 6
+    assert got["log loss"] == pytest.approx(judge(model(net), data).scores["log loss"])
+
+
 def test_a_bad_photo_is_named_and_the_others_are_done(net: Path, photos: Path, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"
     good.write_bytes((photos / "ant" / "0.png").read_bytes())
@@ -169,10 +195,18 @@ def test_eval_classification_names_what_it_left_out(net: Path, photos: Path, tmp
     assert "bee/1.png" in got["skipped"][0]
 
 
-def test_an_ensemble_is_judged_by_its_mean(net: Path, photos: Path) -> None:
+def test_an_ensemble_is_judged_by_its_mean(net: Path, photos: Path, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    state = GoogLeNet(3).state_dict()
+    save_checkpoint(replace(load_weights(net), state=state), tmp_path / "other.safetensors")
+    files = [str(net), str(tmp_path / "other.safetensors")]
+    both = load_image_classifier(files, crops=1, engine="torch", dtype="float32")
     data = read_class_folders(photos)
-    twice = load_image_classifier([str(net), str(net)], crops=1, engine="torch", dtype="float32")
-    assert judge(twice, data).scores == pytest.approx(judge(model(net), data).scores)
+    expected = np.mean([[model(Path(file))(read_image(path)) for path in data.paths] for file in files], axis=0)
+    rows = [row for _, row in PhotoStream(both)(data.paths)]
+    np.testing.assert_allclose(rows, expected, atol=1e-5)
+    loss = -np.log(expected[np.arange(len(expected)), data.labels]).mean()
+    assert judge(both, data).scores["log loss"] == pytest.approx(loss, rel=1e-5)
 
 
 def test_folders_are_matched_to_columns_by_name_or_by_a_list(photos: Path, tmp_path: Path) -> None:

@@ -31,20 +31,22 @@ CLASSES = ("bright", "dark")
 
 
 class HalvesAndWhole:
-    """Proposes the whole photo and its left half."""
+    """Proposes the whole photo and its left half, as two generators would."""
 
     name = "halves"
     parameters: Mapping[str, Any] = {"parts": 2}
 
     def __init__(self) -> None:
         self.refuse: Callable[[Image], bool] = lambda image: False
+        self.asked: dict[str, Any] = {}
 
     def __call__(self, image: Image) -> Proposals:
         if self.refuse(image):
             raise ValueError("too odd")
         height, width = image.shape[:2]
         boxes = np.concatenate([whole_image((height, width)), [[0, 0, (width + 1) // 2, height]]]).astype(np.float32)
-        return Proposals(boxes, np.array([1, 0.5], np.float32), (height, width))
+        scores, source = np.array([1, 0.5], np.float32), np.array([1, 0], np.uint8)
+        return Proposals(boxes, scores, (height, width), source, ("half", "whole"))
 
 
 class Brightness:
@@ -65,6 +67,7 @@ def propose(monkeypatch: pytest.MonkeyPatch) -> HalvesAndWhole:
     generator = HalvesAndWhole()
 
     def load(weights: Any, proposals: str, **options: Any) -> Detector:
+        generator.asked = {"weights": weights, "proposals": proposals, **options}
         own = {
             name: options[name]
             for name in ("score_floor", "max_boxes", "vote_threshold", "vote_power")
@@ -126,6 +129,37 @@ def test_detections_by_hand(rcnn: Callable[..., int], tmp_path: Path) -> None:
     assert rcnn(tmp_path / "photos", "--out", tmp_path / "tight", "--vote-power", 2) == 0
     assert json.loads((tmp_path / "tight" / "run.json").read_text())["settings"]["vote_power"] == 2
     assert entry["scores"] == pytest.approx([0.9])
+
+
+def test_every_option_reaches_the_detector(
+    rcnn: Callable[..., int], propose: HalvesAndWhole, weights: Path, tmp_path: Path
+) -> None:
+    path, other = photo(tmp_path / "a.png"), tmp_path / "other.safetensors"
+    other.write_bytes(b"other answers")
+    placed = ("--device", "cpu", "--engine", "torch", "--dtype", "float32")
+    own = ("--mirrored", "--score", 0.25, "--max-boxes", 7, "--vote-power", 3)
+    assert rcnn(path, "--out", tmp_path / "out", "--weights", other, "--proposals", "grid", *placed, *own) == 0
+    assert propose.asked == {
+        "weights": [str(other), str(weights)],
+        "proposals": "grid",
+        **{"device": "cpu", "engine": "torch", "dtype": "float32", "mirrored": True},
+        **{"score_floor": 0.25, "max_boxes": 7, "vote_power": 3},
+    }
+
+
+def test_boxes_and_detections_are_counted_by_who_proposed_them(rcnn: Callable[..., int], tmp_path: Path) -> None:
+    """The left half is bright, and the whole photo is as much dark as bright, so that each gives a detection."""
+    pixels = np.zeros((30, 40, 3), np.uint8)
+    pixels[:, :20] = 255
+    PIL.Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert rcnn(tmp_path / "a.png", "--out", tmp_path / "out", "--score", 0.3) == 0
+    entry, run = entries(tmp_path / "out")["a.png"], last_run(tmp_path / "out")
+    assert dict(zip(entry["labels"], entry["sources"], strict=True)) == {"bright": "half", "dark": "whole"}
+    assert (run["proposals"], run["boxes"]) == ({"half": 1, "whole": 1}, {"half": 1, "whole": 1})
+    photo(tmp_path / "b.png", 255)
+    assert rcnn(tmp_path / "b.png", "--out", tmp_path / "bright", "--score", 0.3) == 0
+    run = last_run(tmp_path / "bright")
+    assert (run["proposals"], run["boxes"]) == ({"half": 1, "whole": 1}, {"half": 0, "whole": 1})
 
 
 def test_the_four_lines_of_python_give_what_the_command_writes(
@@ -520,7 +554,7 @@ def test_options_that_would_change_nothing_are_refused(
 
 def test_max_boxes_classifies_only_the_best_regions(rcnn: Callable[..., int], tmp_path: Path) -> None:
     rcnn(photo(tmp_path / "a.png"), "--out", tmp_path / "out", "--max-boxes", 1)
-    assert last_run(tmp_path / "out")["proposals"] == {"": 1}
+    assert last_run(tmp_path / "out")["proposals"] == {"half": 0, "whole": 1}
 
 
 def test_the_closing_table_says_which_generator_the_regions_came_from() -> None:

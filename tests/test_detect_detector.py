@@ -16,6 +16,7 @@ from classifier.regions import Ensemble, GoogLeNetRegions
 from classifier.weights import CAFFE, Checkpoint, WeightsError, save_checkpoint
 from detect import presets
 from detect.detector import Detector
+from proposals.baselines import Random
 from structures.boxes import Boxes, Floats, as_boxes
 from structures.records import Image, Proposals
 
@@ -201,6 +202,18 @@ def test_loading_by_name_and_path(weights: Path, monkeypatch: pytest.MonkeyPatch
     by_name = Detector.load("w", "random", **TORCH, score_floor=0.0, max_boxes=5)
     assert np.array_equal(by_name(PHOTO).scores, found.scores)
     assert np.array_equal(by_name(PHOTO).boxes, found.boxes)
+
+
+def test_the_generator_runs_where_the_classifier_does(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def load(name: str, **options: Any) -> Random:
+        asked.update(name=name, **options)
+        return Random()
+
+    monkeypatch.setattr("detect.generators.load_proposals", load)
+    Detector.load(weights, "multibox", **TORCH, score_floor=0.5, batch_size=3)
+    assert asked == {"name": "multibox", **TORCH}
 
 
 def test_names_come_before_files_and_paths_are_files(

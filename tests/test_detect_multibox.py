@@ -246,6 +246,26 @@ def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, mon
     assert "no class cube: the photos know disc, square" in capsys.readouterr().err
 
 
+def test_every_option_reaches_the_recipe(trunk, tmp_path, monkeypatch):
+    """Values that no default and no other option has."""
+    write_voc(tmp_path, "train", range(4))
+    given = {"epochs": 31, "rate": 0.032, "trunk_rate": 0.33, "batch_size": 34, "average": 0.35}
+    asked = []
+
+    def enough(**fields):
+        asked.append(fields)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("detect.multibox_recipe.Recipe", enough)
+    names = {"batch_size": "batch"}
+    words = [word for name, value in given.items() for word in (f"--{names.get(name, name).replace('_', '-')}", value)]
+    words += ["--freeze", "inception3a", "--seed", 36, "--dtype", "float32", "--out", tmp_path / "a.safetensors"]
+    monkeypatch.setattr(sys, "argv", ["rcnn", "train", "multibox", "--voc", *map(str, [tmp_path, *words])])
+    with pytest.raises(SystemExit):
+        main()
+    assert asked == [{**given, "frozen": "inception3a", "seed": 36, "dtype": "float32"}]
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(trunk, photos, tmp_path):
     state = dict(trunk.state) | {"conv1.conv.bias": torch.full((64,), torch.nan)}
     with pytest.raises(NonFiniteLoss, match="at step 1"):

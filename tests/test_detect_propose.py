@@ -24,7 +24,7 @@ from proposals.baselines import Random
 from proposals.generators import build
 from proposals.ranking import Ranked
 from proposals.store import ProposalStore
-from structures.images import read_image
+from structures.images import ORIENTATION, read_image
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -190,6 +190,16 @@ def test_detections_from_stored_boxes_are_those_of_the_generator(photos, tmp_pat
     assert lines[0].count('"grid"') > 6
 
 
+@pytest.mark.parametrize(("exif", "size"), [("apply", (30, 40)), ("ignore", (40, 30))])
+def test_boxes_are_of_the_photo_as_it_is_shown_or_as_it_is_stored(tmp_path, rcnn, exif, size):
+    turned = PIL.Image.Exif()
+    turned[ORIENTATION] = 6
+    PIL.Image.new("RGB", (30, 40)).save(tmp_path / "a.jpg", exif=turned)
+    out = tmp_path / "boxes"
+    assert rcnn("propose", tmp_path / "a.jpg", "--out", out, "--generator", "grid", "--exif", exif) == 0
+    assert ProposalStore(out).named("a.jpg").image_size == size
+
+
 def test_other_settings_do_not_mix(photos, tmp_path, rcnn, capsys):
     out = tmp_path / "boxes"
     assert rcnn("propose", photos, "--out", out, "--generator", "grid") == 0
@@ -211,21 +221,25 @@ def test_bad_photos_are_named_and_counted(photos, tmp_path, rcnn, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "complaint"),
     [
-        ["--generator", "nothing"],
-        ["--generator", "grid", "--factor", "2"],
-        ["--generator", "random", "--seed", "-1"],
-        ["--seed", "-1"],
-        *(["--factor", factor] for factor in ("inf", "nan", "0", "1e30")),
-        ["--strategy", "HSV:C:1e30"],
-        ["--strategy", "HSV:C:100:99999999999999999999999"],
-        ["--strategy", "HSV:C:nan"],
+        (["--generator", "nothing"], "unknown proposal generator 'nothing'; known: edge-boxes, "),
+        (["--generator", "grid", "--factor", "2"], "grid takes no option factor"),
+        (["--generator", "random", "--seed", "-1"], "the seed must be from 0 to 4294967295, got -1"),
+        (["--seed", "-1"], "the seed must be from 0 to 4294967295, got -1"),
+        *((["--factor", factor], "must be a number above 0, got") for factor in ("inf", "nan", "0")),
+        (["--factor", "1e30"], "neither above 2147483647; got 5e+31"),
+        (["--strategy", "HSV:C:1e30"], "k must be above 0"),
+        (["--strategy", "HSV:C:100:99999999999999999999999"], "got 100 and 1e+23"),
+        (["--strategy", "HSV:C:nan"], "strategy 'HSV:C:nan': k must be above 0, min_size not below 0"),
+        (["--strategy", "HSV:C:inf"], "got inf and 0"),
     ],
 )
-def test_wrong_use_is_one_line(photos, tmp_path, rcnn, capsys, arguments):
+def test_wrong_use_is_one_line(photos, tmp_path, rcnn, capsys, arguments, complaint):
     assert rcnn("propose", photos, "--out", tmp_path / "boxes", *arguments) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    shown = capsys.readouterr().err
+    assert complaint in shown
+    assert shown.count("\n") == 1
     assert not (tmp_path / "boxes").exists()
 
 

@@ -20,7 +20,8 @@ CLASSES = ("cat", "dog")
 def found(*scores: float, size: tuple[int, int] = (30, 40)) -> Detections:
     boxes = [[0.1, 1, 10 + i, 20] for i in range(len(scores))]
     labels = [i % 2 for i in range(len(scores))]
-    return Detections(boxes, labels, list(scores), size, [0] * len(scores), ("grid",))  # type: ignore[arg-type]
+    sources = [(i + 1) % 2 for i in range(len(scores))]
+    return Detections(boxes, labels, list(scores), size, sources, ("random", "grid"))  # type: ignore[arg-type]
 
 
 def fill(folder: Path, *names: str) -> None:
@@ -37,7 +38,7 @@ def test_a_line_holds_what_the_command_promises() -> None:
     entry = as_entry("a/b.jpg", found(0.9, 0.25), CLASSES)
     assert list(entry) == ["image", "width", "height", "boxes", "labels", "scores", "sources"]
     assert (entry["image"], entry["width"], entry["height"]) == ("a/b.jpg", 40, 30)
-    assert (entry["labels"], entry["sources"]) == (["cat", "dog"], ["grid", "grid"])
+    assert (entry["labels"], entry["sources"]) == (["cat", "dog"], ["grid", "random"])
 
 
 def test_numbers_come_back_exactly(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from detect.detector import Detector
 from detect.region_examples import Examples, Photos, draw_regions
 from detect.train_regions import train_regions
 from detect.training_folder import claim, digest, kept_regions
+from detect.training_presets import Preset
 from detect.training_runs import check_out, open_dataset
 from eval.protocols import voc07
 from eval.voc import VocDataset
@@ -581,6 +582,34 @@ def test_from_drawn_photos_to_a_detector(rcnn: Callable[..., int], voc: Path, st
     found = [detector(read_image(val.image_path(name))) for name in val.image_ids]
     scores = dict(voc07(list(val), found, val.classes))
     assert scores["mAP"] >= 0.7, scores
+
+
+def test_every_option_reaches_the_recipe_and_the_examples(
+    rcnn: Callable[..., int], voc: Path, start_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values that no default and no other option has."""
+    recipe = {"iterations": 31, "rate": 0.032, "last_layer_rate": 3.3, "decay": 0.034, "smoothing": 0.35}
+    recipe |= {"hard_examples": 36}
+    examples = {"batch_size": 37, "positives": 38, "negatives": 39, "positive_share": 0.41, "balance": 0.42}
+    examples |= {"near_share": 0.43, "best_share": 0.44}
+    asked: list[Any] = []
+
+    def enough(preset: Preset, *given: Any) -> None:
+        asked.extend(given)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("detect.region_runs.trainings", enough)
+    names = {"batch_size": "batch"}
+    words = [
+        word
+        for name, value in (recipe | examples).items()
+        for word in (f"--{names.get(name, name).replace('_', '-')}", value)
+    ]
+    words += ["--ramp", 0.45, 0.46, "--no-use-ignored", "--freeze", "conv2", "--seed", 47, "--dtype", "float32"]
+    assert rcnn("--voc", voc, "--out", tmp_path / "a.safetensors", "--weights", start_file, *words) == 2
+    assert asked[0] == {**recipe, "dtype": "float32"}
+    assert asked[1] == {**examples, "ramp": (0.45, 0.46), "use_ignored": False}
+    assert asked[2:] == ["conv2", 47]
 
 
 def test_coco_files_whose_crowds_are_no_objects(

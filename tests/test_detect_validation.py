@@ -280,6 +280,29 @@ def test_coco_photos_are_judged_by_coco(voc: Path, weights: Checkpoint, tmp_path
     assert 0 <= measure(weights) < 0.5
 
 
+@pytest.mark.parametrize(("protocol", "expected"), [("coco", 1.0), ("voc07", 0.5)])
+def test_a_box_in_a_crowd_is_no_false_alarm_for_coco(
+    weights: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, expected: float
+) -> None:
+    """A disc is found, and a quarter of a crowd of discs before it, which VOC would take for a false alarm."""
+    crowd, disc = [0.0, 0, 80, 80], [90.0, 90, 96, 96]
+    content = {"images": [{"id": 1, "file_name": "a.png", "width": SIDE, "height": SIDE}]}
+    content["categories"] = [{"id": 1, "name": "disc"}, {"id": 2, "name": "square"}]
+    rows = [(1, crowd, 1), (2, disc, 0)]
+    content["annotations"] = [
+        {"id": n, "image_id": 1, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": c}
+        for n, (x1, y1, x2, y2), c in rows
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    labels, scores = np.zeros(2, np.int64), np.array([0.9, 0.8], np.float32)
+    found = Detections(as_boxes([[0, 0, 40, 40], disc]), labels, scores, (SIDE, SIDE))
+    dataset = CocoDataset(tmp_path / "a.json", tmp_path)
+    measure = RegionMeasure(dataset, Random(), folder=tmp_path, protocol=protocol, placement=PLAIN)
+    monkeypatch.setattr(RegionMeasure, "_detect", lambda self, detector: {"a.png": found})
+    monkeypatch.setattr("detect.region_validation.StoredProposals", lambda folder: Random())
+    assert measure(weights) == pytest.approx(expected)
+
+
 def test_photos_to_validate_on_are_named_by_one_option(voc: Path) -> None:
     learned = open_dataset(voc=voc, split="train", coco=None, images=None, classes="square")
     nothing: dict[str, Any] = {"voc": voc, "val": None, "coco": None, "images": None}

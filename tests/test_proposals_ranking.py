@@ -22,7 +22,8 @@ class Given:
 
     def __call__(self, image):
         scores = np.linspace(1, 0.5, len(self.boxes)).astype(np.float32)
-        return Proposals(self.boxes, scores, SIZE, source_names=("given",))
+        source = (np.arange(len(self.boxes)) % 2).astype(np.uint8)
+        return Proposals(self.boxes, scores, SIZE, source, ("even", "odd"))
 
 
 def many(count=200, seed=0):
@@ -40,6 +41,7 @@ def test_best_first_without_near_twins():
     boxes = as_boxes([[0, 0, 100, 100], [10, 10, 50, 50], [10, 10, 50, 52], [60, 60, 90, 90]])
     found = Ranked(Given(boxes), by_area, {})(PHOTO)
     np.testing.assert_array_equal(found.boxes, boxes[[3, 1, 0]])
+    assert [found.source_names[source] for source in found.source] == ["odd", "odd", "even"]
     assert (np.diff(found.scores) <= 0).all()
 
 
