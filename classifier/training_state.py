@@ -19,7 +19,7 @@ def write_state(path: Path, recipe: Any, content: Mapping[str, Any]) -> None:
     Raises:
         OSError: the file cannot be written; the earlier one stays.
     """
-    stream = io.BytesIO()
+    stream = io.BytesIO()  # written by ourselves: on a full disk torch raises a RuntimeError that names nothing
     torch.save({"recipe": asdict(recipe), **content}, stream)
     write_bytes(path, stream.getvalue())
 

@@ -39,14 +39,19 @@ LARGEST_GRADIENT = 10.0  # norm; longer ones are shortened
 
 
 class Run:
-    """One training run: network, optimiser, running average, and where it stands."""
+    """One training run: network, optimiser, running average, and where it stands.
+
+    Attributes:
+        parts: of the last loss: confidences and boxes of the dense head, and of the refining head.
+    """
 
     def __init__(self, network: DenseMultiBox, recipe: Recipe, placement: Placement, steps: int) -> None:
         self.network, self.recipe, self.placement, self.steps = network, recipe, placement, steps
         self.device = placement.device
         self._schedule = Schedule(iterations=steps, rate=recipe.rate, warmup=recipe.warmup)
         self.rate, self.step = 0.0, 0
-        self.parts: dict[str, float] = {}
+        self.parts: tuple[Tensor, ...] = ()
+        self._priors: dict[ImageSize, Tensor] = {}
         self._freeze()
         network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._stem = CanvasRunner(Stem(network, recipe.frozen), placement, batch_size=recipe.batch_size)
@@ -98,8 +103,7 @@ class Run:
             output = self.network.head(self.network.from_stem(found, self.recipe.frozen))
         objects = [torch.from_numpy(s.boxes).to(self.device) for s in samples]
         ignore = [torch.from_numpy(s.ignore).to(self.device) for s in samples]
-        grid = grid_priors(self.network.head.shapes.cpu().numpy(), STRIDES, canvas)
-        priors = torch.from_numpy(grid).to(self.device)
+        priors = self._priors_of(canvas)
         boxes = decode(output.residuals, priors)
         first = self._summed(
             [
@@ -108,9 +112,14 @@ class Run:
             ]
         )
         second = self._second_look(output.pyramid, boxes.detach(), output.logits.detach(), objects, ignore, canvas)
-        self.parts = {"confidence": first[0].item(), "box": first[1].item()}
-        self.parts |= {"second confidence": second[0].item(), "second box": second[1].item()}
+        self.parts = tuple(part.detach() for part in (*first, *second))
         return first[0] + BOX_WEIGHT * first[1] + second[0] + BOX_WEIGHT * second[1]
+
+    def _priors_of(self, canvas: ImageSize) -> Tensor:
+        if canvas not in self._priors:
+            grid = grid_priors(self.network.head.shapes.cpu().numpy(), STRIDES, canvas)
+            self._priors[canvas] = torch.from_numpy(grid).to(self.device)
+        return self._priors[canvas]
 
     def _summed(self, losses: list[tuple[Tensor, Tensor, int]]) -> tuple[Tensor, Tensor]:
         positives = max(1, sum(count for _, _, count in losses))
@@ -183,10 +192,12 @@ def average_gradients(parameters: list[nn.Parameter]) -> None:
     """Replace gradients by their mean over all processes; a parameter that had no part in the loss counts as 0."""
     if current_process().total == 1:
         return
-    for parameter in parameters:
-        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        dist.all_reduce(gradient)
-        parameter.grad = gradient / current_process().total
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    joined = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(joined)
+    parts = torch.split(joined / current_process().total, [gradient.numel() for gradient in gradients])
+    for parameter, gradient, mean in zip(parameters, gradients, parts, strict=True):
+        parameter.grad = gradient.copy_(mean.view(gradient.shape))
 
 
 def _readable(batches: Iterable[list[Sample | ImageError]]) -> Iterator[list[Sample]]:

@@ -93,8 +93,9 @@ def assign(priors: Tensor, objects: Tensor, ignore: Tensor) -> Tensor:
     best, number = overlap.max(dim=1)
     assigned = torch.where(best >= POSITIVE_IOU, number, assigned)
     nearest = overlap.topk(min(BEST_PRIORS, len(priors)), dim=0).indices
-    for rows in nearest.flip(0):  # the very best last: it wins where objects compete
-        assigned[rows] = torch.arange(len(objects), device=priors.device)
+    numbers = torch.arange(len(objects), device=priors.device)
+    for rows in nearest.flip(0):  # the very best last: it wins where objects compete, and of equals the last object
+        assigned = assigned.scatter_reduce(0, rows, numbers, "amax", include_self=False)
     ignored = (assigned >= 0) & ignore[assigned.clamp(min=0)]
     return torch.where(ignored, IGNORED, assigned)
 
@@ -120,14 +121,15 @@ def dense_loss(logits: Tensor, boxes: Tensor, assigned: Tensor, objects: Tensor)
         assigned: (M,) from `assign`.
         objects: (G, 4) xyxy.
     """
-    counted, positive = assigned != IGNORED, assigned >= 0
-    targets = objects[assigned[positive]]
-    quality = torch.zeros_like(logits)
-    quality[positive] = paired_iou(boxes[positive].detach(), targets).clamp(min=1e-3)
+    # Rows by number, not by mask: each mask would make a GPU wait.
+    counted, positive = (torch.nonzero(chosen)[:, 0] for chosen in (assigned != IGNORED, assigned >= 0))
+    moved, targets = boxes[positive], objects[assigned[positive]]
+    fit = paired_iou(moved.detach(), targets).clamp(min=1e-3)
+    quality = torch.zeros_like(logits).index_copy(0, positive, fit)
     confidence = quality_loss(logits[counted], quality[counted])
-    overlap = generalized_box_iou_loss(boxes[positive], targets, reduction="none")
+    overlap = generalized_box_iou_loss(moved, targets, reduction="none")
     # Priors that fit better weigh more, so that the forced ones do not dominate.
-    return confidence, (overlap * quality[positive]).sum(), int(positive.sum())
+    return confidence, (overlap * fit).sum(), len(positive)
 
 
 def paired_iou(a: Tensor, b: Tensor) -> Tensor:
