@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from eval.coco import CocoDataset, CocoError, read_coco_results, write_coco_results
-from eval.coco_protocol import SUMMARY, coco
+from eval.coco_protocol import coco
 from structures.boxes import area, as_boxes
 from structures.records import Detections, GroundTruth
 
@@ -216,9 +216,13 @@ def test_an_empty_results_file_is_an_empty_list(instances, tmp_path):
 
 # the protocol --------------------------------------------------------------------------------------------------------
 
+PRINTED = (
+    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
+    *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
+)  # our names, in the order in which pycocotools prints and keeps its figures
 ANSWERS = dict(
     zip(
-        SUMMARY,
+        PRINTED,
         (
             *(0.503647, 0.696973, 0.571667, 0.593252, 0.557991, 0.489363),
             *(0.386813, 0.593680, 0.595353, 0.654764, 0.603130, 0.553744),
@@ -236,14 +240,13 @@ def test_known_answers_of_a_hundred_images(data_dir):
     folder = data_dir / "eval_fixtures" / "coco_bbox"
     data = CocoDataset(folder / "gts" / "sampled_gts_bbox_area.json")
     rows = evaluate(data, read_coco_results(folder / "cocoapi_results.json", data)[0])
-    assert {name: rows[name] for name in SUMMARY} == pytest.approx(ANSWERS, abs=1e-6)
+    assert {name: rows[name] for name in PRINTED} == pytest.approx(ANSWERS, abs=1e-6)
     wrapped, _ = read_coco_results(folder / "dets" / "sampled_bbox_results.json", data)
     assert evaluate(data, wrapped) == pytest.approx(rows, nan_ok=True)
 
 
-def test_parity_with_pycocotools_on_crowds_and_sparse_ids(data_dir, tmp_path):
-    """Detections near the objects of real photos, scored by both: the official tool from files, ours from records."""
-    data = CocoDataset(data_dir / "coco128" / "instances.json")
+def figures_by_both(data, folder):
+    """Score detections near the objects by ours, from records, and by the official tool, from files."""
     random = np.random.default_rng(0)
     results = {}
     for record in data:
@@ -251,7 +254,7 @@ def test_parity_with_pycocotools_on_crowds_and_sparse_ids(data_dir, tmp_path):
         boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
         labels = np.where(random.random(len(boxes)) < 0.9, np.repeat(record.labels, 2), 0)
         results[record.image_id] = Detections(boxes, labels, random.integers(1, 99, len(boxes)) / 99, record.image_size)
-    path = tmp_path / "results.json"
+    path = folder / "results.json"
     write_coco_results(path, results.items(), category_ids=data.category_ids, image_numbers=data.image_numbers)
     with contextlib.redirect_stdout(io.StringIO()):
         official = COCO(str(data.annotations))
@@ -259,9 +262,38 @@ def test_parity_with_pycocotools_on_crowds_and_sparse_ids(data_dir, tmp_path):
         judge.evaluate()
         judge.accumulate()
         judge.summarize()
-    assert sum(int(record.ignore.sum()) for record in data) == 10
     rows = evaluate(data, results)
-    assert [rows[name] for name in SUMMARY] == pytest.approx(list(judge.stats), abs=1e-6)
+    return [rows[name] for name in PRINTED], list(judge.stats)
+
+
+def test_parity_with_pycocotools_on_crowds_and_sparse_ids(data_dir, tmp_path):
+    """On real photos."""
+    data = CocoDataset(data_dir / "coco128" / "instances.json")
+    assert sum(int(record.ignore.sum()) for record in data) == 10
+    ours, theirs = figures_by_both(data, tmp_path)
+    assert ours == pytest.approx(theirs, abs=1e-6)
+
+
+def test_parity_with_pycocotools_on_drawn_boxes_of_all_sizes(instances, tmp_path):
+    """Masks are a quarter to all of their boxes, so that their areas tell the sizes apart otherwise."""
+    random, rows = np.random.default_rng(1), []
+    for n in range(200):
+        width, height = np.exp(random.uniform(np.log(12), np.log(250), 2))
+        place = {"image_id": 3 + 7 * (n % 10), "bbox": [*random.uniform(0, 200, 2), width, height]}
+        kind = {"category_id": 90 if n % 3 else 2, "iscrowd": int(n % 7 == 0)}
+        rows.append({"id": n + 1, "area": width * height * random.uniform(0.25, 1), **place, **kind})
+    photos = [{"id": 3 + 7 * n, "file_name": f"{n}.jpg", "width": 640, "height": 480} for n in range(10)]
+    categories = [{"id": 90, "name": "toothbrush"}, {"id": 2, "name": "bicycle"}]
+    ours, theirs = figures_by_both(instances(images=photos, categories=categories, annotations=rows), tmp_path)
+    assert len(set(theirs)) == len(PRINTED)  # or exchanged figures would go unseen
+    assert min(theirs) > 0
+    assert ours == pytest.approx(theirs, abs=1e-6)
+
+
+def test_figures_of_a_class_by_hand():
+    """One detection of IoU 0.62: a hit at the thresholds 0.50, 0.55 and 0.60 of ten."""
+    rows = dict(coco([truth([0, 0, 100, 100])], [found([0, 0, 62, 100], scores=[0.9])], "x"))
+    assert (rows["AP50/x"], rows["AP/x"]) == pytest.approx((1, 0.3))
 
 
 def test_a_first_object_is_found_like_any_other():
