@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import googlenet
 
-from classifier.caffe import read_npz
+from classifier.caffe import from_arrays, layer_names, read_npz
 from classifier.googlenet import (
     STAGES,
     TABLE_1,
@@ -216,6 +216,24 @@ def plain_forward(w: dict[str, Tensor], x: Tensor) -> Tensor:
     x = inception("inception_5b", inception("inception_5a", pool(x)))
     x = functional.avg_pool2d(x, 7).flatten(1)
     return x @ w["loss3/classifier/weight"].view(1000, 1024).T + w["loss3/classifier/bias"].view(-1)
+
+
+def test_any_weights_give_the_logits_of_a_plain_forward_pass() -> None:
+    """Weights that keep activations as large as BVLC's, so that the norms do something."""
+    torch.manual_seed(0)
+    network = GoogLeNet()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+            nn.init.normal_(module.bias)
+    state = network.state_dict()
+    arrays = {f"{caffe}/{k}": state[f"{ours}.{k}"] for caffe, ours in layer_names().items() for k in ("weight", "bias")}
+    x = torch.rand(2, 3, 224, 224) * 255 - 110
+    with torch.inference_mode():
+        expected = plain_forward(arrays, x)
+        checkpoint = from_arrays({name: array.numpy() for name, array in arrays.items()}, "random")
+        assert (checkpoint.network()(x) - expected).abs().max() < 1e-4 * expected.std()
+    assert expected.std() > 1
 
 
 def test_weights_of_bvlc_give_the_logits_of_a_plain_forward_pass(data_dir: Path) -> None:
