@@ -10,6 +10,7 @@ from proposals.opencv import OpenCvSelectiveSearch
 from proposals.protocol import ProposalGenerator
 from proposals.tidy import tidy
 from proposals.union import Union, merge
+from structures.boxes import as_boxes, iou
 from structures.records import Proposals
 
 SMALL = {"selective-search-quality": {"width": 120}, "opencv-selective-search": {"width": 200}}
@@ -83,11 +84,17 @@ def test_opencv_native_order_holds_the_same_set(photo):
 
 def test_opencv_and_ours_find_alike(photo):
     """The same strategies in two implementations: counts and boxes agree roughly, not exactly."""
-    from structures.boxes import iou
-
     theirs, ours = build("opencv-selective-search")(photo).boxes, build("selective-search")(photo).boxes
     assert 0.6 < len(ours) / len(theirs) < 1.6
     assert (iou(theirs, ours).max(axis=1) > 0.5).mean() > 0.8
+
+
+def test_edge_boxes_find_a_bright_rectangle():
+    """Both are wider than high, so that exchanged sides miss it."""
+    photo = np.full((120, 300, 3), 40, np.uint8)
+    photo[30:70, 180:270] = 220
+    boxes = build("edge-boxes")(photo).boxes
+    assert iou(as_boxes([[180, 30, 270, 70]]), boxes).max() > 0.8
 
 
 def test_a_plus_in_the_name_of_a_file_parts_nothing(tmp_path):
