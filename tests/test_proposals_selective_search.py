@@ -230,6 +230,20 @@ def test_normalised_rg_and_intensity_by_hand():
     np.testing.assert_allclose(convert(shadow, "rgI").ravel(), [r, g, intensity / 2], atol=0.5)
 
 
+@pytest.mark.parametrize(
+    ("space", "red", "green", "blue"),
+    [
+        ("Lab", (136, 208, 195), (224, 42, 211), (82, 207, 20)),  # red is L* 53.2, a* 80.1, b* 67.2
+        ("HSV", (0, 255, 255), (85, 255, 255), (170, 255, 255)),  # hues of 0, 120 and 240 degrees of 360
+        ("H", (0,), (85,), (170,)),
+        ("C", (255, 255), (0, 255), (127.5, 0)),  # O1 / O3 is 1.225, -1.225, 0; O2 / O3 0.707, 0.707, -1.414
+    ],
+)
+def test_pure_colours_by_hand(space, red, green, blue):
+    colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+    np.testing.assert_allclose(convert(colours, space)[:, 0].T, [red, green, blue], atol=1)
+
+
 def test_resizing_holds_narrow_photos_down():
     assert resize(np.zeros((100, 50, 3), np.uint8), 500).image.shape == (1000, 500, 3)
     assert resize(np.zeros((3000, 1000, 3), np.uint8), 500).image.shape == (1500, 500, 3)
