@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from classifier.crops import normalise_pixels
 from classifier.engines import place
 from classifier.googlenet import GoogLeNet
 from classifier.regions import GoogLeNetRegions
-from classifier.weights import Checkpoint, Preprocessing
+from classifier.weights import CAFFE, TORCHVISION, Checkpoint, Preprocessing
 from detect.detector import Detector
+from detect.multibox import Normalise
 from proposals.generators import build
 from structures.boxes import Boxes, Floats, as_boxes
 from structures.records import Image, Proposals
@@ -126,6 +128,12 @@ def test_convention_detections_lie_inside_the_photo_and_are_best_first(googlenet
     assert (found.boxes >= 0).all()
     assert (found.boxes <= [80, 60, 80, 60]).all()
     assert (np.diff(found.scores) <= 0).all()
+
+
+@pytest.mark.parametrize("preprocessing", [CAFFE, TORCHVISION])
+def test_convention_multibox_normalises_pixels_as_a_classifier_does(preprocessing: Preprocessing) -> None:
+    pixels = torch.from_numpy(photo()).permute(2, 0, 1)[None]
+    assert torch.equal(Normalise(preprocessing)(pixels.float()), normalise_pixels(pixels, preprocessing))
 
 
 def test_settings_are_json_values_and_tell_detectors_apart(googlenet: GoogLeNetRegions) -> None:
