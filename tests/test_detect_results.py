@@ -220,7 +220,10 @@ def test_coco_results_with_numbers_of_their_own(tmp_path: Path, names: tuple[str
     assert [entry["image_id"] for entry in results] == [numbers[0]] * 2 + [numbers[1]] * 2
     assert [entry["category_id"] for entry in results] == [1, 2, 1, 2]
     assert results[0]["bbox"] == pytest.approx([0.1, 1, 9.9, 19])
-    assert {image["file_name"]: image["id"] for image in images["images"]} == dict(zip(names, numbers, strict=True))
+    assert images["images"] == [
+        {"id": number, "file_name": name, "height": 30, "width": 40}
+        for name, number in zip(names, numbers, strict=True)
+    ]
     assert images["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
 
 
