@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,8 +73,11 @@ def test_the_file_knows_its_columns_and_preprocessing(checkpoint: Checkpoint, ex
         import openvino
 
         model = openvino.Core().read_model(exported)
-        known = {METADATA_PREFIX + n: model.get_rt_info([METADATA_PREFIX + n]).astype(str) for n in ("columns",)}
-    columns = json.loads(known[METADATA_PREFIX + "columns"])
+        names = [METADATA_PREFIX + name for name in ("columns", "preprocessing")]
+        known = {name: model.get_rt_info([name]).astype(str) for name in names}
+    columns, preprocessing = (json.loads(known[METADATA_PREFIX + name]) for name in ("columns", "preprocessing"))
+    own = checkpoint.preprocessing
+    assert preprocessing == {**asdict(own), "mean": [*own.mean], "scale": [*own.scale]}  # JSON has no tuples
     assert columns == [*checkpoint.classes, *(["background"] if checkpoint.task == "regions" else [])]
 
 
