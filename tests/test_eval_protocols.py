@@ -9,6 +9,7 @@ import pytest
 from eval.average_precision import EXACT_LEVELS, RankedOutcomes, all_point, eleven_point, rank_outcomes
 from eval.matching import FALSE, IGNORED, TRUE, match_ilsvrc, match_voc
 from eval.protocols import PROTOCOLS, class_curves, ilsvrc, voc, voc07
+from eval.scores import score
 from eval.tables import DetectionTable, ObjectTable
 from structures.boxes import area, as_boxes, mirror
 from structures.records import Detections, GroundTruth
@@ -170,6 +171,12 @@ def test_equal_scores_rank_by_image_then_by_input_order():
     assert curve.true.tolist() == [0, 1, 1]
     assert curve.precision.tolist() == [0, 0.5, 1 / 3]
     assert curve.ceiling.tolist() == [0.5, 0.5, 1 / 3]
+
+
+def test_scores_come_with_the_counts_they_rest_on():
+    truths = [truth(*[BOX] * 4, *[FAR] * 2, labels=[0, 0, 0, 0, 1, 1], ignore=[0, 0, 0, 1, 1, 1]), truth(name="b")]
+    scores = score("voc", truths, [found(*[BOX] * 6, labels=[0, 0, 0, 0, 0, 1]), found()], ["cat", "dog"])
+    assert (scores.objects, scores.ignored, scores.detections, scores.images) == ((3, 0), (1, 2), (5, 1), 2)
 
 
 # the answers of others -----------------------------------------------------------------------------------------------
