@@ -305,6 +305,27 @@ def test_crops_cover_8_to_100_percent_within_the_aspects() -> None:
     assert np.quantile(aspects, 0.98) < ASPECT[1] * 1.1
 
 
+def test_half_of_the_variations_are_mirrored() -> None:
+    bright_left = np.tile(np.linspace(150, 50, 80).astype(np.uint8)[:, None], (60, 1, 3))
+    varied = [Augmentation(32)(bright_left, seed).float() for seed in range(100)]
+    mirrored = sum(bool(each[..., :16].mean() < each[..., 16:].mean()) for each in varied)
+    assert 35 <= mirrored <= 65
+
+
+def test_brightness_contrast_and_colour_change_by_half_at_most() -> None:
+    """A plain colour grows paler by less contrast as by less colour: the two together reach from 0.25 to 2.25."""
+    plain = np.array([130, 110, 90], np.uint8)
+    image = np.tile(plain, (40, 50, 1))
+    varied = np.array([Augmentation(8)(image, seed)[:, 0, 0].numpy() for seed in range(300)]).astype(float)
+    grey, grey_before = (colours @ (0.299, 0.587, 0.114) for colours in (varied, plain))
+    brightness = grey / grey_before
+    strength = (varied[:, 0] - varied[:, 2]) / grey / ((130 - 90) / grey_before)
+    assert 0.4 < brightness.min() < 0.6  # the light that is added makes a little difference
+    assert 1.4 < brightness.max() < 1.6
+    assert 0.15 < strength.min() < 0.4
+    assert 1.7 < strength.max() < 3
+
+
 def test_light_is_added_along_the_colours_of_imagenet() -> None:
     torch.manual_seed(0)
     grey = torch.full((3, 4, 4), 128, dtype=torch.uint8)
