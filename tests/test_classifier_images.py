@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from hypothesis import given
@@ -14,7 +15,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from classifier.engines import place
 from classifier.googlenet import GoogLeNet
-from classifier.images import ImageClassifier, best_classes, cut_views
+from classifier.images import ImageClassifier, best_classes, cut_views, resize_pixels
 from classifier.loading import load_weights
 from classifier.views import LONGEST, View, list_views, resized, without_the_unseen
 from classifier.weights import CAFFE, TORCHVISION, Checkpoint, Preprocessing, WeightsError
@@ -271,6 +272,22 @@ def test_every_interpolation_keeps_a_plain_colour(interpolation) -> None:
     for crop in cut_views(pixels, list_views((50, 70), 144, preprocessing), preprocessing):
         assert crop.shape == (3, 56, 56)
         assert (crop == 9).all()
+
+
+def test_halving_by_area_averages_and_by_nearest_skips() -> None:
+    pixels = torch.from_numpy(photo(8, 12)).permute(2, 0, 1)
+    means = pixels.float().unfold(1, 2, 2).unfold(2, 2, 2).mean((3, 4)).round()
+    assert torch.equal(resize_pixels(pixels, 4, 6, Preprocessing(interpolation="area")).float(), means)
+    assert torch.equal(resize_pixels(pixels, 4, 6, Preprocessing(interpolation="nearest")), pixels[:, ::2, ::2])
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_smooth_interpolations_are_those_of_pillow(interpolation) -> None:
+    image = photo(50, 70)
+    preprocessing = Preprocessing(interpolation=interpolation, antialias=True)
+    ours = resize_pixels(torch.from_numpy(image).permute(2, 0, 1), 21, 33, preprocessing).permute(1, 2, 0).numpy()
+    theirs = PIL.Image.fromarray(image).resize((33, 21), PIL.Image.Resampling[interpolation.upper()])
+    assert np.abs(ours.astype(int) - np.asarray(theirs)).max() <= 1
 
 
 def test_bvlc_tells_photos_apart(data_dir: Path) -> None:
