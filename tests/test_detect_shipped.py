@@ -11,7 +11,6 @@ import pytest
 from detect import demo
 from detect.cli import main
 from detect.detector import Detector
-from detect.presets import SHIPPED
 from eval.results import ResultLine
 from structures.images import read_image
 from structures.records import Detections
@@ -28,8 +27,6 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def detector() -> Detector:
-    if not (SHIPPED / "default.safetensors").is_file():
-        pytest.skip(f"no weights 'default' in {SHIPPED}")
     return Detector.load(max_boxes=REGIONS)
 
 
@@ -63,7 +60,6 @@ def test_the_person_and_the_cat_are_found(
 
 
 def test_a_folder_with_bad_photos_is_got_through(
-    detector: Detector,
     photos: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
