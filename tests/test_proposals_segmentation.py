@@ -247,7 +247,9 @@ def test_more_k_never_more_superpixels_on_voc_photos(data_dir):
     from proposals.colours import convert
     from structures.images import read_image
 
-    for path in sorted((data_dir / "voc2007/JPEGImages").glob("*.jpg"))[:12]:
+    paths = sorted((data_dir / "voc2007/JPEGImages").glob("*.jpg"))[:12]
+    assert len(paths) == 12
+    for path in paths:
         for space in ("HSV", "Lab"):
             counts = counts_for_doubled_k(read_image(path), lambda photo, space=space: convert(photo, space))
             assert counts == sorted(counts, reverse=True), (path.name, space)
