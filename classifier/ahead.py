@@ -16,16 +16,17 @@ class Ahead(Generic[R]):
 
     Args:
         make: what it makes must depend on the number alone.
+        count: the numbers are below it.
     """
 
-    def __init__(self, make: Callable[[int], R]) -> None:
-        self._make, self._thread = make, ThreadPoolExecutor(1)
+    def __init__(self, make: Callable[[int], R], count: int) -> None:
+        self._make, self._count, self._thread = make, count, ThreadPoolExecutor(1)
         self._next: dict[int, Future[R]] = {}
 
     def __call__(self, number: int) -> R:
         """Return what belongs to a number; what went wrong in making it is raised here, and not before."""
-        making = self._next.get(number) or self._thread.submit(self._make, number)
-        self._next = {number + 1: self._thread.submit(self._make, number + 1)}
+        making, following = self._next.get(number) or self._thread.submit(self._make, number), number + 1
+        self._next = {following: self._thread.submit(self._make, following)} if following < self._count else {}
         return making.result()
 
 

@@ -37,8 +37,10 @@ def normalise_pixels(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
     pixels = pixels.float()
     if preprocessing.channels == "BGR":
         pixels = pixels.flip(-3)
-    mean = torch.tensor(preprocessing.mean, device=pixels.device).view(3, 1, 1)
-    scale = torch.tensor(preprocessing.scale, device=pixels.device).view(3, 1, 1)
+    mean, scale = (  # made on the CPU and sent without waiting for what the GPU is at
+        torch.tensor(values).view(3, 1, 1).to(pixels.device, non_blocking=True)
+        for values in (preprocessing.mean, preprocessing.scale)
+    )
     return (pixels - mean).mul_(scale)  # in place: one copy of a large photo less
 
 

@@ -61,7 +61,7 @@ def cut_regions(
     boxes: Boxes,
     mirrored: np.ndarray,
     preprocessing: Preprocessing,
-    device: torch.device,
+    device: torch.device | str,
     *,
     batch_size: int,
 ) -> Iterator[Tensor]:
@@ -78,8 +78,9 @@ def cut_regions(
 class FreshCrops:
     """Batches of crops cut from the photos each time: for training the whole network.
 
-    The next batch is made while the last is learned from. So two batches are in memory, and a few photos. Labels are
-    (N,) int64 classes, or (N, columns) float32 shares of them.
+    The next batch is made while the last is learned from. So two batches are in memory, and a few photos. Crops are cut
+    by the CPU's threads: one photo's are too few for a GPU, which has the last batch to learn from. Labels are (N,)
+    int64 classes, or (N, columns) float32 shares of them.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class FreshCrops:
         preprocessing: Preprocessing,
         device: torch.device,
         *,
+        iterations: int,
         seed: int = 0,
         process: Process = ALONE,
         readers: int = 2,
@@ -98,26 +100,29 @@ class FreshCrops:
         self._regions, self._labels, self._draw, self._read = regions, labels, draw, read
         self._preprocessing, self._device, self._seed, self._process = preprocessing, device, seed, process
         self._pool, self._held = ThreadPoolExecutor(readers), HELD_PER_THREAD * readers
-        self._batch = Ahead(self._make)
+        self._batch = Ahead(self._make, iterations)
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Return crops (N, 3, S, S) and labels of this process in one iteration; mirrored afresh each time."""
-        return self._batch(iteration)
+        crops, labels = (column.to(self._device, non_blocking=True) for column in self._batch(iteration))
+        return crops, labels
 
     def _make(self, iteration: int) -> tuple[Tensor, Tensor]:
         rows = self._draw(iteration)
         rows = rows[np.argsort(self._regions.photo[rows], kind="stable")]
         mirrored = np.random.default_rng((self._seed, iteration, MIRRORING)).random(len(rows)) < 0.5
         rows, mirrored = own_rows(rows, self._process), own_rows(mirrored, self._process)
-        photos = np.unique(self._regions.photo[rows]).tolist()
-        images = map_ahead(self._pool, self._read, photos, held=self._held)
-        crops: list[Tensor] = []
-        for photo, image in zip(photos, images, strict=True):
+
+        def cut(photo: int) -> Tensor:
             at = self._regions.photo[rows] == photo
-            boxes = self._regions.boxes[rows[at]]
-            crops += cut_regions(image, boxes, mirrored[at], self._preprocessing, self._device, batch_size=len(boxes))
-        labels = torch.from_numpy(self._labels[rows]).to(self._device)
-        return torch.cat(crops).contiguous(memory_format=torch.channels_last), labels
+            boxes, flipped = self._regions.boxes[rows[at]], mirrored[at]
+            cuts = cut_regions(self._read(photo), boxes, flipped, self._preprocessing, "cpu", batch_size=len(boxes))
+            return next(cuts)
+
+        photos = np.unique(self._regions.photo[rows]).tolist()
+        crops = torch.cat(list(map_ahead(self._pool, cut, photos, held=self._held)))
+        labels = torch.from_numpy(self._labels[rows])
+        return _ready(crops.contiguous(memory_format=torch.channels_last), self._device), _ready(labels, self._device)
 
 
 class KeptFeatures:
@@ -130,19 +135,26 @@ class KeptFeatures:
         draw: BatchDraw,
         device: torch.device,
         *,
+        iterations: int,
         process: Process = ALONE,
     ) -> None:
         self._read, self._labels, self._draw, self._device = RowReader(features), labels, draw, device
-        self._process, self._loaded = process, Ahead(self._load)
+        self._process, self._loaded = process, Ahead(self._load, iterations)
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Return features (N, C, H, W) float32 and labels of this process in one iteration."""
-        features, labels = (torch.from_numpy(column).to(self._device) for column in self._loaded(iteration))
+        features, labels = (column.to(self._device, non_blocking=True) for column in self._loaded(iteration))
         return features.float().contiguous(memory_format=torch.channels_last), labels
 
-    def _load(self, iteration: int) -> tuple[np.ndarray, np.ndarray]:
+    def _load(self, iteration: int) -> tuple[Tensor, Tensor]:
         rows = own_rows(np.sort(self._draw(iteration)), self._process)
-        return self._read(rows), self._labels[rows]
+        features, labels = (torch.from_numpy(column) for column in (self._read(rows), self._labels[rows]))
+        return _ready(features, self._device), _ready(labels, self._device)
+
+
+def _ready(batch: Tensor, device: torch.device) -> Tensor:
+    """Put a batch where a GPU can fetch it while it computes."""
+    return batch.pin_memory() if device.type == "cuda" else batch
 
 
 class RowReader:
@@ -206,16 +218,16 @@ def keep_features(
     file: Any = (
         np.lib.format.open_memmap(path, mode="r+") if done else _new_file(path, engine, preprocessing, len(regions))
     )
-    for i in progress(range(done, len(photos))):
-        rows = slice(bounds[i], bounds[i + 1])
-        image = read(int(photos[i]))
-        boxes, mirrored = regions.boxes[rows], regions.mirrored[rows]
-        batches = cut_regions(image, boxes, mirrored, preprocessing, engine.device, batch_size=engine.batch_size)
-        outputs = [engine(batch) for batch in batches]
-        file[rows] = torch.cat(outputs).to(torch.float16).cpu().numpy()
-        if i % 50 == 49 or i == len(photos) - 1:
-            file.flush()
-            write_json(mark, {"photos": i + 1})
+    with ThreadPoolExecutor(1) as pool:
+        images = map_ahead(pool, read, photos[done:].tolist(), held=HELD_PER_THREAD)
+        for i, image in zip(progress(range(done, len(photos))), images, strict=True):
+            rows = slice(bounds[i], bounds[i + 1])
+            boxes, mirrored = regions.boxes[rows], regions.mirrored[rows]
+            batches = cut_regions(image, boxes, mirrored, preprocessing, engine.device, batch_size=engine.batch_size)
+            file[rows] = torch.cat([engine(batch) for batch in batches]).to(torch.float16).cpu().numpy()
+            if i % 50 == 49 or i == len(photos) - 1:
+                file.flush()
+                write_json(mark, {"photos": i + 1})
     features: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
     return features
 

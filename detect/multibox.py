@@ -45,7 +45,7 @@ class Normalise(nn.Module):
         """Map (N, 3, H, W) RGB pixels to normalised channels in network order."""
         assert isinstance(self.mean, Tensor)
         assert isinstance(self.scale, Tensor)
-        return ((pixels[:, [2, 1, 0]] if self.reverse else pixels) - self.mean) * self.scale
+        return ((pixels.flip(1) if self.reverse else pixels) - self.mean) * self.scale
 
 
 class DenseMultiBox(nn.Module):

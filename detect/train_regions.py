@@ -105,7 +105,9 @@ def train_regions(
         batches = (
             _no_batch
             if finished
-            else _batches(checkpoint, dataset, regions, work, examples, placement, frozen, workers, show)
+            else _batches(
+                checkpoint, dataset, regions, work, examples, placement, frozen, recipe.iterations, workers, show
+            )
         )
     state = train(
         head,
@@ -169,6 +171,7 @@ def _batches(
     examples: Examples,
     placement: Placement,
     frozen: str | None,
+    iterations: int,
     workers: int,
     show: ShowProgress,
 ) -> BatchSource:
@@ -191,6 +194,7 @@ def _batches(
             photos.read,
             checkpoint.preprocessing,
             device,
+            iterations=iterations,
             seed=examples.seed,
             process=here,
             readers=workers,
@@ -204,4 +208,4 @@ def _batches(
         checkpoint.preprocessing,
         progress=lambda items: show(items, len(np.unique(regions.photo)), f"features up to {frozen}"),
     )
-    return KeptFeatures(features, shares, draw, device, process=here)
+    return KeptFeatures(features, shares, draw, device, iterations=iterations, process=here)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from classifier.ahead import map_ahead
+from classifier.ahead import Ahead, map_ahead
 from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine, make_engine, place
 from classifier.googlenet import GoogLeNet
@@ -330,7 +330,7 @@ def test_batches_of_kept_features(network: GoogLeNet, tmp_path: Path) -> None:
     regions = regions_of(4, 5)
     kept = keep_features(tmp_path / "f.npy", regions, photo, trunk_engine(network, "maxpool1"), SMALL)
     draw = BatchDraw(regions.labels, background=2, batch_size=8)
-    source = KeptFeatures(kept, regions.labels, draw, CPU)
+    source = KeptFeatures(kept, regions.labels, draw, CPU, iterations=10)
     for iteration in (3, 4, 5, 9, 4):  # the next one has been read ahead, or another one
         features, labels = source(iteration)
         rows = np.sort(draw(iteration))
@@ -342,7 +342,9 @@ def test_batches_of_kept_features(network: GoogLeNet, tmp_path: Path) -> None:
 def test_a_feature_file_that_was_cut_off_is_an_error(network: GoogLeNet, tmp_path: Path) -> None:
     regions = regions_of(4, 5)
     kept = keep_features(tmp_path / "f.npy", regions, photo, trunk_engine(network, "maxpool1"), SMALL)
-    source = KeptFeatures(kept, regions.labels, BatchDraw(regions.labels, background=2, batch_size=64), CPU)
+    source = KeptFeatures(
+        kept, regions.labels, BatchDraw(regions.labels, background=2, batch_size=64), CPU, iterations=10
+    )
     with (tmp_path / "f.npy").open("r+b") as file:
         file.truncate(kept.offset + kept.nbytes // 2)
     with pytest.raises(OSError, match=r"f\.npy: ends in row"):
@@ -353,7 +355,9 @@ def test_batches_of_fresh_crops() -> None:
     regions = regions_of(4, 5)
     draw = BatchDraw(regions.labels, background=2, batch_size=12)
     read: list[int] = []
-    source = FreshCrops(regions, regions.labels, draw, lambda index: (read.append(index), photo(index))[1], SMALL, CPU)
+    source = FreshCrops(
+        regions, regions.labels, draw, lambda index: (read.append(index), photo(index))[1], SMALL, CPU, iterations=10
+    )
     crops, labels = source(2)
     rows = draw(2)
     once = np.unique(regions.photo[rows])
@@ -366,10 +370,10 @@ def test_batches_of_fresh_crops() -> None:
         assert min((crop - plain).abs().max(), (crop - flipped).abs().max()) < 1e-3
         turned.append(bool((crop - flipped).abs().max() < 1e-3))
     assert 0 < sum(turned) < 12
-    again = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, readers=3)
+    again = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, iterations=10, readers=3)
     for iteration in (1, 2, 5, 2):  # made ahead, or not
         assert torch.equal(again(iteration)[0], crops) == (iteration == 2)
-    other = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, seed=1)(2)
+    other = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, iterations=10, seed=1)(2)
     assert not torch.equal(other[0], crops)
     assert torch.equal(other[1], labels)
 
@@ -378,7 +382,9 @@ def test_the_photos_of_the_next_batch_are_read_while_one_is_learned_from() -> No
     regions = regions_of(4, 5)
     draw = BatchDraw(regions.labels, background=2, batch_size=12)
     read = SimpleQueue[int]()
-    source = FreshCrops(regions, regions.labels, draw, lambda index: (read.put(index), photo(index))[1], SMALL, CPU)
+    source = FreshCrops(
+        regions, regions.labels, draw, lambda index: (read.put(index), photo(index))[1], SMALL, CPU, iterations=10
+    )
     source(0)
     for iteration in (0, 1):
         wanted = np.unique(regions.photo[draw(iteration)]).tolist()
@@ -392,11 +398,21 @@ def test_a_damaged_photo_stops_the_batch_that_needs_it_and_is_named() -> None:
         return photo(index)
 
     regions, rows = regions_of(2, 5), [[0, 1], [0, 7]]
-    source = FreshCrops(regions, regions.labels, lambda iteration: np.array(rows[iteration]), read, SMALL, CPU)
+    draw = lambda iteration: np.array(rows[iteration])  # noqa: E731
+    source = FreshCrops(regions, regions.labels, draw, read, SMALL, CPU, iterations=2)
     assert len(source(0)[0]) == 2
     for _ in range(2):
         with pytest.raises(ImageError, match=r"^2\.jpg: cannot be decoded$"):
             source(1)
+
+
+def test_nothing_is_made_beyond_the_last_number() -> None:
+    made: list[int] = []
+    ahead = Ahead(lambda number: made.append(number), 3)
+    for number in range(3):
+        ahead(number)
+    assert made == [0, 1, 2]
+    assert ahead._next == {}
 
 
 def test_no_more_is_made_ahead_than_may_be_held() -> None:
@@ -417,7 +433,7 @@ def test_mirroring_does_not_follow_the_draw() -> None:
         regions = replace(regions_of(1, 128), labels=labels)
         draw = BatchDraw(labels, background=1, batch_size=64, positive_share=1, seed=seed)
         rows = draw(5)
-        source = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, seed=seed)(5)[0]
+        source = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, iterations=10, seed=seed)(5)[0]
         plain = torch.stack([slow_crop(regions, int(row), mirrored=False) for row in rows])
         mirrored = ((source - plain).abs().amax(dim=(1, 2, 3)) > 1e-2).numpy()
         assert 15 < (mirrored == (draws < 0.5)).sum() < 49
