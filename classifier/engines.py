@@ -100,6 +100,11 @@ def _native_dtype(device: torch.device) -> DType:
     return "bfloat16" if device.type == "cpu" and native() else "float32"
 
 
+def usual_batch(device: torch.device) -> int:
+    """Return how many inputs a batch suit a device."""
+    return CPU_BATCH if device.type == "cpu" else GPU_BATCH
+
+
 def make_engine(
     module: nn.Module, placement: Placement, *, size: int | tuple[int, int], batch_size: int | None = None
 ) -> Engine:
@@ -116,7 +121,7 @@ def make_engine(
     """
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"a batch needs at least one input, not {batch_size}")
-    batch = batch_size or (CPU_BATCH if placement.device.type == "cpu" else GPU_BATCH)
+    batch = batch_size or usual_batch(placement.device)
     if placement.engine == "openvino":
         return OpenVinoEngine(module, placement, size=size, batch_size=batch)
     return TorchEngine(module, placement, batch_size=batch)

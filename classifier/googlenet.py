@@ -225,9 +225,12 @@ class GoogLeNet(nn.Module):
         return x
 
     def classify(self, features: Tensor) -> Tensor:
-        """Map (N, 1024, h, w) features of 5b to (N, num_classes) logits: average pool, dropout, linear."""
-        logits: Tensor = self.fc(self.dropout(features.mean(dim=(2, 3))))
-        return logits
+        """Map (N, 1024, h, w) features of 5b to (N, num_classes) logits: average pool, dropout, linear.
+
+        In float32 whatever the precision of the rest (autocast aside): a logit of 10 in bfloat16 is rounded to 1/16.
+        """
+        pooled = features.float().mean(dim=(2, 3))
+        return functional.linear(self.dropout(pooled), self.fc.weight.float(), self.fc.bias.float())
 
 
 def stages_between(after: str | None, last: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from classifier.crops import normalise_pixels, to_pixels
-from classifier.engines import CPU_BATCH, GPU_BATCH, Placement, make_engine, place
+from classifier.engines import Placement, make_engine, place, usual_batch
 from classifier.regions import Probabilities
 from classifier.views import Crops, View, list_views, without_the_unseen
 from classifier.weights import Checkpoint, Preprocessing, WeightsError
@@ -45,9 +45,8 @@ class ImageClassifier:
     ) -> None:
         _check(checkpoints)
         placement = placement or place()
-        usual = CPU_BATCH if placement.device.type == "cpu" else GPU_BATCH
         self.classes, self.crops, self.reason = checkpoints[0].classes, crops, placement.reason
-        self.batch_size = min(crops, usual) if batch_size is None else batch_size
+        self.batch_size = min(crops, usual_batch(placement.device)) if batch_size is None else batch_size
         self.members = [_Member(each, crops, warp, placement, self.batch_size) for each in checkpoints]
 
     def __call__(self, image: Image) -> Floats:

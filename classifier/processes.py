@@ -30,6 +30,12 @@ def current_process() -> Process:
     return Process(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else ALONE
 
 
+def take_own_gpu() -> None:
+    """Of several processes, let this one use its own GPU from now on: best before anything is put on the first."""
+    if "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[torch.device]:
     """Join the processes that torchrun started, and yield the device of this one; does nothing in a lone process."""
@@ -37,9 +43,9 @@ def joined(device: torch.device) -> Iterator[torch.device]:
         yield device
         return
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        take_own_gpu()
+        device = torch.device("cuda", torch.cuda.current_device())
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield device
     finally:
@@ -47,11 +53,12 @@ def joined(device: torch.device) -> Iterator[torch.device]:
 
 
 @contextmanager
-def first_alone() -> Iterator[bool]:
-    """Let the first process go through a block alone; the others wait, and go through it when it is done.
+def first_then_others() -> Iterator[bool]:
+    """Let the first process go through a block while the others wait; then these go through it, all at a time.
 
-    For work that leaves its result on disk, where the others find it. Yields whether this is the first process. If the
-    first one fails, the others go on waiting: torchrun stops them.
+    For work that leaves its result on disk, where the others find it: what only the first shall do stands behind `if`,
+    since the block yields whether this is the first process. If that one fails, the others go on waiting: torchrun
+    stops them.
     """
     first = current_process().rank == 0
     if not dist.is_initialized():

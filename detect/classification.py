@@ -10,7 +10,7 @@ from typing import cast
 
 import numpy as np
 
-from classifier.engines import CPU_BATCH, GPU_BATCH, DType, EngineName, place
+from classifier.engines import DType, EngineName, place, usual_batch
 from classifier.images import ImageClassifier
 from classifier.views import Crops
 from classifier.weights import Checkpoint, WeightsError
@@ -53,14 +53,13 @@ def load_image_classifier(
     work = COMPILE_FROM if photos is None else crops * photos
     chosen = "torch" if engine == "auto" and work < COMPILE_FROM else engine
     placement = place(device=device, engine=cast(EngineName, chosen), dtype=cast(DType, dtype))
-    usual = CPU_BATCH if placement.device.type == "cpu" else GPU_BATCH
     checkpoints = [load_checkpoint(name) for name in weights]
     for name, checkpoint in zip(weights, checkpoints, strict=True):
         if checkpoint.task != "images":
             raise WeightsError(f"{name}: weights for {checkpoint.task}, but an image classifier is needed")
         if checkpoint.classes != checkpoints[0].classes:
             raise WeightsError(f"{name}: not the classes of {weights[0]} in the same order, as an ensemble needs them")
-    batch_size = max(1, min(usual, work))
+    batch_size = max(1, min(usual_batch(placement.device), work))
     return ImageClassifier(checkpoints, crops=cast(Crops, crops), warp=warp, placement=placement, batch_size=batch_size)
 
 
@@ -143,5 +142,5 @@ def judge_checkpoint(checkpoint: Checkpoint, data: ClassFolders, *, device: str 
         ValueError: not one photo could be read.
     """
     placement = place(device=device, engine="torch")
-    classifier = ImageClassifier([checkpoint], crops=1, placement=placement, batch_size=CPU_BATCH)
-    return judge(classifier, data)
+    batch_size = usual_batch(placement.device)
+    return judge(ImageClassifier([checkpoint], crops=1, placement=placement, batch_size=batch_size), data)

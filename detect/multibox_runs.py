@@ -12,9 +12,9 @@ from detect.multibox import HEADLINE, measure
 from detect.multibox_recipe import Recipe
 from detect.staged_runs import Stage
 from detect.train_multibox import train_multibox
+from detect.training_data import unreadable
 from detect.training_folder import contents
 from detect.training_progress import Reporter
-from detect.training_runs import unreadable
 from detect.validation import Validation
 from structures.records import Dataset
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from classifier.engines import Placement
-from classifier.processes import Process, first_alone, share_of
+from classifier.processes import Process, first_then_others, share_of
 from classifier.training import Recipe
 from classifier.weights import Checkpoint
 from detect.propose import Plan
@@ -17,9 +17,9 @@ from detect.region_validation import fill_folder
 from detect.sources import photos_of
 from detect.staged_runs import Stage
 from detect.train_regions import check_start, train_regions
+from detect.training_data import some_of
 from detect.training_presets import Preset
 from detect.training_progress import Reporter
-from detect.training_runs import some_of
 from detect.validation import Validation
 from proposals.protocol import ProposalGenerator
 from proposals.stored import StoredProposals
@@ -95,7 +95,7 @@ def kept_proposals(
     """
     if isinstance(generator, StoredProposals):
         return generator
-    with first_alone() as first:
+    with first_then_others() as first:
         if first:
             report = fill_folder(Plan(photos_of(dataset), folder, workers=workers), generator, console)
             if report.skipped:

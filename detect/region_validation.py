@@ -15,8 +15,8 @@ from detect.ahead import Prepared, prepare_ahead
 from detect.detector import Detector
 from detect.photo_runs import usual_workers
 from detect.sources import photos_of
+from detect.training_data import some_of
 from detect.training_folder import contents
-from detect.training_runs import some_of
 from eval.results import align_records
 from eval.scores import score
 from proposals.protocol import ProposalGenerator

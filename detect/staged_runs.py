@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from classifier.processes import current_process, first_alone
+from classifier.processes import current_process, first_then_others
 from classifier.weights import Checkpoint
 from detect.training_folder import occupied, stage_folder
 from detect.training_progress import Reporter
@@ -93,7 +93,7 @@ def carry_out(plan: Plan) -> tuple[Checkpoint, Checkpoint | None]:
     """
     best, last = None, plan.start
     with ExitStack() as stack:
-        with first_alone() as first:
+        with first_then_others() as first:
             if first:
                 stack.enter_context(occupied(plan.work))
                 if plan.measure is not None:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from classifier.engines import Placement
 from classifier.googlenet import stages_between
-from classifier.processes import average_over, current_process, first_alone, share_of
+from classifier.processes import average_over, current_process, first_then_others, share_of
 from classifier.training import NonFiniteLoss, Progress, rate_at, require_finite
 from classifier.training import Recipe as Schedule
 from classifier.training_state import read_state, require_same_start, write_state
@@ -251,7 +251,7 @@ def train_multibox(
     if run.steps == 0:
         raise ValueError(f"{len(sizes)} photos give no batch for {here.total} processes; take fewer, or more photos")
     state = work / STATE
-    with first_alone() as first:
+    with first_then_others() as first:
         if first:
             _claim_folder(work, start, dataset)
     if state.exists():

@@ -15,7 +15,7 @@ import torch
 
 from classifier.engines import Placement, make_engine
 from classifier.googlenet import STAGES, stages_between
-from classifier.processes import current_process, first_alone
+from classifier.processes import current_process, first_then_others
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, keep_features
 from classifier.sampling import BatchDraw, Regions, soft_labels
 from classifier.training import BatchSource, Progress, Recipe, State, iterations_done, train
@@ -94,7 +94,7 @@ def train_regions(
         values = {name.removeprefix("network."): value.cpu() for name, value in state.items()}
         return replace(checkpoint, state=values, training=record)
 
-    with first_alone() as first:
+    with first_then_others() as first:
         source = drawn_from(dataset, propose, examples)
         draw = partial(draw_regions, dataset, propose, examples, workers=workers, show=show)
         regions = kept_regions(work / "regions.npz", source, draw)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from classifier.processes import current_process, first_alone
+from classifier.processes import current_process, first_then_others
 from classifier.training import require_finite
 from classifier.weights import Checkpoint, read_checkpoint, save_checkpoint
 from detect.curves import Curves, read_curve
@@ -62,7 +62,7 @@ class Validation:
         """Measure the weights after an iteration, if it is time; of several processes only the first does."""
         if iteration % self._every and iteration != self._iterations:
             return
-        with first_alone() as first:
+        with first_then_others() as first:
             if first:
                 self._judge(iteration, weights())
 
@@ -71,7 +71,7 @@ class Validation:
 
         A training that was finished before anybody asked for validation is judged now.
         """
-        with first_alone() as first:
+        with first_then_others() as first:
             if first and self._of(self._iterations) is None:
                 self._judge(self._iterations, last)
             self._curve.close()

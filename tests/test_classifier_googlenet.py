@@ -246,3 +246,14 @@ def test_weights_of_bvlc_give_the_logits_of_a_plain_forward_pass(data_dir: Path)
         expected = plain_forward(arrays, x)
         assert (read_npz(path).network()(x) - expected).abs().max() < 1e-4
     assert expected.std() > 1
+
+
+def test_the_last_layer_computes_in_float32_whatever_the_rest_does() -> None:
+    torch.manual_seed(0)
+    network = GoogLeNet(5).bfloat16().eval()
+    features = torch.rand(3, 1024, 7, 7).bfloat16()
+    logits = network.classify(features)
+    weight, bias = network.fc.weight.double(), network.fc.bias.double()
+    expected = functional.linear(features.double().mean(dim=(2, 3)), weight, bias)
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits.double(), expected, rtol=0, atol=1e-6)

@@ -25,9 +25,10 @@ from detect.cli import main
 from detect.detector import Detector
 from detect.region_examples import Examples, Photos, draw_regions
 from detect.train_regions import train_regions
+from detect.training_data import open_dataset
 from detect.training_folder import claim, digest, kept_regions
 from detect.training_presets import Preset
-from detect.training_runs import check_out, open_dataset
+from detect.training_runs import check_out
 from eval.protocols import voc07
 from eval.voc import VocDataset
 from proposals.baselines import Grid, Random

@@ -23,7 +23,7 @@ from detect.curves import read_curve
 from detect.detector import Detector
 from detect.multibox_runs import MultiBoxMeasure
 from detect.region_validation import RegionMeasure
-from detect.training_runs import open_dataset, open_validation, summary, unreadable
+from detect.training_data import open_dataset, open_validation, summary, unreadable
 from detect.validation import Validation
 from eval.coco import CocoDataset
 from eval.protocols import voc07

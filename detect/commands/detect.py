@@ -73,11 +73,11 @@ def detect(
 
     from detect.detector import Detector
     from detect.draw import DRAW_FLOOR, Pictures
+    from detect.idle import refuse_idle
     from detect.photo_runs import Plan, carry_out
     from detect.presets import weights_file
     from detect.runs import fingerprint
     from detect.sources import PICTURES, find_photos
-    from detect.training_runs import refuse_idle
 
     refuse_idle(
         {

@@ -78,16 +78,8 @@ def multibox(
     from detect.multibox_runs import MultiBoxMeasure, stages
     from detect.presets import load_checkpoint
     from detect.staged_runs import Plan, carry_out
-    from detect.training_runs import (
-        SPLIT,
-        check_out,
-        frozen_placement,
-        open_dataset,
-        open_validation,
-        save_weights,
-        summary,
-        training_placement,
-    )
+    from detect.training_data import SPLIT, open_dataset, open_validation, summary
+    from detect.training_runs import check_out, frozen_placement, save_weights, training_placement
 
     check_out(out)
     where, folder, chosen = training_placement(device, dtype), work or out.with_suffix(".work"), find(MULTIBOX, preset)

@@ -127,17 +127,8 @@ def regions(
     from detect.region_validation import RegionMeasure
     from detect.runs import cores
     from detect.staged_runs import Plan, carry_out
-    from detect.training_runs import (
-        SPLIT,
-        check_out,
-        frozen_placement,
-        open_dataset,
-        open_validation,
-        save_weights,
-        summary,
-        training_placement,
-        what_stays,
-    )
+    from detect.training_data import SPLIT, open_dataset, open_validation, summary
+    from detect.training_runs import check_out, frozen_placement, save_weights, training_placement, what_stays
 
     check_out(out)
     where, folder, chosen = training_placement(device, dtype), work or out.with_suffix(".work"), find(REGIONS, preset)
@@ -161,11 +152,11 @@ def regions(
         placement = frozen_placement(where, here, dtype)
         plans = trainings(chosen, named(recipe), named(examples), freeze, seed)
         boxes_of, start = proposals or chosen.proposals, load_checkpoint(weights or chosen.weights)
-        generator = build_for_many(boxes_of, device, cut=False)
+        generator = build_for_many(boxes_of, str(here), dtype=dtype, cut=False)
         check(plans, start, generator, current_process())
         measure = None
         if judged is not None:
-            judged_in = build_for_many(val_proposals or boxes_of, device)
+            judged_in = build_for_many(val_proposals or boxes_of, str(here), dtype=dtype)
             kept, protocol = folder / "val-proposals", "coco" if val is None else "voc07"
             measure = RegionMeasure(
                 judged, judged_in, folder=kept, protocol=protocol, placement=placement, workers=photos_at_once
