@@ -207,6 +207,7 @@ def keep_features(
 
     Raises:
         OSError: there is no room for them on the disk.
+        ValueError: an output is too large for float16, or not finite at all.
     """
     assert (np.diff(regions.photo) >= 0).all(), "regions must be sorted by photo"
     photos, first = np.unique(regions.photo, return_index=True)
@@ -224,7 +225,10 @@ def keep_features(
             rows = slice(bounds[i], bounds[i + 1])
             boxes, mirrored = regions.boxes[rows], regions.mirrored[rows]
             batches = cut_regions(image, boxes, mirrored, preprocessing, engine.device, batch_size=engine.batch_size)
-            file[rows] = torch.cat([engine(batch) for batch in batches]).to(torch.float16).cpu().numpy()
+            outputs = torch.cat([engine(batch) for batch in batches]).to(torch.float16).cpu()
+            if not torch.isfinite(outputs).all():
+                raise ValueError(f"{path}: features of photo {i + 1} of {len(photos)} are not finite in float16")
+            file[rows] = outputs.numpy()
             if i % 50 == 49 or i == len(photos) - 1:
                 file.flush()
                 write_json(mark, {"photos": i + 1})

@@ -5,10 +5,13 @@ held at a time, and they come out in the order they went in.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+
+import cv2
 
 from classifier.ahead import HELD_PER_THREAD, map_ahead
 from detect.sources import Photo
@@ -47,6 +50,17 @@ class Skipped:
 
     photo: Photo
     reason: str
+
+
+@contextmanager
+def one_core_a_photo() -> Iterator[None]:
+    """Keep OpenCV to the thread that calls it: where several photos are worked on at a time, each has one core."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def prepare_ahead(

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from detect.ahead import one_core_a_photo
 from detect.evaluation import NO_BOXES, AnyDataset
 from detect.generators import load_proposals
 from detect.propose import Plan, build_for_many, carry_out
@@ -75,12 +75,8 @@ def time_in_turn(
     Raises:
         ValueError: fewer than two photos.
     """
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
+    with one_core_a_photo():
         rows = [_one_turn(entries, image, number, clock) for number, image in enumerate(images)]
-    finally:
-        cv2.setNumThreads(threads)
     if len(rows) < 2:
         raise ValueError(f"{len(rows)} photos cannot be timed: the first one only warms up")
     return np.array(rows[1:])
@@ -112,13 +108,7 @@ def cover(
 
     A photo that cannot be worked on counts as one without boxes, and is named on the console.
     """
-    photos = photos_of(dataset, image_ids)
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # one photo, one core
-    try:
-        report = carry_out(Plan(photos, out, workers=cores()), build_for_many(name, device), console)
-    finally:
-        cv2.setNumThreads(threads)
+    report = carry_out(Plan(photos_of(dataset, image_ids), out, workers=cores()), build_for_many(name, device), console)
     store = ProposalStore(out)  # may hold boxes of before of a photo that is damaged now
     return measure_coverage(
         (dataset.ground_truth(i), NO_BOXES if i in report.skipped else store.boxes_of(i)[0]) for i in image_ids

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from detect.ahead import Prepared, Skipped, prepare_ahead
+from detect.ahead import Prepared, Skipped, one_core_a_photo, prepare_ahead
 from detect.generators import load_proposals
 from detect.progress import Bar, duration, table
 from detect.runs import command, commit, peak_memory, versions
@@ -84,7 +84,7 @@ def carry_out(plan: Plan, generator: ProposalGenerator, console: Console) -> Rep
         if report.before:
             console.print(f"{report.before} of {report.photos} photos are done already")
         ahead = prepare_ahead(todo, generator, exif=plan.exif, workers=plan.workers)
-        with Bar(len(todo), console) as bar, closing(ahead):
+        with Bar(len(todo), console) as bar, closing(ahead), one_core_a_photo():
             _store(ahead, writer, bar, report, plan.max_boxes)
     console.print(table(_rows(plan, report, bar)))
     return report

@@ -22,6 +22,7 @@ DISTRIBUTION = "googlenet-rcnn"
 PACKAGES = "torch torchvision openvino opencv-contrib-python-headless numba numpy pillow".split()
 CHECKOUT = Path(__file__).resolve().parent.parent
 OPTIONS = {"score_floor": "score", "vote_threshold": "vote"}  # settings whose option has another name
+MOST_READERS = 16  # processes that read photos for a GPU: more seldom pay, and each takes memory
 DERIVED = {"weigh_by_fit": "proposals"}  # settings that follow from another one
 
 
@@ -168,6 +169,18 @@ def versions() -> dict[str, str]:
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usual_readers(device: str, *, on_cpu: int) -> int:
+    """Return how many processes read photos for a training: a GPU is kept waiting by less than all cores but one.
+
+    Args:
+        device: kind of device of the training.
+        on_cpu: so many beside a training on the CPU itself.
+    """
+    if device == "cpu":
+        return on_cpu
+    return min(MOST_READERS, max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - 1))
 
 
 def processor() -> str:

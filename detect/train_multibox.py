@@ -6,6 +6,7 @@ last state as if nothing had happened. The stages up to `frozen` keep their weig
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from classifier.training import NonFiniteLoss, Progress, rate_at, require_finite
 from classifier.training import Recipe as Schedule
 from classifier.training_state import read_state, require_same_start, write_state
 from classifier.weights import Checkpoint
+from detect.ahead import one_core_a_photo
 from detect.multibox import CanvasRunner, DenseMultiBox, Stem, from_checkpoint, start_network, to_checkpoint, unflatten
 from detect.multibox_recipe import Canvases, Order, Recipe, find_shapes
 from detect.training_folder import STATE, claim, contents, digest
@@ -264,11 +266,12 @@ def train_multibox(
         collate_fn=list,
     )
     training: Mapping[str, Any] = {"recipe": asdict(recipe), "photos": len(sizes), "start": dict(start.training)}
-    for samples in _readable(loader):
-        loss = run.learn(samples)
-        report(Progress(run.step, loss, run.rate))
-        if judge is not None:
-            judge(run.step, lambda: to_checkpoint(network, start, dict(run.average), training))
-        if here.rank == 0 and (run.step % save_every == 0 or run.step == run.steps):
-            run.save(state)
+    with one_core_a_photo() if workers else nullcontext():  # before they are forked: in a fork OpenCV would hang
+        for samples in _readable(loader):
+            loss = run.learn(samples)
+            report(Progress(run.step, loss, run.rate))
+            if judge is not None:
+                judge(run.step, lambda: to_checkpoint(network, start, dict(run.average), training))
+            if here.rank == 0 and (run.step % save_every == 0 or run.step == run.steps):
+                run.save(state)
     return to_checkpoint(network, start, dict(run.average), training)

@@ -1,5 +1,6 @@
 """The training loop against a plain one, exact resume, hard examples; crops and kept features against slow loops."""
 
+import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -303,6 +304,15 @@ def test_an_interrupted_extraction_goes_on(network: GoogLeNet, tmp_path: Path) -
     assert seen == []
     with pytest.raises(ValueError, match="read-only"):
         found[0] = 0
+
+
+def test_features_too_large_for_float16_are_an_error(network: GoogLeNet, tmp_path: Path) -> None:
+    """They would be infinite, and the training would blame its rate."""
+    large = copy.deepcopy(network)
+    large.conv1.conv.weight.data *= 1e6
+    engine = trunk_engine(large, "conv1")
+    with pytest.raises(ValueError, match=r"f\.npy: features of photo 1 of 2 are not finite in float16"):
+        keep_features(tmp_path / "f.npy", regions_of(2, 1), photo, engine, SMALL)
 
 
 def test_features_that_are_gone_are_not_taken_for_done(network: GoogLeNet, tmp_path: Path) -> None:

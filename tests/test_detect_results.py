@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detect.exports import export, require_exportable
-from detect.runs import Run, RunError, commit, differences, peak_memory, versions
+from detect.runs import Run, RunError, commit, differences, peak_memory, usual_readers, versions
 from detect.sinks import DETECTIONS_FILE, SKIPPED_FILE, Results, as_entry
 from eval.coco import CocoDataset, read_coco_results
 from eval.results import read_lines
@@ -250,3 +250,13 @@ def test_coco_results_with_the_ids_of_a_ground_truth(tmp_path: Path) -> None:
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'xml' is not one of jsonl, coco, voc"):
         export(tmp_path, "xml", CLASSES)
+
+
+def test_a_gpu_gets_readers_and_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detect.runs.cores", lambda: 12)
+    assert [usual_readers("cpu", on_cpu=count) for count in (0, 2)] == [0, 2]
+    assert usual_readers("cuda", on_cpu=0) == 11
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert usual_readers("cuda", on_cpu=0) == 2
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "16")
+    assert usual_readers("cuda", on_cpu=0) == 1

@@ -41,7 +41,6 @@ def propose(
 
     Exit code 0: all done. 1: done, but some photos could not be read. 2: nothing done.
     """
-    import cv2
     from rich.console import Console
 
     from detect.propose import Plan, build_for_many, carry_out
@@ -51,7 +50,6 @@ def propose(
     given = {"factor": factor, "strategies": strategy, "seed": seed, "width": width}
     found = find_photos(photos or [], lists=[list_file] if list_file else [], leave_out=out)
     made_by = build_for_many(generator, device, **{key: value for key, value in given.items() if value is not None})
-    cv2.setNumThreads(1)  # one photo, one core
     plan = Plan(found, out, exif=exif.value, workers=workers or cores(), max_boxes=max_boxes)
     _exit(carry_out(plan, made_by, Console(stderr=True)))
 

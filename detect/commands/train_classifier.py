@@ -38,7 +38,10 @@ def classifier(
     auxiliary: Annotated[bool, typer.Option(help="With the two auxiliary classifiers.")] = True,
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that read photos.")] = 2,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that read photos.", show_default="2 on a CPU, else all cores but one"),
+    ] = None,
     work: Annotated[Path | None, typer.Option(help="Folder of the run; a killed run goes on from it.")] = None,
     save_every: Annotated[int, typer.Option(min=1, help="Batches between two states on disk.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0,
@@ -51,6 +54,7 @@ def classifier(
     from detect.class_folders import columns_of, read_class_folders
     from detect.classification import judge_checkpoint
     from detect.presets import load_checkpoint
+    from detect.runs import usual_readers
     from detect.training_folder import STATE, occupied
     from detect.training_progress import Reporter
     from detect.training_runs import check_out, note, training_placement
@@ -92,7 +96,7 @@ def classifier(
                 device=here,
                 batch_size=batch,
                 auxiliary=auxiliary,
-                workers=workers,
+                workers=usual_readers(here.type, on_cpu=2) if workers is None else workers,
                 save_every=save_every,
                 report=bar.report,
                 skipped=lambda path: print(f"skipped: {path}: cannot be read", file=sys.stderr),

@@ -66,7 +66,14 @@ def multibox(
     save_every: SaveEvery = 100,
     dtype: DTypeName = "auto",
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that draw samples; 0 draws them in between.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Processes that draw samples; 0 draws them in between.",
+            show_default="0 on a CPU, else all cores but one",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0,
 ) -> None:
     """Train MultiBox, whatever the classes: Selective Search's learned companion. Runs under torchrun, too.
@@ -77,6 +84,7 @@ def multibox(
     from detect.multibox_recipe import Recipe
     from detect.multibox_runs import MultiBoxMeasure, stages
     from detect.presets import load_checkpoint
+    from detect.runs import usual_readers
     from detect.staged_runs import Plan, carry_out
     from detect.training_data import SPLIT, open_dataset, open_validation, summary
     from detect.training_runs import check_out, frozen_placement, save_weights, training_placement
@@ -99,9 +107,10 @@ def multibox(
         recipes = [
             Recipe(**{**stage.recipe, **named(given), "seed": seed + n}) for n, stage in enumerate(chosen.stages)
         ]
+        readers = usual_readers(here.type, on_cpu=0) if workers is None else workers
         plan = Plan(
             load_checkpoint(weights or chosen.weights),
-            stages(recipes, dataset, placement=placement, workers=workers, save_every=save_every),
+            stages(recipes, dataset, placement=placement, workers=readers, save_every=save_every),
             rows="photos",
             work=folder,
             reason=placement.reason,
