@@ -84,7 +84,7 @@ def _device(name: str) -> tuple[torch.device, str]:
 def _engine(name: EngineName, device: torch.device) -> EngineName:
     installed = importlib.util.find_spec("openvino") is not None
     if name == "openvino" and not installed:
-        raise ValueError("--engine openvino needs OpenVINO: pip install 'googlenet-rcnn[openvino]'")
+        raise ValueError("--engine openvino needs OpenVINO: pip install openvino")
     if name == "openvino" and device.type != "cpu":
         raise ValueError(f"--engine openvino runs on the CPU here, not on {device}; add --device cpu")
     if name == "auto":

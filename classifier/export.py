@@ -55,7 +55,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> None:
         ExportError: the packages for it are not installed.
         WeightsError: not the weights of a classifier.
     """
-    _need("onnx", "onnxscript", "onnxruntime", extra="export")  # the last one compares the file with torch
+    _need("onnx", "onnxscript", "onnxruntime")  # the last one compares the file with torch
     program = torch.onnx.export(
         _exportable(checkpoint),
         (_example(checkpoint),),
@@ -79,7 +79,7 @@ def export_openvino(checkpoint: Checkpoint, path: Path) -> None:
         ExportError: OpenVINO is not installed.
         WeightsError: not the weights of a classifier.
     """
-    _need("openvino", extra="openvino")
+    _need("openvino")
     import openvino
 
     program = torch.export.export(
@@ -124,7 +124,7 @@ def export(checkpoint: Checkpoint, path: Path, form: str) -> None:
 def run_exported(path: Path, pixels: Floats) -> Floats:
     """Run an exported file in onnxruntime or OpenVINO on the CPU, in float32: to compare it with torch."""
     if path.suffix == ".onnx":
-        _need("onnxruntime", extra="export")
+        _need("onnxruntime")
         import onnxruntime
 
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -164,7 +164,7 @@ def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
     return {"columns": json.dumps(columns), "preprocessing": json.dumps(asdict(checkpoint.preprocessing))}
 
 
-def _need(*modules: str, extra: str) -> None:
+def _need(*modules: str) -> None:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        raise ExportError(f"{' and '.join(missing)} must be installed first: pip install 'googlenet-rcnn[{extra}]'")
+        raise ExportError(f"{' and '.join(missing)} must be installed first: pip install {' '.join(missing)}")

@@ -1,7 +1,7 @@
 """Trainings by name, for `rcnn train --preset NAME`: what decides their result stands here and nowhere else.
 
-To change how the shipped weights are trained, change REGIONS["shipped"] or MULTIBOX["shipped"]. The command line, its
-help and the metadata of the weights follow.
+To change what `--preset shipped` trains, change REGIONS["shipped"] or MULTIBOX["shipped"]. The command line, its help
+and the metadata of the weights follow. (How the weights inside the package were made stands in docs/training.md.)
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ class Preset:
 
 def _from_4a(
     iterations: int, rate: float
-) -> PresetStage:  # the layers in front make half of the cost and hardly differ
+) -> PresetStage:  # the layers in front cost more than these, and hardly differ
     return PresetStage(
         {"iterations": iterations, "rate": rate, "warmup": 100},
         {
@@ -83,7 +83,7 @@ REGIONS: Mapping[str, Preset] = {
         gpu="not measured; some 5 minutes, estimated from its operations",
     ),
     "shipped": Preset(
-        purpose="all layers from 4a on, in four stages, each on regions that none of the others saw",
+        purpose="all layers from 4a on, in four stages, each on a draw of regions of its own",
         weights="bvlc_googlenet.caffemodel",
         stages=(_from_4a(1500, 0.008), _from_4a(1200, 0.006), _from_4a(1200, 0.004), _from_4a(1200, 0.003)),
         proposals=PROPOSALS,
@@ -98,6 +98,8 @@ MULTIBOX: Mapping[str, Preset] = {
         purpose="the heads and the trunk behind 4e",
         weights="imagenet",
         stages=(PresetStage({"epochs": 3}),),
+        score="recall@0.50 of 200 boxes 94.2 from BVLC's weights, on 200 of the own val split of VOC 2007 photos",
+        cpu="12 minutes for 3,700 photos on two cores with bfloat16",
     ),
     "shipped": Preset(
         purpose="the heads and the trunk behind 4e, then twice all behind 3b",

@@ -45,7 +45,8 @@ def multibox(
         str | None, typer.Option(help="Start from the trunk of a classifier, or from MultiBox.", show_default=PRESET)
     ] = None,
     freeze: Annotated[
-        str | None, typer.Option(help="Keep stages up to this one: maxpool2, inception3a to 5b.", show_default=PRESET)
+        str | None,
+        typer.Option(help="Keep stages up to: maxpool2, inception3a to inception5b.", show_default=PRESET),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Times that every photo is seen in each stage.", show_default=PRESET)
