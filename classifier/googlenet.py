@@ -164,8 +164,6 @@ class GoogLeNet(nn.Module):
         num_classes: columns of the last layer.
         variant: "paper" or "batchnorm".
         auxiliary: with the classifiers on 4a and 4d, which are computed in training only.
-        transform_input: torchvision's switch: takes input normalised by ImageNet's mean and deviation to [-1, 1].
-        dropout: share of the 1024 features dropped in training; None for the variant's own.
 
     Raises:
         ValueError: no such variant.
@@ -177,14 +175,12 @@ class GoogLeNet(nn.Module):
         *,
         variant: Variant = "paper",
         auxiliary: bool = False,
-        transform_input: bool = False,
-        dropout: float | None = None,
     ) -> None:
         super().__init__()
         if variant not in get_args(Variant):
             raise ValueError(f"variant {variant!r} is not one of {', '.join(get_args(Variant))}")
         paper = variant == "paper"
-        self.variant, self.num_classes, self.transform_input = variant, num_classes, transform_input
+        self.variant, self.num_classes = variant, num_classes
         self.conv1 = Convolution(3, 64, size=7, stride=2, variant=variant)
         self.maxpool1 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         self.lrn1 = LocalResponseNorm(64) if paper else nn.Identity()
@@ -198,7 +194,7 @@ class GoogLeNet(nn.Module):
             self.add_module(name, Inception(widths, variant))
         self.aux1 = Auxiliary(TABLE_1["inception4a"].outputs, num_classes, variant) if auxiliary else None
         self.aux2 = Auxiliary(TABLE_1["inception4d"].outputs, num_classes, variant) if auxiliary else None
-        self.dropout = nn.Dropout(DROPOUT[variant] if dropout is None else dropout)
+        self.dropout = nn.Dropout(DROPOUT[variant])
         self.fc = nn.Linear(TABLE_1["inception5b"].outputs, num_classes)
         self.apply(_initialise)
 
@@ -218,8 +214,6 @@ class GoogLeNet(nn.Module):
         Raises:
             ValueError: no such stage.
         """
-        if after is None and self.transform_input:
-            x = _from_imagenet_normalisation(x)
         for name in stages_between(after, last):
             x = self.get_submodule(name)(x)
         return x
@@ -244,12 +238,6 @@ def stages_between(after: str | None, last: str) -> tuple[str, ...]:
             raise ValueError(f"stage {name!r} is not one of {', '.join(STAGES)}")
     start = 0 if after is None else STAGES.index(after) + 1
     return STAGES[start : STAGES.index(last) + 1]
-
-
-def _from_imagenet_normalisation(x: Tensor) -> Tensor:
-    deviation = torch.tensor([0.229, 0.224, 0.225], dtype=x.dtype, device=x.device).view(3, 1, 1)
-    mean = torch.tensor([0.485, 0.456, 0.406], dtype=x.dtype, device=x.device).view(3, 1, 1)
-    return x * (deviation / 0.5) + (mean - 0.5) / 0.5
 
 
 def _initialise(module: nn.Module) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.models import GoogLeNet_Weights
 
 from classifier.caffe import class_names
-from classifier.weights import TORCHVISION, Checkpoint, Preprocessing, WeightsError
+from classifier.weights import Checkpoint, Preprocessing, WeightsError
 
 TRANSFORM_INPUT = Preprocessing(  # what torchvision's normalisation and its transform_input come to: [-1, 1]
     channels="RGB", mean=(127.5, 127.5, 127.5), scale=(1 / 127.5, 1 / 127.5, 1 / 127.5), antialias=True
@@ -22,14 +22,15 @@ PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")  # of DistributedDataParallel
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # names under which training scripts put the weights
 
 
-def read_pth(path: str | Path, *, transform_input: bool = True) -> Checkpoint:
+def read_pth(path: str | Path) -> Checkpoint:
     """Read a state dict of torchvision's GoogLeNet, as it is or inside the dict of a training script.
+
+    The preprocessing is that of torchvision's switch `transform_input`, of which the file says nothing. It is on in
+    `googlenet(weights=...)` and all that was trained from there, and off in a network that was trained from scratch,
+    whose preprocessing is TORCHVISION.
 
     Args:
         path: the file; nothing in it is run.
-        transform_input: whether the weights were used with torchvision's switch of that name, which the file does not
-            say. It is on in `googlenet(weights=...)` and all that was trained from there, and off in a network that
-            was trained from scratch.
 
     Raises:
         WeightsError: missing, damaged, holding more than tensors, or not GoogLeNet.
@@ -43,10 +44,10 @@ def read_pth(path: str | Path, *, transform_input: bool = True) -> Checkpoint:
         raise WeightsError(f"{path}: refused, for it holds more than tensors{_what_it_asks(error)}") from None
     except Exception as error:  # on garbage torch's unpickler raises IndexError, KeyError, struct.error and more
         raise WeightsError(f"{path}: not a readable .pth file: {_first_line(error)}") from error
-    return from_state_dict(_weights_in(content, path), path, transform_input=transform_input)
+    return from_state_dict(_weights_in(content, path), path)
 
 
-def from_state_dict(state: Mapping[str, Tensor], source: str | Path, *, transform_input: bool = True) -> Checkpoint:
+def from_state_dict(state: Mapping[str, Tensor], source: str | Path) -> Checkpoint:
     """Make a checkpoint of torchvision's state dict; the names are ours already.
 
     Raises:
@@ -58,7 +59,7 @@ def from_state_dict(state: Mapping[str, Tensor], source: str | Path, *, transfor
     return Checkpoint(
         state=state,
         classes=class_names(len(bias)),
-        preprocessing=TRANSFORM_INPUT if transform_input else TORCHVISION,
+        preprocessing=TRANSFORM_INPUT,
         variant="batchnorm",
         training={"source": Path(source).name},
     )

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
@@ -36,7 +36,6 @@ class Pace:
     total: int
     clock: Callable[[], float] = time.perf_counter
     done: int = 0
-    _times: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._begin = self._last = self.clock()

@@ -353,7 +353,8 @@ with joined(torch.device("cpu")) as device:
     data = read_class_folders(root)
     photos = Photos(data.paths, data.labels, data.classes)
     torch.manual_seed(0)
-    network = GoogLeNet(2, dropout=0.0)  # without batch statistics and dropout, halves of a batch make up the whole
+    network = GoogLeNet(2)
+    network.dropout.p = 0.0  # without batch statistics and dropout, halves of a batch make up the whole
     order = BatchOrder(len(photos.paths), 4, 0, process=current_process())
     batches = PhotoBatches(photos, order, Preprocessing(size=32, resize=32), device, seed=0, workers=0)
     recipe = Recipe(4, rate=0.001, warmup=0, dtype="float32", average=1.0)
