@@ -1,11 +1,14 @@
 """Names to proposal generators, with the learned ones; torch is only imported for those that need it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eval.voc import VOC_CLASSES
 from proposals.generators import RANKED_PREFIX, build, parts_of
 from proposals.protocol import ProposalGenerator
+from structures.names import ClassNames
 
 if TYPE_CHECKING:
     from proposals.multibox import MultiBox
@@ -14,6 +17,8 @@ MULTIBOX = {  # looks at a photo, as factors on the usual size; Differs: the pap
     "multibox": (1.0,),
     "multibox-multiscale": (1.0, 2.0),
 }
+
+TOLD = 3  # classes that a warning names
 
 
 def load_proposals(
@@ -51,8 +56,45 @@ def load_proposals(
 def _multibox(name: str, placed: Mapping[str, Any], **options: Any) -> "MultiBox":
     from classifier.engines import place
     from detect.multibox import load_multibox
+
+    kind = name.partition(":")[0]
+    options |= {"scales": MULTIBOX[kind], "name": kind}
+    return load_multibox(_weights_file(name), place(**placed), **options)
+
+
+def blind_spots(name: str, classes: Sequence[str]) -> str:
+    """Return a warning where all boxes come from a MultiBox, or are ranked by one, that never learned of some classes.
+
+    Such objects it finds less well, and puts behind others (benchmarks/LOG.md). "" where there is nothing to say.
+
+    Args:
+        name: as for `load_proposals`.
+        classes: to be detected; other spellings of a name count as others.
+    """
+    parts = parts_of(name.removeprefix(RANKED_PREFIX))
+    own = [part for part in parts if part.partition(":")[0] in MULTIBOX]
+    ranked = name.startswith(RANKED_PREFIX)
+    if not ranked and len(own) < len(parts):
+        return ""
+    learned = _learned_by(own[0] if own else "multibox")
+    known = ClassNames(learned)
+    unknown = [each for each in classes if known.find(each) < 0] if learned else []
+    if not unknown:
+        return ""
+    told = ", ".join(unknown[:TOLD]) + (f" and {len(unknown) - TOLD} more" if len(unknown) > TOLD else "")
+    return f"warning: the MultiBox of {name} did not learn from {told}, and may pass over them (docs/multibox.md)"
+
+
+def _learned_by(multibox: str) -> tuple[str, ...]:
+    """Return the classes of the objects that a MultiBox learned from, as far as its weights say it."""
+    from classifier.weights import read_checkpoint
+
+    training = read_checkpoint(_weights_file(multibox)).training
+    usual = VOC_CLASSES if str(training.get("data", "")).startswith("VOC") else ()  # of weights that do not say it
+    return tuple(training.get("classes", usual))
+
+
+def _weights_file(multibox: str) -> Path:
     from detect.presets import weights_file
 
-    kind, _, weights = name.partition(":")
-    options |= {"scales": MULTIBOX[kind], "name": kind}
-    return load_multibox(weights_file(weights or "multibox", option="--proposals multibox"), place(**placed), **options)
+    return weights_file(multibox.partition(":")[2] or "multibox", option="--proposals multibox")

@@ -55,7 +55,9 @@ class Plan:
     overwrite: bool = False
 
 
-def carry_out(plan: Plan, detector: Detector, settings: Mapping[str, Any], console: Console, **facts: Any) -> Report:
+def carry_out(
+    plan: Plan, detector: Detector, settings: Mapping[str, Any], console: Console, *, warning: str = "", **facts: Any
+) -> Report:
     """Do all of a plan, and tell about it.
 
     Args:
@@ -63,6 +65,7 @@ def carry_out(plan: Plan, detector: Detector, settings: Mapping[str, Any], conso
         detector: what to do it with.
         settings: everything that decides the results, for the folder's record.
         console: where progress and the closing table go.
+        warning: told at the beginning.
         **facts: more to note about this run.
 
     Raises:
@@ -82,11 +85,12 @@ def carry_out(plan: Plan, detector: Detector, settings: Mapping[str, Any], conso
         drawing = _discard_other_pictures(run, plan.pictures, results)
         before = run.last("placement")
         run.update(**facts, **drawing, placement=reasons, workers=workers)
-        for reason in reasons:
-            console.print(reason, markup=False, highlight=False, soft_wrap=True)
+        told = [*reasons, *([warning] if warning else [])]
         if before not in (None, reasons):
-            told = f"warning: earlier photos in {plan.out} were done elsewhere ({'; '.join(before)}); scores may differ"
-            console.print(told, markup=False, highlight=False, soft_wrap=True)
+            elsewhere = "; ".join(before)
+            told.append(f"warning: earlier photos in {plan.out} were done elsewhere ({elsewhere}); scores may differ")
+        for line in told:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         try:
             report = detect_photos(
                 detector, plan.photos, results, console, exif=plan.exif, workers=workers, pictures=plan.pictures

@@ -265,7 +265,8 @@ def train_multibox(
         num_workers=workers,
         collate_fn=list,
     )
-    training: Mapping[str, Any] = {"recipe": asdict(recipe), "photos": len(sizes), "start": dict(start.training)}
+    record = {"recipe": asdict(recipe), "photos": len(sizes), "classes": list(dataset.classes)}
+    training: Mapping[str, Any] = {**record, "start": dict(start.training)}
     with one_core_a_photo() if workers else nullcontext():  # before they are forked: in a fork OpenCV would hang
         for samples in _readable(loader):
             loss = run.learn(samples)

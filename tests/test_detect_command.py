@@ -162,6 +162,15 @@ def test_boxes_and_detections_are_counted_by_who_proposed_them(rcnn: Callable[..
     assert (run["proposals"], run["boxes"]) == ({"half": 1, "whole": 1}, {"half": 0, "whole": 1})
 
 
+def test_it_warns_of_classes_that_the_proposals_never_learned_of(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo(tmp_path / "a.png")
+    for proposals, count in (("multibox", 1), ("selective-search", 0)):
+        assert rcnn(tmp_path / "a.png", "--out", tmp_path / proposals, "--proposals", proposals) == 0
+        assert capsys.readouterr().err.count("did not learn from bright, dark, and may pass over them") == count
+
+
 def test_the_four_lines_of_python_give_what_the_command_writes(
     rcnn: Callable[..., int], tmp_path: Path, propose: HalvesAndWhole
 ) -> None:
@@ -615,7 +624,7 @@ def test_another_engine_in_the_same_folder_is_told_of(
     photo(tmp_path / "photos" / "a.png")
     monkeypatch.setattr("detect.photo_runs.placement", lambda detector: (["torch float32 on cpu"], False))
     assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 0
-    assert "warning" not in capsys.readouterr().err
+    assert "warning: earlier" not in capsys.readouterr().err
     monkeypatch.setattr("detect.photo_runs.placement", lambda detector: (["torch bfloat16 on cpu"], False))
     photo(tmp_path / "photos" / "b.png")
     assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 0

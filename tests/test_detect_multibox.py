@@ -18,7 +18,7 @@ from classifier.weights import Checkpoint, WeightsError, read_checkpoint, save_c
 from detect.cli import main
 from detect.commands import train_multibox as command
 from detect.curves import read_curve
-from detect.generators import load_proposals
+from detect.generators import blind_spots, load_proposals
 from detect.multibox import (
     LAST_FROZEN,
     MAPS,
@@ -404,6 +404,26 @@ def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path, monkeypat
         load_proposals(f"multibox:{tmp_path / 'nowhere.safetensors'}")
     with pytest.raises(ValueError, match="--dtype 'float8'"):
         load_proposals(f"ranked:random+multibox:{files[0]}", device="cpu", dtype="float8")
+
+
+def test_classes_that_multibox_never_learned_from_are_warned_of(trained, tmp_path):
+    assert trained[0].training["classes"] == ["thing"]
+    save_checkpoint(trained[0], tmp_path / "a.safetensors")
+    own = f"multibox:{tmp_path / 'a.safetensors'}"
+    assert blind_spots(own, ["Thing"]) == ""
+    for name in (own, f"ranked:selective-search+{own}", f"multibox-multiscale:{tmp_path / 'a.safetensors'}+{own}"):
+        assert blind_spots(name, ["thing", "cow"]) == (
+            f"warning: the MultiBox of {name} did not learn from cow, and may pass over them (docs/multibox.md)"
+        )
+    for name in (f"selective-search+{own}", "selective-search", "file:boxes"):  # others look, too, and all boxes stay
+        assert blind_spots(name, ["cow"]) == ""
+    assert "did not learn from ant, bee, elk and 2 more, and" in blind_spots(
+        "ranked:grid", ["dog", "ant", "bee", "elk", "emu", "fox"]
+    )
+    assert blind_spots("multibox", ["dog", "TVmonitor"]) == ""
+    saved = {**trained[0].training, "classes": None, "data": "photos"}
+    save_checkpoint(replace(trained[0], training={k: v for k, v in saved.items() if v}), tmp_path / "b.safetensors")
+    assert blind_spots(f"multibox:{tmp_path / 'b.safetensors'}", ["cow"]) == ""  # nobody knows
 
 
 def test_a_ranked_union_runs_the_network_once_for_each_look_at_a_photo(trained, tmp_path, monkeypatch):

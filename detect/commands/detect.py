@@ -73,6 +73,7 @@ def detect(
 
     from detect.detector import Detector
     from detect.draw import DRAW_FLOOR, Pictures
+    from detect.generators import blind_spots
     from detect.idle import refuse_idle
     from detect.photo_runs import Plan, carry_out
     from detect.presets import weights_file
@@ -113,7 +114,8 @@ def detect(
     )
     files = [fingerprint(weights_file(name)) for name in names]
     settings = {**detector.settings(), "weights": files, "mirrored": mirrored, "exif": exif.value}
-    report = carry_out(plan, detector, settings, Console(stderr=True), weights=names)
+    warning = blind_spots(proposals, detector.classes)
+    report = carry_out(plan, detector, settings, Console(stderr=True), warning=warning, weights=names)
     _exit(report)
 
 

@@ -121,6 +121,7 @@ def regions(
     from rich.console import Console
 
     from classifier.processes import current_process, joined
+    from detect.generators import blind_spots
     from detect.presets import load_checkpoint
     from detect.propose import build_for_many
     from detect.region_runs import check, kept_proposals, stages, trainings
@@ -152,6 +153,8 @@ def regions(
         placement = frozen_placement(where, here, dtype)
         plans = trainings(chosen, named(recipe), named(examples), freeze, seed)
         boxes_of, start = proposals or chosen.proposals, load_checkpoint(weights or chosen.weights)
+        if first and (warning := blind_spots(boxes_of, dataset.classes)):
+            typer.echo(warning, err=True)
         generator = build_for_many(boxes_of, str(here), dtype=dtype, cut=False)
         check(plans, start, generator, current_process())
         measure = None
