@@ -31,9 +31,17 @@ def current_process() -> Process:
 
 
 def take_own_gpu() -> None:
-    """Of several processes, let this one use its own GPU from now on: best before anything is put on the first."""
-    if "LOCAL_RANK" in os.environ and torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    """Of several processes, let this one use its own GPU from now on: best before anything is put on the first.
+
+    Raises:
+        ValueError: there are fewer GPUs than processes.
+    """
+    wanted, there = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if wanted == 1 or there == 0:
+        return
+    if wanted > there:
+        raise ValueError(f"{wanted} processes, but {there} GPUs: torchrun --nproc-per-node {there}, or --device cpu")
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
 @contextmanager

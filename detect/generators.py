@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.voc import VOC_CLASSES
 from proposals.generators import RANKED_PREFIX, build, parts_of
 from proposals.protocol import ProposalGenerator
 from structures.names import ClassNames
@@ -76,22 +75,16 @@ def blind_spots(name: str, classes: Sequence[str]) -> str:
     ranked = name.startswith(RANKED_PREFIX)
     if not ranked and len(own) < len(parts):
         return ""
-    learned = _learned_by(own[0] if own else "multibox")
+    from classifier.weights import read_checkpoint
+    from detect.multibox import learned_classes
+
+    learned = learned_classes(read_checkpoint(_weights_file(own[0] if own else "multibox")))
     known = ClassNames(learned)
     unknown = [each for each in classes if known.find(each) < 0] if learned else []
     if not unknown:
         return ""
     told = ", ".join(unknown[:TOLD]) + (f" and {len(unknown) - TOLD} more" if len(unknown) > TOLD else "")
     return f"warning: the MultiBox of {name} did not learn from {told}, and may pass over them (docs/multibox.md)"
-
-
-def _learned_by(multibox: str) -> tuple[str, ...]:
-    """Return the classes of the objects that a MultiBox learned from, as far as its weights say it."""
-    from classifier.weights import read_checkpoint
-
-    training = read_checkpoint(_weights_file(multibox)).training
-    usual = VOC_CLASSES if str(training.get("data", "")).startswith("VOC") else ()  # of weights that do not say it
-    return tuple(training.get("classes", usual))
 
 
 def _weights_file(multibox: str) -> Path:

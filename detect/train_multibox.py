@@ -25,7 +25,16 @@ from classifier.training import Recipe as Schedule
 from classifier.training_state import read_state, require_same_start, write_state
 from classifier.weights import Checkpoint
 from detect.ahead import one_core_a_photo
-from detect.multibox import CanvasRunner, DenseMultiBox, Stem, from_checkpoint, start_network, to_checkpoint, unflatten
+from detect.multibox import (
+    CanvasRunner,
+    DenseMultiBox,
+    Stem,
+    from_checkpoint,
+    learned_classes,
+    start_network,
+    to_checkpoint,
+    unflatten,
+)
 from detect.multibox_recipe import Canvases, Order, Recipe, find_shapes
 from detect.training_folder import STATE, claim, contents, digest
 from proposals.multibox_heads import STRIDES, decode
@@ -265,7 +274,8 @@ def train_multibox(
         num_workers=workers,
         collate_fn=list,
     )
-    record = {"recipe": asdict(recipe), "photos": len(sizes), "classes": list(dataset.classes)}
+    classes = list(dict.fromkeys([*learned_classes(start), *dataset.classes]))
+    record = {"recipe": asdict(recipe), "photos": len(sizes), "classes": classes}
     training: Mapping[str, Any] = {**record, "start": dict(start.training)}
     with one_core_a_photo() if workers else nullcontext():  # before they are forked: in a fork OpenCV would hang
         for samples in _readable(loader):

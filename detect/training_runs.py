@@ -49,11 +49,13 @@ def training_placement(device: str, dtype: str) -> Placement:
     On a CPU the process keeps the memory that it frees from now on.
 
     Raises:
-        ValueError: float16 was asked for, whose gradients would vanish, or a device that cannot be had.
+        ValueError: float16 was asked for, whose gradients would vanish, a device that cannot be had, or more processes
+            than GPUs.
     """
     if dtype == "float16":
         raise ValueError("--dtype float16 is for testing; train in bfloat16 or float32")
-    take_own_gpu()
+    if device != "cpu":
+        take_own_gpu()
     placement = place(device=device, engine="torch", dtype=cast(DType, dtype))
     if placement.device.type == "cpu":
         _keep_freed_memory()

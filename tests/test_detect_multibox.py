@@ -26,6 +26,7 @@ from detect.multibox import (
     Stem,
     from_checkpoint,
     kept_stages,
+    learned_classes,
     load_multibox,
     make_multibox,
     start_network,
@@ -283,7 +284,9 @@ def test_checkpoint_there_and_back(trained, tmp_path):
 
 
 def test_multibox_weights_are_trained_further(trained, photos, tmp_path):
-    found = run(trained[0], photos, tmp_path, recipe=replace(RECIPE, epochs=1, rate=1e-9))
+    start = replace(trained[0], training={**trained[0].training, "classes": ["cow"]})
+    found = run(start, photos, tmp_path, recipe=replace(RECIPE, epochs=1, rate=1e-9))
+    assert learned_classes(found) == ("cow", "thing")
     for name in (
         "head.shapes",
         "head.predict.weight",
@@ -407,7 +410,7 @@ def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path, monkeypat
 
 
 def test_classes_that_multibox_never_learned_from_are_warned_of(trained, tmp_path):
-    assert trained[0].training["classes"] == ["thing"]
+    assert learned_classes(trained[0]) == ("thing",)
     save_checkpoint(trained[0], tmp_path / "a.safetensors")
     own = f"multibox:{tmp_path / 'a.safetensors'}"
     assert blind_spots(own, ["Thing"]) == ""

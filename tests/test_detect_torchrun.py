@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from classifier.processes import ALONE, Process, own_rows, share_of
+from classifier.processes import ALONE, Process, own_rows, share_of, take_own_gpu
 from classifier.training import TrainingRun
 from detect import train_regions
 from tests.shapes import write_voc
@@ -175,3 +175,18 @@ def test_processes_that_would_begin_at_different_places_all_stop(tmp_path: Path)
     subprocess.run([*TORCHRUN, str(script), str(tmp_path)], check=True, timeout=600, env=ENVIRONMENT)
     for rank in range(2):
         assert "state.pt: not all processes see the same state" in (tmp_path / f"rank{rank}.txt").read_text()
+
+
+@pytest.mark.parametrize(("gpus", "taken"), [(0, []), (4, [2])])
+def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, gpus: int, taken: list[int]) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", seen.append)
+    take_own_gpu()  # a lone process takes what it is given
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    take_own_gpu()
+    assert seen == taken
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    with pytest.raises(ValueError, match="4 processes, but 3 GPUs: torchrun --nproc-per-node 3, or --device cpu"):
+        take_own_gpu()
