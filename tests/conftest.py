@@ -1,9 +1,13 @@
-"""What several test files need: where the photos for measuring lie."""
+"""What several test files need: where the photos for measuring lie, the command line, an engine that starts at once."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from detect.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,3 +22,22 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no photos at {folder}: set RCNN_DATA to the folder that holds voc2007/")
     return folder
+
+
+@pytest.fixture
+def rcnn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run the command line in this process, given its words; return its exit code."""
+
+    def run(*words: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["rcnn", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return int(stop.value.code or 0)
+
+    return run
+
+
+@pytest.fixture
+def torch_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let torch, which needs no conversion, be the engine wherever none is named."""
+    monkeypatch.setattr("classifier.engines._engine", lambda name, device: "torch" if name == "auto" else name)

@@ -1,14 +1,12 @@
 """`rcnn bench proposals`: turns that are fair, figures that agree with the evaluation, a run that goes on."""
 
 import json
-import sys
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from detect.bench import Contestant, contestants, time_in_turn, time_rows
-from detect.cli import main
 from detect.runs import cores
 from structures.boxes import whole_image
 from structures.records import Proposals
@@ -74,17 +72,6 @@ def voc(tmp_path):
         (root / "Annotations" / f"{number}.xml").write_text(f"<annotation>{size}{thing}</annotation>")
     (root / "ImageSets/Main/val.txt").write_text("0\n1\n2\n")
     return root
-
-
-@pytest.fixture
-def rcnn(monkeypatch):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["rcnn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code or 0
-
-    return run
 
 
 def test_figures_are_those_of_the_evaluation(voc, tmp_path, rcnn, capsys):

@@ -2,7 +2,7 @@
 
 import json
 import os
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from classifier.torchvision_weights import TRANSFORM_INPUT
 from classifier.weights import CAFFE, TORCHVISION, Checkpoint, save_checkpoint
 from detect.class_folders import columns_of, read_class_folders, read_class_list, spread
 from detect.classification import PhotoStream, judge, load_image_classifier
-from detect.cli import main
 from detect.commands import weights as weights_commands
 from detect.commands.classify import classify
 from detect.commands.eval_classification import classification
@@ -115,14 +114,11 @@ def test_a_bad_photo_is_named_and_the_others_are_done(net: Path, photos: Path, t
 
 
 def test_a_photo_whose_name_is_not_utf_8_does_not_stop_the_run(
-    net: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    net: Path, photos: Path, tmp_path: Path, rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in (b"caf\xe9.png", b"dog.png"):
         (tmp_path / os.fsdecode(name)).write_bytes((photos / "ant" / "0.png").read_bytes())
-    monkeypatch.setattr(sys, "argv", ["rcnn", "classify", str(tmp_path), "--weights", str(net)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert not stopped.value.code
+    assert rcnn("classify", tmp_path, "--weights", net) == 0
     told = capsys.readouterr().out
     assert [line for line in told.splitlines() if "png" in line] == [r"caf\udce9.png", "dog.png"]
 

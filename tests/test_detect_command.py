@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,7 +14,6 @@ import pytest
 
 import detect.detector
 from detect.ahead import Prepared, Skipped, prepare_ahead
-from detect.cli import main
 from detect.detector import Detector
 from detect.draw import Pictures, colour, draw
 from detect.photo_report import Report
@@ -87,17 +85,10 @@ def weights(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def rcnn(propose: HalvesAndWhole, weights: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run the command line in this process; return its exit code."""
+def rcnn(rcnn: Callable[..., int], propose: HalvesAndWhole, weights: Path) -> Callable[..., int]:
+    """Run `rcnn detect` with the detector of this file; return its exit code."""
     del propose
-
-    def run(*arguments: Any) -> int:
-        monkeypatch.setattr(sys, "argv", ["rcnn", "detect", *map(str, arguments), "--weights", str(weights)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return int(stop.value.code or 0)
-
-    return run
+    return lambda *words: rcnn("detect", *words, "--weights", weights)
 
 
 def photo(path: Path, level: int = 200, size: tuple[int, int] = (40, 30)) -> Path:

@@ -7,7 +7,6 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from detect.cli import main
 from proposals.generators import ENTRY_POINTS, build, makers
 from proposals.protocol import ProposalGenerator
 from proposals.store import ProposalStore
@@ -86,15 +85,11 @@ def test_its_options_reach_it_and_its_parameters():
 
 
 @pytest.mark.usefixtures("installed")
-def test_the_command_line_knows_it(photo, tmp_path, monkeypatch):
+def test_the_command_line_knows_it(photo, tmp_path, rcnn):
     (tmp_path / "photos").mkdir()
     PIL.Image.fromarray(photo).save(tmp_path / "photos" / "coffee.png")
     out = tmp_path / "boxes"
-    command = ["rcnn", "propose", str(tmp_path / "photos"), "--generator", "mser+grid", "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert not stopped.value.code
+    assert rcnn("propose", tmp_path / "photos", "--generator", "mser+grid", "--out", out) == 0
     store = ProposalStore(out)
     assert store.manifest["generator"] == "mser+grid"
     assert store.named("coffee.png").source_names == ("mser", "grid")

@@ -1,6 +1,5 @@
 """MultiBox with its trunk: one training step, exact resume, errors, checkpoints there and back, shipped weights."""
 
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from classifier.googlenet import STAGES, GoogLeNet
 from classifier.processes import ALONE, Process
 from classifier.training import NonFiniteLoss
 from classifier.weights import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
-from detect.cli import main
 from detect.commands import train_multibox as command
 from detect.curves import read_curve
 from detect.generators import blind_spots, load_proposals
@@ -202,7 +200,8 @@ class Shifted:
         return (replace(truth, boxes=truth.boxes + 1) for truth in self._photos)
 
 
-def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, monkeypatch, capsys):
+@pytest.mark.usefixtures("torch_engine")
+def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, rcnn, monkeypatch, capsys):
     write_voc(tmp_path, "train", range(4))
     write_voc(tmp_path, "val", range(4, 8))
     save_checkpoint(trunk, tmp_path / "trunk.safetensors")
@@ -213,14 +212,10 @@ def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, mon
     )
     preset = Preset("a test", str(tmp_path / "trunk.safetensors"), stages)
     monkeypatch.setattr(command, "MULTIBOX", {"tiny": preset})
-    monkeypatch.setattr("classifier.engines._engine", lambda name, device: "torch" if name == "auto" else name)
     out = tmp_path / "boxes.safetensors"
-    arguments = ["--voc", tmp_path, "--val", "val", "--val-every", 1, "--val-photos", 2, "--preset", "tiny"]
-    arguments += ["--out", out, "--batch", 2, "--device", "cpu", "--dtype", "float32"]
-    monkeypatch.setattr(sys, "argv", ["rcnn", "train", "multibox", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert not stop.value.code
+    usual = ["train", "multibox", "--voc", tmp_path, "--val", "val", "--val-every", 1, "--val-photos", 2]
+    usual += ["--preset", "tiny", "--out", out, "--batch", 2, "--device", "cpu", "--dtype", "float32"]
+    assert rcnn(*usual) == 0
     curves = [
         read_curve(folder / "val.csv") for folder in (tmp_path / "boxes.work", tmp_path / "boxes.work" / "stage2")
     ]
@@ -239,14 +234,11 @@ def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, mon
     assert (made["start"]["recipe"]["epochs"], made["start"]["stage"]) == (1, 1)
     assert made["recipe"]["seed"] == made["start"]["recipe"]["seed"] + 1  # other views of the photos
     assert made["start"]["validation"]["iteration"] == 2  # a stage starts from the last weights, not from the best
-    monkeypatch.setattr(sys, "argv", ["rcnn", "train", "multibox", *map(str, arguments), "--classes", "cube"])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 2
+    assert rcnn(*usual, "--classes", "cube") == 2
     assert "no class cube: the photos know disc, square" in capsys.readouterr().err
 
 
-def test_every_option_reaches_the_recipe(trunk, tmp_path, monkeypatch):
+def test_every_option_reaches_the_recipe(tmp_path, rcnn, monkeypatch):
     """Values that no default and no other option has."""
     write_voc(tmp_path, "train", range(4))
     given = {"epochs": 31, "rate": 0.032, "trunk_rate": 0.33, "batch_size": 34, "average": 0.35}
@@ -260,9 +252,7 @@ def test_every_option_reaches_the_recipe(trunk, tmp_path, monkeypatch):
     names = {"batch_size": "batch"}
     words = [word for name, value in given.items() for word in (f"--{names.get(name, name).replace('_', '-')}", value)]
     words += ["--freeze", "inception3a", "--seed", 36, "--dtype", "float32", "--out", tmp_path / "a.safetensors"]
-    monkeypatch.setattr(sys, "argv", ["rcnn", "train", "multibox", "--voc", *map(str, [tmp_path, *words])])
-    with pytest.raises(SystemExit):
-        main()
+    assert rcnn("train", "multibox", "--voc", tmp_path, *words) == 2
     assert asked == [{**given, "frozen": "inception3a", "seed": 36, "dtype": "float32"}]
 
 
@@ -383,8 +373,8 @@ def test_processes_share_batches_evenly_or_not_at_all(trunk, photos, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
-def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("classifier.engines._engine", lambda name, device: "torch" if name == "auto" else name)
+@pytest.mark.usefixtures("torch_engine")
+def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path):
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     moved = {name: value + 0.01 * value.is_floating_point() for name, value in trained[0].state.items()}
     for file, state in zip(files, (trained[0].state, moved), strict=True):

@@ -16,7 +16,6 @@ from rich.console import Console
 from classifier.googlenet import GoogLeNet
 from classifier.weights import CAFFE, Checkpoint, save_checkpoint
 from detect.ahead import Prepared, prepare_ahead
-from detect.cli import main
 from detect.detector import Detector
 from detect.propose import Plan, carry_out
 from detect.sources import Photo
@@ -37,19 +36,6 @@ def photos(tmp_path):
         pixels = np.random.default_rng(number).integers(0, 256, (9, 12, 3)).repeat(5, axis=0).repeat(5, axis=1)
         PIL.Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
     return folder
-
-
-@pytest.fixture
-def rcnn(monkeypatch):
-    """Run the command line in this process; return its exit code."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["rcnn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code or 0
-
-    return run
 
 
 def test_boxes_of_a_folder_and_back(photos, tmp_path, rcnn):

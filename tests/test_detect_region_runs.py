@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +17,7 @@ import typer
 
 from classifier.processes import Process
 from classifier.weights import Checkpoint, read_checkpoint, save_checkpoint
-from detect.cli import build, main
+from detect.cli import build
 from detect.commands import train_regions as command
 from detect.curves import read_curve
 from detect.multibox_recipe import Recipe as MultiBoxRecipe
@@ -47,17 +48,9 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def rcnn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run `rcnn train regions` in this process, with torch, which needs no conversion; return its exit code."""
-    monkeypatch.setattr("classifier.engines._engine", lambda name, device: "torch" if name == "auto" else name)
-
-    def run(*arguments: Any) -> int:
-        monkeypatch.setattr(sys, "argv", ["rcnn", "train", "regions", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return int(stop.value.code or 0)
-
-    return run
+def rcnn(rcnn: Callable[..., int], torch_engine: None) -> Callable[..., int]:
+    """Run `rcnn train regions`, with torch; return its exit code."""
+    return partial(rcnn, "train", "regions")
 
 
 def first_columns(path: Path, count: int = 3) -> list[list[str]]:

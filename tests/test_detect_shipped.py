@@ -1,7 +1,7 @@
 """With the weights that ship: the demonstration finds what is there, and a folder with bad photos is got through."""
 
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,6 @@ import PIL.Image
 import pytest
 
 from detect import demo
-from detect.cli import main
 from detect.detector import Detector
 from eval.results import ResultLine
 from structures.images import read_image
@@ -60,10 +59,7 @@ def test_the_person_and_the_cat_are_found(
 
 
 def test_a_folder_with_bad_photos_is_got_through(
-    photos: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    photos: Path, tmp_path: Path, rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -75,11 +71,7 @@ def test_a_folder_with_bad_photos_is_got_through(
     (folder / "cut.jpg").write_bytes((folder / "print.jpg").read_bytes()[:-500])
     (folder / "text.jpg").write_text("no photo")
     (folder / "empty.jpg").write_bytes(b"")
-    arguments = ["rcnn", "detect", str(folder), "--out", str(tmp_path / "out"), "--max-boxes", "5"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 1
+    assert rcnn("detect", folder, "--out", tmp_path / "out", "--max-boxes", 5) == 1
     lines = [json.loads(line) for line in (tmp_path / "out/detections.jsonl").read_text().splitlines()]
     assert [line["image"] for line in lines] == ["clear.png", "deep.png", "grey.png", "print.jpg"]
     shown = capsys.readouterr().err

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,6 @@ from classifier.sampling import Regions
 from classifier.training import Progress, Recipe
 from classifier.weights import CAFFE, Checkpoint, WeightsError, read_checkpoint, save_checkpoint
 from detect import region_examples as module
-from detect.cli import main
 from detect.detector import Detector
 from detect.region_examples import Examples, Photos, draw_regions
 from detect.train_regions import train_regions
@@ -549,17 +549,9 @@ def test_files_that_cannot_be_written_are_refused(tmp_path: Path, name: str) -> 
 
 
 @pytest.fixture
-def rcnn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run the command line in this process, with torch, which needs no conversion; return its exit code."""
-    monkeypatch.setattr("classifier.engines._engine", lambda name, device: "torch" if name == "auto" else name)
-
-    def command(*arguments: Any) -> int:
-        monkeypatch.setattr(sys, "argv", ["rcnn", "train", "regions", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return int(stop.value.code or 0)
-
-    return command
+def rcnn(rcnn: Callable[..., int], torch_engine: None) -> Callable[..., int]:
+    """Run `rcnn train regions`, with torch; return its exit code."""
+    return partial(rcnn, "train", "regions")
 
 
 def test_from_drawn_photos_to_a_detector(rcnn: Callable[..., int], voc: Path, start_file: Path, tmp_path: Path) -> None:
