@@ -6,17 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifier.sampling import BatchDraw, Regions, choose_regions, label_boxes, soft_labels
-from structures.boxes import as_boxes, iou
+from structures.boxes import Boxes, as_boxes, iou
 from structures.records import GroundTruth
+from tests.boxes import random_boxes, truth
 
 BACKGROUND = 3
-
-
-def truth(*objects: tuple[list[float], int, bool]) -> GroundTruth:
-    boxes = as_boxes([box for box, _, _ in objects])
-    labels = np.array([label for _, label, _ in objects], np.int64)
-    ignore = np.array([ignored for _, _, ignored in objects], bool)
-    return GroundTruth("a", boxes, labels, ignore, np.zeros(len(objects), np.float32), (100, 100))
 
 
 def label(boxes: list[list[float]], objects: GroundTruth, *, use_ignored: bool = True) -> tuple[list[int], list[float]]:
@@ -28,7 +22,7 @@ def label(boxes: list[list[float]], objects: GroundTruth, *, use_ignored: bool =
     return labels.tolist(), [round(value, 4) for value in overlap.tolist()]
 
 
-ONE = truth(([0, 0, 10, 10], 1, False))
+ONE = truth([0, 0, 10, 10], labels=[1])
 
 
 def test_labels_by_hand() -> None:
@@ -39,7 +33,7 @@ def test_labels_by_hand() -> None:
 
 
 def test_the_object_with_the_greatest_overlap_gives_the_label() -> None:
-    objects = truth(([0, 0, 10, 10], 1, False), ([0, 0, 10, 8], 2, False), ([0, 0, 10, 10], 0, False))
+    objects = truth([0, 0, 10, 10], [0, 0, 10, 8], [0, 0, 10, 10], labels=[1, 2, 0])
     assert label([[0, 0, 10, 7.9], [0, 0, 10, 9.5], [0, 0, 10, 10]], objects) == ([2, 1, 1], [0.9875, 0.95, 1])
 
 
@@ -50,11 +44,11 @@ def test_a_photo_without_objects_has_only_background() -> None:
 
 
 def test_difficult_objects_are_objects_if_used() -> None:
-    assert label([[0, 0, 10, 9]], truth(([0, 0, 10, 10], 2, True))) == ([2], [0.9])
+    assert label([[0, 0, 10, 9]], truth([0, 0, 10, 10], labels=[2], ignore=[True])) == ([2], [0.9])
 
 
 def test_ignored_objects_left_out_give_neither_positives_nor_negatives() -> None:
-    objects = truth(([0, 0, 40, 40], 2, True), ([50, 50, 60, 60], 1, False))
+    objects = truth([0, 0, 40, 40], [50, 50, 60, 60], labels=[2, 1], ignore=[True, False])
     boxes = [
         [0, 0, 40, 40],  # on it
         [5, 5, 10, 10],  # inside: IoU is low, but what it shows is not known to be background
@@ -69,7 +63,7 @@ def test_ignored_objects_left_out_give_neither_positives_nor_negatives() -> None
 
 
 def test_an_object_inside_a_crowd_keeps_its_positives() -> None:
-    objects = truth(([0, 0, 40, 40], 2, True), ([5, 5, 15, 15], 1, False))
+    objects = truth([0, 0, 40, 40], [5, 5, 15, 15], labels=[2, 1], ignore=[True, False])
     assert label([[5, 5, 15, 14], [5, 5, 15, 9]], objects, use_ignored=False) == ([1, -1], [0.9, 0.4])
 
 
@@ -79,13 +73,11 @@ def draw(boxes: object, objects: GroundTruth, seed: int = 0, **options: object) 
     return choose_regions(as_boxes(boxes), objects, rng=rng, **settings)  # type: ignore[arg-type]
 
 
-def scattered(count: int, seed: int = 0) -> np.ndarray:
-    corners = np.random.default_rng(seed).integers(0, 90, (count, 2))
-    sides = np.random.default_rng(seed + 1).integers(5, 30, (count, 2))
-    return np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
+def scattered(count: int) -> Boxes:
+    return random_boxes(count, 90, (5, 30))
 
 
-TWO = truth(([10, 10, 40, 40], 1, False), ([50, 50, 80, 90], 2, True))
+TWO = truth([10, 10, 40, 40], [50, 50, 80, 90], labels=[1, 2], ignore=[False, True])
 
 
 def test_a_draw_holds_what_it_says() -> None:
@@ -117,7 +109,7 @@ def test_the_share_of_near_negatives() -> None:
 
 
 def test_positives_are_spread_evenly_over_their_tightness() -> None:
-    square = truth(([0, 0, 100, 100], 1, False))
+    square = truth([0, 0, 100, 100], labels=[1])
     loose, tight = np.linspace(51, 59, 300), np.array([65, 72, 74, 85, 92])  # heights: IoU in percent
     boxes = [[0, 0, 100, height] for height in (*loose, *tight)]
     for count, at_least in ((4, 1), (8, 1), (12, 1)):
@@ -168,7 +160,7 @@ def test_ignored_objects_are_no_candidates_if_left_out() -> None:
 
 
 def test_objects_without_area_are_no_examples() -> None:
-    chosen = draw([[50, 50, 60, 60]], truth(([5, 5, 5, 9], 0, False)))
+    chosen = draw([[50, 50, 60, 60]], truth([5, 5, 5, 9]))
     assert chosen.boxes.tolist() == [[50, 50, 60, 60]]
     assert chosen.labels.tolist() == [BACKGROUND]
 

@@ -12,17 +12,12 @@ from pycocotools.cocoeval import COCOeval
 
 from eval.coco import CocoDataset, CocoError, read_coco_results, write_coco_results
 from eval.coco_protocol import coco
-from structures.boxes import area, as_boxes
-from structures.records import Detections, GroundTruth
+from structures.boxes import as_boxes
+from structures.records import Detections
+from tests.boxes import truth
 
 BEYOND = (10**400, 1e300)  # neither fits float32, and the first no float at all
 NOTHING = Detections(as_boxes([]), np.zeros(0), np.zeros(0), (100, 100))
-
-
-def truth(*boxes, ignore=None, name="a"):
-    columns = as_boxes(boxes)
-    ignore = np.zeros(len(columns)) if ignore is None else ignore
-    return GroundTruth(name, columns, np.zeros(len(columns)), ignore, area(columns), (100, 100))
 
 
 def found(*boxes, scores):

@@ -16,18 +16,10 @@ from eval.proposal_recall import (
     recall,
     recall_by_size,
 )
-from structures.boxes import area, as_boxes, iou, mirror
-from structures.records import GroundTruth
+from structures.boxes import as_boxes, iou, mirror
+from tests.boxes import random_boxes, truth
 
 OBJECT, HALF, FAR = [0, 0, 10, 10], [0, 0, 10, 5], [50, 50, 60, 60]
-
-
-def truth(*boxes, labels=None, ignore=None, name="a"):
-    columns = as_boxes(boxes)
-    labels = np.zeros(len(columns)) if labels is None else labels
-    return GroundTruth(
-        name, columns, labels, np.zeros(len(columns)) if ignore is None else ignore, area(columns), (100, 100)
-    )
 
 
 def figures(*pairs, classes=("x", "y")):
@@ -95,28 +87,22 @@ def test_nothing_there_gives_nan():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_best_overlaps_equal_a_slow_loop(seed):
-    random = np.random.default_rng(seed)
-    corners = random.integers(0, 80, (9000, 2))
-    boxes = as_boxes(np.concatenate([corners, corners + random.integers(1, 40, (9000, 2))], axis=1))
-    objects, proposals = boxes[:5], boxes[5 : 5 + random.integers(4000, 8995)]
+    boxes = random_boxes(9000, 80, (1, 40), seed)
+    objects, proposals = boxes[:5], boxes[5 : 5 + np.random.default_rng(seed).integers(4000, 8995)]
     pairs = iou(objects, proposals)
     slow = [[max(row[:n]) for n in (*COUNTS, len(proposals))] for row in pairs]
     assert best_overlaps(objects, proposals).tolist() == slow
 
 
 def test_mirrored_photos_are_as_well_covered():
-    random = np.random.default_rng(0)
-    corners = random.integers(0, 60, (60, 2))
-    boxes = as_boxes(np.concatenate([corners, corners + random.integers(1, 40, (60, 2))], axis=1))
+    boxes = random_boxes(60, 60, (1, 40))
     turned = mirror(boxes, (100, 100))
     before = figures((truth(*boxes[:9]), boxes[9:]))
     assert figures((truth(*turned[:9]), turned[9:])) == pytest.approx(before, nan_ok=True)
 
 
 def test_more_boxes_never_cover_less():
-    random = np.random.default_rng(1)
-    corners = random.integers(0, 60, (300, 2))
-    boxes = as_boxes(np.concatenate([corners, corners + random.integers(1, 40, (300, 2))], axis=1))
+    boxes = random_boxes(300, 60, (1, 40), seed=1)
     best = best_overlaps(boxes[:20], boxes[20:])
     assert (np.diff(best, axis=1) >= 0).all()
     assert average_recall(best[:, 0]) < average_recall(best[:, -1])

@@ -11,18 +11,12 @@ from eval.matching import FALSE, IGNORED, TRUE, match_ilsvrc, match_voc
 from eval.protocols import PROTOCOLS, class_curves, ilsvrc, voc, voc07
 from eval.scores import score
 from eval.tables import DetectionTable, ObjectTable
-from structures.boxes import area, as_boxes, mirror
-from structures.records import Detections, GroundTruth
+from structures.boxes import as_boxes, mirror
+from structures.records import Detections
+from tests.boxes import truth
 
 SIZE = (100, 100)
 BOX, FAR, OFF = [10, 10, 30, 30], [60, 60, 80, 80], [10, 10, 30, 24]  # OFF overlaps BOX by 0.7
-
-
-def truth(*boxes, labels=None, ignore=None, name="a"):
-    columns = as_boxes(boxes)
-    labels = np.zeros(len(columns)) if labels is None else labels
-    ignore = np.zeros(len(columns)) if ignore is None else ignore
-    return GroundTruth(name, columns, labels, ignore, area(columns), SIZE)
 
 
 def found(*boxes, scores=None, labels=None):

@@ -7,18 +7,12 @@ from hypothesis import strategies as st
 
 from proposals.multibox_samples import batches, on_canvas, random_sample, random_view, sample_generator
 from proposals.multibox_views import CANVASES, MEAN_COLOUR, View, scaled_canvas, squares, whole_photo
-from structures.boxes import area, as_boxes, mirror
-from structures.records import GroundTruth
+from structures.boxes import as_boxes, mirror
+from tests.boxes import truth
 
 
 def photo_of(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def truth_of(boxes, image_size, ignore=None) -> GroundTruth:
-    boxes = as_boxes(boxes)
-    flags = np.zeros(len(boxes), bool) if ignore is None else np.array(ignore)
-    return GroundTruth("a", boxes, np.zeros(len(boxes), np.int64), flags, area(boxes), image_size)
 
 
 @given(
@@ -103,31 +97,31 @@ def test_squares_cover_the_photo_and_overlap(image_size):
 
 
 def test_objects_that_are_mostly_outside_are_ignored_and_those_outside_left_out():
-    truth = truth_of([[0, 0, 40, 40], [30, 30, 80, 80], [90, 90, 99, 99], [5, 5, 6, 30]], (100, 100))
-    boxes, ignore = on_canvas(truth, View((0, 0, 50, 50), (100, 100)))
+    objects = truth([0, 0, 40, 40], [30, 30, 80, 80], [90, 90, 99, 99], [5, 5, 6, 30])
+    boxes, ignore = on_canvas(objects, View((0, 0, 50, 50), (100, 100)))
     assert boxes.tolist() == [[0, 0, 80, 80], [60, 60, 100, 100], [10, 10, 12, 60]]
     assert ignore.tolist() == [False, True, True]
 
 
 def test_difficult_objects_are_ignored():
-    truth = truth_of([[0, 0, 40, 40], [10, 10, 50, 50]], (50, 50), ignore=[True, False])
-    assert on_canvas(truth, View((0, 0, 50, 50), (64, 64)))[1].tolist() == [True, False]
+    objects = truth([0, 0, 40, 40], [10, 10, 50, 50], ignore=[True, False], image_size=(50, 50))
+    assert on_canvas(objects, View((0, 0, 50, 50), (64, 64)))[1].tolist() == [True, False]
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_a_sample_shows_its_objects_where_its_boxes_are(seed):
     photo = np.full((375, 500, 3), 20, np.uint8)
     photo[100:220, 150:290] = 230
-    truth = truth_of([[150, 100, 290, 220]], (375, 500))
-    sample = random_sample(photo, truth, np.random.default_rng(seed))
+    objects = truth([150, 100, 290, 220], image_size=(375, 500))
+    sample = random_sample(photo, objects, np.random.default_rng(seed))
     assert sample.ignore.tolist() == [False]  # with these seeds the object is always in sight
     rows, columns = np.nonzero(sample.canvas.astype(int).sum(axis=2) > 400)
     np.testing.assert_allclose([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], sample.boxes[0], atol=2)
 
 
 def test_same_seed_epoch_and_photo_give_the_same_sample():
-    photo, truth = photo_of(200, 300), truth_of([[10, 10, 90, 90]], (200, 300))
-    first, again, other = (random_sample(photo, truth, sample_generator(1, e, 7)) for e in (0, 0, 1))
+    photo, objects = photo_of(200, 300), truth([10, 10, 90, 90], image_size=(200, 300))
+    first, again, other = (random_sample(photo, objects, sample_generator(1, e, 7)) for e in (0, 0, 1))
     assert np.array_equal(first.canvas, again.canvas)
     assert np.array_equal(first.boxes, again.boxes)
     assert not np.array_equal(first.canvas, other.canvas)

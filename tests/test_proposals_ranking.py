@@ -7,6 +7,7 @@ from proposals.ranking import Ranked
 from structures.boxes import as_boxes, iou, whole_image
 from structures.nms import suppress
 from structures.records import Proposals
+from tests.boxes import random_boxes
 
 PHOTO = np.zeros((100, 100, 3), np.uint8)
 SIZE = (100, 100)
@@ -26,10 +27,8 @@ class Given:
         return Proposals(self.boxes, scores, SIZE, source, ("even", "odd"))
 
 
-def many(count=200, seed=0):
-    corners = np.random.default_rng(seed).integers(0, 60, (count, 2))
-    sides = np.random.default_rng(seed + 1).integers(10, 40, (count, 2))
-    return np.concatenate([np.concatenate([corners, corners + sides], axis=1), whole_image(SIZE)]).astype(np.float32)
+def many():
+    return np.concatenate([random_boxes(200, 60, (10, 40)), whole_image(SIZE)])
 
 
 def by_area(image, boxes):
