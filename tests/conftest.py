@@ -9,6 +9,8 @@ import pytest
 
 from detect.cli import main
 
+pytest.register_assert_rewrite("tests.boxes")  # so that its assertions, too, say what was found
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

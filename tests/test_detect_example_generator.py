@@ -11,6 +11,7 @@ from proposals.generators import ENTRY_POINTS, build, makers
 from proposals.protocol import ProposalGenerator
 from proposals.store import ProposalStore
 from structures.boxes import as_boxes, iou
+from tests.boxes import keeps_protocol
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -46,24 +47,13 @@ def photo():
     return data.coffee()
 
 
-def check(found, image_size):
-    height, width = image_size
-    assert found.image_size == image_size
-    assert [0, 0, width, height] in found.boxes.tolist()
-    assert (found.boxes >= 0).all()
-    assert (found.boxes <= [width, height, width, height]).all()
-    assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
-    assert len(np.unique(found.boxes, axis=0)) == len(found.boxes)
-    assert (np.diff(found.scores) <= 0).all()
-
-
 @pytest.mark.usefixtures("installed")
 def test_it_is_found_by_name_and_keeps_the_protocol(photo):
     assert "mser" in makers()
     generator = build("mser")
     assert isinstance(generator, ProposalGenerator)
     found = generator(photo)
-    check(found, (400, 600))
+    keeps_protocol(found, (400, 600))
     assert len(found) > 20
     assert iou(found.boxes, as_boxes([[175, 20, 425, 205]])).max() > 0.8  # the cup, marked by hand
     np.testing.assert_array_equal(found.boxes, build("mser")(photo).boxes)
@@ -74,7 +64,7 @@ def test_it_is_found_by_name_and_keeps_the_protocol(photo):
 def test_it_survives_odd_shapes(shape):
     noisy = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
     for image in (noisy, np.zeros_like(noisy)):
-        check(build("mser")(image), shape)
+        keeps_protocol(build("mser")(image), shape)
 
 
 @pytest.mark.usefixtures("installed")

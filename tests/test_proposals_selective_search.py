@@ -14,6 +14,7 @@ from proposals.colours import COLOUR_SPACES, convert
 from proposals.resizing import as_rgb, resize
 from proposals.selective_search import SelectiveSearch, Strategy, fast, quality, single, strategies
 from structures.boxes import iou, mirror
+from tests.boxes import keeps_protocol
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +36,9 @@ def boxes_of_photo(seed, height, width, noise=3):
 
 
 def check(found, image_size):
-    """Assert what the protocol promises."""
-    height, width = image_size
-    boxes = found.boxes
-    assert found.image_size == image_size
-    assert (boxes == np.rint(boxes)).all()
-    assert (boxes[:, :2] >= 0).all()
-    assert (boxes[:, 2] <= width).all()
-    assert (boxes[:, 3] <= height).all()
-    assert (boxes[:, 2:] > boxes[:, :2]).all()
-    assert [0, 0, width, height] in boxes.tolist()
-    assert len(np.unique(boxes, axis=0)) == len(boxes)
-    assert (np.diff(found.scores) <= 0).all()
-    assert found.scores.dtype == boxes.dtype == np.float32
+    """Assert what the protocol promises, and that boxes are of whole pixels."""
+    keeps_protocol(found, image_size)
+    assert (found.boxes == np.rint(found.boxes)).all()
 
 
 def test_named_settings_are_the_papers():
