@@ -31,7 +31,7 @@ def load_proposals(
     the best 200; without `cut` all boxes stay, in that order. Device, engine and dtype are MultiBox's, see
     `classifier.engines.place`.
     """
-    own = [part for part in parts_of(name.removeprefix(RANKED_PREFIX)) if part.partition(":")[0] in MULTIBOX]
+    parts = parts_of(name.removeprefix(RANKED_PREFIX))
     placed = {"device": device, "engine": engine, "dtype": dtype}
     made: dict[str, MultiBox] = {}
 
@@ -40,16 +40,24 @@ def load_proposals(
             made[part] = _multibox(part, placed, **options)
         return made[part]
 
-    extra = {part: partial(learned, part) for part in [*MULTIBOX, *own]}
+    extra = {part: partial(learned, part) for part in [*MULTIBOX, *filter(_is_multibox, parts)]}
     if not name.startswith(RANKED_PREFIX):
         return build(name, extra=extra, **options)
     from proposals.ranking import Ranked
 
     inner = build(name.removeprefix(RANKED_PREFIX), extra=extra, **options)
-    scorer = learned(own[0] if own else "multibox")
+    scorer = learned(_that_ranks(parts))
     if cut:
         return Ranked(inner, scorer.score, scorer.parameters)
     return Ranked(inner, scorer.score, scorer.parameters, max_boxes=None, nms_threshold=1)
+
+
+def _is_multibox(part: str) -> bool:
+    return part.partition(":")[0] in MULTIBOX
+
+
+def _that_ranks(parts: Sequence[str]) -> str:
+    return next(filter(_is_multibox, parts), "multibox")
 
 
 def _multibox(name: str, placed: Mapping[str, Any], **options: Any) -> "MultiBox":
@@ -71,14 +79,12 @@ def blind_spots(name: str, classes: Sequence[str]) -> str:
         classes: to be detected; other spellings of a name count as others.
     """
     parts = parts_of(name.removeprefix(RANKED_PREFIX))
-    own = [part for part in parts if part.partition(":")[0] in MULTIBOX]
-    ranked = name.startswith(RANKED_PREFIX)
-    if not ranked and len(own) < len(parts):
+    if not name.startswith(RANKED_PREFIX) and not all(map(_is_multibox, parts)):
         return ""
     from classifier.weights import read_checkpoint
     from detect.multibox import learned_classes
 
-    learned = learned_classes(read_checkpoint(_weights_file(own[0] if own else "multibox")))
+    learned = learned_classes(read_checkpoint(_weights_file(_that_ranks(parts))))
     known = ClassNames(learned)
     unknown = [each for each in classes if known.find(each) < 0] if learned else []
     if not unknown:
