@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from classifier.googlenet import AUXILIARY_WEIGHT, TrainingLogits
 from classifier.processes import average_over, current_process, share_of, shared
@@ -193,7 +194,7 @@ class TrainingRun:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        self._update_average(iteration)
+        move_average(self.average, self.network, self._share_of_new(iteration - self.recipe.average_from))
         return value
 
     def _loss(self, network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
@@ -214,15 +215,6 @@ class TrainingRun:
         self.network.eval()
         chosen = self._loss(self.network, inputs, labels).topk(self._hard).indices
         return inputs[chosen], labels[chosen]
-
-    @torch.no_grad()
-    def _update_average(self, iteration: int) -> None:
-        share = self._share_of_new(iteration - self.recipe.average_from)
-        for name, value in self.network.state_dict().items():
-            if value.is_floating_point() and share < 1:
-                self.average[name].lerp_(value, share)
-            else:
-                self.average[name].copy_(value)
 
     def _share_of_new(self, averaged: int) -> float:
         if averaged < 0:
@@ -259,6 +251,16 @@ class TrainingRun:
         for name, value in state["average"].items():
             self.average[name].copy_(value)
         return int(state["iteration"])
+
+
+def move_average(average: State, network: nn.Module, share: float) -> None:
+    """Move a running average by a share of the way to the weights of a network; counters are those of the network."""
+    state = network.state_dict()
+    moved = [name for name, value in state.items() if value.is_floating_point()]
+    towards = get_ema_multi_avg_fn(1 - share)  # type: ignore[no-untyped-call]
+    towards([average[name] for name in moved], [state[name] for name in moved], 0)
+    for name in state.keys() - set(moved):
+        average[name].copy_(state[name])
 
 
 def require_finite(state: Mapping[str, Tensor], iteration: int) -> None:

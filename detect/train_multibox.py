@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from classifier.engines import Placement
 from classifier.googlenet import stages_between
 from classifier.processes import average_over, current_process, first_then_others, share_of
-from classifier.training import NonFiniteLoss, Progress, rate_at, require_finite
+from classifier.training import NonFiniteLoss, Progress, move_average, rate_at, require_finite
 from classifier.training import Recipe as Schedule
 from classifier.training_state import read_state, require_same_start, write_state
 from classifier.weights import Checkpoint
@@ -102,7 +102,8 @@ class Run:
         nn.utils.clip_grad_norm_(trained, LARGEST_GRADIENT)
         self.optimiser.step()
         self.step += 1
-        self._update_average()
+        decay = min(self.recipe.average, self.step / (9 + self.step))  # short runs forget their start sooner
+        move_average(self.average, self.network, 1 - decay)
         return value
 
     def _loss(self, samples: list[Sample]) -> Tensor:
@@ -156,12 +157,6 @@ class Run:
         lengths = [len(c) for c in chosen]
         rows = zip(torch.split(logit, lengths), torch.split(moved, lengths), assigned, objects, strict=True)
         return self._summed([dense_loss(z, b, a, o) for z, b, a, o in rows])
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        decay = min(self.recipe.average, self.step / (9 + self.step))  # short runs forget their start sooner
-        for name, value in self.network.state_dict().items():
-            self.average[name].lerp_(value, 1 - decay) if value.is_floating_point() else self.average[name].copy_(value)
 
     def save(self, path: Path) -> None:
         """Write the whole state atomically.
