@@ -16,7 +16,6 @@ from classifier.googlenet import TABLE_1, GoogLeNet, stages_between
 from classifier.weights import Checkpoint, Preprocessing, WeightsError, load_state, read_checkpoint
 from detect.training_folder import digest
 from eval.proposal_recall import measure_coverage, recall
-from eval.voc import VOC_CLASSES
 from proposals.multibox import MultiBox
 from proposals.multibox_heads import DenseHead, RefineHead
 from proposals.multibox_predictors import DensePredictor
@@ -146,10 +145,7 @@ def to_checkpoint(network: DenseMultiBox, start: Checkpoint, state: dict[str, Te
 
 def learned_classes(checkpoint: Checkpoint) -> tuple[str, ...]:
     """Return the classes of the objects that MultiBox weights learned from; none if they do not say, or are others."""
-    if checkpoint.task != "multibox":
-        return ()
-    of_older_weights = VOC_CLASSES if str(checkpoint.training.get("data", "")).startswith("VOC") else ()
-    return tuple(checkpoint.training.get("classes", of_older_weights))
+    return tuple(checkpoint.training.get("classes", ())) if checkpoint.task == "multibox" else ()
 
 
 def from_checkpoint(checkpoint: Checkpoint) -> DenseMultiBox:
