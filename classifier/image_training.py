@@ -13,25 +13,28 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from classifier.augmentation import Augmentation
+from classifier.classification_loss import ClassificationLoss, momentum_descent
 from classifier.crops import normalise_pixels
 from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
+from classifier.loaded_batches import LoadedBatches
 from classifier.processes import ALONE, Process, current_process, own_rows, share_of
-from classifier.training import Progress, Recipe, train
+from classifier.recipes import Recipe
+from classifier.training import Progress, train
 from classifier.weights import AUXILIARY_PREFIXES, CAFFE, TORCHVISION, Checkpoint, Preprocessing, for_images
 from structures.images import ImageError, read_image
 from structures.records import Labels
 
-RATE = 0.01  # BVLC's solver: the paper gives no rate, batch, decay or initialisation
+LEARNING_RATE = 0.01  # BVLC's solver: the paper gives no learning rate, batch, weight decay or initialisation
 BATCH = 32
-DECAY = 2e-4
-STEP_EPOCHS = 8  # GoogLeNet, section 6
+WEIGHT_DECAY = 2e-4
+FALL_EPOCHS = 8  # GoogLeNet, section 6
 AVERAGE_FROM = 0.5  # without the first half, when the weights are still far from anything good
 SCHEDULES = ("paper", "cosine")
 AUXILIARY_SIZES = range(223, 271)  # inputs whose 4a is 14 to 16 wide, of which the pooling makes 4
 MOST_EPOCHS = 1_000_000
 TRIES = 20  # other photos to take the place of one that cannot be read
 
-Example = tuple[int, int]  # iteration, row
+Example = tuple[int, int]  # step, row
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,17 +70,17 @@ class BatchOrder(Sampler[list[Example]]):
         self.start = 0
         self._drawn: tuple[int, Labels] = (-1, np.zeros(0, np.int64))  # an epoch and its order
 
-    def rows(self, iteration: int) -> list[int]:
-        """Return the rows of this process in the batch of an iteration."""
-        epoch, index = divmod(iteration, self.epoch)
+    def rows(self, step: int) -> list[int]:
+        """Return the rows of this process in the batch of a step."""
+        epoch, index = divmod(step, self.epoch)
         if self._drawn[0] != epoch:
             self._drawn = epoch, np.random.default_rng((self._seed, epoch)).permutation(self._photos)
         batch = self._drawn[1][index * self._batch_size : (index + 1) * self._batch_size]
         return [int(row) for row in own_rows(batch, self._process)]
 
     def __iter__(self) -> Iterator[list[Example]]:
-        for iteration in count(self.start):
-            yield [(iteration, row) for row in self.rows(iteration)]
+        for step in count(self.start):
+            yield [(step, row) for row in self.rows(step)]
 
 
 class _Varied(Dataset[tuple[Tensor, int, int]]):
@@ -88,8 +91,8 @@ class _Varied(Dataset[tuple[Tensor, int, int]]):
 
     def __getitem__(self, example: Example) -> tuple[Tensor, int, int]:
         """Return the varied photo, its label, and the row that cannot be read, or -1."""
-        iteration, row = example
-        seeds = np.random.SeedSequence((self._seed, iteration, row))
+        step, row = example
+        seeds = np.random.SeedSequence((self._seed, step, row))
         instead = np.random.default_rng(seeds).integers(len(self._photos.paths), size=TRIES)
         for each in (row, *map(int, instead)):
             with suppress(ImageError):
@@ -130,20 +133,19 @@ class PhotoBatches:
             num_workers=workers,
             pin_memory=device.type == "cuda",
         )
-        self._next = -1
-        self._batches: Iterator[tuple[Tensor, Tensor, Tensor]] = iter(())
+        self._loaded: LoadedBatches[tuple[Tensor, Tensor, Tensor]] = LoadedBatches(self._from)
 
-    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Return normalised (N, 3, S, S) photos in channels-last layout, and labels, of one iteration.
+    def _from(self, step: int) -> DataLoader[tuple[Tensor, int, int]]:
+        self._order.start = step
+        return self._loader
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return normalised (N, 3, S, S) photos in channels-last layout, and labels, of one step.
 
         Raises:
             ImageError: neither a photo nor many others in its place can be read.
         """
-        if iteration != self._next:
-            self._order.start = iteration
-            self._batches = iter(self._loader)
-        self._next = iteration + 1
-        pixels, labels, unreadable = next(self._batches)
+        pixels, labels, unreadable = self._loaded(step)
         for row in set(unreadable.tolist()) - {-1} - self._unreadable:
             self._unreadable.add(row)
             self._skipped(self._paths[row])
@@ -169,12 +171,12 @@ def fresh(classes: tuple[str, ...], *, variant: str = "batchnorm", size: int = I
 def paper_recipe(
     epochs: float, epoch: int, *, schedule: str = "paper", average_from: float = AVERAGE_FROM, **changes: Any
 ) -> Recipe:
-    """Return GoogLeNet's recipe: momentum 0.9, the rate 4% lower every 8 epochs, Polyak's average.
+    """Return GoogLeNet's recipe: momentum 0.9, the learning rate 4% lower every 8 epochs, Polyak's average.
 
     Args:
         epochs: how long.
         epoch: batches in an epoch.
-        schedule: "paper", or "cosine" for a rate that falls to 0 (Differs).
+        schedule: "paper", or "cosine" for a learning rate that falls to 0 (Differs).
         average_from: share of the run before the average begins; the paper gives none.
         changes: other values of `Recipe`.
 
@@ -187,10 +189,16 @@ def paper_recipe(
         raise ValueError(f"--epochs {epochs:g} must be above 0, and at most {MOST_EPOCHS}")
     if not 0 <= average_from <= 1:
         raise ValueError(f"--average-from {average_from} is not a share of the run, from 0 to 1")
-    iterations = max(1, round(epochs * epoch))
-    step = STEP_EPOCHS * epoch if schedule == "paper" else 0
-    tail = int(iterations * average_from)
-    paper = Recipe(iterations, RATE, warmup=0, decay=DECAY, average=1.0, average_from=tail, step=step)
+    steps = max(1, round(epochs * epoch))
+    paper = Recipe(
+        steps,
+        LEARNING_RATE,
+        warmup=0,
+        weight_decay=WEIGHT_DECAY,
+        average=1.0,
+        average_from=int(steps * average_from),
+        fall_every=FALL_EPOCHS * epoch if schedule == "paper" else 0,
+    )
     return replace(paper, **changes)
 
 
@@ -219,8 +227,8 @@ def train_images(
         batch_size: photos a batch, over all processes.
         auxiliary: with the classifiers on 4a and 4d, whose losses count 0.3 each.
         workers: processes that read photos.
-        save_every: iterations between two states on disk.
-        report: called after every iteration.
+        save_every: steps between two states on disk.
+        report: called after every step.
         skipped: called once for each photo that cannot be read.
 
     Returns:
@@ -244,7 +252,17 @@ def train_images(
     batches = PhotoBatches(
         photos, order, start.preprocessing, device, seed=recipe.seed, workers=workers, skipped=skipped
     )
-    state = train(network, batches, recipe, state_file=state_file, save_every=save_every, report=report)
+    state = train(
+        network,
+        ClassificationLoss(recipe),
+        batches,
+        [momentum_descent(network, recipe)],
+        recipe.schedule,
+        recipe=recipe,
+        state_file=state_file,
+        save_every=save_every,
+        report=report,
+    )
     kept = {name: value.cpu() for name, value in state.items() if not name.startswith(AUXILIARY_PREFIXES)}
     record = {"recipe": asdict(recipe), "batch": batch_size, "auxiliary": auxiliary, "photos": len(photos.paths)}
     return replace(start, state=kept, training=record | {"start": history})

@@ -1,6 +1,7 @@
 """Several processes, or GPUs, on one training: each takes its part of every batch. `torchrun` starts them."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -102,9 +103,17 @@ def own_rows(rows: npt.NDArray[Any], process: Process) -> npt.NDArray[Any]:
     return rows[process.rank :: process.total]
 
 
-def shared(network: nn.Module) -> nn.Module:
-    """Wrap a network so that its gradients are the mean over all processes."""
-    return DistributedDataParallel(network) if dist.is_initialized() else network
+def shared(module: nn.Module) -> nn.Module:
+    """Wrap a module so that the gradients of what it returns are the mean over all processes.
+
+    A parameter that had no part in it in this process counts as 0; one that had none anywhere gets no gradient, as in a
+    lone process.
+    """
+    if not dist.is_initialized():
+        return module
+    unused = "find_unused_parameters=True was specified"  # torch's hint that most trainings use all parameters
+    warnings.filterwarnings("ignore", f".*{unused}", UserWarning)
+    return DistributedDataParallel(module, find_unused_parameters=True)
 
 
 def same_everywhere(number: int) -> bool:
@@ -116,10 +125,10 @@ def same_everywhere(number: int) -> bool:
     return len(set(found)) == 1
 
 
-def average_over(loss: Tensor) -> float:
-    """Return the mean of a loss over all processes, the same number in each, so that all stop where one must."""
-    value = loss.detach().float().clone()
+def average_over(values: Tensor) -> list[float]:
+    """Return the means of (N,) values over all processes, the same in each, so that all stop where one must."""
+    means = values.detach().float().clone()
     if dist.is_initialized():
-        dist.all_reduce(value)
-        value /= dist.get_world_size()
-    return float(value)
+        dist.all_reduce(means)
+        means /= dist.get_world_size()
+    return [float(mean) for mean in means.tolist()]

@@ -92,7 +92,7 @@ class FreshCrops:
         preprocessing: Preprocessing,
         device: torch.device,
         *,
-        iterations: int,
+        steps: int,
         seed: int = 0,
         process: Process = ALONE,
         readers: int = 2,
@@ -100,17 +100,17 @@ class FreshCrops:
         self._regions, self._labels, self._draw, self._read = regions, labels, draw, read
         self._preprocessing, self._device, self._seed, self._process = preprocessing, device, seed, process
         self._pool, self._held = ThreadPoolExecutor(readers), HELD_PER_THREAD * readers
-        self._batch = Ahead(self._make, iterations)
+        self._batch = Ahead(self._make, steps)
 
-    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Return crops (N, 3, S, S) and labels of this process in one iteration; mirrored afresh each time."""
-        crops, labels = (column.to(self._device, non_blocking=True) for column in self._batch(iteration))
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return crops (N, 3, S, S) and labels of this process in one step; mirrored or not each time."""
+        crops, labels = (column.to(self._device, non_blocking=True) for column in self._batch(step))
         return crops, labels
 
-    def _make(self, iteration: int) -> tuple[Tensor, Tensor]:
-        rows = self._draw(iteration)
+    def _make(self, step: int) -> tuple[Tensor, Tensor]:
+        rows = self._draw(step)
         rows = rows[np.argsort(self._regions.photo[rows], kind="stable")]
-        mirrored = np.random.default_rng((self._seed, iteration, MIRRORING)).random(len(rows)) < 0.5
+        mirrored = np.random.default_rng((self._seed, step, MIRRORING)).random(len(rows)) < 0.5
         rows, mirrored = own_rows(rows, self._process), own_rows(mirrored, self._process)
 
         def cut(photo: int) -> Tensor:
@@ -135,19 +135,19 @@ class KeptFeatures:
         draw: BatchDraw,
         device: torch.device,
         *,
-        iterations: int,
+        steps: int,
         process: Process = ALONE,
     ) -> None:
         self._read, self._labels, self._draw, self._device = RowReader(features), labels, draw, device
-        self._process, self._loaded = process, Ahead(self._load, iterations)
+        self._process, self._loaded = process, Ahead(self._load, steps)
 
-    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Return features (N, C, H, W) float32 and labels of this process in one iteration."""
-        features, labels = (column.to(self._device, non_blocking=True) for column in self._loaded(iteration))
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return features (N, C, H, W) float32 and labels of this process in one step."""
+        features, labels = (column.to(self._device, non_blocking=True) for column in self._loaded(step))
         return features.float().contiguous(memory_format=torch.channels_last), labels
 
-    def _load(self, iteration: int) -> tuple[Tensor, Tensor]:
-        rows = own_rows(np.sort(self._draw(iteration)), self._process)
+    def _load(self, step: int) -> tuple[Tensor, Tensor]:
+        rows = own_rows(np.sort(self._draw(step)), self._process)
         features, labels = (torch.from_numpy(column) for column in (self._read(rows), self._labels[rows]))
         return _ready(features, self._device), _ready(labels, self._device)
 

@@ -222,9 +222,9 @@ class BatchDraw:
         self._weight = np.cumsum(weight / weight.sum())
         self._positives, self._batch_size, self._seed = round(batch_size * positive_share), batch_size, seed
 
-    def __call__(self, iteration: int) -> Indices:
+    def __call__(self, step: int) -> Indices:
         """Return the (batch_size,) rows of one batch."""
-        rng = np.random.default_rng((self._seed, iteration))
+        rng = np.random.default_rng((self._seed, step))
         place = np.searchsorted(self._weight, rng.random(self._positives), side="right")
         positive = self._positive[np.minimum(place, len(self._positive) - 1)]
         negative = rng.choice(self._negative, self._batch_size - self._positives)

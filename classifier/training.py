@@ -1,99 +1,85 @@
-"""One plain training loop, resumable to the bit.
+"""The one training loop, resumable to the bit: a loss, batches and optimisers are handed in.
 
-Everything random in iteration i comes from (seed, i): which examples, which features are dropped. So a run that was
-killed and goes on from its last checkpoint gives the same losses as one that was not. The recipe is stochastic gradient
-descent with momentum; the rate warms up and then falls as half a cosine (Differs: R-CNN divides it by 10 every 20k
-iterations) or in GoogLeNet's steps. Where several processes were started together, each works on its part of every
-batch.
+Everything random in a step comes from (seed, process, step): the batch, what dropout drops, what a loss draws. So a run
+that was killed and goes on from its last state gives the same losses as one that was not. The learning rate warms up
+and then falls as half a cosine (Differs: R-CNN divides it by 10 every 20k steps) or in GoogLeNet's steps. Where several
+processes were started together, each works on its part of every batch, and gradients are the mean over all.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from classifier.googlenet import AUXILIARY_WEIGHT, TrainingLogits
-from classifier.processes import average_over, current_process, share_of, shared
-from classifier.training_state import read_state, require_same_start, write_state
+from classifier.processes import average_over, current_process, shared
+from classifier.recipes import Schedule
+from classifier.running_average import RunningAverage, State
+from classifier.training_state import fingerprint, read_state, require_same_start, write_state
 from classifier.weights import WeightsError, load_state
-from structures.seeds import check_seed
+from structures.seeds import step_seed
 
-State = dict[str, Tensor]  # parameter name -> values
-RATE_FACTOR = 0.96  # GoogLeNet, section 6: the rate falls by 4% every 8 epochs
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-
-class BatchSource(Protocol):
-    """Where batches come from."""
-
-    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Return inputs and labels of one iteration, on the training device: (N,) int64, or (N, columns) shares."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train.
-
-    Attributes:
-        iterations: batches in all.
-        rate: highest learning rate.
-        last_layer_rate: the rate of the fresh last layer is so many times that.
-        warmup: iterations over which the rate rises from 0, at most half of all.
-        momentum: of the gradient.
-        decay: weight decay.
-        smoothing: share of the label spread over all classes.
-        average: decay of the running average of the weights, which is the result; 0 takes the last weights, 1 is the
-            plain mean of all, which is Polyak's average in GoogLeNet's paper.
-        hard_examples: of each batch, learn only from so many rows with the greatest loss; 0 learns from all. Of several
-            processes each takes its share of them from its part of the batch.
-        dtype: precision of the forward pass; weights are float32 always.
-        seed: of everything random.
-        step: iterations between two falls of the rate by 4%; 0 takes the cosine.
-        average_from: iteration at which the average begins; before it the last weights are the result.
-    """
-
-    iterations: int
-    rate: float = 0.01
-    last_layer_rate: float = 1.0
-    warmup: int = 100
-    momentum: float = 0.9
-    decay: float = 5e-4
-    smoothing: float = 0.0
-    average: float = 0.998
-    hard_examples: int = 0
-    dtype: str = "bfloat16"
-    seed: int = 0
-    step: int = 0
-    average_from: int = 0
-
-    def __post_init__(self) -> None:
-        check_seed(self.seed)
+Batch = TypeVar("Batch")
+Network = TypeVar("Network", bound=nn.Module)
+Parts = Mapping[str, Tensor]
+"""Parts of a loss by name, scalars; what is minimised is their sum."""
+Loss = Callable[[Network, Batch], Parts]
+"""Run the network on a batch. Parameters that have no part in a step are fine. What must not run in the precision of
+the recipe stands in `full_precision`; what the mode of the network must be, the loss sets: it is found in training."""
+Batches = Callable[[int], Batch]
+"""Make the batch of a step, a function of the step alone, on the device of the training."""
+FACTOR = "factor"  # of a parameter group, on the learning rate
 
 
 class NonFiniteLoss(ValueError):
-    """The loss became infinite or not a number; the message says at which iteration."""
+    """The loss became infinite or not a number; the message says at which step."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What the loop reports after an iteration."""
+    """What the loop reports after a step.
 
-    iteration: int
+    Attributes:
+        step: steps done, this one among them.
+        loss: the sum of the parts, over all processes.
+        parts: of the loss, by name.
+        learning_rate: of parameters whose factor is 1.
+    """
+
+    step: int
     loss: float
-    rate: float
+    parts: Mapping[str, float]
+    learning_rate: float
+
+
+def parameter_groups(*groups: tuple[Iterable[nn.Parameter], float]) -> list[dict[str, Any]]:
+    """Return groups for an optimiser of torch, from parameters and the factors on their learning rates.
+
+    Parameters that ask for no gradient are left out, and groups without any.
+    """
+    found = [{"params": [each for each in some if each.requires_grad], FACTOR: factor} for some, factor in groups]
+    return [group for group in found if group["params"]]
+
+
+def full_precision(device: torch.device) -> torch.autocast:
+    """Return the context for a part of a loss that is to be computed in the precision of its inputs."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def train(
-    network: nn.Module,
-    batches: BatchSource,
-    recipe: Recipe,
+    network: Network,
+    loss: Loss[Network, Batch],
+    batches: Batches[Batch],
+    optimisers: Sequence[torch.optim.Optimizer],
+    schedule: Schedule,
     *,
+    recipe: "DataclassInstance",
     state_file: Path,
     save_every: int = 500,
     report: Callable[[Progress], None] = lambda progress: None,
@@ -102,14 +88,17 @@ def train(
     """Train the parameters that ask for gradients; go on from state_file if it is there.
 
     Args:
-        network: maps inputs to logits (or TrainingLogits); already on its device.
-        batches: inputs and labels of each iteration.
-        recipe: how.
-        state_file: where the whole state is kept, written atomically every save_every iterations and at the end.
-        save_every: iterations between.
-        report: called after every iteration.
-        judge: called after every iteration with its number and the average so far, before the state is written: what
-            it has to say about an iteration is said again when a killed run comes there once more.
+        network: already on its device.
+        loss: the network and a batch -> parts of the loss.
+        batches: the batch of each step, counted from 0.
+        optimisers: one or several, which together hold all trained parameters, in groups of `parameter_groups`.
+        schedule: steps, learning rate, average, precision, seed.
+        recipe: all that decides the training but the network and the batches; the state belongs to it.
+        state_file: where the whole state is kept, written atomically every save_every steps and at the end.
+        save_every: steps between two states.
+        report: called after every step.
+        judge: called after every step with its number and the average so far, before the state is written: what it
+            has to say about a step is said again when a killed run comes there once more.
 
     Returns:
         The averaged state dict of the network.
@@ -118,160 +107,142 @@ def train(
         NonFiniteLoss: at once; the state file still holds the last good state.
         WeightsError: the state file belongs to another recipe or network, is damaged, or processes see different ones.
     """
-    run = TrainingRun(network, recipe)
-    start = run.load(state_file) if state_file.exists() else 0
+    run = TrainingRun(network, loss, optimisers, schedule)
+    start = run.load(state_file, recipe) if state_file.exists() else 0
     require_same_start(state_file, start)
-    for iteration in range(start, recipe.iterations):
-        loss = run.step(iteration, *batches(iteration))
-        report(Progress(iteration + 1, loss, run.rate))
+    for step in range(start, schedule.steps):
+        report(run.learn(step, batches(step)))
         if judge is not None:
-            judge(iteration + 1, run.average)
-        if (iteration + 1) % save_every == 0 or iteration + 1 == recipe.iterations:
-            run.save(state_file, iteration + 1)
-    return run.average
+            judge(step + 1, run.average.state)
+        if (step + 1) % save_every == 0 or step + 1 == schedule.steps:
+            run.save(state_file, recipe, step + 1)
+    return run.average.state
 
 
-def iterations_done(state_file: Path, recipe: Recipe) -> int:
-    """Return how many iterations of a recipe a state file has behind it; 0 if there is none.
+def steps_done(state_file: Path, recipe: "DataclassInstance", steps: int) -> int:
+    """Return how many steps of a training a state file has behind it; 0 if there is none.
 
     Raises:
         WeightsError: it is damaged, or belongs to another recipe.
     """
-    return int(read_state(state_file, recipe)["iteration"]) if state_file.exists() else 0
+    return int(read_state(state_file, recipe, steps=steps)["step"]) if state_file.exists() else 0
 
 
-def rate_at(iteration: int, recipe: Recipe) -> float:
-    """Return the learning rate of an iteration.
+class _LossOf(nn.Module, Generic[Network, Batch]):
+    """A loss as a module: so DistributedDataParallel takes any, whichever parts of the network it calls."""
 
-    >>> [round(rate_at(i, Recipe(iterations=100, rate=1.0, warmup=10)), 2) for i in (0, 9, 10, 55, 99)]
-    [0.1, 1.0, 1.0, 0.5, 0.0]
-    >>> [round(rate_at(i, Recipe(iterations=100, rate=1.0, warmup=0, step=8)), 4) for i in (0, 7, 8, 16)]
-    [1.0, 1.0, 0.96, 0.9216]
-    >>> [round(rate_at(i, Recipe(iterations=8, rate=1.0, warmup=100)), 2) for i in range(8)]
-    [0.25, 0.5, 0.75, 1.0, 1.0, 0.85, 0.5, 0.15]
+    def __init__(self, network: Network, loss: Loss[Network, Batch]) -> None:
+        super().__init__()
+        self.network, self._loss = network, loss
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return dict(self._loss(self.network, batch))
+
+
+class TrainingRun(Generic[Network, Batch]):
+    """A network with its loss, optimisers and average: what takes steps, and what a state file holds.
+
+    Raises:
+        ValueError: a parameter asks for gradients, but no optimiser has it, or two have.
     """
-    warmup = min(recipe.warmup, recipe.iterations // 2)
-    if iteration < warmup:
-        return recipe.rate * (iteration + 1) / warmup
-    if recipe.step:
-        return recipe.rate * float(RATE_FACTOR ** (iteration // recipe.step))
-    share = (iteration - warmup) / max(1, recipe.iterations - warmup)
-    return recipe.rate * 0.5 * (1 + math.cos(math.pi * share))
 
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss[Network, Batch],
+        optimisers: Sequence[torch.optim.Optimizer],
+        schedule: Schedule,
+    ) -> None:
+        self.network, self.optimisers, self.schedule = network, optimisers, schedule
+        groups = [group for optimiser in optimisers for group in optimiser.param_groups]
+        self._trained = [value for group in groups for value in group["params"]]
+        wanted = {id(value) for value in network.parameters() if value.requires_grad}
+        if len(self._trained) != len(wanted) or {id(value) for value in self._trained} != wanted:
+            raise ValueError("every parameter that asks for a gradient needs one optimiser, and no other may have one")
+        self.average = RunningAverage(network, decay=schedule.average, begin=schedule.average_from)
+        self._device = next(network.parameters()).device
+        self._loss = shared(_LossOf(network, loss))
 
-class TrainingRun:
-    """A network with its optimiser and its average: what a state file holds."""
-
-    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
-        self.network, self.recipe, self.rate = network, recipe, 0.0
-        self._hard = share_of(recipe.hard_examples, current_process(), what="hard examples")
-        self.shared = shared(network)
-        named = {name: value for name, value in network.named_parameters() if value.requires_grad}
-        last = [value for name, value in named.items() if name.split(".")[-2:-1] == ["fc"]]
-        rest = [value for name, value in named.items() if name.split(".")[-2:-1] != ["fc"]]
-        groups = [{"params": rest, "factor": 1.0}, {"params": last, "factor": recipe.last_layer_rate}]
-        self.optimiser = torch.optim.SGD(
-            [g for g in groups if g["params"]], lr=recipe.rate, momentum=recipe.momentum, weight_decay=recipe.decay
-        )
-        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-    def step(self, iteration: int, inputs: Tensor, labels: Tensor) -> float:
-        """Learn from one batch and return its loss.
+    def learn(self, step: int, batch: Batch) -> Progress:
+        """Learn from the batch of a step, counted from 0.
 
         Raises:
             NonFiniteLoss: before anything is learned from it.
         """
-        torch.manual_seed((self.recipe.seed + 7919 * current_process().rank) * 1_000_003 + iteration)
-        self.rate = rate_at(iteration, self.recipe)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate * group["factor"]
-        inputs, labels = self._hardest(inputs, labels)
+        torch.manual_seed(step_seed(self.schedule.seed, current_process().rank, step))
+        learning_rate = self.schedule.learning_rate_at(step)
         self.network.train()
-        loss = self._loss(self.shared, inputs, labels).mean()
-        value = average_over(loss)
-        if not math.isfinite(value):
-            raise NonFiniteLoss(f"the loss is {value} at iteration {iteration + 1}; lower the rate")
-        self.optimiser.zero_grad(set_to_none=True)
+        with self._precision():
+            parts = self._loss(batch)
+        values = dict(zip(parts, average_over(torch.stack(list(parts.values()))), strict=True))
+        total = sum(values.values())
+        if not math.isfinite(total):
+            raise NonFiniteLoss(f"the loss is {total} at step {step + 1}{_named(values)}; lower the learning rate")
+        self._descend(torch.stack(list(parts.values())).sum(), learning_rate)
+        self.average.update(step)
+        return Progress(step + 1, total, values, learning_rate)
+
+    def _descend(self, loss: Tensor, learning_rate: float) -> None:
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate * group.get(FACTOR, 1.0)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
-        move_average(self.average, self.network, self._share_of_new(iteration - self.recipe.average_from))
-        return value
+        if self.schedule.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._trained, self.schedule.clip_norm)
+        for optimiser in self.optimisers:
+            optimiser.step()
 
-    def _loss(self, network: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-        with _autocast(inputs.device.type, self.recipe.dtype):
-            logits = network(inputs)
-        if isinstance(logits, TrainingLogits):
-            main, *side = (self._cross_entropy(each, labels) for each in logits)
-            return main + AUXILIARY_WEIGHT * sum(side)
-        return self._cross_entropy(logits, labels)
+    def _precision(self) -> torch.autocast:
+        """Return the context of the forward pass.
 
-    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return functional.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self.recipe.smoothing)
+        Weights are cast wherever they are used: a copy that torch keeps from a part without gradients, such as a search
+        for hard examples, would have none in the part that learns.
+        """
+        dtype = self.schedule.dtype
+        low = getattr(torch, dtype) if dtype != "float32" else None
+        return torch.autocast(self._device.type, dtype=low, enabled=low is not None, cache_enabled=False)
 
-    @torch.no_grad()
-    def _hardest(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not 0 < self._hard < len(labels):
-            return inputs, labels
-        self.network.eval()
-        chosen = self._loss(self.network, inputs, labels).topk(self._hard).indices
-        return inputs[chosen], labels[chosen]
-
-    def _share_of_new(self, averaged: int) -> float:
-        if averaged < 0:
-            return 1.0
-        if self.recipe.average == 1:
-            return 1 / (averaged + 1)
-        return 1 - min(self.recipe.average, (1 + averaged) / (10 + averaged))  # short runs forget their start sooner
-
-    def save(self, path: Path, iteration: int) -> None:
-        """Write the state after so many iterations, atomically; only the first of several processes does.
+    def save(self, path: Path, recipe: "DataclassInstance", step: int) -> None:
+        """Write the state after this many steps, atomically; only the first of several processes does.
 
         Raises:
             NonFiniteLoss: a weight is not finite, though the loss still was; the earlier state stays.
         """
-        require_finite(self.network.state_dict(), iteration)
+        require_finite(self.network.state_dict(), step)
         if current_process().rank != 0:
             return
-        content = {"iteration": iteration, "average": self.average}
-        content |= {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-        write_state(path, self.recipe, content)
+        content = {"steps": self.schedule.steps, "step": step, "average": self.average.state}
+        content |= {"network": self.network.state_dict(), "fingerprint": fingerprint(self.network, self.optimisers)}
+        write_state(path, recipe, content | {"optimisers": [each.state_dict() for each in self.optimisers]})
 
-    def load(self, path: Path) -> int:
-        """Read the state and return the number of iterations done.
+    def load(self, path: Path, recipe: "DataclassInstance") -> int:
+        """Read the state and return the number of steps done.
 
         Raises:
             WeightsError: damaged, or of another recipe or network.
         """
-        state = read_state(path, self.recipe)
-        try:
-            load_state(self.network, state["network"])
-            self.optimiser.load_state_dict(state["optimiser"])
-        except ValueError as error:
-            raise WeightsError(f"{path}: of another training ({error}); remove it to start anew") from error
-        for name, value in state["average"].items():
-            self.average[name].copy_(value)
-        return int(state["iteration"])
+        state = read_state(path, recipe, steps=self.schedule.steps)
+        if state["fingerprint"] != fingerprint(self.network, self.optimisers):
+            raise WeightsError(f"{path}: of another network, or of other trained layers; remove it to start again")
+        load_state(self.network, state["network"])
+        for optimiser, values in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(values)
+        self.average.load(state["average"])
+        return int(state["step"])
 
 
-def move_average(average: State, network: nn.Module, share: float) -> None:
-    """Move a running average by a share of the way to the weights of a network; counters are those of the network."""
-    state = network.state_dict()
-    moved = [name for name, value in state.items() if value.is_floating_point()]
-    towards = get_ema_multi_avg_fn(1 - share)  # type: ignore[no-untyped-call]
-    towards([average[name] for name in moved], [state[name] for name in moved], 0)
-    for name in state.keys() - set(moved):
-        average[name].copy_(state[name])
+def _named(parts: Mapping[str, float]) -> str:
+    """Say which parts of a loss are not finite, where it has several."""
+    found = [f"{name} {value}" for name, value in parts.items() if not math.isfinite(value)]
+    return f" ({', '.join(found)})" if len(parts) > 1 else ""
 
 
-def require_finite(state: Mapping[str, Tensor], iteration: int) -> None:
+def require_finite(state: Mapping[str, Tensor], step: int) -> None:
     """Stop a run whose weights are lost, though its loss still was finite.
 
     Raises:
         NonFiniteLoss: a weight is infinite or not a number.
     """
     if not all(torch.isfinite(value).all() for value in state.values()):
-        raise NonFiniteLoss(f"weights are not finite after iteration {iteration}; lower the rate")
-
-
-def _autocast(device: str, dtype: str) -> Any:
-    return nullcontext() if dtype == "float32" else torch.autocast(device, dtype=getattr(torch, dtype))
+        raise NonFiniteLoss(f"weights are not finite after step {step}; lower the learning rate")

@@ -11,28 +11,28 @@ from structures.files import replacing
 
 
 class Curves:
-    """Writes a row of figures for an iteration; a resumed run drops the rows that it computes again.
+    """Writes a row of figures for a step; a resumed run drops the rows that it computes again.
 
     Args:
         path: the CSV file; TensorBoard's files go into its folder.
-        figures: their names. The columns are: iteration, these, seconds since the start.
+        figures: their names. The columns are: step, these, seconds since the start.
     """
 
-    def __init__(self, path: Path, figures: Sequence[str] = ("loss", "rate")) -> None:
+    def __init__(self, path: Path, figures: Sequence[str]) -> None:
         self._path, self._figures, self._start = path, figures, time.perf_counter()
         self._begun = False
         self._board: Any = None
 
-    def add(self, iteration: int, *values: float) -> None:
-        """Write the figures of one iteration."""
+    def add(self, step: int, *values: float) -> None:
+        """Write the figures of one step."""
         if not self._begun:
-            self._begin(iteration)
+            self._begin(step)
         seconds = time.perf_counter() - self._start
         with self._path.open("a", newline="") as file:
-            csv.writer(file).writerow([iteration, *(f"{value:.8g}" for value in values), f"{seconds:.2f}"])
+            csv.writer(file).writerow([step, *(f"{value:.8g}" for value in values), f"{seconds:.2f}"])
         if self._board is not None:
             for name, value in zip(self._figures, values, strict=True):
-                self._board.add_scalar(name, value, iteration)
+                self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Close TensorBoard's file; the other one is only open while a row is written."""
@@ -42,7 +42,7 @@ class Curves:
     def _begin(self, first: int) -> None:
         kept = [row for row in read_curve(self._path) if int(row[0]) < first]
         with replacing(self._path) as partial, partial.open("w", newline="") as file:
-            csv.writer(file).writerows([["iteration", *self._figures, "seconds"], *kept])
+            csv.writer(file).writerows([["step", *self._figures, "seconds"], *kept])
         self._begun = True
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter

@@ -1,4 +1,4 @@
-"""The stages of a training of MultiBox, and how it is judged."""
+"""The phases of a training of MultiBox, and how it is judged."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,8 +9,9 @@ from rich.console import Console
 from classifier.engines import Placement
 from classifier.weights import Checkpoint
 from detect.multibox import HEADLINE, measure
-from detect.multibox_recipe import Recipe
-from detect.staged_runs import Stage
+from detect.multibox_batches import count_steps
+from detect.multibox_recipe import MultiBoxRecipe
+from detect.staged_runs import Phase
 from detect.train_multibox import train_multibox
 from detect.training_data import unreadable
 from detect.training_folder import contents
@@ -41,10 +42,15 @@ class MultiBoxMeasure:
         return dict(measure(checkpoint, self._dataset, self._placement))[self.figure]
 
 
-def stages(
-    recipes: Sequence[Recipe], dataset: Dataset, *, placement: Placement, workers: int = 0, save_every: int = 100
-) -> list[Stage]:
-    """Return the stages of a plan, one for each recipe.
+def phases(
+    recipes: Sequence[MultiBoxRecipe],
+    dataset: Dataset,
+    *,
+    placement: Placement,
+    workers: int = 0,
+    save_every: int = 100,
+) -> list[Phase]:
+    """Return the phases of a plan, one for each recipe.
 
     Args:
         recipes: how to train.
@@ -54,7 +60,7 @@ def stages(
         save_every: steps between two states on disk.
     """
 
-    def stage(recipe: Recipe) -> Stage:
+    def phase(recipe: MultiBoxRecipe) -> Phase:
         def train(start: Checkpoint, folder: Path, reporter: Reporter, judge: Validation | None) -> Checkpoint:
             return train_multibox(
                 start,
@@ -68,6 +74,6 @@ def stages(
                 judge=judge,
             )
 
-        return Stage(recipe.steps(dataset), recipe.batch_size, train)
+        return Phase(count_steps(dataset, recipe), recipe.batch_size, train)
 
-    return [stage(recipe) for recipe in recipes]
+    return [phase(recipe) for recipe in recipes]

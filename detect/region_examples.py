@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from classifier.sampling import Regions, choose_regions
+from detect.region_recipe import Examples
 from detect.training_folder import contents, digest
 from proposals.multibox import suppress_quickly
 from proposals.protocol import ProposalGenerator, tells_fit
@@ -22,47 +22,6 @@ DRAWING = ("positives", "negatives", "near_share", "best_share", "use_ignored", 
 BEST = 300  # ranked boxes that negatives to be told from objects come from: those that are looked at, and some more
 ShowProgress = Callable[[Iterable[int], int, str], Iterable[int]]
 PHOTO_MEMORY = 2**28  # bytes of photos kept in memory: a few hundred of VOC's, a handful from a camera
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Which regions to learn from, and how batches are mixed from them.
-
-    Attributes:
-        positives: of each photo, at most so many regions with IoU >= 0.5.
-        negatives: of each photo, at most so many regions with IoU < 0.5.
-        near_share: of the negatives, so many with IoU of 0.1 or more.
-        best_share: of the negatives, at least so many from the best boxes of a ranking, those that a detector looks at;
-            the scores of the proposals must tell how well they fit.
-        use_ignored: ignored objects are objects: right for VOC's difficult ones (R-CNN), wrong for COCO's crowds.
-        batch_size: regions a batch.
-        positive_share: of a batch.
-        balance: 0 draws uniformly over positive regions, 1 uniformly over classes.
-        ramp: IoU from which on a region's label holds a share of the class, and from which on all of it; None is
-            R-CNN's step at 0.5. See `classifier.sampling.soft_labels`.
-        seed: of all draws.
-
-    Raises:
-        ValueError: the ramp does not rise within 0..1, or a batch would be all object or all background.
-    """
-
-    positives: int = 20
-    negatives: int = 36
-    near_share: float = 0.5
-    best_share: float = 0.0
-    use_ignored: bool = True
-    batch_size: int = 128
-    positive_share: float = 0.25
-    balance: float = 0.0
-    ramp: tuple[float, float] | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.ramp is not None and not 0 <= self.ramp[0] < self.ramp[1] <= 1:
-            raise ValueError(f"--ramp must rise from one IoU to a greater one within 0..1, not {self.ramp}")
-        if not 0 < round(self.batch_size * self.positive_share) < self.batch_size:
-            share = f"--positive-share {self.positive_share} of a --batch of {self.batch_size}"
-            raise ValueError(f"{share} leaves no positive or no background region: it needs both")
 
 
 class Photos:

@@ -1,24 +1,21 @@
-"""The stages of a training of regions, from a preset and what somebody named besides."""
+"""The phases of a training of regions, and what they need before they begin."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from classifier.engines import Placement
 from classifier.processes import Process, first_then_others, share_of
-from classifier.training import Recipe
 from classifier.weights import Checkpoint
 from detect.propose import Plan
-from detect.region_examples import Examples, check_ranking
+from detect.region_examples import check_ranking
+from detect.region_recipe import RegionTraining
 from detect.region_validation import fill_folder
 from detect.sources import photos_of
-from detect.staged_runs import Stage
+from detect.staged_runs import Phase
 from detect.train_regions import check_start, train_regions
 from detect.training_data import some_of
-from detect.training_presets import Preset
 from detect.training_progress import Reporter
 from detect.validation import Validation
 from proposals.protocol import ProposalGenerator
@@ -26,46 +23,14 @@ from proposals.stored import StoredProposals
 from structures.records import Dataset
 
 
-@dataclass(frozen=True)
-class Training:
-    """What a stage trains.
-
-    Attributes:
-        recipe: how to train.
-        examples: what to learn from.
-        frozen: stages of the network up to this one stay as they are; None trains all.
-    """
-
-    recipe: Recipe
-    examples: Examples
-    frozen: str | None
-
-
-def trainings(
-    preset: Preset, recipe: Mapping[str, Any], examples: Mapping[str, Any], freeze: str | None, seed: int = 0
-) -> list[Training]:
-    """Return the stages of a preset, each with the fields of its Recipe and its Examples that somebody named.
-
-    Each has a seed of its own, so that each learns from other regions: more batches of the same ones made the weights
-    worse (benchmarks/LOG.md).
-    """
-    frozen = [freeze or stage.freeze for stage in preset.stages]
-    return [
-        Training(
-            Recipe(**{**stage.recipe, **recipe, "seed": seed + number}),
-            Examples(**{**stage.examples, **examples, "seed": seed + number}),
-            None if last == "none" else last,
-        )
-        for number, (stage, last) in enumerate(zip(preset.stages, frozen, strict=True))
-    ]
-
-
-def check(trainings: Sequence[Training], start: Checkpoint, generator: ProposalGenerator, process: Process) -> None:
-    """Refuse, before proposals are made for hours, what no stage could do once they are there.
+def check(
+    trainings: Sequence[RegionTraining], start: Checkpoint, generator: ProposalGenerator, process: Process
+) -> None:
+    """Refuse, before proposals are made for hours, what no phase could do once they are there.
 
     Args:
-        trainings: one a stage.
-        start: weights that the first stage starts from.
+        trainings: one per phase.
+        start: weights that the first phase starts from.
         generator: makes the proposals.
         process: which of how many processes this is.
 
@@ -86,7 +51,7 @@ def check(trainings: Sequence[Training], start: Checkpoint, generator: ProposalG
 def kept_proposals(
     dataset: Dataset, generator: ProposalGenerator, folder: Path, *, workers: int = 1, console: Console
 ) -> StoredProposals:
-    """Make the proposals of all photos once, for all stages, into a folder of `rcnn propose`; a killed run goes on.
+    """Make the proposals of all photos once, for all phases, into a folder of `rcnn propose`; a killed run goes on.
 
     Of several processes the first makes them, and the others wait. What was made before is taken as it is.
 
@@ -103,27 +68,27 @@ def kept_proposals(
     return StoredProposals(folder)
 
 
-def stages(
-    trainings: Sequence[Training],
+def phases(
+    trainings: Sequence[RegionTraining],
     dataset: Dataset,
     propose: ProposalGenerator,
     *,
     placement: Placement,
     workers: int = 2,
     save_every: int = 500,
-) -> list[Stage]:
-    """Return the stages of a plan. Only the last one's kept features stay on disk: each has tens of gigabytes.
+) -> list[Phase]:
+    """Return the phases of a plan. Only the last one's kept features stay on disk: each has tens of gigabytes.
 
     Args:
-        trainings: one a stage.
+        trainings: one per phase.
         dataset: photos and their objects.
         propose: where the examples come from.
         placement: device and engine.
         workers: photos whose proposals are made at the same time.
-        save_every: iterations between two states on disk.
+        save_every: steps between two states on disk.
     """
 
-    def stage(training: Training, keep: bool) -> Stage:
+    def phase(training: RegionTraining, keep: bool) -> Phase:
         def train(start: Checkpoint, folder: Path, reporter: Reporter, judge: Validation | None) -> Checkpoint:
             return train_regions(
                 start,
@@ -142,6 +107,6 @@ def stages(
                 keep=keep,
             )
 
-        return Stage(training.recipe.iterations, training.examples.batch_size, train)
+        return Phase(training.recipe.steps, training.examples.batch_size, train)
 
-    return [stage(training, keep=training is trainings[-1]) for training in trainings]
+    return [phase(training, keep=training is trainings[-1]) for training in trainings]

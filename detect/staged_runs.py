@@ -1,4 +1,4 @@
-"""A whole training, as `rcnn train regions` and `multibox` do it: one stage or several, each judged on the way."""
+"""A whole training, as `rcnn train regions` and `multibox` do it: one phase or several, each judged on the way."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,26 +11,26 @@ from rich.console import Console
 
 from classifier.processes import current_process, first_then_others
 from classifier.weights import Checkpoint
-from detect.training_folder import occupied, stage_folder
+from detect.training_folder import occupied, phase_folder
 from detect.training_progress import Reporter
 from detect.training_runs import note
 from detect.validation import RECORD, Validation
 
 Train = Callable[[Checkpoint, Path, Reporter, Validation | None], Checkpoint]
-"""Weights to start from, folder of the stage, who is told, who judges -> weights."""
+"""Weights to start from, folder of the phase, who is told, who judges -> weights."""
 
 
 @dataclass(frozen=True)
-class Stage:
+class Phase:
     """One training of a plan.
 
     Attributes:
-        iterations: batches in all.
+        steps: batches in all.
         batch_size: rows of a batch, over all processes.
         train: does it.
     """
 
-    iterations: int
+    steps: int
     batch_size: int
     train: Train
 
@@ -62,17 +62,17 @@ class Plan:
 
     Attributes:
         start: weights to start from.
-        stages: each starts from the result of the one before.
+        phases: each starts from the result of the one before.
         rows: what a batch has: "regions" or "photos".
-        work: folder of the run; the second stage has a folder stage2 in it, and so on.
+        work: folder of the run; the second phase has a folder phase2 in it, and so on.
         reason: device and precision, and why.
         measure: judges the weights; None for no validation.
-        measure_every: iterations between two judgements.
+        measure_every: steps between two judgements.
         about: facts for the metadata, such as the name of the data.
     """
 
     start: Checkpoint
-    stages: Sequence[Stage]
+    phases: Sequence[Phase]
     rows: str
     work: Path
     reason: str
@@ -82,10 +82,10 @@ class Plan:
 
 
 def carry_out(plan: Plan) -> tuple[Checkpoint, Checkpoint | None]:
-    """Do all stages of a plan.
+    """Do all phases of a plan.
 
     Returns:
-        The weights to use, which are the best of all stages where the training was judged and the last otherwise; and
+        The weights to use, which are the best of all phases where the training was judged and the last otherwise; and
         the last, if it was judged. Meant for the first of several processes.
 
     Raises:
@@ -98,8 +98,8 @@ def carry_out(plan: Plan) -> tuple[Checkpoint, Checkpoint | None]:
                 stack.enter_context(occupied(plan.work))
                 if plan.measure is not None:
                     plan.measure.prepare(Console(stderr=True))
-        for number in range(1, len(plan.stages) + 1):
-            found, last = _train(plan, number, last)  # a stage starts from the last weights: judging changes nothing
+        for number in range(1, len(plan.phases) + 1):
+            found, last = _train(plan, number, last)  # a phase starts from the last weights: judging changes nothing
             if found is not None and (best is None or _judged(found) > _judged(best)):
                 best = found
     return (last, None) if best is None else (best, last)
@@ -110,24 +110,24 @@ def _judged(weights: Checkpoint) -> float:
 
 
 def _train(plan: Plan, number: int, start: Checkpoint) -> tuple[Checkpoint | None, Checkpoint]:
-    """Return the best weights of a stage, if it was judged, and its last."""
-    stage, count, folder = plan.stages[number - 1], len(plan.stages), stage_folder(plan.work, number)
+    """Return the best weights of a phase, if it was judged, and its last."""
+    phase, count, folder = plan.phases[number - 1], len(plan.phases), phase_folder(plan.work, number)
     with Reporter(
         folder,
-        iterations=stage.iterations,
-        batch=stage.batch_size,
+        steps=phase.steps,
+        batch=phase.batch_size,
         rows=plan.rows,
-        reason=(f"stage {number} of {count}, " if count > 1 else "") + plan.reason,
+        reason=(f"phase {number} of {count}, " if count > 1 else "") + plan.reason,
         quiet=current_process().rank > 0,
     ) as reporter:
-        about = {**plan.about, **({"stage": number} if count > 1 else {})}
-        validation = _validation(plan, stage, folder, reporter, about)
-        trained = stage.train(start, folder, reporter, validation)
+        about = {**plan.about, **({"phase": number} if count > 1 else {})}
+        validation = _validation(plan, phase, folder, reporter, about)
+        trained = phase.train(start, folder, reporter, validation)
         return validation.finish(trained) if validation else (None, note(trained, about))
 
 
 def _validation(
-    plan: Plan, stage: Stage, folder: Path, reporter: Reporter, about: Mapping[str, Any]
+    plan: Plan, phase: Phase, folder: Path, reporter: Reporter, about: Mapping[str, Any]
 ) -> Validation | None:
     if plan.measure is None:
         return None
@@ -136,7 +136,7 @@ def _validation(
         plan.measure.figure,
         plan.measure,
         every=plan.measure_every,
-        iterations=stage.iterations,
+        steps=phase.steps,
         about=plan.measure.about(),
         note=partial(note, data=about),
         tell=reporter.judged,

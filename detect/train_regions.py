@@ -1,6 +1,6 @@
 """Training a region classifier: dataset x proposals x GoogLeNet.
 
-The work has stages, each kept in a folder so that a killed run goes on where it was: examples drawn from the proposals
+The work has parts, each kept in a folder so that a killed run goes on where it was: examples drawn from the proposals
 of every photo (regions.npz), outputs of the frozen trunk (features.npy), the state of the training (state.pt), and
 what these were made from (start.json, batches.json), so that nothing is ever mixed.
 """
@@ -13,19 +13,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from classifier.classification_loss import ClassificationLoss, LabelledBatch, momentum_descent
 from classifier.engines import Placement, make_engine
 from classifier.googlenet import STAGES, stages_between
 from classifier.processes import current_process, first_then_others
+from classifier.recipes import Recipe
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, keep_features
+from classifier.running_average import State
 from classifier.sampling import BatchDraw, Regions, soft_labels
-from classifier.training import BatchSource, Progress, Recipe, State, iterations_done, train
+from classifier.training import Batches, Progress, steps_done, train
 from classifier.weights import Checkpoint, WeightsError, for_regions
-from detect.region_examples import DRAWING, Examples, Photos, ShowProgress, draw_regions, drawn_from
+from detect.region_examples import DRAWING, Photos, ShowProgress, draw_regions, drawn_from
+from detect.region_recipe import Examples
 from detect.training_folder import STATE, claim, digest, kept_regions
 from proposals.protocol import ProposalGenerator
 from structures.records import Dataset
 
-AGAIN = f"remove {STATE} and start.json to train anew on the same regions; their features are then made again"
+AGAIN = f"remove {STATE} and start.json to train again on the same regions; their features are then made again"
 FEATURES = ("features.json", "features.npy")  # how far the outputs of the frozen stages are, and these themselves
 
 
@@ -67,16 +71,16 @@ def train_regions(
             classes, which are trained further.
         dataset: photos and their objects.
         propose: where the examples come from; should be the generator used at test time.
-        work: folder of the stages.
+        work: folder of all this.
         recipe: how to train.
         examples: what to learn from.
         placement: device and engine; training itself runs in torch.
         frozen: stages up to and with this one are not trained, and their outputs are kept on disk; None trains all.
         workers: threads that make proposals, and that read photos for fresh crops.
         show: shows a bar over an iterable.
-        report: called after every iteration.
-        save_every: iterations between two states on disk.
-        judge: called after every iteration with its number and a function that returns the weights so far; see
+        report: called after every step.
+        save_every: steps between two states on disk.
+        judge: called after every step with its number and a function that returns the weights so far; see
             `classifier.training.train`.
         keep: the outputs of the frozen stages stay on disk when the training is done; they are large.
 
@@ -101,22 +105,23 @@ def train_regions(
         if first:
             _claim_folder(work, checkpoint, regions, examples, frozen, placement)
         head = _head(checkpoint, placement.device, frozen)
-        finished = iterations_done(work / STATE, recipe) >= recipe.iterations
+        finished = steps_done(work / STATE, recipe, recipe.steps) >= recipe.steps
         batches = (
             _no_batch
             if finished
-            else _batches(
-                checkpoint, dataset, regions, work, examples, placement, frozen, recipe.iterations, workers, show
-            )
+            else _batches(checkpoint, dataset, regions, work, examples, placement, frozen, recipe.steps, workers, show)
         )
     state = train(
         head,
+        ClassificationLoss(recipe),
         batches,
-        recipe,
+        [momentum_descent(head, recipe)],
+        recipe.schedule,
+        recipe=recipe,
         state_file=work / STATE,
         save_every=save_every,
         report=report,
-        judge=None if judge is None else lambda iteration, average: judge(iteration, partial(trained, average)),
+        judge=None if judge is None else lambda step, average: judge(step, partial(trained, average)),
     )
     if not keep and current_process().rank == 0:
         for name in FEATURES:
@@ -124,8 +129,8 @@ def train_regions(
     return trained(state)
 
 
-def _no_batch(iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
-    raise AssertionError(f"the training is finished, but batch {iteration} is asked for")
+def _no_batch(step: int) -> LabelledBatch:
+    raise AssertionError(f"the training is finished, but batch {step} is asked for")
 
 
 def _start(start: Checkpoint, classes: tuple[str, ...], frozen: str | None) -> Checkpoint:
@@ -151,7 +156,7 @@ def _claim_folder(
             (work / name).unlink(missing_ok=True)
     claim(start, made_from, remedy=f"name another --work folder, or {AGAIN}")
     mixed = {name: value for name, value in asdict(examples).items() if name not in DRAWING}
-    claim(work / "batches.json", mixed, remedy=f"remove {state} to train anew on what is kept", state=state)
+    claim(work / "batches.json", mixed, remedy=f"remove {state} to train again on what is kept", state=state)
 
 
 def _head(checkpoint: Checkpoint, device: torch.device, frozen: str | None) -> Head:
@@ -171,10 +176,10 @@ def _batches(
     examples: Examples,
     placement: Placement,
     frozen: str | None,
-    iterations: int,
+    steps: int,
     workers: int,
     show: ShowProgress,
-) -> BatchSource:
+) -> Batches[LabelledBatch]:
     photos, device, here = Photos(dataset), placement.device, current_process()
     background, labels = len(dataset.classes), regions.labels
     shares = labels if examples.ramp is None else soft_labels(regions, background=background, ramp=examples.ramp)
@@ -194,7 +199,7 @@ def _batches(
             photos.read,
             checkpoint.preprocessing,
             device,
-            iterations=iterations,
+            steps=steps,
             seed=examples.seed,
             process=here,
             readers=workers,
@@ -208,4 +213,4 @@ def _batches(
         checkpoint.preprocessing,
         progress=lambda items: show(items, len(np.unique(regions.photo)), f"features up to {frozen}"),
     )
-    return KeptFeatures(features, shares, draw, device, iterations=iterations, process=here)
+    return KeptFeatures(features, shares, draw, device, steps=steps, process=here)

@@ -22,13 +22,13 @@ STATE = "state.pt"  # weights, optimiser and running average in the middle of a 
 REDRAW = f"remove this file, {STATE} and start.json to draw anew from the same proposals"
 
 
-def stage_folder(work: Path, number: int) -> Path:
-    """Return the folder of a stage of a training, counted from 1.
+def phase_folder(work: Path, number: int) -> Path:
+    """Return the folder of a phase of a training, counted from 1.
 
-    >>> [stage_folder(Path("net.work"), number).name for number in (1, 2)]
-    ['net.work', 'stage2']
+    >>> [phase_folder(Path("net.work"), number).name for number in (1, 2)]
+    ['net.work', 'phase2']
     """
-    return work if number == 1 else work / f"stage{number}"
+    return work if number == 1 else work / f"phase{number}"
 
 
 def kept_regions(path: Path, settings: Mapping[str, Any], make: Callable[[], Regions]) -> Regions:

@@ -5,37 +5,26 @@ and the metadata of the weights follow. (How the weights inside the package were
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+from classifier.recipes import Recipe
 from detect.defaults import PROPOSALS
+from detect.multibox_recipe import MultiBoxRecipe
+from detect.region_recipe import Examples, RegionTraining
 
 NOT_MEASURED = "not measured"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class PresetStage:
-    """One training; several in a row each start from the result of the one before.
-
-    Attributes:
-        recipe: fields of the Recipe (`classifier.training`, `detect.multibox_recipe`) other than its defaults.
-        examples: of regions, fields of `detect.region_examples.Examples` other than its defaults.
-        freeze: of regions, the stages of the network up to this one stay as they are; "none" trains all.
-    """
-
-    recipe: Mapping[str, Any]
-    examples: Mapping[str, Any] = field(default_factory=dict)
-    freeze: str = "none"
-
-
-@dataclass(frozen=True)
-class Preset:
+class Preset(Generic[T]):
     """A whole training.
 
     Attributes:
         purpose: what it is for.
         weights: what it starts from: `imagenet`, a built-in name, or a file in the working folder.
-        stages: one or several trainings.
+        phases: one or several trainings; each starts from the result of the one before.
         proposals: where the examples come from.
         score: what to expect, with data and protocol.
         cpu: how long it takes, on what.
@@ -44,7 +33,7 @@ class Preset:
 
     purpose: str
     weights: str
-    stages: tuple[PresetStage, ...]
+    phases: tuple[T, ...]
     proposals: str = ""
     score: str = NOT_MEASURED
     cpu: str = NOT_MEASURED
@@ -55,37 +44,26 @@ class Preset:
         return f"{self.purpose}, from {self.weights}. Score: {self.score}. CPU: {self.cpu}. GPU: {self.gpu}."
 
 
-def _from_4a(
-    iterations: int, rate: float
-) -> PresetStage:  # the layers in front cost more than these, and hardly differ
-    return PresetStage(
-        {"iterations": iterations, "rate": rate, "warmup": 100},
-        {
-            "positives": 16,
-            "negatives": 20,
-            "near_share": 0.7,
-            "best_share": 0.7,
-            "positive_share": 0.35,
-            "balance": 0.5,
-        },
-        freeze="maxpool3",
-    )
+def _from_4a(steps: int, learning_rate: float) -> RegionTraining:
+    """Train all layers from 4a on: those in front cost more than these, and hardly differ."""
+    examples = Examples(positives=16, negatives=20, near_share=0.7, best_share=0.7, positive_share=0.35, balance=0.5)
+    return RegionTraining(Recipe(steps, learning_rate), examples, frozen="maxpool3")
 
 
-REGIONS: Mapping[str, Preset] = {
+REGIONS: Mapping[str, Preset[RegionTraining]] = {
     "quick": Preset(
         purpose="the last two Inception modules on kept features",
         weights="imagenet",
-        stages=(PresetStage({"iterations": 2000}, freeze="maxpool4"),),
+        phases=(RegionTraining(Recipe(2000), frozen="maxpool4"),),
         proposals=PROPOSALS,
         score="66.57 mAP (voc07) from BVLC's weights, on a quarter of the own val split of VOC 2007 photos",
         cpu="an hour for 3,000 photos on two cores with bfloat16; 13 GB on disk",
         gpu="not measured; some 5 minutes, estimated from its operations",
     ),
     "shipped": Preset(
-        purpose="all layers from 4a on, in four stages, each on a draw of regions of its own",
+        purpose="all layers from 4a on, in four phases, each on a draw of regions of its own",
         weights="bvlc_googlenet.caffemodel",
-        stages=(_from_4a(1500, 0.008), _from_4a(1200, 0.006), _from_4a(1200, 0.004), _from_4a(1200, 0.003)),
+        phases=(_from_4a(1500, 0.008), _from_4a(1200, 0.006), _from_4a(1200, 0.004), _from_4a(1200, 0.003)),
         proposals=PROPOSALS,
         score="70.23 mAP (voc07) on a quarter of the own val split of VOC 2007 photos",
         cpu="2:23 h for 3,700 photos on two cores with bfloat16; 25 GB on disk",
@@ -93,21 +71,21 @@ REGIONS: Mapping[str, Preset] = {
     ),
 }
 
-MULTIBOX: Mapping[str, Preset] = {
+MULTIBOX: Mapping[str, Preset[MultiBoxRecipe]] = {
     "quick": Preset(
         purpose="the heads and the trunk behind 4e",
         weights="imagenet",
-        stages=(PresetStage({"epochs": 3}),),
+        phases=(MultiBoxRecipe(epochs=3),),
         score="recall@0.50 of 200 boxes 94.2 from BVLC's weights, on 200 of the own val split of VOC 2007 photos",
         cpu="12 minutes for 3,700 photos on two cores with bfloat16",
     ),
     "shipped": Preset(
         purpose="the heads and the trunk behind 4e, then twice all behind 3b",
         weights="bvlc_googlenet.caffemodel",
-        stages=(
-            PresetStage({"epochs": 3}),
-            PresetStage({"epochs": 5, "frozen": "inception3b"}),
-            PresetStage({"epochs": 3, "frozen": "inception3b"}),
+        phases=(
+            MultiBoxRecipe(epochs=3),
+            MultiBoxRecipe(epochs=5, frozen="inception3b"),
+            MultiBoxRecipe(epochs=3, frozen="inception3b"),
         ),
         score="recall@0.50 of 200 boxes 94.7 on a quarter of the own val split of VOC 2007 photos",
         cpu="about an hour for 3,700 photos on two cores with bfloat16",
@@ -116,7 +94,7 @@ MULTIBOX: Mapping[str, Preset] = {
 }
 
 
-def find(presets: Mapping[str, Preset], name: str) -> Preset:
+def find(presets: Mapping[str, Preset[T]], name: str) -> Preset[T]:
     """Return a preset by its name.
 
     Raises:
@@ -127,15 +105,15 @@ def find(presets: Mapping[str, Preset], name: str) -> Preset:
     return presets[name]
 
 
-def named(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that somebody named; those left out come from the preset.
+def given(value: T | None, preset: T) -> T:
+    """Return what somebody named, or what the preset has.
 
-    >>> named({"rate": 0.1, "decay": None, "seed": 0})
-    {'rate': 0.1, 'seed': 0}
+    >>> given(None, 0.1), given(0.0, 0.1)
+    (0.1, 0.0)
     """
-    return {name: value for name, value in values.items() if value is not None}
+    return preset if value is None else value
 
 
-def describe(presets: Mapping[str, Preset]) -> str:
+def describe(presets: Mapping[str, Preset[T]]) -> str:
     """Return the help of --preset."""
     return " ".join(f"{name}: {preset.words()}" for name, preset in presets.items())

@@ -111,5 +111,5 @@ def _judged(weights: Checkpoint) -> str:
     record = weights.training.get(RECORD)
     if record is None:
         return ""
-    stage = f"stage {weights.training['stage']}, " if "stage" in weights.training else ""
-    return f" ({stage}iteration {record['iteration']}, {record['figure']} {100 * record['value']:.2f})"
+    phase = f"phase {weights.training['phase']}, " if "phase" in weights.training else ""
+    return f" ({phase}step {record['step']}, {record['figure']} {100 * record['value']:.2f})"

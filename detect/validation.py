@@ -1,7 +1,7 @@
-"""Judging a training while it runs: every so many iterations its weights so far are measured, and the best are kept.
+"""Judging a training while it runs: now and then its weights so far are measured, and the best are kept.
 
-WORK/val.csv           iteration, figure, seconds
-WORK/best.safetensors  the best weights so far, with their iteration and figure in the metadata
+WORK/val.csv           step, figure, seconds
+WORK/best.safetensors  the best weights so far, with their step and figure in the metadata
 """
 
 import time
@@ -22,15 +22,15 @@ RECORD = "validation"  # in the metadata of weights
 class Validation:
     """Measures weights on a schedule and keeps the best.
 
-    A killed run goes on from its last state and measures anew what came after it, with the same result; so it also
+    A killed run goes on from its last state and measures again what came after it, with the same result; so it also
     ends with the same best.
 
     Args:
         work: folder of the training.
         figure: name of what is measured, such as "mAP".
         measure: weights -> figure from 0 to 1, higher is better.
-        every: iterations between two measurements; the last iteration is measured in any case.
-        iterations: of the whole training.
+        every: steps between two measurements; the last step is measured in any case.
+        steps: of the whole training.
         about: what decides the figure, as JSON values: photos, proposals, protocol.
         note: adds to weights how they were made.
         tell: called with a line of words and the seconds it took.
@@ -46,25 +46,25 @@ class Validation:
         measure: Callable[[Checkpoint], float],
         *,
         every: int,
-        iterations: int,
+        steps: int,
         about: Mapping[str, Any],
         note: Callable[[Checkpoint], Checkpoint],
         tell: Callable[[str, float], None] = lambda words, seconds: None,
     ) -> None:
         self._best_file, self._curve_file = work / "best.safetensors", work / "val.csv"
         self._figure, self._measure, self._about = figure, measure, about
-        self._every, self._iterations, self._note, self._tell = every, iterations, note, tell
+        self._every, self._steps, self._note, self._tell = every, steps, note, tell
         self._curve = Curves(self._curve_file, [figure])
         if current_process().rank == 0:
             self._claim(work)
 
-    def __call__(self, iteration: int, weights: Callable[[], Checkpoint]) -> None:
-        """Measure the weights after an iteration, if it is time; of several processes only the first does."""
-        if iteration % self._every and iteration != self._iterations:
+    def __call__(self, step: int, weights: Callable[[], Checkpoint]) -> None:
+        """Measure the weights after a step, if it is time; of several processes only the first does."""
+        if step % self._every and step != self._steps:
             return
         with first_then_others() as first:
             if first:
-                self._judge(iteration, weights())
+                self._judge(step, weights())
 
     def finish(self, last: Checkpoint) -> tuple[Checkpoint, Checkpoint]:
         """Return the best and the last weights, with what they scored in their metadata.
@@ -72,34 +72,34 @@ class Validation:
         A training that was finished before anybody asked for validation is judged now.
         """
         with first_then_others() as first:
-            if first and self._of(self._iterations) is None:
-                self._judge(self._iterations, last)
+            if first and self._of(self._steps) is None:
+                self._judge(self._steps, last)
             self._curve.close()
-        value = self._of(self._iterations)
+        value = self._of(self._steps)
         assert value is not None
-        return read_checkpoint(self._best_file), self._noted(last, self._iterations, value)
+        return read_checkpoint(self._best_file), self._noted(last, self._steps, value)
 
     def _claim(self, work: Path) -> None:
         record, state = work / "val.json", work / STATE
         if not state.exists():
             for file in (self._best_file, self._curve_file, record):
                 file.unlink(missing_ok=True)
-        claim(record, self._about, remedy=f"name another --work folder, or remove {state} to train anew")
+        claim(record, self._about, remedy=f"name another --work folder, or remove {state} to train again")
 
-    def _judge(self, iteration: int, checkpoint: Checkpoint) -> None:
+    def _judge(self, step: int, checkpoint: Checkpoint) -> None:
         begin = time.perf_counter()
-        require_finite(checkpoint.state, iteration)
+        require_finite(checkpoint.state, step)
         value = round(float(self._measure(checkpoint)), 4)
         at, best = self._best()
         if value > best:
-            at, best = iteration, value
-            save_checkpoint(self._noted(checkpoint, iteration, value), self._best_file)
-        self._curve.add(iteration, value)
-        beside = "" if at == iteration else f" (best {100 * best:.2f} at {at})"
-        self._tell(f"{self._figure} {100 * value:.2f}{beside} after {iteration}", time.perf_counter() - begin)
+            at, best = step, value
+            save_checkpoint(self._noted(checkpoint, step, value), self._best_file)
+        self._curve.add(step, value)
+        beside = "" if at == step else f" (best {100 * best:.2f} at {at})"
+        self._tell(f"{self._figure} {100 * value:.2f}{beside} after {step}", time.perf_counter() - begin)
 
-    def _noted(self, checkpoint: Checkpoint, iteration: int, value: float) -> Checkpoint:
-        record = {"iteration": iteration, "figure": self._figure, "value": value, **self._about}
+    def _noted(self, checkpoint: Checkpoint, step: int, value: float) -> Checkpoint:
+        record = {"step": step, "figure": self._figure, "value": value, **self._about}
         noted = self._note(checkpoint)
         return replace(noted, training={**noted.training, RECORD: record})
 
@@ -107,7 +107,7 @@ class Validation:
         if not self._best_file.exists():
             return 0, -1.0
         record = read_checkpoint(self._best_file).training[RECORD]
-        return int(record["iteration"]), float(record["value"])
+        return int(record["step"]), float(record["value"])
 
-    def _of(self, iteration: int) -> float | None:
-        return next((float(row[1]) for row in read_curve(self._curve_file) if int(row[0]) == iteration), None)
+    def _of(self, step: int) -> float | None:
+        return next((float(row[1]) for row in read_curve(self._curve_file) if int(row[0]) == step), None)

@@ -32,12 +32,14 @@ from classifier.image_training import (
 )
 from classifier.loading import load_weights
 from classifier.processes import Process
-from classifier.training import NonFiniteLoss, Progress, Recipe, rate_at, train
+from classifier.recipes import Recipe
+from classifier.training import NonFiniteLoss, Progress
 from classifier.weights import Checkpoint, WeightsError
 from detect.commands.train_classifier import classifier
 from detect.curves import read_curve
 from detect.training_folder import occupied
 from structures.images import ImageError
+from tests.training import train_classifier as train
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +68,7 @@ class Losses:
 
     def __call__(self, step: Progress) -> None:
         self.kept.append(step.loss)
-        if step.iteration == self._kill_after:
+        if step.step == self._kill_after:
             raise KeyboardInterrupt
 
 
@@ -144,10 +146,16 @@ def test_every_photo_is_seen_once_an_epoch_in_a_new_order() -> None:
 
 
 def test_the_rate_falls_by_four_percent_every_eight_epochs() -> None:
-    recipe = paper_recipe(60, 10, rate=0.01)
-    assert recipe.iterations == 600
-    assert [round(rate_at(e * 10, recipe), 8) for e in (0, 7, 8, 15, 16)] == [0.01, 0.01, 0.0096, 0.0096, 0.009216]
-    assert rate_at(599, paper_recipe(60, 10, schedule="cosine")) < 1e-6
+    recipe = paper_recipe(60, 10)
+    assert recipe.steps == 600
+    assert [round(recipe.schedule.learning_rate_at(e * 10), 8) for e in (0, 7, 8, 15, 16)] == [
+        0.01,
+        0.01,
+        0.0096,
+        0.0096,
+        0.009216,
+    ]
+    assert paper_recipe(60, 10, schedule="cosine").schedule.learning_rate_at(599) < 1e-6
     with pytest.raises(ValueError, match="'linear' is not one of paper, cosine"):
         paper_recipe(1, 1, schedule="linear")
     with pytest.raises(ValueError, match="not a share of the run"):
@@ -176,7 +184,7 @@ def test_inputs_that_the_auxiliary_classifiers_take() -> None:
 def test_training_remembers_where_it_began_and_keeps_known_classes(photos: Photos, tmp_path: Path) -> None:
     start = fresh(("dark", "bright", "grey"), size=32, seed=3)
     start = replace(start, training={"source": "somewhere"})
-    recipe = paper_recipe(1, 3, rate=0.0, dtype="float32")
+    recipe = paper_recipe(1, 3, learning_rate=0.0, dtype="float32")
     options = {"device": CPU, "batch_size": 4, "workers": 0}
     trained = train_images(start, photos, recipe, state_file=tmp_path / "state.pt", **options)
     assert trained.training["start"] == {"source": "somewhere"}
@@ -205,10 +213,10 @@ def test_the_average_is_that_of_torch(tmp_path: Path) -> None:
     expected = AveragedModel(network)
 
     def follow(step: Progress) -> None:
-        if step.iteration > 3:
+        if step.step > 3:
             expected.update_parameters(network)
 
-    recipe = Recipe(10, rate=0.5, warmup=0, average=1.0, average_from=3, dtype="float32")
+    recipe = Recipe(10, learning_rate=0.5, warmup=0, average=1.0, average_from=3, dtype="float32")
     state = train(network, random_batch, recipe, state_file=tmp_path / "state.pt", report=follow)
     for name, value in expected.module.state_dict().items():
         assert torch.allclose(state[name], value, atol=1e-6)
@@ -238,19 +246,19 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state(t
 
     recipe = Recipe(10, warmup=0, dtype="float32")
     losses = Losses()
-    with pytest.raises(NonFiniteLoss, match="at iteration 4; lower the rate"):
+    with pytest.raises(NonFiniteLoss, match="at step 4; lower the learning rate"):
         train(Line(), batches, recipe, state_file=tmp_path / "state.pt", save_every=2, report=losses)
     assert len(losses.kept) == 3
-    assert torch.load(tmp_path / "state.pt", weights_only=True)["iteration"] == 2
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 2
 
 
 def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     recipe = Recipe(2, warmup=0, dtype="float32")
     train(Line(), random_batch, recipe, state_file=path)
-    with pytest.raises(WeightsError, match=r"state\.pt: begun with decay=0\.0005, not 0\.1; remove it"):
-        train(Line(), random_batch, replace(recipe, decay=0.1), state_file=path)
-    with pytest.raises(WeightsError, match="weights are missing"):
+    with pytest.raises(WeightsError, match=r"state\.pt: begun with weight_decay=0\.0005, not 0\.1; remove it"):
+        train(Line(), random_batch, replace(recipe, weight_decay=0.1), state_file=path)
+    with pytest.raises(WeightsError, match="of another network"):
         train(nn.Sequential(nn.Sequential(nn.Linear(2, 2))), random_batch, recipe, state_file=path)
     path.write_bytes(b"garbage")
     with pytest.raises(WeightsError, match=r"state\.pt: not a readable state of a training"):
@@ -344,7 +352,8 @@ import numpy as np, torch
 from classifier.googlenet import GoogLeNet
 from classifier.image_training import BatchOrder, PhotoBatches, Photos
 from classifier.processes import current_process, joined
-from classifier.training import Recipe, train
+from classifier.recipes import Recipe
+from tests.training import train_classifier as train
 from classifier.weights import Preprocessing
 from detect.class_folders import read_class_folders
 
@@ -357,7 +366,7 @@ with joined(torch.device("cpu")) as device:
     network.dropout.p = 0.0  # without batch statistics and dropout, halves of a batch make up the whole
     order = BatchOrder(len(photos.paths), 4, 0, process=current_process())
     batches = PhotoBatches(photos, order, Preprocessing(size=32, resize=32), device, seed=0, workers=0)
-    recipe = Recipe(4, rate=0.001, warmup=0, dtype="float32", average=1.0)
+    recipe = Recipe(4, learning_rate=0.001, warmup=0, dtype="float32", average=1.0)
     losses = []
     state = train(network, batches, recipe, state_file=out / "state.pt", report=lambda step: losses.append(step.loss))
     torch.save({"losses": losses, "state": state}, out / f"rank{current_process().rank}of{current_process().total}.pt")
@@ -460,7 +469,7 @@ def test_curves_of_a_resumed_run_have_each_iteration_once(tmp_path: Path) -> Non
 
     path = tmp_path / "curves.csv"
     for first, last in ((1, 6), (4, 8)):
-        curves = Curves(path)
+        curves = Curves(path, ("loss", "learning_rate"))
         for iteration in range(first, last):
             curves.add(iteration, first + iteration / 10, 0.1)
         curves.close()

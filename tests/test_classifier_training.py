@@ -17,16 +17,19 @@ from classifier.ahead import Ahead, map_ahead
 from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine, make_engine, place
 from classifier.googlenet import GoogLeNet
+from classifier.recipes import Recipe
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, cut_regions, keep_features
 from classifier.sampling import BatchDraw, Regions
-from classifier.training import NonFiniteLoss, Progress, Recipe, train
+from classifier.training import NonFiniteLoss, Progress
 from classifier.weights import CAFFE, WeightsError
 from structures.images import ImageError
 from structures.records import Image
+from structures.seeds import step_seed
+from tests.training import train_classifier as train
 
 CPU = torch.device("cpu")
 PLAIN = place(device="cpu", engine="torch", dtype="float32")
-RECIPE = Recipe(11, rate=0.05, warmup=3, average=0.9, dtype="float32", seed=4)
+RECIPE = Recipe(11, learning_rate=0.05, warmup=3, average=0.9, dtype="float32", seed=4)
 
 
 class Small(nn.Module):
@@ -56,16 +59,18 @@ class Stop(Exception):
     """What stands for kill -9: nothing in the loop catches it."""
 
 
-def stop_after(iteration: int, losses: list[float]) -> Callable[[Progress], None]:
+def stop_after(step_number: int, losses: list[float]) -> Callable[[Progress], None]:
     def report(step: Progress) -> None:
         losses.append(step.loss)
-        if step.iteration == iteration:
+        if step.step == step_number:
             raise Stop
 
     return report
 
 
-@pytest.mark.parametrize("changes", [{}, {"hard_examples": 5, "smoothing": 0.1}, {"dtype": "bfloat16"}, {"average": 0}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"hard_examples": 5, "label_smoothing": 0.1}, {"dtype": "bfloat16"}, {"average": 0}]
+)
 def test_a_killed_run_goes_on_to_the_bit(tmp_path: Path, changes: dict[str, object]) -> None:
     recipe = replace(RECIPE, **changes)  # type: ignore[arg-type]
     whole: list[float] = []
@@ -77,7 +82,7 @@ def test_a_killed_run_goes_on_to_the_bit(tmp_path: Path, changes: dict[str, obje
         try:
             found = train(Small(), batches, recipe, state_file=state_file, save_every=3, report=stop_after(end, losses))
         except Stop:
-            kept = torch.load(state_file, weights_only=True)["iteration"] if state_file.exists() else 0
+            kept = torch.load(state_file, weights_only=True)["step"] if state_file.exists() else 0
             assert kept == end // 3 * 3 - (3 if end % 3 == 0 else 0)  # stopped before that state was written
             del losses[kept:]
     assert losses == whole
@@ -93,7 +98,7 @@ def test_a_finished_run_gives_its_result_again(tmp_path: Path) -> None:
 
 
 def test_the_loop_is_plain_gradient_descent(tmp_path: Path) -> None:
-    recipe = replace(RECIPE, average=0, last_layer_rate=3, smoothing=0.1, iterations=6, warmup=2, decay=0.01)
+    recipe = replace(RECIPE, average=0, last_layer_factor=3, label_smoothing=0.1, steps=6, warmup=2, weight_decay=0.01)
     network = Small()
     network.norm = nn.Identity()  # type: ignore[assignment]
     expected = Small()
@@ -105,7 +110,7 @@ def test_the_loop_is_plain_gradient_descent(tmp_path: Path) -> None:
     for iteration in range(6):
         rate = 0.05 * [0.5, 1, 1, 0.853553, 0.5, 0.146447][iteration]  # up in two steps, then half a cosine
         optimiser.param_groups[0]["lr"], optimiser.param_groups[1]["lr"] = rate, 3 * rate
-        torch.manual_seed(4 * 1_000_003 + iteration)
+        torch.manual_seed(step_seed(4, 0, iteration))
         inputs, labels = batches(iteration)
         loss = functional.cross_entropy(expected.train()(inputs), labels, label_smoothing=0.1)
         optimiser.zero_grad()
@@ -121,7 +126,7 @@ def test_the_average_by_hand(tmp_path: Path) -> None:
     network, kept = Small(), Small().fc.weight.detach().clone()
 
     def follow(step: Progress) -> None:
-        decay = min(0.5, step.iteration / (9 + step.iteration))
+        decay = min(0.5, step.step / (9 + step.step))
         kept.mul_(decay).add_(network.fc.weight.detach() * (1 - decay))
 
     found = train(network, batches, replace(RECIPE, average=0.5), state_file=tmp_path / "state.pt", report=follow)
@@ -144,7 +149,7 @@ def test_hard_examples_are_those_with_the_greatest_loss(tmp_path: Path) -> None:
             logits: Tensor = self.fc(x)
             return logits
 
-    recipe = replace(RECIPE, iterations=1, warmup=0)
+    recipe = replace(RECIPE, steps=1, warmup=0)
     inputs, labels = batches(0)
     losses = functional.cross_entropy(inputs[:, :3], labels, reduction="none")
     hardest = losses.argsort(descending=True)[:4]
@@ -178,7 +183,7 @@ def test_hard_examples_are_chosen_without_dropout(tmp_path: Path) -> None:
     with torch.no_grad():
         losses = functional.cross_entropy(network.eval()(inputs), labels, reduction="none")
     network.train()
-    train(network, batches, replace(RECIPE, iterations=1, hard_examples=6), state_file=tmp_path / "state.pt")
+    train(network, batches, replace(RECIPE, steps=1, hard_examples=6), state_file=tmp_path / "state.pt")
     hardest = inputs[losses.argsort(descending=True)[:6]]
     assert sorted(network.learned[:, 0].tolist()) == sorted(hardest[:, 0].tolist())
 
@@ -194,7 +199,7 @@ def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.sqrt(self.weight) * x[:, :3]
 
-    with pytest.raises(NonFiniteLoss, match="weights are not finite after iteration 1; lower the rate"):
+    with pytest.raises(NonFiniteLoss, match="weights are not finite after step 1; lower the learning rate"):
         train(Edge(), batches, RECIPE, state_file=tmp_path / "state.pt", save_every=1)
     assert not (tmp_path / "state.pt").exists()
 
@@ -203,7 +208,9 @@ def test_a_state_with_other_trained_layers_is_refused(tmp_path: Path) -> None:
     train(Small(), batches, RECIPE, state_file=tmp_path / "state.pt")
     network = Small()
     network.middle.requires_grad_(False)
-    with pytest.raises(WeightsError, match=r"state\.pt: of another training .*; remove it to start anew"):
+    with pytest.raises(
+        WeightsError, match=r"state\.pt: of another network, or of other trained layers; remove it to start again"
+    ):
         train(network, batches, RECIPE, state_file=tmp_path / "state.pt")
 
 
@@ -340,7 +347,7 @@ def test_batches_of_kept_features(network: GoogLeNet, tmp_path: Path) -> None:
     regions = regions_of(4, 5)
     kept = keep_features(tmp_path / "f.npy", regions, photo, trunk_engine(network, "maxpool1"), SMALL)
     draw = BatchDraw(regions.labels, background=2, batch_size=8)
-    source = KeptFeatures(kept, regions.labels, draw, CPU, iterations=10)
+    source = KeptFeatures(kept, regions.labels, draw, CPU, steps=10)
     for iteration in (3, 4, 5, 9, 4):  # the next one has been read ahead, or another one
         features, labels = source(iteration)
         rows = np.sort(draw(iteration))
@@ -352,9 +359,7 @@ def test_batches_of_kept_features(network: GoogLeNet, tmp_path: Path) -> None:
 def test_a_feature_file_that_was_cut_off_is_an_error(network: GoogLeNet, tmp_path: Path) -> None:
     regions = regions_of(4, 5)
     kept = keep_features(tmp_path / "f.npy", regions, photo, trunk_engine(network, "maxpool1"), SMALL)
-    source = KeptFeatures(
-        kept, regions.labels, BatchDraw(regions.labels, background=2, batch_size=64), CPU, iterations=10
-    )
+    source = KeptFeatures(kept, regions.labels, BatchDraw(regions.labels, background=2, batch_size=64), CPU, steps=10)
     with (tmp_path / "f.npy").open("r+b") as file:
         file.truncate(kept.offset + kept.nbytes // 2)
     with pytest.raises(OSError, match=r"f\.npy: ends in row"):
@@ -366,7 +371,7 @@ def test_batches_of_fresh_crops() -> None:
     draw = BatchDraw(regions.labels, background=2, batch_size=12)
     read: list[int] = []
     source = FreshCrops(
-        regions, regions.labels, draw, lambda index: (read.append(index), photo(index))[1], SMALL, CPU, iterations=10
+        regions, regions.labels, draw, lambda index: (read.append(index), photo(index))[1], SMALL, CPU, steps=10
     )
     crops, labels = source(2)
     rows = draw(2)
@@ -380,10 +385,10 @@ def test_batches_of_fresh_crops() -> None:
         assert min((crop - plain).abs().max(), (crop - flipped).abs().max()) < 1e-3
         turned.append(bool((crop - flipped).abs().max() < 1e-3))
     assert 0 < sum(turned) < 12
-    again = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, iterations=10, readers=3)
+    again = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, steps=10, readers=3)
     for iteration in (1, 2, 5, 2):  # made ahead, or not
         assert torch.equal(again(iteration)[0], crops) == (iteration == 2)
-    other = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, iterations=10, seed=1)(2)
+    other = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, steps=10, seed=1)(2)
     assert not torch.equal(other[0], crops)
     assert torch.equal(other[1], labels)
 
@@ -393,7 +398,7 @@ def test_the_photos_of_the_next_batch_are_read_while_one_is_learned_from() -> No
     draw = BatchDraw(regions.labels, background=2, batch_size=12)
     read = SimpleQueue[int]()
     source = FreshCrops(
-        regions, regions.labels, draw, lambda index: (read.put(index), photo(index))[1], SMALL, CPU, iterations=10
+        regions, regions.labels, draw, lambda index: (read.put(index), photo(index))[1], SMALL, CPU, steps=10
     )
     source(0)
     for iteration in (0, 1):
@@ -409,7 +414,7 @@ def test_a_damaged_photo_stops_the_batch_that_needs_it_and_is_named() -> None:
 
     regions, rows = regions_of(2, 5), [[0, 1], [0, 7]]
     draw = lambda iteration: np.array(rows[iteration])  # noqa: E731
-    source = FreshCrops(regions, regions.labels, draw, read, SMALL, CPU, iterations=2)
+    source = FreshCrops(regions, regions.labels, draw, read, SMALL, CPU, steps=2)
     assert len(source(0)[0]) == 2
     for _ in range(2):
         with pytest.raises(ImageError, match=r"^2\.jpg: cannot be decoded$"):
@@ -443,7 +448,7 @@ def test_mirroring_does_not_follow_the_draw() -> None:
         regions = replace(regions_of(1, 128), labels=labels)
         draw = BatchDraw(labels, background=1, batch_size=64, positive_share=1, seed=seed)
         rows = draw(5)
-        source = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, iterations=10, seed=seed)(5)[0]
+        source = FreshCrops(regions, regions.labels, draw, photo, SMALL, CPU, steps=10, seed=seed)(5)[0]
         plain = torch.stack([slow_crop(regions, int(row), mirrored=False) for row in rows])
         mirrored = ((source - plain).abs().amax(dim=(1, 2, 3)) > 1e-2).numpy()
         assert 15 < (mirrored == (draws < 0.5)).sum() < 49

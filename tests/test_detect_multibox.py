@@ -12,7 +12,7 @@ import torch
 from classifier.engines import place
 from classifier.googlenet import STAGES, GoogLeNet
 from classifier.processes import ALONE, Process
-from classifier.training import NonFiniteLoss
+from classifier.training import NonFiniteLoss, TrainingRun
 from classifier.weights import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
 from detect.commands import train_multibox as command
 from detect.curves import read_curve
@@ -30,9 +30,11 @@ from detect.multibox import (
     start_network,
     unflatten,
 )
-from detect.multibox_recipe import Order, Recipe, find_shapes
-from detect.train_multibox import Run, train_multibox
-from detect.training_presets import Preset, PresetStage
+from detect.multibox_batches import CanvasBatches, Order, find_shapes
+from detect.multibox_losses import MultiBoxLoss
+from detect.multibox_recipe import MultiBoxRecipe
+from detect.train_multibox import check_frozen, freeze, make_optimiser, train_multibox
+from detect.training_presets import Preset
 from proposals.multibox_loss import NOTHING
 from proposals.multibox_regions import draw_regions
 from proposals.multibox_samples import Sample
@@ -44,7 +46,7 @@ from tests.shapes import write_voc
 
 SHIPPED = Path(__file__).resolve().parent.parent / "detect" / "weights" / "multibox.safetensors"
 TORCH = place(device="cpu", engine="torch", dtype="float32")
-RECIPE = Recipe(epochs=2, batch_size=2, warmup=2, width=32, priors_a_cell=1, regions=8, dtype="float32")
+RECIPE = MultiBoxRecipe(epochs=2, batch_size=2, warmup=2, width=32, priors_a_cell=1, regions=8, dtype="float32")
 
 
 class FewPhotos:
@@ -110,7 +112,7 @@ def test_a_killed_run_goes_on_to_the_bit(trunk, photos, trained, tmp_path, worke
 
     def stop_at_two(progress):
         losses.append(progress.loss)
-        if progress.iteration == 2:
+        if progress.step == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -131,22 +133,26 @@ def test_a_damaged_photo_is_named_in_one_line(trunk, tmp_path, workers):
     assert "\n" not in str(stop.value)
 
 
-def test_every_part_of_the_loss_falls_where_the_same_objects_are_seen_again(trunk):
+def test_every_part_of_the_loss_falls_where_the_same_objects_are_seen_again(trunk, photos):
     """Also that the trunk learns at its share of the rate."""
     canvas = np.random.default_rng(0).integers(0, 60, (128, 128, 3), dtype=np.uint8)
     canvas[30:90, 20:100] = 220
     sample = Sample(canvas, as_boxes([[20, 30, 100, 90]]), np.zeros(1, bool))
-    recipe = replace(RECIPE, warmup=1, rate=1e-3, trunk_rate=0.25)
-    training = Run(start_network(trunk, torch.full((4, 1, 2), 64.0), width=32, seed=0), recipe, TORCH, 1000)
-    parts = []
-    for _ in range(50):
-        training.learn([sample, sample])
-        parts.append(training.parts)
+    recipe = replace(RECIPE, warmup=1, learning_rate=1e-3, trunk_factor=0.25)
+    network = start_network(trunk, torch.full((4, 1, 2), 64.0), width=32, seed=0)
+    freeze(network, recipe.frozen)
+    optimiser, loss = make_optimiser(network, recipe), MultiBoxLoss(recipe.frozen, recipe.regions)
+    training = TrainingRun(network, loss, [optimiser], recipe.schedule(1000))
+    batch = CanvasBatches(photos, network, recipe, TORCH, workers=0).make([sample, sample])
+    done = [training.learn(step, batch) for step in range(50)]
+    parts = [list(each.parts.values()) for each in done]
     first, last = (torch.tensor(some).mean(dim=0) for some in (parts[:5], parts[-5:]))
+    assert list(done[0].parts) == ["confidence", "boxes", "refined_confidence", "refined_boxes"]
+    assert all(each.loss == pytest.approx(sum(each.parts.values())) for each in done)
     assert (last < 0.85 * first).all()
-    heads, behind = (group["lr"] for group in training.optimiser.param_groups)
-    assert heads == training.rate
-    assert behind == training.rate / 4
+    heads, behind = (group["lr"] for group in optimiser.param_groups)
+    assert heads == done[-1].learning_rate
+    assert behind == done[-1].learning_rate / 4
 
 
 def test_frozen_stages_stay_and_the_others_move(trunk, trained):
@@ -169,7 +175,7 @@ def test_a_state_of_another_recipe_is_refused(trunk, photos, tmp_path):
             placement=TORCH,
             work=tmp_path,
             save_every=1,
-            report=lambda p: stop(p) if p.iteration == 2 else None,
+            report=lambda p: stop(p) if p.step == 2 else None,
         )
     with pytest.raises(WeightsError, match=r"state\.pt: begun with epochs=1, not 2"):
         run(trunk, photos, tmp_path)
@@ -207,18 +213,18 @@ def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, rcn
     write_voc(tmp_path, "val", range(4, 8))
     save_checkpoint(trunk, tmp_path / "trunk.safetensors")
     tiny = {name: value for name, value in asdict(RECIPE).items() if name in ("width", "priors_a_cell", "regions")}
-    stages = (
-        PresetStage({"epochs": 1, "warmup": 1, **tiny}),
-        PresetStage({"epochs": 2, "warmup": 1, "rate": 1e-5, **tiny}),
+    phases = (
+        MultiBoxRecipe(epochs=1, warmup=1, **tiny),
+        MultiBoxRecipe(epochs=2, warmup=1, learning_rate=1e-5, **tiny),
     )
-    preset = Preset("a test", str(tmp_path / "trunk.safetensors"), stages)
+    preset = Preset("a test", str(tmp_path / "trunk.safetensors"), phases)
     monkeypatch.setattr(command, "MULTIBOX", {"tiny": preset})
     out = tmp_path / "boxes.safetensors"
     usual = ["train", "multibox", "--voc", tmp_path, "--val", "val", "--val-every", 1, "--val-photos", 2]
     usual += ["--preset", "tiny", "--out", out, "--batch", 2, "--device", "cpu", "--dtype", "float32"]
     assert rcnn(*usual) == 0
     curves = [
-        read_curve(folder / "val.csv") for folder in (tmp_path / "boxes.work", tmp_path / "boxes.work" / "stage2")
+        read_curve(folder / "val.csv") for folder in (tmp_path / "boxes.work", tmp_path / "boxes.work" / "phase2")
     ]
     assert [int(row[0]) for row in curves[0]] == [1, 2]
     scores = {int(row[0]): float(row[1]) for row in curves[1]}
@@ -226,35 +232,37 @@ def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, rcn
     best, last = read_checkpoint(out), read_checkpoint(tmp_path / "boxes.last.safetensors")
     record = best.training["validation"]
     by_stage = {(number, int(row[0])): float(row[1]) for number, curve in enumerate(curves, 1) for row in curve}
-    assert record["value"] == max(by_stage.values()) == by_stage[best.training["stage"], record["iteration"]]
+    assert record["value"] == max(by_stage.values()) == by_stage[best.training["phase"], record["step"]]
     assert (record["figure"], record["number of photos"]) == ("recall@0.50 of 200 boxes", 2)
     made = last.training
-    assert (made["validation"]["iteration"], made["stage"]) == (4, 2)
+    assert (made["validation"]["step"], made["phase"]) == (4, 2)
     assert (best.task, best.training["multibox"]["width"]) == ("multibox", 32)
-    assert (made["recipe"]["rate"], made["recipe"]["epochs"]) == (1e-5, 2)
-    assert (made["start"]["recipe"]["epochs"], made["start"]["stage"]) == (1, 1)
+    assert (made["recipe"]["learning_rate"], made["recipe"]["epochs"]) == (1e-5, 2)
+    assert (made["start"]["recipe"]["epochs"], made["start"]["phase"]) == (1, 1)
     assert made["recipe"]["seed"] == made["start"]["recipe"]["seed"] + 1  # other views of the photos
-    assert made["start"]["validation"]["iteration"] == 2  # a stage starts from the last weights, not from the best
+    assert made["start"]["validation"]["step"] == 2  # a phase starts from the last weights, not from the best
     assert rcnn(*usual, "--classes", "cube") == 2
     assert "no class cube: the photos know disc, square" in capsys.readouterr().err
 
 
-def test_every_option_reaches_the_recipe(tmp_path, rcnn, monkeypatch):
+def test_every_option_reaches_the_recipe(trunk, tmp_path, rcnn, monkeypatch):
     """Values that no default and no other option has."""
     write_voc(tmp_path, "train", range(4))
-    given = {"epochs": 31, "rate": 0.032, "trunk_rate": 0.33, "batch_size": 34, "average": 0.35}
+    given = {"epochs": 31, "learning_rate": 0.032, "trunk_factor": 0.33, "batch_size": 34, "average": 0.35}
     asked = []
 
-    def enough(**fields):
-        asked.append(fields)
+    def enough(recipes, *some, **more):
+        asked.extend(recipes)
         raise ValueError("enough")
 
-    monkeypatch.setattr("detect.multibox_recipe.Recipe", enough)
-    names = {"batch_size": "batch"}
-    words = [word for name, value in given.items() for word in (f"--{names.get(name, name).replace('_', '-')}", value)]
+    monkeypatch.setattr("detect.multibox_runs.phases", enough)
+    save_checkpoint(trunk, tmp_path / "trunk.safetensors")
+    names = {"batch_size": "batch", "learning_rate": "rate", "trunk_factor": "trunk-rate"}
+    words = [word for name, value in given.items() for word in (f"--{names.get(name, name)}", value)]
     words += ["--freeze", "inception3a", "--seed", 36, "--dtype", "float32", "--out", tmp_path / "a.safetensors"]
+    words += ["--weights", tmp_path / "trunk.safetensors", "--device", "cpu"]
     assert rcnn("train", "multibox", "--voc", tmp_path, *words) == 2
-    assert asked == [{**given, "frozen": "inception3a", "seed": 36, "dtype": "float32"}]
+    assert asked == [MultiBoxRecipe(**given, frozen="inception3a", seed=36, dtype="float32")]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(trunk, photos, tmp_path):
@@ -276,7 +284,7 @@ def test_checkpoint_there_and_back(trained, tmp_path):
 
 def test_multibox_weights_are_trained_further(trained, photos, tmp_path):
     start = replace(trained[0], training={**trained[0].training, "classes": ["cow"]})
-    found = run(start, photos, tmp_path, recipe=replace(RECIPE, epochs=1, rate=1e-9))
+    found = run(start, photos, tmp_path, recipe=replace(RECIPE, epochs=1, learning_rate=1e-9))
     assert learned_classes(found) == ("cow", "thing")
     for name in (
         "head.shapes",
@@ -308,7 +316,7 @@ def test_the_frozen_part_and_the_rest_make_the_whole_trunk(trunk, frozen):
 @pytest.mark.parametrize("frozen", ["none", "conv9", *sorted({*STAGES} - {*LAST_FROZEN})])
 def test_other_stages_cannot_be_the_last_frozen_one(frozen):
     with pytest.raises(ValueError, match=f"--freeze '{frozen}' is not one of MultiBox's: maxpool2, inception3a, "):
-        Recipe(frozen=frozen)
+        check_frozen(frozen)
 
 
 def test_processes_share_every_batch(photos):
@@ -368,7 +376,7 @@ def test_regions_are_half_objects_and_never_ignored_ones():
 @pytest.mark.parametrize(("processes", "complaint"), [(3, "3 processes"), (8, "4 photos give no batch for 8")])
 def test_processes_share_batches_evenly_or_not_at_all(trunk, photos, tmp_path, monkeypatch, processes, complaint):
     monkeypatch.setattr("detect.train_multibox.current_process", lambda: Process(0, processes))
-    monkeypatch.setattr("detect.multibox_recipe.current_process", lambda: Process(0, processes))
+    monkeypatch.setattr("detect.multibox_batches.current_process", lambda: Process(0, processes))
     with pytest.raises(ValueError, match=complaint):
         run(trunk, photos, tmp_path, recipe=replace(RECIPE, batch_size=8))
     assert not list(tmp_path.iterdir())

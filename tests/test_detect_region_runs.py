@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -16,14 +15,14 @@ import torch
 import typer
 
 from classifier.processes import Process
+from classifier.recipes import Recipe
 from classifier.weights import Checkpoint, read_checkpoint, save_checkpoint
 from detect.cli import build
 from detect.commands import train_regions as command
 from detect.curves import read_curve
-from detect.multibox_recipe import Recipe as MultiBoxRecipe
 from detect.propose import build_for_many
-from detect.region_runs import trainings
-from detect.training_presets import MULTIBOX, REGIONS, Preset, PresetStage, describe
+from detect.region_recipe import Examples, RegionTraining
+from detect.training_presets import MULTIBOX, REGIONS, Preset, describe
 from tests.shapes import random_start, write_coco, write_voc
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,27 +57,6 @@ def first_columns(path: Path, count: int = 3) -> list[list[str]]:
     return [row[:count] for row in read_curve(path)]
 
 
-@pytest.mark.parametrize("name", REGIONS)
-def test_presets_of_regions_can_be_carried_out(name: str) -> None:
-    """Every field is one of Recipe or Examples, and what the command line names goes before the preset."""
-    plain = trainings(REGIONS[name], {}, {}, None)
-    named = trainings(REGIONS[name], {"rate": 0.5}, {"batch_size": 7}, "none", 3)
-    assert len(plain) == len(named) == len(REGIONS[name].stages)
-    for number, (usual, changed, stage) in enumerate(zip(plain, named, REGIONS[name].stages, strict=True)):
-        assert asdict(usual.recipe).items() >= dict(stage.recipe).items()
-        assert (changed.recipe.rate, changed.examples.batch_size) == (0.5, 7)
-        assert changed.recipe.seed == changed.examples.seed == 3 + number
-        assert changed.recipe.iterations == usual.recipe.iterations
-        assert changed.frozen is None
-        assert usual.frozen == (None if stage.freeze == "none" else stage.freeze)
-
-
-@pytest.mark.parametrize("name", MULTIBOX)
-def test_presets_of_multibox_can_be_carried_out(name: str) -> None:
-    for stage in MULTIBOX[name].stages:
-        assert asdict(MultiBoxRecipe(**stage.recipe)).items() >= dict(stage.recipe).items()
-
-
 def test_help_says_score_and_hours_of_every_preset() -> None:
     for presets in (REGIONS, MULTIBOX):
         words = describe(presets)
@@ -106,10 +84,8 @@ def test_stages_follow_each_other_and_draw_their_own_regions(
         "a test",
         str(start),
         (
-            PresetStage({"iterations": 3, "warmup": 1}, {"positives": 4, "negatives": 5}, "inception5a"),
-            PresetStage(
-                {"iterations": 2, "rate": 0.001}, {"positives": 4, "negatives": 5, "balance": 1}, "inception4e"
-            ),
+            RegionTraining(Recipe(3, warmup=1), Examples(positives=4, negatives=5), "inception5a"),
+            RegionTraining(Recipe(2, 0.001), Examples(positives=4, negatives=5, balance=1), "inception4e"),
         ),
         "random",
     )
@@ -118,20 +94,24 @@ def test_stages_follow_each_other_and_draw_their_own_regions(
     usual = ["--voc", voc, "--out", out, "--preset", "two", "--batch", 8, "--device", "cpu", "--val", "val"]
     assert rcnn(*usual, "--val-every", 1) == 0
     second = read_checkpoint(tmp_path / "net.last.safetensors").training
-    assert (second["frozen"], second["recipe"]["rate"], second["examples"]["balance"]) == ("inception4e", 0.001, 1)
-    assert (second["start"]["frozen"], second["start"]["recipe"]["iterations"]) == ("inception5a", 3)
+    assert (second["frozen"], second["recipe"]["learning_rate"], second["examples"]["balance"]) == (
+        "inception4e",
+        0.001,
+        1,
+    )
+    assert (second["start"]["frozen"], second["start"]["recipe"]["steps"]) == ("inception5a", 3)
     assert second["examples"]["batch_size"] == second["start"]["examples"]["batch_size"] == 8
-    assert (second["start"]["validation"]["iteration"], second["stage"]) == (3, 2)
-    assert [len(read_curve(folder / "val.csv")) for folder in (work, work / "stage2")] == [3, 2]
-    first, other = (np.load(folder / "regions.npz")["boxes"] for folder in (work, work / "stage2"))
+    assert (second["start"]["validation"]["step"], second["phase"]) == (3, 2)
+    assert [len(read_curve(folder / "val.csv")) for folder in (work, work / "phase2")] == [3, 2]
+    first, other = (np.load(folder / "regions.npz")["boxes"] for folder in (work, work / "phase2"))
     assert first.tolist() != other.tolist()
     assert sorted(path.name for path in work.glob("val-proposals/*.npz")) == ["shard-000000.npz"]
     assert sorted(path.name for path in work.glob("proposals/*.npz")) == ["shard-000000.npz"]
     assert second["proposals"] == "random"
-    assert [path.parent.name for path in work.rglob("features.npy")] == ["stage2"]  # the first stage's are not needed
+    assert [path.parent.name for path in work.rglob("features.npy")] == ["phase2"]  # the first stage's are not needed
     before = read_checkpoint(out)
     monkeypatch.setattr("detect.train_regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
-    (work / "stage2" / "features.npy").unlink()
+    (work / "phase2" / "features.npy").unlink()
     assert rcnn(*usual, "--val-every", 1) == 0
     assert same_weights(read_checkpoint(out), before)
 
@@ -176,18 +156,18 @@ def test_best_and_last_weights_are_kept(
     assert list(scores) == [2, 4, 6, 7]
     best, last = read_checkpoint(out), read_checkpoint(tmp_path / "net.last.safetensors")
     record = best.training["validation"]
-    assert record["value"] == max(scores.values()) == scores[record["iteration"]]
-    assert record["iteration"] == min(at for at, value in scores.items() if value == max(scores.values()))
+    assert record["value"] == max(scores.values()) == scores[record["step"]]
+    assert record["step"] == min(at for at, value in scores.items() if value == max(scores.values()))
     assert {name: record[name] for name in ("figure", "protocol", "number of photos", "proposals")} == {
         "figure": "mAP",
         "protocol": "voc07",
         "number of photos": 3,
         "proposals": "grid",
     }
-    assert (last.training["validation"]["iteration"], last.training["validation"]["value"]) == (7, scores[7])
+    assert (last.training["validation"]["step"], last.training["validation"]["value"]) == (7, scores[7])
     assert best.training["data"] == voc.name
     said = capsys.readouterr()
-    assert f"(iteration {record['iteration']}, mAP {100 * record['value']:.2f})" in said.out
+    assert f"(step {record['iteration']}, mAP {100 * record['value']:.2f})" in said.out
     assert f"mAP {100 * scores[2]:.2f} after 2" in said.err
     size = sum(path.stat().st_size for path in (tmp_path / "net.work").rglob("*"))
     assert f"{size / 1e9:.1f} GB stay in {tmp_path / 'net.work'} for another training" in said.out
@@ -292,7 +272,7 @@ def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(
     child.communicate()
     assert child.returncode < 0
     work = tmp_path / "killed.work"
-    assert torch.load(work / "state.pt", weights_only=True)["iteration"] == 15
+    assert torch.load(work / "state.pt", weights_only=True)["step"] == 15
     assert len(read_curve(work / "curves.csv")) == 17
     assert not (tmp_path / "killed.safetensors").exists()
     assert rcnn(*killed) == 0

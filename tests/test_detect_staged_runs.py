@@ -1,4 +1,4 @@
-"""Trainings of several stages: what each starts from, which weights are the best of all, and one run at a time."""
+"""Trainings of several phases: what each starts from, which weights are the best of all, and one run at a time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from classifier.weights import Checkpoint
-from detect.staged_runs import Plan, Stage, carry_out
+from detect.staged_runs import Phase, Plan, carry_out
 from detect.training_progress import Reporter
 from detect.validation import Validation
 
@@ -35,27 +35,27 @@ class Values:
         return self._figures[float(checkpoint.state["value"])]
 
 
-def adding(amount: float) -> Stage:
-    """Two iterations that each add to the weights."""
+def adding(amount: float) -> Phase:
+    """Two steps that each add to the weights."""
 
     def train(start: Checkpoint, folder: Path, reporter: Reporter, judge: Validation | None) -> Checkpoint:
         last = start
-        for iteration in (1, 2):
+        for step in (1, 2):
             last = weights(float(last.state["value"]) + amount)
             if judge is not None:
-                judge(iteration, lambda now=last: now)  # type: ignore[misc]
+                judge(step, lambda now=last: now)  # type: ignore[misc]
         return last
 
-    return Stage(2, 1, train)
+    return Phase(2, 1, train)
 
 
-def plan(work: Path, stages: Sequence[Stage], figures: Mapping[float, float] | None = None) -> Plan:
+def plan(work: Path, phases: Sequence[Phase], figures: Mapping[float, float] | None = None) -> Plan:
     measure = None if figures is None else Values(figures)
-    return Plan(weights(0), stages, "regions", work, "here", measure=measure, measure_every=1, about={"data": "drawn"})
+    return Plan(weights(0), phases, "regions", work, "here", measure=measure, measure_every=1, about={"data": "drawn"})
 
 
 @pytest.mark.parametrize(
-    ("figures", "best", "stage", "iteration"),
+    ("figures", "best", "phase", "step"),
     [
         ({1: 0.1, 2: 0.5, 12: 0.4, 22: 0.3}, 2, 1, 2),
         ({1: 0.6, 2: 0.5, 12: 0.6, 22: 0.3}, 1, 1, 1),
@@ -63,22 +63,22 @@ def plan(work: Path, stages: Sequence[Stage], figures: Mapping[float, float] | N
         ({1: 0.1, 2: 0.5, 12: 0.6, 22: 0.8}, 22, 2, 2),
     ],
 )
-def test_the_result_is_the_best_of_all_stages_and_judging_changes_no_training(
-    tmp_path: Path, figures: Mapping[float, float], best: float, stage: int, iteration: int
+def test_the_result_is_the_best_of_all_phases_and_judging_changes_no_training(
+    tmp_path: Path, figures: Mapping[float, float], best: float, phase: int, step: int
 ) -> None:
     found, last = carry_out(plan(tmp_path / "judged", [adding(1), adding(10)], figures))
     assert float(found.state["value"]) == best
-    assert (found.training["stage"], found.training["validation"]["iteration"]) == (stage, iteration)
+    assert (found.training["phase"], found.training["validation"]["step"]) == (phase, step)
     assert last is not None
     assert float(last.state["value"]) == 22
     plain, nothing = carry_out(plan(tmp_path / "plain", [adding(1), adding(10)]))
     assert float(plain.state["value"]) == 22
     assert nothing is None
-    assert (plain.training["stage"], plain.training["data"]) == (2, "drawn")
+    assert (plain.training["phase"], plain.training["data"]) == (2, "drawn")
 
 
-def test_a_training_of_one_stage_has_no_number(tmp_path: Path) -> None:
-    assert "stage" not in carry_out(plan(tmp_path, [adding(1)]))[0].training
+def test_a_training_of_one_phase_has_no_number(tmp_path: Path) -> None:
+    assert "phase" not in carry_out(plan(tmp_path, [adding(1)]))[0].training
 
 
 def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
@@ -89,6 +89,6 @@ def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
             carry_out(plan(tmp_path, [adding(1)]))
         return start
 
-    first: Callable[[], Any] = lambda: carry_out(plan(tmp_path, [Stage(1, 1, meddle)]))  # noqa: E731
+    first: Callable[[], Any] = lambda: carry_out(plan(tmp_path, [Phase(1, 1, meddle)]))  # noqa: E731
     first()
     first()  # the folder is free again

@@ -18,12 +18,14 @@ import pytest
 import torch
 
 from classifier.engines import place
+from classifier.recipes import Recipe
 from classifier.sampling import Regions
-from classifier.training import Progress, Recipe
+from classifier.training import Progress
 from classifier.weights import CAFFE, Checkpoint, WeightsError, read_checkpoint, save_checkpoint
 from detect import region_examples as module
 from detect.detector import Detector
-from detect.region_examples import Examples, Photos, draw_regions
+from detect.region_examples import Photos, draw_regions
+from detect.region_recipe import Examples
 from detect.train_regions import train_regions
 from detect.training_data import open_dataset
 from detect.training_folder import claim, digest, kept_regions
@@ -41,7 +43,7 @@ from tests.shapes import SIDE, random_start, write_coco, write_voc
 
 PLAIN = place(device="cpu", engine="torch", dtype="float32")
 EXAMPLES = Examples(positives=6, negatives=8, batch_size=24, positive_share=0.5)
-RECIPE = Recipe(6, rate=0.01, warmup=2, dtype="float32")
+RECIPE = Recipe(6, learning_rate=0.01, warmup=2, dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +162,7 @@ def test_a_run_killed_in_every_stage_gives_the_same_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def stop(step: Progress) -> None:
-        if step.iteration == 5:
+        if step.step == 5:
             raise Stop
 
     for limit in (5, 17):  # while regions are drawn, while features are made
@@ -188,8 +190,8 @@ def test_a_folder_of_another_training_is_refused(
         ({"propose": Grid()}, r"regions\.npz: drawn with other proposals"),
         ({"examples": replace(EXAMPLES, negatives=9)}, r"regions\.npz: drawn with other examples"),
         ({"dataset": VocDataset(voc, "val")}, r"regions\.npz: drawn with other files and objects and photos"),
-        ({"examples": replace(EXAMPLES, balance=1)}, r"begun with other balance; remove .*state\.pt to train anew"),
-        ({"recipe": replace(RECIPE, rate=0.02)}, r"begun with rate=0\.01, not 0\.02; remove it"),
+        ({"examples": replace(EXAMPLES, balance=1)}, r"begun with other balance; remove .*state\.pt to train again"),
+        ({"recipe": replace(RECIPE, learning_rate=0.02)}, r"begun with learning_rate=0\.01, not 0\.02; remove it"),
     ]:
         options = {"start": start, "dataset": dataset, **changes}
         with pytest.raises(WeightsError, match=complaint):
@@ -199,7 +201,7 @@ def test_a_folder_of_another_training_is_refused(
 def test_kept_features_serve_another_mixture_once_the_state_is_removed(
     start: Checkpoint, dataset: VocDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    short = replace(RECIPE, iterations=1)
+    short = replace(RECIPE, steps=1)
     run(start, dataset, tmp_path, recipe=short)
     (tmp_path / "state.pt").unlink()
     monkeypatch.setattr(module, "read_image", lambda path: pytest.fail(f"read {path} again"))
@@ -210,20 +212,20 @@ def test_kept_features_serve_another_mixture_once_the_state_is_removed(
 def test_a_finished_training_needs_no_features(
     start: Checkpoint, dataset: VocDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run(start, dataset, tmp_path, recipe=replace(RECIPE, iterations=2), keep=False)
+    first = run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=2), keep=False)
     assert not list(tmp_path.glob("features.*"))
     monkeypatch.setattr("detect.train_regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
-    again = run(start, dataset, tmp_path, recipe=replace(RECIPE, iterations=2), keep=False)
+    again = run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=2), keep=False)
     assert all(torch.equal(again.state[name], value) for name, value in first.state.items())
 
 
 def test_a_finished_training_of_another_length_is_refused_before_features_are_made(
     start: Checkpoint, dataset: VocDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(start, dataset, tmp_path, recipe=replace(RECIPE, iterations=2), keep=False)
+    run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=2), keep=False)
     monkeypatch.setattr("detect.train_regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
-    with pytest.raises(WeightsError, match=r"state\.pt: begun with iterations=2, not 3; remove it to start anew"):
-        run(start, dataset, tmp_path, recipe=replace(RECIPE, iterations=3), keep=False)
+    with pytest.raises(WeightsError, match=r"state\.pt: begun with steps=2, not 3; remove it to start again"):
+        run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=3), keep=False)
 
 
 def test_features_that_were_removed_are_made_again(
@@ -257,10 +259,10 @@ def test_regions_drawn_anew_get_features_of_their_own(start: Checkpoint, dataset
 def test_photos_that_were_replaced_are_not_learned_from_with_the_old_regions(start: Checkpoint, tmp_path: Path) -> None:
     write_voc(tmp_path / "voc", "train", range(12))
     dataset = VocDataset(tmp_path / "voc", "train")
-    run(start, dataset, tmp_path / "work", recipe=replace(RECIPE, iterations=2))
+    run(start, dataset, tmp_path / "work", recipe=replace(RECIPE, steps=2))
     shutil.copy(dataset.image_path(dataset.image_ids[0]), dataset.image_path(dataset.image_ids[1]))
     with pytest.raises(WeightsError, match=r"regions\.npz.*files"):
-        run(start, dataset, tmp_path / "work", recipe=replace(RECIPE, iterations=2))
+        run(start, dataset, tmp_path / "work", recipe=replace(RECIPE, steps=2))
 
 
 def test_features_that_the_disk_cannot_hold_are_refused_at_once(
@@ -314,7 +316,7 @@ def test_negatives_are_drawn_from_the_best_boxes(dataset: VocDataset, monkeypatc
 
 def test_all_stages_can_be_trained(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
     few = replace(EXAMPLES, batch_size=4)
-    result = run(start, dataset, tmp_path, frozen=None, examples=few, recipe=replace(RECIPE, iterations=1, warmup=0))
+    result = run(start, dataset, tmp_path, frozen=None, examples=few, recipe=replace(RECIPE, steps=1, warmup=0))
     assert not torch.equal(result.state["conv1.conv.weight"], start.state["conv1.conv.weight"])
     assert not (tmp_path / "features.npy").exists()
 
@@ -322,7 +324,7 @@ def test_all_stages_can_be_trained(start: Checkpoint, dataset: VocDataset, tmp_p
 def test_weights_of_regions_are_trained_further(
     dataset: VocDataset, trained: tuple[Path, Checkpoint], tmp_path: Path
 ) -> None:
-    still = replace(RECIPE, iterations=1, rate=0.0, decay=0.0)
+    still = replace(RECIPE, steps=1, learning_rate=0.0, weight_decay=0.0)
     result = run(trained[1], dataset, tmp_path, recipe=still)
     assert torch.allclose(result.state["fc.weight"], trained[1].state["fc.weight"])
     other = replace(trained[1], classes=("cup", "dog"))
@@ -568,7 +570,7 @@ def test_from_drawn_photos_to_a_detector(rcnn: Callable[..., int], voc: Path, st
     assert checkpoint.training["examples"]["use_ignored"] is True
     assert str(checkpoint.training["command"]).startswith("rcnn train regions --voc")
     curve = (tmp_path / "shapes.work" / "curves.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in curve] == ["iteration", *map(str, range(1, 41))]
+    assert [line.split(",")[0] for line in curve] == ["step", *map(str, range(1, 41))]
     val = VocDataset(voc, "val")
     loaded = Detector.load(out, "grid", device="cpu", engine="torch", score_floor=0.01)
     detector = Detector(Grid(areas=(0.12,), aspects=(1,), step=0.25), loaded.classify, score_floor=0.01)
@@ -636,7 +638,7 @@ def test_coco_files_whose_crowds_are_no_objects(
         ({"--val-every": "3"}, "--val-every without --val or --val-coco"),
         ({"--val-proposals": "grid"}, "--val-proposals without --val or --val-coco"),
         ({"--val-images": "photos"}, "--val-images is the folder of --val-coco"),
-        ({"--rate": "1e38"}, "lower the rate"),
+        ({"--rate": "1e38"}, "lower the learning rate"),
         ({"--iterations": "0"}, "Invalid value for '--iterations'"),
         ({"--positive-share": "2"}, "Invalid value for '--positive-share'"),
     ],

@@ -38,16 +38,16 @@ from tests.shapes import SIDE, random_start, write_coco, write_voc
 
 PLAIN = place(device="cpu", engine="torch", dtype="float32")
 NOTHING = Detections(as_boxes([]), np.zeros(0, np.int64), np.zeros(0, np.float32), (SIDE, SIDE))
-SCORES = {3: 0.5, 6: 0.75, 8: 0.75, 9: 0.25}  # by iteration
+SCORES = {3: 0.5, 6: 0.75, 8: 0.75, 9: 0.25}  # by step
 
 
 class Noted:
-    """Stands for a training: weights that know their iteration, and a record of who was asked what."""
+    """Stands for a training: weights that know their step, and a record of who was asked what."""
 
     def __init__(self, work: Path, scores: dict[int, float] = SCORES, **changes: Any) -> None:
         self.asked: list[int] = []
         self.said: list[str] = []
-        options: dict[str, Any] = {"every": 3, "iterations": 8, "about": {"photos": 4}} | changes
+        options: dict[str, Any] = {"every": 3, "steps": 8, "about": {"photos": 4}} | changes
         self.validation = Validation(
             work,
             "mAP",
@@ -58,16 +58,16 @@ class Noted:
         )
 
     def _measure(self, scores: dict[int, float], weights: Checkpoint) -> float:
-        self.asked.append(int(weights.state["iteration"]))
+        self.asked.append(int(weights.state["step"]))
         return scores[self.asked[-1]]
 
     def run(self, first: int, last: int) -> None:
-        for iteration in range(first, last + 1):
-            self.validation(iteration, partial(at, iteration))
+        for step in range(first, last + 1):
+            self.validation(step, partial(at, step))
 
 
-def at(iteration: int, value: float = 0.0) -> Checkpoint:
-    return Checkpoint({"iteration": torch.tensor(iteration), "value": torch.tensor(value)}, ("a",), task="multibox")
+def at(step: int, value: float = 0.0) -> Checkpoint:
+    return Checkpoint({"step": torch.tensor(step), "value": torch.tensor(value)}, ("a",), task="multibox")
 
 
 def test_weights_are_judged_on_the_schedule_and_at_the_end_and_the_best_are_kept(tmp_path: Path) -> None:
@@ -76,27 +76,27 @@ def test_weights_are_judged_on_the_schedule_and_at_the_end_and_the_best_are_kept
     training.run(1, 8)
     best, last = training.validation.finish(at(8))
     assert training.asked == [3, 6, 8]
-    assert best.state["iteration"] == 6
+    assert best.state["step"] == 6
     record = {"figure": "mAP", "photos": 4}
-    assert best.training == {"by": "me", "validation": {"iteration": 6, "value": 0.75, **record}}
-    assert last.state["iteration"] == 8
-    assert last.training == {"by": "me", "validation": {"iteration": 8, "value": 0.75, **record}}
+    assert best.training == {"by": "me", "validation": {"step": 6, "value": 0.75, **record}}
+    assert last.state["step"] == 8
+    assert last.training == {"by": "me", "validation": {"step": 8, "value": 0.75, **record}}
     assert [row[:2] for row in read_curve(tmp_path / "val.csv")] == [["3", "0.5"], ["6", "0.75"], ["8", "0.75"]]
-    assert (tmp_path / "val.csv").read_text().startswith("iteration,mAP,seconds")
+    assert (tmp_path / "val.csv").read_text().startswith("step,mAP,seconds")
     assert training.said[0] == "mAP 50.00 after 3"
     assert training.said[2] == "mAP 75.00 (best 75.00 at 6) after 8"
 
 
 @pytest.mark.parametrize("killed_after", [3, 4, 6, 7])
 def test_a_killed_run_goes_on_with_the_right_best(tmp_path: Path, killed_after: int) -> None:
-    """The state on disk is of iteration 2: what came after it is judged anew."""
+    """The state on disk is of step 2: what came after it is judged anew."""
     (tmp_path / "state.pt").touch()
     Noted(tmp_path).run(1, killed_after)
     again = Noted(tmp_path)
     again.run(3, 8)
     best, _ = again.validation.finish(at(8))
     assert again.asked == [3, 6, 8]
-    assert best.state["iteration"] == 6
+    assert best.state["step"] == 6
     assert [int(row[0]) for row in read_curve(tmp_path / "val.csv")] == [3, 6, 8]
 
 
@@ -106,7 +106,7 @@ def test_what_a_finished_run_kept_is_its_result_again(tmp_path: Path) -> None:
     again = Noted(tmp_path)
     best, last = again.validation.finish(at(8))
     assert again.asked == []
-    assert (best.training["validation"]["iteration"], last.training["validation"]["value"]) == (6, 0.75)
+    assert (best.training["validation"]["step"], last.training["validation"]["value"]) == (6, 0.75)
 
 
 def test_a_training_that_was_finished_without_validation_is_judged_at_its_end(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_training_that_was_finished_without_validation_is_judged_at_its_end(tm
     training = Noted(tmp_path)
     best, last = training.validation.finish(at(8))
     assert training.asked == [8]
-    assert best.state["iteration"] == last.state["iteration"] == 8
+    assert best.state["step"] == last.state["step"] == 8
 
 
 def test_a_new_training_in_the_folder_forgets_what_the_old_one_scored(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_score_of_nothing_is_better_than_none(tmp_path: Path) -> None:
 
 def test_weights_that_are_lost_are_not_judged(tmp_path: Path) -> None:
     training = Noted(tmp_path)
-    with pytest.raises(NonFiniteLoss, match="weights are not finite after iteration 3"):
+    with pytest.raises(NonFiniteLoss, match="weights are not finite after step 3"):
         training.validation(3, partial(at, 3, float("nan")))
     assert training.asked == []
     assert not (tmp_path / "best.safetensors").exists()

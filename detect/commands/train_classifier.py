@@ -69,7 +69,8 @@ def classifier(
     else:
         start = load_checkpoint(weights)
     placement = training_placement(device, dtype)
-    changes: dict[str, Any] = {"rate": rate, "warmup": warmup, "decay": decay, "smoothing": smoothing, "seed": seed}
+    changes: dict[str, Any] = {"learning_rate": rate, "warmup": warmup, "weight_decay": decay, "seed": seed}
+    changes["label_smoothing"] = smoothing
     recipe = paper_recipe(
         epochs,
         max(1, len(data) // batch),
@@ -86,7 +87,7 @@ def classifier(
             stack.enter_context(occupied(run))
             _claim(run, start, data, folder, {"batch": batch, "auxiliary classifiers": auxiliary})
         with Reporter(
-            run, iterations=recipe.iterations, batch=batch, rows="photos", reason=placement.reason, quiet=not first
+            run, steps=recipe.steps, batch=batch, rows="photos", reason=placement.reason, quiet=not first
         ) as bar:
             trained = train_images(
                 start,

@@ -1,7 +1,8 @@
 """`rcnn train multibox`: the learned proposal generator on your own photos."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -25,7 +26,7 @@ from detect.commands.training_options import (
     refuse_idle_validation,
 )
 from detect.defaults import VAL_EVERY
-from detect.training_presets import MULTIBOX, describe, find, named
+from detect.training_presets import MULTIBOX, describe, find, given
 
 
 def multibox(
@@ -82,8 +83,7 @@ def multibox(
     With --val or --val-coco, OUT gets the weights of the best recall, and OUT with .last before its suffix the last.
     """
     from classifier.processes import current_process, joined
-    from detect.multibox_recipe import Recipe
-    from detect.multibox_runs import MultiBoxMeasure, stages
+    from detect.multibox_runs import MultiBoxMeasure, phases
     from detect.presets import load_checkpoint
     from detect.runs import usual_readers
     from detect.staged_runs import Plan, carry_out
@@ -98,20 +98,29 @@ def multibox(
     judged = open_validation(
         dataset, voc=voc, val=val, coco=val_coco, images=val_images, usual_images=images, photos=val_photos
     )
-    given: dict[str, Any] = {"epochs": epochs, "rate": rate, "trunk_rate": trunk_rate, "frozen": freeze}
-    given |= {"batch_size": batch, "average": average, "dtype": where.dtype}
     with joined(where.device) as here:
         first = current_process().rank == 0
         if first:
             typer.echo("\n".join(summary(dataset, judged)), err=True)
         placement = frozen_placement(where, here, dtype)
         recipes = [
-            Recipe(**{**stage.recipe, **named(given), "seed": seed + n}) for n, stage in enumerate(chosen.stages)
+            replace(
+                phase,
+                epochs=given(epochs, phase.epochs),
+                learning_rate=given(rate, phase.learning_rate),
+                trunk_factor=given(trunk_rate, phase.trunk_factor),
+                frozen=given(freeze, phase.frozen),
+                batch_size=given(batch, phase.batch_size),
+                average=given(average, phase.average),
+                dtype=where.dtype,
+                seed=seed + number,
+            )
+            for number, phase in enumerate(chosen.phases)
         ]
         readers = usual_readers(here.type, on_cpu=0) if workers is None else workers
         plan = Plan(
             load_checkpoint(weights or chosen.weights),
-            stages(recipes, dataset, placement=placement, workers=readers, save_every=save_every),
+            phases(recipes, dataset, placement=placement, workers=readers, save_every=save_every),
             rows="photos",
             work=folder,
             reason=placement.reason,

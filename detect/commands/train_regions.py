@@ -1,7 +1,8 @@
 """`rcnn train regions`: R-CNN's classifier on your own photos."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -25,7 +26,7 @@ from detect.commands.training_options import (
     refuse_idle_validation,
 )
 from detect.defaults import VAL_EVERY
-from detect.training_presets import REGIONS, describe, find, named
+from detect.training_presets import REGIONS, describe, find, given
 
 
 def regions(
@@ -124,7 +125,8 @@ def regions(
     from detect.generators import blind_spots
     from detect.presets import load_checkpoint
     from detect.propose import build_for_many
-    from detect.region_runs import check, kept_proposals, stages, trainings
+    from detect.region_recipe import RegionTraining
+    from detect.region_runs import check, kept_proposals, phases
     from detect.region_validation import RegionMeasure
     from detect.runs import cores
     from detect.staged_runs import Plan, carry_out
@@ -139,19 +141,40 @@ def regions(
     judged = open_validation(
         dataset, voc=voc, val=val, coco=val_coco, images=val_images, usual_images=images, photos=val_photos
     )
-    recipe: dict[str, Any] = {"iterations": iterations, "rate": rate, "last_layer_rate": last_layer_rate}
-    recipe |= {"decay": decay, "smoothing": smoothing, "hard_examples": hard_examples, "dtype": where.dtype}
-    examples: dict[str, Any] = {"positives": positives, "negatives": negatives, "batch_size": batch}
-    examples |= {"positive_share": positive_share, "balance": balance, "best_share": best_share, "ramp": ramp}
-    examples |= {"near_share": near_share}
-    examples |= {"use_ignored": voc is not None if use_ignored is None else use_ignored}
     photos_at_once = workers or cores()
     with joined(where.device) as here:
         first = current_process().rank == 0
         if first:
             typer.echo("\n".join(summary(dataset, judged)), err=True)
         placement = frozen_placement(where, here, dtype)
-        plans = trainings(chosen, named(recipe), named(examples), freeze, seed)
+        plans = [
+            RegionTraining(
+                replace(
+                    phase.recipe,
+                    steps=given(iterations, phase.recipe.steps),
+                    learning_rate=given(rate, phase.recipe.learning_rate),
+                    last_layer_factor=given(last_layer_rate, phase.recipe.last_layer_factor),
+                    weight_decay=given(decay, phase.recipe.weight_decay),
+                    label_smoothing=given(smoothing, phase.recipe.label_smoothing),
+                    hard_examples=given(hard_examples, phase.recipe.hard_examples),
+                    dtype=where.dtype,
+                ),
+                replace(
+                    phase.examples,
+                    positives=given(positives, phase.examples.positives),
+                    negatives=given(negatives, phase.examples.negatives),
+                    batch_size=given(batch, phase.examples.batch_size),
+                    positive_share=given(positive_share, phase.examples.positive_share),
+                    balance=given(balance, phase.examples.balance),
+                    near_share=given(near_share, phase.examples.near_share),
+                    best_share=given(best_share, phase.examples.best_share),
+                    ramp=given(ramp, phase.examples.ramp),
+                    use_ignored=given(use_ignored, voc is not None),
+                ),
+                (None if freeze == "none" else freeze) if freeze else phase.frozen,
+            ).with_seed(seed + number)
+            for number, phase in enumerate(chosen.phases)
+        ]
         boxes_of, start = proposals or chosen.proposals, load_checkpoint(weights or chosen.weights)
         if first and (warning := blind_spots(boxes_of, dataset.classes)):
             typer.echo(warning, err=True)
@@ -166,7 +189,7 @@ def regions(
             )
         plan = Plan(
             start,
-            stages(
+            phases(
                 plans,
                 dataset,
                 kept_proposals(

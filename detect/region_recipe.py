@@ -1,0 +1,65 @@
+"""How a region classifier is trained, as plain records: which regions it learns from, and how."""
+
+from dataclasses import dataclass, field, replace
+
+from classifier.recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Which regions to learn from, and how batches are mixed from them.
+
+    Attributes:
+        positives: of each photo, at most this many regions with IoU >= 0.5.
+        negatives: of each photo, at most this many regions with IoU < 0.5.
+        near_share: share of the negatives with an IoU of 0.1 or more.
+        best_share: least share of the negatives from the best boxes of a ranking, those that a detector looks at;
+            the scores of the proposals must tell how well they fit.
+        use_ignored: ignored objects are objects: right for VOC's difficult ones (R-CNN), wrong for COCO's crowds.
+        batch_size: regions per batch.
+        positive_share: of a batch.
+        balance: 0 draws uniformly over positive regions, 1 uniformly over classes.
+        ramp: IoU from which on a region's label holds a share of the class, and from which on all of it; None is
+            R-CNN's step at 0.5. See `classifier.sampling.soft_labels`.
+        seed: of all draws.
+
+    Raises:
+        ValueError: the ramp does not rise within 0..1, or a batch would be all object or all background.
+    """
+
+    positives: int = 20
+    negatives: int = 36
+    near_share: float = 0.5
+    best_share: float = 0.0
+    use_ignored: bool = True
+    batch_size: int = 128
+    positive_share: float = 0.25
+    balance: float = 0.0
+    ramp: tuple[float, float] | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.ramp is not None and not 0 <= self.ramp[0] < self.ramp[1] <= 1:
+            raise ValueError(f"--ramp must rise from one IoU to a greater one within 0..1, not {self.ramp}")
+        if not 0 < round(self.batch_size * self.positive_share) < self.batch_size:
+            share = f"--positive-share {self.positive_share} of a --batch of {self.batch_size}"
+            raise ValueError(f"{share} leaves no positive or no background region: it needs both")
+
+
+@dataclass(frozen=True)
+class RegionTraining:
+    """A training of a region classifier.
+
+    Attributes:
+        recipe: how to train.
+        examples: what to learn from.
+        frozen: stages of the network up to and with this one stay as they are; None trains all.
+    """
+
+    recipe: Recipe
+    examples: Examples = field(default_factory=Examples)
+    frozen: str | None = None
+
+    def with_seed(self, seed: int) -> "RegionTraining":
+        """Return the same training with other random draws."""
+        return replace(self, recipe=replace(self.recipe, seed=seed), examples=replace(self.examples, seed=seed))
