@@ -132,6 +132,55 @@ def test_two_processes_train_one_multibox(tmp_path: Path) -> None:
         assert torch.equal(ranks[1]["state"][name], value), name
 
 
+PARTLY = """
+import sys
+from pathlib import Path
+import torch
+from torch import nn
+from classifier.processes import current_process, joined
+from classifier.recipes import Recipe
+from classifier.training import parameter_groups, train
+
+class Three(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.both, self.first, self.none = (nn.Parameter(torch.zeros(2)) for _ in range(3))
+
+def loss(network, batch):
+    parts = {"both": (network.both * batch).sum()}
+    if current_process().rank == 0:
+        return {**parts, "first": (network.first * torch.tensor([4.0, 6.0])).sum()}
+    return {**parts, "first": network.both.sum() * 0}
+
+with joined(torch.device("cpu")):
+    rank, network, recipe = current_process().rank, Three(), Recipe(2, 1.0, warmup=0, average=0, dtype="float32")
+    batches = lambda step: torch.tensor([1.0, 2.0]) if rank == 0 else torch.tensor([3.0, -4.0])
+    optimiser = torch.optim.SGD(parameter_groups((network.parameters(), 1.0)))
+    out = Path(sys.argv[1])
+    train(network, loss, batches, [optimiser], recipe.schedule, recipe=recipe, state_file=out / "state.pt")
+    torch.save(network.state_dict(), out / f"rank{rank}.pt")
+"""
+
+
+def test_gradients_are_means_also_of_parameters_without_a_part_in_some_process(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(PARTLY)
+    told = subprocess.run(
+        [*TORCHRUN, str(script), str(tmp_path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=ENVIRONMENT,
+    )
+    assert "unused" not in told.stderr  # torch's advice for trainings whose parameters all have a part in every step
+    for rank in range(2):
+        state = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
+        assert state["both"].tolist() == [-2 * 1.5, 1.5]  # learning rates 1 and 0.5, half a cosine
+        assert state["first"].tolist() == [-2 * 1.5, -3 * 1.5]
+        assert state["none"].tolist() == [0, 0]
+
+
 def test_processes_take_turns_at_the_rows_of_a_batch() -> None:
     rows = np.arange(12)
     parts = [own_rows(rows, Process(rank, 3)) for rank in range(3)]
