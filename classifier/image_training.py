@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -168,9 +168,7 @@ def fresh(classes: tuple[str, ...], *, variant: str = "batchnorm", size: int = I
     return Checkpoint(state, classes, preprocessing, chosen)
 
 
-def paper_recipe(
-    epochs: float, epoch: int, *, schedule: str = "paper", average_from: float = AVERAGE_FROM, **changes: Any
-) -> Recipe:
+def paper_recipe(epochs: float, epoch: int, *, schedule: str = "paper", average_from: float = AVERAGE_FROM) -> Recipe:
     """Return GoogLeNet's recipe: momentum 0.9, the learning rate 4% lower every 8 epochs, Polyak's average.
 
     Args:
@@ -178,7 +176,6 @@ def paper_recipe(
         epoch: batches in an epoch.
         schedule: "paper", or "cosine" for a learning rate that falls to 0 (Differs).
         average_from: share of the run before the average begins; the paper gives none.
-        changes: other values of `Recipe`.
 
     Raises:
         ValueError: unknown schedule, no number of epochs, or a share beyond 0 to 1.
@@ -190,7 +187,7 @@ def paper_recipe(
     if not 0 <= average_from <= 1:
         raise ValueError(f"--average-from {average_from} is not a share of the run, from 0 to 1")
     steps = max(1, round(epochs * epoch))
-    paper = Recipe(
+    return Recipe(
         steps,
         LEARNING_RATE,
         warmup=0,
@@ -199,7 +196,6 @@ def paper_recipe(
         average_from=int(steps * average_from),
         fall_every=FALL_EPOCHS * epoch if schedule == "paper" else 0,
     )
-    return replace(paper, **changes)
 
 
 def train_images(

@@ -74,7 +74,7 @@ class Losses:
 
 def run(photos: Photos, folder: Path, report: Losses, **changes) -> Checkpoint:
     start = fresh(photos.classes, size=32, seed=3)
-    recipe = paper_recipe(2, 3, dtype="float32", seed=3, **changes)
+    recipe = replace(paper_recipe(2, 3), dtype="float32", seed=3, **changes)
     options = {"device": CPU, "batch_size": 4, "workers": 0, "save_every": 2, "report": report}
     return train_images(start, photos, recipe, state_file=folder / "state.pt", **options)
 
@@ -164,7 +164,7 @@ def test_the_rate_falls_by_four_percent_every_eight_epochs() -> None:
         with pytest.raises(ValueError, match=r"--epochs .* must be above 0"):
             paper_recipe(epochs, 1)
     with pytest.raises(ValueError, match="the seed must be from 0 to 4294967295"):
-        paper_recipe(1, 1, seed=2**32)
+        replace(paper_recipe(1, 1), seed=2**32)
 
 
 def test_inputs_that_the_auxiliary_classifiers_take() -> None:
@@ -184,7 +184,7 @@ def test_inputs_that_the_auxiliary_classifiers_take() -> None:
 def test_training_remembers_where_it_began_and_keeps_known_classes(photos: Photos, tmp_path: Path) -> None:
     start = fresh(("dark", "bright", "grey"), size=32, seed=3)
     start = replace(start, training={"source": "somewhere"})
-    recipe = paper_recipe(1, 3, learning_rate=0.0, dtype="float32")
+    recipe = replace(paper_recipe(1, 3), learning_rate=0.0, dtype="float32")
     options = {"device": CPU, "batch_size": 4, "workers": 0}
     trained = train_images(start, photos, recipe, state_file=tmp_path / "state.pt", **options)
     assert trained.training["start"] == {"source": "somewhere"}

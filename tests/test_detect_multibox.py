@@ -257,7 +257,7 @@ def test_every_option_reaches_the_recipe(trunk, tmp_path, rcnn, monkeypatch):
 
     monkeypatch.setattr("detect.multibox_runs.phases", enough)
     save_checkpoint(trunk, tmp_path / "trunk.safetensors")
-    names = {"batch_size": "batch", "learning_rate": "rate", "trunk_factor": "trunk-rate"}
+    names = {"batch_size": "batch", "learning_rate": "learning-rate", "trunk_factor": "trunk-rate"}
     words = [word for name, value in given.items() for word in (f"--{names.get(name, name)}", value)]
     words += ["--freeze", "inception3a", "--seed", 36, "--dtype", "float32", "--out", tmp_path / "a.safetensors"]
     words += ["--weights", tmp_path / "trunk.safetensors", "--device", "cpu"]

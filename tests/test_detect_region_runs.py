@@ -1,4 +1,4 @@
-"""`rcnn train regions` as a whole: presets and stages, chosen classes, best and last weights, a run killed for good."""
+"""`rcnn train regions` as a whole: presets and phases, chosen classes, best and last weights, a run killed for good."""
 
 import os
 import subprocess
@@ -65,11 +65,13 @@ def test_help_says_score_and_hours_of_every_preset() -> None:
             assert f"Score: {preset.score}. CPU: {preset.cpu}. GPU: {preset.gpu}." in words
 
 
-@pytest.mark.parametrize(("name", "option"), [("regions", "iterations"), ("regions", "rate"), ("multibox", "epochs")])
-def test_help_says_that_options_are_those_of_each_stage(name: str, option: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "option"), [("regions", "steps"), ("regions", "learning_rate"), ("multibox", "epochs")]
+)
+def test_help_says_that_options_are_those_of_each_phase(name: str, option: str) -> None:
     rcnn: Any = typer.main.get_command(build())
     [found] = [each for each in rcnn.commands["train"].commands[name].params if each.name == option]
-    assert "each stage" in found.help
+    assert "each phase" in found.help
 
 
 def test_an_unknown_preset(rcnn: Callable[..., int], voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,7 +79,7 @@ def test_an_unknown_preset(rcnn: Callable[..., int], voc: Path, capsys: pytest.C
     assert "--preset 'slow' is not one of quick, shipped" in capsys.readouterr().err
 
 
-def test_stages_follow_each_other_and_draw_their_own_regions(
+def test_phases_follow_each_other_and_draw_their_own_regions(
     rcnn: Callable[..., int], voc: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two = Preset(
@@ -108,7 +110,7 @@ def test_stages_follow_each_other_and_draw_their_own_regions(
     assert sorted(path.name for path in work.glob("val-proposals/*.npz")) == ["shard-000000.npz"]
     assert sorted(path.name for path in work.glob("proposals/*.npz")) == ["shard-000000.npz"]
     assert second["proposals"] == "random"
-    assert [path.parent.name for path in work.rglob("features.npy")] == ["phase2"]  # the first stage's are not needed
+    assert [path.parent.name for path in work.rglob("features.npy")] == ["phase2"]  # the first phase's are not needed
     before = read_checkpoint(out)
     monkeypatch.setattr("detect.train_regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
     (work / "phase2" / "features.npy").unlink()
@@ -137,11 +139,11 @@ def test_a_photo_that_cannot_be_read_is_named_before_anything_is_learned(
     damaged = tmp_path / "JPEGImages" / "003.png"
     damaged.write_bytes(damaged.read_bytes()[:5000])
     out = tmp_path / "net.safetensors"
-    assert rcnn("--voc", tmp_path, "--out", out, "--weights", start, *QUICK, "--iterations", 1) == 2
+    assert rcnn("--voc", tmp_path, "--out", out, "--weights", start, *QUICK, "--steps", 1) == 2
     assert "003.png: cannot be decoded" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "net.work" / "regions.npz").exists()
     write_voc(tmp_path, "train", range(6))
-    assert rcnn("--voc", tmp_path, "--out", out, "--weights", start, *QUICK, "--iterations", 1) == 0
+    assert rcnn("--voc", tmp_path, "--out", out, "--weights", start, *QUICK, "--steps", 1) == 0
     assert "5 of 6 photos are done already" in capsys.readouterr().err
 
 
@@ -149,7 +151,7 @@ def test_best_and_last_weights_are_kept(
     rcnn: Callable[..., int], voc: Path, start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "net.safetensors"
-    usual = ["--voc", voc, "--out", out, "--weights", start, *QUICK, "--iterations", 7, "--save-every", 3]
+    usual = ["--voc", voc, "--out", out, "--weights", start, *QUICK, "--steps", 7, "--save-every", 3]
     judged = ["--val", "val", "--val-every", 2, "--val-photos", 3, "--val-proposals", "grid"]
     assert rcnn(*usual, *judged) == 0
     scores = {int(row[0]): float(row[1]) for row in read_curve(tmp_path / "net.work" / "val.csv")}
@@ -201,7 +203,7 @@ def test_what_cannot_be_trained_is_refused_before_proposals_are_made(
 ) -> None:
     monkeypatch.setattr("classifier.processes.current_process", lambda: Process(0, 2))
     monkeypatch.setattr("detect.propose.carry_out", lambda *some: pytest.fail("proposals were made"))
-    usual = ["--voc", voc, "--out", tmp_path / "net.safetensors", "--weights", start, *QUICK, "--iterations", 1]
+    usual = ["--voc", voc, "--out", tmp_path / "net.safetensors", "--weights", start, *QUICK, "--steps", 1]
     assert rcnn(*usual, *changes) == 2
     assert complaint in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "net.work").exists()
@@ -219,7 +221,7 @@ def test_some_classes_are_learned_and_the_others_are_background(
     named = ["--voc", voc, "--val", "val"]
     if kind == "coco":
         named = ["--coco", voc / "train.json", "--images", voc / "JPEGImages", "--val-coco", voc / "val.json"]
-    usual = [*named, "--out", out, "--weights", start, *QUICK, "--iterations", 1]
+    usual = [*named, "--out", out, "--weights", start, *QUICK, "--steps", 1]
     assert rcnn(*usual, "--classes", "square") == 0
     trained = read_checkpoint(out)
     assert trained.classes == ("square",)
@@ -244,7 +246,7 @@ engines._engine = lambda name, device: "torch"
 report = Reporter.report
 def pause(self, step):
     report(self, step)
-    if step.iteration == 17:
+    if step.step == 17:
         print("17", flush=True)
         time.sleep(600)
 Reporter.report = pause
@@ -256,8 +258,8 @@ main()
 def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(
     rcnn: Callable[..., int], voc: Path, start: Path, tmp_path: Path
 ) -> None:
-    """A child process is ended by kill -9 after iteration 17, when the last state on disk is that of iteration 15."""
-    usual = ["--voc", voc, "--weights", start, *QUICK, "--iterations", 25, "--save-every", 5, "--rate", 0.02]
+    """A child process is ended by kill -9 after step 17, when the last state on disk is that of step 15."""
+    usual = ["--voc", voc, "--weights", start, *QUICK, "--steps", 25, "--save-every", 5, "--learning-rate", 0.02]
     usual += ["--val", "val", "--val-every", 8, "--val-photos", 2]
     killed, whole = ([*usual, "--out", tmp_path / f"{name}.safetensors"] for name in ("killed", "whole"))
     child = subprocess.Popen(

@@ -5,7 +5,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -25,11 +25,10 @@ from classifier.weights import CAFFE, Checkpoint, WeightsError, read_checkpoint,
 from detect import region_examples as module
 from detect.detector import Detector
 from detect.region_examples import Photos, draw_regions
-from detect.region_recipe import Examples
+from detect.region_recipe import Examples, RegionTraining
 from detect.train_regions import train_regions
 from detect.training_data import open_dataset
 from detect.training_folder import claim, digest, kept_regions
-from detect.training_presets import Preset
 from detect.training_runs import check_out
 from eval.protocols import voc07
 from eval.voc import VocDataset
@@ -561,8 +560,8 @@ def test_from_drawn_photos_to_a_detector(rcnn: Callable[..., int], voc: Path, st
     out = tmp_path / "shapes.safetensors"
     assert rcnn(
         *("--voc", voc, "--out", out, "--weights", start_file, "--proposals", "grid", "--device", "cpu"),
-        *("--iterations", 40, "--batch", 32, "--positive-share", 0.5, "--positives", 12, "--negatives", 20),
-        *("--rate", 0.03, "--last-layer-rate", 3),
+        *("--steps", 40, "--batch", 32, "--positive-share", 0.5, "--positives", 12, "--negatives", 20),
+        *("--learning-rate", 0.03, "--last-layer-rate", 3),
     ) == 0  # fmt: skip
     checkpoint = read_checkpoint(out)
     assert checkpoint.classes == ("disc", "square")
@@ -579,32 +578,50 @@ def test_from_drawn_photos_to_a_detector(rcnn: Callable[..., int], voc: Path, st
     assert scores["mAP"] >= 0.7, scores
 
 
+EARLIER_NAMES = {
+    "steps": "iterations",
+    "learning_rate": "rate",
+    "weight_decay": "decay",
+    "label_smoothing": "smoothing",
+}
+
+
+@pytest.mark.parametrize("earlier", [False, True])
 def test_every_option_reaches_the_recipe_and_the_examples(
-    rcnn: Callable[..., int], voc: Path, start_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rcnn: Callable[..., int],
+    voc: Path,
+    start_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    earlier: bool,
 ) -> None:
     """Values that no default and no other option has."""
-    recipe = {"iterations": 31, "rate": 0.032, "last_layer_rate": 3.3, "decay": 0.034, "smoothing": 0.35}
-    recipe |= {"hard_examples": 36}
+    recipe = {"steps": 31, "learning_rate": 0.032, "last_layer_factor": 3.3, "weight_decay": 0.034}
+    recipe |= {"label_smoothing": 0.35, "hard_examples": 36}
     examples = {"batch_size": 37, "positives": 38, "negatives": 39, "positive_share": 0.41, "balance": 0.42}
     examples |= {"near_share": 0.43, "best_share": 0.44}
     asked: list[Any] = []
 
-    def enough(preset: Preset, *given: Any) -> None:
-        asked.extend(given)
+    def enough(trainings: Sequence[RegionTraining], *more: Any) -> None:
+        asked.extend(trainings)
         raise ValueError("enough")
 
-    monkeypatch.setattr("detect.region_runs.trainings", enough)
-    names = {"batch_size": "batch"}
+    monkeypatch.setattr("detect.region_runs.check", enough)
+    names = {"batch_size": "batch", "last_layer_factor": "last_layer_rate"} | (EARLIER_NAMES if earlier else {})
     words = [
         word
         for name, value in (recipe | examples).items()
         for word in (f"--{names.get(name, name).replace('_', '-')}", value)
     ]
     words += ["--ramp", 0.45, 0.46, "--no-use-ignored", "--freeze", "conv2", "--seed", 47, "--dtype", "float32"]
+    words += ["--proposals", "grid", "--device", "cpu"]
     assert rcnn("--voc", voc, "--out", tmp_path / "a.safetensors", "--weights", start_file, *words) == 2
-    assert asked[0] == {**recipe, "dtype": "float32"}
-    assert asked[1] == {**examples, "ramp": (0.45, 0.46), "use_ignored": False}
-    assert asked[2:] == ["conv2", 47]
+    expected = RegionTraining(
+        Recipe(**recipe, dtype="float32", seed=47),
+        Examples(**examples, ramp=(0.45, 0.46), use_ignored=False, seed=47),
+        "conv2",
+    )
+    assert asked == [expected]
 
 
 def test_coco_files_whose_crowds_are_no_objects(
@@ -613,7 +630,7 @@ def test_coco_files_whose_crowds_are_no_objects(
     file = tmp_path / "instances.json"
     write_coco(file, range(4))
     usual = ["--coco", file, "--images", voc / "JPEGImages", "--weights", start_file, "--proposals", "random"]
-    usual += ["--freeze", "inception5b", "--iterations", 1, "--batch", 4, "--device", "cpu"]
+    usual += ["--freeze", "inception5b", "--steps", 1, "--batch", 4, "--device", "cpu"]
     assert rcnn(*usual, "--out", tmp_path / "a.safetensors") == 0
     checkpoint = read_checkpoint(tmp_path / "a.safetensors")
     assert checkpoint.training["examples"]["use_ignored"] is False
@@ -638,8 +655,8 @@ def test_coco_files_whose_crowds_are_no_objects(
         ({"--val-every": "3"}, "--val-every without --val or --val-coco"),
         ({"--val-proposals": "grid"}, "--val-proposals without --val or --val-coco"),
         ({"--val-images": "photos"}, "--val-images is the folder of --val-coco"),
-        ({"--rate": "1e38"}, "lower the learning rate"),
-        ({"--iterations": "0"}, "Invalid value for '--iterations'"),
+        ({"--learning-rate": "1e38"}, "lower the learning rate"),
+        ({"--steps": "0"}, "Invalid value for '--iterations'"),
         ({"--positive-share": "2"}, "Invalid value for '--positive-share'"),
     ],
 )
@@ -655,7 +672,7 @@ def test_mistakes_become_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options: dict[str, Any] = {"--voc": voc, "--out": "a.safetensors", "--weights": start_file, "--device": "cpu"}
-    options |= {"--proposals": "random", "--freeze": "inception5b", "--iterations": 4, "--batch": 4} | changes
+    options |= {"--proposals": "random", "--freeze": "inception5b", "--steps": 4, "--batch": 4} | changes
     assert rcnn(*(word for option in options.items() for word in option)) == 2
     error = capsys.readouterr().err
     assert complaint in " ".join(error.split())

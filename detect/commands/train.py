@@ -5,11 +5,11 @@ import typer
 from detect.commands.train_classifier import classifier
 from detect.commands.train_multibox import multibox
 from detect.commands.train_regions import regions
+from detect.commands.training_options import OLD_NAMES
 
 app = typer.Typer(no_args_is_help=True, help=__doc__)
-app.command()(regions)
-app.command()(multibox)
-app.command()(classifier)
+for command in (regions, multibox, classifier):
+    app.command(context_settings=OLD_NAMES)(command)
 
 
 @app.callback()

@@ -3,57 +3,106 @@
 import os
 import sys
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from detect.commands.records import with_records
+from detect.commands.training_options import RunOptions, SaveEvery
+
 if TYPE_CHECKING:
+    from classifier.recipes import Recipe
     from classifier.weights import Checkpoint
     from detect.class_folders import ClassFolders
 
 
-def classifier(
-    folder: Annotated[Path, typer.Option(help="Photos, one folder a class.")],
-    out: Annotated[Path, typer.Option(help="Where the trained weights go (.safetensors).")],
-    val: Annotated[Path | None, typer.Option(help="Photos to judge the result on, one folder a class.")] = None,
-    weights: Annotated[str, typer.Option(help="Weights to start from; none starts from scratch.")] = "none",
-    variant: Annotated[str | None, typer.Option(help="From scratch: paper or batchnorm, by default batchnorm.")] = None,
+@dataclass(frozen=True)
+class StartOptions:
+    """What it starts from."""
+
+    weights: Annotated[str, typer.Option(help="Weights to start from; none starts from scratch.")] = "none"
+    variant: Annotated[str | None, typer.Option(help="From scratch: paper or batchnorm, by default batchnorm.")] = None
     size: Annotated[
         int | None, typer.Option(min=32, help="From scratch: side of the input in pixels, by default 224.")
-    ] = None,
-    epochs: Annotated[float, typer.Option(help="Times that every photo is seen.")] = 60,
-    batch: Annotated[int, typer.Option(min=1, help="Photos a batch, over all processes.")] = 32,
-    rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 0.01,
-    schedule: Annotated[str, typer.Option(help="paper: 4% lower every 8 epochs; cosine: falls to 0.")] = "paper",
-    warmup: Annotated[int, typer.Option(min=0, help="Batches over which the rate rises from 0.")] = 0,
-    decay: Annotated[float, typer.Option(min=0, help="Weight decay.")] = 2e-4,
-    smoothing: Annotated[float, typer.Option(min=0, max=1, help="Label smoothing.")] = 0.0,
+    ] = None
+
+    def load(self, classes: tuple[str, ...], seed: int) -> "Checkpoint":
+        """Return the weights to start from.
+
+        Raises:
+            ValueError: they cannot be read, or an option has no meaning for them.
+        """
+        from classifier.googlenet import INPUT_SIZE
+        from classifier.image_training import fresh
+        from detect.presets import load_checkpoint
+
+        if self.weights == "none":
+            return fresh(classes, variant=self.variant or "batchnorm", size=self.size or INPUT_SIZE, seed=seed)
+        if self.variant or self.size:
+            raise ValueError("--variant and --size are for a start from scratch; --weights have their own")
+        return load_checkpoint(self.weights)
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """Recipe."""
+
+    epochs: Annotated[float, typer.Option(help="Times that every photo is seen.")] = 60
+    batch: Annotated[int, typer.Option(min=1, help="Photos per batch, over all processes.")] = 32
+    learning_rate: Annotated[float, typer.Option(min=0, help="The highest.")] = 0.01
+    schedule: Annotated[
+        str, typer.Option(help="Of the learning rate; paper: 4% lower every 8 epochs; cosine: falls to 0.")
+    ] = "paper"
+    warmup: Annotated[int, typer.Option(min=0, help="Steps over which the learning rate rises from 0.")] = 0
+    weight_decay: Annotated[float, typer.Option(min=0, help="Of all weights.")] = 2e-4
+    label_smoothing: Annotated[float, typer.Option(min=0, max=1, help="Share of a label spread over all classes.")] = 0
     average: Annotated[
         float, typer.Option(min=0, max=1, help="1: mean of the weights, Polyak's; below 1: moving average; 0: none.")
-    ] = 1.0,
-    average_from: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the run before the average begins.")
-    ] = 0.5,
-    auxiliary: Annotated[bool, typer.Option(help="With the two auxiliary classifiers.")] = True,
-    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    ] = 1.0
+    average_from: Annotated[float, typer.Option(min=0, max=1, help="Share of the run before the average begins.")] = 0.5
+    auxiliary: Annotated[bool, typer.Option(help="With the two auxiliary classifiers.")] = True
+
+    def make(self, photos: int) -> "Recipe":
+        """Return the recipe for a number of photos.
+
+        Raises:
+            ValueError: a value that cannot be used.
+        """
+        from classifier.image_training import paper_recipe
+
+        epoch = max(1, photos // self.batch)
+        return replace(
+            paper_recipe(self.epochs, epoch, schedule=self.schedule, average_from=self.average_from),
+            learning_rate=self.learning_rate,
+            warmup=self.warmup,
+            weight_decay=self.weight_decay,
+            label_smoothing=self.label_smoothing,
+            average=self.average,
+        )
+
+
+@with_records
+def classifier(
+    folder: Annotated[Path, typer.Option(help="Photos, one folder per class.")],
+    out: Annotated[Path, typer.Option(help="Where the trained weights go (.safetensors).")],
+    begin: StartOptions,
+    options: RecipeOptions,
+    run: RunOptions,
+    val: Annotated[Path | None, typer.Option(help="Photos to judge the result on, one folder per class.")] = None,
+    save_every: SaveEvery = 500,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Processes that read photos.", show_default="2 on a CPU, else all cores but one"),
     ] = None,
-    work: Annotated[Path | None, typer.Option(help="Folder of the run; a killed run goes on from it.")] = None,
-    save_every: Annotated[int, typer.Option(min=1, help="Batches between two states on disk.")] = 500,
-    seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0,
 ) -> None:
     """Train an image classifier by the recipe of GoogLeNet's paper; under torchrun, on several GPUs or machines."""
-    from classifier.googlenet import INPUT_SIZE
-    from classifier.image_training import Photos, fresh, paper_recipe, train_images
+    from classifier.image_training import Photos, train_images
     from classifier.processes import current_process, joined
     from classifier.weights import save_checkpoint
     from detect.class_folders import columns_of, read_class_folders
     from detect.classification import judge_checkpoint
-    from detect.presets import load_checkpoint
     from detect.runs import usual_readers
     from detect.training_folder import STATE, occupied
     from detect.training_progress import Reporter
@@ -62,41 +111,29 @@ def classifier(
     check_out(out)
     data = read_class_folders(folder)
     judged_on = read_class_folders(val, columns_of(data.classes, None)) if val else None
-    if weights == "none":
-        start = fresh(data.classes, variant=variant or "batchnorm", size=size or INPUT_SIZE, seed=seed)
-    elif variant or size:
-        raise ValueError("--variant and --size are for a start from scratch; --weights have their own")
-    else:
-        start = load_checkpoint(weights)
-    placement = training_placement(device, dtype)
-    changes: dict[str, Any] = {"learning_rate": rate, "warmup": warmup, "weight_decay": decay, "seed": seed}
-    changes["label_smoothing"] = smoothing
-    recipe = paper_recipe(
-        epochs,
-        max(1, len(data) // batch),
-        schedule=schedule,
-        average_from=average_from,
-        average=average,
-        dtype=placement.dtype,
-        **changes,
+    start, placement, work = (
+        begin.load(data.classes, run.seed),
+        training_placement(run.device, run.dtype),
+        run.folder(out),
     )
-    run = work or out.with_suffix(".work")
+    recipe = replace(options.make(len(data)), dtype=placement.dtype, seed=run.seed)
+    work, batch = run.folder(out), options.batch
     with joined(placement.device) as here, ExitStack() as stack:
         first = current_process().rank == 0
         if first:
-            stack.enter_context(occupied(run))
-            _claim(run, start, data, folder, {"batch": batch, "auxiliary classifiers": auxiliary})
+            stack.enter_context(occupied(work))
+            _claim(work, start, data, folder, {"batch": batch, "auxiliary classifiers": options.auxiliary})
         with Reporter(
-            run, steps=recipe.steps, batch=batch, rows="photos", reason=placement.reason, quiet=not first
+            work, steps=recipe.steps, batch=batch, rows="photos", reason=placement.reason, quiet=not first
         ) as bar:
             trained = train_images(
                 start,
                 Photos(data.paths, data.labels, data.classes),
                 recipe,
-                state_file=run / STATE,
+                state_file=work / STATE,
                 device=here,
                 batch_size=batch,
-                auxiliary=auxiliary,
+                auxiliary=options.auxiliary,
                 workers=usual_readers(here.type, on_cpu=2) if workers is None else workers,
                 save_every=save_every,
                 report=bar.report,
@@ -117,7 +154,7 @@ def classifier(
     print(f"weights written to {out}")
 
 
-def _claim(run: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, settings: dict[str, Any]) -> None:
+def _claim(work: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, settings: dict[str, Any]) -> None:
     """Refuse to go on with a run that was begun from other weights or photos; the state itself knows its recipe."""
     from dataclasses import asdict
 
@@ -131,4 +168,4 @@ def _claim(run: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, s
         **settings,
     }
     remedy = "name another --work folder or remove this one"
-    claim(run / "start.json", made_from, remedy=remedy, state=run / STATE)
+    claim(work / "start.json", made_from, remedy=remedy, state=work / STATE)

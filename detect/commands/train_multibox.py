@@ -1,73 +1,68 @@
 """`rcnn train multibox`: the learned proposal generator on your own photos."""
 
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
 
-from detect.commands.training_options import (
-    PRESET,
-    Classes,
-    Coco,
-    Device,
-    DTypeName,
-    Images,
-    Out,
-    SaveEvery,
-    Split,
-    Val,
-    ValCoco,
-    ValEvery,
-    ValImages,
-    ValPhotos,
-    Voc,
-    Work,
-    refuse_idle_validation,
-)
-from detect.defaults import VAL_EVERY
+from detect.commands.records import with_records
+from detect.commands.training_options import PRESET, Out, PhotoOptions, RunOptions, SaveEvery, ValidationOptions
+from detect.multibox_recipe import MultiBoxRecipe
 from detect.training_presets import MULTIBOX, describe, find, given
 
 
+@dataclass(frozen=True)
+class RecipeOptions:
+    """Recipe, where it differs from the preset's."""
+
+    freeze: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep stages of the network up to: maxpool2, inception3a to inception5b.", show_default=PRESET
+        ),
+    ] = None
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Times that every photo is seen in each phase.", show_default=PRESET)
+    ] = None
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Photos per step, over all processes.", show_default=PRESET)
+    ] = None
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="The highest of the heads in each phase.", show_default=PRESET)
+    ] = None
+    trunk_rate: Annotated[
+        float | None,
+        typer.Option(min=0, help="Factor on the learning rate for the trunk.", show_default=PRESET),
+    ] = None
+    average: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Decay of the average of the weights.", show_default=PRESET)
+    ] = None
+
+    def change(self, preset: MultiBoxRecipe) -> MultiBoxRecipe:
+        """Return a phase of a preset with what somebody named."""
+        return replace(
+            preset,
+            frozen=given(self.freeze, preset.frozen),
+            epochs=given(self.epochs, preset.epochs),
+            batch_size=given(self.batch, preset.batch_size),
+            learning_rate=given(self.learning_rate, preset.learning_rate),
+            trunk_factor=given(self.trunk_rate, preset.trunk_factor),
+            average=given(self.average, preset.average),
+        )
+
+
+@with_records
 def multibox(
     out: Out,
-    voc: Voc = None,
-    split: Split = None,
-    coco: Coco = None,
-    images: Images = None,
-    classes: Classes = None,
-    val: Val = None,
-    val_coco: ValCoco = None,
-    val_images: ValImages = None,
-    val_every: ValEvery = None,
-    val_photos: ValPhotos = None,
+    photos: PhotoOptions,
+    validation: ValidationOptions,
+    recipe: RecipeOptions,
+    run: RunOptions,
     preset: Annotated[str, typer.Option(help=describe(MULTIBOX))] = "quick",
     weights: Annotated[
         str | None, typer.Option(help="Start from the trunk of a classifier, or from MultiBox.", show_default=PRESET)
     ] = None,
-    freeze: Annotated[
-        str | None,
-        typer.Option(help="Keep stages up to: maxpool2, inception3a to inception5b.", show_default=PRESET),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Times that every photo is seen in each stage.", show_default=PRESET)
-    ] = None,
-    batch: Annotated[
-        int | None, typer.Option(min=1, help="Photos a step, over all processes.", show_default=PRESET)
-    ] = None,
-    rate: Annotated[
-        float | None, typer.Option(min=0, help="Highest learning rate of the heads in each stage.", show_default=PRESET)
-    ] = None,
-    trunk_rate: Annotated[
-        float | None, typer.Option(min=0, help="Rate of the trunk as a share of that.", show_default=PRESET)
-    ] = None,
-    average: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Decay of the average of the weights.", show_default=PRESET)
-    ] = None,
-    work: Work = None,
     save_every: SaveEvery = 100,
-    dtype: DTypeName = "auto",
-    device: Device = "auto",
     workers: Annotated[
         int | None,
         typer.Option(
@@ -76,7 +71,6 @@ def multibox(
             show_default="0 on a CPU, else all cores but one",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0,
 ) -> None:
     """Train MultiBox, whatever the classes: Selective Search's learned companion. Runs under torchrun, too.
 
@@ -87,34 +81,19 @@ def multibox(
     from detect.presets import load_checkpoint
     from detect.runs import usual_readers
     from detect.staged_runs import Plan, carry_out
-    from detect.training_data import SPLIT, open_dataset, open_validation, summary
+    from detect.training_data import summary
     from detect.training_runs import check_out, frozen_placement, save_weights, training_placement
 
     check_out(out)
-    where, folder, chosen = training_placement(device, dtype), work or out.with_suffix(".work"), find(MULTIBOX, preset)
-    dataset = open_dataset(voc=voc, split=split, coco=coco, images=images, classes=classes)
-    validates = val is not None or val_coco is not None
-    refuse_idle_validation(validates, val_every=val_every, val_photos=val_photos)
-    judged = open_validation(
-        dataset, voc=voc, val=val, coco=val_coco, images=val_images, usual_images=images, photos=val_photos
-    )
+    where, chosen, dataset = training_placement(run.device, run.dtype), find(MULTIBOX, preset), photos.open()
+    judged = validation.open(photos, dataset)
     with joined(where.device) as here:
         first = current_process().rank == 0
         if first:
             typer.echo("\n".join(summary(dataset, judged)), err=True)
-        placement = frozen_placement(where, here, dtype)
+        placement = frozen_placement(where, here, run.dtype)
         recipes = [
-            replace(
-                phase,
-                epochs=given(epochs, phase.epochs),
-                learning_rate=given(rate, phase.learning_rate),
-                trunk_factor=given(trunk_rate, phase.trunk_factor),
-                frozen=given(freeze, phase.frozen),
-                batch_size=given(batch, phase.batch_size),
-                average=given(average, phase.average),
-                dtype=where.dtype,
-                seed=seed + number,
-            )
+            replace(recipe.change(phase), dtype=where.dtype, seed=run.seed + number)
             for number, phase in enumerate(chosen.phases)
         ]
         readers = usual_readers(here.type, on_cpu=0) if workers is None else workers
@@ -122,11 +101,11 @@ def multibox(
             load_checkpoint(weights or chosen.weights),
             phases(recipes, dataset, placement=placement, workers=readers, save_every=save_every),
             rows="photos",
-            work=folder,
+            work=run.folder(out),
             reason=placement.reason,
             measure=None if judged is None else MultiBoxMeasure(judged, placement),
-            measure_every=val_every or VAL_EVERY,
-            about={"data": (voc or coco or Path()).name, "split": (split or SPLIT) if voc else None, "preset": preset},
+            measure_every=validation.every,
+            about=photos.about(preset),
         )
         best, last = carry_out(plan)
         if first:

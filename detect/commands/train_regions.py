@@ -1,97 +1,86 @@
 """`rcnn train regions`: R-CNN's classifier on your own photos."""
 
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
 
-from detect.commands.training_options import (
-    PRESET,
-    Classes,
-    Coco,
-    Device,
-    DTypeName,
-    Images,
-    Out,
-    SaveEvery,
-    Split,
-    Val,
-    ValCoco,
-    ValEvery,
-    ValImages,
-    ValPhotos,
-    Voc,
-    Work,
-    refuse_idle_validation,
-)
-from detect.defaults import VAL_EVERY
+from classifier.recipes import Recipe
+from detect.commands.records import with_records
+from detect.commands.training_options import PRESET, Out, PhotoOptions, RunOptions, SaveEvery, ValidationOptions
+from detect.region_recipe import Examples
 from detect.training_presets import REGIONS, describe, find, given
 
 
-def regions(
-    out: Out,
-    voc: Voc = None,
-    split: Split = None,
-    coco: Coco = None,
-    images: Images = None,
-    classes: Classes = None,
-    val: Val = None,
-    val_coco: ValCoco = None,
-    val_images: ValImages = None,
-    val_every: ValEvery = None,
-    val_photos: ValPhotos = None,
-    val_proposals: Annotated[
-        str | None, typer.Option(help="Generator of the regions to validate on.", show_default="that of training")
-    ] = None,
-    preset: Annotated[str, typer.Option(help=describe(REGIONS))] = "quick",
-    weights: Annotated[
-        str | None, typer.Option(help="Start from an image or a region classifier.", show_default=PRESET)
-    ] = None,
-    proposals: Annotated[
-        str | None, typer.Option(help="Generator of the examples, or file:PATH.", show_default=PRESET)
-    ] = None,
+@dataclass(frozen=True)
+class RecipeOptions:
+    """Recipe, where it differs from the preset's."""
+
     freeze: Annotated[
         str | None,
-        typer.Option(help="Keep the stages up to this one as they are; none trains all.", show_default=PRESET),
-    ] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, help="Batches of each stage.", show_default=PRESET)] = None,
-    rate: Annotated[
-        float | None, typer.Option(min=0, help="Highest learning rate of each stage.", show_default=PRESET)
-    ] = None,
+        typer.Option(help="Keep the stages of the network up to this one; none trains all.", show_default=PRESET),
+    ] = None
+    steps: Annotated[int | None, typer.Option(min=1, help="Batches of each phase.", show_default=PRESET)] = None
+    learning_rate: Annotated[
+        float | None, typer.Option(min=0, help="The highest of each phase.", show_default=PRESET)
+    ] = None
     last_layer_rate: Annotated[
-        float | None, typer.Option(min=0, help="The last layer learns so many times faster.", show_default=PRESET)
-    ] = None,
-    decay: Annotated[float | None, typer.Option(min=0, help="Weight decay.", show_default=PRESET)] = None,
-    smoothing: Annotated[float | None, typer.Option(min=0, max=1, help="Label smoothing.", show_default=PRESET)] = None,
+        float | None, typer.Option(min=0, help="Factor on the learning rate for the last layer.", show_default=PRESET)
+    ] = None
+    weight_decay: Annotated[float | None, typer.Option(min=0, help="Of all weights.", show_default=PRESET)] = None
+    label_smoothing: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of a label spread over all classes.", show_default=PRESET)
+    ] = None
     hard_examples: Annotated[
         int | None,
-        typer.Option(min=0, help="Learn only from so many of a batch, the hardest; 0: all.", show_default=PRESET),
-    ] = None,
+        typer.Option(min=0, help="Learn only from this many of a batch, the hardest; 0: all.", show_default=PRESET),
+    ] = None
+
+    def change(self, preset: Recipe) -> Recipe:
+        """Return the recipe of a phase of a preset with what somebody named."""
+        return replace(
+            preset,
+            steps=given(self.steps, preset.steps),
+            learning_rate=given(self.learning_rate, preset.learning_rate),
+            last_layer_factor=given(self.last_layer_rate, preset.last_layer_factor),
+            weight_decay=given(self.weight_decay, preset.weight_decay),
+            label_smoothing=given(self.label_smoothing, preset.label_smoothing),
+            hard_examples=given(self.hard_examples, preset.hard_examples),
+        )
+
+    def frozen(self, preset: str | None) -> str | None:
+        """Return the last stage that is not trained, or None."""
+        return None if self.freeze == "none" else given(self.freeze, preset)
+
+
+@dataclass(frozen=True)
+class ExampleOptions:
+    """Examples, where they differ from the preset's."""
+
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Regions a batch, over all processes.", show_default=PRESET)
-    ] = None,
+        int | None, typer.Option(min=1, help="Regions per batch, over all processes.", show_default=PRESET)
+    ] = None
     positives: Annotated[
-        int | None, typer.Option(min=1, help="Positive regions drawn from a photo, at most.", show_default=PRESET)
-    ] = None,
+        int | None, typer.Option(min=1, help="Positive regions drawn per photo, at most.", show_default=PRESET)
+    ] = None
     negatives: Annotated[
-        int | None, typer.Option(min=1, help="Background regions drawn from a photo, at most.", show_default=PRESET)
-    ] = None,
+        int | None, typer.Option(min=1, help="Background regions drawn per photo, at most.", show_default=PRESET)
+    ] = None
     positive_share: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of positives in a batch.", show_default=PRESET)
-    ] = None,
+    ] = None
     balance: Annotated[
         float | None,
         typer.Option(min=0, help="0 draws positives evenly over regions, 1 over classes.", show_default=PRESET),
-    ] = None,
+    ] = None
     near_share: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Share of background with an IoU from 0.1 on.", show_default=PRESET),
-    ] = None,
+        typer.Option(min=0, max=1, help="Share of background with an IoU of at least 0.1.", show_default=PRESET),
+    ] = None
     best_share: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Share of background from the best boxes of a ranking.", show_default=PRESET),
-    ] = None,
+    ] = None
     ramp: Annotated[
         tuple[float, float] | None,
         typer.Option(
@@ -101,19 +90,60 @@ def regions(
             help="A label's class share rises from 0 at IoU LOW to 1 at HIGH; R-CNN's is a step at 0.5.",
             show_default=PRESET,
         ),
-    ] = None,
+    ] = None
     use_ignored: Annotated[
         bool | None,
         typer.Option(help="Learn from ignored objects.", show_default="VOC's difficult ones yes, COCO's crowds no"),
+    ] = None
+
+    def change(self, preset: Examples, *, use_ignored: bool) -> Examples:
+        """Return the examples of a phase of a preset with what somebody named.
+
+        Args:
+            preset: of the phase.
+            use_ignored: what suits the photos, where nobody named it.
+        """
+        return replace(
+            preset,
+            batch_size=given(self.batch, preset.batch_size),
+            positives=given(self.positives, preset.positives),
+            negatives=given(self.negatives, preset.negatives),
+            positive_share=given(self.positive_share, preset.positive_share),
+            balance=given(self.balance, preset.balance),
+            near_share=given(self.near_share, preset.near_share),
+            best_share=given(self.best_share, preset.best_share),
+            ramp=given(self.ramp, preset.ramp),
+            use_ignored=given(self.use_ignored, use_ignored),
+        )
+
+
+@with_records
+def regions(
+    out: Out,
+    photos: PhotoOptions,
+    validation: ValidationOptions,
+    recipe: RecipeOptions,
+    examples: ExampleOptions,
+    run: RunOptions,
+    val_proposals: Annotated[
+        str | None,
+        typer.Option(
+            help="Generator of the regions to validate on.",
+            show_default="that of training",
+            rich_help_panel="Validation",
+        ),
     ] = None,
-    work: Work = None,
+    preset: Annotated[str, typer.Option(help=describe(REGIONS))] = "quick",
+    weights: Annotated[
+        str | None, typer.Option(help="Start from an image or a region classifier.", show_default=PRESET)
+    ] = None,
+    proposals: Annotated[
+        str | None, typer.Option(help="Generator of the examples, or file:PATH.", show_default=PRESET)
+    ] = None,
     save_every: SaveEvery = 500,
-    dtype: DTypeName = "auto",
-    device: Device = "auto",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Photos whose proposals are made at the same time; by default all cores.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0,
 ) -> None:
     """Fine-tune a region classifier: R-CNN's softmax, without box regression. Runs under torchrun, too.
 
@@ -130,85 +160,51 @@ def regions(
     from detect.region_validation import RegionMeasure
     from detect.runs import cores
     from detect.staged_runs import Plan, carry_out
-    from detect.training_data import SPLIT, open_dataset, open_validation, summary
+    from detect.training_data import summary
     from detect.training_runs import check_out, frozen_placement, save_weights, training_placement, what_stays
 
     check_out(out)
-    where, folder, chosen = training_placement(device, dtype), work or out.with_suffix(".work"), find(REGIONS, preset)
-    dataset = open_dataset(voc=voc, split=split, coco=coco, images=images, classes=classes)
-    validates = val is not None or val_coco is not None
-    refuse_idle_validation(validates, val_every=val_every, val_photos=val_photos, val_proposals=val_proposals)
-    judged = open_validation(
-        dataset, voc=voc, val=val, coco=val_coco, images=val_images, usual_images=images, photos=val_photos
-    )
+    where, folder, chosen = training_placement(run.device, run.dtype), run.folder(out), find(REGIONS, preset)
+    dataset = photos.open()
+    judged = validation.open(photos, dataset, val_proposals=val_proposals)
     photos_at_once = workers or cores()
     with joined(where.device) as here:
         first = current_process().rank == 0
         if first:
             typer.echo("\n".join(summary(dataset, judged)), err=True)
-        placement = frozen_placement(where, here, dtype)
-        plans = [
+        placement = frozen_placement(where, here, run.dtype)
+        trainings = [
             RegionTraining(
-                replace(
-                    phase.recipe,
-                    steps=given(iterations, phase.recipe.steps),
-                    learning_rate=given(rate, phase.recipe.learning_rate),
-                    last_layer_factor=given(last_layer_rate, phase.recipe.last_layer_factor),
-                    weight_decay=given(decay, phase.recipe.weight_decay),
-                    label_smoothing=given(smoothing, phase.recipe.label_smoothing),
-                    hard_examples=given(hard_examples, phase.recipe.hard_examples),
-                    dtype=where.dtype,
-                ),
-                replace(
-                    phase.examples,
-                    positives=given(positives, phase.examples.positives),
-                    negatives=given(negatives, phase.examples.negatives),
-                    batch_size=given(batch, phase.examples.batch_size),
-                    positive_share=given(positive_share, phase.examples.positive_share),
-                    balance=given(balance, phase.examples.balance),
-                    near_share=given(near_share, phase.examples.near_share),
-                    best_share=given(best_share, phase.examples.best_share),
-                    ramp=given(ramp, phase.examples.ramp),
-                    use_ignored=given(use_ignored, voc is not None),
-                ),
-                (None if freeze == "none" else freeze) if freeze else phase.frozen,
-            ).with_seed(seed + number)
+                replace(recipe.change(phase.recipe), dtype=where.dtype),
+                examples.change(phase.examples, use_ignored=photos.voc is not None),
+                recipe.frozen(phase.frozen),
+            ).with_seed(run.seed + number)
             for number, phase in enumerate(chosen.phases)
         ]
         boxes_of, start = proposals or chosen.proposals, load_checkpoint(weights or chosen.weights)
         if first and (warning := blind_spots(boxes_of, dataset.classes)):
             typer.echo(warning, err=True)
-        generator = build_for_many(boxes_of, str(here), dtype=dtype, cut=False)
-        check(plans, start, generator, current_process())
+        generator = build_for_many(boxes_of, str(here), dtype=run.dtype, cut=False)
+        check(trainings, start, generator, current_process())
         measure = None
         if judged is not None:
-            judged_in = build_for_many(val_proposals or boxes_of, str(here), dtype=dtype)
-            kept, protocol = folder / "val-proposals", "coco" if val is None else "voc07"
+            judged_in = build_for_many(val_proposals or boxes_of, str(here), dtype=run.dtype)
+            kept, protocol = folder / "val-proposals", "coco" if validation.val is None else "voc07"
             measure = RegionMeasure(
                 judged, judged_in, folder=kept, protocol=protocol, placement=placement, workers=photos_at_once
             )
+        stored = kept_proposals(
+            dataset, generator, folder / "proposals", workers=photos_at_once, console=Console(stderr=True)
+        )
         plan = Plan(
             start,
-            phases(
-                plans,
-                dataset,
-                kept_proposals(
-                    dataset,
-                    generator,
-                    folder / "proposals",
-                    workers=photos_at_once,
-                    console=Console(stderr=True),
-                ),
-                placement=placement,
-                workers=photos_at_once,
-                save_every=save_every,
-            ),
+            phases(trainings, dataset, stored, placement=placement, workers=photos_at_once, save_every=save_every),
             rows="regions",
             work=folder,
             reason=placement.reason,
             measure=measure,
-            measure_every=val_every or VAL_EVERY,
-            about={"data": (voc or coco or Path()).name, "split": (split or SPLIT) if voc else None, "preset": preset},
+            measure_every=validation.every,
+            about=photos.about(preset),
         )
         trained, last = carry_out(plan)
         if first:
