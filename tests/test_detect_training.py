@@ -153,7 +153,7 @@ def failing(limit: int) -> Callable[[Path], Image]:
     return read
 
 
-def test_a_run_killed_in_every_stage_gives_the_same_weights(
+def test_a_run_killed_in_every_part_gives_the_same_weights(
     start: Checkpoint,
     dataset: VocDataset,
     trained: tuple[Path, Checkpoint],
@@ -656,7 +656,7 @@ def test_coco_files_whose_crowds_are_no_objects(
         ({"--val-proposals": "grid"}, "--val-proposals without --val or --val-coco"),
         ({"--val-images": "photos"}, "--val-images is the folder of --val-coco"),
         ({"--learning-rate": "1e38"}, "lower the learning rate"),
-        ({"--steps": "0"}, "Invalid value for '--iterations'"),
+        ({"--steps": "0"}, "Invalid value for '--steps'"),
         ({"--positive-share": "2"}, "Invalid value for '--positive-share'"),
     ],
 )

@@ -111,11 +111,7 @@ def classifier(
     check_out(out)
     data = read_class_folders(folder)
     judged_on = read_class_folders(val, columns_of(data.classes, None)) if val else None
-    start, placement, work = (
-        begin.load(data.classes, run.seed),
-        training_placement(run.device, run.dtype),
-        run.folder(out),
-    )
+    start, placement = begin.load(data.classes, run.seed), training_placement(run.device, run.dtype)
     recipe = replace(options.make(len(data)), dtype=placement.dtype, seed=run.seed)
     work, batch = run.folder(out), options.batch
     with joined(placement.device) as here, ExitStack() as stack:
