@@ -19,11 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from classifier.classification_loss import ClassificationLoss, momentum_descent
 from classifier.engines import place
 from classifier.googlenet import AUXILIARY_WEIGHT, GoogLeNet, LocalResponseNorm
 from classifier.images import ImageClassifier
 from classifier.loading import load_weights
-from classifier.training import Recipe, TrainingRun
+from classifier.recipes import Recipe
+from classifier.training import TrainingRun
 from classifier.views import list_views
 from structures.images import read_image
 
@@ -107,9 +109,10 @@ def training(batch: int, rounds: int) -> None:
 def our_step(variant: str, dtype: str, inputs: Tensor, labels: Tensor) -> Callable[[], object]:
     network = GoogLeNet(variant=variant, auxiliary=True)  # type: ignore[arg-type]
     network = network.to(inputs.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = TrainingRun(network, Recipe(10**6, rate=0.001, warmup=0, average=1.0, dtype=dtype))
+    recipe = Recipe(10**6, learning_rate=0.001, warmup=0, average=1.0, dtype=dtype)
+    run = TrainingRun(network, ClassificationLoss(recipe), [momentum_descent(network, recipe)], recipe.schedule)
     moved = inputs.contiguous(memory_format=torch.channels_last)
-    return lambda: run.step(0, moved, labels)
+    return lambda: run.learn(0, (moved, labels))
 
 
 def lrn(rounds: int) -> None:
