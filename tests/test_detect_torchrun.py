@@ -146,39 +146,59 @@ class Three(nn.Module):
         super().__init__()
         self.both, self.first, self.none = (nn.Parameter(torch.zeros(2)) for _ in range(3))
 
-def loss(network, batch):
+def plain(network, batch):
     parts = {"both": (network.both * batch).sum()}
     if current_process().rank == 0:
         return {**parts, "first": (network.first * torch.tensor([4.0, 6.0])).sum()}
     return {**parts, "first": network.both.sum() * 0}
 
+def drawn(network, batch):
+    return plain(network, batch * torch.rand(2))
+
+def batches(step):
+    return torch.tensor([1.0, 2.0]) if current_process().rank == 0 else torch.tensor([3.0, -4.0])
+
+def run(loss, file, steps, stop=0):
+    network, recipe, losses = Three(), Recipe(steps, 1.0, warmup=0, average=0, dtype="float32"), []
+    def report(done):
+        losses.append(done.loss)
+        if done.step == stop:
+            raise KeyboardInterrupt
+    optimiser = torch.optim.SGD(parameter_groups((network.parameters(), 1.0)), momentum=0.5 if loss is drawn else 0)
+    options = {"recipe": recipe, "state_file": out / file, "save_every": 2, "report": report}
+    try:
+        train(network, loss, batches, [optimiser], recipe.schedule, **options)
+    except KeyboardInterrupt:
+        return losses[: stop // 2 * 2], None
+    return losses, network.state_dict()
+
+out = Path(sys.argv[1])
 with joined(torch.device("cpu")):
-    rank, network, recipe = current_process().rank, Three(), Recipe(2, 1.0, warmup=0, average=0, dtype="float32")
-    batches = lambda step: torch.tensor([1.0, 2.0]) if rank == 0 else torch.tensor([3.0, -4.0])
-    optimiser = torch.optim.SGD(parameter_groups((network.parameters(), 1.0)))
-    out = Path(sys.argv[1])
-    train(network, loss, batches, [optimiser], recipe.schedule, recipe=recipe, state_file=out / "state.pt")
-    torch.save(network.state_dict(), out / f"rank{rank}.pt")
+    state = run(plain, "plain.pt", 2)[1]
+    whole, expected = run(drawn, "whole.pt", 5)
+    begun, _ = run(drawn, "killed.pt", 5, stop=3)
+    ended, found = run(drawn, "killed.pt", 5)
+    record = {"plain": state, "whole": whole, "resumed": begun + ended, "expected": expected, "found": found}
+    torch.save(record, out / f"rank{current_process().rank}.pt")
 """
 
 
-def test_gradients_are_means_also_of_parameters_without_a_part_in_some_process(tmp_path: Path) -> None:
+def test_gradients_are_means_and_two_processes_go_on_to_the_bit(tmp_path: Path) -> None:
+    """Also of parameters that have no part in the loss of one process, or of both."""
     script = tmp_path / "script.py"
     script.write_text(PARTLY)
-    told = subprocess.run(
-        [*TORCHRUN, str(script), str(tmp_path)],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env=ENVIRONMENT,
-    )
+    command = [*TORCHRUN, str(script), str(tmp_path)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600, env=ENVIRONMENT)
     assert "unused" not in told.stderr  # torch's advice for trainings whose parameters all have a part in every step
-    for rank in range(2):
-        state = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
-        assert state["both"].tolist() == [-2 * 1.5, 1.5]  # learning rates 1 and 0.5, half a cosine
-        assert state["first"].tolist() == [-2 * 1.5, -3 * 1.5]
-        assert state["none"].tolist() == [0, 0]
+    ranks = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    for rank in ranks:
+        assert rank["plain"]["both"].tolist() == [-2 * 1.5, 1.5]  # learning rates 1 and 0.5, half a cosine
+        assert rank["plain"]["first"].tolist() == [-2 * 1.5, -3 * 1.5]
+        assert rank["plain"]["none"].tolist() == [0, 0]
+        assert rank["resumed"] == rank["whole"] == ranks[0]["whole"]
+        for name, value in rank["expected"].items():
+            assert torch.equal(rank["found"][name], value), name
+            assert torch.equal(ranks[0]["expected"][name], value), name
 
 
 def test_processes_take_turns_at_the_rows_of_a_batch() -> None:
