@@ -24,14 +24,8 @@ from classifier.weights import AUXILIARY_PREFIXES, CAFFE, TORCHVISION, Checkpoin
 from structures.images import ImageError, read_image
 from structures.records import Labels
 
-LEARNING_RATE = 0.01  # BVLC's solver: the paper gives no learning rate, batch, weight decay or initialisation
-BATCH = 32
-WEIGHT_DECAY = 2e-4
-FALL_EPOCHS = 8  # GoogLeNet, section 6
-AVERAGE_FROM = 0.5  # without the first half, when the weights are still far from anything good
-SCHEDULES = ("paper", "cosine")
+BATCH = 32  # BVLC's solver
 AUXILIARY_SIZES = range(223, 271)  # inputs whose 4a is 14 to 16 wide, of which the pooling makes 4
-MOST_EPOCHS = 1_000_000
 TRIES = 20  # other photos to take the place of one that cannot be read
 
 Example = tuple[int, int]  # step, row
@@ -166,36 +160,6 @@ def fresh(classes: tuple[str, ...], *, variant: str = "batchnorm", size: int = I
     usual = CAFFE if variant == "paper" else TORCHVISION
     preprocessing = replace(usual, size=size, resize=round(usual.resize * size / INPUT_SIZE))
     return Checkpoint(state, classes, preprocessing, chosen)
-
-
-def paper_recipe(epochs: float, epoch: int, *, schedule: str = "paper", average_from: float = AVERAGE_FROM) -> Recipe:
-    """Return GoogLeNet's recipe: momentum 0.9, the learning rate 4% lower every 8 epochs, Polyak's average.
-
-    Args:
-        epochs: how long.
-        epoch: batches in an epoch.
-        schedule: "paper", or "cosine" for a learning rate that falls to 0 (Differs).
-        average_from: share of the run before the average begins; the paper gives none.
-
-    Raises:
-        ValueError: unknown schedule, no number of epochs, or a share beyond 0 to 1.
-    """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"--schedule {schedule!r} is not one of {', '.join(SCHEDULES)}")
-    if not 0 < epochs <= MOST_EPOCHS:
-        raise ValueError(f"--epochs {epochs:g} must be above 0, and at most {MOST_EPOCHS}")
-    if not 0 <= average_from <= 1:
-        raise ValueError(f"--average-from {average_from} is not a share of the run, from 0 to 1")
-    steps = max(1, round(epochs * epoch))
-    return Recipe(
-        steps,
-        LEARNING_RATE,
-        warmup=0,
-        weight_decay=WEIGHT_DECAY,
-        average=1.0,
-        average_from=int(steps * average_from),
-        fall_every=FALL_EPOCHS * epoch if schedule == "paper" else 0,
-    )
 
 
 def train_images(

@@ -196,8 +196,9 @@ class TrainingRun(Generic[Network, Batch]):
     def _precision(self) -> torch.autocast:
         """Return the context of the forward pass.
 
-        Weights are cast wherever they are used: a copy that torch keeps from a part without gradients, such as a search
-        for hard examples, would have none in the part that learns.
+        Weights are cast wherever they are used. Before 2026 torch kept the copy of a part without gradients, such as a
+        search for hard examples, for the part that learns, which then had none either (github.com/pytorch/pytorch,
+        issue 112583).
         """
         dtype = self.schedule.dtype
         low = getattr(torch, dtype) if dtype != "float32" else None

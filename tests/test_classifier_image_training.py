@@ -27,12 +27,11 @@ from classifier.image_training import (
     PhotoBatches,
     Photos,
     fresh,
-    paper_recipe,
     train_images,
 )
 from classifier.loading import load_weights
 from classifier.processes import Process
-from classifier.recipes import Recipe
+from classifier.recipes import Recipe, paper_recipe
 from classifier.training import NonFiniteLoss, Progress
 from classifier.weights import Checkpoint, WeightsError
 from detect.commands.train_classifier import classifier

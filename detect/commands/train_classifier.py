@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from classifier.recipes import AVERAGE_FROM, LEARNING_RATE, WEIGHT_DECAY, Recipe, paper_recipe
 from detect.commands.records import with_records
 from detect.commands.training_options import RunOptions, SaveEvery
 
 if TYPE_CHECKING:
-    from classifier.recipes import Recipe
     from classifier.weights import Checkpoint
     from detect.class_folders import ClassFolders
 
@@ -51,27 +51,27 @@ class RecipeOptions:
 
     epochs: Annotated[float, typer.Option(help="Times that every photo is seen.")] = 60
     batch: Annotated[int, typer.Option(min=1, help="Photos per batch, over all processes.")] = 32
-    learning_rate: Annotated[float, typer.Option(min=0, help="The highest.")] = 0.01
+    learning_rate: Annotated[float, typer.Option(min=0, help="The highest.")] = LEARNING_RATE
     schedule: Annotated[
         str, typer.Option(help="Of the learning rate; paper: 4% lower every 8 epochs; cosine: falls to 0.")
     ] = "paper"
     warmup: Annotated[int, typer.Option(min=0, help="Steps over which the learning rate rises from 0.")] = 0
-    weight_decay: Annotated[float, typer.Option(min=0, help="Of all weights.")] = 2e-4
-    label_smoothing: Annotated[float, typer.Option(min=0, max=1, help="Share of a label spread over all classes.")] = 0
+    weight_decay: Annotated[float, typer.Option(min=0, help="Of all weights.")] = WEIGHT_DECAY
+    label_smoothing: Annotated[float, typer.Option(min=0, max=1, help="Share of a label spread over all classes.")] = 0.0
     average: Annotated[
         float, typer.Option(min=0, max=1, help="1: mean of the weights, Polyak's; below 1: moving average; 0: none.")
     ] = 1.0
-    average_from: Annotated[float, typer.Option(min=0, max=1, help="Share of the run before the average begins.")] = 0.5
+    average_from: Annotated[float, typer.Option(min=0, max=1, help="Share of the run before the average begins.")] = (
+        AVERAGE_FROM
+    )
     auxiliary: Annotated[bool, typer.Option(help="With the two auxiliary classifiers.")] = True
 
-    def make(self, photos: int) -> "Recipe":
+    def make(self, photos: int) -> Recipe:
         """Return the recipe for a number of photos.
 
         Raises:
             ValueError: a value that cannot be used.
         """
-        from classifier.image_training import paper_recipe
-
         epoch = max(1, photos // self.batch)
         return replace(
             paper_recipe(self.epochs, epoch, schedule=self.schedule, average_from=self.average_from),
