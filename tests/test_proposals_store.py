@@ -13,7 +13,8 @@ import pytest
 
 from proposals.baselines import Random
 from proposals.generators import build
-from proposals.outside import OutsideError, names_for, number_of, read_outside
+from proposals.outside import number_of, read_outside
+from proposals.outside_entries import OutsideError
 from proposals.store import MANIFEST, ProposalStore, StoreError, file_key, pixel_key
 from proposals.store_writer import SHARD_PHOTOS, StoreWriter
 from proposals.stored import StoredProposals, open_boxes
@@ -212,7 +213,7 @@ def test_a_shard_that_cannot_be_reached_is_not_called_damaged(tmp_path, monkeypa
     def fail(*arguments, **options):
         raise PermissionError(13, "Permission denied", "shard-000000.npz")
 
-    monkeypatch.setattr(np, "load", fail)
+    monkeypatch.setattr("proposals.store.read_arrays", fail)
     with pytest.raises(PermissionError):
         ProposalStore(tmp_path / "store")
 
@@ -347,7 +348,6 @@ def test_coco_results(tmp_path):
 
 
 def test_names_that_are_no_numbers_are_not_read_as_numbers():
-    assert names_for("2007_000027.jpg") == ["2007_000027.jpg", "2007_000027"]
     assert number_of("2007_000027.jpg") is None
     assert number_of("²") is None  # a digit, but no number
 
@@ -427,8 +427,8 @@ def test_an_unknown_photo_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.json", "{", "not JSON"),
-        ("a.json", "[" * 100_000, "not JSON"),
+        ("a.json", "{", "not readable as JSON"),
+        ("a.json", "[" * 100_000, "not readable as JSON"),
         ("a.json", '[{"image_id": true, "bbox": [1, 2, 3, 4]}]', "neither the name nor the number"),
         ("a.json", '[{"image_id": 1.5, "bbox": [1, 2, 3, 4]}]', "neither the name nor the number"),
         ("a.json", '{"a": 1}', "not a list"),
