@@ -238,5 +238,13 @@ def _boxes(generator: MultiBox, dataset: Dataset, truth: GroundTruth) -> Boxes:
 
 
 def load_multibox(path: str | Path, placement: Placement | None = None, **options: Any) -> MultiBox:
-    """Read weights and make their generator, see `make_multibox`."""
-    return make_multibox(read_checkpoint(path), placement, **options)
+    """Read weights and make their generator, see `make_multibox`.
+
+    Raises:
+        WeightsError: they cannot be used; the message names the file.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        return make_multibox(checkpoint, placement, **options)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None

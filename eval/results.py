@@ -118,7 +118,7 @@ def read_lines(path: Path) -> tuple[list[ResultLine], list[str]]:
 def _read_line(entry: Any, place: str) -> ResultLine:
     missing = [name for name in FIELDS if not isinstance(entry, dict) or name not in entry]
     if missing or not _is_name(entry["image"]):
-        raise ResultsError(f"{place}: no {', '.join(missing) or 'name of a photo as image'}")
+        raise ResultsError(f"{place}: no {', '.join(missing) or 'image that is named'}")
     try:
         names = tuple(dict.fromkeys(map(str, entry["labels"])))
         numbers = {name: label for label, name in enumerate(names)}

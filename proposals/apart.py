@@ -17,7 +17,7 @@ from structures.json_reader import parse_json
 
 SECONDS, SECONDS_PER_MB = 60, 5  # a large file takes 0.2 s per MB
 BYTES, BYTES_PER_BYTE = 2**29, 32  # boxes of compressed files take about ten times as much
-CODE = "import sys; sys.path[:] = sys.argv[2:]; from proposals.apart import serve; serve(sys.argv[1])"
+CODE = "import sys; sys.path[:] = sys.argv[3:]; from proposals.apart import serve; serve(*sys.argv[1:3])"
 
 
 def read_apart(path: Path) -> Entries:
@@ -28,8 +28,9 @@ def read_apart(path: Path) -> Entries:
         OSError: the file cannot be opened.
     """
     with path.open("rb") as file:
-        limit = SECONDS + SECONDS_PER_MB * os.fstat(file.fileno()).st_size / 2**20
-    command = [sys.executable, "-c", CODE, str(path), *sys.path]
+        size = os.fstat(file.fileno()).st_size
+    limit, memory = SECONDS + SECONDS_PER_MB * size / 2**20, BYTES + BYTES_PER_BYTE * size
+    command = [sys.executable, "-c", CODE, str(path), str(memory), *sys.path]
     alone = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each thread would count as memory
     try:
         child = subprocess.run(
@@ -49,8 +50,8 @@ def _ending(child: "subprocess.CompletedProcess[bytes]") -> str:
     return next((line for line in reversed(told) if line), f"exit code {child.returncode}")
 
 
-def serve(path: str) -> None:
-    """Be the child: read the file and write what was found, or what is wrong, to stdout."""
+def serve(path: str, memory: str) -> None:
+    """Be the child: read the file within so many bytes, and write what was found, or what is wrong, to stdout."""
     from proposals.outside_mat import read_mat
     from proposals.outside_pickle import read_pickle
 
@@ -59,7 +60,7 @@ def serve(path: str) -> None:
     try:
         if path.lower().endswith(".mat"):
             import scipy.io  # noqa: F401  # before memory is limited
-        _limit_memory(BYTES + BYTES_PER_BYTE * os.path.getsize(path))
+        _limit_memory(int(memory))
         entries = readers.get(Path(path).suffix.lower(), read_pickle)(Path(path))
     except (OutsideError, OSError) as error:
         out.write(json.dumps({"error": str(error)}).encode())

@@ -90,7 +90,7 @@ class Array(np.ndarray[Any, Any]):
         _, shape, dtype, fortran, raw = state
         real, held = dtype.real(), raw.encode("latin1") if isinstance(raw, str) else raw  # str: from Python 2
         _require_fit(shape, held, real)
-        super().__setstate__((1, shape, real, np.bool(fortran), held))
+        super().__setstate__((1, shape, real, bool(fortran), held))  # type: ignore[arg-type]  # NumPy takes no other bool
 
 
 def _require_fit(shape: Any, held: Any, dtype: np.dtype[Any]) -> None:
@@ -138,7 +138,7 @@ def _box_mode(value: Any) -> int:
     return value if type(value) is int else -1
 
 
-def _type_only() -> None:  # stands where a pickle names the class of arrays, and is never called
+def _type_only(*_: Any) -> None:  # stands where a pickle names the class of arrays, and is never called
     raise OutsideError("the pickle makes an array in a way that proposals do not need")
 
 

@@ -147,7 +147,7 @@ def test_a_name_cut_within_a_letter_is_cut_off_too(tmp_path):
         (line("a.jpg", scores=["high"]), "a.jpg: could not convert"),
         (line("a.jpg", width=None), "a.jpg: "),
         (line("a.jpg").replace('["dog"]', "null"), "a.jpg: "),
-        (line("a.jpg", height=float("inf")), "a.jpg: cannot convert float infinity"),
+        (line("a.jpg", height=float("inf")), "a.jpg: height must be a whole number"),
         (line("a.jpg", scores=[10**400]), "a.jpg: int too large"),
         (line("a.jpg", boxes=[[1, 2, 3, 10**400]]), "a.jpg: int too large"),
     ],
