@@ -61,7 +61,7 @@ def _read_regions(path: Path, wanted: str) -> Regions:
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: not a readable file of regions; remove it to draw anew") from error
     if settings != wanted:
-        changed = " and ".join(_changed(before, json.loads(wanted)))
+        changed = " and ".join(_changed(before, parse_json(wanted, path)))
         raise WeightsError(f"{path}: drawn with other {changed}; name another --work folder, or {REDRAW}")
     return regions
 

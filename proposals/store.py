@@ -166,7 +166,8 @@ def _check_boxes(columns: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
     sound = boxes.shape == (*rows, 4) and boxes.dtype.kind in "uf" and columns["scores"].dtype.kind == "f"
     sound &= columns["scores"].shape == columns["source"].shape == rows and columns["source"].dtype == np.uint8
     sound &= columns["sizes"].shape == (len(offsets) - 1, 2) and columns["sizes"].dtype.kind in "iu"
-    if not sound or offsets[-1] != len(boxes) or int(columns["source"].max(initial=0)) >= max(names.size, 1):
+    sound = sound and names.ndim == 1 and bool((columns["source"] < names.size).all())
+    if not sound or offsets[-1] != len(boxes):
         raise _damaged(path, "its columns do not fit together")
     if columns["sizes"].min(initial=1) < 1 or not (np.isfinite(boxes).all() and np.isfinite(columns["scores"]).all()):
         raise _damaged(path, "its numbers are not those of boxes on photos")

@@ -182,7 +182,11 @@ CUT = mat(NAMES, matrix(CELL, (1, 1), b"boxes", TEXT[:8] + TEXT[16:]))
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(crashing, "reading it ends the process"), (bomb, "takes more memory"), (lambda: CUT, "not a MATLAB file")],
+    [
+        (crashing, "reading it ends the process"),
+        (bomb, "reading it takes more memory"),
+        (lambda: CUT, "not a MATLAB file"),
+    ],
 )
 def test_hostile_mat_files_are_explained(tmp_path, monkeypatch, content, reason):
     monkeypatch.setattr(apart, "BYTES", 2**25)

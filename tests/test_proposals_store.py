@@ -226,6 +226,49 @@ def test_a_shard_with_pickles_is_refused(tmp_path):
         ProposalStore(tmp_path / "store")
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("ids", lambda column: column[:-1]),
+        ("ids", lambda column: np.arange(len(column))),
+        ("pixels", lambda column: column.astype("U32")),
+        ("files", lambda column: np.array([b"\xff"] * len(column))),
+        ("offsets", lambda column: column[::-1]),
+        ("offsets", lambda column: column + 10**6),
+        ("offsets", lambda column: column.astype(float)),
+        ("boxes", lambda column: column[:, :3]),
+        ("boxes", lambda column: column.astype("U5")),
+        ("boxes", lambda column: column * np.float32("nan")),
+        ("scores", lambda column: column[:-1]),
+        ("scores", lambda column: column * np.float32("inf")),
+        ("source", lambda column: column + np.uint8(200)),
+        ("source_names", lambda column: column[:0]),
+        ("sizes", lambda column: -column),
+        ("sizes", lambda column: np.array(7)),
+    ],
+)
+def test_columns_that_do_not_fit_together_are_a_damaged_shard(tmp_path, name, change):
+    fill(tmp_path / "store", range(2))
+    path = tmp_path / "store" / "shard-000000.npz"
+    with np.load(path) as shard:
+        columns = dict(shard)
+    np.savez(path, **{**columns, name: change(columns[name])})
+    with pytest.raises(StoreError, match=r"shard-000000\.npz: a damaged shard"):
+        ProposalStore(tmp_path / "store").named("0.jpg")
+
+
+def test_names_of_windows_are_understood(tmp_path):
+    """As in results and annotations: in any file of proposals, and asked for in any spelling."""
+    sides = [{"image_id": name, "bbox": [0, 0, 10, 20], "score": 1} for name in ("val\\1.jpg", "val\\sub\\2.jpg")]
+    (tmp_path / "a.json").write_text(json.dumps(sides))
+    found = open_boxes(tmp_path / "a.json")
+    assert found.image_ids == ("val/1.jpg", "val/sub/2.jpg")
+    for name in ("val/1.jpg", "val\\1.jpg", "1.jpg", "2.jpg"):
+        assert found.boxes_of(name)[0].tolist() == [[0, 0, 10, 20]]
+    (tmp_path / "b.json").write_text(json.dumps([*sides, {**sides[0], "image_id": "val/1.jpg"}]))
+    assert len(open_boxes(tmp_path / "b.json").boxes_of("val/1.jpg")[0]) == 2  # two boxes of one photo
+
+
 def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(StoreError, match="is a file"):
