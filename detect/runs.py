@@ -103,11 +103,14 @@ def _short(value: Any, other: Any) -> str:
     """Show a value; of two mappings only what differs, or their names where these do."""
     if isinstance(value, dict) and isinstance(other, dict):
         if value.get("name") != other.get("name"):
-            return str(value.get("name"))
+            return _cut(str(value.get("name")))
         parts = [f"{key} {_short(value.get(key), other.get(key))}" for key in value if value[key] != other.get(key)]
-        return ", ".join(parts) or "less"
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        return _cut(", ".join(parts) or "less", 300)
+    return _cut(str(value))
+
+
+def _cut(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def _read(path: Path) -> dict[str, Any]:

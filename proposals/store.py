@@ -153,8 +153,9 @@ def _read_columns(path: Path, *names: str) -> dict[str, npt.NDArray[Any]]:
 def _check_index(columns: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
     ids, offsets = columns["ids"], columns["offsets"]
     sound = ids.ndim == 1 and ids.dtype.kind == "U"
-    sound &= all(columns[name].shape == ids.shape and columns[name].dtype.kind == "S" for name in ("pixels", "files"))
-    sound &= all(bytes(key).isascii() for name in ("pixels", "files") for key in columns[name].ravel())
+    keys = [columns["pixels"], columns["files"]]
+    sound &= all(key.shape == ids.shape and key.dtype.kind == "S" for key in keys)
+    sound = sound and all(key.isascii() for column in keys for key in column.tolist())
     sound &= offsets.dtype.kind in "iu" and offsets.shape == (ids.size + 1,)
     if not sound or offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any():
         raise _damaged(path, "its index of photos does not fit together")

@@ -301,5 +301,6 @@ def test_boxes_of_another_size_of_the_photos_are_counted_and_one_is_named(photos
     objects = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 20]}]
     truth = {"images": images, "categories": [{"id": 1, "name": "dog"}], "annotations": objects}
     (tmp_path / "instances.json").write_text(json.dumps(truth))
+    (tmp_path / "boxes.json").write_text(json.dumps(sides[:3]))
     assert rcnn("eval", "proposals", tmp_path / "boxes.json", "--ground-truth", tmp_path / "instances.json") == 0
     assert "warning: 2 of 3 boxes on 1 of 1 photos lie outside the photo" in " ".join(capsys.readouterr().err.split())
