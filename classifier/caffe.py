@@ -12,6 +12,7 @@ from torchvision.models._meta import _IMAGENET_CATEGORIES
 from classifier.caffemodel import read_caffemodel
 from classifier.googlenet import TABLE_1
 from classifier.weights import CAFFE, Checkpoint, WeightsError
+from structures.npz import read_arrays
 
 IMAGENET_CLASSES = tuple(_IMAGENET_CATEGORIES)
 _BRANCHES = {
@@ -84,13 +85,12 @@ def read_npz(path: str | Path) -> Checkpoint:
         WeightsError: missing, damaged, or not GoogLeNet.
     """
     try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return from_arrays(arrays, path)
+        return from_arrays(read_arrays(path), path)
     except WeightsError:
         raise
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file") from None
-    except Exception as error:  # zip, zlib and NumPy each have their own
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, TypeError) as error:
         raise WeightsError(f"{path}: not a readable npz file: {error}") from error
 
 

@@ -20,6 +20,8 @@ from classifier.weights import WeightsError
 VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5  # protobuf's wire types; 3 and 4 are groups, which Caffe never had
 MAX_BYTES = 2**31 - 1  # a protobuf message cannot be larger
 MAX_AXES = 32  # kMaxBlobAxes in Caffe's blob.hpp
+MAX_LAYERS = 10_000  # GoogLeNet has 170, the deepest ResNets a few thousand
+MAX_FIELDS = 2**22  # of one message; walking through them takes a few seconds
 BLOB_NAMES = ("weight", "bias")
 
 NET_LAYER, NET_V1_LAYERS = 100, 2
@@ -70,9 +72,11 @@ def parse_caffemodel(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
         ValueError: the bytes are not a NetParameter message; says where.
     """
     arrays: dict[str, npt.NDArray[np.float32]] = {}
-    for layer in _fields(memoryview(content)):
-        if layer.number in LAYER_FIELDS and layer.wire == LENGTH:
-            arrays |= _layer(layer.content, LAYER_FIELDS[layer.number])
+    layers = (each for each in _fields(memoryview(content)) if each.number in LAYER_FIELDS and each.wire == LENGTH)
+    for number, layer in enumerate(layers):
+        if number == MAX_LAYERS:
+            raise ValueError(f"it holds more than {MAX_LAYERS} layers")
+        arrays |= _layer(layer.content, LAYER_FIELDS[layer.number])
     return arrays
 
 
@@ -131,8 +135,11 @@ def _packed_varints(content: memoryview) -> Iterator[int]:
 
 def _fields(content: memoryview) -> Iterator[_Field]:
     """Walk through the fields of one message, each with its bytes still undecoded."""
-    position = 0
+    position, count = 0, 0
     while position < len(content):
+        count += 1
+        if count > MAX_FIELDS:
+            raise ValueError(f"it holds a message of more than {MAX_FIELDS} fields")
         key, position = _varint(content, position)
         number, wire = key >> 3, key & 7
         value, end = 0, position

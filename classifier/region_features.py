@@ -5,7 +5,6 @@ training the layers behind it is how a network is fine-tuned on a CPU in minutes
 """
 
 import errno
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -26,6 +25,7 @@ from classifier.sampling import BatchDraw, Regions
 from classifier.weights import Preprocessing
 from structures.boxes import Boxes, Indices
 from structures.files import write_json
+from structures.json_reader import MAX_RECORD_BYTES, JsonError, read_json
 from structures.records import Image
 
 ReadPhoto = Callable[[int], Image]
@@ -213,7 +213,7 @@ def keep_features(
     photos, first = np.unique(regions.photo, return_index=True)
     bounds = np.append(first, len(regions))
     mark = path.with_suffix(".json")
-    done = json.loads(mark.read_text())["photos"] if mark.exists() and path.exists() else 0
+    done = _photos_done(mark, len(photos)) if path.exists() else 0
     if not done:
         mark.unlink(missing_ok=True)  # of a file that is gone: it would count rows that are not there
     file: Any = (
@@ -234,6 +234,16 @@ def keep_features(
                 write_json(mark, {"photos": i + 1})
     features: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
     return features
+
+
+def _photos_done(mark: Path, photos: int) -> int:
+    """Return how many photos an earlier run got done; none where its record does not say."""
+    try:
+        record = read_json(mark, max_bytes=MAX_RECORD_BYTES)
+    except (FileNotFoundError, JsonError):
+        return 0
+    done = record.get("photos") if isinstance(record, dict) else None
+    return done if type(done) is int and 0 <= done <= photos else 0
 
 
 def _new_file(path: Path, engine: Engine, preprocessing: Preprocessing, rows: int) -> Any:

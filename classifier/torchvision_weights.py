@@ -14,6 +14,7 @@ from torchvision.models import GoogLeNet_Weights
 
 from classifier.caffe import class_names
 from classifier.weights import Checkpoint, Preprocessing, WeightsError
+from structures.npz import check_archive
 
 TRANSFORM_INPUT = Preprocessing(  # what torchvision's normalisation and its transform_input come to: [-1, 1]
     channels="RGB", mean=(127.5, 127.5, 127.5), scale=(1 / 127.5, 1 / 127.5, 1 / 127.5), antialias=True
@@ -36,6 +37,7 @@ def read_pth(path: str | Path) -> Checkpoint:
         WeightsError: missing, damaged, holding more than tensors, or not GoogLeNet.
     """
     try:
+        check_archive(path)
         with torch.serialization.safe_globals([Namespace]):  # options beside the weights, plain values
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
 from structures.files import write_bytes
+from structures.json_reader import parse_json
 from structures.names import ClassNames
 
 FORMAT = "googlenet-rcnn/1"
@@ -170,7 +171,7 @@ def fitting_state(
         WeightsError: a name is missing or unknown, or a shape is wrong; the message names it.
     """
     own = network.state_dict()
-    wanted = {name: value.to(own[name].dtype) for name, value in state.items() if name in own}
+    wanted = {name: value for name, value in state.items() if name in own}
     unknown = [name for name in state if name not in own and not name.startswith(AUXILIARY_PREFIXES)]
     missing = [name for name in own if name not in state and not name.startswith(allow_missing)]
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]  # old files of torch have none
@@ -180,7 +181,7 @@ def fitting_state(
     for problem, names in (("missing", missing), ("unknown", unknown), ("of wrong shape", wrong)):
         if names:
             raise WeightsError(f"{len(names)} weights are {problem}, the first is {names[0]}")
-    return wanted
+    return {name: value.to(own[name].dtype) for name, value in wanted.items()}  # now: a few bytes may claim any shape
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, dtype: torch.dtype = torch.float16) -> None:
@@ -233,12 +234,12 @@ def _from_metadata(metadata: Mapping[str, str], state: Mapping[str, Tensor], pat
     if metadata.get("format") != FORMAT:
         raise WeightsError(f"{path}: safetensors without our metadata (format {metadata.get('format')!r})")
     try:
-        values = {name: json.loads(text) for name, text in metadata.items() if name != "format"}
+        values = {name: parse_json(text, name) for name, text in metadata.items() if name != "format"}
         record = values.pop("preprocessing")
         for name in ("mean", "scale"):
             record[name] = tuple(record[name])
         return Checkpoint(state=state, preprocessing=Preprocessing(**record), **_checked(values))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise WeightsError(f"{path}: damaged metadata: {error}") from error
 
 

@@ -17,6 +17,7 @@ from eval.report import Sheet
 from eval.results import Aligned, align, align_records, count_images, read_lines
 from eval.selection import Selection, class_names
 from eval.voc import VocDataset
+from proposals.lost import LostBoxes
 from proposals.stored import NamedBoxes, open_boxes
 from structures.boxes import Boxes
 from structures.records import Detections, GroundTruth
@@ -94,13 +95,15 @@ def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mappin
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     missing = [image_id for image_id in dataset.image_ids if image_id not in names]
-    coverage = measure_coverage(_pairs(boxes, names, missing, dataset))
+    lost = LostBoxes()
+    coverage = measure_coverage(_pairs(boxes, names, missing, dataset, lost))
     doubts = [
         (
             missing,
             f"{count_images(missing)} of the ground truth without boxes in the file: their objects count as missed",
         ),
         (extra, f"{count_images(extra)} unknown to the ground truth left out"),
+        (lost.line(), lost.line()),
         (_leaks(coverage), "most objects have a box exactly equal to them: is the ground truth among the proposals?"),
     ]
     made: Mapping[str, Any] = getattr(boxes, "manifest", {})
@@ -108,10 +111,13 @@ def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mappin
 
 
 def _pairs(
-    boxes: NamedBoxes, names: Mapping[str, str], missing: Sequence[str], dataset: AnyDataset
+    boxes: NamedBoxes, names: Mapping[str, str], missing: Sequence[str], dataset: AnyDataset, lost: LostBoxes
 ) -> Iterator[tuple[GroundTruth, Boxes]]:
     for image_id, name in names.items():  # in the order of the file, which reads each shard once
-        yield dataset.ground_truth(image_id), boxes.boxes_of(name)[0]
+        truth, found = dataset.ground_truth(image_id), boxes.boxes_of(name)[0]
+        if truth.size_known:
+            lost.look(image_id, found, truth.image_size)
+        yield truth, found
     for image_id in missing:
         yield dataset.ground_truth(image_id), NO_BOXES
 

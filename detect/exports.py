@@ -1,5 +1,6 @@
 """detections.jsonl in the formats of the official evaluators: COCO results, VOC result files."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -8,6 +9,7 @@ import numpy as np
 
 from detect.sinks import DETECTIONS_FILE
 from eval.coco import CocoDataset, write_coco_results
+from eval.names import ImageNames
 from eval.results import ResultLine, read_lines
 from eval.voc import result_name, write_voc_results
 from structures.files import write_json
@@ -18,6 +20,7 @@ COCO_FILE = "coco_results.json"
 COCO_IMAGES_FILE = "coco_images.json"
 VOC_FOLDER = "voc_results"
 FORMATS = ("jsonl", "coco", "voc")
+NUMBER = re.compile("[0-9]{1,18}")  # a name that may be a number: as 64 bits hold
 
 
 def export(
@@ -77,6 +80,9 @@ def discard_exports(folder: Path) -> None:
 def with_labels_of(line: ResultLine, classes: Sequence[str]) -> Detections:
     """Return what a line found, with labels as places in classes."""
     places = {name: label for label, name in enumerate(classes)}
+    unknown = [name for name in line.names if name not in places]
+    if unknown:
+        raise ValueError(f"{line.place}: {line.image}: {unknown[0]!r:.60} is not a class of this run")
     labels = np.array([places[name] for name in line.names], np.int64)[line.found.labels]
     return replace(line.found, labels=labels)
 
@@ -119,7 +125,7 @@ def _export_coco(
 
 def _image_numbers(lines: Sequence[ResultLine]) -> dict[str, int]:
     stems = [PurePosixPath(line.image).stem for line in lines]
-    if all(stem.isascii() and stem.isdigit() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
+    if all(map(NUMBER.fullmatch, stems)) and len({int(stem) for stem in stems}) == len(stems):
         return {line.image: int(stem) for line, stem in zip(lines, stems, strict=True)}
     return {line.image: number for number, line in enumerate(lines, start=1)}
 
@@ -135,11 +141,12 @@ def _as_coco(lines: Sequence[ResultLine], numbers: Mapping[str, int], classes: S
 
 
 def _coco_names(images: Iterable[str], dataset: CocoDataset) -> dict[str, str]:
-    """Return the file name that each photo has in the dataset: its own, or that without its folders."""
+    """Return the file name that each photo has in the dataset, as `ImageNames` understands it."""
+    known = ImageNames(dataset)
     names, photos = dict[str, str](), dict[str, str]()
     for image in images:
-        name = image if image in dataset.image_numbers else PurePosixPath(image).name
-        if name not in dataset.image_numbers:
+        name = known.find(image)
+        if name is None:
             raise ValueError(f"{dataset.annotations}: has no image {image}")
         if name in photos:
             raise ValueError(f"{dataset.annotations}: {photos[name]} and {image} would both be its image {name}")

@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,8 @@ BEFORE_INCEPTION = 192  # channels of maxpool2
 LAST_FROZEN = ("maxpool2", *TABLE_1)  # stages that can be the last frozen one
 SCALES = (1.0,)
 JUDGED = (50, 200, 1000)  # best boxes a photo whose recall is measured
+MAX_WIDTH = 1024  # channels of the head; ours has 128
+MAX_SHAPES = 100  # shapes of priors per level; ours has 3
 HEADLINE = "recall@0.50 of 200 boxes"  # so many as join Selective Search's (GoogLeNet, section 8)
 
 
@@ -145,22 +147,32 @@ def to_checkpoint(network: DenseMultiBox, start: Checkpoint, state: dict[str, Te
 
 def learned_classes(checkpoint: Checkpoint) -> tuple[str, ...]:
     """Return the classes of the objects that MultiBox weights learned from; none if they do not say, or are others."""
-    return tuple(checkpoint.training.get("classes", ())) if checkpoint.task == "multibox" else ()
+    classes = checkpoint.training.get("classes") if checkpoint.task == "multibox" else None
+    return tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
 
 
 def from_checkpoint(checkpoint: Checkpoint) -> DenseMultiBox:
     """Build the network of a MultiBox checkpoint, float32, in evaluation mode.
 
     Raises:
-        WeightsError: the checkpoint is not one of MultiBox.
+        WeightsError: the checkpoint is not one of MultiBox, or its parts do not fit together.
     """
     if checkpoint.task != "multibox" or "head.shapes" not in checkpoint.state:
         raise WeightsError(f"these weights are for {checkpoint.task}, MultiBox weights are needed")
-    width = int(checkpoint.training["multibox"]["width"])
-    shapes = checkpoint.state["head.shapes"].float()
+    width, shapes = _width(checkpoint), checkpoint.state["head.shapes"].float()
+    if shapes.ndim != 3 or shapes.shape[2] != 2 or not 0 < shapes.shape[1] <= MAX_SHAPES:
+        raise WeightsError(f"head.shapes has the shape {tuple(shapes.shape)}, expected (4, 1 to {MAX_SHAPES}, 2)")
     network = DenseMultiBox(shapes, checkpoint.preprocessing, variant=checkpoint.variant, width=width)
     load_state(network, checkpoint.state)
     return network.eval()
+
+
+def _width(checkpoint: Checkpoint) -> int:
+    settings = checkpoint.training.get("multibox")
+    width = settings.get("width") if isinstance(settings, Mapping) else None
+    if type(width) is not int or not 0 < width <= MAX_WIDTH:
+        raise WeightsError(f"the width of MultiBox's head must be from 1 to {MAX_WIDTH}, got {width!r:.60}")
+    return width
 
 
 class CanvasRunner:
@@ -226,5 +238,13 @@ def _boxes(generator: MultiBox, dataset: Dataset, truth: GroundTruth) -> Boxes:
 
 
 def load_multibox(path: str | Path, placement: Placement | None = None, **options: Any) -> MultiBox:
-    """Read weights and make their generator, see `make_multibox`."""
-    return make_multibox(read_checkpoint(path), placement, **options)
+    """Read weights and make their generator, see `make_multibox`.
+
+    Raises:
+        WeightsError: they cannot be used; the message names the file.
+    """
+    checkpoint = read_checkpoint(path)
+    try:
+        return make_multibox(checkpoint, placement, **options)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None

@@ -87,6 +87,8 @@ def carry_out(plan: Plan, generator: ProposalGenerator, console: Console) -> Rep
         with Bar(len(todo), console) as bar, closing(ahead), one_core_a_photo():
             _store(ahead, writer, bar, report, plan.max_boxes)
     console.print(table(_rows(plan, report, bar)))
+    for line in getattr(generator, "doubts", ()):  # of boxes that were read from a file
+        console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
     return report
 
 

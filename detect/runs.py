@@ -4,7 +4,6 @@ A run that is started again in the same folder goes on where it stopped, but onl
 """
 
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from structures.files import write_json
+from structures.json_reader import MAX_RECORD_BYTES, JsonError, read_json, require_finite, through_json
 
 RUN_FILE = "run.json"
 DISTRIBUTION = "googlenet-rcnn"
@@ -91,7 +91,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """
     changed = []
     for name in sorted({*before, *now}):
-        old, new = _as_json(before.get(name)), _as_json(now.get(name))
+        old, new = through_json(before.get(name)), through_json(now.get(name))
         follows = DERIVED.get(name)
         if old != new and (follows is None or before.get(follows) == now.get(follows)):
             option = "--" + OPTIONS.get(name, name).replace("_", "-")
@@ -103,25 +103,37 @@ def _short(value: Any, other: Any) -> str:
     """Show a value; of two mappings only what differs, or their names where these do."""
     if isinstance(value, dict) and isinstance(other, dict):
         if value.get("name") != other.get("name"):
-            return str(value.get("name"))
+            return _cut(str(value.get("name")))
         parts = [f"{key} {_short(value.get(key), other.get(key))}" for key in value if value[key] != other.get(key)]
-        return ", ".join(parts) or "less"
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        return _cut(", ".join(parts) or "less", 300)
+    return _cut(str(value))
 
 
-def _as_json(value: Any) -> Any:
-    return json.loads(json.dumps(value))
+def _cut(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path}: not readable ({error}); add --overwrite to start afresh") from None
+        content = read_json(path, max_bytes=MAX_RECORD_BYTES)
+        if isinstance(content, dict):
+            _check_record(content, path)
+    except JsonError as error:
+        raise RunError(f"{error}; add --overwrite to start afresh") from None
     return content if isinstance(content, dict) else {}
+
+
+def _check_record(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse what cannot be read on, or written again with a run more."""
+    runs = content.get("runs", [])
+    if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
+        raise JsonError(f"{path}: not readable: 'runs' is not a list of objects")
+    placed = [run["placement"] for run in runs if "placement" in run]
+    if not all(isinstance(lines, list) and all(isinstance(line, str) for line in lines) for lines in placed):
+        raise JsonError(f"{path}: not readable: a 'placement' in 'runs' is not a list of texts")
+    require_finite(content, path)
 
 
 def _now() -> str:

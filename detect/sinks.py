@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from detect.runs import RunError
 from structures.files import naming
+from structures.json_reader import JsonError, parse_json
 from structures.locks import lock
 from structures.records import Detections
 
@@ -136,7 +137,7 @@ def _read_entries(file: IO[bytes], path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(file, start=1):
         if torn is not None:
             raise RunError(f"{path}: line {torn} is damaged; repair it, name another --out, or add --overwrite")
-        entry = _parse(line)
+        entry = _parse(line, path)
         if entry is None:
             torn = number
         else:
@@ -146,10 +147,10 @@ def _read_entries(file: IO[bytes], path: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def _parse(line: bytes, path: Path) -> dict[str, Any] | None:
     try:
-        entry = json.loads(line)
-    except ValueError:
+        entry = parse_json(line, path)
+    except JsonError:
         return None
     whole = line.endswith(b"\n") and isinstance(entry, dict) and "image" in entry
     return {name: entry.get(name) for name in ("image", "file_key", "reason")} if whole else None  # not the boxes

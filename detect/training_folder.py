@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields
@@ -15,7 +14,9 @@ from torch import Tensor
 from classifier.sampling import Regions
 from classifier.weights import WeightsError
 from structures.files import replacing, write_json
+from structures.json_reader import MAX_RECORD_BYTES, parse_json, read_json, through_json
 from structures.locks import lock_folder
+from structures.npz import read_arrays
 from structures.records import Dataset
 
 STATE = "state.pt"  # weights, optimiser and running average in the middle of a training
@@ -53,17 +54,21 @@ def kept_regions(path: Path, settings: Mapping[str, Any], make: Callable[[], Reg
 
 def _read_regions(path: Path, wanted: str) -> Regions:
     try:
-        with path.open("rb") as stream, np.load(stream) as file:
-            settings, regions = str(file["settings"]), Regions(*(file[field.name] for field in fields(Regions)))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        columns = [field.name for field in fields(Regions)]
+        arrays = read_arrays(path, ["settings", *columns])
+        settings, regions = str(arrays["settings"]), Regions(*(arrays[name] for name in columns))
+        before = settings if settings == wanted else parse_json(settings, path)
+    except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: not a readable file of regions; remove it to draw anew") from error
     if settings != wanted:
-        changed = " and ".join(_changed(json.loads(settings), json.loads(wanted)))
+        changed = " and ".join(_changed(before, parse_json(wanted, path)))
         raise WeightsError(f"{path}: drawn with other {changed}; name another --work folder, or {REDRAW}")
     return regions
 
 
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _changed(before: Any, now: Mapping[str, Any]) -> list[str]:
+    if not isinstance(before, dict):
+        raise ValueError("not an object of facts by name")
     return [name for name, value in now.items() if before.get(name) != value]
 
 
@@ -98,9 +103,8 @@ def claim(path: Path, made_from: Mapping[str, Any], *, remedy: str, state: Path 
     if not path.exists() or (state is not None and not state.exists()):
         return write_json(path, made_from)
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = _changed(before, json.loads(json.dumps(made_from)))
-    except (ValueError, AttributeError) as error:
+        changed = _changed(read_json(path, max_bytes=MAX_RECORD_BYTES), through_json(made_from))
+    except ValueError as error:
         raise WeightsError(f"{path}: not a readable record ({error}); {remedy}") from error
     if changed:
         raise WeightsError(f"{path}: begun with other {' and '.join(changed)}; {remedy}")

@@ -21,10 +21,10 @@ from eval.coco_json import (
     whole_number,
 )
 from eval.coco_protocol import corner_and_size
-from eval.names import forward
 from eval.notes import Notes
 from structures.boxes import Boxes, ImageSize, area, reach
 from structures.files import replacing
+from structures.photo_names import forward
 from structures.records import Detections, GroundTruth
 
 

@@ -1,6 +1,5 @@
 """The entries of COCO's JSON files, checked one by one, as columns of our records."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats, area, as_boxes
+from structures.json_reader import JsonError, read_json
 
 Entry = dict[str, Any]
 
@@ -19,6 +19,7 @@ NEEDED = {
 }
 WHOLE_NUMBERS = ("id", "image_id", "category_id")
 LARGEST = float(np.finfo(np.float32).max)
+LARGEST_WHOLE = 2**63 - 1  # of ids and sides
 
 
 class CocoError(ValueError):
@@ -28,9 +29,9 @@ class CocoError(ValueError):
 def load(path: Path) -> Any:
     """Read a JSON file."""
     try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise CocoError(f"{path}: not a readable JSON file: {error}") from error
+        return read_json(path)
+    except JsonError as error:
+        raise CocoError(str(error)) from None
 
 
 def read_entries(content: Any, part: str, path: Path) -> list[Entry]:
@@ -57,13 +58,13 @@ def check_entry(entry: Any, needed: Sequence[str], place: str) -> None:
 
 
 def whole_number(value: Any) -> int | None:
-    """Return a number that is whole, as some tools write 3.0 for 3; None if it is none.
+    """Return a number that is whole, as some tools write 3.0 for 3; None if it is none, or beyond 64 bits.
 
-    >>> whole_number(3.0), whole_number(3.5), whole_number(True), whole_number("3")
-    (3, None, None, None)
+    >>> whole_number(3.0), whole_number(3.5), whole_number(True), whole_number("3"), whole_number(1e300)
+    (3, None, None, None, None)
     """
     whole = value.is_integer() if isinstance(value, float) else type(value) is int
-    return int(value) if whole else None
+    return int(value) if whole and abs(value) <= LARGEST_WHOLE else None
 
 
 def is_crowd(entry: Entry, place: str) -> bool:

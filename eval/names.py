@@ -1,26 +1,17 @@
 """Which image of a dataset a name means: VOC names images by stem, COCO by file name, other programs by number."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Mapping, Sequence
 
+from structures.photo_names import PhotoNames
 from structures.records import Dataset
 
-
-def forward(name: str) -> str:
-    r"""Return a name with forward slashes: one that has only the others was written on Windows.
-
-    >>> forward(r"val\1.jpg"), forward(r"a/b\c")
-    ('val/1.jpg', 'a/b\\c')
-    """
-    return name if "/" in name else name.replace("\\", "/")
+NUMBER = re.compile("[0-9]{1,18}")  # as 64 bits hold
 
 
 class ImageNames:
-    """Finds the image of a dataset that a name means.
-
-    A name is tried as it is, without its suffix, without its folders, and without both. An image may also be called by
-    the last part of its own name, where no other image has the same.
+    """Finds the image of a dataset that a name means, as `PhotoNames` has it.
 
     Args:
         dataset: the images.
@@ -29,21 +20,12 @@ class ImageNames:
     """
 
     def __init__(self, dataset: Dataset, *, numbers: bool = False) -> None:
-        self._aliases = _short_names(dataset.image_ids)
-        self._aliases.update({image_id: image_id for image_id in dataset.image_ids})
+        self._names = PhotoNames(dataset.image_ids)
         self._numbers = _numbers(dataset) if numbers else {}
 
     def find(self, name: str) -> str | None:
         """Return the image id that a name means; None if there is none."""
-        if name in self._numbers:
-            return self._numbers[name]
-        return next((self._aliases[spelling] for spelling in _spellings(name) if spelling in self._aliases), None)
-
-
-def _short_names(image_ids: Sequence[str]) -> dict[str, str]:
-    last_parts = [PurePosixPath(image_id).name for image_id in image_ids]
-    counts = Counter(last_parts)
-    return {last: image_id for last, image_id in zip(last_parts, image_ids, strict=True) if counts[last] == 1}
+        return self._numbers[name] if name in self._numbers else self._names.find(name)
 
 
 def _numbers(dataset: Dataset) -> dict[str, str]:
@@ -52,18 +34,9 @@ def _numbers(dataset: Dataset) -> dict[str, str]:
 
 
 def _stem_numbers(image_ids: Sequence[str]) -> dict[str, int]:
-    digits = {image_id: int(image_id) for image_id in image_ids if image_id.isascii() and image_id.isdigit()}
+    digits = {image_id: int(image_id) for image_id in image_ids if NUMBER.fullmatch(image_id)}
     counts = Counter(digits.values())
     return {image_id: number for image_id, number in digits.items() if counts[number] == 1}
-
-
-def _spellings(name: str) -> Iterator[str]:
-    path = PurePosixPath(name)
-    yield name
-    if path.name:
-        yield from (str(path.with_suffix("")), path.name, path.stem)
-    if "\\" in name:  # written on Windows, perhaps
-        yield from _spellings(name.replace("\\", "/"))
 
 
 def match_names(names: Sequence[str], dataset: Dataset) -> tuple[dict[str, str], list[str]]:

@@ -1,20 +1,22 @@
 """detections.jsonl -> detections of every image of a dataset, with a count of all that does not fit."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from eval.coco_json import whole_number
 from eval.names import ImageNames
 from structures.boxes import ImageSize, as_boxes
+from structures.json_reader import JsonError, parse_json
 from structures.names import ClassNames
 from structures.records import Dataset, Detections
 
 FIELDS = ("image", "width", "height", "boxes", "labels", "scores")
+LARGEST_SIDE = 2**31 - 1  # pixels
 
 
 class ResultsError(ValueError):
@@ -99,10 +101,10 @@ def read_lines(path: Path) -> tuple[list[ResultLine], list[str]]:
     for number, text in lines:
         place = f"{path}: line {number}"
         try:
-            entry = json.loads(text)
-        except ValueError as error:
+            entry = parse_json(text, place)
+        except JsonError as error:
             if number != len(content) or not text.startswith(b"{"):
-                raise ResultsError(f"{place}: not JSON: {error}") from None
+                raise ResultsError(str(error)) from None
             notes.append(f"{place}: the last line is cut off and was left out: 1 image")
             continue
         result = _read_line(entry, place)
@@ -115,18 +117,29 @@ def read_lines(path: Path) -> tuple[list[ResultLine], list[str]]:
 
 def _read_line(entry: Any, place: str) -> ResultLine:
     missing = [name for name in FIELDS if not isinstance(entry, dict) or name not in entry]
-    if missing or not entry["image"]:
-        raise ResultsError(f"{place}: no {', '.join(missing) or 'image'}")
+    if missing or not _is_name(entry["image"]):
+        raise ResultsError(f"{place}: no {', '.join(missing) or 'image that is named'}")
     try:
         names = tuple(dict.fromkeys(map(str, entry["labels"])))
         numbers = {name: label for label, name in enumerate(names)}
-        size = (int(entry["height"]), int(entry["width"]))
+        size = (_side(entry, "height"), _side(entry, "width"))
         labels = np.array([numbers[str(name)] for name in entry["labels"]], np.int64)
         with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which a record refuses
             found = Detections(as_boxes(entry["boxes"]), labels, entry["scores"], size)
     except (TypeError, ValueError, OverflowError) as error:
         raise ResultsError(f"{place}: {entry['image']}: {error}") from None
     return ResultLine(place, str(entry["image"]), found, names)
+
+
+def _is_name(value: Any) -> bool:
+    return bool(PurePosixPath(str(value)).name) and isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _side(entry: Any, name: str) -> int:
+    side = whole_number(entry[name])
+    if side is None or not 0 < side <= LARGEST_SIDE:
+        raise ValueError(f"{name} must be a whole number of pixels from 1 to {LARGEST_SIDE}, got {entry[name]!r:.60}")
+    return side
 
 
 def align(lines: Iterable[ResultLine], dataset: Dataset, *, allow_extra: bool = False) -> Aligned:

@@ -7,7 +7,6 @@ A photo is found by its pixels (`pixel_key`), whatever its name; the name is kep
 with the same parameters. Files appear whole or not at all, so a run that was stopped goes on after the last shard.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,8 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from proposals.outside import names_for
 from structures.boxes import Boxes, Floats
+from structures.json_reader import MAX_RECORD_BYTES, JsonError, read_json
+from structures.npz import NpzError, read_arrays
+from structures.photo_names import PhotoNames
 from structures.records import Image, Proposals
 
 FORMAT = "googlenet-rcnn proposals 1"
@@ -77,6 +78,7 @@ class ProposalStore:
         for photo in self._scan():
             self._by_id[photo.image_id] = photo
             self._by_pixels[photo.pixels] = photo
+        self._names = PhotoNames(self.image_ids)
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -97,14 +99,14 @@ class ProposalStore:
         return None if photo is None else self.proposals_at(photo)
 
     def named(self, image_id: str) -> Proposals:
-        """Return the proposals of a photo by its name, with or without suffix and folders.
+        """Return the proposals of a photo by its name, as `PhotoNames` understands it.
 
         Raises:
             StoreError: there is no photo of this name.
         """
-        for name in names_for(image_id):
-            if name in self._by_id:
-                return self.proposals_at(self._by_id[name])
+        name = self._names.find(image_id)
+        if name is not None:
+            return self.proposals_at(self._by_id[name])
         raise StoreError(f"{self.folder}: holds no photo {image_id!r}; it names photos like {self.image_ids[:3]}")
 
     def boxes_of(self, image_id: str) -> tuple[Boxes, Floats]:
@@ -113,7 +115,11 @@ class ProposalStore:
         return proposals.boxes, proposals.scores
 
     def proposals_at(self, photo: StoredPhoto) -> Proposals:
-        """Return the proposals of one of `photos`."""
+        """Return the proposals of one of `photos`.
+
+        Raises:
+            StoreError: the shard is damaged.
+        """
         shard = self._load(photo.shard)
         rows = slice(shard["offsets"][photo.row], shard["offsets"][photo.row + 1])
         height, width = (int(side) for side in shard["sizes"][photo.row])
@@ -124,23 +130,52 @@ class ProposalStore:
     def _scan(self) -> Iterator[StoredPhoto]:
         for path in sorted(self.folder.glob("shard-*.npz")):
             columns = _read_columns(path, "ids", "pixels", "files", "offsets")
+            _check_index(columns, path)
             counts = np.diff(columns["offsets"])
             for row, image_id in enumerate(columns["ids"]):
                 keys = columns["pixels"][row].decode(), columns["files"][row].decode()
                 yield StoredPhoto(str(image_id), *keys, int(counts[row]), path.name, row)
 
     def _read_shard(self, name: str) -> dict[str, npt.NDArray[Any]]:
-        return _read_columns(self.folder / name, "sizes", "offsets", "boxes", "scores", "source", "source_names")
+        path = self.folder / name
+        columns = _read_columns(path, "sizes", "offsets", "boxes", "scores", "source", "source_names")
+        _check_boxes(columns, path)
+        return columns
 
 
 def _read_columns(path: Path, *names: str) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as shard:
-            return {name: shard[name] for name in names}
-    except (OSError, MemoryError):  # says nothing about the shard
-        raise
-    except Exception as error:  # zip, zlib, NumPy and KeyError each have their own
-        raise StoreError(f"{path}: a damaged shard ({error}); delete it and run rcnn propose again") from None
+        return read_arrays(path, names)
+    except NpzError as error:
+        raise _damaged(path, error) from None
+
+
+def _check_index(columns: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
+    ids, offsets = columns["ids"], columns["offsets"]
+    sound = ids.ndim == 1 and ids.dtype.kind == "U"
+    keys = [columns["pixels"], columns["files"]]
+    sound &= all(key.shape == ids.shape and key.dtype.kind == "S" for key in keys)
+    sound = sound and all(key.isascii() for column in keys for key in column.tolist())
+    sound &= offsets.dtype.kind in "iu" and offsets.shape == (ids.size + 1,)
+    if not sound or offsets[0] != 0 or (offsets[1:] < offsets[:-1]).any():
+        raise _damaged(path, "its index of photos does not fit together")
+
+
+def _check_boxes(columns: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
+    boxes, offsets, names = columns["boxes"], columns["offsets"], columns["source_names"]
+    rows = boxes.shape[:1]
+    sound = boxes.shape == (*rows, 4) and boxes.dtype.kind in "uf" and columns["scores"].dtype.kind == "f"
+    sound &= columns["scores"].shape == columns["source"].shape == rows and columns["source"].dtype == np.uint8
+    sound &= columns["sizes"].shape == (len(offsets) - 1, 2) and columns["sizes"].dtype.kind in "iu"
+    sound = sound and names.ndim == 1 and bool((columns["source"] < names.size).all())
+    if not sound or offsets[-1] != len(boxes):
+        raise _damaged(path, "its columns do not fit together")
+    if columns["sizes"].min(initial=1) < 1 or not (np.isfinite(boxes).all() and np.isfinite(columns["scores"]).all()):
+        raise _damaged(path, "its numbers are not those of boxes on photos")
+
+
+def _damaged(path: Path, reason: object) -> StoreError:
+    return StoreError(f"{path}: a damaged shard ({reason}); delete it and run rcnn propose again")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -153,9 +188,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise StoreError(f"{folder}: no proposals here (there is no {MANIFEST})")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise StoreError(f"{path}: not readable: {error}") from None
+        manifest = read_json(path, max_bytes=MAX_RECORD_BYTES)
+    except JsonError as error:
+        raise StoreError(str(error)) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise StoreError(f"{path}: not a manifest of format {FORMAT!r}")
     return manifest

@@ -1,6 +1,5 @@
 """Writes the folders that `proposals.store` reads: shard after shard, each whole or not at all."""
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from proposals.store import FORMAT, MANIFEST, ProposalStore, StoredPhoto, StoreError, read_manifest
 from structures.boxes import Boxes
 from structures.files import PARTIAL, replacing, write_json
+from structures.json_reader import through_json
 from structures.locks import lock_folder
 from structures.records import Proposals
 
@@ -97,7 +97,7 @@ class StoreWriter:
         if not self.folder.is_dir() or all(path.name.startswith(".") for path in self.folder.iterdir()):
             return  # hidden files are those of the desktop, and our own partial ones
         earlier = read_manifest(self.folder)
-        made = json.loads(json.dumps(self._made))
+        made = through_json(self._made)
         changed = [name for name in made if earlier.get(name) != made[name]]
         if changed:
             raise StoreError(

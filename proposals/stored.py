@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from proposals.outside import OutsideBoxes, OutsideError, read_outside
+from proposals.lost import LostBoxes
+from proposals.outside import OutsideBoxes, read_outside
+from proposals.outside_entries import OutsideError
 from proposals.protocol import TELLS_FIT
 from proposals.store import ProposalStore, StoreError, file_key
 from proposals.tidy import tidy
@@ -51,6 +53,7 @@ class StoredProposals:
         self.boxes = open_boxes(path)
         self._content = "" if self.path.is_dir() else file_key(path)
         self._given: dict[str | int, str] = {}  # entry of a file -> the photo that has its boxes
+        self._lost = LostBoxes()
 
     @property
     def name(self) -> str:
@@ -69,6 +72,11 @@ class StoredProposals:
     def scores_tell_fit(self) -> bool:
         """Whether the scores say how well a box fits an object: as with the generator that made them."""
         return isinstance(self.boxes, ProposalStore) and bool(self.boxes.manifest.get(TELLS_FIT, False))
+
+    @property
+    def doubts(self) -> list[str]:
+        """What was odd about the boxes of the photos so far, a line each."""
+        return [f"{self.path}: {line}" for line in [self._lost.line()] if line]
 
     def __call__(self, image: Image) -> Proposals:
         """Return the stored proposals of a photo with these pixels.
@@ -101,5 +109,7 @@ class StoredProposals:
                     f"{self.path}: lists {entry}, which may be {other!r} or {image_id!r}; name one of them"
                 )
             boxes, scores = self.boxes.boxes_of(image_id)
-            return tidy(boxes, scores, (image.shape[0], image.shape[1]), self.path.stem)
+            size = (image.shape[0], image.shape[1])
+            self._lost.look(image_id, boxes, size)
+            return tidy(boxes, scores, size, self.path.stem)
         return self(image)

@@ -178,3 +178,20 @@ def test_any_damage_gives_arrays_or_a_value_error(noise: bytes, position: int, b
         parse_caffemodel(bytes(whole))
     except ValueError:
         pass
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (message(100, b"") * 2_000_000, "more than 10000 layers"),
+        (number(3, 1) * 5_000_000, "a message of more than 4194304 fields"),
+    ],
+    ids=["layers", "fields"],
+)
+def test_endless_messages_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, reason) -> None:
+    if "fields" in reason:  # walking through them all takes seconds
+        monkeypatch.setattr("classifier.caffemodel.MAX_FIELDS", 1000)
+        reason = "a message of more than 1000 fields"
+    (tmp_path / "a.caffemodel").write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"a\.caffemodel: .*{reason}"):
+        read_caffemodel(tmp_path / "a.caffemodel")

@@ -279,3 +279,28 @@ def test_a_failing_generator_does_not_stop_the_rest(photos):
     results = list(prepare_ahead([Photo("a", photos / "a.png")], propose))
     assert not isinstance(results[0], Prepared)
     assert "odd photo" in results[0].reason
+
+
+def test_names_of_windows_find_their_photos(photos, tmp_path, rcnn):
+    sides = [{"image_id": name, "bbox": [0, 0, 10, 20], "score": 1} for name in ("a.png", "b.png", "sub\\a.png")]
+    (tmp_path / "boxes.json").write_text(json.dumps(sides))
+    assert rcnn("propose", photos, "--generator", f"file:{tmp_path / 'boxes.json'}", "--out", tmp_path / "out") == 0
+    store = ProposalStore(tmp_path / "out")
+    assert store.named("sub/a.png").boxes.tolist() == [[0, 0, 10, 20], [0, 0, 60, 45]]
+
+
+def test_boxes_of_another_size_of_the_photos_are_counted_and_one_is_named(photos, tmp_path, rcnn, capsys):
+    sides = [{"image_id": "a.png", "bbox": [x, 0, 10, 20], "score": 1} for x in (0, 300, 500)]
+    sides += [{"image_id": "b.png", "bbox": [0, 0, 10, 20]}, {"image_id": "sub/a.png", "bbox": [0, 0, 0, 20]}]
+    (tmp_path / "boxes.json").write_text(json.dumps(sides))
+    assert rcnn("propose", photos, "--generator", f"file:{tmp_path / 'boxes.json'}", "--out", tmp_path / "out") == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "boxes.json: 3 of 5 boxes on 2 of 3 photos lie outside the photo or have no area, such as" in told
+    assert "[300, 0, 310, 20] on a.png (60 x 45 pixels); most likely they are of another size of the photos" in told
+    images = [{"id": 1, "file_name": "a.png", "width": 60, "height": 45}]
+    objects = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 20]}]
+    truth = {"images": images, "categories": [{"id": 1, "name": "dog"}], "annotations": objects}
+    (tmp_path / "instances.json").write_text(json.dumps(truth))
+    (tmp_path / "boxes.json").write_text(json.dumps(sides[:3]))
+    assert rcnn("eval", "proposals", tmp_path / "boxes.json", "--ground-truth", tmp_path / "instances.json") == 0
+    assert "warning: 2 of 3 boxes on 1 of 1 photos lie outside the photo" in " ".join(capsys.readouterr().err.split())

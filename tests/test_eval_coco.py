@@ -177,7 +177,7 @@ def test_bad_results_are_errors_that_name_the_entry(instances, tmp_path, entry, 
     with pytest.raises(CocoError, match=f"results.json.*{message}"):
         read_coco_results(path, instances())
     path.write_text("[{")
-    with pytest.raises(CocoError, match="not a readable JSON file"):
+    with pytest.raises(CocoError, match="not readable as JSON"):
         read_coco_results(path, instances())
 
 

@@ -121,7 +121,7 @@ def test_a_last_line_that_is_cut_off_is_left_out_and_named(read, tmp_path):
 def test_a_last_line_that_is_no_beginning_of_a_line_of_results_is_an_error(tmp_path, end):
     path = tmp_path / "detections.jsonl"
     path.write_text(line("a.jpg") + "\n" + end)
-    with pytest.raises(ResultsError, match="line 2: not JSON"):
+    with pytest.raises(ResultsError, match="line 2: not readable as JSON"):
         read_lines(path)
 
 
@@ -134,7 +134,7 @@ def test_a_name_cut_within_a_letter_is_cut_off_too(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not JSON"),
+        ("{", "not readable as JSON"),
         ("[]", "no image, width, height, boxes, labels, scores"),
         ('{"image": "a.jpg"}', "no width, height, boxes, labels, scores"),
         (line(""), "no image"),
@@ -147,7 +147,7 @@ def test_a_name_cut_within_a_letter_is_cut_off_too(tmp_path):
         (line("a.jpg", scores=["high"]), "a.jpg: could not convert"),
         (line("a.jpg", width=None), "a.jpg: "),
         (line("a.jpg").replace('["dog"]', "null"), "a.jpg: "),
-        (line("a.jpg", height=float("inf")), "a.jpg: cannot convert float infinity"),
+        (line("a.jpg", height=float("inf")), "a.jpg: height must be a whole number"),
         (line("a.jpg", scores=[10**400]), "a.jpg: int too large"),
         (line("a.jpg", boxes=[[1, 2, 3, 10**400]]), "a.jpg: int too large"),
     ],
