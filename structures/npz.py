@@ -40,7 +40,7 @@ def read_arrays(path: str | Path, names: Sequence[str] | None = None) -> dict[st
                 found = [member.removesuffix(".npy") for member in archive.namelist()]
                 return {name: _read(archive, f"{name}.npy") for name in (found if names is None else names)}
         except Exception as error:  # zipfile, zlib and NumPy each have their own, on damaged bytes of almost any kind
-            raise NpzError(f"{path}: not a readable .npz file: {_reason(error)}") from None
+            raise NpzError(f"{path}: not a readable npz file: {_reason(error)}") from None
 
 
 def check_archive(path: str | Path) -> None:
