@@ -85,7 +85,8 @@ def read_npz(path: str | Path) -> Checkpoint:
         WeightsError: missing, damaged, or not GoogLeNet.
     """
     try:
-        return from_arrays(read_arrays(path), path)
+        wanted = [f"{layer}/{kind}" for layer in layer_names() | _AUXILIARY for kind in ("weight", "bias")]
+        return from_arrays(read_arrays(path, wanted, allow_missing=True), path)
     except WeightsError:
         raise
     except OSError as error:
