@@ -12,7 +12,7 @@ from torchvision.models._meta import _IMAGENET_CATEGORIES
 from classifier.caffemodel import read_caffemodel
 from classifier.googlenet import TABLE_1
 from classifier.weights import CAFFE, Checkpoint, WeightsError
-from structures.npz import read_arrays
+from structures.npz import NpzError, read_arrays
 
 IMAGENET_CLASSES = tuple(_IMAGENET_CATEGORIES)
 _BRANCHES = {
@@ -85,11 +85,14 @@ def read_npz(path: str | Path) -> Checkpoint:
         WeightsError: missing, damaged, or not GoogLeNet.
     """
     try:
-        return from_arrays(read_arrays(path), path)
+        wanted = [f"{layer}/{kind}" for layer in layer_names() | _AUXILIARY for kind in ("weight", "bias")]
+        return from_arrays(read_arrays(path, wanted, allow_missing=True), path)
     except WeightsError:
         raise
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror or error}") from None
+    except NpzError as error:
+        raise WeightsError(str(error)) from None
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{path}: not a readable npz file: {error}") from error
 

@@ -21,7 +21,7 @@ VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5  # protobuf's wire types; 3
 MAX_BYTES = 2**31 - 1  # a protobuf message cannot be larger
 MAX_AXES = 32  # kMaxBlobAxes in Caffe's blob.hpp
 MAX_LAYERS = 10_000  # GoogLeNet has 170, the deepest ResNets a few thousand
-MAX_FIELDS = 2**22  # of one message; walking through them takes a few seconds
+MAX_FIELDS = 2**21  # of one message; walking through them takes a few seconds
 BLOB_NAMES = ("weight", "bias")
 
 NET_LAYER, NET_V1_LAYERS = 100, 2

@@ -22,12 +22,15 @@ class NpzError(ValueError):
     """An archive that cannot be used; the message names the file."""
 
 
-def read_arrays(path: str | Path, names: Sequence[str] | None = None) -> dict[str, npt.NDArray[Any]]:
+def read_arrays(
+    path: str | Path, names: Sequence[str] | None = None, *, allow_missing: bool = False
+) -> dict[str, npt.NDArray[Any]]:
     """Read arrays of an .npz file; nothing in it is run.
 
     Args:
         path: the file.
         names: which arrays; None takes all.
+        allow_missing: leave out names that the file lacks.
 
     Raises:
         NpzError: damaged, without such an array, or one that unpacks to far more than its size.
@@ -38,9 +41,10 @@ def read_arrays(path: str | Path, names: Sequence[str] | None = None) -> dict[st
             with zipfile.ZipFile(file) as archive:
                 _check_members(archive.infolist(), os.fstat(file.fileno()).st_size)
                 found = [member.removesuffix(".npy") for member in archive.namelist()]
-                return {name: _read(archive, f"{name}.npy") for name in (found if names is None else names)}
+                wanted = found if names is None else [name for name in names if name in found or not allow_missing]
+                return {name: _read(archive, f"{name}.npy") for name in wanted}
         except Exception as error:  # zipfile, zlib and NumPy each have their own, on damaged bytes of almost any kind
-            raise NpzError(f"{path}: not a readable .npz file: {_reason(error)}") from None
+            raise NpzError(f"{path}: not a readable npz file: {_reason(error)}") from None
 
 
 def check_archive(path: str | Path) -> None:

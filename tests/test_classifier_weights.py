@@ -201,7 +201,7 @@ def test_an_npz_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no conv1/7x7_s2/weight"):
         load_weights(path)
     np.savez(path, **{"conv1/7x7_s2/weight": np.array([{}], dtype=object)})
-    with pytest.raises(WeightsError, match="not a readable npz file: Object arrays cannot be loaded"):
+    with pytest.raises(WeightsError, match=r"not a readable npz file: .*not plain numbers"):
         load_weights(path)
 
 

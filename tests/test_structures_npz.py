@@ -64,7 +64,7 @@ def test_headers_are_believed_only_as_far_as_the_bytes_reach(tmp_path, content, 
     path = write_zip(tmp_path / "a.npz", a=content)
     with pytest.raises(NpzError, match=reason) as caught:
         read_arrays(path)
-    assert "a.npz: not a readable .npz file: " in str(caught.value)
+    assert "a.npz: not a readable npz file: " in str(caught.value)
 
 
 def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path):
