@@ -12,6 +12,7 @@ from torchvision.models._meta import _IMAGENET_CATEGORIES
 from classifier.caffemodel import read_caffemodel
 from classifier.googlenet import TABLE_1
 from classifier.weights import CAFFE, Checkpoint, WeightsError
+from structures.files import regular_file
 
 IMAGENET_CLASSES = tuple(_IMAGENET_CATEGORIES)
 _BRANCHES = {
@@ -84,7 +85,7 @@ def read_npz(path: str | Path) -> Checkpoint:
         WeightsError: missing, damaged, or not GoogLeNet.
     """
     try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with regular_file(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return from_arrays(arrays, path)
     except WeightsError:
         raise

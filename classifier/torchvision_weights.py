@@ -14,6 +14,7 @@ from torchvision.models import GoogLeNet_Weights
 
 from classifier.caffe import class_names
 from classifier.weights import Checkpoint, Preprocessing, WeightsError
+from structures.files import regular_file
 
 TRANSFORM_INPUT = Preprocessing(  # what torchvision's normalisation and its transform_input come to: [-1, 1]
     channels="RGB", mean=(127.5, 127.5, 127.5), scale=(1 / 127.5, 1 / 127.5, 1 / 127.5), antialias=True
@@ -37,7 +38,7 @@ def read_pth(path: str | Path) -> Checkpoint:
     """
     try:
         with torch.serialization.safe_globals([Namespace]):  # options beside the weights, plain values
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(regular_file(path), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file") from None
     except pickle.UnpicklingError as error:

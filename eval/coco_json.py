@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats, area, as_boxes
+from structures.files import regular_file
 
 Entry = dict[str, Any]
 
@@ -28,7 +29,7 @@ class CocoError(ValueError):
 def load(path: Path) -> Any:
     """Read a JSON file."""
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(regular_file(path).read_bytes())
     except (ValueError, RecursionError) as error:
         raise CocoError(f"{path}: not a readable JSON file: {error}") from error
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats, as_boxes
+from structures.files import regular_file
 from structures.nms import best_first
 
 COCO_DIGITS = 12  # of the file names of COCO, 000000000139.jpg, which say the photo's number
@@ -120,7 +121,7 @@ def read_outside(path: str | Path) -> OutsideBoxes:
     readers = {".mat": _read_mat, ".pkl": _read_pickle, ".pickle": _read_pickle, ".json": _read_json}
     if path.suffix.lower() not in readers:
         raise OutsideError(f"{path}: not a proposal file; known are {', '.join(SUFFIXES)} and folders of rcnn propose")
-    return OutsideBoxes(path, readers[path.suffix.lower()](path))
+    return OutsideBoxes(path, readers[path.suffix.lower()](regular_file(path)))
 
 
 def _entry(place: str, boxes: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Boxes, Floats]:

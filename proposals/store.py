@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from proposals.outside import names_for
 from structures.boxes import Boxes, Floats
+from structures.files import regular_file
 from structures.records import Image, Proposals
 
 FORMAT = "googlenet-rcnn proposals 1"
@@ -43,7 +44,7 @@ def pixel_key(image: Image) -> str:
 
 def file_key(path: str | Path) -> str:
     """Return the key of a file's bytes: a photo that is known by it need not be decoded again."""
-    return blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+    return blake2b(regular_file(path).read_bytes(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class ProposalStore:
 
 def _read_columns(path: Path, *names: str) -> dict[str, npt.NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as shard:
+        with np.load(regular_file(path), allow_pickle=False) as shard:
             return {name: shard[name] for name in names}
     except (OSError, MemoryError):  # says nothing about the shard
         raise

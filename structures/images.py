@@ -17,7 +17,7 @@ import PIL.Image
 from structures.boxes import ImageSize
 from structures.files import regular_file
 from structures.records import Image
-from structures.soundness import require_sound
+from structures.soundness import RAISED_BY, require_sound
 
 ExifPolicy = Literal["apply", "ignore"]
 MAX_PIXELS = 2 * 89_478_485  # Pillow's own limit, against files that are small and unpack to gigabytes
@@ -60,7 +60,7 @@ def read_image(path: str | Path, *, exif: ExifPolicy = "apply", max_pixels: int 
         RGB uint8 (H, W, 3), C-contiguous, owned by the caller.
 
     Raises:
-        ImageError: missing, empty, no regular file, not a picture, truncated, damaged or too large; names the file.
+        ImageError: missing, empty, not a regular file, not a picture, truncated, damaged or too large; names the file.
     """
     try:
         return _decode(Path(path), exif, max_pixels)
@@ -68,6 +68,8 @@ def read_image(path: str | Path, *, exif: ExifPolicy = "apply", max_pixels: int 
         raise
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ImageError(f"{path}: {_folder(Path(path))}") from None
     except PIL.UnidentifiedImageError:
         raise ImageError(f"{path}: {_unidentified(Path(path))}") from None
     except PIL.Image.DecompressionBombError:
@@ -102,6 +104,14 @@ def _unidentified(path: Path) -> str:
     return "the file is empty" if path.stat().st_size == 0 else "not a picture in a known format"
 
 
+def _folder(path: Path) -> str:
+    try:
+        next(path.iterdir(), None)
+    except OSError as error:
+        return f"the folder cannot be searched: {error.strerror}"
+    return "a directory, not a picture"
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:  # of the system, not of a decoder
         return f"cannot be read: {error.strerror}"
@@ -109,7 +119,7 @@ def _reason(error: Exception) -> str:
 
 
 def _limit(what: str) -> str:
-    return f"more than {what}, the limit (--max-pixels, in Python max_pixels)"
+    return f"more than {what}, the limit ({RAISED_BY})"
 
 
 def _decode(path: Path, exif: ExifPolicy, max_pixels: int) -> Image:
@@ -144,7 +154,7 @@ def _to_array(picture: PIL.Image.Image) -> Image:
     rows = max(1, STRIP // picture.width)
     for top in range(0, picture.height, rows):
         bottom = min(top + rows, picture.height)
-        image[top:bottom] = _to_rgb(picture.crop((0, top, picture.width, bottom)), white)
+        image[top:bottom] = np.asarray(_to_rgb(picture.crop((0, top, picture.width, bottom)), white))
     return image
 
 

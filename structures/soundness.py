@@ -21,6 +21,7 @@ WARNINGS = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")  #
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of PNG's colour types
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 ONE_PASS = ((0, 0, 1, 1),)  # x and y of the first pixel, steps to the next
+RAISED_BY = "--max-pixels of rcnn detect, propose and classify, in Python max_pixels, raises it"
 PIECE = 2**20  # bytes that are unpacked at a time
 CODER_LEAD = 16  # bytes: WebP's coders end at most this far before the end of their data, by trial at most 5
 
@@ -49,9 +50,7 @@ def _check_jpeg(content: bytes, colours: str, most_scans: int) -> None:
     for marker, start, end in _jpeg_segments(content):
         scans += marker == START_OF_SCAN
         if scans > most_scans:
-            raise ValueError(
-                f"more than {most_scans} progressive scans, the limit for its size (--max-pixels, in Python max_pixels)"
-            )
+            raise ValueError(f"more than {most_scans} progressive scans, the limit for its size ({RAISED_BY})")
         if marker not in NOTES:
             bare.append(content[start:end])
     try:  # at an eighth of the size, since only the codes matter

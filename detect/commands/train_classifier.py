@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from structures.text import printable
+
 if TYPE_CHECKING:
     from classifier.weights import Checkpoint
     from detect.class_folders import ClassFolders
@@ -99,7 +101,7 @@ def classifier(
                 workers=usual_readers(here.type, on_cpu=2) if workers is None else workers,
                 save_every=save_every,
                 report=bar.report,
-                skipped=lambda path: print(f"skipped: {path}: cannot be read", file=sys.stderr),
+                skipped=lambda path: print(f"skipped: {printable(path)}: cannot be read", file=sys.stderr),
             )
     if not first:
         return
@@ -108,12 +110,12 @@ def classifier(
     if judged_on is not None:
         judged = judge_checkpoint(trained, judged_on, device=str(placement.device))
         for error in judged.skipped:
-            print(f"skipped: {error}", file=sys.stderr)
+            print(f"skipped: {printable(error)}", file=sys.stderr)
         save_checkpoint(note(trained, {**judged.scores, "judged on photos": judged.photos}), out)
         print(f"judged on {judged.photos} photos, {len(judged.skipped)} skipped")
         for name, value in judged.scores.items():
             print(f"{name:19} {value:.4f}")
-    print(f"weights written to {out}")
+    print(f"weights written to {printable(out)}")
 
 
 def _claim(run: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, settings: dict[str, Any]) -> None:

@@ -26,6 +26,7 @@ from detect.commands.training_options import (
 )
 from detect.defaults import VAL_EVERY
 from detect.training_presets import MULTIBOX, describe, find, named
+from structures.text import printable
 
 
 def multibox(
@@ -103,7 +104,7 @@ def multibox(
     with joined(where.device) as here:
         first = current_process().rank == 0
         if first:
-            typer.echo("\n".join(summary(dataset, judged)), err=True)
+            typer.echo("\n".join(map(printable, summary(dataset, judged))), err=True)
         placement = frozen_placement(where, here, dtype)
         recipes = [
             Recipe(**{**stage.recipe, **named(given), "seed": seed + n}) for n, stage in enumerate(chosen.stages)
@@ -121,4 +122,4 @@ def multibox(
         )
         best, last = carry_out(plan)
         if first:
-            typer.echo("\n".join(save_weights(out, best, last)))
+            typer.echo("\n".join(map(printable, save_weights(out, best, last))))

@@ -26,6 +26,7 @@ from detect.commands.training_options import (
 )
 from detect.defaults import VAL_EVERY
 from detect.training_presets import REGIONS, describe, find, named
+from structures.text import printable
 
 
 def regions(
@@ -149,12 +150,12 @@ def regions(
     with joined(where.device) as here:
         first = current_process().rank == 0
         if first:
-            typer.echo("\n".join(summary(dataset, judged)), err=True)
+            typer.echo("\n".join(map(printable, summary(dataset, judged))), err=True)
         placement = frozen_placement(where, here, dtype)
         plans = trainings(chosen, named(recipe), named(examples), freeze, seed)
         boxes_of, start = proposals or chosen.proposals, load_checkpoint(weights or chosen.weights)
         if first and (warning := blind_spots(boxes_of, dataset.classes)):
-            typer.echo(warning, err=True)
+            typer.echo(printable(warning), err=True)
         generator = build_for_many(boxes_of, str(here), dtype=dtype, cut=False)
         check(plans, start, generator, current_process())
         measure = None
@@ -189,4 +190,4 @@ def regions(
         )
         trained, last = carry_out(plan)
         if first:
-            typer.echo("\n".join([*save_weights(out, trained, last), what_stays(folder)]))
+            typer.echo("\n".join(map(printable, [*save_weights(out, trained, last), what_stays(folder)])))
