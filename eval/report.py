@@ -52,7 +52,7 @@ class Sheet:
 
     def for_terminal(self) -> Table:
         """Return it for rich; names are shown as they are, also those with square brackets."""
-        table = Table(title=Text(self.caption, "bold"), title_justify="left", box=rich.box.SIMPLE_HEAD)
+        table = Table(title=Text(printable(self.caption), "bold"), title_justify="left", box=rich.box.SIMPLE_HEAD)
         for place, name in enumerate(self.head):
             table.add_column(Text(printable(name)), justify="left" if place < self.texts else "right")
         for row in self.rows:
