@@ -1,4 +1,4 @@
-"""A damaged photo is an error or changes no pixel; where a format cannot tell, at least nothing but ImageError comes."""
+"""A damaged photo is an error or changes no pixel; where a format cannot tell, nothing but ImageError is raised."""
 
 import io
 import os
@@ -49,8 +49,7 @@ def read(content: bytes, **options: Any) -> np.ndarray[Any, Any]:
 def read_or_none(content: bytes) -> np.ndarray[Any, Any] | None:
     try:
         return read(content)
-    except ImageError as error:
-        assert "photo.jpg: " in str(error)
+    except ImageError:
         return None
 
 
@@ -167,7 +166,7 @@ def test_a_png_with_right_checksums_and_missing_rows_is_damaged() -> None:
         read(png(2, 4, 8, rows[:-3]))
     with pytest.raises(ImageError, match=r"damaged: 12 of 12 bytes of pixels, or no checksum"):
         read(png(2, 4, 8, b"", packed=zlib.compress(rows)[:-4]))
-    with pytest.raises(ImageError, match="damaged|decoded"):
+    with pytest.raises(ImageError, match="decoded"):
         read(png(2, 4, 8, b"", packed=zlib.compress(rows)[:-1] + b"?"))
     with pytest.raises(ImageError, match="cut off"):
         read(png(2, 4, 8, rows)[:-12])
