@@ -25,7 +25,7 @@ FILE_BYTES = 8  # of a file, for each of max_pixels: those of 16-bit RGBA that i
 LONGEST = 10  # scans of a progressive JPEG of max_pixels, as many as libjpeg writes; a smaller one may have more
 STRIP = 2**20  # pixels that are converted at a time
 # All that is decoded, whatever a file is called: no documents, whose plugins run programs (EPS), no rarities.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "HEIF", "JPEG2000")
 # What a folder is searched for. Formats that Pillow cannot read here are listed too: such photos are to be reported.
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .mpo .png .bmp .gif .tif .tiff .webp .ppm .pgm .avif .heic .heif".split())
 
@@ -97,7 +97,7 @@ def read_size(path: str | Path) -> ImageSize:
 
 def _formats() -> list[str]:
     PIL.Image.init()
-    return [name for name in FORMATS if name in PIL.Image.OPEN]  # older Pillows know no AVIF
+    return [name for name in FORMATS if name in PIL.Image.OPEN]  # no AVIF in older Pillows, HEIF by pillow-heif only
 
 
 def _unidentified(path: Path) -> str:
