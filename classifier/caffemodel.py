@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classifier.weights import WeightsError
+from structures.files import regular_file
 
 VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5  # protobuf's wire types; 3 and 4 are groups, which Caffe never had
 MAX_BYTES = 2**31 - 1  # a protobuf message cannot be larger
@@ -53,7 +54,7 @@ def read_caffemodel(path: str | Path) -> dict[str, npt.NDArray[np.float32]]:
         WeightsError: missing, damaged, or not a caffemodel.
     """
     try:
-        if Path(path).stat().st_size > MAX_BYTES:
+        if regular_file(path).stat().st_size > MAX_BYTES:
             raise WeightsError(f"{path}: larger than a caffemodel can be")
         arrays = parse_caffemodel(Path(path).read_bytes())
     except OSError as error:

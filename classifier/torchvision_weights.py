@@ -14,6 +14,7 @@ from torchvision.models import GoogLeNet_Weights
 
 from classifier.caffe import class_names
 from classifier.weights import Checkpoint, Preprocessing, WeightsError
+from structures.files import regular_file
 from structures.npz import NpzError, check_archive
 
 TRANSFORM_INPUT = Preprocessing(  # what torchvision's normalisation and its transform_input come to: [-1, 1]
@@ -39,7 +40,7 @@ def read_pth(path: str | Path) -> Checkpoint:
     try:
         check_archive(path)
         with torch.serialization.safe_globals([Namespace]):  # options beside the weights, plain values
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(regular_file(path), map_location="cpu", weights_only=True)
     except NpzError as error:
         raise WeightsError(str(error)) from None
     except FileNotFoundError:

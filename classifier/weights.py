@@ -18,7 +18,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
-from structures.files import write_bytes
+from structures.files import regular_file, write_bytes
 from structures.json_reader import parse_json
 from structures.names import ClassNames
 
@@ -220,7 +220,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         WeightsError: missing, damaged, or written by something else.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(regular_file(path), framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}
     except FileNotFoundError:

@@ -10,13 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import cv2
 
 from classifier.ahead import HELD_PER_THREAD, map_ahead
 from detect.sources import Photo
 from proposals.store import file_key
-from structures.images import ExifPolicy, ImageError, read_image
+from structures.images import MAX_PIXELS, ExifPolicy, ImageError, read_image
 from structures.records import Image, Proposals
 
 
@@ -68,25 +69,27 @@ def prepare_ahead(
     propose: Callable[[Image], Proposals],
     *,
     exif: ExifPolicy = "apply",
+    max_pixels: int = MAX_PIXELS,
     workers: int = 1,
 ) -> Generator[Prepared | Skipped, None, None]:
     """Read photos and propose regions in background threads; yield them in order."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="propose")
+    read = partial(read_image, exif=exif, max_pixels=max_pixels)
     try:
-        yield from map_ahead(pool, partial(_prepare, propose, exif), photos, held=workers * HELD_PER_THREAD)
+        yield from map_ahead(pool, partial(_prepare, propose, read), photos, held=workers * HELD_PER_THREAD)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare(propose: Callable[[Image], Proposals], exif: ExifPolicy, photo: Photo) -> Prepared | Skipped:
+def _prepare(propose: Callable[[Image], Proposals], read: Callable[[Path], Image], photo: Photo) -> Prepared | Skipped:
     begin = time.perf_counter()
     try:
-        image = read_image(photo.path, exif=exif)
-        key, read = file_key(photo.path), time.perf_counter()
+        image = read(photo.path)
+        key, done = file_key(photo.path), time.perf_counter()
         by_name = getattr(propose, "named", None)  # boxes of other programs are known by the photo's name only
         proposals = by_name(photo.image_id, image) if by_name else propose(image)
     except ImageError as error:
         return Skipped(photo, str(error))
     except Exception as error:  # whatever a generator makes of one photo must not stop all the others
         return Skipped(photo, f"{photo.path}: no proposals: {type(error).__name__}: {error}")
-    return Prepared(photo, image, proposals, key, {"read": read - begin, "propose": time.perf_counter() - read})
+    return Prepared(photo, image, proposals, key, {"read": done - begin, "propose": time.perf_counter() - done})

@@ -30,6 +30,7 @@ from proposals.protocol import ProposalGenerator
 from proposals.store import ProposalStore
 from structures.images import ImageError, read_image
 from structures.records import Image
+from structures.text import printable
 
 DEFAULT_GENERATORS = ("opencv-selective-search", "selective-search")
 SHOWN_COUNTS = (10, 50, 100, 200, 500, 1000, 2000, 10000)  # of COUNTS
@@ -98,7 +99,7 @@ def read_photos(dataset: AnyDataset, image_ids: Sequence[str], console: Console)
         try:
             yield read_image(dataset.image_path(image_id))
         except ImageError as error:
-            console.print(f"not timed: {error}", markup=False, soft_wrap=True)
+            console.print(f"not timed: {printable(error)}", markup=False, soft_wrap=True)
 
 
 def cover(

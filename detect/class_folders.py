@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from detect.sources import SourceError, find_photos
+from structures.files import regular_file
 from structures.records import Labels
 
 
@@ -63,7 +64,7 @@ def read_class_list(path: Path) -> dict[str, int]:
         SourceError: not a text file, or a name stands in it twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = regular_file(path).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise SourceError(f"{path}: not a list of classes, one a line in UTF-8") from None
     names = [line.split("\t")[0].strip() for line in lines if line.strip()]

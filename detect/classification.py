@@ -18,7 +18,7 @@ from detect.class_folders import ClassFolders
 from detect.presets import load_checkpoint
 from eval.classification import classification
 from structures.boxes import Floats
-from structures.images import ImageError, read_image
+from structures.images import MAX_PIXELS, ImageError, read_image
 from structures.records import Image
 
 COMPILE_FROM = 1000  # crops: fewer are done in torch before OpenVINO has compiled the network
@@ -66,12 +66,16 @@ def load_image_classifier(
 class PhotoStream:
     """Classifies photos in order.
 
+    Args:
+        classifier: what to do it with.
+        max_pixels: of a photo; larger ones cannot be read.
+
     Attributes:
         seconds: spent in the classifier so far; reading goes on at the same time and is not in it.
     """
 
-    def __init__(self, classifier: ImageClassifier) -> None:
-        self._classifier, self.seconds = classifier, 0.0
+    def __init__(self, classifier: ImageClassifier, *, max_pixels: int = MAX_PIXELS) -> None:
+        self._classifier, self._max_pixels, self.seconds = classifier, max_pixels, 0.0
         full_batches = math.lcm(classifier.batch_size, classifier.crops) // classifier.crops
         self._group = min(full_batches, MOST_IN_MEMORY)
 
@@ -79,9 +83,11 @@ class PhotoStream:
         """Yield each photo with its (C,) probabilities, or with the reason why it could not be read."""
         groups = [paths[start : start + self._group] for start in range(0, len(paths), self._group)]
         with ThreadPoolExecutor(READERS) as pool:
-            waiting = [[pool.submit(_read, path) for path in group] for group in groups[:1]]
+            waiting = [[pool.submit(self._read, path) for path in group] for group in groups[:1]]
             for number, group in enumerate(groups):
-                waiting += [[pool.submit(_read, path) for path in next_] for next_ in groups[number + 1 : number + 2]]
+                waiting += [
+                    [pool.submit(self._read, path) for path in next_] for next_ in groups[number + 1 : number + 2]
+                ]
                 yield from zip(group, self._classify([each.result() for each in waiting.pop(0)]), strict=True)
 
     def _classify(self, read: Sequence[Image | ImageError]) -> Iterator[Floats | ImageError]:
@@ -91,12 +97,11 @@ class PhotoStream:
         for each in read:
             yield each if isinstance(each, ImageError) else next(rows)
 
-
-def _read(path: Path) -> Image | ImageError:
-    try:
-        return read_image(path)
-    except ImageError as error:
-        return error
+    def _read(self, path: Path) -> Image | ImageError:
+        try:
+            return read_image(path, max_pixels=self._max_pixels)
+        except ImageError as error:
+            return error
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from typing import Annotated
 import typer
 
 from detect.runs import DISTRIBUTION
+from structures.text import printable
 
 COMMANDS = ("detect", "propose", "classify", "eval", "train", "weights", "bench", "export")  # as --help lists them
 FAILED, INTERRUPTED = 2, 130
@@ -58,7 +59,7 @@ def guarded(run: Callable[[], object]) -> None:
 
 
 def one_line(error: Exception) -> str:
-    r"""Return the message of an error without line breaks; an OSError says which file.
+    r"""Return the message of an error without line breaks and control characters; an OSError says which file.
 
     >>> one_line(ValueError("no such list:\n  a.txt"))
     'no such list: a.txt'
@@ -66,8 +67,8 @@ def one_line(error: Exception) -> str:
     'a.txt: No such file or directory'
     """
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+        return printable(f"{error.filename}: {error.strerror}")
+    return printable(" ".join(str(error).split())) or type(error).__name__
 
 
 def _nothing() -> None: ...

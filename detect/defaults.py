@@ -1,6 +1,14 @@
 """What `rcnn` takes where nothing is named; light, since the command line reads it for its help."""
 
+from typing import Annotated
+
+import typer
+
 VAL_EVERY = 500  # batches between two judgements of a training
 VAL_PHOTOS = 200  # that a training is judged on
 SOME_SKIPPED = 1  # exit code: done, but for some photos
 PROPOSALS = "ranked:selective-search+multibox"  # what the paper has; `multibox` alone is quicker (README)
+
+MaxPixels = Annotated[
+    int | None, typer.Option(min=1, help="Skip photos with more pixels.", show_default="178956970, as Pillow")
+]

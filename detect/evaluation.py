@@ -21,6 +21,7 @@ from proposals.lost import LostBoxes
 from proposals.stored import NamedBoxes, open_boxes
 from structures.boxes import Boxes
 from structures.records import Detections, GroundTruth
+from structures.text import printable
 
 AnyDataset = VocDataset | CocoDataset
 DETECTIONS_FILE = "detections.jsonl"
@@ -133,4 +134,4 @@ def show(sheets: Sequence[Sheet], warnings: Sequence[str]) -> None:
         if sheet.rows:
             console.print(sheet.for_terminal())
     for line in warnings:
-        errors.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"warning: {printable(line)}", markup=False, highlight=False, soft_wrap=True)

@@ -18,6 +18,7 @@ from detect.training_folder import contents
 from detect.training_progress import Reporter
 from detect.validation import Validation
 from structures.records import Dataset
+from structures.text import printable
 
 
 class MultiBoxMeasure:
@@ -35,7 +36,7 @@ class MultiBoxMeasure:
     def prepare(self, console: Console) -> None:
         """Name the photos that cannot be read: their objects count as missed."""
         for reason in unreadable(self._dataset).values():
-            console.print(f"not validated on: {reason}", markup=False, soft_wrap=True)
+            console.print(f"not validated on: {printable(reason)}", markup=False, soft_wrap=True)
 
     def __call__(self, checkpoint: Checkpoint) -> float:
         """Return the recall."""

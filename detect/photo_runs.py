@@ -24,8 +24,9 @@ from detect.sinks import DETECTIONS_FILE, SKIPPED_FILE, Results
 from detect.sources import PICTURES, Photo, renamed
 from eval.results import count_images, read_lines
 from proposals.store import file_key
-from structures.images import ExifPolicy, ImageError, read_image
+from structures.images import MAX_PIXELS, ExifPolicy, ImageError, read_image
 from structures.records import Detections, Proposals
+from structures.text import printable
 
 PATIENCE = 3  # photos in a row that the classifier may fail on before the fault is taken for its own
 
@@ -38,6 +39,7 @@ class Plan:
         photos: to work on.
         out: folder of the results.
         exif: whether photos are turned as displayed.
+        max_pixels: of a photo; larger ones are skipped.
         workers: threads that propose; None takes what suits the device.
         pictures: where drawn photos go; None draws none.
         format: what to write besides detections.jsonl, with VOC's split and COCO's ids.
@@ -47,6 +49,7 @@ class Plan:
     photos: Sequence[Photo]
     out: Path
     exif: ExifPolicy = "apply"
+    max_pixels: int = MAX_PIXELS
     workers: int | None = None
     pictures: Pictures | None = None
     format: str = "jsonl"
@@ -90,10 +93,17 @@ def carry_out(
             elsewhere = "; ".join(before)
             told.append(f"warning: earlier photos in {plan.out} were done elsewhere ({elsewhere}); scores may differ")
         for line in told:
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         try:
             report = detect_photos(
-                detector, plan.photos, results, console, exif=plan.exif, workers=workers, pictures=plan.pictures
+                detector,
+                plan.photos,
+                results,
+                console,
+                exif=plan.exif,
+                max_pixels=plan.max_pixels,
+                workers=workers,
+                pictures=plan.pictures,
             )
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from here")
@@ -129,7 +139,8 @@ def _write_the_rest(plan: Plan, classes: Sequence[str], report: Report) -> tuple
         written.append(plan.out / SKIPPED_FILE)
     if plan.pictures is not None:
         todo = [photo for photo in plan.photos if not plan.pictures.has(photo.image_id)]
-        report = replace(report, undrawn=draw_stored(todo, lines, plan.pictures, classes, exif=plan.exif))
+        undrawn = draw_stored(todo, lines, plan.pictures, classes, exif=plan.exif, max_pixels=plan.max_pixels)
+        report = replace(report, undrawn=undrawn)
         written.append(plan.pictures.folder)
     exported = export(plan.out, plan.format, classes, split=plan.split, numbering=plan.coco_ids)
     return written + (exported if plan.format != "voc" else [plan.out / VOC_FOLDER]), report
@@ -142,6 +153,7 @@ def detect_photos(
     console: Console,
     *,
     exif: ExifPolicy = "apply",
+    max_pixels: int = MAX_PIXELS,
     workers: int = 1,
     pictures: Pictures | None = None,
 ) -> Report:
@@ -157,7 +169,7 @@ def detect_photos(
     if todo:
         discard_exports(results.folder)  # of the results of before
     regions, boxes, failed = Counter[str](), Counter[str](), 0
-    ahead = prepare_ahead(todo, detector.regions, exif=exif, workers=workers)
+    ahead = prepare_ahead(todo, detector.regions, exif=exif, max_pixels=max_pixels, workers=workers)
     with Bar(len(todo), console) as bar, closing(ahead):
         for item in ahead:
             if isinstance(item, Skipped):
@@ -232,7 +244,13 @@ def _report(
 
 
 def draw_stored(
-    photos: Sequence[Photo], results_file: Path, pictures: Pictures, classes: Sequence[str], *, exif: ExifPolicy
+    photos: Sequence[Photo],
+    results_file: Path,
+    pictures: Pictures,
+    classes: Sequence[str],
+    *,
+    exif: ExifPolicy,
+    max_pixels: int = MAX_PIXELS,
 ) -> dict[str, str]:
     """Draw photos from their lines of results, where they have one; return why for those that cannot be drawn."""
     wanted, undrawn = {photo.image_id: photo for photo in photos}, dict[str, str]()
@@ -240,7 +258,7 @@ def draw_stored(
         if line.image in wanted:
             path = wanted[line.image].path
             try:
-                image = read_image(path, exif=exif)
+                image = read_image(path, exif=exif, max_pixels=max_pixels)
                 pictures.add(line.image, image, with_labels_of(line, classes), classes)
             except ImageError as error:  # gone or changed since it was searched
                 undrawn[line.image] = str(error)

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from structures.text import printable
+
 LINE_SECONDS = 30.0  # where no bar can be drawn, such as in a log file, a plain line now and then
 
 
@@ -114,7 +116,9 @@ class Bar:
         """Leave a photo out, and say why."""
         self.pace.total -= 1
         self._bar.update(self._task, advance=1)
-        self._console.print(f"skipped: {reason}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        self._console.print(
+            f"skipped: {printable(reason)}", style="yellow", markup=False, highlight=False, soft_wrap=True
+        )
 
     def words(self) -> str:
         """Return what stands behind the bar."""
@@ -138,10 +142,10 @@ def duration(seconds: float) -> str:
 
 
 def table(rows: Mapping[str, str]) -> Table:
-    """Return a plain table of two columns, where square brackets are no markup."""
+    """Return a plain table of two columns, where square brackets are no markup and control characters are shown."""
     sheet = Table(box=None, show_header=False, pad_edge=False)
     sheet.add_column(style="bold", no_wrap=True)
     sheet.add_column(overflow="fold")
     for name, value in rows.items():
-        sheet.add_row(Text(name), Text(value))
+        sheet.add_row(Text(name), Text(printable(value)))
     return sheet

@@ -16,7 +16,7 @@ from detect.sources import Photo, renamed
 from proposals.protocol import TELLS_FIT, ProposalGenerator, tells_fit
 from proposals.store import StoredPhoto, file_key, pixel_key
 from proposals.store_writer import StoreWriter
-from structures.images import ExifPolicy
+from structures.images import MAX_PIXELS, ExifPolicy
 
 ENOUGH = 10  # photos for each worker: of fewer, those that begin together and end together decide the rate
 
@@ -29,6 +29,7 @@ class Plan:
         photos: to work on.
         out: folder of the proposals.
         exif: whether photos are turned as displayed.
+        max_pixels: of a photo; larger ones are skipped.
         workers: photos that are worked on at the same time.
         max_boxes: keep only so many of the best boxes of a photo; None keeps all.
     """
@@ -36,6 +37,7 @@ class Plan:
     photos: Sequence[Photo]
     out: Path
     exif: ExifPolicy = "apply"
+    max_pixels: int = MAX_PIXELS
     workers: int = 1
     max_boxes: int | None = None
 
@@ -83,7 +85,7 @@ def carry_out(plan: Plan, generator: ProposalGenerator, console: Console) -> Rep
         report = Report(len(plan.photos), len(plan.photos) - len(todo))
         if report.before:
             console.print(f"{report.before} of {report.photos} photos are done already")
-        ahead = prepare_ahead(todo, generator, exif=plan.exif, workers=plan.workers)
+        ahead = prepare_ahead(todo, generator, exif=plan.exif, max_pixels=plan.max_pixels, workers=plan.workers)
         with Bar(len(todo), console) as bar, closing(ahead), one_core_a_photo():
             _store(ahead, writer, bar, report, plan.max_boxes)
     console.print(table(_rows(plan, report, bar)))

@@ -9,10 +9,12 @@ import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
 from detect.runs import RUN_FILE
 from proposals.store import file_key
+from structures.files import regular_file
 from structures.images import SUFFIXES
 from structures.records import Dataset
 
@@ -90,14 +92,19 @@ def find_photos(
 
     Args:
         paths: files (taken whatever their suffix), folders (searched through for pictures, hidden ones passed over),
-            globs that the shell left alone (`**` goes through folders), and list files as `@photos.txt`.
+            globs that the shell left alone (`**` goes through folders), and list files as `@photos.txt`. The folders at
+            the front of a glob that are there by that very name are no part of the pattern.
         lists: more list files. A relative line is looked for in the working folder, then beside the list.
-        leave_out: a folder that is not searched. Pictures of runs, which are photos with boxes, are passed over anyway.
+        leave_out: a folder that is not searched. Pictures of runs, which are photos with boxes, are passed over anyway,
+            unless their folder is named.
+
+    Returns:
+        The photos, and as one that cannot be read each folder that cannot be searched, to be reported like one.
 
     Raises:
         SourceError: nothing was named, a path is not there, a glob matches nothing, or a folder holds no pictures.
     """
-    found = [_find(argument, leave_out) for argument in _arguments(paths, lists)]
+    found = [_find(argument, leave_out) for argument in _arguments(paths, lists, leave_out)]
     if not found:
         raise SourceError("no photos were named: give files, folders, globs or @list.txt")
     root = os.path.commonpath([part.base for part in found])
@@ -106,43 +113,69 @@ def find_photos(
     return sorted(photos, key=lambda photo: photo.image_id)
 
 
-def _arguments(paths: Iterable[str], lists: Iterable[str | Path]) -> Iterator[str]:
+def _arguments(paths: Iterable[str], lists: Iterable[str | Path], leave_out: Path | None) -> Iterator[str]:
     for path in paths:
         if path.startswith(LIST_PREFIX) and not os.path.lexists(path):
-            yield from _read_list(path[len(LIST_PREFIX) :])
+            yield from _read_list(path[len(LIST_PREFIX) :], leave_out)
         else:
-            yield from _matches(path)
+            yield from _matches(path, leave_out)
     for list_file in lists:
-        yield from _read_list(list_file)
+        yield from _read_list(list_file, leave_out)
 
 
-def _read_list(list_file: str | Path) -> Iterator[str]:
+def _read_list(list_file: str | Path, leave_out: Path | None) -> Iterator[str]:
     try:
-        lines = Path(list_file).read_text(encoding="utf-8-sig").splitlines()
+        lines = regular_file(list_file).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise SourceError(f"{list_file}: not a list of photos, one a line in UTF-8") from None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            yield from _matches(_beside(line.strip(), Path(list_file).parent))
+            yield from _matches(_beside(line.strip(), Path(list_file).parent), leave_out)
         except SourceError as error:
             raise SourceError(f"{list_file}: line {number}: {error}") from None
 
 
 def _beside(line: str, folder: Path) -> str:
-    return line if os.path.lexists(line) or glob.glob(line, recursive=True) else str(folder / line)
+    return line if os.path.lexists(line) or _glob(line) else str(folder / line)
 
 
-def _matches(path: str) -> list[str]:
+def _matches(path: str, leave_out: Path | None) -> list[str]:
     if os.path.exists(path):
         return [path]
     if not GLOB_CHARACTERS.intersection(path):
         raise SourceError(f"{path}: no such file or folder")
-    matches = glob.glob(path, recursive=True)
-    if not matches:
-        raise SourceError(f"{path}: matches no file")
-    return [match for match in matches if not os.path.isdir(match)] or matches  # ** matches files and their folders
+    matches = _glob(path)
+    photos = _without_drawn(matches, Path(_fixed_folder(path)).absolute(), leave_out)
+    if not photos:
+        raise SourceError(f"{path}: matches {'only pictures of runs' if matches else 'no file'}")
+    return [match for match in photos if not os.path.isdir(match)] or photos  # ** matches files and their folders
+
+
+def _glob(pattern: str) -> list[str]:
+    fixed = _fixed_folder(pattern)
+    return glob.glob(glob.escape(fixed) + pattern[len(fixed) :], recursive=True)
+
+
+def _fixed_folder(pattern: str) -> str:
+    """Return the front of a glob that is a folder by that very name, brackets and all."""
+    ends = [place for place, letter in enumerate(pattern) if letter in (os.sep, os.altsep)]
+    return next((pattern[: end + 1] for end in reversed(ends) if os.path.isdir(pattern[: end + 1])), "")
+
+
+def _without_drawn(matches: Iterable[str], named: Path, leave_out: Path | None) -> list[str]:
+    """Drop matches of a glob in a folder that is left out, or of pictures of a run, unless that folder was named."""
+    own = os.path.realpath(leave_out) if leave_out else None
+
+    @cache
+    def passed_over(folder: Path) -> bool:
+        if folder == named or folder in named.parents:
+            return False
+        return os.path.realpath(folder) == own or _is_drawn(str(folder)) or passed_over(folder.parent)
+
+    paths = {match: Path(match).absolute() for match in matches}
+    return [match for match, path in paths.items() if not passed_over(path if path.is_dir() else path.parent)]
 
 
 def _find(path: str, leave_out: Path | None) -> _Found:
@@ -156,9 +189,10 @@ def _find(path: str, leave_out: Path | None) -> _Found:
 
 
 def _pictures(folder: str, leave_out: Path | None) -> Iterator[str]:
-    """Walk through a folder, links to other folders included, each folder once."""
+    """Walk through a folder, links to other folders included, each folder once; those that cannot be searched, too."""
     visited = {os.path.realpath(leave_out)} if leave_out else set()
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
+    closed = list[str]()
+    for place, folders, names in os.walk(folder, followlinks=True, onerror=partial(_note_closed, folder, closed)):
         real = os.path.realpath(place)
         if real in visited or (place != folder and _is_drawn(place)):
             folders.clear()
@@ -169,6 +203,13 @@ def _pictures(folder: str, leave_out: Path | None) -> Iterator[str]:
             path = os.path.join(place, name)
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES and _is_file_or_dead_link(path):
                 yield path
+    yield from closed
+
+
+def _note_closed(top: str, closed: list[str], error: OSError) -> None:
+    if error.filename == top:
+        raise error
+    closed.append(error.filename)
 
 
 def _is_drawn(folder: str) -> bool:
@@ -179,7 +220,3 @@ def _is_drawn(folder: str) -> bool:
 
 def _is_file_or_dead_link(path: str) -> bool:
     return os.path.isfile(path) or os.path.islink(path)  # a dead link shall be reported; a pipe would block for ever
-
-
-def _raise(error: OSError) -> None:
-    raise error

@@ -12,6 +12,7 @@ from classifier.training import Progress as Report
 from detect.curves import Curves
 from detect.progress import LINE_SECONDS, Pace, duration
 from detect.runs import peak_memory
+from structures.text import printable
 
 
 class Reporter:
@@ -106,4 +107,4 @@ class Reporter:
 
     def _say(self, line: str) -> None:
         self._told = time.perf_counter()
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

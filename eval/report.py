@@ -13,6 +13,7 @@ from rich.text import Text
 from eval.mistakes import KINDS, SIZES, Mistakes
 from eval.scores import Scores
 from structures.files import write_text
+from structures.text import printable
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>
@@ -51,11 +52,11 @@ class Sheet:
 
     def for_terminal(self) -> Table:
         """Return it for rich; names are shown as they are, also those with square brackets."""
-        table = Table(title=Text(self.caption, "bold"), title_justify="left", box=rich.box.SIMPLE_HEAD)
+        table = Table(title=Text(printable(self.caption), "bold"), title_justify="left", box=rich.box.SIMPLE_HEAD)
         for place, name in enumerate(self.head):
-            table.add_column(Text(name), justify="left" if place < self.texts else "right")
+            table.add_column(Text(printable(name)), justify="left" if place < self.texts else "right")
         for row in self.rows:
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(printable(cell)) for cell in row))
         return table
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from eval.coco_json import whole_number
 from eval.names import ImageNames
 from structures.boxes import ImageSize, as_boxes
+from structures.files import regular_file
 from structures.json_reader import JsonError, parse_json
 from structures.names import ClassNames
 from structures.records import Dataset, Detections
@@ -95,7 +96,7 @@ def read_lines(path: Path) -> tuple[list[ResultLine], list[str]]:
     Raises:
         ResultsError: any other line is malformed, holds numbers that are not finite, or names a photo again.
     """
-    content = path.read_bytes().split(b"\n")
+    content = regular_file(path).read_bytes().split(b"\n")
     lines = [line for line in enumerate(content, 1) if line[1].strip()]
     results, notes, seen = [], [], dict[str, str]()
     for number, text in lines:

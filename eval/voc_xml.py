@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from structures.boxes import Floats
+from structures.files import regular_file
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FIRST_PIXEL = np.array([1, 1, 0, 0], np.float32)  # what VOC's corners lie above ours
@@ -32,7 +33,7 @@ def parse(path: Path) -> ET.Element:
         VocError: it is missing, or no XML.
     """
     try:
-        return ET.parse(path).getroot()
+        return ET.parse(regular_file(path)).getroot()
     except FileNotFoundError:
         raise VocError(f"{path}: no such annotation, though the image list names it") from None
     except (ET.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that nobody knows

@@ -13,6 +13,7 @@ from typing import IO
 import numpy as np
 
 from proposals.outside_entries import Entries, OutsideError
+from structures.files import regular_file
 from structures.json_reader import parse_json
 
 SECONDS, SECONDS_PER_MB = 60, 5  # a large file takes 0.2 s per MB
@@ -27,7 +28,7 @@ def read_apart(path: Path) -> Entries:
         OutsideError: the file is not such a one, or reading it crashes, or takes too long or too much memory.
         OSError: the file cannot be opened.
     """
-    with path.open("rb") as file:
+    with regular_file(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
     limit, memory = SECONDS + SECONDS_PER_MB * size / 2**20, BYTES + BYTES_PER_BYTE * size
     command = [sys.executable, "-c", CODE, str(path), str(memory), *sys.path]

@@ -12,6 +12,7 @@ from typing import Any
 from proposals.apart import read_apart
 from proposals.outside_entries import Entries, OutsideError, add_entry, brief, from_sides, key_of
 from structures.boxes import Boxes, Floats
+from structures.files import regular_file
 from structures.json_reader import JsonError, read_json
 from structures.nms import best_first
 from structures.photo_names import PhotoNames
@@ -86,7 +87,7 @@ def read_outside(path: str | Path) -> OutsideBoxes:
     path = Path(path)
     if path.suffix.lower() not in READERS:
         raise OutsideError(f"{path}: not a proposal file; known are {', '.join(READERS)} and folders of rcnn propose")
-    return OutsideBoxes(path, READERS[path.suffix.lower()](path))
+    return OutsideBoxes(path, READERS[path.suffix.lower()](regular_file(path)))
 
 
 def _read_results(path: Path) -> Entries:

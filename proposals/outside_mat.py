@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from proposals.outside_entries import Doubles, Entries, OutsideError, add_entry
 from structures.boxes import Floats
+from structures.files import regular_file
 
 NEAR_CORNER = np.array([1, 1, 0, 0], np.float64)  # what MATLAB's 1-based, inclusive corners lie above ours
 
@@ -20,7 +21,7 @@ def read_mat(path: Path) -> Entries:
     """
     from scipy.io import loadmat
 
-    with path.open("rb") as file:
+    with regular_file(path).open("rb") as file:
         try:
             content = loadmat(file, variable_names=["boxes", "images"])
         except MemoryError:

@@ -1,13 +1,32 @@
-"""Files that appear whole or not at all. The only place that puts a file in the place of another."""
+"""Files that appear whole or not at all, and the check before one is read that somebody else named.
 
+The only place that puts a file in the place of another.
+"""
+
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial"  # the end of the names of files that are being written
+
+
+def regular_file(path: str | Path) -> Path:
+    """Return the path of a file to read if it is one, links followed: opening a pipe or a device may wait for ever.
+
+    Raises:
+        OSError: nothing is there, or a folder, pipe, socket or device; names it.
+    """
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a regular file, but a pipe, socket or device", str(path))
+    return Path(path)
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 Policy: EXIF orientation is applied, so that boxes refer to the photo as displayed; `exif="ignore"` reads the stored
 pixels. Transparent pixels are laid over white. 16-bit and float pictures are brought to 8 bits by range, not clipped,
 but for values below 0, which are black. Of an animation the first frame counts. A truncated or damaged file is an
-error, never a half-grey photo.
+error, never a half-grey photo, as far as its format can tell (`structures.soundness`). Memory and time are bounded by
+`max_pixels`: about 7 bytes a pixel, and `LONGEST` scans of a picture of that size.
 """
 
+import io
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +15,17 @@ import numpy as np
 import PIL.Image
 
 from structures.boxes import ImageSize
+from structures.files import regular_file
 from structures.records import Image
+from structures.soundness import RAISED_BY, require_sound
 
 ExifPolicy = Literal["apply", "ignore"]
 MAX_PIXELS = 2 * 89_478_485  # Pillow's own limit, against files that are small and unpack to gigabytes
+FILE_BYTES = 8  # of a file, for each of max_pixels: those of 16-bit RGBA that is not packed
+LONGEST = 10  # scans of a progressive JPEG of max_pixels, as many as libjpeg writes; a smaller one may have more
+STRIP = 2**20  # pixels that are converted at a time
+# All that is decoded, whatever a file is called: no documents, whose plugins run programs (EPS), no rarities.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "HEIF", "JPEG2000")
 # What a folder is searched for. Formats that Pillow cannot read here are listed too: such photos are to be reported.
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .mpo .png .bmp .gif .tif .tiff .webp .ppm .pgm .avif .heic .heif".split())
 
@@ -37,31 +46,36 @@ class ImageError(ValueError):
     """A picture that cannot be read; the message names the file and says why."""
 
 
-def read_image(path: str | Path, *, exif: ExifPolicy = "apply") -> Image:
+def read_image(path: str | Path, *, exif: ExifPolicy = "apply", max_pixels: int = MAX_PIXELS) -> Image:
     """Read one picture.
 
     Args:
         path: the file; its content decides the format, not its name.
         exif: "apply" turns the photo as displayed, "ignore" keeps the stored pixels.
+        max_pixels: a larger picture is refused, as is a file of more than 8 times that in bytes, or a progressive JPEG
+            with more than 10 times that in scans times pixels. Above the default it raises Pillow's own limit, too, for
+            the whole process.
 
     Returns:
         RGB uint8 (H, W, 3), C-contiguous, owned by the caller.
 
     Raises:
-        ImageError: missing, empty, not a picture, truncated or too large; names the file.
+        ImageError: missing, empty, not a regular file, not a picture, truncated, damaged or too large; names the file.
     """
     try:
-        return _decode(Path(path), exif)
+        return _decode(Path(path), exif, max_pixels)
     except ImageError:
         raise
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ImageError(f"{path}: {_folder(Path(path))}") from None
     except PIL.UnidentifiedImageError:
         raise ImageError(f"{path}: {_unidentified(Path(path))}") from None
     except PIL.Image.DecompressionBombError:
-        raise ImageError(f"{path}: more than {MAX_PIXELS} pixels") from None
+        raise ImageError(f"{path}: {_limit(f'{max_pixels} pixels')}") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError and more
-        raise ImageError(f"{path}: cannot be decoded: {error}") from error
+        raise ImageError(f"{path}: {_reason(error)}") from error
 
 
 def read_size(path: str | Path) -> ImageSize:
@@ -71,7 +85,7 @@ def read_size(path: str | Path) -> ImageSize:
         ImageError: missing, empty, not a picture or too large; names the file.
     """
     try:
-        with PIL.Image.open(path) as picture:
+        with PIL.Image.open(regular_file(path), formats=_formats()) as picture:
             turned = _orientation(picture)
             width, height = picture.size
         if turned == 1 or turned not in TURN:
@@ -81,20 +95,49 @@ def read_size(path: str | Path) -> ImageSize:
     return read_image(path).shape[:2]
 
 
+def _formats() -> list[str]:
+    PIL.Image.init()
+    return [name for name in FORMATS if name in PIL.Image.OPEN]  # no AVIF in older Pillows, HEIF by pillow-heif only
+
+
 def _unidentified(path: Path) -> str:
     return "the file is empty" if path.stat().st_size == 0 else "not a picture in a known format"
 
 
-def _decode(path: Path, exif: ExifPolicy) -> Image:
-    with PIL.Image.open(path) as picture:
-        if picture.width * picture.height > MAX_PIXELS:
+def _folder(path: Path) -> str:
+    try:
+        next(path.iterdir(), None)
+    except OSError as error:
+        return f"the folder cannot be searched: {error.strerror}"
+    return "a directory, not a picture"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:  # of the system, not of a decoder
+        return f"cannot be read: {error.strerror}"
+    return f"cannot be decoded: {error}"
+
+
+def _limit(what: str) -> str:
+    return f"more than {what}, the limit ({RAISED_BY})"
+
+
+def _decode(path: Path, exif: ExifPolicy, max_pixels: int) -> Image:
+    if regular_file(path).stat().st_size > FILE_BYTES * max_pixels:
+        raise ImageError(f"{path}: {_limit(f'{FILE_BYTES * max_pixels} bytes')}")
+    if max_pixels > MAX_PIXELS and PIL.Image.MAX_IMAGE_PIXELS is not None:
+        PIL.Image.MAX_IMAGE_PIXELS = max(PIL.Image.MAX_IMAGE_PIXELS, max_pixels // 2 + 1)  # Pillow's errors: from twice
+    content = path.read_bytes()
+    with PIL.Image.open(io.BytesIO(content), formats=_formats()) as picture:
+        pixels = picture.width * picture.height
+        if pixels > max_pixels:
             raise PIL.Image.DecompressionBombError
+        require_sound(picture, content, most_scans=LONGEST * max_pixels // max(1, pixels))
         stored = _orientation(picture)
         picture.load()
         left = _orientation(picture)  # Pillow turns TIFF by itself while loading, other formats not
         turn = TURN.get(left) if exif == "apply" else TURN_BACK.get(stored) if left != stored else None
-        upright = picture if turn is None else picture.transpose(turn)
-        return np.array(_to_rgb(upright), dtype=np.uint8, order="C")
+        return _to_array(picture if turn is None else picture.transpose(turn))
 
 
 def _orientation(picture: PIL.Image.Image) -> int:
@@ -104,28 +147,40 @@ def _orientation(picture: PIL.Image.Image) -> int:
         return 1
 
 
-def _to_rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
+def _to_array(picture: PIL.Image.Image) -> Image:
+    """Convert in strips of rows: Pillow's conversions take several times the memory of the picture."""
+    image = np.empty((picture.height, picture.width, 3), np.uint8)
+    white = _white(picture) if picture.mode in ("I", "F") else 0
+    rows = max(1, STRIP // picture.width)
+    for top in range(0, picture.height, rows):
+        bottom = min(top + rows, picture.height)
+        image[top:bottom] = np.asarray(_to_rgb(picture.crop((0, top, picture.width, bottom)), white))
+    return image
+
+
+def _to_rgb(picture: PIL.Image.Image, white: float) -> PIL.Image.Image:
     if picture.mode.startswith("I") or picture.mode == "F":
-        picture = _to_8_bits(picture)
+        picture = _to_8_bits(picture, white)
     if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
         layer = picture.convert("RGBA")
-        white = PIL.Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return PIL.Image.alpha_composite(white, layer).convert("RGB")
+        paper = PIL.Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return PIL.Image.alpha_composite(paper, layer).convert("RGB")
     return picture.convert("RGB")
 
 
-def _to_8_bits(picture: PIL.Image.Image) -> PIL.Image.Image:
+def _to_8_bits(picture: PIL.Image.Image, white: float) -> PIL.Image.Image:
     values = np.asarray(picture)
     if picture.mode.startswith("I;16"):  # by a table: an eighth of the memory
         table = np.rint(np.arange(65536) * (255 / 65535)).astype(np.uint8)
         return PIL.Image.fromarray(table[values])
-    if not np.isfinite(values).all():
-        raise ValueError("holds values that are not finite")
-    white = _white(picture.mode, float(values.max(initial=0)))
     return PIL.Image.fromarray(np.clip(np.rint(values * np.float64(255 / white)), 0, 255).astype(np.uint8))
 
 
-def _white(mode: str, brightest: float) -> float:
+def _white(picture: PIL.Image.Image) -> float:
     """Return the value that stands for white: the end of the smallest usual range that holds all values."""
-    ranges = (1, 255, 65535) if mode == "F" else (255, 65535)
+    values = np.asarray(picture)
+    if not np.isfinite(values).all():
+        raise ValueError("holds values that are not finite")
+    brightest = float(values.max(initial=0))
+    ranges = (1, 255, 65535) if picture.mode == "F" else (255, 65535)
     return next((end for end in ranges if brightest <= end), brightest)

@@ -10,6 +10,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from structures.files import regular_file
+
 MAX_DEPTH = 64  # lists and objects inside each other; COCO's polygons are 5 deep
 MAX_BYTES = 2**31  # COCO's largest file has 0.5 GB, that of LVIS 1.1 GB; in memory it takes about ten times as much
 MAX_RECORD_BYTES = 2**26  # of what runs write about themselves: a few kB per run
@@ -27,7 +29,7 @@ def read_json(path: str | Path, *, max_bytes: int = MAX_BYTES) -> Any:
         JsonError: not JSON, or larger than max_bytes.
         OSError: the file cannot be opened.
     """
-    with Path(path).open("rb") as file:
+    with regular_file(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
             raise JsonError(f"{path}: not readable as JSON: {size} bytes, expected at most {max_bytes}")

@@ -10,6 +10,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from structures.files import regular_file
+
 KINDS = "biufSU"  # of plain arrays: bool, int, uint, float, bytes and text; objects and records are refused
 FREE_BYTES = 2**26  # a file may always unpack to this much ...
 RATIO = 20  # ... or to this many times its size; trained weights and boxes pack to no less than a tenth
@@ -36,7 +38,7 @@ def read_arrays(
         NpzError: damaged, without such an array, or one that unpacks to far more than its size.
         OSError: the file cannot be opened.
     """
-    with Path(path).open("rb") as file:
+    with regular_file(path).open("rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
                 _check_members(archive.infolist(), os.fstat(file.fileno()).st_size)
@@ -54,7 +56,7 @@ def check_archive(path: str | Path) -> None:
         NpzError: it does, or its directory is damaged.
         OSError: the file cannot be opened.
     """
-    with Path(path).open("rb") as file:
+    with regular_file(path).open("rb") as file:
         try:
             if zipfile.is_zipfile(file):
                 with zipfile.ZipFile(file) as archive:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from detect.sources import SourceError, find_photos
+from structures.images import ImageError, read_image
 
 
 @pytest.fixture
@@ -133,3 +134,48 @@ def test_pictures_of_any_run_are_not_photos_unless_they_are_named(tree: Path) ->
     (tree / "photos/out/run.json").write_text("{}")
     assert "out/pictures/b.jpg" not in ids("photos")
     assert ids("photos/out/pictures") == ["b.jpg"]
+
+
+@pytest.mark.parametrize("folder", ["photos [1]", "a*b?", "[x"])
+def test_folders_with_glob_characters_in_their_names_are_themselves(tree: Path, folder: str) -> None:
+    for name in (folder, "photos 1", "aab0"):  # the last two are what the names would mean as patterns
+        (tree / name / "sub").mkdir(parents=True)
+        (tree / name / "sub" / f"{name}.jpg").write_bytes(b"")
+    assert ids(f"{folder}/*/*.jpg") == ids(str(tree / folder / "**" / "*.jpg")) == [f"{folder}.jpg"]
+    (tree / folder / "list.txt").write_text("sub/*.jpg\n")
+    assert ids(f"@{folder}/list.txt") == ids(lists=[tree / folder / "list.txt"]) == [f"{folder}.jpg"]
+
+
+def test_a_glob_takes_no_pictures_of_runs_unless_their_folder_is_named(tree: Path) -> None:
+    (tree / "photos/out/pictures").mkdir(parents=True)
+    (tree / "photos/out/pictures/b.jpg").write_bytes(b"")
+    (tree / "photos/out/run.json").write_text("{}")
+    for pattern in ("photos/**/b.jpg", "photos/**", f"{tree}/*/*/*"):
+        assert not [photo for photo in find_photos([pattern]) if "pictures" in photo.path.parts]
+    assert ids("photos/out/pictures/*") == ["b.jpg"]
+    with pytest.raises(SourceError, match=r"photos/out/\*/b\.jpg: matches only pictures of runs"):
+        ids("photos/out/*/b.jpg")
+
+
+def test_a_glob_takes_nothing_from_the_folder_that_is_left_out(tree: Path) -> None:
+    assert ids("photos/**/*.jpg", leave_out=Path("photos/sub")) == ["b.jpg"]
+    assert ids("photos/sub/*.jpg", leave_out=Path("photos/sub")) == ["b.jpg"]  # named
+
+
+def test_a_folder_that_cannot_be_searched_is_reported_like_a_photo_and_the_rest_is_found(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = os.scandir
+
+    def refuse(path: str | Path = ".") -> object:
+        if os.path.basename(path) == "sub":
+            raise PermissionError(13, "Permission denied", str(path))
+        return search(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "listdir", lambda path: list(refuse(path)))  # type: ignore[call-overload]
+    assert ids("photos") == ["A.JPG", "b.jpg", "sub"]
+    with pytest.raises(ImageError, match="sub: the folder cannot be searched: Permission denied"):
+        read_image(tree / "photos/sub")
+    with pytest.raises(PermissionError):
+        ids("photos/sub")

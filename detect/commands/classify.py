@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from detect.defaults import SOME_SKIPPED
+from detect.defaults import SOME_SKIPPED, MaxPixels
+from structures.text import printable
 
 
 def classify(
@@ -19,6 +20,7 @@ def classify(
     warp: Annotated[bool, typer.Option("--warp", help="Squeeze photos to a square: BVLC's test.")] = False,
     top: Annotated[int, typer.Option(min=1, help="Classes to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line and photo.")] = False,
+    max_pixels: MaxPixels = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     engine: Annotated[str, typer.Option(help="auto, torch, compiled or openvino.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -28,7 +30,7 @@ def classify(
     from classifier.loading import IMAGENET
     from detect.classification import PhotoStream, load_image_classifier
     from detect.sources import find_photos
-    from structures.images import ImageError
+    from structures.images import MAX_PIXELS, ImageError
 
     found = find_photos(photos)
     where = {"device": device, "engine": engine, "dtype": dtype}
@@ -36,10 +38,10 @@ def classify(
     print(model.reason, file=sys.stderr)
     names: dict[Path, str] = {photo.path: photo.image_id for photo in found}
     skipped = 0
-    for path, row in PhotoStream(model)([photo.path for photo in found]):
+    for path, row in PhotoStream(model, max_pixels=max_pixels or MAX_PIXELS)([photo.path for photo in found]):
         if isinstance(row, ImageError):
             skipped += 1
-            print(f"skipped: {row}", file=sys.stderr)
+            print(f"skipped: {printable(row)}", file=sys.stderr)
         else:
             _show(names[path], best_classes(row, model.classes, top), as_json=as_json)
     _finish(skipped, len(found))
@@ -50,9 +52,9 @@ def _show(name: str, best: list[tuple[str, float]], *, as_json: bool) -> None:
         classes = [{"class": each, "probability": round(probability, 6)} for each, probability in best]
         print(json.dumps({"image": name, "classes": classes}), flush=True)
         return
-    print(name)
+    print(printable(name))
     for each, probability in best:
-        print(f"  {probability:.4f}  {each}", flush=True)
+        print(f"  {probability:.4f}  {printable(each)}", flush=True)
 
 
 def _finish(skipped: int, photos: int) -> None:

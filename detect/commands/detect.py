@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detect.defaults import PROPOSALS, SOME_SKIPPED
+from detect.defaults import PROPOSALS, SOME_SKIPPED, MaxPixels
+from structures.text import printable
 
 if TYPE_CHECKING:
     from detect.photo_report import Report
@@ -52,6 +53,7 @@ def detect(
         ),
     ] = None,
     exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply,
+    max_pixels: MaxPixels = None,
     draw: Annotated[bool, typer.Option("--draw", help="Also write pictures with boxes, to OUT/pictures.")] = False,
     draw_score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Weakest detection that is drawn.", show_default="0.5")
@@ -79,6 +81,7 @@ def detect(
     from detect.presets import weights_file
     from detect.runs import fingerprint
     from detect.sources import PICTURES, find_photos
+    from structures.images import MAX_PIXELS
 
     refuse_idle(
         {
@@ -93,6 +96,7 @@ def detect(
         find_photos(photos or [], lists=[list_file] if list_file else [], leave_out=out / PICTURES),
         out,
         exif=exif.value,
+        max_pixels=max_pixels or MAX_PIXELS,
         workers=workers,
         pictures=Pictures(out / PICTURES, DRAW_FLOOR if draw_score is None else draw_score) if draw else None,
         format=format_.value,
@@ -127,6 +131,6 @@ def _exit(report: "Report") -> None:
         if reasons:
             typer.echo(f"{len(reasons)} of {report.photos} {what}:", err=True)
         for reason in reasons.values():
-            typer.echo(f"  {reason}", err=True)
+            typer.echo(f"  {printable(reason)}", err=True)
     if any(failures.values()):
         raise typer.Exit(SOME_SKIPPED)

@@ -8,6 +8,7 @@ import typer
 
 from detect.defaults import SOME_SKIPPED
 from structures.files import write_json
+from structures.text import printable
 
 
 def classification(
@@ -38,7 +39,7 @@ def classification(
     print(model.reason, file=sys.stderr)
     result = judge(model, data)
     for error in result.skipped:
-        print(f"skipped: {error}", file=sys.stderr)
+        print(f"skipped: {printable(error)}", file=sys.stderr)
     print(f"{result.photos} photos, {crops} crops, {1000 * result.seconds_per_photo:.1f} ms a photo")
     for name, value in result.scores.items():
         print(f"{name:19} {value:.4f}")

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from structures.text import printable
+
 
 def export(
     weights: Annotated[str, typer.Argument(help="Weights of an image or region classifier: a name or a file.")],
@@ -18,5 +20,5 @@ def export(
 
     checkpoint = load_checkpoint(weights)
     write(checkpoint, out, to)
-    difference = largest_difference(checkpoint, out)
-    print(f"written to {out}; the logarithms of its probabilities differ from torch's by at most {difference:.1e}")
+    most = largest_difference(checkpoint, out)
+    print(f"written to {printable(out)}; the logarithms of its probabilities differ from torch's by at most {most:.1e}")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detect.commands.detect import Exif
-from detect.defaults import SOME_SKIPPED
+from detect.defaults import SOME_SKIPPED, MaxPixels
+from structures.text import printable
 
 if TYPE_CHECKING:
     from detect.propose import Report
@@ -34,6 +35,7 @@ def propose(
         ),
     ] = None,
     exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply,
+    max_pixels: MaxPixels = None,
     device: Annotated[str, typer.Option(help="For learned generators: auto, cpu, cuda, ...")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Photos at the same time; by default all cores.")] = None,
 ) -> None:
@@ -46,11 +48,19 @@ def propose(
     from detect.propose import Plan, build_for_many, carry_out
     from detect.runs import cores
     from detect.sources import find_photos
+    from structures.images import MAX_PIXELS
 
     given = {"factor": factor, "strategies": strategy, "seed": seed, "width": width}
     found = find_photos(photos or [], lists=[list_file] if list_file else [], leave_out=out)
     made_by = build_for_many(generator, device, **{key: value for key, value in given.items() if value is not None})
-    plan = Plan(found, out, exif=exif.value, workers=workers or cores(), max_boxes=max_boxes)
+    plan = Plan(
+        found,
+        out,
+        exif=exif.value,
+        max_pixels=max_pixels or MAX_PIXELS,
+        workers=workers or cores(),
+        max_boxes=max_boxes,
+    )
     _exit(carry_out(plan, made_by, Console(stderr=True)))
 
 
@@ -60,5 +70,5 @@ def _exit(report: "Report") -> None:
     if report.skipped:
         typer.echo(f"{len(report.skipped)} of {report.photos} photos were skipped:", err=True)
         for reason in report.skipped.values():
-            typer.echo(f"  {reason}", err=True)
+            typer.echo(f"  {printable(reason)}", err=True)
         raise typer.Exit(SOME_SKIPPED)

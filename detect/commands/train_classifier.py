@@ -12,6 +12,7 @@ import typer
 from classifier.recipes import AVERAGE_FROM, LEARNING_RATE, WEIGHT_DECAY, Recipe, paper_recipe
 from detect.commands.records import with_records
 from detect.commands.training_options import RunOptions, SaveEvery
+from structures.text import printable
 
 if TYPE_CHECKING:
     from classifier.weights import Checkpoint
@@ -57,7 +58,9 @@ class RecipeOptions:
     ] = "paper"
     warmup: Annotated[int, typer.Option(min=0, help="Steps over which the learning rate rises from 0.")] = 0
     weight_decay: Annotated[float, typer.Option(min=0, help="Of all weights.")] = WEIGHT_DECAY
-    label_smoothing: Annotated[float, typer.Option(min=0, max=1, help="Share of a label spread over all classes.")] = 0.0
+    label_smoothing: Annotated[float, typer.Option(min=0, max=1, help="Share of a label spread over all classes.")] = (
+        0.0
+    )
     average: Annotated[
         float, typer.Option(min=0, max=1, help="1: mean of the weights, Polyak's; below 1: moving average; 0: none.")
     ] = 1.0
@@ -133,7 +136,7 @@ def classifier(
                 workers=usual_readers(here.type, on_cpu=2) if workers is None else workers,
                 save_every=save_every,
                 report=bar.report,
-                skipped=lambda path: print(f"skipped: {path}: cannot be read", file=sys.stderr),
+                skipped=lambda path: print(f"skipped: {printable(path)}: cannot be read", file=sys.stderr),
             )
     if not first:
         return
@@ -142,12 +145,12 @@ def classifier(
     if judged_on is not None:
         judged = judge_checkpoint(trained, judged_on, device=str(placement.device))
         for error in judged.skipped:
-            print(f"skipped: {error}", file=sys.stderr)
+            print(f"skipped: {printable(error)}", file=sys.stderr)
         save_checkpoint(note(trained, {**judged.scores, "judged on photos": judged.photos}), out)
         print(f"judged on {judged.photos} photos, {len(judged.skipped)} skipped")
         for name, value in judged.scores.items():
             print(f"{name:19} {value:.4f}")
-    print(f"weights written to {out}")
+    print(f"weights written to {printable(out)}")
 
 
 def _claim(work: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, settings: dict[str, Any]) -> None:

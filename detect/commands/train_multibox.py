@@ -9,6 +9,7 @@ from detect.commands.records import with_records
 from detect.commands.training_options import PRESET, Out, PhotoOptions, RunOptions, SaveEvery, ValidationOptions
 from detect.multibox_recipe import MultiBoxRecipe
 from detect.training_presets import MULTIBOX, describe, find, given
+from structures.text import printable
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def multibox(
     with joined(where.device) as here:
         first = current_process().rank == 0
         if first:
-            typer.echo("\n".join(summary(dataset, judged)), err=True)
+            typer.echo("\n".join(map(printable, summary(dataset, judged))), err=True)
         placement = frozen_placement(where, here, run.dtype)
         recipes = [
             replace(recipe.change(phase), dtype=where.dtype, seed=run.seed + number)
@@ -109,4 +110,4 @@ def multibox(
         )
         best, last = carry_out(plan)
         if first:
-            typer.echo("\n".join(save_weights(out, best, last)))
+            typer.echo("\n".join(map(printable, save_weights(out, best, last))))

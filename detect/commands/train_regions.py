@@ -10,6 +10,7 @@ from detect.commands.records import with_records
 from detect.commands.training_options import PRESET, Out, PhotoOptions, RunOptions, SaveEvery, ValidationOptions
 from detect.region_recipe import Examples
 from detect.training_presets import REGIONS, describe, find, given
+from structures.text import printable
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def regions(
     with joined(where.device) as here:
         first = current_process().rank == 0
         if first:
-            typer.echo("\n".join(summary(dataset, judged)), err=True)
+            typer.echo("\n".join(map(printable, summary(dataset, judged))), err=True)
         placement = frozen_placement(where, here, run.dtype)
         trainings = [
             RegionTraining(
@@ -183,7 +184,7 @@ def regions(
         ]
         boxes_of, start = proposals or chosen.proposals, load_checkpoint(weights or chosen.weights)
         if first and (warning := blind_spots(boxes_of, dataset.classes)):
-            typer.echo(warning, err=True)
+            typer.echo(printable(warning), err=True)
         generator = build_for_many(boxes_of, str(here), dtype=run.dtype, cut=False)
         check(trainings, start, generator, current_process())
         measure = None
@@ -208,4 +209,4 @@ def regions(
         )
         trained, last = carry_out(plan)
         if first:
-            typer.echo("\n".join([*save_weights(out, trained, last), what_stays(folder)]))
+            typer.echo("\n".join(map(printable, [*save_weights(out, trained, last), what_stays(folder)])))

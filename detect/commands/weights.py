@@ -6,6 +6,9 @@ from typing import Annotated
 
 import typer
 
+from structures.files import regular_file
+from structures.text import printable
+
 MOST_SHOWN = 100  # classes
 MOST_CHARACTERS = 150  # of a fact; --json has all
 TORCH_SUFFIXES = (".pth", ".pt")
@@ -42,7 +45,7 @@ def convert(
     if classes is not None:
         checkpoint = replace(checkpoint, classes=_class_names(classes, len(checkpoint.classes)))
     save_checkpoint(checkpoint, destination, dtype=getattr(torch, dtype))
-    print(f"weights written to {destination}")
+    print(f"weights written to {printable(destination)}")
 
 
 def show(
@@ -76,7 +79,7 @@ def show(
         told |= {name: str(value)} if inner is None else {key: _shortened(text) for key, text in inner.items()}
     width = max(map(len, told))
     for name, text in told.items():
-        print(f"{name.ljust(width)} {text}")
+        print(f"{name.ljust(width)} {printable(text)}")
 
 
 def _shortened(text: str) -> str:
@@ -89,7 +92,9 @@ def _learned(name: str) -> bool:
 
 def _class_names(path: Path, columns: int) -> tuple[str, ...]:
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+        names = tuple(
+            line.strip() for line in regular_file(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()
+        )
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not a list of classes, one a line in UTF-8") from None
     if len(names) != columns:

@@ -1,0 +1,16 @@
+r"""How text from outside is shown: names of files and classes must not steer the terminal."""
+
+import re
+
+# C0 and C1 controls, which move the cursor or set titles; line ends of Unicode; marks that turn the direction of
+# writing, so that `a\u202egpj.exe` looks like `aexe.jpg`; halves of surrogate pairs, from names that are not UTF-8.
+STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: object) -> str:
+    r"""Return a text on one line with all that would steer a terminal written as in a Python string.
+
+    >>> printable("photo\x1b[2J.jpg"), printable("two\nlines"), printable("Käse 猫")
+    ('photo\\x1b[2J.jpg', 'two\\nlines', 'Käse 猫')
+    """
+    return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
