@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from classifier.children import begin_reading
 from classifier.engines import Placement
 from classifier.googlenet import stages_between
 from classifier.processes import average_over, current_process, first_then_others, share_of
@@ -267,6 +268,7 @@ def train_multibox(
         Canvases(dataset, recipe.seed),
         batch_sampler=Order(sizes, recipe, run.step, here),
         num_workers=workers,
+        worker_init_fn=begin_reading,
         collate_fn=list,
     )
     classes = list(dict.fromkeys([*learned_classes(start), *dataset.classes]))
