@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from classifier.augmentation import Augmentation
+from classifier.children import begin_reading
 from classifier.classification_loss import ClassificationLoss, momentum_descent
 from classifier.crops import normalise_pixels
 from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
@@ -125,6 +126,7 @@ class PhotoBatches:
             _Varied(photos, preprocessing.size, seed),
             batch_sampler=order,
             num_workers=workers,
+            worker_init_fn=begin_reading,
             pin_memory=device.type == "cuda",
         )
         self._loaded: LoadedBatches[tuple[Tensor, Tensor, Tensor]] = LoadedBatches(self._from)

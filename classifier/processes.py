@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from classifier.children import end_with_torchrun
+
 PATIENCE = timedelta(days=7)  # drawing the regions of many photos takes hours; torch gives up after 10 minutes
 
 
@@ -54,6 +56,7 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     if device.type == "cuda":
         take_own_gpu()
         device = torch.device("cuda", torch.cuda.current_device())
+    end_with_torchrun()
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield device
@@ -66,8 +69,8 @@ def first_then_others() -> Iterator[bool]:
     """Let the first process go through a block while the others wait; then these go through it, all at a time.
 
     For work that leaves its result on disk, where the others find it: what only the first shall do stands behind `if`,
-    since the block yields whether this is the first process. If that one fails, the others go on waiting: torchrun
-    stops them.
+    since the block yields whether this is the first process. If that one fails or is killed, torchrun stops the
+    others.
     """
     first = current_process().rank == 0
     if not dist.is_initialized():

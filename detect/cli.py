@@ -2,7 +2,7 @@
 
 Exit codes: 0 all done; 1 done, but some photos could not be worked on, or drawn (they are named and counted); 2 wrong
 usage or nothing done, with the reason on one line, or an error of this program's own, with its traceback; 130 stopped
-by the keyboard.
+by Ctrl-C; 143 stopped by SIGTERM.
 
 A command stands in detect/commands/NAME.py. A file with a function NAME is one command; elsewhere every public function
 of the file is a command of a group (`eval.detections` is `rcnn eval detections`), unless it brings its own typer `app`.
@@ -17,7 +17,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from types import ModuleType
 from typing import Annotated
@@ -25,10 +25,12 @@ from typing import Annotated
 import typer
 
 from detect.runs import DISTRIBUTION
+from detect.stopping import stoppable
 from structures.text import printable
 
 COMMANDS = ("detect", "propose", "classify", "eval", "train", "weights", "bench", "export")  # as --help lists them
-FAILED, INTERRUPTED = 2, 130
+RESUMED = ("detect", "propose", "train", "bench")  # keep in --out what is done, and go on from there
+FAILED = 2
 TRACEBACK_VARIABLE = "RCNN_TRACEBACK"
 
 
@@ -38,16 +40,15 @@ def main() -> None:
 
 
 def guarded(run: Callable[[], object]) -> None:
-    """Run something; errors of the caller's making become one line and exit code 2."""
+    """Run something; errors of the caller's making become one line and exit code 2, and stops a line and 130 or 143."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot write is written as stderr does, as \udcfc
         sys.stdout.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module="PIL")  # notes on odd EXIF and palettes: they name no file, so help nobody
     try:
-        run()
+        with stoppable(_stopped(sys.argv[1:])):
+            run()
     except typer.Exit as done:  # of a command that was called as a function
         sys.exit(done.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
     except (ValueError, OSError) as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
@@ -56,6 +57,17 @@ def guarded(run: Callable[[], object]) -> None:
     except Exception:  # not 1, which says that all but some photos is done
         traceback.print_exc()
         sys.exit(FAILED)
+
+
+def _stopped(words: Sequence[str]) -> str:
+    """Return what a command says when it was stopped.
+
+    >>> _stopped(["propose", "photos", "--out=boxes"]), _stopped(["bench", "proposals"])
+    ('stopped; the same command goes on', 'stopped')
+    """
+    if words[:1] and words[0] in RESUMED and any(word.split("=")[0] == "--out" for word in words):
+        return f"stopped; the same command {'without --overwrite ' if '--overwrite' in words else ''}goes on"
+    return "stopped"
 
 
 def one_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from classifier.children import begin_reading
 from classifier.engines import Placement
 from classifier.loaded_batches import LoadedBatches
 from classifier.processes import Process, current_process
@@ -107,6 +108,7 @@ class CanvasBatches:
             self._samples,
             batch_sampler=Order(self._sizes, self._recipe, step, current_process()),
             num_workers=self._workers,
+            worker_init_fn=begin_reading,
             collate_fn=list,
         )
 

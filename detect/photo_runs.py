@@ -94,20 +94,16 @@ def carry_out(
             told.append(f"warning: earlier photos in {plan.out} were done elsewhere ({elsewhere}); scores may differ")
         for line in told:
             console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-        try:
-            report = detect_photos(
-                detector,
-                plan.photos,
-                results,
-                console,
-                exif=plan.exif,
-                max_pixels=plan.max_pixels,
-                workers=workers,
-                pictures=plan.pictures,
-            )
-        except KeyboardInterrupt:
-            console.print("stopped; the same command goes on from here")
-            raise
+        report = detect_photos(
+            detector,
+            plan.photos,
+            results,
+            console,
+            exif=plan.exif,
+            max_pixels=plan.max_pixels,
+            workers=workers,
+            pictures=plan.pictures,
+        )
         written, report = _write_the_rest(plan, detector.classes, report)
         run.finish(**report.as_json())
     console.print(table(report.rows(written)))

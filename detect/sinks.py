@@ -17,7 +17,7 @@ import numpy.typing as npt
 from detect.runs import RunError
 from structures.files import naming
 from structures.json_reader import JsonError, parse_json
-from structures.locks import lock
+from structures.locks import lock_folder
 from structures.records import Detections
 
 DETECTIONS_FILE = "detections.jsonl"
@@ -39,12 +39,14 @@ class Results:
         skipped: image ids that could not be worked on -> why.
 
     Raises:
-        RunError: another run writes into the folder, or a file in it is damaged.
+        RunError: a file in the folder is damaged.
+        FolderInUse: another run writes into it.
     """
 
     def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self._lock = lock_folder(folder)
         self._detections = _Lines(folder / DETECTIONS_FILE, overwrite)
         self._skips = _Lines(folder / SKIPPED_FILE, overwrite)
         self.done = {str(entry["image"]): str(entry.get("file_key") or "") for entry in self._detections.entries}
@@ -55,9 +57,12 @@ class Results:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._detections.close()
-        self._skips.replace([{"image": image_id, "reason": reason} for image_id, reason in self.skipped.items()])
-        self._skips.close(keep_empty=False)
+        try:
+            self._detections.close()
+            self._skips.replace([{"image": image_id, "reason": reason} for image_id, reason in self.skipped.items()])
+            self._skips.close(keep_empty=False)
+        finally:
+            self._lock.release()
 
     def write(self, image_id: str, found: Detections, classes: Sequence[str], key: str = "") -> None:
         """Add the detections of a photo, with the key of its file."""
@@ -97,8 +102,6 @@ class _Lines:
         self._path = path
         self._file: IO[bytes] = path.open("a+b")
         try:
-            if not lock(self._file):
-                raise RunError(f"{path}: another run is writing here; wait for it or name another --out")
             if overwrite:
                 self._file.truncate(0)
             self._file.seek(0)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -77,15 +77,14 @@ def occupied(work: Path) -> Iterator[None]:
     """Make the folder of a training, and keep other runs out of it.
 
     Raises:
-        ValueError: another run is training there.
+        FolderInUse: another run is training there.
     """
     work.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as owner:
-        unlock = lock_folder(work, owner)
-        if unlock is None:
-            raise ValueError(f"{work}: another run is training here; wait for it or name another --work folder")
-        owner.callback(unlock)
+    lock = lock_folder(work)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def claim(path: Path, made_from: Mapping[str, Any], *, remedy: str, state: Path | None = None) -> None:

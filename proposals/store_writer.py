@@ -1,7 +1,7 @@
 """Writes the folders that `proposals.store` reads: shard after shard, each whole or not at all."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -71,14 +71,15 @@ class StoreWriter:
         facts: more for the manifest, such as versions and the command; they may differ from run to run.
 
     Raises:
-        StoreError: the folder holds something else, boxes that were made in another way, or another run writes there.
+        StoreError: the folder holds something else, or boxes that were made in another way.
+        FolderInUse: another run writes there.
     """
 
     def __init__(self, folder: str | Path, made: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> None:
         self.folder, self._made, self._facts = Path(folder), dict(made), dict(facts or {})
         self._check()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._unlock = self._lock()
+        self._lock = lock_folder(self.folder)  # of two shards of one number the later would replace the earlier
         self._check()  # again: another run may have begun and ended meanwhile
         for partial in chain.from_iterable(map(self.folder.glob, OWN_PARTIALS)):
             partial.unlink()
@@ -104,13 +105,6 @@ class StoreWriter:
                 f"{self.folder}: holds boxes made in another way ({', '.join(changed)}); name another folder"
             )
 
-    def _lock(self) -> Callable[[], Any]:
-        """Keep other runs out: of two shards of one number the later would take the place of the earlier."""
-        unlock = lock_folder(self.folder, self)
-        if unlock is None:
-            raise StoreError(f"{self.folder}: another run is writing here; wait for it or name another folder")
-        return unlock
-
     def __enter__(self) -> "StoreWriter":
         return self
 
@@ -118,7 +112,7 @@ class StoreWriter:
         try:
             self.flush()
         finally:
-            self._unlock()
+            self._lock.release()
 
     def add(self, image_id: str, pixels: str, file: str, proposals: Proposals) -> None:
         """Take the proposals of a photo, with its `pixel_key` and `file_key`; they are on disk after a while.

@@ -1,42 +1,48 @@
-"""One writer at a time: a lock that the system takes back when the process ends, however it ends."""
+"""One writer per folder: a lock that the system takes back when the process ends, however it ends."""
 
-import os
-import weakref
-from collections.abc import Callable
+import errno
 from pathlib import Path
-from typing import IO, Any
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+LOCK_FILE = ".rcnn.lock"  # hidden, so that searches for photos and for what a folder holds pass over it
+NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # flock(2), where a file system has none
 
 
-def lock(file: IO[Any] | int) -> bool:
-    """Lock an open file or folder for this process, without waiting.
-
-    Returns:
-        False if another run holds it. True also where the system knows no such locks: Windows, some network folders.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass
-    return True
+class FolderInUse(ValueError):
+    """Another run writes into a folder; the message names it."""
 
 
-def lock_folder(folder: Path, owner: object) -> Callable[[], Any] | None:
-    """Lock a folder for as long as its owner lives, without waiting.
+def lock_folder(folder: Path) -> BaseFileLock:
+    """Lock a folder for this process alone, without waiting; its child processes do not hold the lock with it.
+
+    The lock is an empty file in the folder, LOCK_FILE. It stays there: if it was removed, two runs could each lock a
+    file of that name. On a file system without locks nothing is locked, and runs are not kept apart.
+
+    Args:
+        folder: must be there.
 
     Returns:
-        Unlocks earlier than that; None if another run holds the folder.
+        The lock; `release()` ends it, and so does forgetting it.
+
+    Raises:
+        FolderInUse: another run holds it.
+        OSError: the file cannot be written.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as name:
+    ...     lock = lock_folder(Path(name))
+    ...     lock_folder(Path(name))
+    Traceback (most recent call last):
+        ...
+    structures.locks.FolderInUse: ...: another run is writing here; wait for it or name another folder
     """
-    if os.name == "nt":  # folders cannot be opened there
-        return lambda: None
-    descriptor = os.open(folder, os.O_RDONLY)
-    unlock = weakref.finalize(owner, os.close, descriptor)
-    if lock(descriptor):
-        return unlock
-    unlock()
-    return None
+    lock = FileLock(folder / LOCK_FILE, thread_local=False, fallback_to_soft=False)  # a soft lock outlives its process
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise FolderInUse(f"{folder}: another run is writing here; wait for it or name another folder") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    return lock

@@ -437,7 +437,7 @@ def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, m
     assert fewer.exit_code == 0, fewer.exception  # nothing was learned with the other batch
     with occupied(tmp_path / "d"):
         busy = command("--folder", root, "--out", out, "--work", tmp_path / "d", "--epochs", 1, *options)
-    assert "another run is training here" in str(busy.exception)
+    assert "another run is writing here" in str(busy.exception)
     for bad, complaint in (
         (["--schedule", "x"], "'x' is not one of"),
         (["--variant", "v9"], "variant 'v9'"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -236,9 +237,15 @@ def test_a_second_run_does_nothing_and_still_tells_of_the_bad_ones(
     assert last_run(out)["fresh"] == 0
 
 
-def test_a_killed_run_goes_on_to_the_same_result(
-    rcnn: Callable[..., int], tmp_path: Path, propose: HalvesAndWhole, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_goes_on_to_the_same_result(
+    rcnn: Callable[..., int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
 ) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
     twenty_photos(tmp_path / "photos")
     rcnn(tmp_path / "photos", "--out", tmp_path / "whole")
     killed = tmp_path / "killed"
@@ -247,11 +254,14 @@ def test_a_killed_run_goes_on_to_the_same_result(
     def stop_at_the_seventh(self: Detector, image: Image, proposals: Proposals) -> Detections:
         calls.append(1)
         if len(calls) == 7:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
         return usual(self, image, proposals)
 
     monkeypatch.setattr(Detector, "detect", stop_at_the_seventh)
-    assert rcnn(tmp_path / "photos", "--out", killed) == 130
+    assert rcnn(tmp_path / "photos", "--out", killed, "--draw") == 128 + number
+    signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().err.splitlines()[-1] == "rcnn: stopped; the same command goes on"
+    assert len(list((killed / "pictures").iterdir())) == 6
     assert len(entries(killed)) == 6
     assert last_run(killed)["finished"] is None
     with (killed / "detections.jsonl").open("ab") as file:

@@ -12,6 +12,7 @@ from detect.runs import Run, RunError, commit, differences, peak_memory, usual_r
 from detect.sinks import DETECTIONS_FILE, SKIPPED_FILE, Results, as_entry
 from eval.coco import CocoDataset, read_coco_results
 from eval.results import read_lines
+from structures.locks import FolderInUse
 from structures.records import Detections
 
 CLASSES = ("cat", "dog")
@@ -128,7 +129,7 @@ def test_overwrite_forgets_everything(tmp_path: Path) -> None:
 
 
 def test_two_runs_cannot_write_into_one_folder(tmp_path: Path) -> None:
-    with Results(tmp_path), pytest.raises(RunError, match="another run is writing"):
+    with Results(tmp_path), pytest.raises(FolderInUse, match="another run is writing"):
         Results(tmp_path)
     fill(tmp_path, "a.jpg")
 

@@ -85,7 +85,7 @@ def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
     """The later one would write over the features that the earlier one reads."""
 
     def meddle(start: Checkpoint, folder: Path, reporter: Reporter, judge: Validation | None) -> Checkpoint:
-        with pytest.raises(ValueError, match=f"{tmp_path}: another run is training here; wait for it or name another"):
+        with pytest.raises(ValueError, match=f"{tmp_path}: another run is writing here; wait for it or name another"):
             carry_out(plan(tmp_path, [adding(1)]))
         return start
 

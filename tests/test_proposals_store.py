@@ -18,6 +18,7 @@ from proposals.outside_entries import OutsideError
 from proposals.store import MANIFEST, ProposalStore, StoreError, file_key, pixel_key
 from proposals.store_writer import SHARD_PHOTOS, StoreWriter
 from proposals.stored import StoredProposals, open_boxes
+from structures.locks import FolderInUse
 from structures.records import Proposals
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,7 +137,7 @@ def test_killed_in_the_middle_of_a_shard(tmp_path):
 
 
 def test_two_runs_never_write_at_the_same_time(tmp_path):
-    with StoreWriter(tmp_path / "store", MADE), pytest.raises(StoreError, match="another run is writing"):
+    with StoreWriter(tmp_path / "store", MADE), pytest.raises(FolderInUse, match="another run is writing"):
         StoreWriter(tmp_path / "store", MADE)
     assert len(fill(tmp_path / "store", range(2))) == 2
     assert len(fill(tmp_path / "store", range(2, 4))) == 4
@@ -147,10 +148,10 @@ def test_a_run_that_came_between_the_check_and_the_lock_is_seen(tmp_path, monkey
 
     lock = store_writer.lock_folder
 
-    def late(folder, owner):
+    def late(folder):
         monkeypatch.setattr(store_writer, "lock_folder", lock)
         fill(folder, range(1))
-        return lock(folder, owner)
+        return lock(folder)
 
     monkeypatch.setattr(store_writer, "lock_folder", late)
     with pytest.raises(StoreError, match="another way"):
