@@ -169,7 +169,7 @@ def test_best_and_last_weights_are_kept(
     assert (last.training["validation"]["step"], last.training["validation"]["value"]) == (7, scores[7])
     assert best.training["data"] == voc.name
     said = capsys.readouterr()
-    assert f"(step {record['iteration']}, mAP {100 * record['value']:.2f})" in said.out
+    assert f"(step {record['step']}, mAP {100 * record['value']:.2f})" in said.out
     assert f"mAP {100 * scores[2]:.2f} after 2" in said.err
     size = sum(path.stat().st_size for path in (tmp_path / "net.work").rglob("*"))
     assert f"{size / 1e9:.1f} GB stay in {tmp_path / 'net.work'} for another training" in said.out
