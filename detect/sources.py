@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from detect.runs import RUN_FILE
+from detect.runs import drew
 from proposals.store import file_key
 from structures.images import SUFFIXES
 from structures.records import Dataset
@@ -174,7 +174,7 @@ def _pictures(folder: str, leave_out: Path | None) -> Iterator[str]:
 def _is_drawn(folder: str) -> bool:
     """Say whether a folder has the pictures of a run: photos with boxes on them."""
     results, name = os.path.split(folder)
-    return name == PICTURES and os.path.isfile(os.path.join(results, RUN_FILE))
+    return name == PICTURES and drew(Path(results))
 
 
 def _is_file_or_dead_link(path: str) -> bool:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from proposals.outside import names_for
 from structures.boxes import Boxes, Floats
+from structures.files import file_digest
 from structures.records import Image, Proposals
 
 FORMAT = "googlenet-rcnn proposals 1"
@@ -43,7 +44,7 @@ def pixel_key(image: Image) -> str:
 
 def file_key(path: str | Path) -> str:
     """Return the key of a file's bytes: a photo that is known by it need not be decoded again."""
-    return blake2b(Path(path).read_bytes(), digest_size=16).hexdigest()
+    return file_digest(Path(path))
 
 
 @dataclass(frozen=True)
