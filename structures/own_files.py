@@ -44,24 +44,45 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
-def check_output(path: Path, inputs: Iterable[Path]) -> None:
-    """Refuse a file to write that is one of the inputs, or lies in a folder of them; sweep up after a killed run.
+def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | None]) -> None:
+    """Refuse, before any work, a file to write that is an input, lies in a folder of inputs, or is named twice.
+
+    What killed runs left unfinished of these files is removed.
 
     Args:
-        path: the file to be.
-        inputs: files and folders that are read.
+        outputs: the files to be; None for those that nobody asked for.
+        inputs: files and folders that are read; None likewise, and what there is no file for, such as a built-in name.
 
     Raises:
-        FileRefused: names both.
+        FileRefused: names the file, and the input.
     """
-    real = Path(os.path.realpath(path))
-    for each in inputs:
-        same = real == Path(os.path.realpath(each)) or (path.exists() and each.exists() and path.samefile(each))
-        if same or (path.exists() and each.is_dir() and real.is_relative_to(os.path.realpath(each))):
-            raise FileRefused(f"{path}: would be written over an input ({each}); name another file")
-    for partial in real.parent.glob(f".{glob.escape(real.name)}.*{PARTIAL}"):
+    read, seen = [Path(each) for each in inputs if each is not None], set[Path]()
+    for path in outputs:
+        if path is None:
+            continue
+        real = Path(os.path.realpath(path))
+        over = next((each for each in read if _is_over(path, real, each)), None)
+        if over is not None:
+            raise FileRefused(f"{path}: would be written over an input ({over}); name another file")
+        if real in seen:
+            raise FileRefused(f"{path}: is to be written twice; name two files")
+        seen.add(real)
+        _sweep_killed(real)
+
+
+def _is_over(path: Path, real: Path, read: Path) -> bool:
+    if real == Path(os.path.realpath(read)):
+        return True
+    if not path.exists() or not read.exists():
+        return False
+    return path.samefile(read) or (read.is_dir() and real.is_relative_to(os.path.realpath(read)))
+
+
+def _sweep_killed(target: Path) -> None:
+    """Remove what processes that do not run any more left unfinished of a file; other processes may be writing it."""
+    for partial in target.parent.glob(f".{glob.escape(target.name)}.*{PARTIAL}"):
         match = UNFINISHED.fullmatch(partial.name)
-        if match and match["name"] == real.name and not _runs(int(match["process"])):
+        if match and match["name"] == target.name and not _runs(int(match["process"])):
             partial.unlink(missing_ok=True)
 
 

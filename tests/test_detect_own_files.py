@@ -2,17 +2,26 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import PIL.Image
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import detect.detector
+from detect.curves import Curves, read_curve
 from detect.detector import Detector
 from detect.draw import picture_name
+from detect.training_folder import occupied
 from structures.boxes import Boxes, Floats, whole_image
+from structures.files import FileRefused, file_digest
+from structures.line_files import LineFile
+from structures.own_files import OwnFiles
 from structures.records import Image, Proposals
 
 
@@ -240,3 +249,155 @@ def test_reasons_are_in_one_place(detects: Callable[..., int], tmp_path: Path) -
     assert "empty" in entries(tmp_path / "out/skipped.jsonl")[0]["reason"]
     assert "empty" not in (tmp_path / "out/run.json").read_text()
     assert [run["skipped"] for run in json.loads((tmp_path / "out/run.json").read_text())["runs"]] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("option", ["--json", "--html"])
+@pytest.mark.parametrize("name", ["voc/Annotations/a.xml", "voc/ImageSets/Main/val.txt", "out/detections.jsonl"])
+def test_figures_are_not_written_over_what_they_are_of(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, name: str
+) -> None:
+    for each in ("voc/Annotations/a.xml", "voc/ImageSets/Main/val.txt", "out/detections.jsonl"):
+        (tmp_path / each).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / each).write_text("of the user")
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    for target in (tmp_path / name, tmp_path / "link"):
+        assert rcnn("eval", "detections", tmp_path / "out", "--ground-truth", tmp_path / "voc", option, target) == 2
+        assert "would be written over an input" in capsys.readouterr().err
+        assert (tmp_path / name).read_text() == "of the user"
+
+
+def test_weights_are_not_written_over_themselves(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "net.last.safetensors"
+    weights.write_bytes(b"of the user")
+    (tmp_path / "other.safetensors").hardlink_to(weights)
+    data = ("--voc", tmp_path, "--weights", weights)
+    for words in (
+        ("weights", "convert", weights, weights),
+        ("weights", "convert", weights, tmp_path / "other.safetensors"),
+        ("train", "regions", *data, "--out", weights),
+        ("train", "multibox", *data, "--out", tmp_path / "net.safetensors"),
+        ("train", "classifier", "--folder", tmp_path, "--weights", weights, "--out", weights),
+    ):
+        assert rcnn(*words) == 2
+        assert "would be written over an input" in capsys.readouterr().err
+        assert weights.read_bytes() == b"of the user"
+
+
+def test_two_reports_are_not_written_to_one_file(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = ("--json", tmp_path / "a", "--html", tmp_path / "a")
+    assert rcnn("eval", "detections", tmp_path, "--ground-truth", tmp_path, *both) == 2
+    assert "is to be written twice" in capsys.readouterr().err
+
+
+def test_the_second_file_of_openvino_takes_no_other_files_place(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.bin").write_bytes(b"of the user")
+    assert rcnn("export", "default", "--to", "openvino", "--out", tmp_path / "model.xml") == 2
+    assert "model.bin: would be written with model.xml" in capsys.readouterr().err
+    assert (tmp_path / "model.bin").read_bytes() == b"of the user"
+
+
+@pytest.mark.parametrize("name", ["features.npy", "best.safetensors", "start.json", "training.json"])
+def test_a_training_takes_no_folder_with_files_of_others(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"format": "of another program"}')
+    with pytest.raises(FileRefused, match=name), occupied(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    (tmp_path / name).unlink()
+    (tmp_path / "start.json").write_text('{"weights": "0123456789abcdef", "preprocessing": {}}')
+    (tmp_path / "best.safetensors").write_bytes(b"of a training before there was the marker")
+    (tmp_path / ".state.pt.7.partial").write_bytes(b"half")
+    for _ in range(2):
+        with occupied(tmp_path):
+            assert {path.name for path in tmp_path.iterdir()} == {"training.json", "start.json", "best.safetensors"}
+        (tmp_path / "start.json").unlink(missing_ok=True)
+        (tmp_path / "start.json").write_text('{"now": "the marker says it"}')
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "date,price,seconds\n1,2,3\n",
+        "iteration,loss,rate,seconds\n1,2,3,4\ntotal,2,3,4\n",
+        "x\n",
+        "iteration,a,seconds\n1",
+    ],
+)
+def test_a_table_of_another_program_is_no_curve(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "curves.csv"
+    path.write_text(content)
+    if content.endswith("1"):  # one of ours, cut short
+        assert read_curve(path) == []
+        return
+    with pytest.raises(FileRefused, match=r"curves\.csv: line"):
+        Curves(path)
+    assert path.read_text() == content
+
+
+NAMES = st.lists(
+    st.one_of(
+        st.sampled_from(
+            ["..", ".", "", "C:", "c:x", "\\", "..\\..", "link", "loop", "x.png", "CON", "\0", "~", "pictures"]
+        ),
+        st.text(st.characters(exclude_characters="/"), max_size=5),
+    ),
+    min_size=1,
+    max_size=5,
+).map("/".join)
+
+
+@settings(max_examples=200, deadline=None)
+@given(name=NAMES, taken=st.booleans(), owned=st.booleans())
+def test_no_name_leads_out_of_the_folder_or_to_a_file_of_others(name: str, taken: bool, owned: bool) -> None:
+    with TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        for folder in ("elsewhere", "out/pictures"):
+            (root / folder).mkdir(parents=True)
+        (root / "elsewhere/x.png").write_bytes(b"of the user")
+        (root / "out/link").symlink_to(root / "elsewhere")
+        (root / "out/loop").symlink_to(root / "out")
+        (root / "out/pictures/x.png").write_bytes(b"of the user")
+        if owned:  # a record that was received, with names that lead anywhere
+            digest = file_digest(root / "elsewhere/x.png") if taken else "0" * 32
+            (root / "out/written.jsonl").write_text(json.dumps({"file": name, "digest": digest}) + "\n")
+        before = snapshot(root)
+        with OwnFiles(root / "out") as files:
+            ours = files.owns(name)
+            with suppress(FileRefused, OSError), files.writing(name) as partial:
+                partial.write_bytes(b"ours")
+            files.remove(name)
+        after = snapshot(root)
+        gone = {path for path in before if before[path] != after.get(path)} - {root / "out/written.jsonl"}
+        assert gone <= ({root / "out" / name} if ours else set())
+        assert not {path for path in after if path not in before and not path.is_relative_to(root / "out")}
+
+
+@given(
+    st.lists(st.from_regex(r"[ab]?(\.(tif|png|PNG|drawn|jpg|x)){0,4}", fullmatch=True), unique_by=str.lower, max_size=9)
+)
+@example(["a", "a.drawn", "a.png", "a.drawn.png", "a.tif", "a.tif.png", "a.tif.png.png", "a.drawn.drawn.png"])
+def test_pictures_have_names_of_their_own(names: list[str]) -> None:
+    assert len({picture_name(name).lower() for name in names}) == len(names)
+
+
+@given(st.binary(max_size=60), st.booleans(), st.integers(0, 200))
+def test_only_the_beginning_of_a_line_of_ours_is_ever_cut_off(tail: bytes, ours: bool, kept: int) -> None:
+    line = json.dumps({"image": 'a "q" \\ ü.jpg', "width": 3, "boxes": [[1, 2]]}).encode() + b"\n"
+    end = line[: min(kept, len(line) - 2)] if ours else tail
+    with TemporaryDirectory() as temporary:
+        path = Path(temporary) / "lines.jsonl"
+        path.write_bytes(line + end)
+        try:
+            LineFile(path, ("image", "width"), lambda entry, place: entry["image"] + "").close()
+        except FileRefused:
+            assert not ours
+            assert path.read_bytes() == line + end
+        else:
+            assert path.read_bytes().startswith(line)
+            lost = not path.read_bytes().startswith(line + end)
+            assert not lost or ours or b'{"image": '.startswith(end.rstrip(b"\0")) or end.startswith(b'{"image": "')

@@ -90,7 +90,7 @@ def multibox(
     from detect.training_data import SPLIT, open_dataset, open_validation, summary
     from detect.training_runs import check_out, frozen_placement, save_weights, training_placement
 
-    check_out(out)
+    check_out(out, weights)
     where, folder, chosen = training_placement(device, dtype), work or out.with_suffix(".work"), find(MULTIBOX, preset)
     dataset = open_dataset(voc=voc, split=split, coco=coco, images=images, classes=classes)
     validates = val is not None or val_coco is not None
