@@ -20,22 +20,24 @@ from structures.own_files import check_outputs
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 
-def check_out(out: Path, weights: str | None) -> None:
+def check_out(out: Path, *read: str | None) -> None:
     """Refuse, before hours of work, a file that weights cannot be written to.
 
     Args:
         out: the file to be.
-        weights: those that the training starts from, a file or a name.
+        *read: weights that the training starts from, and generators, which may name files: `multibox:PATH`.
 
     Raises:
-        ValueError: another suffix, a folder that cannot be written to, or the weights that the training starts from.
+        ValueError: another suffix, a folder that cannot be written to, or one that the training reads.
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"--out {out}: weights are written as .safetensors")
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK) or out.is_dir():
         raise ValueError(f"--out {out}: cannot be written")
-    check_outputs([out, last_beside(out)], [weights])
+    parts = [part for name in read if name is not None for part in (name, *name.split("+"))]
+    files = filter(os.path.isfile, [*parts, *(part.rpartition(":")[2] for part in parts)])
+    check_outputs([out, last_beside(out)], files)
 
 
 def last_beside(out: Path) -> Path:

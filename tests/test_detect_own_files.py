@@ -277,6 +277,7 @@ def test_weights_are_not_written_over_themselves(
         ("weights", "convert", weights, weights),
         ("weights", "convert", weights, tmp_path / "other.safetensors"),
         ("train", "regions", *data, "--out", weights),
+        ("train", "regions", "--voc", tmp_path, "--proposals", f"grid+multibox:{weights}", "--out", weights),
         ("train", "multibox", *data, "--out", tmp_path / "net.safetensors"),
         ("train", "classifier", "--folder", tmp_path, "--weights", weights, "--out", weights),
     ):

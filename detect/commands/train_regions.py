@@ -131,7 +131,7 @@ def regions(
     from detect.training_data import SPLIT, open_dataset, open_validation, summary
     from detect.training_runs import check_out, frozen_placement, save_weights, training_placement, what_stays
 
-    check_out(out, weights)
+    check_out(out, weights, proposals, val_proposals)
     where, folder, chosen = training_placement(device, dtype), work or out.with_suffix(".work"), find(REGIONS, preset)
     dataset = open_dataset(voc=voc, split=split, coco=coco, images=images, classes=classes)
     validates = val is not None or val_coco is not None
