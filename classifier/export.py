@@ -23,7 +23,7 @@ from classifier.engines import openvino_core
 from classifier.regions import Probabilities
 from classifier.weights import Checkpoint, WeightsError
 from structures.boxes import Floats
-from structures.files import write_bytes
+from structures.files import FileRefused, write_bytes
 
 EXAMPLE_BATCH = 2  # torch.export takes a batch of one for a constant
 METADATA_PREFIX = "googlenet_rcnn_"
@@ -109,6 +109,7 @@ def export(checkpoint: Checkpoint, path: Path, form: str) -> None:
 
     Raises:
         ExportError: unknown format, wrong suffix, or packages that are not installed.
+        FileRefused: OpenVINO's second file, which nobody named, would take the place of one that is not ours.
         WeightsError: not the weights of a classifier.
     """
     if form not in FORMATS:
@@ -116,9 +117,19 @@ def export(checkpoint: Checkpoint, path: Path, form: str) -> None:
     suffix, write = FORMATS[form]
     if path.suffix != suffix:
         raise ExportError(f"{path}: a file for {form} ends in {suffix}")
+    if form == "openvino":
+        _require_own_binary(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own, about their insides
         write(checkpoint, path)
+
+
+def _require_own_binary(path: Path) -> None:
+    binary = path.with_suffix(".bin")
+    if binary.exists() and not (path.is_file() and METADATA_PREFIX.encode() in path.read_bytes()):
+        raise FileRefused(
+            f"{binary}: would be written with {path.name}, and is of no export of ours; name another file"
+        )
 
 
 def run_exported(path: Path, pixels: Floats) -> Floats:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from structures.files import replacing
+from structures.files import FileRefused, replacing
+
+COUNTERS = ("iteration", "step")  # names of the first column, now and in other versions
 
 
 class Curves:
@@ -16,12 +18,16 @@ class Curves:
     Args:
         path: the CSV file; TensorBoard's files go into its folder.
         figures: their names. The columns are: step, these, seconds since the start.
+
+    Raises:
+        FileRefused: there is a file of this name that is no curve of ours.
     """
 
     def __init__(self, path: Path, figures: Sequence[str]) -> None:
         self._path, self._figures, self._start = path, figures, time.perf_counter()
         self._begun = False
         self._board: Any = None
+        read_curve(path)  # now, not when there is something to write
 
     def add(self, step: int, *values: float) -> None:
         """Write the figures of one step."""
@@ -51,9 +57,36 @@ class Curves:
 
 
 def read_curve(path: Path) -> list[list[str]]:
-    """Return the rows of a CSV curve without its header; none where there is no file, and no row that was cut short."""
+    """Return the rows of a CSV curve without its header; none where there is no file, and no row that was cut short.
+
+    Raises:
+        FileRefused: a line that is not one of a curve of ours; names it.
+    """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
-    return [row for row in rows[1:] if len(row) == len(rows[0]) and row[0].isdigit()]
+    text = path.read_text(encoding="utf-8", errors="replace").rstrip("\0")  # which a power cut leaves
+    rows = list(csv.reader(text.splitlines()))
+    for number, row in enumerate(rows, start=1):
+        torn = number == len(rows) and not text.endswith("\n")
+        if not (_is_header(row, torn) if number == 1 else _is_row(row, len(rows[0]), torn)):
+            raise FileRefused(f"{path}: line {number}: not of the curve of a training; move this file away")
+    return [row for row in rows[1:] if len(row) == len(rows[0]) and row[-1]]
+
+
+def _is_header(row: list[str], torn: bool) -> bool:
+    if torn:
+        return len(row) == 1 and any(name.startswith(row[0]) for name in COUNTERS)
+    return bool(row) and row[0] in COUNTERS and row[-1] == "seconds"
+
+
+def _is_row(row: list[str], columns: int, torn: bool) -> bool:
+    whole = len(row) == columns or (torn and 0 < len(row) < columns)
+    return whole and row[0].isdigit() and all(map(_is_number, row[1:-1] if torn else row[1:]))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

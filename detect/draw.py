@@ -2,15 +2,17 @@
 
 import colorsys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
 
-from structures.files import replacing
+from structures.files import FileRefused
+from structures.images import SUFFIXES
+from structures.own_files import OwnFiles
 from structures.records import Detections, Image
 
 Colour = tuple[int, int, int]
@@ -20,47 +22,71 @@ LINE_SHARE = 1 / 200  # of the photo's mean side
 TEXT_SHARE = 1 / 30
 SMALLEST_TEXT = 11  # pixels; smaller letters cannot be read
 KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})  # pictures of other formats are written as .png
+MARK = ".drawn.png"  # behind the names of all photos that are known for nothing else
 JPEG_QUALITY = 90
 DRAW_FLOOR = 0.5  # weaker detections make a picture that nobody can read
 
 
+def picture_name(image_id: str) -> str:
+    """Return the name of a photo's picture: the photo's own where it is that of a JPEG or PNG. No two photos share one.
+
+    So `.png` is put behind `a.tif`, and behind `a.tif.png` as well, which is the name of the other's picture.
+
+    >>> [picture_name(name) for name in ("a/b.jpg", "a.tif", "a.tif.png", "a", "a.drawn.png")]
+    ['a/b.jpg', 'a.tif.png', 'a.tif.png.png', 'a.drawn.png', 'a.drawn.png.drawn.png']
+    """
+    name = image_id.lower()
+    original = name
+    while original.endswith(".png"):
+        original = original.removesuffix(".png")
+    if PurePosixPath(original).suffix in SUFFIXES - KEPT_SUFFIXES:
+        return f"{image_id}.png"
+    plain = PurePosixPath(name).suffix in KEPT_SUFFIXES and not name.endswith(MARK)
+    return image_id if plain else image_id + MARK
+
+
 @dataclass(frozen=True)
 class Pictures:
-    """Where pictures with boxes go.
+    """Pictures with boxes, in one folder of those that are ours.
 
     Attributes:
-        folder: of the pictures.
+        files: of the folder of results.
+        folder: name of the pictures' folder in it.
         score_floor: weaker detections are not drawn.
+        trusted: image ids whose pictures, where there are any, show what is asked for, whoever wrote them.
     """
 
-    folder: Path
+    files: OwnFiles
+    folder: str
     score_floor: float = DRAW_FLOOR
+    trusted: Collection[str] = ()
 
-    def path(self, image_id: str) -> Path:
-        """Return where a picture goes: named as its photo, with .png behind it if it is neither JPEG nor PNG.
-
-        >>> Pictures(Path("pictures")).path("a/photo.tif").as_posix()
-        'pictures/a/photo.tif.png'
-        """
-        path = self.folder / image_id
-        return path if path.suffix.lower() in KEPT_SUFFIXES else path.with_name(path.name + ".png")
+    def name(self, image_id: str) -> str:
+        """Return where the picture of a photo goes, relative to the folder of results."""
+        return f"{self.folder}/{picture_name(image_id)}"
 
     def has(self, image_id: str) -> bool:
         """Return whether a photo has its picture."""
         try:
-            return self.path(image_id).exists()
-        except OSError:  # a name too long for a file
+            there = self.files.place(self.name(image_id)).exists()
+        except (FileRefused, OSError):  # a name too long for a file
             return False
+        return there and (image_id in self.trusted or self.files.owns(self.name(image_id)))
 
     def discard(self, image_id: str) -> None:
-        """Remove the picture of a photo, if it has one."""
-        if self.has(image_id):
-            self.path(image_id).unlink()
+        """Remove the picture of a photo, if it has one that is ours."""
+        self.files.remove(self.name(image_id))
 
     def add(self, image_id: str, image: Image, found: Detections, classes: Sequence[str]) -> None:
-        """Draw one photo."""
+        """Draw one photo.
+
+        Raises:
+            FileRefused: its picture would take the place of something that is not ours.
+            OSError: it cannot be written.
+        """
         strong = found.take(found.scores >= self.score_floor)
-        _save(draw(image, strong, classes), self.path(image_id))
+        with self.files.writing(self.name(image_id)) as partial:
+            _save(draw(image, strong, classes), partial, png=picture_name(image_id).lower().endswith(".png"))
 
 
 def colour(name: str, classes: Sequence[str] = ()) -> Colour:
@@ -115,9 +141,8 @@ def _readable_on(background: Colour) -> Colour:
     return (0, 0, 0) if brightness > 128 else (255, 255, 255)
 
 
-def _save(picture: PIL.Image.Image, path: Path) -> None:
-    with replacing(path) as partial:
-        if path.suffix.lower() == ".png":
-            picture.save(partial, "PNG", compress_level=1)
-        else:
-            picture.save(partial, "JPEG", quality=JPEG_QUALITY)  # sides up to 65,500 pixels
+def _save(picture: PIL.Image.Image, path: Path, *, png: bool) -> None:
+    if png:
+        picture.save(path, "PNG", compress_level=1)
+    else:
+        picture.save(path, "JPEG", quality=JPEG_QUALITY)  # sides up to 65,500 pixels

@@ -18,6 +18,7 @@ from eval.results import Aligned, align, align_records, count_images, read_lines
 from eval.selection import Selection, class_names
 from eval.voc import VocDataset
 from proposals.lost import LostBoxes
+from proposals.store import MANIFEST
 from proposals.stored import NamedBoxes, open_boxes
 from structures.boxes import Boxes
 from structures.records import Detections, GroundTruth
@@ -37,6 +38,14 @@ def open_ground_truth(path: Path, split: str, images: Path | None = None) -> Any
     """
     is_json = path.is_file() or path.suffix.lower() == ".json"
     return CocoDataset(path, images) if is_json else VocDataset(path, split)
+
+
+def files_read(path: Path) -> list[Path]:
+    """Return what may be read where a folder is named: that of VOC, of results, or of proposals; a file is itself."""
+    if not path.is_dir():
+        return [path]
+    names = ("Annotations", "ImageSets", "JPEGImages", DETECTIONS_FILE, MANIFEST)
+    return [*(path / name for name in names), *path.glob("shard-*.npz")]
 
 
 def sources(file: Path, ground_truth: Path, split: str, dataset: AnyDataset) -> dict[str, str]:

@@ -6,14 +6,16 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from rich.console import Console
 
 from detect.sinks import DETECTIONS_FILE
 from eval.coco import CocoDataset, write_coco_results
 from eval.names import ImageNames
 from eval.results import ResultLine, read_lines
-from eval.voc import result_name, write_voc_results
+from eval.voc import result_name, voc_result_files
 from structures.files import write_json
 from structures.names import ClassNames
+from structures.own_files import OwnFiles
 from structures.records import Detections
 
 COCO_FILE = "coco_results.json"
@@ -24,12 +26,12 @@ NUMBER = re.compile("[0-9]{1,18}")  # a name that may be a number: as 64 bits ho
 
 
 def export(
-    folder: Path, kind: str, classes: Sequence[str], *, split: str = "test", numbering: Path | None = None
+    files: OwnFiles, kind: str, classes: Sequence[str], *, split: str = "test", numbering: Path | None = None
 ) -> list[Path]:
-    """Write what stands in folder/detections.jsonl in another format.
+    """Write what stands in detections.jsonl in another format.
 
     Args:
-        folder: of the results.
+        files: those that are ours in the folder of the results.
         kind: one of FORMATS; jsonl writes nothing more.
         classes: class names in label order.
         split: part of the names of VOC's files.
@@ -40,16 +42,24 @@ def export(
         What was written.
 
     Raises:
-        ValueError: an unknown format, or ids that do not cover the photos and classes.
+        ValueError: an unknown format, ids that do not cover the photos and classes, or a file that is not ours where
+            one of these would be.
     """
     if kind not in FORMATS:
         raise ValueError(f"--format {kind!r} is not one of {', '.join(FORMATS)}")
     if kind == "jsonl":
         return []
-    lines = read_lines(folder / DETECTIONS_FILE)[0]
+    lines = read_lines(files.folder / DETECTIONS_FILE)[0]
     if kind == "voc":
-        return write_voc_results(folder / VOC_FOLDER, _named(lines, classes, _voc_ids(lines)), classes, split)
-    return _export_coco(folder, lines, classes, numbering)
+        return _export_voc(files, lines, classes, split)
+    return _export_coco(files, lines, classes, numbering)
+
+
+def export_names(kind: str, classes: Sequence[str], *, split: str = "test", numbering: Path | None = None) -> list[str]:
+    """Return the names of the files that an export writes, relative to the folder of the results."""
+    if kind == "voc":
+        return [f"{VOC_FOLDER}/{result_name(split, name)}" for name in classes]
+    return [COCO_FILE, *([COCO_IMAGES_FILE] if numbering is None else [])] if kind == "coco" else []
 
 
 def require_exportable(kind: str, images: Iterable[str], classes: Sequence[str], *, numbering: Path | None) -> None:
@@ -71,10 +81,13 @@ def require_exportable(kind: str, images: Iterable[str], classes: Sequence[str],
         _coco_names(images, dataset)
 
 
-def discard_exports(folder: Path) -> None:
-    """Remove what earlier exports wrote."""
-    for path in (folder / COCO_FILE, folder / COCO_IMAGES_FILE, *(folder / VOC_FOLDER).glob("comp4_det_*.txt")):
-        path.unlink(missing_ok=True)
+def discard_exports(files: OwnFiles, console: Console) -> None:
+    """Remove what earlier exports wrote; name what stays, since nothing proves that it is ours."""
+    voc = (f"{VOC_FOLDER}/{path.name}" for path in (files.folder / VOC_FOLDER).glob("comp4_det_*.txt"))
+    for name in (COCO_FILE, COCO_IMAGES_FILE, *sorted(voc)):
+        if not files.remove(name):
+            words = f"{files.folder / name} stays as it is: rcnn did not write it, or it was changed since"
+            console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
 def with_labels_of(line: ResultLine, classes: Sequence[str]) -> Detections:
@@ -104,23 +117,33 @@ def _unless_equal(lines: Sequence[ResultLine], name: Callable[[str], str]) -> di
     return names if len(set(names.values())) == len(names) else {image: image for image in names}
 
 
+def _export_voc(files: OwnFiles, lines: Sequence[ResultLine], classes: Sequence[str], split: str) -> list[Path]:
+    contents = voc_result_files(_named(lines, classes, _voc_ids(lines)), classes, split)
+    for name, content in contents.items():
+        with files.writing(f"{VOC_FOLDER}/{name}") as path:
+            path.write_bytes(content)
+    return [files.folder / VOC_FOLDER / name for name in contents]
+
+
 def _export_coco(
-    folder: Path, lines: Sequence[ResultLine], classes: Sequence[str], numbering: Path | None
+    files: OwnFiles, lines: Sequence[ResultLine], classes: Sequence[str], numbering: Path | None
 ) -> list[Path]:
-    results, images = folder / COCO_FILE, folder / COCO_IMAGES_FILE
     if numbering is not None:
         dataset = CocoDataset(numbering)
         names = _coco_names((line.image for line in lines), dataset)
         found = _named(lines, classes, names)
         ids = _category_ids(dataset, classes)
-        write_coco_results(results, found, category_ids=ids, image_numbers=dataset.image_numbers)
-        return [results]
+        with files.writing(COCO_FILE) as path:
+            write_coco_results(path, found, category_ids=ids, image_numbers=dataset.image_numbers)
+        return [files.folder / COCO_FILE]
     numbers = _image_numbers(lines)
     same = {line.image: line.image for line in lines}
     found = _named(lines, classes, same)
-    write_coco_results(results, found, category_ids=range(1, len(classes) + 1), image_numbers=numbers)
-    write_json(images, _as_coco(lines, numbers, classes))
-    return [results, images]
+    with files.writing(COCO_FILE) as path:
+        write_coco_results(path, found, category_ids=range(1, len(classes) + 1), image_numbers=numbers)
+    with files.writing(COCO_IMAGES_FILE) as path:
+        write_json(path, _as_coco(lines, numbers, classes))
+    return [files.folder / COCO_FILE, files.folder / COCO_IMAGES_FILE]
 
 
 def _image_numbers(lines: Sequence[ResultLine]) -> dict[str, int]:

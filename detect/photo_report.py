@@ -64,5 +64,5 @@ class Report:
         return "; ".join(parts)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the facts for run.json."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        """Return the facts for run.json; why photos were skipped stands in skipped.jsonl."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"skipped": len(self.skipped)}

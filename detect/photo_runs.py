@@ -1,10 +1,10 @@
 """Many photos through a detector: proposals ahead in threads, results written at once, bad photos passed over."""
 
-import shutil
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,8 @@ from rich.console import Console
 
 from detect.ahead import Skipped, prepare_ahead
 from detect.detector import Detector
-from detect.draw import Pictures
-from detect.exports import VOC_FOLDER, discard_exports, export, require_exportable, with_labels_of
+from detect.draw import Pictures, picture_name
+from detect.exports import VOC_FOLDER, discard_exports, export, export_names, require_exportable, with_labels_of
 from detect.photo_report import Report
 from detect.progress import Bar, table
 from detect.runs import RUN_FILE, Run, RunError, cores
@@ -24,7 +24,10 @@ from detect.sinks import DETECTIONS_FILE, SKIPPED_FILE, Results
 from detect.sources import PICTURES, Photo, renamed
 from eval.results import count_images, read_lines
 from proposals.store import file_key
+from structures.files import FileRefused
 from structures.images import MAX_PIXELS, ExifPolicy, ImageError, read_image
+from structures.locks import lock_folder
+from structures.own_files import OwnFiles, not_ours
 from structures.records import Detections, Proposals
 from structures.text import printable
 
@@ -41,9 +44,10 @@ class Plan:
         exif: whether photos are turned as displayed.
         max_pixels: of a photo; larger ones are skipped.
         workers: threads that propose; None takes what suits the device.
-        pictures: where drawn photos go; None draws none.
+        draw_score: weakest detection that is drawn, to OUT/pictures; None draws none.
         format: what to write besides detections.jsonl, with VOC's split and COCO's ids.
-        overwrite: throw away what the folder holds.
+        overwrite: throw away what earlier runs wrote to the folder.
+        inputs: files that are read besides the photos.
     """
 
     photos: Sequence[Photo]
@@ -51,11 +55,12 @@ class Plan:
     exif: ExifPolicy = "apply"
     max_pixels: int = MAX_PIXELS
     workers: int | None = None
-    pictures: Pictures | None = None
+    draw_score: float | None = None
     format: str = "jsonl"
     split: str = "test"
     coco_ids: Path | None = None
     overwrite: bool = False
+    inputs: Sequence[Path] = ()
 
 
 def carry_out(
@@ -72,20 +77,29 @@ def carry_out(
         **facts: more to note about this run.
 
     Raises:
-        RunError: the folder of the results cannot be used.
+        FileRefused: the folder of the results cannot be used, or something that is not ours is in the way there.
     """
     images = (photo.image_id for photo in plan.photos)
     fits = partial(require_exportable, plan.format, classes=detector.classes, numbering=plan.coco_ids)
     fits(images)  # now, not after the last photo
     reasons, gpu = placement(detector)
     workers = plan.workers or usual_workers(gpu=gpu)
-    with Results(plan.out, overwrite=plan.overwrite) as results:
+    plan.out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        stack.callback(lock_folder(plan.out).release)
+        files = stack.enter_context(OwnFiles(plan.out, [*plan.inputs, *(photo.path for photo in plan.photos)]))
+        _require_room(plan, files, detector.classes if plan.overwrite else ())
+        results = stack.enter_context(Results(plan.out, overwrite=plan.overwrite))
+        todo = any(photo.image_id not in results.done for photo in plan.photos)
+        _require_room(plan, files, detector.classes if todo else ())
         if results.done:
             fits(dict.fromkeys([*results.done, *(photo.image_id for photo in plan.photos)]))
         run = Run(plan.out, settings, in_use=bool(results.done), overwrite=plan.overwrite)
-        if plan.overwrite:
-            shutil.rmtree(plan.out / PICTURES, ignore_errors=True)
-        drawing = _discard_other_pictures(run, plan.pictures, results)
+        _clear(plan, files, results, detector.classes)
+        if todo:
+            discard_exports(files, console)  # of the results of before
+        pictures = _pictures(plan, files, results, run.last("draw_score"))
+        drawing = {} if pictures is None else {"draw_score": pictures.score_floor}
         before = run.last("placement")
         run.update(**facts, **drawing, placement=reasons, workers=workers)
         told = [*reasons, *([warning] if warning else [])]
@@ -102,9 +116,9 @@ def carry_out(
             exif=plan.exif,
             max_pixels=plan.max_pixels,
             workers=workers,
-            pictures=plan.pictures,
+            pictures=pictures,
         )
-        written, report = _write_the_rest(plan, detector.classes, report)
+        written, report = _write_the_rest(plan, files, pictures, detector.classes, report)
         run.finish(**report.as_json())
     console.print(table(report.rows(written)))
     return report
@@ -118,27 +132,57 @@ def placement(detector: Detector) -> tuple[list[str], bool]:
     return list(reasons), any(engine.device.type != "cpu" for engine in engines)
 
 
-def _discard_other_pictures(run: Run, pictures: Pictures | None, results: Results) -> dict[str, float]:
-    """Remove pictures of earlier runs that show other detections than those asked for; return what decides that."""
-    if pictures is None:
-        return {}
-    if run.last("draw_score") != pictures.score_floor:
-        for image_id in results.done:
-            pictures.discard(image_id)
-    return {"draw_score": pictures.score_floor}
+def _require_room(plan: Plan, files: OwnFiles, classes: Sequence[str]) -> None:
+    """Refuse, before any work, to draw among the photos, or to export these classes over files that are not ours."""
+    drawn = os.path.realpath(plan.out / PICTURES)
+    among = [photo.path for photo in plan.photos if Path(os.path.realpath(photo.path)).is_relative_to(drawn)]
+    if among and plan.draw_score is not None:
+        raise FileRefused(f"{among[0]}: is an input, in the folder that pictures are drawn to; name another --out")
+    for name in export_names(plan.format, classes, split=plan.split, numbering=plan.coco_ids) if classes else ():
+        if files.place(name).exists() and not files.owns(name):
+            raise FileRefused(not_ours(files.folder / name))
 
 
-def _write_the_rest(plan: Plan, classes: Sequence[str], report: Report) -> tuple[list[Path], Report]:
+def _clear(plan: Plan, files: OwnFiles, results: Results, classes: Sequence[str]) -> None:
+    """Remove what killed runs left unfinished, and what earlier ones wrote if all is to be written again."""
+    images = {*results.done, *(photo.image_id for photo in plan.photos)}
+    exports = export_names(plan.format, classes, split=plan.split, numbering=plan.coco_ids)
+    files.sweep([RUN_FILE, *exports, *(f"{PICTURES}/{picture_name(image_id)}" for image_id in images)])
+    for name in files if plan.overwrite else ():
+        files.remove(name)
+
+
+def _pictures(plan: Plan, files: OwnFiles, results: Results, drawn_from: float | None) -> Pictures | None:
+    """Return where pictures go; those of earlier runs that show other detections are removed.
+
+    Args:
+        plan: says what to draw.
+        files: that are ours.
+        results: of earlier runs.
+        drawn_from: the weakest detection that they drew; None if they drew none.
+    """
+    if plan.draw_score is None:
+        return None
+    same = drawn_from == plan.draw_score
+    pictures = Pictures(files, PICTURES, plan.draw_score, trusted=frozenset(results.done) if same else frozenset())
+    for image_id in () if same else results.done:
+        pictures.discard(image_id)
+    return pictures
+
+
+def _write_the_rest(
+    plan: Plan, files: OwnFiles, pictures: Pictures | None, classes: Sequence[str], report: Report
+) -> tuple[list[Path], Report]:
     lines = plan.out / DETECTIONS_FILE
     written = [lines, plan.out / RUN_FILE]
     if report.skipped:
         written.append(plan.out / SKIPPED_FILE)
-    if plan.pictures is not None:
-        todo = [photo for photo in plan.photos if not plan.pictures.has(photo.image_id)]
-        undrawn = draw_stored(todo, lines, plan.pictures, classes, exif=plan.exif, max_pixels=plan.max_pixels)
+    if pictures is not None:
+        todo = [photo for photo in plan.photos if not pictures.has(photo.image_id)]
+        undrawn = draw_stored(todo, lines, pictures, classes, exif=plan.exif, max_pixels=plan.max_pixels)
         report = replace(report, undrawn=undrawn)
-        written.append(plan.pictures.folder)
-    exported = export(plan.out, plan.format, classes, split=plan.split, numbering=plan.coco_ids)
+        written.append(plan.out / PICTURES)
+    exported = export(files, plan.format, classes, split=plan.split, numbering=plan.coco_ids)
     return written + (exported if plan.format != "voc" else [plan.out / VOC_FOLDER]), report
 
 
@@ -162,8 +206,6 @@ def detect_photos(
     if len(todo) < len(photos):
         console.print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")
     _require_same(photos, results)
-    if todo:
-        discard_exports(results.folder)  # of the results of before
     regions, boxes, failed = Counter[str](), Counter[str](), 0
     ahead = prepare_ahead(todo, detector.regions, exif=exif, max_pixels=max_pixels, workers=workers)
     with Bar(len(todo), console) as bar, closing(ahead):

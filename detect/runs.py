@@ -14,8 +14,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from structures.files import write_json
+from structures.files import FileRefused, write_json
 from structures.json_reader import MAX_RECORD_BYTES, JsonError, read_json, require_finite, through_json
+from structures.own_files import inside
 
 RUN_FILE = "run.json"
 DISTRIBUTION = "googlenet-rcnn"
@@ -23,10 +24,11 @@ PACKAGES = "torch torchvision openvino opencv-contrib-python-headless numba nump
 CHECKOUT = Path(__file__).resolve().parent.parent
 OPTIONS = {"score_floor": "score", "vote_threshold": "vote"}  # settings whose option has another name
 MOST_READERS = 16  # processes that read photos for a GPU: more seldom pay, and each takes memory
+REASONS = ("skipped", "undrawn")  # facts of a run that may name every photo
 DERIVED = {"weigh_by_fit": "proposals"}  # settings that follow from another one
 
 
-class RunError(ValueError):
+class RunError(FileRefused):
     """A folder of results that this run must not write into; the message says what to do."""
 
 
@@ -40,19 +42,19 @@ class Run:
         overwrite: forget what an earlier run did.
 
     Raises:
-        RunError: the folder holds results that were made with other settings.
+        RunError: the folder holds results that were made with other settings, or a run.json that is not ours.
     """
 
     def __init__(
         self, folder: Path, settings: Mapping[str, Any], *, in_use: bool = False, overwrite: bool = False
     ) -> None:
-        self._path = folder / RUN_FILE
-        earlier = _read(self._path) if in_use and not overwrite else None
+        self._path, there = folder / RUN_FILE, read_run(folder)
+        earlier = there or {} if in_use and not overwrite else None
         if earlier is not None:
             _check(folder, earlier, settings)
         folder.mkdir(parents=True, exist_ok=True)
         self._runs: list[dict[str, Any]] = [
-            *(earlier or {}).get("runs", []),
+            *map(_counted, (earlier or {}).get("runs", [])),
             {"started": _now(), "finished": None, "command": command(), "commit": commit(), "versions": versions()},
         ]
         self._settings = settings
@@ -113,16 +115,38 @@ def _cut(text: str, length: int = 60) -> str:
     return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """Return the record of the runs that filled a folder; None if there is no such file.
+
+    Raises:
+        FileRefused: the file cannot be read, is of another program, or a link.
+    """
+    path = inside(folder, RUN_FILE)
     if not path.exists():
-        return {}
+        return None
     try:
         content = read_json(path, max_bytes=MAX_RECORD_BYTES)
-        if isinstance(content, dict):
-            _check_record(content, path)
+        runs = content.get("runs") if isinstance(content, dict) and isinstance(content.get("settings"), dict) else None
+        if not isinstance(runs, list) or not all(isinstance(run, dict) and "started" in run for run in runs):
+            raise RunError(f"{path}: is of another program; name another --out")
+        _check_record(content, path)
     except JsonError as error:
-        raise RunError(f"{error}; add --overwrite to start afresh") from None
-    return content if isinstance(content, dict) else {}
+        raise RunError(f"{error}; remove it, or name another --out") from None
+    return dict(content)
+
+
+def drew(folder: Path) -> bool:
+    """Say whether a run of ours that filled a folder wrote pictures, which are photos with boxes on them."""
+    try:
+        record = read_run(folder) or {"runs": []}
+    except (FileRefused, OSError):
+        return False
+    return any("draw_score" in run for run in record["runs"])
+
+
+def _counted(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Shorten an earlier run: how many photos were skipped or not drawn; why, stands in the latest."""
+    return {name: len(fact) if name in REASONS and isinstance(fact, dict) else fact for name, fact in run.items()}
 
 
 def _check_record(content: Mapping[str, Any], path: Path) -> None:

@@ -4,25 +4,21 @@ A killed run leaves at worst half a line at the end. The next run cuts that off,
 and tries the skipped ones again.
 """
 
-import json
-import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from detect.runs import RunError
-from structures.files import naming
-from structures.json_reader import JsonError, parse_json
-from structures.locks import lock_folder
+from detect.runs import RUN_FILE, RunError, read_run
+from eval.results import ResultsError, read_line
+from structures.line_files import LineFile
+from structures.own_files import inside
 from structures.records import Detections
 
 DETECTIONS_FILE = "detections.jsonl"
 SKIPPED_FILE = "skipped.jsonl"
-SYNC_SECONDS = 1.0  # a power cut loses at most this much; a killed process loses nothing
 
 
 class Results:
@@ -39,30 +35,31 @@ class Results:
         skipped: image ids that could not be worked on -> why.
 
     Raises:
-        RunError: a file in the folder is damaged.
-        FolderInUse: another run writes into it.
+        FileRefused: another run writes into the folder, a line of a file in it is not one of ours, or the files are
+            there without the run.json that says so. Nothing was changed then.
     """
 
     def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self._lock = lock_folder(folder)
-        self._detections = _Lines(folder / DETECTIONS_FILE, overwrite)
-        self._skips = _Lines(folder / SKIPPED_FILE, overwrite)
-        self.done = {str(entry["image"]): str(entry.get("file_key") or "") for entry in self._detections.entries}
-        reasons = {str(entry["image"]): str(entry.get("reason")) for entry in self._skips.entries}
-        self.skipped = {image_id: reason for image_id, reason in reasons.items() if image_id not in self.done}
+        self.folder, self.done, self.skipped = folder, dict[str, str](), dict[str, str]()
+        _require_own(folder)
+        self._detections = LineFile(
+            inside(folder, DETECTIONS_FILE), ("image", "width"), self._read_done, overwrite=overwrite
+        )
+        try:
+            skips = inside(folder, SKIPPED_FILE)
+            self._skips = LineFile(skips, ("image", "reason"), self._read_skip, overwrite=overwrite)
+        except BaseException:
+            self._detections.close()
+            raise
 
     def __enter__(self) -> "Results":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        try:
-            self._detections.close()
-            self._skips.replace([{"image": image_id, "reason": reason} for image_id, reason in self.skipped.items()])
-            self._skips.close(keep_empty=False)
-        finally:
-            self._lock.release()
+        self._detections.close()
+        self._skips.replace([{"image": image_id, "reason": reason} for image_id, reason in self.skipped.items()])
+        self._skips.close(keep_empty=False)
 
     def write(self, image_id: str, found: Detections, classes: Sequence[str], key: str = "") -> None:
         """Add the detections of a photo, with the key of its file."""
@@ -75,6 +72,29 @@ class Results:
         if self.skipped.get(image_id) != reason:
             self._skips.add({"image": image_id, "reason": reason})
         self.skipped[image_id] = reason
+
+    def _read_done(self, entry: Any, place: str) -> None:
+        image_id = read_line(entry, place).image
+        if image_id in self.done:
+            raise ResultsError(f"{place}: {image_id} again")
+        self.done[image_id] = str(entry.get("file_key") or "")
+
+    def _read_skip(self, entry: Any, place: str) -> None:
+        if entry.keys() != {"image", "reason"} or not all(isinstance(value, str) for value in entry.values()):
+            raise ResultsError(f"{place}: not a photo and a reason")
+        if entry["image"] not in self.done:
+            self.skipped[entry["image"]] = entry["reason"]
+
+
+def _require_own(folder: Path) -> None:
+    """Refuse files of our names that no run of ours wrote."""
+    if read_run(folder) is None:
+        for path in (folder / DETECTIONS_FILE, folder / SKIPPED_FILE):
+            if path.is_file() and path.stat().st_size:
+                raise RunError(
+                    f"{path}: holds lines, but there is no {RUN_FILE} which says that a run of ours wrote them; "
+                    "name another --out, or move it away"
+                )
 
 
 def as_entry(image_id: str, found: Detections, classes: Sequence[str]) -> dict[str, Any]:
@@ -93,67 +113,3 @@ def as_entry(image_id: str, found: Detections, classes: Sequence[str]) -> dict[s
 
 def _numbers(values: npt.NDArray[np.float32]) -> list[float]:
     return [float(f"{value:.9g}") for value in values.tolist()]  # 9 digits give a float32 back exactly
-
-
-class _Lines:
-    """A file of JSON objects, one a line, read once and then added to by one process."""
-
-    def __init__(self, path: Path, overwrite: bool) -> None:
-        self._path = path
-        self._file: IO[bytes] = path.open("a+b")
-        try:
-            if overwrite:
-                self._file.truncate(0)
-            self._file.seek(0)
-            self.entries = _read_entries(self._file, path)
-        except BaseException:
-            self._file.close()
-            raise
-        self._synced = time.monotonic()
-
-    def add(self, entry: Mapping[str, Any]) -> None:
-        with naming(self._path):
-            self._file.write(json.dumps(entry).encode() + b"\n")
-            self._file.flush()
-        if time.monotonic() - self._synced > SYNC_SECONDS:
-            os.fsync(self._file.fileno())
-            self._synced = time.monotonic()
-
-    def replace(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        self._file.truncate(0)
-        for entry in entries:
-            self.add(entry)
-
-    def close(self, *, keep_empty: bool = True) -> None:
-        with naming(self._path):
-            self._file.flush()
-        os.fsync(self._file.fileno())
-        if not keep_empty and self._path.stat().st_size == 0:
-            self._path.unlink()
-        self._file.close()
-
-
-def _read_entries(file: IO[bytes], path: Path) -> list[dict[str, Any]]:
-    """Read all lines; a last one that is torn is cut off."""
-    entries: list[dict[str, Any]] = []
-    sound, torn = 0, None
-    for number, line in enumerate(file, start=1):
-        if torn is not None:
-            raise RunError(f"{path}: line {torn} is damaged; repair it, name another --out, or add --overwrite")
-        entry = _parse(line, path)
-        if entry is None:
-            torn = number
-        else:
-            entries.append(entry)
-            sound += len(line)
-    file.truncate(sound)
-    return entries
-
-
-def _parse(line: bytes, path: Path) -> dict[str, Any] | None:
-    try:
-        entry = parse_json(line, path)
-    except JsonError:
-        return None
-    whole = line.endswith(b"\n") and isinstance(entry, dict) and "image" in entry
-    return {name: entry.get(name) for name in ("image", "file_key", "reason")} if whole else None  # not the boxes

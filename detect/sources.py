@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
-from detect.runs import RUN_FILE
+from detect.runs import drew
 from proposals.store import file_key
 from structures.files import regular_file
 from structures.images import SUFFIXES
@@ -215,7 +215,7 @@ def _note_closed(top: str, closed: list[str], error: OSError) -> None:
 def _is_drawn(folder: str) -> bool:
     """Say whether a folder has the pictures of a run: photos with boxes on them."""
     results, name = os.path.split(folder)
-    return name == PICTURES and os.path.isfile(os.path.join(results, RUN_FILE))
+    return name == PICTURES and drew(Path(results))
 
 
 def _is_file_or_dead_link(path: str) -> bool:

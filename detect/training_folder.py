@@ -13,13 +13,18 @@ from torch import Tensor
 
 from classifier.sampling import Regions
 from classifier.weights import WeightsError
-from structures.files import replacing, write_json
-from structures.json_reader import MAX_RECORD_BYTES, parse_json, read_json, through_json
+from structures.files import FileRefused, replacing, sweep, write_json
+from structures.json_reader import MAX_RECORD_BYTES, JsonError, parse_json, read_json, through_json
 from structures.locks import lock_folder
 from structures.npz import read_arrays
 from structures.records import Dataset
 
 STATE = "state.pt"  # weights, optimiser and running average in the middle of a training
+MARKER, FORMAT = "training.json", "googlenet-rcnn training 1"  # says that the names below are ours in a folder
+# These are written over or removed without a look at what is in them; the others are read first.
+UNCHECKED_NAMES = ("features.npy", "features.json", "best.safetensors", "val.json", "start.json", "batches.json")
+OWN_NAMES = frozenset({*UNCHECKED_NAMES, MARKER, STATE, "regions.npz", "curves.csv", "val.csv"})
+DIGESTS = frozenset({"weights", "objects"})  # facts that trainings noted before there was the marker
 REDRAW = f"remove this file, {STATE} and start.json to draw anew from the same proposals"
 
 
@@ -74,17 +79,43 @@ def _changed(before: Any, now: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def occupied(work: Path) -> Iterator[None]:
-    """Make the folder of a training, and keep other runs out of it.
+    """Make the folder of a training, keep other runs out of it, and sweep up what killed ones left unfinished.
 
     Raises:
+        FileRefused: files of the names that a training writes are there, and no training of ours wrote them.
         FolderInUse: another run is training there.
     """
     work.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(work)
     try:
+        _claim_names(work)
+        for folder in (work, *(path for path in work.iterdir() if path.is_dir())):
+            sweep(folder, OWN_NAMES.__contains__)
         yield
     finally:
         lock.release()
+
+
+def _claim_names(work: Path) -> None:
+    """Note that the names of a training's files are ours in a folder, unless others have used them there."""
+    marker = work / MARKER
+    if marker.exists():
+        if _read_object(marker).get("format") != FORMAT:
+            raise FileRefused(f"{marker}: of another program; name another --work folder")
+        return
+    foreign = [name for name in UNCHECKED_NAMES if (work / name).exists()]
+    if foreign and not (_read_object(work / "start.json").keys() | _read_object(work / "val.json").keys()) & DIGESTS:
+        raise FileRefused(f"{work / foreign[0]}: no training of ours wrote this; name another --work folder")
+    write_json(marker, {"format": FORMAT})
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; one without anything in it where there is none."""
+    try:
+        content = read_json(path, max_bytes=MAX_RECORD_BYTES)
+    except (OSError, JsonError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def claim(path: Path, made_from: Mapping[str, Any], *, remedy: str, state: Path | None = None) -> None:

@@ -15,21 +15,38 @@ from classifier.processes import take_own_gpu
 from classifier.weights import Checkpoint, save_checkpoint
 from detect.runs import commit
 from detect.validation import RECORD
+from structures.own_files import check_outputs
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 
-def check_out(out: Path) -> None:
+def check_out(out: Path, *read: str | None) -> None:
     """Refuse, before hours of work, a file that weights cannot be written to.
 
+    Args:
+        out: the file to be.
+        *read: weights that the training starts from, and generators, which may name files: `multibox:PATH`.
+
     Raises:
-        ValueError: another suffix, or a folder that cannot be written to.
+        ValueError: another suffix, a folder that cannot be written to, or one that the training reads.
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"--out {out}: weights are written as .safetensors")
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK) or out.is_dir():
         raise ValueError(f"--out {out}: cannot be written")
+    parts = [part for name in read if name is not None for part in (name, *name.split("+"))]
+    files = filter(os.path.isfile, [*parts, *(part.rpartition(":")[2] for part in parts)])
+    check_outputs([out, last_beside(out)], files)
+
+
+def last_beside(out: Path) -> Path:
+    """Return where the last weights of a training go, if the best ones go to `out`.
+
+    >>> last_beside(Path("net.safetensors")).name
+    'net.last.safetensors'
+    """
+    return out.with_suffix(f".last{out.suffix}")
 
 
 def note(checkpoint: Checkpoint, data: Mapping[str, Any]) -> Checkpoint:
@@ -95,7 +112,7 @@ def save_weights(out: Path, weights: Checkpoint, last: Checkpoint | None) -> lis
     save_checkpoint(weights, out)
     lines = [f"weights written to {out}{_judged(weights)}"]
     if last is not None:
-        beside = out.with_suffix(f".last{out.suffix}")
+        beside = last_beside(out)
         save_checkpoint(last, beside)
         lines.append(f"the last of the training to {beside}{_judged(last)}")
     return lines

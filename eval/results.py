@@ -108,7 +108,7 @@ def read_lines(path: Path) -> tuple[list[ResultLine], list[str]]:
                 raise ResultsError(str(error)) from None
             notes.append(f"{place}: the last line is cut off and was left out: 1 image")
             continue
-        result = _read_line(entry, place)
+        result = read_line(entry, place)
         if result.image in seen:
             raise ResultsError(f"{place}: {result.image} again, first at {seen[result.image]}")
         seen[result.image] = place
@@ -116,7 +116,16 @@ def read_lines(path: Path) -> tuple[list[ResultLine], list[str]]:
     return results, notes
 
 
-def _read_line(entry: Any, place: str) -> ResultLine:
+def read_line(entry: Any, place: str) -> ResultLine:
+    """Return what a line says, as parsed from JSON.
+
+    Args:
+        entry: the line.
+        place: file and line, for messages.
+
+    Raises:
+        ResultsError: it says too little, or holds numbers that are not finite; names the place.
+    """
     missing = [name for name in FIELDS if not isinstance(entry, dict) or name not in entry]
     if missing or not _is_name(entry["image"]):
         raise ResultsError(f"{place}: no {', '.join(missing) or 'image that is named'}")

@@ -13,7 +13,6 @@ import numpy as np
 from eval.notes import Notes
 from eval.voc_xml import FIRST_PIXEL, VocError, VocObject, parse, read_objects, text_of, whole_number
 from structures.boxes import Boxes, ImageSize, area, as_boxes
-from structures.files import write_bytes
 from structures.images import SUFFIXES, ImageError, read_size
 from structures.names import ClassNames
 from structures.records import Detections, GroundTruth
@@ -186,24 +185,23 @@ def _reach(boxes: Boxes, stated: ImageSize) -> ImageSize:
     return max(stated[0], int(far[1])), max(stated[1], int(far[0]))
 
 
-def write_voc_results(
-    folder: Path, detections: Iterable[tuple[str, Detections]], classes: Sequence[str], split: str
-) -> list[Path]:
-    """Write the devkit's result files, comp4_det_<split>_<class>.txt, one for every class, also where it is empty.
+def voc_result_files(
+    detections: Iterable[tuple[str, Detections]], classes: Sequence[str], split: str
+) -> dict[str, bytes]:
+    """Return the devkit's result files, comp4_det_<split>_<class>.txt, one for every class, also where it is empty.
 
     Args:
-        folder: made if it is missing.
         detections: image id and its detections.
         classes: class names in label order.
         split: name of the image list, part of the file names.
 
     Returns:
-        The files, in label order. A line is: image id, score, xmin, ymin, xmax, ymax, 1-based and inclusive.
+        Names and contents, in label order. A line is: image id, score, xmin, ymin, xmax, ymax, 1-based and inclusive.
 
     Raises:
         ValueError: a class whose name cannot be part of a file name, or a label without a class.
     """
-    paths = [folder / result_name(split, name) for name in classes]
+    names = [result_name(split, name) for name in classes]
     lines: Mapping[int, list[str]] = {label: [] for label in range(len(classes))}
     for image_id, found in detections:
         if len(found) and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < len(classes):
@@ -212,9 +210,8 @@ def write_voc_results(
             # 9 digits give a float32 back exactly; three decimals, as others write, make ties.
             numbers = " ".join(f"{value:.9g}" for value in (score, *box))
             lines[int(label)].append(f"{image_id} {numbers}\n")
-    for path, rows in zip(paths, lines.values(), strict=True):
-        write_bytes(path, "".join(rows).encode(errors="surrogateescape"))  # names need not be UTF-8
-    return paths
+    contents = ("".join(rows).encode(errors="surrogateescape") for rows in lines.values())  # names need not be UTF-8
+    return dict(zip(names, contents, strict=True))
 
 
 def result_name(split: str, name: str) -> str:

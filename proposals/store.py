@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats
-from structures.files import regular_file
+from structures.files import file_digest, regular_file
 from structures.json_reader import MAX_RECORD_BYTES, JsonError, read_json
 from structures.npz import NpzError, read_arrays
 from structures.photo_names import PhotoNames
@@ -45,7 +45,7 @@ def pixel_key(image: Image) -> str:
 
 def file_key(path: str | Path) -> str:
     """Return the key of a file's bytes: a photo that is known by it need not be decoded again."""
-    return blake2b(regular_file(path).read_bytes(), digest_size=16).hexdigest()
+    return file_digest(regular_file(path))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Writes the folders that `proposals.store` reads: shard after shard, each whole or not at all."""
 
+import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ import numpy.typing as npt
 
 from proposals.store import FORMAT, MANIFEST, ProposalStore, StoredPhoto, StoreError, read_manifest
 from structures.boxes import Boxes
-from structures.files import PARTIAL, replacing, write_json
+from structures.files import replacing, sweep, write_json
 from structures.json_reader import through_json
 from structures.locks import lock_folder
+from structures.own_files import inside
 from structures.records import Proposals
 
 SHARD_PHOTOS = 128  # about 2 MB of boxes: small to read for one photo, few files for many
 SHARD_SECONDS = 60.0  # a slow generator loses at most this much work when it is stopped
 
-OWN_PARTIALS = (f".shard-*{PARTIAL}", f".{MANIFEST}.*{PARTIAL}")
+SHARD = re.compile(r"shard-(\d+)\.npz")
 
 LAYOUT = {
     "boxes": "x1, y1, x2, y2 in pixels of the photo, 0-based, half-open; best first; rows offsets[i]:offsets[i + 1]",
@@ -81,8 +83,7 @@ class StoreWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = lock_folder(self.folder)  # of two shards of one number the later would replace the earlier
         self._check()  # again: another run may have begun and ended meanwhile
-        for partial in chain.from_iterable(map(self.folder.glob, OWN_PARTIALS)):
-            partial.unlink()
+        sweep(self.folder, lambda name: name == MANIFEST or SHARD.fullmatch(name) is not None)
         self.known = dict(ProposalStore(self.folder).photos) if (self.folder / MANIFEST).exists() else {}
         self._batch, self._begin = _Batch(), time.monotonic()
         self._write_manifest()
@@ -134,10 +135,10 @@ class StoreWriter:
         self._write_manifest()
 
     def _next_shard(self) -> Path:
-        numbers = [int(path.stem.split("-")[1]) for path in self.folder.glob("shard-*.npz")]
-        return self.folder / f"shard-{max(numbers, default=-1) + 1:06d}.npz"
+        names = map(SHARD.fullmatch, os.listdir(self.folder))
+        return self.folder / f"shard-{max((int(name[1]) for name in names if name), default=-1) + 1:06d}.npz"
 
     def _write_manifest(self) -> None:
         counts = {"photos": len(self.known), "boxes": self.boxes}
         content = {"format": FORMAT, "layout": LAYOUT, **self._made, **self._facts, **counts}
-        write_json(self.folder / MANIFEST, content)
+        write_json(inside(self.folder, MANIFEST), content)

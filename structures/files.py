@@ -6,13 +6,21 @@ The only place that puts a file in the place of another.
 import errno
 import json
 import os
+import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial"  # the end of the names of files that are being written
+UNFINISHED = re.compile(rf"\.(?P<name>.+)\.(?P<process>\d+){re.escape(PARTIAL)}", re.DOTALL)
+CHUNK = 2**20  # bytes that are read at a time
+
+
+class FileRefused(ValueError):
+    """A file that must not be written to or removed; the message names it and says why."""
 
 
 def regular_file(path: str | Path) -> Path:
@@ -57,6 +65,32 @@ def replacing(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.filename in (None, str(partial)):  # a full disk names no file
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def sweep(folder: Path, ours: Callable[[str], bool]) -> None:
+    """Remove what killed processes left unfinished in a folder that no other process writes to at the same time.
+
+    Args:
+        folder: which one; may be missing.
+        ours: whether a file of this name is one of those that this program writes there.
+    """
+    for path in folder.glob(f".*{PARTIAL}"):
+        match = UNFINISHED.fullmatch(path.name)
+        if match and ours(match["name"]) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """Return a digest of a file's bytes: 32 hexadecimal digits of its BLAKE2b.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:

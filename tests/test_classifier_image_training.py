@@ -426,7 +426,9 @@ def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, m
     ):
         refused = command("--folder", root, "--out", out, "--epochs", 1, *options, *changed)
         assert f"begun with other {what}; name another --work" in str(refused.exception)
-    begun = ["--folder", root, "--out", out, "--weights", out, "--epochs", 1]
+    assert "over an input" in str(command("--folder", root, "--out", out, "--weights", out, *options).exception)
+    begun = ["--folder", root, "--out", tmp_path / "b.safetensors", "--weights", out, "--epochs", 1]
+    begun += ["--work", out.with_suffix(".work")]
     assert "--weights have their own" in str(command(*begun, *options).exception)
     assert "begun with other weights" in str(command(*begun, *options[2:]).exception)
     again = command(*begun, "--work", tmp_path / "b", *options[2:])

@@ -12,7 +12,8 @@ from detect.runs import Run, RunError, commit, differences, peak_memory, usual_r
 from detect.sinks import DETECTIONS_FILE, SKIPPED_FILE, Results, as_entry
 from eval.coco import CocoDataset, read_coco_results
 from eval.results import read_lines
-from structures.locks import FolderInUse
+from structures.files import FileRefused
+from structures.own_files import OwnFiles
 from structures.records import Detections
 
 CLASSES = ("cat", "dog")
@@ -25,10 +26,21 @@ def found(*scores: float, size: tuple[int, int] = (30, 40)) -> Detections:
     return Detections(boxes, labels, list(scores), size, sources, ("random", "grid"))  # type: ignore[arg-type]
 
 
+def begun(folder: Path) -> Path:
+    """Make a folder that a run of ours fills."""
+    Run(folder, {})
+    return folder
+
+
 def fill(folder: Path, *names: str) -> None:
-    with Results(folder) as results:
+    with Results(begun(folder)) as results:
         for name in names:
             results.write(name, found(0.9, 0.1), CLASSES)
+
+
+def exported(folder: Path, *how: Any, **more: Any) -> list[Path]:
+    with OwnFiles(folder) as files:
+        return export(files, *how, **more)
 
 
 def lines(path: Path) -> list[Any]:
@@ -82,7 +94,12 @@ def test_a_torn_last_line_is_cut_off_and_its_photo_done_again(tmp_path: Path, ke
     path = tmp_path / DETECTIONS_FILE
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + second[:kept])
-    fill(tmp_path, "b.jpg")
+    with Results(tmp_path) as results:
+        if kept == -1:  # only the line's end was missing
+            assert results.done.keys() == {"a.jpg", "b.jpg"}
+        else:
+            assert results.done.keys() == {"a.jpg"}
+            results.write("b.jpg", found(0.9, 0.1), CLASSES)
     assert path.read_bytes() == first + second
 
 
@@ -100,13 +117,13 @@ def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(tmp_path: Path) 
     path = tmp_path / DETECTIONS_FILE
     first, _, third = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + b"\0\0\0\n" + third)
-    with pytest.raises(RunError, match=r"detections\.jsonl: line 2 is damaged"):
+    with pytest.raises(FileRefused, match=r"detections\.jsonl: line 2: is damaged"):
         Results(tmp_path)
     assert path.read_bytes() == first + b"\0\0\0\n" + third
 
 
 def test_skipped_photos_are_remembered_until_they_are_done(tmp_path: Path) -> None:
-    with Results(tmp_path) as results:
+    with Results(begun(tmp_path)) as results:
         results.skip("a.jpg", "a.jpg: empty")
         results.skip("b.jpg", "b.jpg: cut off")
     with Results(tmp_path) as results:
@@ -126,12 +143,6 @@ def test_overwrite_forgets_everything(tmp_path: Path) -> None:
         assert results.done == {}
         results.skip("a.jpg", "empty")
     assert lines(tmp_path / DETECTIONS_FILE) == []
-
-
-def test_two_runs_cannot_write_into_one_folder(tmp_path: Path) -> None:
-    with Results(tmp_path), pytest.raises(FolderInUse, match="another run is writing"):
-        Results(tmp_path)
-    fill(tmp_path, "a.jpg")
 
 
 def test_odd_names_come_back(tmp_path: Path) -> None:
@@ -201,7 +212,7 @@ def test_facts_of_the_machine() -> None:
 
 def test_voc_files(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "sub/b.png")
-    paths = export(tmp_path, "voc", CLASSES, split="val")
+    paths = exported(tmp_path, "voc", CLASSES, split="val")
     assert [path.name for path in paths] == ["comp4_det_val_cat.txt", "comp4_det_val_dog.txt"]
     rows = paths[1].read_text().splitlines()
     assert [row.split()[0] for row in rows] == ["a", "sub/b"]
@@ -210,14 +221,14 @@ def test_voc_files(tmp_path: Path) -> None:
 
 def test_voc_names_keep_their_suffix_where_they_would_be_equal(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "a.png")
-    rows = export(tmp_path, "voc", CLASSES)[0].read_text().splitlines()
+    rows = exported(tmp_path, "voc", CLASSES)[0].read_text().splitlines()
     assert [row.split()[0] for row in rows] == ["a.jpg", "a.png"]
 
 
 @pytest.mark.parametrize(("names", "numbers"), [(("x.jpg", "y.jpg"), [1, 2]), (("000139.jpg", "7.jpg"), [139, 7])])
 def test_coco_results_with_numbers_of_their_own(tmp_path: Path, names: tuple[str, str], numbers: list[int]) -> None:
     fill(tmp_path, *names)
-    results, images = (json.loads(path.read_text()) for path in export(tmp_path, "coco", CLASSES))
+    results, images = (json.loads(path.read_text()) for path in exported(tmp_path, "coco", CLASSES))
     assert [entry["image_id"] for entry in results] == [numbers[0]] * 2 + [numbers[1]] * 2
     assert [entry["category_id"] for entry in results] == [1, 2, 1, 2]
     assert results[0]["bbox"] == pytest.approx([0.1, 1, 9.9, 19])
@@ -234,15 +245,15 @@ def test_coco_results_with_the_ids_of_a_ground_truth(tmp_path: Path) -> None:
     truth = tmp_path / "instances.json"
     truth.write_text(json.dumps({"images": images, "categories": categories, "annotations": []}))
     fill(tmp_path, "deep/a.jpg")
-    (path,) = export(tmp_path, "coco", CLASSES, numbering=truth)
+    (path,) = exported(tmp_path, "coco", CLASSES, numbering=truth)
     assert [(e["image_id"], e["category_id"]) for e in json.loads(path.read_text())] == [(42, 17), (42, 18)]
     assert len(read_coco_results(path, CocoDataset(truth))[0]["a.jpg"]) == 2
     with pytest.raises(ValueError, match="no categories zebra"):
-        export(tmp_path, "coco", (*CLASSES, "zebra"), numbering=truth)
+        exported(tmp_path, "coco", (*CLASSES, "zebra"), numbering=truth)
     truth.write_text(
         json.dumps({"images": images, "categories": [*categories, {"id": 5, "name": "Cat"}], "annotations": []})
     )
-    (path,) = export(tmp_path, "coco", CLASSES, numbering=truth)
+    (path,) = exported(tmp_path, "coco", CLASSES, numbering=truth)
     assert [e["category_id"] for e in json.loads(path.read_text())] == [17, 18]  # the very name, not that in capitals
     with pytest.raises(ValueError, match="'tv/monitor' cannot be part of a file name"):
         require_exportable("voc", ["a.jpg"], ["tv/monitor"], numbering=None)
@@ -250,7 +261,7 @@ def test_coco_results_with_the_ids_of_a_ground_truth(tmp_path: Path) -> None:
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'xml' is not one of jsonl, coco, voc"):
-        export(tmp_path, "xml", CLASSES)
+        exported(tmp_path, "xml", CLASSES)
 
 
 def test_a_gpu_gets_readers_and_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from detect.runs import Run
 from detect.sources import SourceError, find_photos
 from structures.images import ImageError, read_image
 
@@ -132,6 +133,11 @@ def test_pictures_of_any_run_are_not_photos_unless_they_are_named(tree: Path) ->
     (tree / "photos/out/pictures/b.jpg").write_bytes(b"")
     assert "out/pictures/b.jpg" in ids("photos")  # a folder of that name, and no run
     (tree / "photos/out/run.json").write_text("{}")
+    assert "out/pictures/b.jpg" in ids("photos")  # of another program
+    (tree / "photos/out/run.json").unlink()
+    run = Run(tree / "photos/out", {})
+    assert "out/pictures/b.jpg" in ids("photos")  # of a run that drew nothing
+    run.update(draw_score=0.5)
     assert "out/pictures/b.jpg" not in ids("photos")
     assert ids("photos/out/pictures") == ["b.jpg"]
 

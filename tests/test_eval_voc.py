@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from eval.voc import VOC_CLASSES, VocDataset, VocError, write_voc_results
+from eval.voc import VOC_CLASSES, VocDataset, VocError, voc_result_files
 from structures.boxes import as_boxes
 from structures.records import Detections
 
@@ -194,38 +194,36 @@ def test_photos_are_found_under_other_suffixes(voc, tmp_path):
     assert data.image_path("c").name == "c.jpg"
 
 
-def test_result_files_are_one_based_with_digits_that_keep_scores_apart(tmp_path):
+def test_result_files_are_one_based_with_digits_that_keep_scores_apart():
     score = np.float32(0.12345678)
     found = Detections(as_boxes([[0, 0, 10, 20], [1.5, 2, 3, 4]]), np.array([1, 1]), np.array([score, 0.5]), (50, 50))
     nothing = Detections(as_boxes([]), np.zeros(0), np.zeros(0), (50, 50))
-    paths = write_voc_results(tmp_path / "new", [("000001", found), ("000002", nothing)], ["cat", "dog"], "val")
-    assert [p.name for p in paths] == ["comp4_det_val_cat.txt", "comp4_det_val_dog.txt"]
-    assert paths[0].read_text() == ""
-    rows = [line.split() for line in paths[1].read_text().splitlines()]
+    files = voc_result_files([("000001", found), ("000002", nothing)], ["cat", "dog"], "val")
+    assert list(files) == ["comp4_det_val_cat.txt", "comp4_det_val_dog.txt"]
+    assert files["comp4_det_val_cat.txt"] == b""
+    rows = [line.split() for line in files["comp4_det_val_dog.txt"].decode().splitlines()]
     assert rows[0][0] == "000001"
     assert np.float32(rows[0][1]) == score
     assert [float(value) for value in rows[0][2:]] == [1, 1, 10, 20]
     assert [float(value) for value in rows[1][2:]] == [2.5, 3, 3, 4]
-    assert sorted(p.name for p in paths[0].parent.iterdir()) == [p.name for p in paths]
 
 
-def test_result_files_refuse_a_label_without_a_class(tmp_path):
+def test_result_files_refuse_a_label_without_a_class():
     found = Detections(as_boxes([[0, 0, 1, 1]]), np.array([2]), np.array([0.5]), (5, 5))
     with pytest.raises(ValueError, match="a: label 2, but there are 2 classes"):
-        write_voc_results(tmp_path, [("a", found)], ["cat", "dog"], "val")
+        voc_result_files([("a", found)], ["cat", "dog"], "val")
 
 
 @pytest.mark.parametrize("name", ["cup/mug", "a\0b"])
-def test_result_files_refuse_a_class_that_cannot_be_part_of_a_file_name(tmp_path, name):
+def test_result_files_refuse_a_class_that_cannot_be_part_of_a_file_name(name):
     with pytest.raises(ValueError, match=f"{re.escape(repr(name))} cannot be part of a file name"):
-        write_voc_results(tmp_path / "new", [], ["cat", name], "val")
-    assert not (tmp_path / "new").exists()
+        voc_result_files([], ["cat", name], "val")
 
 
-def test_result_files_keep_photo_names_that_are_not_utf_8(tmp_path):
+def test_result_files_keep_photo_names_that_are_not_utf_8():
     found = Detections(as_boxes([[0, 0, 1, 1]]), np.array([0]), np.array([0.5]), (5, 5))
-    (path,) = write_voc_results(tmp_path, [(os.fsdecode(b"caf\xe9"), found)], ["cat"], "val")
-    assert path.read_bytes() == b"caf\xe9 0.5 1 1 1 1\n"
+    files = voc_result_files([(os.fsdecode(b"caf\xe9"), found)], ["cat"], "val")
+    assert list(files.values()) == [b"caf\xe9 0.5 1 1 1 1\n"]
 
 
 def test_the_real_folder_reads_without_a_note(data_dir: Path):

@@ -31,11 +31,13 @@ def proposals(
     from rich.console import Console
 
     from detect import bench
-    from detect.evaluation import open_ground_truth, show
+    from detect.evaluation import files_read, open_ground_truth, show
     from eval.plots import picture_format, to_picture
     from eval.scores import or_null
     from eval.selection import spread
+    from structures.own_files import check_outputs
 
+    check_outputs([json, plot], [*files_read(ground_truth), images])
     form = picture_format(plot) if plot else ""  # now, not when all is measured
     names = list(dict.fromkeys(generator or bench.DEFAULT_GENERATORS))
     dataset = open_ground_truth(ground_truth, split, images)

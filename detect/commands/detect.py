@@ -64,7 +64,7 @@ def detect(
     ] = None,
     coco_ids: Annotated[Path | None, typer.Option(help="For --format coco: instances.json with the ids.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Threads that propose regions.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away what OUT holds.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away what earlier runs wrote to OUT.")] = False,
 ) -> None:
     """Find objects on photos: OUT/detections.jsonl, one line a photo, and OUT/run.json.
 
@@ -74,13 +74,13 @@ def detect(
     from rich.console import Console
 
     from detect.detector import Detector
-    from detect.draw import DRAW_FLOOR, Pictures
+    from detect.draw import DRAW_FLOOR
     from detect.generators import blind_spots
     from detect.idle import refuse_idle
     from detect.photo_runs import Plan, carry_out
     from detect.presets import weights_file
     from detect.runs import fingerprint
-    from detect.sources import PICTURES, find_photos
+    from detect.sources import find_photos
     from structures.images import MAX_PIXELS
 
     refuse_idle(
@@ -93,16 +93,17 @@ def detect(
     )
     names = weights or ["default"]
     plan = Plan(
-        find_photos(photos or [], lists=[list_file] if list_file else [], leave_out=out / PICTURES),
+        find_photos(photos or [], lists=[list_file] if list_file else []),
         out,
         exif=exif.value,
         max_pixels=max_pixels or MAX_PIXELS,
         workers=workers,
-        pictures=Pictures(out / PICTURES, DRAW_FLOOR if draw_score is None else draw_score) if draw else None,
+        draw_score=(DRAW_FLOOR if draw_score is None else draw_score) if draw else None,
         format=format_.value,
         split=split or "test",
         coco_ids=coco_ids,
         overwrite=overwrite,
+        inputs=[*filter(None, [list_file, coco_ids]), *map(weights_file, names)],
     )
     detector = Detector.load(
         names,

@@ -36,12 +36,14 @@ def detections(
     allow_extra: Annotated[bool, EXTRA] = False,
 ) -> None:
     """Score detections: mean average precision, with a table by class."""
-    from detect.evaluation import choose, draw_curves, open_ground_truth, read_detections, show, sources
+    from detect.evaluation import choose, draw_curves, files_read, open_ground_truth, read_detections, show, sources
     from eval.coco import CocoDataset
     from eval.mistakes import find_mistakes
     from eval.report import class_sheet, mistake_sheets, overall_sheet, percent, write_page
     from eval.scores import score
+    from structures.own_files import check_outputs
 
+    check_outputs([json, html], [*files_read(file), *files_read(ground_truth)])
     dataset = open_ground_truth(ground_truth, split)
     crowd = isinstance(dataset, CocoDataset)
     aligned, notes = read_detections(file, dataset, allow_extra=allow_extra)
@@ -74,12 +76,14 @@ def proposals(
     json: Annotated[Path | None, JSON] = None,
 ) -> None:
     """Measure proposals: recall by IoU and by number of boxes, average recall, MABO."""
-    from detect.evaluation import measure_proposals, open_ground_truth, show, sources
+    from detect.evaluation import files_read, measure_proposals, open_ground_truth, show, sources
     from eval.plots import picture_format, to_picture
     from eval.proposal_recall import proposal_rows
     from eval.proposal_report import as_json, proposal_plot, proposal_sheets
     from eval.report import percent
+    from structures.own_files import check_outputs
 
+    check_outputs([json, plot], [*files_read(file), *files_read(ground_truth)])
     form = picture_format(plot) if plot else ""  # now, not when all is measured
     dataset = open_ground_truth(ground_truth, split)
     coverage, made, doubts = measure_proposals(file, dataset)

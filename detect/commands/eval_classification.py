@@ -31,8 +31,10 @@ def classification(
     from classifier.loading import IMAGENET
     from detect.class_folders import columns_of, read_class_folders, spread
     from detect.classification import judge, load_image_classifier
+    from structures.own_files import check_outputs
 
     names = weights or [IMAGENET]
+    check_outputs([json], [folder, classes, *names])
     where = {"device": device, "engine": engine, "dtype": dtype}
     model = load_image_classifier(names, crops=crops, warp=warp, photos=limit or None, **where)
     data = spread(read_class_folders(folder, columns_of(model.classes, classes)), limit)

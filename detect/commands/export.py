@@ -17,7 +17,9 @@ def export(
     from classifier.export import export as write
     from classifier.export import largest_difference
     from detect.presets import load_checkpoint
+    from structures.own_files import check_outputs
 
+    check_outputs([out], [weights])
     checkpoint = load_checkpoint(weights)
     write(checkpoint, out, to)
     most = largest_difference(checkpoint, out)

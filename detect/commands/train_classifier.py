@@ -111,7 +111,7 @@ def classifier(
     from detect.training_progress import Reporter
     from detect.training_runs import check_out, note, training_placement
 
-    check_out(out)
+    check_out(out, begin.weights)
     data = read_class_folders(folder)
     judged_on = read_class_folders(val, columns_of(data.classes, None)) if val else None
     start, placement = begin.load(data.classes, run.seed), training_placement(run.device, run.dtype)

@@ -85,7 +85,7 @@ def multibox(
     from detect.training_data import summary
     from detect.training_runs import check_out, frozen_placement, save_weights, training_placement
 
-    check_out(out)
+    check_out(out, weights)
     where, chosen, dataset = training_placement(run.device, run.dtype), find(MULTIBOX, preset), photos.open()
     judged = validation.open(photos, dataset)
     with joined(where.device) as here:

@@ -164,7 +164,7 @@ def regions(
     from detect.training_data import summary
     from detect.training_runs import check_out, frozen_placement, save_weights, training_placement, what_stays
 
-    check_out(out)
+    check_out(out, weights, proposals, val_proposals)
     where, folder, chosen = training_placement(run.device, run.dtype), run.folder(out), find(REGIONS, preset)
     dataset = photos.open()
     judged = validation.open(photos, dataset, val_proposals=val_proposals)

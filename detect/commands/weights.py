@@ -30,6 +30,7 @@ def convert(
 
     from classifier.weights import TORCHVISION, save_checkpoint
     from detect.presets import load_checkpoint
+    from structures.own_files import check_outputs
 
     if dtype not in ("float16", "float32"):
         raise ValueError(f"--dtype {dtype!r} is not float16 or float32")
@@ -39,6 +40,7 @@ def convert(
         raise ValueError(
             f"--no-transform-input is for {' and '.join(TORCH_SUFFIXES)}, which do not say it; not {source}"
         )
+    check_outputs([destination], [source, classes])
     checkpoint = load_checkpoint(source)
     if not transform_input:
         checkpoint = replace(checkpoint, preprocessing=TORCHVISION)

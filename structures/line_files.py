@@ -1,0 +1,119 @@
+"""Files of JSON objects, one per line, that one process adds to; not a byte of another program's file is lost.
+
+A killed process leaves at worst a last line without its end. The next one cuts that off, if it can be the beginning of
+one of our lines. Anything else that is not such a line is refused by file and line, and stays.
+"""
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from structures.files import FileRefused, naming
+from structures.json_reader import JsonError, parse_json
+
+SYNC_SECONDS = 1.0  # a power cut loses at most this much; a killed process loses nothing
+REMEDY = "nothing was changed: repair or remove the line, or name another folder"
+TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')  # a string of JSON
+
+
+class LineFile:
+    """A file of JSON objects, one per line, read once and then added to by one process.
+
+    Args:
+        path: made if it is missing; its folder is locked by the caller.
+        keys: the first two of every line, of which the first is that of a text.
+        read: takes a line and its place, for messages; raises ValueError if it is not one of ours.
+        overwrite: throw away what is there, without a look at it.
+
+    Raises:
+        FileRefused: a line is not one of ours; nothing was changed.
+    """
+
+    def __init__(
+        self, path: Path, keys: tuple[str, str], read: Callable[[Any, str], None], *, overwrite: bool = False
+    ) -> None:
+        self._path, self._keys = path, keys
+        self._file: IO[bytes] = path.open("a+b")
+        try:
+            if overwrite:
+                self._file.truncate(0)
+            self._read(read)
+        except BaseException:
+            self._file.close()
+            raise
+        self._synced = time.monotonic()
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Add a line; it is written when this returns."""
+        assert tuple(entry)[:2] == self._keys, f"a line begins with {self._keys}, not {tuple(entry)[:2]}"
+        with naming(self._path):
+            self._file.write(json.dumps(entry).encode() + b"\n")
+            self._file.flush()
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            os.fsync(self._file.fileno())
+            self._synced = time.monotonic()
+
+    def replace(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Put other lines in the place of all."""
+        self._file.truncate(0)
+        for entry in entries:
+            self.add(entry)
+
+    def close(self, *, keep_empty: bool = True) -> None:
+        """Have the disk take everything, and remove the file if it is empty and not to be kept."""
+        with naming(self._path):
+            self._file.flush()
+        os.fsync(self._file.fileno())
+        if not keep_empty and self._path.stat().st_size == 0:
+            self._path.unlink()
+        self._file.close()
+
+    def _read(self, read: Callable[[Any, str], None]) -> None:
+        self._file.seek(0)
+        whole = 0
+        for number, line in enumerate(self._file, start=1):
+            if not line.endswith(b"\n") and self._is_torn(line):
+                self._file.truncate(whole)
+                return
+            if line.strip():
+                _take(read, line, f"{self._path}: line {number}")
+            whole += len(line)
+            if not line.endswith(b"\n"):  # as some editors leave it
+                self._file.write(b"\n")
+
+    def _is_torn(self, line: bytes) -> bool:
+        """Say whether a last line without its end can be the beginning of one of ours; a power cut leaves zeros."""
+        begun = line.rstrip(b"\0")
+        try:
+            parse_json(begun, self._path)
+        except JsonError:
+            first, second = (json.dumps(key).encode() + b": " for key in self._keys)
+            if not _begin_alike(begun, b"{" + first):
+                return False
+            rest = begun[len(first) + 1 :]
+            text = TEXT.match(rest)
+            if text is None:
+                return not rest or rest.startswith(b'"')
+            return _begin_alike(rest[text.end() :], b", " + second)
+        return False
+
+
+def _begin_alike(one: bytes, other: bytes) -> bool:
+    length = min(len(one), len(other))
+    return one[:length] == other[:length]
+
+
+def _take(read: Callable[[Any, str], None], line: bytes, place: str) -> None:
+    try:
+        entry = parse_json(line, place)
+        if not isinstance(entry, dict):
+            raise ValueError(f"{place}: not an object of JSON")
+        read(entry, place)
+    except JsonError as error:
+        raise FileRefused(f"{error}: it is damaged, or of another program; {REMEDY}") from None
+    except ValueError as error:
+        raise FileRefused(f"{error}; {REMEDY}") from None

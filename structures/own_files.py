@@ -1,0 +1,203 @@
+"""Which files are ours to write over or to remove? The one place that decides it, for every command.
+
+We write and remove only inside the folder that was named for it, never through a link or a name that leads out of it,
+never over an input, and of what lies there already only what a record of our own proves to be ours. The record is a
+file of lines in the folder itself, each with a digest of what was written: what somebody has changed since is theirs.
+"""
+
+import glob
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from structures.files import PARTIAL, UNFINISHED, FileRefused, file_digest, replacing, sweep
+from structures.line_files import LineFile
+
+RECORD = "written.jsonl"
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return the place of a file in a folder, if its name leads nowhere else.
+
+    Args:
+        folder: may be a link itself, and may be missing.
+        name: relative to it, with forward slashes.
+
+    Raises:
+        FileRefused: an absolute name, one with `..`, a backslash or a drive of Windows, or a link on the way.
+
+    >>> inside(Path("out"), "pictures/a.jpg").as_posix()
+    'out/pictures/a.jpg'
+    >>> inside(Path("out"), "../a.jpg")
+    Traceback (most recent call last):
+    structures.files.FileRefused: out: the name '../a.jpg' leads out of this folder
+    """
+    parts = name.split("/")
+    if any(part in ("", ".", "..") or "\0" in part or "\\" in part or PureWindowsPath(part).drive for part in parts):
+        raise FileRefused(f"{folder}: the name {name!r} leads out of this folder")
+    path = folder.joinpath(*parts)
+    if os.path.realpath(path) != os.path.join(os.path.realpath(folder), *parts):
+        raise FileRefused(f"{path}: a link leads from here to another place; nothing is written through it")
+    return path
+
+
+def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | None]) -> None:
+    """Refuse, before any work, a file to write that is an input, lies in a folder of inputs, or is named twice.
+
+    What killed runs left unfinished of these files is removed.
+
+    Args:
+        outputs: the files to be; None for those that nobody asked for.
+        inputs: files and folders that are read; None likewise, and what there is no file for, such as a built-in name.
+
+    Raises:
+        FileRefused: names the file, and the input.
+    """
+    read, seen = [Path(each) for each in inputs if each is not None], set[Path]()
+    for path in outputs:
+        if path is None:
+            continue
+        real = Path(os.path.realpath(path))
+        over = next((each for each in read if _is_over(path, real, each)), None)
+        if over is not None:
+            raise FileRefused(f"{path}: would be written over an input ({over}); name another file")
+        if real in seen:
+            raise FileRefused(f"{path}: is to be written twice; name two files")
+        seen.add(real)
+        _sweep_killed(real)
+
+
+def _is_over(path: Path, real: Path, read: Path) -> bool:
+    if real == Path(os.path.realpath(read)):
+        return True
+    if not path.exists() or not read.exists():
+        return False
+    return path.samefile(read) or (read.is_dir() and real.is_relative_to(os.path.realpath(read)))
+
+
+def _sweep_killed(target: Path) -> None:
+    """Remove what processes that do not run any more left unfinished of a file; other processes may be writing it."""
+    for partial in target.parent.glob(f".{glob.escape(target.name)}.*{PARTIAL}"):
+        match = UNFINISHED.fullmatch(partial.name)
+        if match and match["name"] == target.name and not _runs(int(match["process"])):
+            partial.unlink(missing_ok=True)
+
+
+class OwnFiles:
+    """The files in one folder that are ours, such as pictures and exports; a context manager that closes the record.
+
+    Args:
+        folder: made if it is missing; no other process may write there until the record is closed.
+        inputs: files that are read, which are never written over, whatever the record says.
+
+    Raises:
+        FileRefused: the record is not one of ours, or another process has it.
+    """
+
+    def __init__(self, folder: Path, inputs: Iterable[Path] = ()) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._inputs = frozenset(map(os.path.realpath, inputs))
+        self._digests: dict[str, set[str]] = defaultdict(set)
+        self._record = LineFile(inside(folder, RECORD), ("file", "digest"), self._read)
+
+    def __enter__(self) -> "OwnFiles":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._record.close(keep_empty=False)
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names of all files that we ever wrote."""
+        return iter(tuple(self._digests))
+
+    def owns(self, name: str) -> bool:
+        """Return whether a file is there, and is as we wrote it."""
+        with suppress(FileRefused, OSError):
+            path = inside(self.folder, name)
+            return name in self._digests and path.is_file() and file_digest(path) in self._digests[name]
+        return False
+
+    def place(self, name: str) -> Path:
+        """Return where a file of this name is to be written.
+
+        Raises:
+            FileRefused: the name leads out of the folder, or is that of an input or of something that is no file.
+        """
+        path = inside(self.folder, name)
+        if os.path.realpath(path) in self._inputs:
+            raise FileRefused(f"{path}: is an input and would be written over; name another folder for the results")
+        if path.exists() and not path.is_file():
+            raise FileRefused(f"{path}: is in the way of a file of this name")
+        return path
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Give the path of a file to write, as `structures.files.replacing` does.
+
+        It is noted before it is put in its place: a process killed in between leaves no file that nobody knows of.
+
+        Raises:
+            FileRefused: as `place`, or there is a file that we did not write and whose content is another.
+        """
+        path = self.place(name)
+        with replacing(path) as partial:
+            yield partial
+            digest = file_digest(partial)
+            if path.exists() and not self.owns(name) and file_digest(path) != digest:
+                raise FileRefused(not_ours(path))
+            if digest not in self._digests[name]:
+                self._record.add({"file": name, "digest": digest})
+                self._digests[name].add(digest)
+
+    def remove(self, name: str) -> bool:
+        """Remove a file if it is ours, with the folders that are empty then; return whether none of this name is left.
+
+        Never raises because of the name.
+        """
+        if self.owns(name):
+            path = inside(self.folder, name)
+            path.unlink()
+            with suppress(OSError):  # not empty
+                for _ in name.split("/")[1:]:
+                    path = path.parent
+                    path.rmdir()
+            return True
+        return not os.path.lexists(self.folder / name)
+
+    def sweep(self, names: Iterable[str]) -> None:
+        """Remove what killed runs left unfinished of these files, and of those that we ever wrote."""
+        by_folder: dict[str, set[str]] = defaultdict(set)
+        for name in {*names, *self}:
+            folder, _, last = name.rpartition("/")
+            by_folder[folder].add(last)
+        for folder, lasts in by_folder.items():
+            with suppress(FileRefused):
+                sweep(inside(self.folder, folder) if folder else self.folder, lasts.__contains__)
+
+    def _read(self, entry: Any, place: str) -> None:
+        name, digest = entry.get("file"), entry.get("digest")
+        if not isinstance(name, str) or not isinstance(digest, str):
+            raise FileRefused(f"{place}: no name and digest of a file")
+        self._digests[name].add(digest)
+
+
+def not_ours(path: Path) -> str:
+    """Say that a file is not replaced or removed, and what to do."""
+    return f"{path}: was not written by rcnn, or changed since, and is not written over; move it away"
+
+
+def _runs(process: int) -> bool:
+    """Say whether a process runs here, or may do so."""
+    if os.name == "nt":  # where the question would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
