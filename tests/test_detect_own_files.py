@@ -322,7 +322,7 @@ def test_a_training_takes_no_folder_with_files_of_others(tmp_path: Path, name: s
     (tmp_path / name).write_text('{"format": "of another program"}')
     with pytest.raises(FileRefused, match=name), occupied(tmp_path):
         pass
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert {path.name for path in tmp_path.iterdir()} == {name, LOCK_FILE}
     (tmp_path / name).unlink()
     (tmp_path / "start.json").write_text('{"weights": "0123456789abcdef", "preprocessing": {}}')
     (tmp_path / "best.safetensors").write_bytes(b"of a training before there was the marker")
