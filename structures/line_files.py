@@ -114,6 +114,6 @@ def _take(read: Callable[[Any, str], None], line: bytes, place: str) -> None:
             raise ValueError(f"{place}: not an object of JSON")
         read(entry, place)
     except JsonError as error:
-        raise FileRefused(f"{error}: it is damaged, or of another program; {REMEDY}") from None
+        raise FileRefused(f"{error}; it is damaged, or of another program; {REMEDY}") from None
     except ValueError as error:
         raise FileRefused(f"{error}; {REMEDY}") from None
