@@ -57,7 +57,9 @@ class RecipeOptions:
     ] = "paper"
     warmup: Annotated[int, typer.Option(min=0, help="Steps over which the learning rate rises from 0.")] = 0
     weight_decay: Annotated[float, typer.Option(min=0, help="Of all weights.")] = WEIGHT_DECAY
-    label_smoothing: Annotated[float, typer.Option(min=0, max=1, help="Share of a label spread over all classes.")] = 0.0
+    label_smoothing: Annotated[float, typer.Option(min=0, max=1, help="Share of a label spread over all classes.")] = (
+        0.0
+    )
     average: Annotated[
         float, typer.Option(min=0, max=1, help="1: mean of the weights, Polyak's; below 1: moving average; 0: none.")
     ] = 1.0
