@@ -350,7 +350,7 @@ def test_a_table_of_another_program_is_no_curve(tmp_path: Path, content: str) ->
         assert read_curve(path) == []
         return
     with pytest.raises(FileRefused, match=r"curves\.csv: line"):
-        Curves(path)
+        Curves(path, ["loss"])
     assert path.read_text() == content
 
 
