@@ -23,10 +23,10 @@ from classifier.classification_loss import ClassificationLoss, momentum_descent
 from classifier.engines import place
 from classifier.googlenet import AUXILIARY_WEIGHT, GoogLeNet, LocalResponseNorm
 from classifier.images import ImageClassifier
-from classifier.loading import load_weights
 from classifier.recipes import Recipe
 from classifier.training import TrainingRun
 from classifier.views import list_views
+from classifier.weights.load import load_weights
 from structures.images import read_image
 
 PHOTO_SIZE = (375, 500)  # of a usual photo of VOC

@@ -18,10 +18,10 @@ from classifier.crops import to_pixels
 from classifier.engines import CPU_BATCH, make_engine, place
 from classifier.googlenet import INPUT_SIZE
 from classifier.images import cut_views
-from classifier.loading import load_weights
 from classifier.regions import Probabilities
 from classifier.views import SCALES, views_at_scale
-from detect.class_folders import columns_of, read_class_folders
+from classifier.weights.load import load_weights
+from detect.runs.class_folders import columns_of, read_class_folders
 from eval.classification import classification
 from structures.images import read_image
 

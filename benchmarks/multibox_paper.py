@@ -14,17 +14,14 @@ import torch
 from torch import nn
 
 from classifier.engines import make_engine, place
-from classifier.loading import load_weights
+from classifier.weights.load import load_weights
 from detect.multibox import Normalise
 from eval.proposal_recall import measure_coverage, recall
 from eval.voc import VocDataset
-from proposals.multibox import MultiBox
-from proposals.multibox_heads import PaperHead
-from proposals.multibox_loss import multibox_loss
-from proposals.multibox_predictors import PaperPredictor
-from proposals.multibox_samples import on_canvas
-from proposals.multibox_views import View, squares
-from proposals.priors import corner_priors, coverage, spread
+from proposals.multibox.generator import MultiBox
+from proposals.multibox.paper import PaperHead, PaperPredictor, corner_priors, coverage, multibox_loss, spread, squares
+from proposals.multibox.samples import on_canvas
+from proposals.multibox.views import View
 from structures.boxes import mirror
 from structures.images import read_image
 

@@ -17,12 +17,12 @@ from matplotlib.patches import Rectangle
 from skimage import data
 from skimage.segmentation import find_boundaries
 
-from proposals.colours import convert
-from proposals.features import Superpixels, bin_pixels, describe
-from proposals.grouping import hierarchy
 from proposals.resizing import SEARCH_WIDTH, resize
-from proposals.segmentation import LabelMap, segment, smooth, weigh_edges
-from proposals.selective_search import SelectiveSearch, Strategy, enlarged, fast
+from proposals.selective_search.colours import convert
+from proposals.selective_search.features import Superpixels, bin_pixels, describe
+from proposals.selective_search.grouping import hierarchy
+from proposals.selective_search.search import SelectiveSearch, Strategy, enlarged, fast
+from proposals.selective_search.segmentation import LabelMap, segment, smooth, weigh_edges
 from structures.boxes import as_boxes, iou
 
 STRATEGY = Strategy("Lab", "CTSF", 100, 100)

@@ -18,18 +18,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detect.runs import cores, peak_memory, processor
+from detect.runs.record import cores, peak_memory, processor
 from eval.proposal_recall import measure_coverage, recall
 from eval.selection import spread
 from eval.voc import VocDataset
-from proposals.colours import convert
-from proposals.features import bin_pixels, describe
 from proposals.generators import build
-from proposals.grouping import group
 from proposals.opencv import OpenCvSelectiveSearch
 from proposals.resizing import resize
-from proposals.scratch import Scratch
-from proposals.segmentation import SIGMA, segment, smooth, weigh_edges
+from proposals.selective_search.buffers import Scratch
+from proposals.selective_search.colours import convert
+from proposals.selective_search.features import bin_pixels, describe
+from proposals.selective_search.grouping import group
+from proposals.selective_search.segmentation import SIGMA, segment, smooth, weigh_edges
 from structures.images import read_image
 
 MEGAPIXELS = (0.1, 0.4, 1, 4, 16)

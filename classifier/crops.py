@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from classifier.weights import Preprocessing
+from classifier.weights.checkpoint import Preprocessing
 from structures.records import Image
 
 SKIPPED = 4  # shrinking beyond this factor first halves the photo, so that no crop steps over whole pixels

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from classifier.crops import normalise_pixels
 from classifier.engines import openvino_core
 from classifier.regions import Probabilities
-from classifier.weights import Checkpoint, WeightsError
+from classifier.weights.checkpoint import Checkpoint, WeightsError
 from structures.boxes import Floats
 from structures.files import FileRefused, write_bytes
 

@@ -21,7 +21,7 @@ from classifier.loaded_batches import LoadedBatches
 from classifier.processes import ALONE, Process, current_process, own_rows, share_of
 from classifier.recipes import Recipe
 from classifier.training import Progress, train
-from classifier.weights import AUXILIARY_PREFIXES, CAFFE, TORCHVISION, Checkpoint, Preprocessing, for_images
+from classifier.weights.checkpoint import AUXILIARY_PREFIXES, CAFFE, TORCHVISION, Checkpoint, Preprocessing, for_images
 from structures.images import ImageError, read_image
 from structures.records import Labels
 

@@ -14,7 +14,7 @@ from classifier.crops import normalise_pixels, to_pixels
 from classifier.engines import Placement, make_engine, place, usual_batch
 from classifier.regions import Probabilities
 from classifier.views import Crops, View, list_views, without_the_unseen
-from classifier.weights import Checkpoint, Preprocessing, WeightsError
+from classifier.weights.checkpoint import Checkpoint, Preprocessing, WeightsError
 from structures.boxes import Floats
 from structures.records import Image
 

@@ -22,7 +22,7 @@ from classifier.engines import Engine
 from classifier.googlenet import GoogLeNet
 from classifier.processes import ALONE, Process, own_rows
 from classifier.sampling import BatchDraw, Regions
-from classifier.weights import Preprocessing
+from classifier.weights.checkpoint import Preprocessing
 from structures.boxes import Boxes, Indices
 from structures.files import write_json
 from structures.json_reader import MAX_RECORD_BYTES, JsonError, read_json

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from classifier.crops import RegionCrops, normalise
 from classifier.engines import Placement, make_engine, place
 from classifier.googlenet import GoogLeNet
-from classifier.weights import Checkpoint, WeightsError
+from classifier.weights.checkpoint import Checkpoint, WeightsError
 from structures.boxes import Boxes, Floats, as_boxes
 from structures.records import Image
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from classifier.googlenet import INPUT_SIZE
-from classifier.weights import Preprocessing
+from classifier.weights.checkpoint import Preprocessing
 from structures.boxes import ImageSize
 
 Crops = Literal[1, 10, 144]

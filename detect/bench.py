@@ -16,18 +16,18 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from detect.ahead import one_core_a_photo
 from detect.evaluation import NO_BOXES, AnyDataset
 from detect.generators import load_proposals
-from detect.propose import Plan, build_for_many, carry_out
-from detect.runs import command, commit, cores, processor, versions
-from detect.sources import photos_of
+from detect.runs.ahead import one_core_a_photo
+from detect.runs.photos import photos_of
+from detect.runs.propose import Plan, build_for_many, carry_out
+from detect.runs.record import command, commit, cores, processor, versions
 from eval.plots import recall_plots
 from eval.proposal_recall import COUNTS, THRESHOLDS, Coverage, class_mabo, measure_coverage, recall
 from eval.report import Sheet, percent
 from proposals.generators import RANKED_PREFIX
 from proposals.protocol import ProposalGenerator
-from proposals.store import ProposalStore
+from proposals.stored.reader import ProposalStore
 from structures.images import ImageError, read_image
 from structures.records import Image
 from structures.text import printable

@@ -24,7 +24,7 @@ from typing import Annotated
 
 import typer
 
-from detect.runs import DISTRIBUTION
+from detect.runs.record import DISTRIBUTION
 from detect.stopping import stoppable
 from structures.text import printable
 

@@ -1,5 +1,9 @@
-"""What `rcnn` takes where nothing is named; light, since the command line reads it for its help."""
+"""What `rcnn` takes where nothing is named, and the refusal of what would change nothing.
 
+Light, since the command line reads it for its help.
+"""
+
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -12,3 +16,17 @@ PROPOSALS = "ranked:selective-search+multibox"  # what the paper has; `multibox`
 MaxPixels = Annotated[
     int | None, typer.Option(min=1, help="Skip photos with more pixels.", show_default="178956970, as Pillow")
 ]
+
+
+def refuse_idle(idle: Mapping[str, bool]) -> None:
+    """Refuse options that would change nothing.
+
+    Args:
+        idle: complaint -> whether it holds.
+
+    Raises:
+        ValueError: one holds.
+    """
+    for complaint, is_idle in idle.items():
+        if is_idle:
+            raise ValueError(complaint)

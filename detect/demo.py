@@ -8,9 +8,9 @@ from rich.table import Table
 
 from detect.cli import guarded
 from detect.commands.detect import detect
-from detect.draw import DRAW_FLOOR
-from detect.sinks import DETECTIONS_FILE
-from detect.sources import PICTURES
+from detect.runs.draw import DRAW_FLOOR
+from detect.runs.photos import PICTURES
+from detect.runs.results import DETECTIONS_FILE
 from eval.results import ResultLine, read_lines
 
 # In scikit-image's wheel, so nothing is fetched: a person, a cat, a cup, a motorbike, and a photographer in grey.

@@ -89,13 +89,13 @@ class Detector:
         device: str = "auto",
         **options: Any,
     ) -> "Detector":
-        """Build a detector from names; see `detect.generators` and `detect.presets` for what they may be.
+        """Build a detector from names; see `detect.generators` and `detect.classifiers` for what they may be.
 
         Raises:
             ValueError: a name, file or device that cannot be used.
         """
+        from detect.classifiers import load_classifier
         from detect.generators import load_proposals
-        from detect.presets import load_classifier
 
         own = {name: options.pop(name) for name in tuple(options) if name in _OPTIONS}
         classify = load_classifier(weights, device=device, **options)

@@ -18,8 +18,8 @@ from eval.results import Aligned, align, align_records, count_images, read_lines
 from eval.selection import Selection, class_names
 from eval.voc import VocDataset
 from proposals.lost import LostBoxes
-from proposals.store import MANIFEST
-from proposals.stored import NamedBoxes, open_boxes
+from proposals.stored.generator import NamedBoxes, open_boxes
+from proposals.stored.reader import MANIFEST
 from structures.boxes import Boxes
 from structures.records import Detections, GroundTruth
 from structures.text import printable

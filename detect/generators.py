@@ -10,7 +10,7 @@ from proposals.protocol import ProposalGenerator
 from structures.names import ClassNames
 
 if TYPE_CHECKING:
-    from proposals.multibox import MultiBox
+    from proposals.multibox.generator import MultiBox
 
 MULTIBOX = {  # looks at a photo, as factors on the usual size; Differs: the papers add square crops
     "multibox": (1.0,),
@@ -81,7 +81,7 @@ def blind_spots(name: str, classes: Sequence[str]) -> str:
     parts = parts_of(name.removeprefix(RANKED_PREFIX))
     if not name.startswith(RANKED_PREFIX) and not all(map(_is_multibox, parts)):
         return ""
-    from classifier.weights import read_checkpoint
+    from classifier.weights.checkpoint import read_checkpoint
     from detect.multibox import learned_classes
 
     learned = learned_classes(read_checkpoint(_weights_file(_that_ranks(parts))))
@@ -94,6 +94,6 @@ def blind_spots(name: str, classes: Sequence[str]) -> str:
 
 
 def _weights_file(multibox: str) -> Path:
-    from detect.presets import weights_file
+    from detect.classifiers import weights_file
 
     return weights_file(multibox.partition(":")[2] or "multibox", option="--proposals multibox")

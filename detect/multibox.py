@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,25 +13,20 @@ from torch import Tensor, nn
 
 from classifier.engines import Engine, Placement, make_engine, place
 from classifier.googlenet import TABLE_1, GoogLeNet, stages_between
-from classifier.weights import Checkpoint, Preprocessing, WeightsError, load_state, read_checkpoint
-from detect.training_folder import digest
-from eval.proposal_recall import measure_coverage, recall
-from proposals.multibox import MultiBox
-from proposals.multibox_heads import DenseHead, RefineHead
-from proposals.multibox_predictors import DensePredictor
-from proposals.multibox_views import View, whole_photo
-from structures.boxes import Boxes, ImageSize, as_boxes
-from structures.images import ImageError, read_image
-from structures.records import Dataset, GroundTruth
+from classifier.weights.checkpoint import Checkpoint, Preprocessing, WeightsError, load_state, read_checkpoint
+from classifier.weights.digest import digest
+from proposals.multibox.generator import MultiBox
+from proposals.multibox.heads import DenseHead, RefineHead
+from proposals.multibox.predictor import DensePredictor
+from proposals.multibox.views import View, whole_photo
+from structures.boxes import ImageSize
 
 MAPS = ("inception3b", "inception4e", "inception5b")  # strides 8, 16 and 32
 BEFORE_INCEPTION = 192  # channels of maxpool2
 LAST_FROZEN = ("maxpool2", *TABLE_1)  # stages that can be the last frozen one
 SCALES = (1.0,)
-JUDGED = (50, 200, 1000)  # best boxes a photo whose recall is measured
 MAX_WIDTH = 1024  # channels of the head; ours has 128
 MAX_SHAPES = 100  # shapes of priors per level; ours has 3
-HEADLINE = "recall@0.50 of 200 boxes"  # so many as join Selective Search's (GoogLeNet, section 8)
 
 
 class Normalise(nn.Module):
@@ -219,22 +214,6 @@ def make_multibox(
 
 def _views(image_size: ImageSize, scales: Sequence[float]) -> list[View]:
     return [whole_photo(image_size, scale=scale) for scale in scales]
-
-
-def measure(checkpoint: Checkpoint, dataset: Dataset, placement: Placement) -> Iterator[tuple[str, float]]:
-    """Yield the recall of a checkpoint's best boxes on annotated photos; photos that cannot be read count as misses."""
-    generator = make_multibox(checkpoint, placement, max_boxes=max(JUDGED))
-    coverage = measure_coverage((truth, _boxes(generator, dataset, truth)) for truth in dataset)
-    for count in JUDGED:
-        for threshold, value in zip((0.5, 0.7), recall(coverage.first(count), (0.5, 0.7)), strict=True):
-            yield f"recall@{threshold:.2f} of {count} boxes", round(float(value), 4)
-
-
-def _boxes(generator: MultiBox, dataset: Dataset, truth: GroundTruth) -> Boxes:
-    try:
-        return generator(read_image(dataset.image_path(truth.image_id))).boxes
-    except ImageError:
-        return as_boxes([])
 
 
 def load_multibox(path: str | Path, placement: Placement | None = None, **options: Any) -> MultiBox:

@@ -33,7 +33,7 @@ def selective_search(
         strategies: own ones, such as "HSV:CTSF:100"; without them the paper's fast setting.
         **options: of `SelectiveSearch`.
     """
-    from proposals.selective_search import SUPERPIXEL_FACTOR, SelectiveSearch, enlarged, fast, parse_strategy
+    from proposals.selective_search.search import SUPERPIXEL_FACTOR, SelectiveSearch, enlarged, fast, parse_strategy
 
     chosen = fast(SUPERPIXEL_FACTOR if factor is None else factor)
     if strategies:
@@ -48,14 +48,14 @@ def selective_search_1x(**options: Any) -> ProposalGenerator:
 
 def selective_search_quality(*, factor: float = 1, **options: Any) -> ProposalGenerator:
     """Make the paper's quality Selective Search: 80 strategies."""
-    from proposals.selective_search import SelectiveSearch, quality
+    from proposals.selective_search.search import SelectiveSearch, quality
 
     return SelectiveSearch(quality(factor), **{"name": "selective-search-quality", **options})
 
 
 def selective_search_single(*, factor: float = 1, **options: Any) -> ProposalGenerator:
     """Make the paper's single-strategy Selective Search."""
-    from proposals.selective_search import SelectiveSearch, single
+    from proposals.selective_search.search import SelectiveSearch, single
 
     return SelectiveSearch(single(factor), **{"name": "selective-search-single", **options})
 
@@ -144,7 +144,7 @@ def build(
             raise ValueError(f"options {sorted(options)} cannot be shared by the parts of {name!r}")
         return Union([build(part, extra=extra) for part in parts])
     if name.startswith(FILE_PREFIX):
-        from proposals.stored import StoredProposals
+        from proposals.stored.generator import StoredProposals
 
         if options:
             raise ValueError(f"boxes from a file take no options, got {sorted(options)}")

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from proposals.resizing import SEARCH_WIDTH, resize
-from proposals.segmentation import SIGMA
+from proposals.selective_search.segmentation import SIGMA
 from proposals.tidy import falling_scores, tidy
 from structures.boxes import Boxes, area
 from structures.records import Image, Proposals

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from proposals.generators import RANKED_PREFIX
-from proposals.multibox import suppress_quickly
 from proposals.protocol import ProposalGenerator
+from proposals.tidy import suppress_quickly
 from structures.boxes import Boxes, Floats, whole_image
 from structures.nms import best_first
 from structures.records import Image, Proposals

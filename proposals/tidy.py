@@ -1,6 +1,10 @@
-"""Raw boxes of any generator -> Proposals as the protocol promises: whole pixels, inside, no twins, best first."""
+"""Raw boxes of any generator -> Proposals as the protocol promises: whole pixels, inside, no twins, best first.
+
+And suppression in compiled code, for those that make thousands of boxes.
+"""
 
 import numpy as np
+import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats, ImageSize, clip, unique_rows, whole_image
 from structures.nms import best_first
@@ -34,3 +38,13 @@ def falling_scores(n: int) -> Floats:
     """Return 1, 1/2, 1/3, ...: the scores of n boxes that are already best first."""
     scores: Floats = (1 / np.arange(1, n + 1)).astype(np.float32)
     return scores
+
+
+def suppress_quickly(boxes: Boxes, scores: Floats, iou_threshold: float) -> npt.NDArray[np.int64]:
+    """Do what `structures.nms.suppress` does, in compiled code: a thousand boxes would take it 20 ms."""
+    import torch  # here, since most generators have no network
+    from torchvision.ops import nms
+
+    order = best_first(scores)
+    kept = nms(torch.from_numpy(boxes[order]), torch.arange(len(order), 0, -1, dtype=torch.float32), iou_threshold)
+    return np.asarray(order[kept.numpy()], np.int64)

@@ -10,7 +10,7 @@ import PIL.ImageDraw
 import torch
 
 from classifier.googlenet import GoogLeNet
-from classifier.weights import CAFFE, Checkpoint
+from classifier.weights.checkpoint import CAFFE, Checkpoint
 
 SIDE = 96
 

@@ -12,7 +12,7 @@ import torch
 from classifier.crops import normalise_pixels
 from classifier.export import FORMATS, METADATA_PREFIX, ExportError, export, largest_difference, run_exported
 from classifier.googlenet import GoogLeNet
-from classifier.weights import CAFFE, TORCHVISION, Checkpoint, WeightsError, for_regions
+from classifier.weights.checkpoint import CAFFE, TORCHVISION, Checkpoint, WeightsError, for_regions
 
 SIDE = 64
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import googlenet
 
-from classifier.caffe import from_arrays, layer_names, read_npz
 from classifier.googlenet import (
     STAGES,
     TABLE_1,
@@ -19,7 +18,8 @@ from classifier.googlenet import (
     TrainingLogits,
     stages_between,
 )
-from classifier.torchvision_weights import from_state_dict
+from classifier.weights.caffe import from_arrays, layer_names, read_npz
+from classifier.weights.torchvision import from_state_dict
 
 LADDER = {  # Table 1's output column: channels and side
     "conv1": (64, 112),

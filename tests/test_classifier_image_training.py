@@ -29,14 +29,14 @@ from classifier.image_training import (
     fresh,
     train_images,
 )
-from classifier.loading import load_weights
 from classifier.processes import Process
 from classifier.recipes import Recipe, paper_recipe
 from classifier.training import NonFiniteLoss, Progress
-from classifier.weights import Checkpoint, WeightsError
+from classifier.weights.checkpoint import Checkpoint, WeightsError
+from classifier.weights.load import load_weights
 from detect.commands.train_classifier import classifier
-from detect.curves import read_curve
-from detect.training_folder import occupied
+from detect.training.folder import occupied
+from detect.training.progress import read_curve
 from structures.images import ImageError
 from tests.training import train_classifier as train
 
@@ -353,8 +353,8 @@ from classifier.image_training import BatchOrder, PhotoBatches, Photos
 from classifier.processes import current_process, joined
 from classifier.recipes import Recipe
 from tests.training import train_classifier as train
-from classifier.weights import Preprocessing
-from detect.class_folders import read_class_folders
+from classifier.weights.checkpoint import Preprocessing
+from detect.runs.class_folders import read_class_folders
 
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
 with joined(torch.device("cpu")) as device:
@@ -466,7 +466,7 @@ def test_photos_that_were_replaced_and_odd_names(photos: Photos, tmp_path: Path)
 
 
 def test_curves_of_a_resumed_run_have_each_iteration_once(tmp_path: Path) -> None:
-    from detect.curves import Curves
+    from detect.training.progress import Curves
 
     path = tmp_path / "curves.csv"
     for first, last in ((1, 6), (4, 8)):

@@ -16,9 +16,9 @@ from torchvision.transforms.v2 import functional as tv
 from classifier.engines import place
 from classifier.googlenet import GoogLeNet
 from classifier.images import ImageClassifier, best_classes, cut_views, resize_pixels
-from classifier.loading import load_weights
 from classifier.views import LONGEST, View, list_views, resized, without_the_unseen
-from classifier.weights import CAFFE, TORCHVISION, Checkpoint, Preprocessing, WeightsError
+from classifier.weights.checkpoint import CAFFE, TORCHVISION, Checkpoint, Preprocessing, WeightsError
+from classifier.weights.load import load_weights
 from structures.images import read_image
 
 SMALL = replace(CAFFE, size=56, resize=64)  # a quarter of the paper's sizes: quick, and every scale is still whole

@@ -11,7 +11,7 @@ from classifier.loaded_batches import LoadedBatches
 from classifier.recipes import Schedule
 from classifier.training import NonFiniteLoss, Progress, TrainingRun, full_precision, parameter_groups, train
 from classifier.training_state import write_state
-from classifier.weights import WeightsError
+from classifier.weights.checkpoint import WeightsError
 from structures.seeds import LARGEST_SEED, step_seed
 
 SCHEDULE = Schedule(6, 0.1, warmup=2, average=0.9, seed=5)

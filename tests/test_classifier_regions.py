@@ -11,7 +11,7 @@ from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine, place
 from classifier.googlenet import GoogLeNet, Variant
 from classifier.regions import Ensemble, GoogLeNetRegions
-from classifier.weights import CAFFE, TORCHVISION, Checkpoint, Preprocessing, WeightsError
+from classifier.weights.checkpoint import CAFFE, TORCHVISION, Checkpoint, Preprocessing, WeightsError
 from structures.boxes import mirror
 from structures.records import Image
 

@@ -21,7 +21,7 @@ from classifier.recipes import Recipe
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, cut_regions, keep_features
 from classifier.sampling import BatchDraw, Regions
 from classifier.training import NonFiniteLoss, Progress
-from classifier.weights import CAFFE, WeightsError
+from classifier.weights.checkpoint import CAFFE, WeightsError
 from structures.images import ImageError
 from structures.records import Image
 from structures.seeds import step_seed

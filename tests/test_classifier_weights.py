@@ -16,9 +16,7 @@ from safetensors.torch import save_file
 from torchvision.models import GoogLeNet_Weights, googlenet
 
 from classifier.googlenet import GoogLeNet
-from classifier.loading import load_weights
-from classifier.torchvision_weights import TRANSFORM_INPUT
-from classifier.weights import (
+from classifier.weights.checkpoint import (
     CAFFE,
     TORCHVISION,
     Checkpoint,
@@ -29,6 +27,8 @@ from classifier.weights import (
     read_checkpoint,
     save_checkpoint,
 )
+from classifier.weights.load import load_weights
+from classifier.weights.torchvision import TRANSFORM_INPUT
 
 CLASSES = ("cat", "dog", "ant eater")
 

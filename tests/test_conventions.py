@@ -12,7 +12,7 @@ from classifier.crops import normalise_pixels
 from classifier.engines import place
 from classifier.googlenet import GoogLeNet
 from classifier.regions import GoogLeNetRegions
-from classifier.weights import CAFFE, TORCHVISION, Checkpoint, Preprocessing
+from classifier.weights.checkpoint import CAFFE, TORCHVISION, Checkpoint, Preprocessing
 from detect.detector import Detector
 from detect.multibox import Normalise
 from proposals.generators import build

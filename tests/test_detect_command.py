@@ -14,12 +14,12 @@ import PIL.Image
 import pytest
 
 import detect.detector
-from detect.ahead import Prepared, Skipped, prepare_ahead
 from detect.detector import Detector
-from detect.draw import Pictures, colour, draw
-from detect.photo_report import Report
-from detect.progress import Pace
-from detect.sources import Photo
+from detect.runs.ahead import Prepared, Skipped, prepare_ahead
+from detect.runs.draw import Pictures, colour, draw
+from detect.runs.photos import Photo
+from detect.runs.progress import Pace
+from detect.runs.report import Report
 from eval.results import read_lines
 from structures.boxes import Boxes, Floats, whole_image
 from structures.files import naming
@@ -624,10 +624,10 @@ def test_another_engine_in_the_same_folder_is_told_of(
     rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo(tmp_path / "photos" / "a.png")
-    monkeypatch.setattr("detect.photo_runs.placement", lambda detector: (["torch float32 on cpu"], False))
+    monkeypatch.setattr("detect.runs.detect.placement", lambda detector: (["torch float32 on cpu"], False))
     assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 0
     assert "warning: earlier" not in capsys.readouterr().err
-    monkeypatch.setattr("detect.photo_runs.placement", lambda detector: (["torch bfloat16 on cpu"], False))
+    monkeypatch.setattr("detect.runs.detect.placement", lambda detector: (["torch bfloat16 on cpu"], False))
     photo(tmp_path / "photos" / "b.png")
     assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 0
     assert "were done elsewhere (torch float32 on cpu); scores may differ" in capsys.readouterr().err
@@ -650,7 +650,7 @@ def test_a_full_disk_is_named(
             raise OSError(28, "No space left on device")
 
     photo(tmp_path / "a.png")
-    monkeypatch.setattr("detect.sinks.Results.write", full)
+    monkeypatch.setattr("detect.runs.results.Results.write", full)
     assert rcnn(tmp_path / "a.png", "--out", tmp_path / "out") == 2
     assert "detections.jsonl: No space left on device" in capsys.readouterr().err
 

@@ -13,8 +13,8 @@ import torch
 
 from classifier.googlenet import GoogLeNet
 from classifier.regions import Ensemble, GoogLeNetRegions
-from classifier.weights import CAFFE, Checkpoint, WeightsError, save_checkpoint
-from detect import presets
+from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError, save_checkpoint
+from detect import classifiers as presets
 from detect.detector import Detector
 from proposals.baselines import Random
 from structures.boxes import Boxes, Floats, as_boxes

@@ -9,7 +9,7 @@ import pytest
 
 from proposals.generators import ENTRY_POINTS, build, makers
 from proposals.protocol import ProposalGenerator
-from proposals.store import ProposalStore
+from proposals.stored.reader import ProposalStore
 from structures.boxes import as_boxes, iou
 from tests.boxes import keeps_protocol
 

@@ -13,9 +13,8 @@ from classifier.engines import place
 from classifier.googlenet import STAGES, GoogLeNet
 from classifier.processes import ALONE, Process
 from classifier.training import NonFiniteLoss, TrainingRun
-from classifier.weights import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
 from detect.commands import train_multibox as command
-from detect.curves import read_curve
 from detect.generators import blind_spots, load_proposals
 from detect.multibox import (
     LAST_FROZEN,
@@ -30,14 +29,14 @@ from detect.multibox import (
     start_network,
     unflatten,
 )
-from detect.multibox_batches import CanvasBatches, Order, find_shapes
-from detect.multibox_losses import MultiBoxLoss
-from detect.multibox_recipe import MultiBoxRecipe
-from detect.train_multibox import check_frozen, freeze, make_optimiser, train_multibox
-from detect.training_presets import Preset
-from proposals.multibox_loss import NOTHING
-from proposals.multibox_regions import draw_regions
-from proposals.multibox_samples import Sample
+from detect.training.multibox import check_frozen, freeze, make_optimiser, train_multibox
+from detect.training.multibox_batches import CanvasBatches, Order, find_shapes
+from detect.training.multibox_losses import MultiBoxLoss
+from detect.training.multibox_recipe import MultiBoxRecipe
+from detect.training.presets import Preset
+from detect.training.progress import read_curve
+from proposals.multibox.losses import NOTHING
+from proposals.multibox.samples import Sample, draw_regions
 from structures.boxes import as_boxes, iou, mirror
 from structures.images import ImageError
 from structures.records import GroundTruth
@@ -255,7 +254,7 @@ def test_every_option_reaches_the_recipe(trunk, tmp_path, rcnn, monkeypatch):
         asked.extend(recipes)
         raise ValueError("enough")
 
-    monkeypatch.setattr("detect.multibox_runs.phases", enough)
+    monkeypatch.setattr("detect.training.multibox_phases.phases", enough)
     save_checkpoint(trunk, tmp_path / "trunk.safetensors")
     names = {"batch_size": "batch", "learning_rate": "learning-rate", "trunk_factor": "trunk-rate"}
     words = [word for name, value in given.items() for word in (f"--{names.get(name, name)}", value)]
@@ -375,8 +374,8 @@ def test_regions_are_half_objects_and_never_ignored_ones():
 
 @pytest.mark.parametrize(("processes", "complaint"), [(3, "3 processes"), (8, "4 photos give no batch for 8")])
 def test_processes_share_batches_evenly_or_not_at_all(trunk, photos, tmp_path, monkeypatch, processes, complaint):
-    monkeypatch.setattr("detect.train_multibox.current_process", lambda: Process(0, processes))
-    monkeypatch.setattr("detect.multibox_batches.current_process", lambda: Process(0, processes))
+    monkeypatch.setattr("detect.training.multibox.current_process", lambda: Process(0, processes))
+    monkeypatch.setattr("detect.training.multibox_batches.current_process", lambda: Process(0, processes))
     with pytest.raises(ValueError, match=complaint):
         run(trunk, photos, tmp_path, recipe=replace(RECIPE, batch_size=8))
     assert not list(tmp_path.iterdir())

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from classifier.weights import Checkpoint, WeightsError
-from detect.exports import export
+from classifier.weights.checkpoint import Checkpoint, WeightsError
 from detect.multibox import from_checkpoint, learned_classes
-from detect.runs import Run, RunError
-from detect.sinks import Results
-from detect.training_folder import claim
+from detect.runs.exports import export
+from detect.runs.record import Run, RunError
+from detect.runs.results import Results
+from detect.training.folder import claim
 from eval.results import ResultsError, read_lines
 
 LINE = {"image": "a.jpg", "width": 9, "height": 8, "boxes": [[1, 2, 3, 4]], "labels": ["dog"], "scores": [0.5]}

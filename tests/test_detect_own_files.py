@@ -14,10 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import detect.detector
-from detect.curves import Curves, read_curve
 from detect.detector import Detector
-from detect.draw import picture_name
-from detect.training_folder import occupied
+from detect.runs.draw import picture_name
+from detect.training.folder import occupied
+from detect.training.progress import Curves, read_curve
 from structures.boxes import Boxes, Floats, whole_image
 from structures.files import FileRefused, file_digest
 from structures.line_files import LineFile
@@ -329,7 +329,8 @@ def test_a_training_takes_no_folder_with_files_of_others(tmp_path: Path, name: s
     (tmp_path / ".state.pt.7.partial").write_bytes(b"half")
     for _ in range(2):
         with occupied(tmp_path):
-            assert {path.name for path in tmp_path.iterdir()} == {"training.json", "start.json", "best.safetensors"}
+            found = {path.name for path in tmp_path.iterdir()} - {LOCK_FILE}
+            assert found == {"training.json", "start.json", "best.safetensors"}
         (tmp_path / "start.json").unlink(missing_ok=True)
         (tmp_path / "start.json").write_text('{"now": "the marker says it"}')
 

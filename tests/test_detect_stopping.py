@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from classifier.weights import save_checkpoint
+from classifier.weights.checkpoint import save_checkpoint
 from structures.locks import FolderInUse, lock_folder
 from tests.shapes import random_start, write_voc
 
@@ -173,7 +173,7 @@ from pathlib import Path
 import torch
 from classifier.processes import first_then_others, joined
 from detect.cli import guarded
-from detect.training_folder import occupied
+from detect.training.folder import occupied
 
 work = Path(sys.argv[1])
 

@@ -12,7 +12,7 @@ import torch
 
 from classifier.processes import ALONE, Process, own_rows, share_of, take_own_gpu
 from classifier.training import TrainingRun
-from detect import train_regions
+from detect.training import regions as train_regions
 from tests.shapes import write_voc
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,9 +28,9 @@ from classifier.googlenet import GoogLeNet
 from classifier.processes import current_process, joined
 from classifier.recipes import Recipe
 from classifier.training import TrainingRun
-from classifier.weights import CAFFE, Checkpoint
-from detect import train_regions as module
-from detect.region_recipe import Examples
+from classifier.weights.checkpoint import CAFFE, Checkpoint
+from detect.training import regions as module
+from detect.training.region_recipe import Examples
 from eval.voc import VocDataset
 from proposals.baselines import Random
 
@@ -96,8 +96,8 @@ from pathlib import Path
 import torch
 from classifier.engines import place
 from classifier.processes import current_process, joined
-from detect.multibox_recipe import MultiBoxRecipe
-from detect.train_multibox import train_multibox
+from detect.training.multibox_recipe import MultiBoxRecipe
+from detect.training.multibox import train_multibox
 from eval.voc import VocDataset
 from tests.shapes import random_start
 
@@ -219,7 +219,7 @@ from pathlib import Path
 import torch
 from classifier.processes import current_process, joined
 from classifier.training_state import require_same_start
-from classifier.weights import WeightsError
+from classifier.weights.checkpoint import WeightsError
 
 with joined(torch.device("cpu")):
     rank = current_process().rank

@@ -21,20 +21,21 @@ from classifier.engines import place
 from classifier.recipes import Recipe
 from classifier.sampling import Regions
 from classifier.training import Progress
-from classifier.weights import CAFFE, Checkpoint, WeightsError, read_checkpoint, save_checkpoint
-from detect import region_examples as module
+from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from classifier.weights.digest import digest
 from detect.detector import Detector
-from detect.region_examples import Photos, draw_regions
-from detect.region_recipe import Examples, RegionTraining
-from detect.train_regions import train_regions
-from detect.training_data import open_dataset
-from detect.training_folder import claim, digest, kept_regions
-from detect.training_runs import check_out
+from detect.training import region_examples as module
+from detect.training.data import open_dataset
+from detect.training.folder import claim, kept_regions
+from detect.training.region_examples import Photos, draw_regions
+from detect.training.region_recipe import Examples, RegionTraining
+from detect.training.regions import train_regions
+from detect.training.setup import check_out
 from eval.protocols import voc07
 from eval.voc import VocDataset
 from proposals.baselines import Grid, Random
 from proposals.protocol import ProposalGenerator
-from proposals.store import StoreError
+from proposals.stored.reader import StoreError
 from structures.boxes import as_boxes, iou
 from structures.images import ORIENTATION, ImageError, read_image
 from structures.records import Image, Proposals
@@ -213,7 +214,7 @@ def test_a_finished_training_needs_no_features(
 ) -> None:
     first = run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=2), keep=False)
     assert not list(tmp_path.glob("features.*"))
-    monkeypatch.setattr("detect.train_regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
+    monkeypatch.setattr("detect.training.regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
     again = run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=2), keep=False)
     assert all(torch.equal(again.state[name], value) for name, value in first.state.items())
 
@@ -222,7 +223,7 @@ def test_a_finished_training_of_another_length_is_refused_before_features_are_ma
     start: Checkpoint, dataset: VocDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=2), keep=False)
-    monkeypatch.setattr("detect.train_regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
+    monkeypatch.setattr("detect.training.regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
     with pytest.raises(WeightsError, match=r"state\.pt: begun with steps=2, not 3; remove it to start again"):
         run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=3), keep=False)
 
@@ -606,7 +607,7 @@ def test_every_option_reaches_the_recipe_and_the_examples(
         asked.extend(trainings)
         raise ValueError("enough")
 
-    monkeypatch.setattr("detect.region_runs.check", enough)
+    monkeypatch.setattr("detect.training.region_phases.check", enough)
     names = {"batch_size": "batch", "last_layer_factor": "last_layer_rate"} | (EARLIER_NAMES if earlier else {})
     words = [
         word
@@ -683,7 +684,7 @@ def test_mistakes_become_one_line(
 FAULTS = """
 import resource, sys
 import torch
-from detect.training_runs import training_placement
+from detect.training.setup import training_placement
 
 def faults_of(times):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -12,7 +12,7 @@ from detect.evaluation import show
 from eval.coco import CocoDataset
 from eval.report import Sheet
 from eval.voc import VocDataset
-from proposals.store_writer import StoreWriter
+from proposals.stored.writer import StoreWriter
 from structures.records import Proposals
 
 OBJECT = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"

@@ -83,7 +83,7 @@ def test_the_command_line_is_built_without_heavy_imports() -> None:
 
 @pytest.mark.parametrize("name", ["grid", "selective-search+random"])
 def test_generators_without_a_network_do_without_torch(name: str) -> None:
-    code = f"import sys; from detect.propose import build_for_many; build_for_many({name!r})"
+    code = f"import sys; from detect.runs.propose import build_for_many; build_for_many({name!r})"
     assert run_python(f"{code}; print('torch' in sys.modules)") == "False"
 
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import proposals.apart as apart
-from proposals.outside import read_outside
 from proposals.outside_entries import OutsideError
 from proposals.outside_pickle import SafeUnpickler, read_pickle, scan
+from proposals.stored.foreign import read_outside
 
 BOXES = np.array([[0, 0, 10, 20], [4, 5, 8, 9]], np.float32)
 WHOLE = {"ids": ["a"], "boxes": [BOXES], "objectness_logits": [np.array([2, 1], np.float32)], "bbox_mode": 0}

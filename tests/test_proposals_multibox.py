@@ -7,12 +7,14 @@ import pytest
 import torch
 from torchvision.ops import roi_align
 
-from proposals.multibox import Found, MultiBox, on_photo, suppress_quickly
-from proposals.multibox_heads import POOLED, STRIDES, DenseHead, PaperHead, RefineHead, decode, encode, pool
-from proposals.multibox_predictors import DensePredictor, PaperPredictor, split_levels
-from proposals.multibox_views import View, squares, whole_photo
-from proposals.priors import grid_priors
+from proposals.multibox.generator import Found, MultiBox, on_photo
+from proposals.multibox.heads import POOLED, STRIDES, DenseHead, RefineHead, decode, encode, pool
+from proposals.multibox.paper import PaperHead, PaperPredictor, squares
+from proposals.multibox.predictor import DensePredictor, split_levels
+from proposals.multibox.priors import grid_priors
+from proposals.multibox.views import View, whole_photo
 from proposals.protocol import ProposalGenerator
+from proposals.tidy import suppress_quickly
 from structures.boxes import iou
 from structures.nms import suppress
 from tests.boxes import keeps_protocol

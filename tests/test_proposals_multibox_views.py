@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proposals.multibox_samples import batches, on_canvas, random_sample, random_view, sample_generator
-from proposals.multibox_views import CANVASES, MEAN_COLOUR, View, scaled_canvas, squares, whole_photo
+from proposals.multibox.paper import squares
+from proposals.multibox.samples import batches, on_canvas, random_sample, random_view, sample_generator
+from proposals.multibox.views import CANVASES, MEAN_COLOUR, View, scaled_canvas, whole_photo
 from structures.boxes import as_boxes, mirror
 from tests.boxes import truth
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proposals.colours import COLOUR_SPACES, convert
 from proposals.resizing import as_rgb, resize
-from proposals.selective_search import SelectiveSearch, Strategy, fast, quality, single, strategies
+from proposals.selective_search.colours import COLOUR_SPACES, convert
+from proposals.selective_search.search import SelectiveSearch, Strategy, fast, quality, single, strategies
 from structures.boxes import iou, mirror
 from tests.boxes import keeps_protocol
 
@@ -267,7 +267,7 @@ def test_no_strategy_is_refused():
 def test_nothing_is_compiled_at_import():
     code = (
         "import proposals.selective_search;"
-        "from proposals import segmentation as s, features as f, grouping as g;"
+        "from proposals.selective_search import segmentation as s, features as f, grouping as g;"
         "print(sum(len(d.signatures) for m in (s, f, g) for d in vars(m).values() if hasattr(d, 'signatures')))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
@@ -297,6 +297,6 @@ def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
     def broken(image, space):
         raise MemoryError(space)
 
-    monkeypatch.setattr("proposals.selective_search.convert", broken)
+    monkeypatch.setattr("proposals.selective_search.search.convert", broken)
     with pytest.raises(MemoryError):
         SelectiveSearch(fast(), threads=2)(np.zeros((40, 40, 3), np.uint8))

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from classifier.caffe import read_caffe, read_npz
-from classifier.torchvision_weights import read_pth
-from classifier.weights import read_checkpoint
-from detect.class_folders import read_class_list
-from detect.sources import find_photos
+from classifier.weights.caffe import read_caffe, read_npz
+from classifier.weights.checkpoint import read_checkpoint
+from classifier.weights.torchvision import read_pth
+from detect.runs.class_folders import read_class_list
+from detect.runs.photos import find_photos
 from eval.coco_json import load
 from eval.results import read_lines
 from eval.voc_xml import parse
-from proposals.outside import read_outside
-from proposals.store import file_key
+from proposals.stored.foreign import read_outside
+from proposals.stored.reader import file_key
 from structures.files import regular_file
 
 READERS: dict[str, Callable[[Path], Any]] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 
-from detect.sources import SourceError, find_photos
+from detect.runs.photos import SourceError, find_photos
 from structures.locks import LOCK_FILE, FolderInUse, lock_folder
 
 

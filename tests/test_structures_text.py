@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from detect.cli import one_line
-from detect.progress import Bar, table
+from detect.runs.progress import Bar, table
 from eval.report import Sheet
 from structures.text import printable
 

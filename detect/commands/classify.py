@@ -27,9 +27,9 @@ def classify(
 ) -> None:
     """Name what is on photos: the most likely classes of each, with their probabilities."""
     from classifier.images import best_classes
-    from classifier.loading import IMAGENET
-    from detect.classification import PhotoStream, load_image_classifier
-    from detect.sources import find_photos
+    from classifier.weights.load import IMAGENET
+    from detect.runs.classify import PhotoStream, load_image_classifier
+    from detect.runs.photos import find_photos
     from structures.images import MAX_PIXELS, ImageError
 
     found = find_photos(photos)

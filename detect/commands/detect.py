@@ -10,7 +10,7 @@ from detect.defaults import PROPOSALS, SOME_SKIPPED, MaxPixels
 from structures.text import printable
 
 if TYPE_CHECKING:
-    from detect.photo_report import Report
+    from detect.runs.report import Report
 
 
 class Format(str, Enum):
@@ -73,14 +73,14 @@ def detect(
     """
     from rich.console import Console
 
+    from detect.classifiers import weights_file
+    from detect.defaults import refuse_idle
     from detect.detector import Detector
-    from detect.draw import DRAW_FLOOR
     from detect.generators import blind_spots
-    from detect.idle import refuse_idle
-    from detect.photo_runs import Plan, carry_out
-    from detect.presets import weights_file
-    from detect.runs import fingerprint
-    from detect.sources import find_photos
+    from detect.runs.detect import Plan, carry_out
+    from detect.runs.draw import DRAW_FLOOR
+    from detect.runs.photos import find_photos
+    from detect.runs.record import fingerprint
     from structures.images import MAX_PIXELS
 
     refuse_idle(

@@ -28,9 +28,9 @@ def classification(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
 ) -> None:
     """Judge an image classifier: top-1, top-5 and log loss, as it is and once answers are as sure as they should be."""
-    from classifier.loading import IMAGENET
-    from detect.class_folders import columns_of, read_class_folders, spread
-    from detect.classification import judge, load_image_classifier
+    from classifier.weights.load import IMAGENET
+    from detect.runs.class_folders import columns_of, read_class_folders, spread
+    from detect.runs.classify import judge, load_image_classifier
     from structures.own_files import check_outputs
 
     names = weights or [IMAGENET]

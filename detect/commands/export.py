@@ -16,7 +16,7 @@ def export(
     """Write a classifier as ONNX or OpenVINO: RGB pixels of 0 to 255 in, probabilities out, any batch."""
     from classifier.export import export as write
     from classifier.export import largest_difference
-    from detect.presets import load_checkpoint
+    from detect.classifiers import load_checkpoint
     from structures.own_files import check_outputs
 
     check_outputs([out], [weights])

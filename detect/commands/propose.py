@@ -10,7 +10,7 @@ from detect.defaults import SOME_SKIPPED, MaxPixels
 from structures.text import printable
 
 if TYPE_CHECKING:
-    from detect.propose import Report
+    from detect.runs.propose import Report
 
 
 def propose(
@@ -45,9 +45,9 @@ def propose(
     """
     from rich.console import Console
 
-    from detect.propose import Plan, build_for_many, carry_out
-    from detect.runs import cores
-    from detect.sources import find_photos
+    from detect.runs.photos import find_photos
+    from detect.runs.propose import Plan, build_for_many, carry_out
+    from detect.runs.record import cores
     from structures.images import MAX_PIXELS
 
     given = {"factor": factor, "strategies": strategy, "seed": seed, "width": width}

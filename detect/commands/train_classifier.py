@@ -15,8 +15,8 @@ from detect.commands.training_options import RunOptions, SaveEvery
 from structures.text import printable
 
 if TYPE_CHECKING:
-    from classifier.weights import Checkpoint
-    from detect.class_folders import ClassFolders
+    from classifier.weights.checkpoint import Checkpoint
+    from detect.runs.class_folders import ClassFolders
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class StartOptions:
         """
         from classifier.googlenet import INPUT_SIZE
         from classifier.image_training import fresh
-        from detect.presets import load_checkpoint
+        from detect.classifiers import load_checkpoint
 
         if self.weights == "none":
             return fresh(classes, variant=self.variant or "batchnorm", size=self.size or INPUT_SIZE, seed=seed)
@@ -103,13 +103,13 @@ def classifier(
     """Train an image classifier by the recipe of GoogLeNet's paper; under torchrun, on several GPUs or machines."""
     from classifier.image_training import Photos, train_images
     from classifier.processes import current_process, joined
-    from classifier.weights import save_checkpoint
-    from detect.class_folders import columns_of, read_class_folders
-    from detect.classification import judge_checkpoint
-    from detect.runs import usual_readers
-    from detect.training_folder import STATE, occupied
-    from detect.training_progress import Reporter
-    from detect.training_runs import check_out, note, training_placement
+    from classifier.weights.checkpoint import save_checkpoint
+    from detect.runs.class_folders import columns_of, read_class_folders
+    from detect.runs.classify import judge_checkpoint
+    from detect.runs.record import usual_readers
+    from detect.training.folder import STATE, occupied
+    from detect.training.progress import Reporter
+    from detect.training.setup import check_out, note, training_placement
 
     check_out(out, begin.weights)
     data = read_class_folders(folder)
@@ -157,7 +157,8 @@ def _claim(work: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, 
     """Refuse to go on with a run that was begun from other weights or photos; the state itself knows its recipe."""
     from dataclasses import asdict
 
-    from detect.training_folder import STATE, claim, digest
+    from classifier.weights.digest import digest
+    from detect.training.folder import STATE, claim
 
     made_from = {
         "weights": digest(dict(sorted(start.state.items()))),

@@ -7,8 +7,8 @@ import typer
 
 from detect.commands.records import with_records
 from detect.commands.training_options import PRESET, Out, PhotoOptions, RunOptions, SaveEvery, ValidationOptions
-from detect.multibox_recipe import MultiBoxRecipe
-from detect.training_presets import MULTIBOX, describe, find, given
+from detect.training.multibox_recipe import MultiBoxRecipe
+from detect.training.presets import MULTIBOX, describe, find, given
 from structures.text import printable
 
 
@@ -78,12 +78,13 @@ def multibox(
     With --val or --val-coco, OUT gets the weights of the best recall, and OUT with .last before its suffix the last.
     """
     from classifier.processes import current_process, joined
-    from detect.multibox_runs import MultiBoxMeasure, phases
-    from detect.presets import load_checkpoint
-    from detect.runs import usual_readers
-    from detect.staged_runs import Plan, carry_out
-    from detect.training_data import summary
-    from detect.training_runs import check_out, frozen_placement, save_weights, training_placement
+    from detect.classifiers import load_checkpoint
+    from detect.runs.record import usual_readers
+    from detect.training.data import summary
+    from detect.training.multibox_measure import MultiBoxMeasure
+    from detect.training.multibox_phases import phases
+    from detect.training.phases import Plan, carry_out
+    from detect.training.setup import check_out, frozen_placement, save_weights, training_placement
 
     check_out(out, weights)
     where, chosen, dataset = training_placement(run.device, run.dtype), find(MULTIBOX, preset), photos.open()

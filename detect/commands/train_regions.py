@@ -8,8 +8,8 @@ import typer
 from classifier.recipes import Recipe
 from detect.commands.records import with_records
 from detect.commands.training_options import PRESET, Out, PhotoOptions, RunOptions, SaveEvery, ValidationOptions
-from detect.region_recipe import Examples
-from detect.training_presets import REGIONS, describe, find, given
+from detect.training.presets import REGIONS, describe, find, given
+from detect.training.region_recipe import Examples
 from structures.text import printable
 
 
@@ -153,16 +153,16 @@ def regions(
     from rich.console import Console
 
     from classifier.processes import current_process, joined
+    from detect.classifiers import load_checkpoint
     from detect.generators import blind_spots
-    from detect.presets import load_checkpoint
-    from detect.propose import build_for_many
-    from detect.region_recipe import RegionTraining
-    from detect.region_runs import check, kept_proposals, phases
-    from detect.region_validation import RegionMeasure
-    from detect.runs import cores
-    from detect.staged_runs import Plan, carry_out
-    from detect.training_data import summary
-    from detect.training_runs import check_out, frozen_placement, save_weights, training_placement, what_stays
+    from detect.runs.propose import build_for_many
+    from detect.runs.record import cores
+    from detect.training.data import summary
+    from detect.training.phases import Plan, carry_out
+    from detect.training.region_measure import RegionMeasure
+    from detect.training.region_phases import check, kept_proposals, phases
+    from detect.training.region_recipe import RegionTraining
+    from detect.training.setup import check_out, frozen_placement, save_weights, training_placement, what_stays
 
     check_out(out, weights, proposals, val_proposals)
     where, folder, chosen = training_placement(run.device, run.dtype), run.folder(out), find(REGIONS, preset)

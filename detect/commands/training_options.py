@@ -38,13 +38,13 @@ class PhotoOptions:
         Raises:
             ValueError: an option contradicts another, or the photos cannot be used.
         """
-        from detect.training_data import open_dataset
+        from detect.training.data import open_dataset
 
         return open_dataset(voc=self.voc, split=self.split, coco=self.coco, images=self.images, classes=self.classes)
 
     def about(self, preset: str) -> dict[str, Any]:
         """Return what the metadata of the weights say about the photos, and the preset's name."""
-        from detect.training_data import SPLIT
+        from detect.training.data import SPLIT
 
         name = (self.voc or self.coco or Path()).name
         return {"data": name, "split": (self.split or SPLIT) if self.voc else None, "preset": preset}
@@ -83,7 +83,7 @@ class ValidationOptions:
         Raises:
             ValueError: an option is named that has nothing to do, or the photos cannot be used.
         """
-        from detect.training_data import open_validation
+        from detect.training.data import open_validation
 
         idle = {"val_every": self.val_every, "val_photos": self.val_photos, **more}
         refuse_idle_validation(self.val is not None or self.val_coco is not None, **idle)

@@ -28,8 +28,8 @@ def convert(
 
     import torch
 
-    from classifier.weights import TORCHVISION, save_checkpoint
-    from detect.presets import load_checkpoint
+    from classifier.weights.checkpoint import TORCHVISION, save_checkpoint
+    from detect.classifiers import load_checkpoint
     from structures.own_files import check_outputs
 
     if dtype not in ("float16", "float32"):
@@ -57,7 +57,7 @@ def show(
     """Show the variant, classes, preprocessing, size and history of weights."""
     from dataclasses import asdict
 
-    from detect.presets import load_checkpoint
+    from detect.classifiers import load_checkpoint
 
     checkpoint = load_checkpoint(weights)
     counted = [value for name, value in checkpoint.state.items() if value.is_floating_point()]

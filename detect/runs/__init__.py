@@ -1,0 +1,1 @@
+"""Many photos, results on disk: what `rcnn detect`, `propose` and `classify` do."""

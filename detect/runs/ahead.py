@@ -1,0 +1,95 @@
+"""Work on the next photos in background threads while the classifier is busy with this one.
+
+Decoders, OpenCV and the compiled Selective Search let go of Python's lock, so threads are enough. Only a few photos are
+held at a time, and they come out in the order they went in.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+
+from classifier.ahead import HELD_PER_THREAD, map_ahead
+from detect.runs.photos import Photo
+from proposals.stored.reader import file_key
+from structures.images import MAX_PIXELS, ExifPolicy, ImageError, read_image
+from structures.records import Image, Proposals
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A photo that was read, with its proposals.
+
+    Attributes:
+        photo: which one.
+        image: its pixels.
+        proposals: where objects might be.
+        key: of the file's bytes (`proposals.stored.reader.file_key`).
+        seconds: time spent in "read" and "propose".
+    """
+
+    photo: Photo
+    image: Image
+    proposals: Proposals
+    key: str
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A photo that could not be worked on.
+
+    Attributes:
+        photo: which one.
+        reason: why, with the name of the file.
+    """
+
+    photo: Photo
+    reason: str
+
+
+@contextmanager
+def one_core_a_photo() -> Iterator[None]:
+    """Keep OpenCV to the thread that calls it: where several photos are worked on at a time, each has one core."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def prepare_ahead(
+    photos: Iterable[Photo],
+    propose: Callable[[Image], Proposals],
+    *,
+    exif: ExifPolicy = "apply",
+    max_pixels: int = MAX_PIXELS,
+    workers: int = 1,
+) -> Generator[Prepared | Skipped, None, None]:
+    """Read photos and propose regions in background threads; yield them in order."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="propose")
+    read = partial(read_image, exif=exif, max_pixels=max_pixels)
+    try:
+        yield from map_ahead(pool, partial(_prepare, propose, read), photos, held=workers * HELD_PER_THREAD)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare(propose: Callable[[Image], Proposals], read: Callable[[Path], Image], photo: Photo) -> Prepared | Skipped:
+    begin = time.perf_counter()
+    try:
+        image = read(photo.path)
+        key, done = file_key(photo.path), time.perf_counter()
+        by_name = getattr(propose, "named", None)  # boxes of other programs are known by the photo's name only
+        proposals = by_name(photo.image_id, image) if by_name else propose(image)
+    except ImageError as error:
+        return Skipped(photo, str(error))
+    except Exception as error:  # whatever a generator makes of one photo must not stop all the others
+        return Skipped(photo, f"{photo.path}: no proposals: {type(error).__name__}: {error}")
+    return Prepared(photo, image, proposals, key, {"read": done - begin, "propose": time.perf_counter() - done})

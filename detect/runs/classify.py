@@ -1,0 +1,151 @@
+"""Many photos through an image classifier: read ahead, in groups that fill a batch, with the bad ones reported."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from classifier.engines import DType, EngineName, place, usual_batch
+from classifier.images import ImageClassifier
+from classifier.views import Crops
+from classifier.weights.checkpoint import Checkpoint, WeightsError
+from detect.classifiers import load_checkpoint
+from detect.runs.class_folders import ClassFolders
+from eval.classification import classification
+from structures.boxes import Floats
+from structures.images import MAX_PIXELS, ImageError, read_image
+from structures.records import Image
+
+COMPILE_FROM = 1000  # crops: fewer are done in torch before OpenVINO has compiled the network
+MOST_IN_MEMORY = 32  # photos; those of a telephone take 40 MB each
+READERS = 4  # threads; decoding a photo takes about as long as classifying one crop
+
+
+def load_image_classifier(
+    weights: Sequence[str],
+    *,
+    crops: int,
+    warp: bool = False,
+    photos: int | None = None,
+    device: str = "auto",
+    engine: str = "auto",
+    dtype: str = "auto",
+) -> ImageClassifier:
+    """Put one network, or an ensemble where several are named, to work; batches are as large as the photos fill.
+
+    Args:
+        weights: names or files, as `detect.classifiers.load_checkpoint` takes them.
+        crops: 1, 10 or 144 a photo.
+        warp: squeeze photos to a square.
+        photos: how many there will be; None for many.
+        device: as `classifier.engines.place` has it.
+        engine: as there; "auto" spends the seconds of compiling on many crops only.
+        dtype: as there.
+
+    Raises:
+        WeightsError: weights that cannot be used; the message names them.
+    """
+    work = COMPILE_FROM if photos is None else crops * photos
+    chosen = "torch" if engine == "auto" and work < COMPILE_FROM else engine
+    placement = place(device=device, engine=cast(EngineName, chosen), dtype=cast(DType, dtype))
+    checkpoints = [load_checkpoint(name) for name in weights]
+    for name, checkpoint in zip(weights, checkpoints, strict=True):
+        if checkpoint.task != "images":
+            raise WeightsError(f"{name}: weights for {checkpoint.task}, but an image classifier is needed")
+        if checkpoint.classes != checkpoints[0].classes:
+            raise WeightsError(f"{name}: not the classes of {weights[0]} in the same order, as an ensemble needs them")
+    batch_size = max(1, min(usual_batch(placement.device), work))
+    return ImageClassifier(checkpoints, crops=cast(Crops, crops), warp=warp, placement=placement, batch_size=batch_size)
+
+
+class PhotoStream:
+    """Classifies photos in order.
+
+    Args:
+        classifier: what to do it with.
+        max_pixels: of a photo; larger ones cannot be read.
+
+    Attributes:
+        seconds: spent in the classifier so far; reading goes on at the same time and is not in it.
+    """
+
+    def __init__(self, classifier: ImageClassifier, *, max_pixels: int = MAX_PIXELS) -> None:
+        self._classifier, self._max_pixels, self.seconds = classifier, max_pixels, 0.0
+        full_batches = math.lcm(classifier.batch_size, classifier.crops) // classifier.crops
+        self._group = min(full_batches, MOST_IN_MEMORY)
+
+    def __call__(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Floats | ImageError]]:
+        """Yield each photo with its (C,) probabilities, or with the reason why it could not be read."""
+        groups = [paths[start : start + self._group] for start in range(0, len(paths), self._group)]
+        with ThreadPoolExecutor(READERS) as pool:
+            waiting = [[pool.submit(self._read, path) for path in group] for group in groups[:1]]
+            for number, group in enumerate(groups):
+                waiting += [
+                    [pool.submit(self._read, path) for path in next_] for next_ in groups[number + 1 : number + 2]
+                ]
+                yield from zip(group, self._classify([each.result() for each in waiting.pop(0)]), strict=True)
+
+    def _classify(self, read: Sequence[Image | ImageError]) -> Iterator[Floats | ImageError]:
+        begin = time.perf_counter()
+        rows = iter(self._classifier.many([each for each in read if not isinstance(each, ImageError)]))
+        self.seconds += time.perf_counter() - begin
+        for each in read:
+            yield each if isinstance(each, ImageError) else next(rows)
+
+    def _read(self, path: Path) -> Image | ImageError:
+        try:
+            return read_image(path, max_pixels=self._max_pixels)
+        except ImageError as error:
+            return error
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a classifier scored.
+
+    Attributes:
+        scores: those of `eval.classification.classification`, by name.
+        photos: that were read and judged.
+        skipped: why the others were not.
+        seconds_per_photo: in the classifier, cutting crops included and reading left out.
+    """
+
+    scores: Mapping[str, float]
+    photos: int
+    skipped: tuple[ImageError, ...]
+    seconds_per_photo: float
+
+
+def judge(classifier: ImageClassifier, data: ClassFolders) -> Judgement:
+    """Classify labelled photos and score the answers.
+
+    Raises:
+        ValueError: not one photo could be read.
+    """
+    stream, rows, labels, skipped = PhotoStream(classifier), [], [], []
+    for label, (_, row) in zip(data.labels, stream(data.paths), strict=True):
+        if isinstance(row, ImageError):
+            skipped.append(row)
+        else:
+            rows.append(row)
+            labels.append(label)
+    if not rows:
+        raise ValueError(f"none of {len(data)} photos could be read, the first: {skipped[0]}")
+    scores = dict(classification(np.stack(rows), np.array(labels)))
+    return Judgement(scores, len(rows), tuple(skipped), stream.seconds / len(rows))
+
+
+def judge_checkpoint(checkpoint: Checkpoint, data: ClassFolders, *, device: str = "auto") -> Judgement:
+    """Score fresh weights on labelled photos, one crop each, in torch.
+
+    Raises:
+        ValueError: not one photo could be read.
+    """
+    placement = place(device=device, engine="torch")
+    batch_size = usual_batch(placement.device)
+    return judge(ImageClassifier([checkpoint], crops=1, placement=placement, batch_size=batch_size), data)

@@ -1,0 +1,310 @@
+"""Many photos through a detector: proposals ahead in threads, results written at once, bad photos passed over."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from detect.detector import Detector
+from detect.runs.ahead import Skipped, prepare_ahead
+from detect.runs.draw import Pictures, picture_name
+from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_names, require_exportable, with_labels_of
+from detect.runs.photos import PICTURES, Photo, renamed
+from detect.runs.progress import Bar, table
+from detect.runs.record import RUN_FILE, Run, RunError, cores
+from detect.runs.report import Report
+from detect.runs.results import DETECTIONS_FILE, SKIPPED_FILE, Results
+from eval.results import count_images, read_lines
+from proposals.stored.reader import file_key
+from structures.files import FileRefused
+from structures.images import MAX_PIXELS, ExifPolicy, ImageError, read_image
+from structures.locks import lock_folder
+from structures.own_files import OwnFiles, not_ours
+from structures.records import Detections, Proposals
+from structures.text import printable
+
+PATIENCE = 3  # photos in a row that the classifier may fail on before the fault is taken for its own
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do with which photos.
+
+    Attributes:
+        photos: to work on.
+        out: folder of the results.
+        exif: whether photos are turned as displayed.
+        max_pixels: of a photo; larger ones are skipped.
+        workers: threads that propose; None takes what suits the device.
+        draw_score: weakest detection that is drawn, to OUT/pictures; None draws none.
+        format: what to write besides detections.jsonl, with VOC's split and COCO's ids.
+        overwrite: throw away what earlier runs wrote to the folder.
+        inputs: files that are read besides the photos.
+    """
+
+    photos: Sequence[Photo]
+    out: Path
+    exif: ExifPolicy = "apply"
+    max_pixels: int = MAX_PIXELS
+    workers: int | None = None
+    draw_score: float | None = None
+    format: str = "jsonl"
+    split: str = "test"
+    coco_ids: Path | None = None
+    overwrite: bool = False
+    inputs: Sequence[Path] = ()
+
+
+def carry_out(
+    plan: Plan, detector: Detector, settings: Mapping[str, Any], console: Console, *, warning: str = "", **facts: Any
+) -> Report:
+    """Do all of a plan, and tell about it.
+
+    Args:
+        plan: what to do.
+        detector: what to do it with.
+        settings: everything that decides the results, for the folder's record.
+        console: where progress and the closing table go.
+        warning: told at the beginning.
+        **facts: more to note about this run.
+
+    Raises:
+        FileRefused: the folder of the results cannot be used, or something that is not ours is in the way there.
+    """
+    images = (photo.image_id for photo in plan.photos)
+    fits = partial(require_exportable, plan.format, classes=detector.classes, numbering=plan.coco_ids)
+    fits(images)  # now, not after the last photo
+    reasons, gpu = placement(detector)
+    workers = plan.workers or usual_workers(gpu=gpu)
+    plan.out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        stack.callback(lock_folder(plan.out).release)
+        files = stack.enter_context(OwnFiles(plan.out, [*plan.inputs, *(photo.path for photo in plan.photos)]))
+        _require_room(plan, files, detector.classes if plan.overwrite else ())
+        results = stack.enter_context(Results(plan.out, overwrite=plan.overwrite))
+        todo = any(photo.image_id not in results.done for photo in plan.photos)
+        _require_room(plan, files, detector.classes if todo else ())
+        if results.done:
+            fits(dict.fromkeys([*results.done, *(photo.image_id for photo in plan.photos)]))
+        run = Run(plan.out, settings, in_use=bool(results.done), overwrite=plan.overwrite)
+        _clear(plan, files, results, detector.classes)
+        if todo:
+            discard_exports(files, console)  # of the results of before
+        pictures = _pictures(plan, files, results, run.last("draw_score"))
+        drawing = {} if pictures is None else {"draw_score": pictures.score_floor}
+        before = run.last("placement")
+        run.update(**facts, **drawing, placement=reasons, workers=workers)
+        told = [*reasons, *([warning] if warning else [])]
+        if before not in (None, reasons):
+            elsewhere = "; ".join(before)
+            told.append(f"warning: earlier photos in {plan.out} were done elsewhere ({elsewhere}); scores may differ")
+        for line in told:
+            console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        report = detect_photos(
+            detector,
+            plan.photos,
+            results,
+            console,
+            exif=plan.exif,
+            max_pixels=plan.max_pixels,
+            workers=workers,
+            pictures=pictures,
+        )
+        written, report = _write_the_rest(plan, files, pictures, detector.classes, report)
+        run.finish(**report.as_json())
+    console.print(table(report.rows(written)))
+    return report
+
+
+def placement(detector: Detector) -> tuple[list[str], bool]:
+    """Return where and how precisely the networks run, with the reason, and whether one is on a GPU."""
+    members = getattr(detector.classify, "members", (detector.classify,))
+    engines = [member.engine for member in members if hasattr(member, "engine")]
+    reasons = dict.fromkeys(str(engine.reason) for engine in engines)
+    return list(reasons), any(engine.device.type != "cpu" for engine in engines)
+
+
+def _require_room(plan: Plan, files: OwnFiles, classes: Sequence[str]) -> None:
+    """Refuse, before any work, to draw among the photos, or to export these classes over files that are not ours."""
+    drawn = os.path.realpath(plan.out / PICTURES)
+    among = [photo.path for photo in plan.photos if Path(os.path.realpath(photo.path)).is_relative_to(drawn)]
+    if among and plan.draw_score is not None:
+        raise FileRefused(f"{among[0]}: is an input, in the folder that pictures are drawn to; name another --out")
+    for name in export_names(plan.format, classes, split=plan.split, numbering=plan.coco_ids) if classes else ():
+        if files.place(name).exists() and not files.owns(name):
+            raise FileRefused(not_ours(files.folder / name))
+
+
+def _clear(plan: Plan, files: OwnFiles, results: Results, classes: Sequence[str]) -> None:
+    """Remove what killed runs left unfinished, and what earlier ones wrote if all is to be written again."""
+    images = {*results.done, *(photo.image_id for photo in plan.photos)}
+    exports = export_names(plan.format, classes, split=plan.split, numbering=plan.coco_ids)
+    files.sweep([RUN_FILE, *exports, *(f"{PICTURES}/{picture_name(image_id)}" for image_id in images)])
+    for name in files if plan.overwrite else ():
+        files.remove(name)
+
+
+def _pictures(plan: Plan, files: OwnFiles, results: Results, drawn_from: float | None) -> Pictures | None:
+    """Return where pictures go; those of earlier runs that show other detections are removed.
+
+    Args:
+        plan: says what to draw.
+        files: that are ours.
+        results: of earlier runs.
+        drawn_from: the weakest detection that they drew; None if they drew none.
+    """
+    if plan.draw_score is None:
+        return None
+    same = drawn_from == plan.draw_score
+    pictures = Pictures(files, PICTURES, plan.draw_score, trusted=frozenset(results.done) if same else frozenset())
+    for image_id in () if same else results.done:
+        pictures.discard(image_id)
+    return pictures
+
+
+def _write_the_rest(
+    plan: Plan, files: OwnFiles, pictures: Pictures | None, classes: Sequence[str], report: Report
+) -> tuple[list[Path], Report]:
+    lines = plan.out / DETECTIONS_FILE
+    written = [lines, plan.out / RUN_FILE]
+    if report.skipped:
+        written.append(plan.out / SKIPPED_FILE)
+    if pictures is not None:
+        todo = [photo for photo in plan.photos if not pictures.has(photo.image_id)]
+        undrawn = draw_stored(todo, lines, pictures, classes, exif=plan.exif, max_pixels=plan.max_pixels)
+        report = replace(report, undrawn=undrawn)
+        written.append(plan.out / PICTURES)
+    exported = export(files, plan.format, classes, split=plan.split, numbering=plan.coco_ids)
+    return written + (exported if plan.format != "voc" else [plan.out / VOC_FOLDER]), report
+
+
+def detect_photos(
+    detector: Detector,
+    photos: Sequence[Photo],
+    results: Results,
+    console: Console,
+    *,
+    exif: ExifPolicy = "apply",
+    max_pixels: int = MAX_PIXELS,
+    workers: int = 1,
+    pictures: Pictures | None = None,
+) -> Report:
+    """Detect objects on the photos that are not done yet, and write down what was found, photo by photo.
+
+    Raises:
+        RunError: the results are of other photos of the same names, or of the same photos by other names.
+    """
+    todo = [photo for photo in photos if photo.image_id not in results.done]
+    if len(todo) < len(photos):
+        console.print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")
+    _require_same(photos, results)
+    regions, boxes, failed = Counter[str](), Counter[str](), 0
+    ahead = prepare_ahead(todo, detector.regions, exif=exif, max_pixels=max_pixels, workers=workers)
+    with Bar(len(todo), console) as bar, closing(ahead):
+        for item in ahead:
+            if isinstance(item, Skipped):
+                results.skip(item.photo.image_id, item.reason)
+                bar.skip(item.reason)
+                continue
+            before, name = dict(detector.seconds), item.photo.image_id
+            try:
+                found = detector.detect(item.image, item.proposals)
+            except Exception as error:  # a photo too large for the GPU must not stop all the others
+                failed += 1
+                if failed == PATIENCE:
+                    raise
+                results.skip(name, f"{item.photo.path}: not classified: {type(error).__name__}: {error}")
+                bar.skip(results.skipped[name])
+                continue
+            failed = 0
+            seconds, begin = item.seconds | _spent(before, detector.seconds), time.perf_counter()
+            if pictures is not None:  # before the line is written: a photo that has a line is done altogether
+                with suppress(OSError, ValueError):  # tried again at the end, and named
+                    pictures.add(name, item.image, found, detector.classes)
+            results.write(name, found, detector.classes, item.key)
+            bar.step(boxes=len(found), seconds=seconds | {"write": time.perf_counter() - begin})
+            regions.update(_sources(item.proposals))
+            boxes.update(_sources(found))
+    return _report(photos, results, bar, regions, boxes)
+
+
+def _require_same(photos: Sequence[Photo], results: Results) -> None:
+    """Refuse results whose photos had the same names and other content."""
+    changed = [photo.image_id for photo in photos if _is_changed(photo, results.done.get(photo.image_id))]
+    if changed:
+        raise RunError(
+            f"{results.folder}: holds results of other photos by the names of {count_images(changed)}; "
+            "name another --out, or start afresh with --overwrite"
+        )
+    other_name = renamed(photos, results.done)
+    if other_name:
+        raise RunError(f"{results.folder}: {other_name}")
+
+
+def _is_changed(photo: Photo, key: str | None) -> bool:
+    try:
+        return bool(key) and file_key(photo.path) != key
+    except OSError:  # done, and not needed any more
+        return False
+
+
+def _sources(record: Proposals | Detections) -> dict[str, int]:
+    counts = np.bincount(record.source, minlength=len(record.source_names))
+    return dict(zip(record.source_names, counts.tolist(), strict=True))
+
+
+def _spent(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
+    return {stage: now[stage] - before.get(stage, 0.0) for stage in ("classify", "suppress") if stage in now}
+
+
+def _report(
+    photos: Sequence[Photo], results: Results, bar: Bar, regions: Mapping[str, int], boxes: Mapping[str, int]
+) -> Report:
+    return Report(
+        photos=len(photos),
+        done=sum(photo.image_id in results.done for photo in photos),
+        fresh=bar.pace.done,
+        skipped={p.image_id: results.skipped[p.image_id] for p in photos if p.image_id in results.skipped},
+        proposals=dict(regions),
+        boxes=dict(boxes),
+        seconds=bar.pace.seconds,
+        stages=dict(bar.seconds),
+        photos_per_second=bar.pace.rate(),
+    )
+
+
+def draw_stored(
+    photos: Sequence[Photo],
+    results_file: Path,
+    pictures: Pictures,
+    classes: Sequence[str],
+    *,
+    exif: ExifPolicy,
+    max_pixels: int = MAX_PIXELS,
+) -> dict[str, str]:
+    """Draw photos from their lines of results, where they have one; return why for those that cannot be drawn."""
+    wanted, undrawn = {photo.image_id: photo for photo in photos}, dict[str, str]()
+    for line in read_lines(results_file)[0] if wanted else ():
+        if line.image in wanted:
+            path = wanted[line.image].path
+            try:
+                image = read_image(path, exif=exif, max_pixels=max_pixels)
+                pictures.add(line.image, image, with_labels_of(line, classes), classes)
+            except ImageError as error:  # gone or changed since it was searched
+                undrawn[line.image] = str(error)
+            except (OSError, ValueError) as error:
+                undrawn[line.image] = f"{path}: its picture cannot be written: {error}"
+    return undrawn
+
+
+def usual_workers(*, gpu: bool) -> int:
+    """Return how many threads propose: all cores but one beside a GPU, else half, as the classifier needs cores too."""
+    return max(1, cores() - 1 if gpu else cores() // 2)

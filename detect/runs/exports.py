@@ -1,0 +1,185 @@
+"""detections.jsonl in the formats of the official evaluators: COCO results, VOC result files."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from rich.console import Console
+
+from detect.runs.results import DETECTIONS_FILE
+from eval.coco import CocoDataset, write_coco_results
+from eval.names import ImageNames
+from eval.results import ResultLine, read_lines
+from eval.voc import result_name, voc_result_files
+from structures.files import write_json
+from structures.names import ClassNames
+from structures.own_files import OwnFiles
+from structures.records import Detections
+
+COCO_FILE = "coco_results.json"
+COCO_IMAGES_FILE = "coco_images.json"
+VOC_FOLDER = "voc_results"
+FORMATS = ("jsonl", "coco", "voc")
+NUMBER = re.compile("[0-9]{1,18}")  # a name that may be a number: as 64 bits hold
+
+
+def export(
+    files: OwnFiles, kind: str, classes: Sequence[str], *, split: str = "test", numbering: Path | None = None
+) -> list[Path]:
+    """Write what stands in detections.jsonl in another format.
+
+    Args:
+        files: those that are ours in the folder of the results.
+        kind: one of FORMATS; jsonl writes nothing more.
+        classes: class names in label order.
+        split: part of the names of VOC's files.
+        numbering: COCO's instances.json, whose image and category ids are to be used. Without it photos named by
+            numbers, as COCO's own, keep these, others count from 1, and categories count from 1 in label order.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: an unknown format, ids that do not cover the photos and classes, or a file that is not ours where
+            one of these would be.
+    """
+    if kind not in FORMATS:
+        raise ValueError(f"--format {kind!r} is not one of {', '.join(FORMATS)}")
+    if kind == "jsonl":
+        return []
+    lines = read_lines(files.folder / DETECTIONS_FILE)[0]
+    if kind == "voc":
+        return _export_voc(files, lines, classes, split)
+    return _export_coco(files, lines, classes, numbering)
+
+
+def export_names(kind: str, classes: Sequence[str], *, split: str = "test", numbering: Path | None = None) -> list[str]:
+    """Return the names of the files that an export writes, relative to the folder of the results."""
+    if kind == "voc":
+        return [f"{VOC_FOLDER}/{result_name(split, name)}" for name in classes]
+    return [COCO_FILE, *([COCO_IMAGES_FILE] if numbering is None else [])] if kind == "coco" else []
+
+
+def require_exportable(kind: str, images: Iterable[str], classes: Sequence[str], *, numbering: Path | None) -> None:
+    """Make sure that an export of these photos will be possible, before any work on them.
+
+    Raises:
+        ValueError: a class cannot name a VOC file, or a photo stand in it; or COCO's instances.json cannot be read,
+            lacks a class or a photo, or two photos would be the same image of it.
+    """
+    if kind == "voc":
+        for name in classes:
+            result_name("", name)
+        blank = next((image for image in images if len(image.split()) != 1), None)
+        if blank is not None:
+            raise ValueError(f"{blank}: a line of a VOC result file holds no name with blanks; --format coco does")
+    elif kind == "coco" and numbering is not None:
+        dataset = CocoDataset(numbering)
+        _category_ids(dataset, classes)
+        _coco_names(images, dataset)
+
+
+def discard_exports(files: OwnFiles, console: Console) -> None:
+    """Remove what earlier exports wrote; name what stays, since nothing proves that it is ours."""
+    voc = (f"{VOC_FOLDER}/{path.name}" for path in (files.folder / VOC_FOLDER).glob("comp4_det_*.txt"))
+    for name in (COCO_FILE, COCO_IMAGES_FILE, *sorted(voc)):
+        if not files.remove(name):
+            words = f"{files.folder / name} stays as it is: rcnn did not write it, or it was changed since"
+            console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+
+def with_labels_of(line: ResultLine, classes: Sequence[str]) -> Detections:
+    """Return what a line found, with labels as places in classes."""
+    places = {name: label for label, name in enumerate(classes)}
+    unknown = [name for name in line.names if name not in places]
+    if unknown:
+        raise ValueError(f"{line.place}: {line.image}: {unknown[0]!r:.60} is not a class of this run")
+    labels = np.array([places[name] for name in line.names], np.int64)[line.found.labels]
+    return replace(line.found, labels=labels)
+
+
+def _named(
+    lines: Sequence[ResultLine], classes: Sequence[str], names: Mapping[str, str]
+) -> Iterator[tuple[str, Detections]]:
+    """Yield each line with the name it has in the format, and with labels as places in classes."""
+    return ((names[line.image], with_labels_of(line, classes)) for line in lines)
+
+
+def _voc_ids(lines: Sequence[ResultLine]) -> dict[str, str]:
+    """VOC names images without suffix; where two would then be one, the suffix stays."""
+    return _unless_equal(lines, lambda image: str(PurePosixPath(image).with_suffix("")))
+
+
+def _unless_equal(lines: Sequence[ResultLine], name: Callable[[str], str]) -> dict[str, str]:
+    names = {line.image: name(line.image) for line in lines}
+    return names if len(set(names.values())) == len(names) else {image: image for image in names}
+
+
+def _export_voc(files: OwnFiles, lines: Sequence[ResultLine], classes: Sequence[str], split: str) -> list[Path]:
+    contents = voc_result_files(_named(lines, classes, _voc_ids(lines)), classes, split)
+    for name, content in contents.items():
+        with files.writing(f"{VOC_FOLDER}/{name}") as path:
+            path.write_bytes(content)
+    return [files.folder / VOC_FOLDER / name for name in contents]
+
+
+def _export_coco(
+    files: OwnFiles, lines: Sequence[ResultLine], classes: Sequence[str], numbering: Path | None
+) -> list[Path]:
+    if numbering is not None:
+        dataset = CocoDataset(numbering)
+        names = _coco_names((line.image for line in lines), dataset)
+        found = _named(lines, classes, names)
+        ids = _category_ids(dataset, classes)
+        with files.writing(COCO_FILE) as path:
+            write_coco_results(path, found, category_ids=ids, image_numbers=dataset.image_numbers)
+        return [files.folder / COCO_FILE]
+    numbers = _image_numbers(lines)
+    same = {line.image: line.image for line in lines}
+    found = _named(lines, classes, same)
+    with files.writing(COCO_FILE) as path:
+        write_coco_results(path, found, category_ids=range(1, len(classes) + 1), image_numbers=numbers)
+    with files.writing(COCO_IMAGES_FILE) as path:
+        write_json(path, _as_coco(lines, numbers, classes))
+    return [files.folder / COCO_FILE, files.folder / COCO_IMAGES_FILE]
+
+
+def _image_numbers(lines: Sequence[ResultLine]) -> dict[str, int]:
+    stems = [PurePosixPath(line.image).stem for line in lines]
+    if all(map(NUMBER.fullmatch, stems)) and len({int(stem) for stem in stems}) == len(stems):
+        return {line.image: int(stem) for line, stem in zip(lines, stems, strict=True)}
+    return {line.image: number for number, line in enumerate(lines, start=1)}
+
+
+def _as_coco(lines: Sequence[ResultLine], numbers: Mapping[str, int], classes: Sequence[str]) -> dict[str, object]:
+    images = [
+        {"id": numbers[line.image], "file_name": line.image, "height": size[0], "width": size[1]}
+        for line in lines
+        for size in [line.found.image_size]
+    ]
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
+    return {"images": images, "categories": categories}
+
+
+def _coco_names(images: Iterable[str], dataset: CocoDataset) -> dict[str, str]:
+    """Return the file name that each photo has in the dataset, as `ImageNames` understands it."""
+    known = ImageNames(dataset)
+    names, photos = dict[str, str](), dict[str, str]()
+    for image in images:
+        name = known.find(image)
+        if name is None:
+            raise ValueError(f"{dataset.annotations}: has no image {image}")
+        if name in photos:
+            raise ValueError(f"{dataset.annotations}: {photos[name]} and {image} would both be its image {name}")
+        names[image], photos[name] = name, image
+    return names
+
+
+def _category_ids(dataset: CocoDataset, classes: Sequence[str]) -> list[int]:
+    known = ClassNames(dataset.classes)
+    missing = [name for name in classes if known.find(name) < 0]
+    if missing:
+        raise ValueError(f"{dataset.annotations}: has no categories {', '.join(missing)}")
+    return [dataset.category_ids[known.find(name)] for name in classes]

@@ -1,0 +1,138 @@
+"""Many photos through a proposal generator, into a folder of shards: all cores, resumable, bad photos passed over."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from detect.generators import load_proposals
+from detect.runs.ahead import Prepared, Skipped, one_core_a_photo, prepare_ahead
+from detect.runs.photos import Photo, renamed
+from detect.runs.progress import Bar, duration, table
+from detect.runs.record import command, commit, peak_memory, versions
+from proposals.protocol import TELLS_FIT, ProposalGenerator, tells_fit
+from proposals.stored.reader import StoredPhoto, file_key, pixel_key
+from proposals.stored.writer import StoreWriter
+from structures.images import MAX_PIXELS, ExifPolicy
+
+ENOUGH = 10  # photos for each worker: of fewer, those that begin together and end together decide the rate
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which photos to propose boxes for, and where they go.
+
+    Attributes:
+        photos: to work on.
+        out: folder of the proposals.
+        exif: whether photos are turned as displayed.
+        max_pixels: of a photo; larger ones are skipped.
+        workers: photos that are worked on at the same time.
+        max_boxes: keep only so many of the best boxes of a photo; None keeps all.
+    """
+
+    photos: Sequence[Photo]
+    out: Path
+    exif: ExifPolicy = "apply"
+    max_pixels: int = MAX_PIXELS
+    workers: int = 1
+    max_boxes: int | None = None
+
+
+@dataclass
+class Report:
+    """What came of it.
+
+    Attributes:
+        photos: that were named.
+        before: of these, done in an earlier run.
+        skipped: image ids that could not be worked on -> why.
+    """
+
+    photos: int
+    before: int
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        """Photos whose boxes are stored."""
+        return self.photos - len(self.skipped)
+
+
+def build_for_many(name: str, device: str = "auto", **options: Any) -> ProposalGenerator:
+    """Build a generator for many photos at the same time: Selective Search takes one core for each."""
+    if name.startswith("selective-search") and "+" not in name:
+        options = {"threads": 1, **options}
+    return load_proposals(name, device=device, **options)
+
+
+def carry_out(plan: Plan, generator: ProposalGenerator, console: Console) -> Report:
+    """Do all of a plan, and tell about it.
+
+    Raises:
+        ValueError: the folder holds something else, boxes that were made in another way, or the same photos by other
+            names.
+    """
+    facts = {"command": command(), "commit": commit(), "versions": versions()}
+    with StoreWriter(plan.out, settings(plan, generator), facts) as writer:
+        other_name = renamed(plan.photos, {name: photo.file for name, photo in writer.known.items()})
+        if other_name:
+            raise ValueError(f"{plan.out}: {other_name}")
+        todo = [photo for photo in plan.photos if not is_known(photo, writer.known)]
+        report = Report(len(plan.photos), len(plan.photos) - len(todo))
+        if report.before:
+            console.print(f"{report.before} of {report.photos} photos are done already")
+        ahead = prepare_ahead(todo, generator, exif=plan.exif, max_pixels=plan.max_pixels, workers=plan.workers)
+        with Bar(len(todo), console) as bar, closing(ahead), one_core_a_photo():
+            _store(ahead, writer, bar, report, plan.max_boxes)
+    console.print(table(_rows(plan, report, bar)))
+    for line in getattr(generator, "doubts", ()):  # of boxes that were read from a file
+        console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
+    return report
+
+
+def settings(plan: Plan, generator: ProposalGenerator) -> dict[str, Any]:
+    """Return everything that decides the boxes."""
+    made = {"generator": generator.name, "parameters": dict(generator.parameters), "exif": plan.exif}
+    fit = {TELLS_FIT: True} if tells_fit(generator) else {}
+    return made | {"max_boxes": plan.max_boxes} | fit
+
+
+def is_known(photo: Photo, known: Mapping[str, StoredPhoto]) -> bool:
+    """Say whether the boxes of a photo are stored and its file is still the same."""
+    stored = known.get(photo.image_id)
+    try:
+        return stored is not None and stored.file == file_key(photo.path)
+    except OSError:  # it will be reported when it is read
+        return False
+
+
+def _store(
+    ahead: Iterable[Prepared | Skipped], writer: StoreWriter, bar: Bar, report: Report, max_boxes: int | None
+) -> None:
+    for item in ahead:
+        if isinstance(item, Skipped):
+            report.skipped[item.photo.image_id] = item.reason
+            bar.skip(item.reason)
+            continue
+        proposals = item.proposals.take(slice(max_boxes))
+        writer.add(item.photo.image_id, pixel_key(item.image), item.key, proposals)
+        bar.step(boxes=len(proposals), seconds=item.seconds)
+
+
+def _rows(plan: Plan, report: Report, bar: Bar) -> dict[str, str]:
+    each = max(1, bar.pace.done)
+    rate = bar.pace.rate() if bar.pace.done > ENOUGH * plan.workers else None
+    before = f" ({report.before} of them earlier)" if report.before else ""
+    memory = ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
+    return {
+        "photos": f"{report.done} done{before}, {len(report.skipped)} skipped",
+        "time": duration(bar.pace.seconds) + (f", {rate:.2f} photos/s with {plan.workers} workers" if rate else ""),
+        "seconds a photo": ", ".join(f"{stage} {spent / each:.3f}" for stage, spent in bar.seconds.items()) or "-",
+        "boxes a photo": f"{bar.boxes / each:.0f}" if bar.pace.done else "-",
+        "peak memory": memory,
+        "proposals": str(plan.out),
+    }

@@ -1,0 +1,68 @@
+"""What came of a run over photos: counts, sources of regions and detections, seconds per stage."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detect.runs.progress import duration
+from detect.runs.record import peak_memory
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a run.
+
+    Attributes:
+        photos: that were named.
+        done: of these, now or in an earlier run.
+        fresh: of these, in this run.
+        skipped: image ids that could not be worked on -> why.
+        proposals: regions that were classified in this run, by the generator that proposed them.
+        boxes: detections of this run, likewise.
+        seconds: of this run from the first photo to the last.
+        stages: seconds in each stage, summed over photos; read and propose go on beside the others.
+        photos_per_second: without the first photo; None if there was no second.
+        undrawn: image ids that are done, but whose pictures could not be drawn -> why.
+    """
+
+    photos: int
+    done: int
+    fresh: int
+    skipped: Mapping[str, str]
+    proposals: Mapping[str, int]
+    boxes: Mapping[str, int]
+    seconds: float
+    stages: Mapping[str, float]
+    photos_per_second: float | None
+    undrawn: Mapping[str, str] = field(default_factory=dict)
+
+    def rows(self, written: Sequence[Path]) -> dict[str, str]:
+        """Return the closing table."""
+        each = max(1, self.fresh)
+        stages = ", ".join(f"{stage} {spent / each:.3f}" for stage, spent in self.stages.items())
+        before = f" ({self.done - self.fresh} of them earlier)" if self.fresh < self.done else ""
+        speed = f", {self.photos_per_second:.2f} photos/s" if self.photos_per_second else ""
+        memory = ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
+        regions, boxes = sum(self.proposals.values()), sum(self.boxes.values())
+        return {
+            "photos": f"{self.done} done{before}, {len(self.skipped)} skipped",
+            "time": f"{duration(self.seconds)}{speed}",
+            "seconds a photo": stages or "-",
+            "regions a photo": f"{regions / each:.0f} proposed, {boxes / each:.1f} detected" if self.fresh else "-",
+            **({"from": self._by_source(regions, boxes)} if len(self.proposals) > 1 else {}),
+            "peak memory": memory,
+            "results": ", ".join(map(str, written)),
+        }
+
+    def _by_source(self, regions: int, boxes: int) -> str:
+        shares = {name: (count / max(1, regions), self.boxes.get(name, 0)) for name, count in self.proposals.items()}
+        parts = (
+            f"{name} {each:.0%} of the proposed, {n / max(1, boxes):.0%} of the detected"
+            for name, (each, n) in shares.items()
+        )
+        return "; ".join(parts)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the facts for run.json; why photos were skipped stands in skipped.jsonl."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"skipped": len(self.skipped)}

@@ -1,0 +1,115 @@
+"""Results on disk: OUT/detections.jsonl and OUT/skipped.jsonl, one line a photo, written as soon as it is done.
+
+A killed run leaves at worst half a line at the end. The next run cuts that off, passes over the photos that are done,
+and tries the skipped ones again.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from detect.runs.record import RUN_FILE, RunError, read_run
+from eval.results import ResultsError, read_line
+from structures.line_files import LineFile
+from structures.own_files import inside
+from structures.records import Detections
+
+DETECTIONS_FILE = "detections.jsonl"
+SKIPPED_FILE = "skipped.jsonl"
+
+
+class Results:
+    """The results in one folder, to be added to.
+
+    Args:
+        folder: made if it is missing.
+        overwrite: throw away what is there.
+
+    Attributes:
+        folder: where they lie.
+        done: image ids with detections, of this run and earlier ones -> `proposals.stored.reader.file_key` of the
+            photo; empty where it was not noted.
+        skipped: image ids that could not be worked on -> why.
+
+    Raises:
+        FileRefused: another run writes into the folder, a line of a file in it is not one of ours, or the files are
+            there without the run.json that says so. Nothing was changed then.
+    """
+
+    def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.done, self.skipped = folder, dict[str, str](), dict[str, str]()
+        _require_own(folder)
+        self._detections = LineFile(
+            inside(folder, DETECTIONS_FILE), ("image", "width"), self._read_done, overwrite=overwrite
+        )
+        try:
+            skips = inside(folder, SKIPPED_FILE)
+            self._skips = LineFile(skips, ("image", "reason"), self._read_skip, overwrite=overwrite)
+        except BaseException:
+            self._detections.close()
+            raise
+
+    def __enter__(self) -> "Results":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._detections.close()
+        self._skips.replace([{"image": image_id, "reason": reason} for image_id, reason in self.skipped.items()])
+        self._skips.close(keep_empty=False)
+
+    def write(self, image_id: str, found: Detections, classes: Sequence[str], key: str = "") -> None:
+        """Add the detections of a photo, with the key of its file."""
+        self._detections.add(as_entry(image_id, found, classes) | ({"file_key": key} if key else {}))
+        self.done[image_id] = key
+        self.skipped.pop(image_id, None)
+
+    def skip(self, image_id: str, reason: str) -> None:
+        """Add a photo that could not be worked on."""
+        if self.skipped.get(image_id) != reason:
+            self._skips.add({"image": image_id, "reason": reason})
+        self.skipped[image_id] = reason
+
+    def _read_done(self, entry: Any, place: str) -> None:
+        image_id = read_line(entry, place).image
+        if image_id in self.done:
+            raise ResultsError(f"{place}: {image_id} again")
+        self.done[image_id] = str(entry.get("file_key") or "")
+
+    def _read_skip(self, entry: Any, place: str) -> None:
+        if entry.keys() != {"image", "reason"} or not all(isinstance(value, str) for value in entry.values()):
+            raise ResultsError(f"{place}: not a photo and a reason")
+        if entry["image"] not in self.done:
+            self.skipped[entry["image"]] = entry["reason"]
+
+
+def _require_own(folder: Path) -> None:
+    """Refuse files of our names that no run of ours wrote."""
+    if read_run(folder) is None:
+        for path in (folder / DETECTIONS_FILE, folder / SKIPPED_FILE):
+            if path.is_file() and path.stat().st_size:
+                raise RunError(
+                    f"{path}: holds lines, but there is no {RUN_FILE} which says that a run of ours wrote them; "
+                    "name another --out, or move it away"
+                )
+
+
+def as_entry(image_id: str, found: Detections, classes: Sequence[str]) -> dict[str, Any]:
+    """Return the line of a photo: boxes as x1, y1, x2, y2 in pixels, labels as names, who proposed each box."""
+    height, width = found.image_size
+    return {
+        "image": image_id,
+        "width": int(width),
+        "height": int(height),
+        "boxes": [_numbers(box) for box in found.boxes],
+        "labels": [classes[label] for label in found.labels],
+        "scores": _numbers(found.scores),
+        "sources": [found.source_names[source] for source in found.source],
+    }
+
+
+def _numbers(values: npt.NDArray[np.float32]) -> list[float]:
+    return [float(f"{value:.9g}") for value in values.tolist()]  # 9 digits give a float32 back exactly

@@ -1,0 +1,174 @@
+"""The annotated photos of a training: opened by the options that name them, and looked at before hours of work."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from detect.defaults import VAL_PHOTOS, refuse_idle
+from eval.coco import CocoDataset
+from eval.selection import Selection, class_names
+from eval.voc import VocDataset
+from structures.boxes import ImageSize
+from structures.images import ImageError, read_size
+from structures.records import Dataset, GroundTruth
+
+SPLIT = "train"  # of a VOC folder, where none is named
+COMPLAINTS = 3  # about photos, in one error
+
+
+def open_dataset(
+    *, voc: Path | None, split: str | None, coco: Path | None, images: Path | None, classes: str | None = None
+) -> Dataset:
+    """Open the one dataset that the options name, with only the classes that are listed, "a,b", if some are.
+
+    Raises:
+        ValueError: none or both are named, COCO photos have no folder, a class is unknown, no photo shows an object, or
+            photos cannot be read or are not those that were annotated.
+    """
+    if (voc is None) == (coco is None):
+        raise ValueError("name the photos to learn from: either --voc FOLDER or --coco FILE with --images FOLDER")
+    refuse_idle(
+        {
+            "--images is the folder of --coco; --voc has its own": voc is not None and images is not None,
+            "--split is a list of --voc": voc is None and split is not None,
+        }
+    )
+    dataset = _open(voc, split or SPLIT, coco, images, "--coco needs --images, the folder of its photos")
+    _check_photos(dataset)
+    chosen = dataset if classes is None else Selection(dataset, classes=class_names(classes))
+    if not any(len(truth.boxes) for truth in chosen):
+        raise ValueError(f"no objects to learn from on the {len(chosen)} photos")
+    return chosen
+
+
+def _check_photos(dataset: Dataset) -> None:
+    """Refuse, before hours of work, photos that are missing or of another size than was annotated."""
+    complaints = [complaint for truth in dataset if (complaint := _complaint(dataset, truth))]
+    if complaints:
+        raise ValueError(some_of(complaints))
+
+
+def _complaint(dataset: Dataset, truth: GroundTruth) -> str | None:
+    path = dataset.image_path(truth.image_id)
+    try:
+        height, width = read_size(path)
+    except ImageError as error:
+        return str(error)
+    return _misfit(path, truth, height, width)
+
+
+def _misfit(path: Path, truth: GroundTruth, height: int, width: int) -> str | None:
+    high, wide = truth.image_size
+    if (height, width) == (high, wide) or (not truth.size_known and height >= high and width >= wide):
+        return None
+    remedy = " (if its EXIF turns it wrongly, exiftool -Orientation= FILE)" if (width, height) == (high, wide) else ""
+    return f"{path}: is {width} x {height} pixels, but {wide} x {high} were annotated{remedy}"
+
+
+def some_of(complaints: Sequence[str]) -> str:
+    """Join the first complaints, and say how many there are.
+
+    >>> some_of(["a: no such file", "b: no such file", "c: no such file", "d: no such file"])
+    'a: no such file; b: no such file; c: no such file; and 1 more'
+    """
+    more = len(complaints) - COMPLAINTS
+    return "; ".join([*complaints[:COMPLAINTS], *([f"and {more} more"] if more > 0 else [])])
+
+
+def open_validation(
+    learned_from: Dataset,
+    *,
+    voc: Path | None,
+    val: str | None,
+    coco: Path | None,
+    images: Path | None,
+    usual_images: Path | None = None,
+    photos: int | None = None,
+) -> Selection | None:
+    """Open the photos to validate on, with the classes of those learned from; None if no option names any.
+
+    Args:
+        learned_from: dataset of the training.
+        voc: its VOC folder.
+        val: list of the VOC folder.
+        coco: COCO annotations.
+        images: folder of the COCO photos.
+        usual_images: the same where none is named.
+        photos: so many, evenly spread; 0 takes all, None as many as are usual.
+
+    Raises:
+        ValueError: both kinds are named, the list has no VOC folder, the photos lack a class, there is nothing to find
+            on them, none can be read, or some are not those that were annotated.
+    """
+    refuse_idle({"--val-images is the folder of --val-coco": coco is None and images is not None})
+    if val is None and coco is None:
+        return None
+    if val is not None and coco is not None:
+        raise ValueError("name the photos to validate on once: either --val LIST or --val-coco FILE")
+    if val is not None and voc is None:
+        raise ValueError("--val names a list of the --voc folder; COCO photos are named by --val-coco FILE")
+    folder, complaint = images or usual_images, "--val-coco needs --val-images, a folder"
+    whole = _open(voc if val is not None else None, val or "", coco, folder, complaint)
+    chosen = Selection(whole, classes=learned_from.classes, photos=VAL_PHOTOS if photos is None else photos)
+    if all(truth.ignore.all() for truth in chosen):
+        raise ValueError(f"no object that counts on the {len(chosen)} photos to validate on")
+    _check_sizes(chosen)
+    return chosen
+
+
+def _check_sizes(dataset: Dataset) -> None:
+    """Refuse photos to validate on of another size than was annotated, or none at all; single ones may be missing."""
+    sizes, unread = _sizes(dataset)
+    misfits = (
+        _misfit(dataset.image_path(truth.image_id), truth, *sizes[truth.image_id])
+        for truth in dataset
+        if truth.image_id in sizes
+    )
+    complaints = [complaint for complaint in misfits if complaint]
+    if complaints:
+        raise ValueError(f"photos to validate on: {some_of(complaints)}")
+    if not sizes:
+        raise ValueError(f"none of the {len(dataset)} photos to validate on can be read: {some_of([*unread.values()])}")
+
+
+def unreadable(dataset: Dataset) -> dict[str, str]:
+    """Return why photos of a dataset cannot be read, by their names."""
+    return _sizes(dataset)[1]
+
+
+def _sizes(dataset: Dataset) -> tuple[dict[str, ImageSize], dict[str, str]]:
+    """Return the sizes of the photos, and why others have none, by their names."""
+    sizes, reasons = dict[str, ImageSize](), dict[str, str]()
+    for image_id in dataset.image_ids:
+        try:
+            sizes[image_id] = read_size(dataset.image_path(image_id))
+        except ImageError as error:
+            reasons[image_id] = str(error)
+    return sizes, reasons
+
+
+def summary(dataset: Dataset, judged: Dataset | None) -> list[str]:
+    """Say what there is to learn from, a line each, and what looks wrong about it."""
+    objects = Counter(label for truth in dataset for label in truth.labels.tolist())
+    by_class = ", ".join(f"{name} {objects[label]}" for label, name in enumerate(dataset.classes))
+    lines = [f"{len(dataset)} photos with {objects.total()} objects: {by_class}"]
+    nothing = [name for label, name in enumerate(dataset.classes) if not objects[label]]
+    if nothing:
+        lines.append(f"warning: no object of {', '.join(nothing)}, which will not be learned")
+    lines += [f"warning: {note}" for note in getattr(dataset, "notes", [])]
+    learned = {os.path.realpath(dataset.image_path(image_id)) for image_id in dataset.image_ids}
+    ids = [] if judged is None else judged.image_ids
+    both = [i for i in ids if judged is not None and os.path.realpath(judged.image_path(i)) in learned]
+    if both:
+        told = f"{len(both)} of {len(ids)} photos to validate on are learned from"
+        lines.append(f"warning: {told}; the figure will flatter")
+    return lines
+
+
+def _open(voc: Path | None, split: str, coco: Path | None, images: Path | None, complaint: str) -> Dataset:
+    if voc is not None:
+        return VocDataset(voc, split)
+    if coco is None or images is None:
+        raise ValueError(complaint)
+    return CocoDataset(coco, images)

@@ -1,0 +1,145 @@
+"""The folder of a training run: what an earlier run left there is used again, but only if it fits."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classifier.sampling import Regions
+from classifier.weights.checkpoint import WeightsError
+from classifier.weights.digest import digest
+from structures.files import FileRefused, replacing, sweep, write_json
+from structures.json_reader import MAX_RECORD_BYTES, JsonError, parse_json, read_json, through_json
+from structures.locks import lock_folder
+from structures.npz import read_arrays
+from structures.records import Dataset
+
+STATE = "state.pt"  # weights, optimiser and running average in the middle of a training
+MARKER, FORMAT = "training.json", "googlenet-rcnn training 1"  # says that the names below are ours in a folder
+# These are written over or removed without a look at what is in them; the others are read first.
+UNCHECKED_NAMES = ("features.npy", "features.json", "best.safetensors", "val.json", "start.json", "batches.json")
+OWN_NAMES = frozenset({*UNCHECKED_NAMES, MARKER, STATE, "regions.npz", "curves.csv", "val.csv"})
+DIGESTS = frozenset({"weights", "objects"})  # facts that trainings noted before there was the marker
+REDRAW = f"remove this file, {STATE} and start.json to draw anew from the same proposals"
+
+
+def phase_folder(work: Path, number: int) -> Path:
+    """Return the folder of a phase of a training, counted from 1.
+
+    >>> [phase_folder(Path("net.work"), number).name for number in (1, 2)]
+    ['net.work', 'phase2']
+    """
+    return work if number == 1 else work / f"phase{number}"
+
+
+def kept_regions(path: Path, settings: Mapping[str, Any], make: Callable[[], Regions]) -> Regions:
+    """Read the regions of an earlier run with the same settings, or make and write them.
+
+    Args:
+        path: the .npz file.
+        settings: everything that decides the regions, as JSON values.
+        make: draws them.
+
+    Raises:
+        WeightsError: the file was made with other settings, or is damaged.
+    """
+    wanted = json.dumps(settings, sort_keys=True)
+    if path.exists():
+        return _read_regions(path, wanted)
+    regions = make()
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, settings=np.array(wanted), **vars(regions))
+    return regions
+
+
+def _read_regions(path: Path, wanted: str) -> Regions:
+    try:
+        columns = [field.name for field in fields(Regions)]
+        arrays = read_arrays(path, ["settings", *columns])
+        settings, regions = str(arrays["settings"]), Regions(*(arrays[name] for name in columns))
+        before = settings if settings == wanted else parse_json(settings, path)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: not a readable file of regions; remove it to draw anew") from error
+    if settings != wanted:
+        changed = " and ".join(_changed(before, parse_json(wanted, path)))
+        raise WeightsError(f"{path}: drawn with other {changed}; name another --work folder, or {REDRAW}")
+    return regions
+
+
+def _changed(before: Any, now: Mapping[str, Any]) -> list[str]:
+    if not isinstance(before, dict):
+        raise ValueError("not an object of facts by name")
+    return [name for name, value in now.items() if before.get(name) != value]
+
+
+@contextmanager
+def occupied(work: Path) -> Iterator[None]:
+    """Make the folder of a training, keep other runs out of it, and sweep up what killed ones left unfinished.
+
+    Raises:
+        FileRefused: files of the names that a training writes are there, and no training of ours wrote them.
+        FolderInUse: another run is training there.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    lock = lock_folder(work)
+    try:
+        _claim_names(work)
+        for folder in (work, *(path for path in work.iterdir() if path.is_dir())):
+            sweep(folder, OWN_NAMES.__contains__)
+        yield
+    finally:
+        lock.release()
+
+
+def _claim_names(work: Path) -> None:
+    """Note that the names of a training's files are ours in a folder, unless others have used them there."""
+    marker = work / MARKER
+    if marker.exists():
+        if _read_object(marker).get("format") != FORMAT:
+            raise FileRefused(f"{marker}: of another program; name another --work folder")
+        return
+    foreign = [name for name in UNCHECKED_NAMES if (work / name).exists()]
+    if foreign and not (_read_object(work / "start.json").keys() | _read_object(work / "val.json").keys()) & DIGESTS:
+        raise FileRefused(f"{work / foreign[0]}: no training of ours wrote this; name another --work folder")
+    write_json(marker, {"format": FORMAT})
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; one without anything in it where there is none."""
+    try:
+        content = read_json(path, max_bytes=MAX_RECORD_BYTES)
+    except (OSError, JsonError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def claim(path: Path, made_from: Mapping[str, Any], *, remedy: str, state: Path | None = None) -> None:
+    """Write down what the contents of a folder are made from, or check that it is the same as before.
+
+    Args:
+        path: the JSON file for it.
+        made_from: facts by name, as JSON values.
+        remedy: what the user can do if it is not the same.
+        state: all that is made from these facts; where it is not there, nothing would be lost, and they may be others.
+
+    Raises:
+        WeightsError: a fact is another than before; names it.
+    """
+    if not path.exists() or (state is not None and not state.exists()):
+        return write_json(path, made_from)
+    try:
+        changed = _changed(read_json(path, max_bytes=MAX_RECORD_BYTES), through_json(made_from))
+    except ValueError as error:
+        raise WeightsError(f"{path}: not a readable record ({error}); {remedy}") from error
+    if changed:
+        raise WeightsError(f"{path}: begun with other {' and '.join(changed)}; {remedy}")
+
+
+def contents(dataset: Dataset) -> dict[str, str]:
+    """Return fingerprints of a dataset: which photos, and what is on them."""
+    columns = [column for truth in dataset for column in (truth.boxes, truth.labels, truth.ignore)]
+    return {"photos": digest(list(dataset.image_ids)), "objects": digest(columns)}

@@ -1,0 +1,115 @@
+"""What MultiBox learns by: confidences and boxes of the dense head, and those of the refining head on boxes of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from classifier.training import full_precision
+from detect.multibox import DenseMultiBox
+from proposals.multibox.heads import STRIDES, DenseHead, RefineHead, decode
+from proposals.multibox.losses import BOX_WEIGHT, assign, dense_loss
+from proposals.multibox.priors import grid_priors
+from proposals.multibox.samples import draw_regions
+from structures.boxes import ImageSize
+
+Single = tuple[Tensor, Tensor, int]  # of one canvas: sums of the confidence and box losses, boxes that count as objects
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """What is to be found on a batch of canvases.
+
+    Attributes:
+        canvas: height and width of all of them.
+        objects: for each canvas (G, 4) xyxy in its pixels.
+        ignore: for each canvas (G,) bool, objects that count neither as object nor as background.
+    """
+
+    canvas: ImageSize
+    objects: Sequence[Tensor]
+    ignore: Sequence[Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class CanvasBatch:
+    """A batch to learn from.
+
+    Attributes:
+        found: outputs of the frozen stages, see `DenseMultiBox.stem`.
+        targets: what is on the canvases.
+    """
+
+    found: list[Tensor]
+    targets: Targets
+
+
+class MultiBoxLoss:
+    """The loss of both heads, for the loop of `classifier.training`.
+
+    Args:
+        frozen: stages up to and with this one are not trained.
+        regions: boxes of each canvas that the refining head learns from.
+    """
+
+    def __init__(self, frozen: str, regions: int) -> None:
+        self._frozen, self._regions = frozen, regions
+        self._priors: dict[ImageSize, Tensor] = {}
+
+    def __call__(self, network: DenseMultiBox, batch: CanvasBatch) -> dict[str, Tensor]:
+        """Return the parts of the loss."""
+        network.trunk.eval()  # batch normalisation, where the variant has it, keeps its statistics
+        maps = network.from_stem(batch.found, self._frozen)
+        return self.of_maps(network.head, network.refine, maps, batch.targets)
+
+    def of_maps(
+        self, head: DenseHead, refine: RefineHead, maps: Sequence[Tensor], targets: Targets
+    ) -> dict[str, Tensor]:
+        """Return the parts of the loss of two heads on any trunk.
+
+        Args:
+            head: the dense one.
+            refine: the refining one.
+            maps: of the trunk, at strides 8, 16 and 32.
+            targets: what is to be found.
+        """
+        output = head(maps)
+        with full_precision(output.logits.device):
+            priors = self._priors_of(head, targets.canvas)
+            boxes = decode(output.residuals, priors)
+            found = zip(output.logits, boxes, targets.objects, targets.ignore, strict=True)
+            confidence, place = _mean([dense_loss(z, b, assign(priors, o, i), o) for z, b, o, i in found])
+            again = self._second_look(refine, output.pyramid, boxes.detach(), output.logits.detach(), targets)
+        return {
+            "confidence": confidence,
+            "boxes": BOX_WEIGHT * place,
+            "refined_confidence": again[0],
+            "refined_boxes": BOX_WEIGHT * again[1],
+        }
+
+    def _priors_of(self, head: DenseHead, canvas: ImageSize) -> Tensor:
+        if canvas not in self._priors:
+            grid = grid_priors(head.shapes.cpu().numpy(), STRIDES, canvas)
+            self._priors[canvas] = torch.from_numpy(grid).to(head.shapes.device)
+        return self._priors[canvas]
+
+    def _second_look(
+        self, refine: RefineHead, pyramid: tuple[Tensor, ...], boxes: Tensor, logits: Tensor, targets: Targets
+    ) -> tuple[Tensor, Tensor]:
+        chosen, assigned = [], []
+        for b, z, o, i in zip(boxes, logits, targets.objects, targets.ignore, strict=True):
+            regions, numbers = draw_regions(b, z, o, i, targets.canvas, self._regions)
+            chosen.append(regions)
+            assigned.append(numbers)
+        logit, residuals = refine(pyramid, chosen)
+        moved, lengths = decode(residuals, torch.cat(chosen)), [len(regions) for regions in chosen]
+        rows = zip(torch.split(logit, lengths), torch.split(moved, lengths), assigned, targets.objects, strict=True)
+        return _mean([dense_loss(z, b, a, o) for z, b, a, o in rows])
+
+
+def _mean(losses: Sequence[Single]) -> tuple[Tensor, Tensor]:
+    """Return the losses of a batch per box that counts as an object."""
+    positives = max(1, sum(count for _, _, count in losses))
+    confidence = torch.stack([each for each, _, _ in losses]).sum() / positives
+    return confidence, torch.stack([each for _, each, _ in losses]).sum() / positives

@@ -1,0 +1,143 @@
+"""A whole training, as `rcnn train regions` and `multibox` do it: one phase or several, each judged on the way."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+
+from classifier.processes import current_process, first_then_others
+from classifier.weights.checkpoint import Checkpoint
+from detect.training.folder import occupied, phase_folder
+from detect.training.progress import Reporter
+from detect.training.setup import note
+from detect.training.validation import RECORD, Validation
+
+Train = Callable[[Checkpoint, Path, Reporter, Validation | None], Checkpoint]
+"""Weights to start from, folder of the phase, who is told, who judges -> weights."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One training of a plan.
+
+    Attributes:
+        steps: batches in all.
+        batch_size: rows of a batch, over all processes.
+        train: does it.
+    """
+
+    steps: int
+    batch_size: int
+    train: Train
+
+
+class Measure(Protocol):
+    """Says how good weights are, always on the same photos."""
+
+    @property
+    def figure(self) -> str:
+        """Name of what is measured, such as "mAP"."""
+        ...
+
+    def about(self) -> Mapping[str, Any]:
+        """Return what decides the figure, as JSON values."""
+        ...
+
+    def prepare(self, console: Console) -> None:
+        """Make what is needed to measure and is not there yet."""
+        ...
+
+    def __call__(self, checkpoint: Checkpoint) -> float:
+        """Return the figure, from 0 to 1; higher is better."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train, and where it is kept.
+
+    Attributes:
+        start: weights to start from.
+        phases: each starts from the result of the one before.
+        rows: what a batch has: "regions" or "photos".
+        work: folder of the run; the second phase has a folder phase2 in it, and so on.
+        reason: device and precision, and why.
+        measure: judges the weights; None for no validation.
+        measure_every: steps between two judgements.
+        about: facts for the metadata, such as the name of the data.
+    """
+
+    start: Checkpoint
+    phases: Sequence[Phase]
+    rows: str
+    work: Path
+    reason: str
+    measure: Measure | None = None
+    measure_every: int = 500
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def carry_out(plan: Plan) -> tuple[Checkpoint, Checkpoint | None]:
+    """Do all phases of a plan.
+
+    Returns:
+        The weights to use, which are the best of all phases where the training was judged and the last otherwise; and
+        the last, if it was judged. Meant for the first of several processes.
+
+    Raises:
+        ValueError: something cannot be used, or the folder belongs to another training, or is in use.
+    """
+    best, last = None, plan.start
+    with ExitStack() as stack:
+        with first_then_others() as first:
+            if first:
+                stack.enter_context(occupied(plan.work))
+                if plan.measure is not None:
+                    plan.measure.prepare(Console(stderr=True))
+        for number in range(1, len(plan.phases) + 1):
+            found, last = _train(plan, number, last)  # a phase starts from the last weights: judging changes nothing
+            if found is not None and (best is None or _judged(found) > _judged(best)):
+                best = found
+    return (last, None) if best is None else (best, last)
+
+
+def _judged(weights: Checkpoint) -> float:
+    return float(weights.training[RECORD]["value"])
+
+
+def _train(plan: Plan, number: int, start: Checkpoint) -> tuple[Checkpoint | None, Checkpoint]:
+    """Return the best weights of a phase, if it was judged, and its last."""
+    phase, count, folder = plan.phases[number - 1], len(plan.phases), phase_folder(plan.work, number)
+    with Reporter(
+        folder,
+        steps=phase.steps,
+        batch=phase.batch_size,
+        rows=plan.rows,
+        reason=(f"phase {number} of {count}, " if count > 1 else "") + plan.reason,
+        quiet=current_process().rank > 0,
+    ) as reporter:
+        about = {**plan.about, **({"phase": number} if count > 1 else {})}
+        validation = _validation(plan, phase, folder, reporter, about)
+        trained = phase.train(start, folder, reporter, validation)
+        return validation.finish(trained) if validation else (None, note(trained, about))
+
+
+def _validation(
+    plan: Plan, phase: Phase, folder: Path, reporter: Reporter, about: Mapping[str, Any]
+) -> Validation | None:
+    if plan.measure is None:
+        return None
+    return Validation(
+        folder,
+        plan.measure.figure,
+        plan.measure,
+        every=plan.measure_every,
+        steps=phase.steps,
+        about=plan.measure.about(),
+        note=partial(note, data=about),
+        tell=reporter.judged,
+    )

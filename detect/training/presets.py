@@ -1,0 +1,119 @@
+"""Trainings by name, for `rcnn train --preset NAME`: what decides their result stands here and nowhere else.
+
+To change what `--preset shipped` trains, change REGIONS["shipped"] or MULTIBOX["shipped"]. The command line, its help
+and the metadata of the weights follow. (How the weights inside the package were made stands in docs/training.md.)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from classifier.recipes import Recipe
+from detect.defaults import PROPOSALS
+from detect.training.multibox_recipe import MultiBoxRecipe
+from detect.training.region_recipe import Examples, RegionTraining
+
+NOT_MEASURED = "not measured"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Preset(Generic[T]):
+    """A whole training.
+
+    Attributes:
+        purpose: what it is for.
+        weights: what it starts from: `imagenet`, a built-in name, or a file in the working folder.
+        phases: one or several trainings; each starts from the result of the one before.
+        proposals: where the examples come from.
+        score: what to expect, with data and protocol.
+        cpu: how long it takes, on what.
+        gpu: the same on a GPU.
+    """
+
+    purpose: str
+    weights: str
+    phases: tuple[T, ...]
+    proposals: str = ""
+    score: str = NOT_MEASURED
+    cpu: str = NOT_MEASURED
+    gpu: str = NOT_MEASURED
+
+    def words(self) -> str:
+        """Return purpose, score and times, for --help."""
+        return f"{self.purpose}, from {self.weights}. Score: {self.score}. CPU: {self.cpu}. GPU: {self.gpu}."
+
+
+def _from_4a(steps: int, learning_rate: float) -> RegionTraining:
+    """Train all layers from 4a on: those in front cost more than these, and hardly differ."""
+    examples = Examples(positives=16, negatives=20, near_share=0.7, best_share=0.7, positive_share=0.35, balance=0.5)
+    return RegionTraining(Recipe(steps, learning_rate), examples, frozen="maxpool3")
+
+
+REGIONS: Mapping[str, Preset[RegionTraining]] = {
+    "quick": Preset(
+        purpose="the last two Inception modules on kept features",
+        weights="imagenet",
+        phases=(RegionTraining(Recipe(2000), frozen="maxpool4"),),
+        proposals=PROPOSALS,
+        score="66.57 mAP (voc07) from BVLC's weights, on a quarter of the own val split of VOC 2007 photos",
+        cpu="an hour for 3,000 photos on two cores with bfloat16; 13 GB on disk",
+        gpu="not measured; some 5 minutes, estimated from its operations",
+    ),
+    "shipped": Preset(
+        purpose="all layers from 4a on, in four phases, each on a draw of regions of its own",
+        weights="bvlc_googlenet.caffemodel",
+        phases=(_from_4a(1500, 0.008), _from_4a(1200, 0.006), _from_4a(1200, 0.004), _from_4a(1200, 0.003)),
+        proposals=PROPOSALS,
+        score="70.23 mAP (voc07) on a quarter of the own val split of VOC 2007 photos",
+        cpu="2:23 h for 3,700 photos on two cores with bfloat16; 25 GB on disk",
+        gpu="not measured; some 20 minutes, estimated from its operations",
+    ),
+}
+
+MULTIBOX: Mapping[str, Preset[MultiBoxRecipe]] = {
+    "quick": Preset(
+        purpose="the heads and the trunk behind 4e",
+        weights="imagenet",
+        phases=(MultiBoxRecipe(epochs=3),),
+        score="recall@0.50 of 200 boxes 94.2 from BVLC's weights, on 200 of the own val split of VOC 2007 photos",
+        cpu="12 minutes for 3,700 photos on two cores with bfloat16",
+    ),
+    "shipped": Preset(
+        purpose="the heads and the trunk behind 4e, then twice all behind 3b",
+        weights="bvlc_googlenet.caffemodel",
+        phases=(
+            MultiBoxRecipe(epochs=3),
+            MultiBoxRecipe(epochs=5, frozen="inception3b"),
+            MultiBoxRecipe(epochs=3, frozen="inception3b"),
+        ),
+        score="recall@0.50 of 200 boxes 94.7 on a quarter of the own val split of VOC 2007 photos",
+        cpu="about an hour for 3,700 photos on two cores with bfloat16",
+        gpu="not measured; some 10 minutes, estimated from its operations",
+    ),
+}
+
+
+def find(presets: Mapping[str, Preset[T]], name: str) -> Preset[T]:
+    """Return a preset by its name.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name not in presets:
+        raise ValueError(f"--preset {name!r} is not one of {', '.join(presets)}")
+    return presets[name]
+
+
+def given(value: T | None, preset: T) -> T:
+    """Return what somebody named, or what the preset has.
+
+    >>> given(None, 0.1), given(0.0, 0.1)
+    (0.1, 0.0)
+    """
+    return preset if value is None else value
+
+
+def describe(presets: Mapping[str, Preset[T]]) -> str:
+    """Return the help of --preset."""
+    return " ".join(f"{name}: {preset.words()}" for name, preset in presets.items())

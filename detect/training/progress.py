@@ -1,0 +1,194 @@
+"""What a training run shows: bars, or in a log file a plain line now and then; and its curve."""
+
+import csv
+import importlib.util
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from classifier.training import Progress as Report
+from detect.runs.progress import LINE_SECONDS, Pace, duration
+from detect.runs.record import peak_memory
+from structures.files import FileRefused, replacing
+from structures.text import printable
+
+COUNTERS = ("iteration", "step")  # names of the first column, now and in other versions
+
+
+class Reporter:
+    """One bar for each kind of work, one line for the training, and curves.csv.
+
+    Args:
+        folder: of the training.
+        steps: in all.
+        batch: rows of a batch, over all processes.
+        rows: what a row is: "regions" or "photos".
+        reason: device and precision, and why.
+        quiet: show and write nothing: for all processes of one training but the first.
+    """
+
+    def __init__(self, folder: Path, *, steps: int, batch: int, rows: str, reason: str, quiet: bool = False) -> None:
+        self._quiet, self._batch, self._rows, self._reason = quiet, batch, rows, reason
+        self.console = Console(stderr=True, quiet=quiet)
+        self._curve_file, self._steps = folder / "curves.csv", steps
+        self._curves: Curves | None = None
+        self._loss, self._judged, self._told = 0.0, "", time.perf_counter()
+        self._pace: Pace | None = None
+        self._training: Any = None
+
+    def __enter__(self) -> "Reporter":
+        self._begin = time.perf_counter()
+        self._say(self._reason)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        words = TextColumn("{task.fields[words]}", markup=False)
+        self._bars = Progress(*columns, words, console=self.console, disable=not self.console.is_terminal)
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self._bars.stop()
+        if self._curves is not None:
+            self._curves.close()
+        if kind is None and self._pace is not None:
+            memory = ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
+            self._say(f"done in {duration(time.perf_counter() - self._begin)}, at most {memory}")
+
+    def show(self, items: Iterable[int], total: int, name: str) -> Iterator[int]:
+        """Show a bar over numbers, 0 to total - 1 or from where the work goes on; then how long it took."""
+        task, pace = self._bars.add_task(name, total=total, words=""), Pace(total)
+        for number in items:
+            pace.total = total - number + pace.done
+            yield number
+            pace.step()
+            left = pace.left()
+            words = "" if left is None else f"{duration(left)} left"
+            self._bars.update(task, completed=number + 1, words=words)
+            self._now_and_then(f"{name}: {number + 1}/{total} {words}")
+        self._bars.remove_task(task)
+        self._say(f"{name}: {total}, {pace.done} of them now in {duration(pace.seconds)}")
+
+    def report(self, done: Report) -> None:
+        """Show and write one step."""
+        if self._quiet:
+            return
+        if self._pace is None:
+            self._pace = Pace(self._steps - done.step + 1)
+            self._training = self._bars.add_task("train", total=self._steps, words="")
+        self._pace.step()
+        self._loss = done.loss if self._loss == 0 else 0.98 * self._loss + 0.02 * done.loss
+        words = self._words(done, self._pace)
+        self._bars.update(self._training, completed=done.step, words=words)
+        self._now_and_then(f"train: {done.step}/{self._steps} {words}")
+        self._draw(done)
+
+    def _draw(self, done: Report) -> None:
+        parts = dict(done.parts) if len(done.parts) > 1 else {}
+        figures = {"loss": done.loss, **parts, "learning_rate": done.learning_rate}
+        if self._curves is None:
+            self._curves = Curves(self._curve_file, list(figures))
+        self._curves.add(done.step, *figures.values())
+
+    def judged(self, words: str, seconds: float) -> None:
+        """Show what validation said, and leave its time out of the pace."""
+        self._judged = f" | {words}"
+        self._say(words)
+        if self._pace is not None:
+            self._pace.pause(seconds)
+
+    def _words(self, done: Report, pace: Pace) -> str:
+        rate, left = pace.rate(), pace.left()
+        speed = "" if rate is None else f" | {rate * self._batch:.0f} {self._rows}/s"
+        end = "" if left is None else f" | {duration(left)} left"
+        return f"loss {self._loss:.4f} | learning rate {done.learning_rate:.5f}{speed}{end}{self._judged}"
+
+    def _now_and_then(self, line: str) -> None:
+        if not self.console.is_terminal and time.perf_counter() - self._told > LINE_SECONDS:
+            self._say(line)
+
+    def _say(self, line: str) -> None:
+        self._told = time.perf_counter()
+        self.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+class Curves:
+    """Writes a row of figures for a step; a resumed run drops the rows that it computes again.
+
+    Args:
+        path: the CSV file; TensorBoard's files go into its folder.
+        figures: their names. The columns are: step, these, seconds since the start.
+
+    Raises:
+        FileRefused: there is a file of this name that is no curve of ours.
+    """
+
+    def __init__(self, path: Path, figures: Sequence[str]) -> None:
+        self._path, self._figures, self._start = path, figures, time.perf_counter()
+        self._begun = False
+        self._board: Any = None
+        read_curve(path)  # now, not when there is something to write
+
+    def add(self, step: int, *values: float) -> None:
+        """Write the figures of one step."""
+        if not self._begun:
+            self._begin(step)
+        seconds = time.perf_counter() - self._start
+        with self._path.open("a", newline="") as file:
+            csv.writer(file).writerow([step, *(f"{value:.8g}" for value in values), f"{seconds:.2f}"])
+        if self._board is not None:
+            for name, value in zip(self._figures, values, strict=True):
+                self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Close TensorBoard's file; the other one is only open while a row is written."""
+        if self._board is not None:
+            self._board.close()
+
+    def _begin(self, first: int) -> None:
+        kept = [row for row in read_curve(self._path) if int(row[0]) < first]
+        with replacing(self._path) as partial, partial.open("w", newline="") as file:
+            csv.writer(file).writerows([["step", *self._figures, "seconds"], *kept])
+        self._begun = True
+        if importlib.util.find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(self._path.parent), purge_step=first)
+
+
+def read_curve(path: Path) -> list[list[str]]:
+    """Return the rows of a CSV curve without its header; none where there is no file, and no row that was cut short.
+
+    Raises:
+        FileRefused: a line that is not one of a curve of ours; names it.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8", errors="replace").rstrip("\0")  # which a power cut leaves
+    rows = list(csv.reader(text.splitlines()))
+    for number, row in enumerate(rows, start=1):
+        torn = number == len(rows) and not text.endswith("\n")
+        if not (_is_header(row, torn) if number == 1 else _is_row(row, len(rows[0]), torn)):
+            raise FileRefused(f"{path}: line {number}: not of the curve of a training; move this file away")
+    return [row for row in rows[1:] if len(row) == len(rows[0]) and row[-1]]
+
+
+def _is_header(row: list[str], torn: bool) -> bool:
+    if torn:
+        return len(row) == 1 and any(name.startswith(row[0]) for name in COUNTERS)
+    return bool(row) and row[0] in COUNTERS and row[-1] == "seconds"
+
+
+def _is_row(row: list[str], columns: int, torn: bool) -> bool:
+    whole = len(row) == columns or (torn and 0 < len(row) < columns)
+    return whole and row[0].isdigit() and all(map(_is_number, row[1:-1] if torn else row[1:]))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

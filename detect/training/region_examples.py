@@ -1,0 +1,102 @@
+"""Which regions of which photos a region classifier learns from, and how batches are mixed from them."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from classifier.sampling import Regions, choose_regions
+from classifier.weights.digest import digest
+from detect.training.folder import contents
+from detect.training.region_recipe import Examples
+from proposals.protocol import ProposalGenerator, tells_fit
+from proposals.ranking import NMS_THRESHOLD
+from proposals.stored.reader import StoreError, file_key
+from proposals.tidy import suppress_quickly
+from structures.images import read_image
+from structures.records import Dataset, Image
+
+# Fields of Examples that decide the regions.
+DRAWING = ("positives", "negatives", "near_share", "best_share", "use_ignored", "seed")
+BEST = 300  # ranked boxes that negatives to be told from objects come from: those that are looked at, and some more
+ShowProgress = Callable[[Iterable[int], int, str], Iterable[int]]
+PHOTO_MEMORY = 2**28  # bytes of photos kept in memory: a few hundred of VOC's, a handful from a camera
+
+
+class Photos:
+    """Reads the photos of a dataset by index, the last ones from memory."""
+
+    def __init__(self, dataset: Dataset, memory: int = PHOTO_MEMORY) -> None:
+        self._dataset = dataset
+        largest = max((3 * truth.image_size[0] * truth.image_size[1] for truth in dataset), default=1)
+        self.read = lru_cache(maxsize=max(1, memory // largest))(self._read)
+
+    def _read(self, index: int) -> Image:
+        return read_image(self._dataset.image_path(self._dataset.image_ids[index]))
+
+
+def check_ranking(propose: ProposalGenerator, examples: Examples) -> None:
+    """Refuse proposals that the examples cannot be drawn from.
+
+    Raises:
+        ValueError: negatives are wanted of the best boxes, and the proposals are not ranked.
+    """
+    if examples.best_share and not tells_fit(propose):
+        raise ValueError(
+            f"--best-share {examples.best_share} needs ranked proposals, such as --proposals ranked:selective-search, "
+            f"not {propose.name}; --best-share 0 does without"
+        )
+
+
+def draw_regions(
+    dataset: Dataset, propose: ProposalGenerator, examples: Examples, *, workers: int, show: ShowProgress
+) -> Regions:
+    """Draw the examples of every photo from its proposals; the draw of a photo does not depend on the others.
+
+    Raises:
+        ValueError: there are no photos, or one cannot be read; names it. Or negatives are wanted of the best boxes, and
+            the proposals are not ranked.
+    """
+    if len(dataset) == 0:
+        raise ValueError("the dataset has no photos to learn from")
+    check_ranking(propose, examples)
+
+    def draw(index: int) -> Regions:
+        image_id = dataset.image_ids[index]
+        path = dataset.image_path(image_id)
+        try:
+            found = propose(read_image(path))
+        except StoreError as error:
+            raise ValueError(f"{path}: {error}") from None
+        rng = np.random.default_rng((examples.seed, index))
+        return choose_regions(
+            found.boxes,
+            dataset.ground_truth(image_id),
+            photo=index,
+            background=len(dataset.classes),
+            positives=examples.positives,
+            negatives=examples.negatives,
+            rng=rng,
+            use_ignored=examples.use_ignored,
+            near_share=examples.near_share,
+            best=suppress_quickly(found.boxes, found.scores, NMS_THRESHOLD)[:BEST] if examples.best_share else None,
+            best_share=examples.best_share,
+        )
+
+    numbers = range(len(dataset))
+    with ThreadPoolExecutor(workers) as pool:
+        drawn = pool.map(draw, numbers)
+        return Regions.join([next(drawn) for _ in show(numbers, len(dataset), "draw regions")])
+
+
+def drawn_from(dataset: Dataset, propose: ProposalGenerator, examples: Examples) -> dict[str, Any]:
+    """Return everything that decides which regions are drawn, as JSON values."""
+    return {
+        "proposals": {"name": propose.name, **propose.parameters},
+        "examples": {name: getattr(examples, name) for name in DRAWING},
+        "classes": list(dataset.classes),
+        "files": digest([file_key(dataset.image_path(image_id)) for image_id in dataset.image_ids]),
+        **contents(dataset),
+    }

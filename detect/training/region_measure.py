@@ -1,0 +1,105 @@
+"""How good a region classifier is while it is trained: mAP on fixed photos, whose proposals are made once and kept."""
+
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from classifier.engines import Placement
+from classifier.regions import GoogLeNetRegions
+from classifier.weights.checkpoint import Checkpoint
+from detect.detector import Detector
+from detect.runs import propose
+from detect.runs.ahead import Prepared, prepare_ahead
+from detect.runs.detect import usual_workers
+from detect.runs.photos import photos_of
+from detect.training.data import some_of
+from detect.training.folder import contents
+from eval.results import align_records
+from eval.scores import score
+from proposals.protocol import ProposalGenerator
+from proposals.stored.generator import StoredProposals
+from proposals.stored.reader import StoreError
+from structures.records import Dataset, Detections
+
+SCORE_FLOOR = 0.001  # to measure mAP weak detections count, too (docs/evaluation.md)
+
+
+def fill_folder(plan: propose.Plan, generator: ProposalGenerator, console: Console) -> propose.Report:
+    """Make proposals for a training, in its folder.
+
+    Raises:
+        ValueError: the folder holds boxes of another generator; says which option names another folder.
+    """
+    try:
+        return propose.carry_out(plan, generator, console)
+    except StoreError as error:
+        raise ValueError(f"{error} as --work, or remove this one") from None
+
+
+class RegionMeasure:
+    """Detects on fixed photos with the weights it is given, and scores what is found.
+
+    Args:
+        dataset: the photos and their objects, with the classes of the weights.
+        generator: where to look; should be the one that will be used.
+        folder: for the proposals of the photos, a folder of `rcnn propose`.
+        protocol: of `eval.protocols`: "voc07", or "coco", whose ignored objects are crowds.
+        placement: device and engine.
+        workers: photos whose proposals are made at the same time.
+
+    Attributes:
+        figure: what the protocol calls its first figure.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        generator: ProposalGenerator,
+        *,
+        folder: Path,
+        protocol: str,
+        placement: Placement,
+        workers: int = 1,
+    ) -> None:
+        self._dataset, self._generator, self._folder = dataset, generator, folder
+        self._protocol, self._placement, self._workers = protocol, placement, workers
+        self._photos = photos_of(dataset)
+        self.figure = "AP" if protocol == "coco" else "mAP"
+
+    def about(self) -> Mapping[str, Any]:
+        """Return what decides the figure, as JSON values."""
+        made = {"protocol": self._protocol, "proposals": self._generator.name}
+        return {**made, "number of photos": len(self._photos), **contents(self._dataset)}
+
+    def prepare(self, console: Console) -> None:
+        """Make the proposals that are not there yet.
+
+        Raises:
+            ValueError: not one of the photos can be read, or the folder holds boxes of another generator.
+        """
+        plan = propose.Plan(self._photos, self._folder, workers=self._workers)
+        report = fill_folder(plan, self._generator, console)
+        if not report.done:
+            raise ValueError(
+                f"--val-proposals: the generator failed on all of the {len(self._photos)} photos to validate on: "
+                f"{some_of(list(report.skipped.values()))}"
+            )
+
+    def __call__(self, checkpoint: Checkpoint) -> float:
+        """Return the figure, from 0 to 1; photos without proposals count, with their objects missed."""
+        classifier = GoogLeNetRegions(checkpoint, self._placement)
+        detector = Detector(StoredProposals(self._folder), classifier, score_floor=SCORE_FLOOR)
+        found = align_records(self._detect(detector), self._dataset).detections
+        crowd = self._protocol == "coco"
+        scores = score(self._protocol, list(self._dataset), found, self._dataset.classes, crowd=crowd)
+        assert scores.headline[0] == self.figure
+        return scores.headline[1]
+
+    def _detect(self, detector: Detector) -> dict[str, Detections]:
+        workers = usual_workers(gpu=self._placement.device.type != "cpu")
+        with closing(prepare_ahead(self._photos, detector.regions, workers=workers)) as ahead:
+            ready = (item for item in ahead if isinstance(item, Prepared))
+            return {item.photo.image_id: detector.detect(item.image, item.proposals) for item in ready}

@@ -1,0 +1,217 @@
+"""Training a region classifier: dataset x proposals x GoogLeNet.
+
+The work has parts, each kept in a folder so that a killed run goes on where it was: examples drawn from the proposals
+of every photo (regions.npz), outputs of the frozen trunk (features.npy), the state of the training (state.pt), and
+what these were made from (start.json, batches.json), so that nothing is ever mixed.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from classifier.classification_loss import ClassificationLoss, LabelledBatch, momentum_descent
+from classifier.engines import Placement, make_engine
+from classifier.googlenet import STAGES, stages_between
+from classifier.processes import current_process, first_then_others
+from classifier.recipes import Recipe
+from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, keep_features
+from classifier.running_average import State
+from classifier.sampling import BatchDraw, Regions, soft_labels
+from classifier.training import Batches, Progress, steps_done, train
+from classifier.weights.checkpoint import Checkpoint, WeightsError, for_regions
+from classifier.weights.digest import digest
+from detect.training.folder import STATE, claim, kept_regions
+from detect.training.region_examples import DRAWING, Photos, ShowProgress, draw_regions, drawn_from
+from detect.training.region_recipe import Examples
+from proposals.protocol import ProposalGenerator
+from structures.records import Dataset
+
+AGAIN = f"remove {STATE} and start.json to train again on the same regions; their features are then made again"
+FEATURES = ("features.json", "features.npy")  # how far the outputs of the frozen stages are, and these themselves
+
+
+def check_start(start: Checkpoint, frozen: str | None) -> None:
+    """Refuse what cannot be fine-tuned.
+
+    Raises:
+        ValueError: there is no such stage, or the weights are of MultiBox.
+    """
+    if frozen is not None and frozen not in STAGES:
+        raise ValueError(f"--freeze {frozen!r} is not none or one of {', '.join(STAGES)}")
+    if start.task == "multibox":
+        raise WeightsError("--weights are of MultiBox; those of an image or region classifier are needed")
+
+
+def train_regions(
+    start: Checkpoint,
+    dataset: Dataset,
+    propose: ProposalGenerator,
+    *,
+    work: Path,
+    recipe: Recipe,
+    examples: Examples,
+    placement: Placement,
+    frozen: str | None = "maxpool4",
+    workers: int = 2,
+    show: ShowProgress = lambda items, total, name: items,
+    report: Callable[[Progress], None] = lambda progress: None,
+    save_every: int = 500,
+    judge: Callable[[int, Callable[[], Checkpoint]], None] | None = None,
+    keep: bool = True,
+) -> Checkpoint:
+    """Fine-tune a region classifier.
+
+    Of several processes the first draws the regions and keeps the features; the others wait and read them.
+
+    Args:
+        start: weights of an image classifier, which get a fresh last layer, or of a region classifier with the same
+            classes, which are trained further.
+        dataset: photos and their objects.
+        propose: where the examples come from; should be the generator used at test time.
+        work: folder of all this.
+        recipe: how to train.
+        examples: what to learn from.
+        placement: device and engine; training itself runs in torch.
+        frozen: stages up to and with this one are not trained, and their outputs are kept on disk; None trains all.
+        workers: threads that make proposals, and that read photos for fresh crops.
+        show: shows a bar over an iterable.
+        report: called after every step.
+        save_every: steps between two states on disk.
+        judge: called after every step with its number and a function that returns the weights so far; see
+            `classifier.training.train`.
+        keep: the outputs of the frozen stages stay on disk when the training is done; they are large.
+
+    Returns:
+        The trained weights, the running average of the run.
+
+    Raises:
+        ValueError: a photo, the examples or the weights cannot be used, or the folder belongs to another training.
+    """
+    checkpoint = _start(start, tuple(dataset.classes), frozen)
+    record = {"recipe": asdict(recipe), "examples": asdict(examples), "frozen": frozen, "photos": len(dataset)}
+    record |= {"proposals": propose.parameters.get("generator", propose.name), "start": dict(start.training)}
+
+    def trained(state: State) -> Checkpoint:
+        values = {name.removeprefix("network."): value.cpu() for name, value in state.items()}
+        return replace(checkpoint, state=values, training=record)
+
+    with first_then_others() as first:
+        source = drawn_from(dataset, propose, examples)
+        draw = partial(draw_regions, dataset, propose, examples, workers=workers, show=show)
+        regions = kept_regions(work / "regions.npz", source, draw)
+        if first:
+            _claim_folder(work, checkpoint, regions, examples, frozen, placement)
+        head = _head(checkpoint, placement.device, frozen)
+        finished = steps_done(work / STATE, recipe, recipe.steps) >= recipe.steps
+        batches = (
+            _no_batch
+            if finished
+            else _batches(checkpoint, dataset, regions, work, examples, placement, frozen, recipe.steps, workers, show)
+        )
+    state = train(
+        head,
+        ClassificationLoss(recipe),
+        batches,
+        [momentum_descent(head, recipe)],
+        recipe.schedule,
+        recipe=recipe,
+        state_file=work / STATE,
+        save_every=save_every,
+        report=report,
+        judge=None if judge is None else lambda step, average: judge(step, partial(trained, average)),
+    )
+    if not keep and current_process().rank == 0:
+        for name in FEATURES:
+            (work / name).unlink(missing_ok=True)
+    return trained(state)
+
+
+def _no_batch(step: int) -> LabelledBatch:
+    raise AssertionError(f"the training is finished, but batch {step} is asked for")
+
+
+def _start(start: Checkpoint, classes: tuple[str, ...], frozen: str | None) -> Checkpoint:
+    check_start(start, frozen)
+    return start if start.task == "regions" and start.classes == classes else for_regions(start, classes)
+
+
+def _claim_folder(
+    work: Path, checkpoint: Checkpoint, regions: Regions, examples: Examples, frozen: str | None, placement: Placement
+) -> None:
+    made_from = {
+        "weights": digest(dict(sorted(checkpoint.state.items()))),
+        "preprocessing": asdict(checkpoint.preprocessing),
+        "regions": digest(vars(regions)),
+        "frozen stages": frozen,
+        **({"engine": placement.engine, "dtype": placement.dtype} if frozen else {}),
+    }
+    start, state = work / "start.json", work / STATE
+    if not start.exists():  # what is there was made from something that nobody knows
+        if state.exists():
+            raise WeightsError(f"{state}: of a training whose {start.name} is gone; {AGAIN}")
+        for name in FEATURES:
+            (work / name).unlink(missing_ok=True)
+    claim(start, made_from, remedy=f"name another --work folder, or {AGAIN}")
+    mixed = {name: value for name, value in asdict(examples).items() if name not in DRAWING}
+    claim(work / "batches.json", mixed, remedy=f"remove {state} to train again on what is kept", state=state)
+
+
+def _head(checkpoint: Checkpoint, device: torch.device, frozen: str | None) -> Head:
+    network = checkpoint.network()
+    for stage in stages_between(None, frozen) if frozen else ():
+        network.get_submodule(stage).requires_grad_(False)
+    head = Head(network, frozen).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert isinstance(head, Head)
+    return head
+
+
+def _batches(
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    regions: Regions,
+    work: Path,
+    examples: Examples,
+    placement: Placement,
+    frozen: str | None,
+    steps: int,
+    workers: int,
+    show: ShowProgress,
+) -> Batches[LabelledBatch]:
+    photos, device, here = Photos(dataset), placement.device, current_process()
+    background, labels = len(dataset.classes), regions.labels
+    shares = labels if examples.ramp is None else soft_labels(regions, background=background, ramp=examples.ramp)
+    draw = BatchDraw(
+        labels,
+        background=background,
+        batch_size=examples.batch_size,
+        positive_share=examples.positive_share,
+        balance=examples.balance,
+        seed=examples.seed,
+    )
+    if frozen is None:
+        return FreshCrops(
+            regions,
+            shares,
+            draw,
+            photos.read,
+            checkpoint.preprocessing,
+            device,
+            steps=steps,
+            seed=examples.seed,
+            process=here,
+            readers=workers,
+        )
+    engine = make_engine(Trunk(checkpoint.network(), frozen), placement, size=checkpoint.preprocessing.size)
+    features = keep_features(
+        work / FEATURES[1],
+        regions,
+        photos.read,
+        engine,
+        checkpoint.preprocessing,
+        progress=lambda items: show(items, len(np.unique(regions.photo)), f"features up to {frozen}"),
+    )
+    return KeptFeatures(features, shares, draw, device, steps=steps, process=here)

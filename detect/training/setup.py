@@ -1,0 +1,132 @@
+"""What every training run shares: where it runs, and the record that goes into the weights."""
+
+import ctypes
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from classifier.engines import DType, Placement, place
+from classifier.processes import take_own_gpu
+from classifier.weights.checkpoint import Checkpoint, save_checkpoint
+from detect.runs.record import commit
+from detect.training.validation import RECORD
+from structures.own_files import check_outputs
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
+
+
+def check_out(out: Path, *read: str | None) -> None:
+    """Refuse, before hours of work, a file that weights cannot be written to.
+
+    Args:
+        out: the file to be.
+        *read: weights that the training starts from, and generators, which may name files: `multibox:PATH`.
+
+    Raises:
+        ValueError: another suffix, a folder that cannot be written to, or one that the training reads.
+    """
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out {out}: weights are written as .safetensors")
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or out.is_dir():
+        raise ValueError(f"--out {out}: cannot be written")
+    parts = [part for name in read if name is not None for part in (name, *name.split("+"))]
+    files = filter(os.path.isfile, [*parts, *(part.rpartition(":")[2] for part in parts)])
+    check_outputs([out, last_beside(out)], files)
+
+
+def last_beside(out: Path) -> Path:
+    """Return where the last weights of a training go, if the best ones go to `out`.
+
+    >>> last_beside(Path("net.safetensors")).name
+    'net.last.safetensors'
+    """
+    return out.with_suffix(f".last{out.suffix}")
+
+
+def note(checkpoint: Checkpoint, data: Mapping[str, Any]) -> Checkpoint:
+    """Add to a checkpoint how it was made: data, command, commit; of paths in the command only the last part."""
+    command = " ".join(["rcnn", *map(_without_folders, sys.argv[1:])])
+    return replace(checkpoint, training={**checkpoint.training, **data, "command": command, "commit": commit()})
+
+
+def _without_folders(argument: str) -> str:
+    option, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return option + equals + (Path(value).name or value)
+
+
+def training_placement(device: str, dtype: str) -> Placement:
+    """Choose where to train, in torch: bfloat16 where it is native, float32 elsewhere; of several GPUs this process's.
+
+    On a CPU the process keeps the memory that it frees from now on.
+
+    Raises:
+        ValueError: float16 was asked for, whose gradients would vanish, a device that cannot be had, or more processes
+            than GPUs.
+    """
+    if dtype == "float16":
+        raise ValueError("--dtype float16 is for testing; train in bfloat16 or float32")
+    if device != "cpu":
+        take_own_gpu()
+    placement = place(device=device, engine="torch", dtype=cast(DType, dtype))
+    if placement.device.type == "cpu":
+        _keep_freed_memory()
+    return placement if placement.dtype != "float16" else place(device=device, engine="torch", dtype="float32")
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what torch frees after every batch; taken back from the system it must be cleared anew.
+
+    Only glibc can; elsewhere nothing happens.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, TypeError, AttributeError):
+        return
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def frozen_placement(training: Placement, device: torch.device, dtype: str) -> Placement:
+    """Choose how stages that are not trained run: on the device of the training, in the quickest engine.
+
+    Args:
+        training: where the training runs; its reason becomes part of this one's.
+        device: of this process.
+        dtype: precision that was asked for, or "auto".
+
+    Raises:
+        ValueError: the engine cannot be had.
+    """
+    chosen = place(device=str(device), dtype=cast(DType, dtype))
+    return replace(chosen, reason=f"{training.reason}; frozen stages: {chosen.engine} {chosen.dtype}")
+
+
+def save_weights(out: Path, weights: Checkpoint, last: Checkpoint | None) -> list[str]:
+    """Write the weights to use, and the last ones beside them if the training was judged; say so, a line each."""
+    save_checkpoint(weights, out)
+    lines = [f"weights written to {out}{_judged(weights)}"]
+    if last is not None:
+        beside = last_beside(out)
+        save_checkpoint(last, beside)
+        lines.append(f"the last of the training to {beside}{_judged(last)}")
+    return lines
+
+
+def what_stays(work: Path) -> str:
+    """Say how much the folder of a finished run holds."""
+    size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
+    return f"{size / 1e9:.1f} GB stay in {work} for another training on the same regions; remove it when you are done"
+
+
+def _judged(weights: Checkpoint) -> str:
+    record = weights.training.get(RECORD)
+    if record is None:
+        return ""
+    phase = f"phase {weights.training['phase']}, " if "phase" in weights.training else ""
+    return f" ({phase}step {record['step']}, {record['figure']} {100 * record['value']:.2f})"

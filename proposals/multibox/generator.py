@@ -1,0 +1,130 @@
+"""MultiBox, the learned proposal generator: views of a photo -> network -> boxes, best first."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from proposals.multibox.views import View
+from proposals.tidy import suppress_quickly, tidy
+from structures.boxes import Boxes, Floats, ImageSize, Mask, area, clip, large_enough, mirror
+from structures.records import Image, Proposals
+
+MAX_BOXES = 200  # GoogLeNet, section 8
+NMS_THRESHOLD = 0.7
+MIN_SIDE = 2.0  # pixels of the photo
+INNER_MARGIN = 0.1  # boxes so near to a cut edge, as a share of the window, belong to a neighbour (arXiv 1412.1441)
+
+Canvases = npt.NDArray[np.uint8]  # (N, h, w, 3) RGB
+
+
+class Found(NamedTuple):
+    """Boxes on one canvas: (n, 4) xyxy in its pixels, and (n,) scores in 0..1."""
+
+    boxes: Boxes
+    scores: Floats
+
+
+class Predictor(Protocol):
+    """Looks at canvases of equal size, uint8 (N, h, w, 3), and finds boxes on each."""
+
+    def __call__(self, canvases: Canvases) -> list[Found]:
+        """Return the boxes of each canvas in any order."""
+
+    def score(self, canvas: Canvases, boxes: Boxes) -> Floats:
+        """Return the (N,) scores in 0..1 of (N, 4) boxes, in pixels of the one canvas (1, h, w, 3)."""
+
+
+class MultiBox:
+    """Learned proposals.
+
+    Args:
+        predict: finds boxes on canvases.
+        views: says for a photo's (height, width) which parts to look at.
+        max_boxes: at most so many boxes a photo, the whole photo among them.
+        nms_threshold: a box goes when its overlap with a better one is above this.
+        mirrored: look at every view mirrored, too.
+        parameters: further settings that decide the boxes, such as the weights' name.
+        name: on the command line.
+    """
+
+    scores_tell_fit = True  # see detect.detector.Detector
+
+    def __init__(
+        self,
+        predict: Predictor,
+        views: Callable[[ImageSize], Sequence[View]],
+        *,
+        max_boxes: int = MAX_BOXES,
+        nms_threshold: float = NMS_THRESHOLD,
+        mirrored: bool = False,
+        parameters: Mapping[str, Any] | None = None,
+        name: str = "multibox",
+    ) -> None:
+        if max_boxes < 1:
+            raise ValueError(f"max_boxes must be at least 1, got {max_boxes}")
+        self._predict, self._views, self.name = predict, views, name
+        self.max_boxes, self.nms_threshold, self.mirrored = max_boxes, nms_threshold, mirrored
+        own = {"max_boxes": max_boxes, "nms_threshold": nms_threshold, "mirrored": mirrored}
+        self.parameters: Mapping[str, Any] = own | dict(parameters or {})
+
+    def __call__(self, image: Image) -> Proposals:
+        """Return the proposals of an RGB uint8 (H, W, 3) photo; the scores lie in 0..1."""
+        image_size = (image.shape[0], image.shape[1])
+        found = self._look(image, self._views(image_size))
+        boxes = np.concatenate([f.boxes for f in found])
+        scores = np.concatenate([f.scores for f in found])
+        usable = large_enough(boxes, MIN_SIDE) & np.isfinite(scores)
+        boxes, scores = boxes[usable], scores[usable]
+        kept = suppress_quickly(boxes, scores, self.nms_threshold)[: self.max_boxes - 1]
+        return tidy(boxes[kept], scores[kept], image_size, self.name)
+
+    def score(self, image: Image, boxes: Boxes) -> Floats:
+        """Say how well any (N, 4) boxes of a photo fit an object: (N,) in 0..1, as they look in the first view.
+
+        In a closer view boxes on parts of objects and beside them score higher, objects hardly (benchmarks/LOG.md).
+
+        Raises:
+            ValueError: the network has no second look.
+        """
+        view = self._views((image.shape[0], image.shape[1]))[0]
+        return self._predict.score(view.draw(image)[None], view.to_canvas(boxes))
+
+    def _look(self, image: Image, views: Sequence[View]) -> list[Found]:
+        """Predict view by view, those with equal canvases together, and map the boxes to the photo."""
+        image_size = (image.shape[0], image.shape[1])
+        looks = [(view, mirrored) for view in views for mirrored in ((False, True) if self.mirrored else (False,))]
+        found = []
+        for canvas in dict.fromkeys(view.canvas for view in views):
+            group = [look for look in looks if look[0].canvas == canvas]
+            drawn = np.stack([view.draw(image, mirrored=mirrored) for view, mirrored in group])
+            results = self._predict(drawn)
+            found += [on_photo(f, *look, image_size) for f, look in zip(results, group, strict=True)]
+        return found
+
+
+def on_photo(found: Found, view: View, mirrored: bool, image_size: ImageSize) -> Found:
+    """Map boxes from a canvas to the photo, without those too large for the view or cut off by an inner edge of it."""
+    boxes = found.boxes
+    if mirrored:
+        boxes = mirror(boxes, view.canvas)
+    boxes = view.to_photo(boxes)
+    whole = ~_cut_off(boxes, view, image_size) & (area(boxes) <= view.largest**2)
+    return Found(clip(boxes[whole], image_size), found.scores[whole])
+
+
+def _cut_off(boxes: Boxes, view: View, image_size: ImageSize) -> Mask:
+    x1, y1, x2, y2 = view.window
+    margin_x, margin_y = INNER_MARGIN * (x2 - x1), INNER_MARGIN * (y2 - y1)
+    height, width = image_size
+    cut = np.zeros(len(boxes), bool)
+    if x1 > 0:
+        cut |= boxes[:, 0] < x1 + margin_x
+    if y1 > 0:
+        cut |= boxes[:, 1] < y1 + margin_y
+    if x2 < width:
+        cut |= boxes[:, 2] > x2 - margin_x
+    if y2 < height:
+        cut |= boxes[:, 3] > y2 - margin_y
+    return cut

@@ -1,0 +1,115 @@
+"""What MultiBox's heads say about canvases -> boxes: the dense head, then the refining one."""
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import clip_boxes_to_image, nms
+
+from proposals.multibox.generator import Canvases, Found
+from proposals.multibox.heads import STRIDES, DenseHead, RefineHead, decode
+from proposals.multibox.priors import grid_priors
+from structures.boxes import Boxes, Floats
+
+CANDIDATES = 1000  # priors of one canvas that are decoded
+REFINED = 300  # boxes of one canvas that get a second look
+REFINED_NMS = 0.8  # overlap above which only the better box gets that look
+
+Maps = tuple[tuple[Tensor, ...], Tensor]  # the pyramid, and the raw outputs of all levels
+
+
+class _Recent(threading.local):
+    """What the network last said about a canvas of each size, in this thread."""
+
+    def __init__(self) -> None:
+        self.maps: dict[tuple[int, ...], tuple[Canvases, Maps]] = {}
+
+
+class DensePredictor:
+    """Decodes the dense head, and has the refining head look again at the best boxes.
+
+    Args:
+        run: maps RGB pixels 0..255, float32 (N, 3, h, w), to (N, width + 5 A, cells): pyramid and outputs, joined.
+        head: knows how its outputs are laid out; its weights are not used here.
+        refine: the second look; None goes without.
+        device: where the decoding and the second look run.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Tensor], Tensor],
+        head: DenseHead,
+        refine: RefineHead | None = None,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._run, self._head, self._device = run, head.to(device), torch.device(device)
+        self._refine = refine.to(device).eval() if refine is not None else None
+        self._priors: dict[tuple[int, int], Tensor] = {}
+        self._recent = _Recent()
+
+    @torch.inference_mode()
+    def __call__(self, canvases: Canvases) -> list[Found]:
+        """Return at most CANDIDATES boxes of each canvas, or REFINED where there is a second look."""
+        height, width = canvases.shape[1:3]
+        pyramid, outputs = self._maps(canvases)
+        logits, residuals = self._head.split(outputs)
+        scores, best = logits.sigmoid().topk(min(CANDIDATES, logits.shape[1]), dim=1)
+        priors = self._grid((height, width))
+        boxes = [decode(r[b], priors[b]) for r, b in zip(residuals, best, strict=True)]
+        boxes = [clip_boxes_to_image(b, (height, width)) for b in boxes]
+        found = list(zip(boxes, scores, strict=True))
+        if self._refine is not None:
+            found = self._second_look(pyramid, found, (height, width))
+        return [Found(b.cpu().numpy(), s.cpu().numpy()) for b, s in found]
+
+    @torch.inference_mode()
+    def score(self, canvas: Canvases, boxes: Boxes) -> Floats:
+        """Return the second look's confidence in each of (N, 4) boxes on one canvas (1, h, w, 3)."""
+        if self._refine is None:
+            raise ValueError("only MultiBox with a second look can score boxes that are not its own")
+        pyramid, _ = self._maps(canvas)
+        inside = clip_boxes_to_image(torch.from_numpy(boxes).to(self._device), canvas.shape[1:3])
+        logits, _ = self._refine(pyramid, [inside])
+        scores: Floats = logits.sigmoid().cpu().numpy()
+        return scores
+
+    def _maps(self, canvases: Canvases) -> Maps:
+        """Run the network, unless it has just seen these: a ranking scores boxes where MultiBox has searched."""
+        known = self._recent.maps.get(canvases.shape)
+        if known is not None and np.array_equal(known[0], canvases):
+            return known[1]
+        joined = self._run(torch.from_numpy(canvases).permute(0, 3, 1, 2).float()).to(self._device)
+        maps = split_levels(joined, self._head.width, (canvases.shape[1], canvases.shape[2]))
+        self._recent.maps[canvases.shape] = canvases.copy(), maps
+        return maps
+
+    def _grid(self, canvas: tuple[int, int]) -> Tensor:
+        if canvas not in self._priors:
+            priors = grid_priors(self._head.shapes.cpu().numpy(), STRIDES, canvas)
+            self._priors[canvas] = torch.from_numpy(priors).to(self._device)
+        return self._priors[canvas]
+
+    def _second_look(
+        self, pyramid: tuple[Tensor, ...], found: list[tuple[Tensor, Tensor]], canvas: tuple[int, int]
+    ) -> list[tuple[Tensor, Tensor]]:
+        assert self._refine is not None
+        kept = [nms(boxes, scores, REFINED_NMS)[:REFINED] for boxes, scores in found]
+        boxes = [b[k] for (b, _), k in zip(found, kept, strict=True)]
+        first = [s[k] for (_, s), k in zip(found, kept, strict=True)]
+        lengths = [len(k) for k in kept]
+        logits, residuals = self._refine(pyramid, boxes)
+        moved = torch.split(clip_boxes_to_image(decode(residuals, torch.cat(boxes)), canvas), lengths)
+        second = torch.split(logits.sigmoid(), lengths)
+        # Both looks count alike: the geometric mean.
+        return [(b, (s * t).sqrt()) for b, s, t in zip(moved, first, second, strict=True)]
+
+
+def split_levels(joined: Tensor, width: int, canvas: tuple[int, int]) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Split (N, width + 5 A, cells) into the pyramid's maps and the (N, 5 A, cells) outputs."""
+    shapes = [(canvas[0] // stride, canvas[1] // stride) for stride in STRIDES]
+    maps = torch.split(joined[:, :width], [h * w for h, w in shapes], dim=2)
+    levels = tuple(m.reshape(len(joined), width, h, w) for m, (h, w) in zip(maps, shapes, strict=True))
+    return levels, joined[:, width:]

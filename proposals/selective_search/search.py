@@ -1,0 +1,250 @@
+"""Selective Search: strategies -> Proposals (Uijlings et al., IJCV 2013), with the superpixel factor of GoogLeNet.
+
+A strategy is a colour space, a scale k and a sum of similarities. Each one cuts the photo into superpixels and joins
+them into a tree; every region of every tree gives a box. Boxes are ranked as in section 4.4: position in the tree from
+the top, times a random number.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
+from itertools import product
+from typing import Any, TypeVar
+
+import numpy as np
+
+from proposals.resizing import SEARCH_WIDTH, resize
+from proposals.selective_search.buffers import Scratch
+from proposals.selective_search.colours import COLOUR_SPACES, convert
+from proposals.selective_search.features import Superpixels, bin_pixels, describe
+from proposals.selective_search.grouping import group
+from proposals.selective_search.segmentation import SIGMA, segment, smooth, weigh_edges
+from proposals.selective_search.similarities import similarity_weights
+from proposals.tidy import tidy
+from structures.boxes import Boxes, Floats, ImageSize, whole_image
+from structures.records import Image, Proposals
+from structures.seeds import check_seed
+
+SUPERPIXEL_FACTOR = 2  # GoogLeNet, section 8: superpixel size times two halves the boxes; both k and min_size double
+LARGEST = 2**31 - 1  # scale and superpixel: pixels are counted in 32 bits
+MIN_SIDE = 20  # R-CNN's selective_search_boxes.m: smaller boxes of the resized photo are dropped
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way to cut and join: colour space, similarities such as "CTSF", scale k and smallest superpixel."""
+
+    colour_space: str
+    similarity: str
+    k: float
+    min_size: int
+
+    def __post_init__(self) -> None:
+        if self.colour_space not in COLOUR_SPACES:
+            raise ValueError(f"unknown colour space {self.colour_space!r}; known: {', '.join(COLOUR_SPACES)}")
+        similarity_weights(self.similarity)
+        if not (0 < self.k <= LARGEST and 0 <= self.min_size <= LARGEST):
+            given = f"got {self.k:g} and {self.min_size:g}"
+            raise ValueError(f"k must be above 0, min_size not below 0, neither above {LARGEST}; {given}")
+
+
+def parse_strategy(text: str) -> Strategy:
+    """Read a strategy as the command line has it: SPACE:SIMILARITY:K, or SPACE:SIMILARITY:K:MIN_SIZE.
+
+    Raises:
+        ValueError: not of this form, or a part is unknown.
+
+    >>> parse_strategy("Lab:TSF:50")
+    Strategy(colour_space='Lab', similarity='TSF', k=50.0, min_size=50)
+    """
+    parts = text.split(":")
+    try:
+        if len(parts) not in (3, 4):
+            raise ValueError("expected SPACE:SIMILARITY:K or SPACE:SIMILARITY:K:MIN_SIZE")
+        k = float(parts[2])
+        usual = round(k) if math.isfinite(k) else 0
+        return Strategy(parts[0], parts[1], k, int(parts[3]) if len(parts) == 4 else usual)
+    except ValueError as error:
+        raise ValueError(f"strategy {text!r}: {error}") from None
+
+
+def enlarged(strategy: Strategy, factor: float) -> Strategy:
+    """Return a strategy with superpixels so many times larger."""
+    _check_factor(factor)
+    return replace(strategy, k=strategy.k * factor, min_size=round(strategy.min_size * factor))
+
+
+def strategies(
+    colour_spaces: Iterable[str], similarities: Iterable[str], ks: Iterable[float], factor: float = 1
+) -> tuple[Strategy, ...]:
+    """Combine colour spaces, similarities and scales; min_size is k, as in the authors' code.
+
+    >>> strategies(["HSV"], ["CTSF"], [100], factor=2)
+    (Strategy(colour_space='HSV', similarity='CTSF', k=200.0, min_size=200),)
+    """
+    _check_factor(factor)
+    combined = product(colour_spaces, [float(k * factor) for k in ks], similarities)
+    return tuple(Strategy(space, similarity, k, round(k)) for space, k, similarity in combined)
+
+
+def _check_factor(factor: float) -> None:
+    if not 0 < factor < float("inf"):
+        raise ValueError(f"the factor of the superpixels must be a number above 0, got {factor}")
+
+
+def single(factor: float = 1) -> tuple[Strategy, ...]:
+    """Return the one strategy of the paper's "single strategy" (table 5)."""
+    return strategies(["HSV"], ["CTSF"], [100], factor)
+
+
+def fast(factor: float = 1) -> tuple[Strategy, ...]:
+    """Return the 8 strategies of the paper's "fast" (table 5)."""
+    return strategies(["HSV", "Lab"], ["CTSF", "TSF"], [50, 100], factor)
+
+
+def quality(factor: float = 1) -> tuple[Strategy, ...]:
+    """Return the 80 strategies of the paper's "quality" (table 5)."""
+    return strategies(["HSV", "Lab", "rgI", "H", "I"], ["CTSF", "TSF", "F", "S"], [50, 100, 150, 300], factor)
+
+
+RankedBoxes = tuple[Boxes, Floats]
+"""The boxes of a tree that are large enough, in the resized photo, and what each is ranked by: low is good."""
+
+T = TypeVar("T")
+
+Job = tuple[Callable[[], T], Future[T]]
+"""Work, and what becomes of it in a pool of threads."""
+
+
+class SelectiveSearch:
+    """Proposes the boxes of all regions of all strategies.
+
+    Args:
+        strategies: what to run; see `fast`.
+        name: name of the generator.
+        sigma: blur before segmentation.
+        width: photos are resized to this many pixels before the search; None keeps their size.
+        min_side: boxes with a side below this, in the resized photo, are dropped; the whole image stays.
+        seed: of the random numbers of the ranking.
+        threads: how many to use for one photo; None takes one for each colour space. The boxes are the same.
+    """
+
+    def __init__(
+        self,
+        strategies: Sequence[Strategy],
+        *,
+        name: str = "selective-search",
+        sigma: float = SIGMA,
+        width: int | None = SEARCH_WIDTH,
+        min_side: float = MIN_SIDE,
+        seed: int = 0,
+        threads: int | None = None,
+    ) -> None:
+        if not strategies:
+            raise ValueError("Selective Search needs at least one strategy")
+        check_seed(seed)
+        self._name = name
+        self.strategies = tuple(strategies)
+        self.sigma, self.width, self.min_side, self.seed = sigma, width, min_side, seed
+        self.threads = threads or len({strategy.colour_space for strategy in strategies})
+        self._idle: list[Scratch] = []
+
+    @property
+    def name(self) -> str:
+        """Short name, as on the command line."""
+        return self._name
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Every setting that decides the boxes."""
+        return {
+            "algorithm": "selective search, googlenet-rcnn 2",
+            "strategies": [asdict(strategy) for strategy in self.strategies],
+            "sigma": self.sigma,
+            "width": self.width,
+            "min_side": self.min_side,
+            "seed": self.seed,
+        }
+
+    def __call__(self, image: Image) -> Proposals:
+        """Return the proposals of an RGB uint8 (H, W, 3) photo; scores are 1 / (1 + rank value), best first."""
+        small = resize(image, self.width)
+        trees = self._trees(small.image)
+        boxes, values = (np.concatenate(column) for column in zip(*trees, strict=True))
+        scores = (1 / (1 + values)).astype(np.float32)
+        # RankedBoxes first, the lower of twins dropped after (section 4.4): a box found often gets more chances.
+        return tidy(small.to_original(boxes), scores, small.original_size, self.name)
+
+    def _trees(self, image: Image) -> list[RankedBoxes]:
+        """Return the region boxes of each strategy, in the order of self.strategies."""
+        spaces = list(dict.fromkeys(strategy.colour_space for strategy in self.strategies))
+        if self.threads == 1:
+            trees = dict(join() for space in spaces for join in self._cut(image, space))
+        else:
+            trees = self._in_threads(image, spaces)
+        return [trees[place] for place in range(len(self.strategies))]
+
+    def _in_threads(self, image: Image, spaces: Sequence[str]) -> dict[int, RankedBoxes]:
+        pool = _helpers(self.threads - 1)
+
+        def put(work: Callable[[], T]) -> Job[T]:
+            return work, pool.submit(work)
+
+        def begin(space: str) -> list[Job[tuple[int, RankedBoxes]]]:
+            return [put(join) for join in self._cut(image, space)]
+
+        # This thread works as well: it goes from the end, where no other has begun, as they go from the front.
+        begun = [put(partial(begin, space)) for space in spaces]
+        cuts = (_take(cut) for cut in reversed(begun))
+        return dict(_take(join) for cut in cuts for join in reversed(cut))
+
+    def _cut(self, image: Image, colour_space: str) -> list[Callable[[], tuple[int, RankedBoxes]]]:
+        """Cut the photo into superpixels in one colour space; return the joining that is left, one job a strategy."""
+        own = [(place, s) for place, s in enumerate(self.strategies) if s.colour_space == colour_space]
+        scales = list(dict.fromkeys((s.k, s.min_size) for _, s in own))
+        with self._scratch() as scratch:
+            planes = convert(image, colour_space)
+            bins = bin_pixels(planes, scratch)
+            cuts = segment(weigh_edges(smooth(planes, self.sigma, scratch), scratch), scales, scratch)
+            superpixels = {scale: describe(labels, n, bins) for scale, (labels, n) in zip(scales, cuts, strict=True)}
+        return [partial(self._join, place, superpixels[s.k, s.min_size], image.shape[:2]) for place, s in own]
+
+    def _join(self, place: int, superpixels: Superpixels, image_size: ImageSize) -> tuple[int, RankedBoxes]:
+        """Join superpixels by the similarities of the strategy at a place of the list, and rank the regions."""
+        boxes = group(superpixels, self.strategies[place].similarity, image_size[0] * image_size[1])
+        whole = (boxes == whole_image(image_size)).all(axis=1)
+        kept = ((boxes[:, 2:] - boxes[:, :2]) >= self.min_side).all(axis=1) | whole
+        return place, (boxes[kept].astype(np.float32), self._rank_values(place, len(boxes))[kept])
+
+    @contextmanager
+    def _scratch(self) -> Iterator[Scratch]:
+        """Lend memory that was used before, if there is any; it stays with the generator."""
+        scratch = self._idle_scratch()
+        yield scratch
+        self._idle.append(scratch)
+
+    def _idle_scratch(self) -> Scratch:
+        try:  # asking first whether there is one would be too late in other threads
+            return self._idle.pop()
+        except IndexError:
+            return Scratch()
+
+    def _rank_values(self, strategy: int, n_regions: int) -> Floats:
+        """Return position from the top of the tree (the whole image is 1) times a random number, low is good."""
+        random = np.random.default_rng((self.seed, strategy)).random(n_regions)
+        return (np.arange(n_regions, 0, -1) * random).astype(np.float32)
+
+
+@lru_cache
+def _helpers(count: int) -> ThreadPoolExecutor:
+    """Return threads for all searches: starting some for each photo takes as long as two hundredths of the work."""
+    return ThreadPoolExecutor(count)
+
+
+def _take(job: Job[T]) -> T:
+    """Return what a job gives; do it here if no thread of the pool has begun it."""
+    work, begun = job
+    return work() if begun.cancel() else begun.result()
