@@ -2,17 +2,56 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"structures": 0, "proposals": 1, "classifier": 1, "eval": 1, "detect": 2}
+INSIDE = {  # files and folders of a room, the lowest floor first; a new one must be given its place
+    "detect": (
+        "defaults evaluation classifiers multibox weights",
+        "generators",
+        "detector",
+        "runs",
+        "training bench",
+        "commands cli",
+        "demo __main__",
+    ),
+    "proposals": (
+        "protocol resizing tidy",
+        "baselines edge_boxes union selective_search multibox stored",
+        "opencv store",
+        "generators",
+        "ranking",
+    ),
+    "classifier": (
+        "googlenet ahead augmentation engines processes sampling",
+        "weights",
+        "crops views training_state loading",
+        "region_features regions training",
+        "export image_training images",
+    ),
+}
+PLACES = {f"{room}.{name}": at for room in INSIDE for at, names in enumerate(INSIDE[room]) for name in names.split()}
 HEAVY = ("torch", "torchvision", "cv2", "numba", "scipy", "skimage", "matplotlib", "openvino")
 FILES = sorted(path for room in FLOORS for path in (ROOT / room).rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    """Return the name that a file is imported by.
+
+    >>> module_of(ROOT / "detect" / "runs" / "__init__.py"), module_of(ROOT / "eval" / "voc.py")
+    ('detect.runs', 'eval.voc')
+    """
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in FILES}
 
 
 def imported_modules(path: Path) -> Iterator[str]:
@@ -22,7 +61,8 @@ def imported_modules(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: line {node.lineno}: relative import"
-            yield str(node.module)
+            whole = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in MODULES else str(node.module) for name in whole)
 
 
 def may_import(room: str, other: str) -> bool:
@@ -47,6 +87,59 @@ def test_the_check_of_imports_can_fail() -> None:
     assert may_import("detect", "eval")
     assert may_import("eval", "structures")
     assert may_import("eval", "numpy")
+
+
+def unit_of(module: str) -> str:
+    """Return the file or folder of a room that a module is, or lies in; the room itself has none."""
+    return ".".join(module.split(".")[:2])
+
+
+def points_down(module: str, other: str) -> bool:
+    """Say whether a module of a room may import another of the same room; those of one folder may as they like."""
+    one, two = unit_of(module), unit_of(other)
+    return one == two or PLACES[two] < PLACES[one]
+
+
+@pytest.mark.parametrize("room", INSIDE)
+def test_every_file_and_folder_of_a_room_has_its_floor(room: str) -> None:
+    units = {unit_of(module) for module in MODULES if module.startswith(f"{room}.")}
+    assert units == {unit for unit in PLACES if unit.startswith(f"{room}.")}
+
+
+@pytest.mark.parametrize("room", INSIDE)
+def test_imports_point_down_inside_the_rooms(room: str) -> None:
+    inside = [module for module in MODULES if module.startswith(f"{room}.")]
+    arrows = [(one, two) for one in inside for two in imported_modules(MODULES[one]) if two.startswith(f"{room}.")]
+    assert [arrow for arrow in arrows if not points_down(*arrow)] == []
+
+
+def test_the_check_inside_the_rooms_can_fail() -> None:
+    assert not points_down("detect.runs.detect", "detect.training.data")
+    assert not points_down("detect.multibox", "detect.evaluation")  # of one floor
+    assert points_down("detect.training.multibox", "detect.multibox")
+    assert points_down("detect.training.regions", "detect.training.multibox")
+    assert points_down("detect.commands.train", "detect.runs")
+
+
+def circle(arrows: Mapping[str, Set[str]]) -> set[str]:
+    """Return the modules on circles of imports, and those whose imports lead to one."""
+    left = {one: set(two) for one, two in arrows.items()}
+    while done := {one for one, two in left.items() if not two & left.keys()}:
+        left = {one: two for one, two in left.items() if one not in done}
+    return set(left)
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    assert circle({module: set(imported_modules(path)) - {module} for module, path in MODULES.items()}) == set()
+
+
+def test_the_check_of_circles_can_fail() -> None:
+    assert circle({"a": {"b", "numpy"}, "b": {"c"}, "c": {"b"}, "d": set()}) == {"a", "b", "c"}
+
+
+def test_no_file_hides_behind_a_folder_of_its_name() -> None:
+    """Of detect/runs.py and detect/runs/ Python would take the folder, and never read the file."""
+    assert [str(path.relative_to(ROOT)) for path in FILES if path.with_suffix("").is_dir()] == []
 
 
 @pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "tests").glob("*.py"))], ids=lambda path: path.name)
@@ -79,6 +172,37 @@ def run_python(code: str) -> str:
 def test_the_command_line_is_built_without_heavy_imports() -> None:
     code = f"import sys; from detect.cli import build; build(); print(*(sys.modules.keys() & set({HEAVY!r})))"
     assert run_python(code) == ""
+
+
+@pytest.mark.parametrize(
+    "package", ["proposals.selective_search", "proposals.stored", "detect.runs", "detect.training"]
+)
+def test_packages_without_a_network_do_without_torch(package: str) -> None:
+    assert run_python(f"import sys, {package}; print('torch' in sys.modules)") == "False"
+
+
+EARLIER = {  # imports that the documents have shown since the first version
+    "classifier.loading": "load_weights",
+    "classifier.weights": "Checkpoint WeightsError load_weights read_checkpoint save_checkpoint",
+    "detect.detector": "Detector",
+    "proposals.multibox": "MultiBox",
+    "proposals.resizing": "SEARCH_WIDTH resize",
+    "proposals.selective_search": "SelectiveSearch Strategy quality strategies",
+    "proposals.store": "ProposalStore",
+    "proposals.stored": "StoredProposals",
+    "proposals.tidy": "tidy",
+}
+
+
+@pytest.mark.parametrize("module", EARLIER)
+def test_imports_of_the_documents_go_on_working(module: str) -> None:
+    assert [name for name in EARLIER[module].split() if not hasattr(importlib.import_module(module), name)] == []
+
+
+def test_the_list_of_moves_names_what_there_is() -> None:
+    rows = re.findall(r"^\| `([\w.]+)`.* \| `([\w.]+)` \|$", (ROOT / "docs" / "moves.md").read_text(), re.MULTILINE)
+    assert len(rows) > 50
+    assert [now for _, now in rows if now not in MODULES and now.rpartition(".")[0] not in MODULES] == []
 
 
 @pytest.mark.parametrize("name", ["grid", "selective-search+random"])
