@@ -14,7 +14,7 @@ import torch
 from classifier.googlenet import GoogLeNet
 from classifier.regions import Ensemble, GoogLeNetRegions
 from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError, save_checkpoint
-from detect import classifiers as presets
+from detect import classifiers
 from detect.detector import Detector
 from proposals.baselines import Random
 from structures.boxes import Boxes, Floats, as_boxes
@@ -198,7 +198,7 @@ def test_loading_by_name_and_path(weights: Path, monkeypatch: pytest.MonkeyPatch
     assert loaded.settings()["proposals"]["name"] == "random"
     assert loaded.settings()["max_boxes"] == 5
     assert loaded.classify.engine.batch_size == 3  # type: ignore[attr-defined]
-    monkeypatch.setattr(presets, "SHIPPED", weights.parent)
+    monkeypatch.setattr(classifiers, "SHIPPED", weights.parent)
     by_name = Detector.load("w", "random", **TORCH, score_floor=0.0, max_boxes=5)
     assert np.array_equal(by_name(PHOTO).scores, found.scores)
     assert np.array_equal(by_name(PHOTO).boxes, found.boxes)
@@ -219,16 +219,16 @@ def test_the_generator_runs_where_the_classifier_does(weights: Path, monkeypatch
 def test_names_come_before_files_and_paths_are_files(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presets, "SHIPPED", weights.parent)
+    monkeypatch.setattr(classifiers, "SHIPPED", weights.parent)
     monkeypatch.chdir(tmp_path)
     for name in ("w", "w.safetensors"):
         (tmp_path / name).write_bytes(b"another file of that name")
-    assert presets.weights_file("w") == weights
-    assert presets.load_checkpoint("w").classes == ("cat", "dog")
+    assert classifiers.weights_file("w") == weights
+    assert classifiers.load_checkpoint("w").classes == ("cat", "dog")
     for name in ("w.safetensors", "./w", "./w.safetensors", str(tmp_path / "w")):
-        assert presets.weights_file(name).resolve().parent == tmp_path
+        assert classifiers.weights_file(name).resolve().parent == tmp_path
         with pytest.raises(WeightsError):
-            presets.load_checkpoint(name)
+            classifiers.load_checkpoint(name)
 
 
 def test_several_weights_make_an_ensemble(weights: Path) -> None:
