@@ -17,8 +17,8 @@ from eval.report import Sheet
 from eval.results import Aligned, align, align_records, count_images, read_lines
 from eval.selection import Selection, class_names
 from eval.voc import VocDataset
-from proposals.lost import LostBoxes
 from proposals.stored.generator import NamedBoxes, open_boxes
+from proposals.stored.lost_boxes import LostBoxes
 from proposals.stored.reader import MANIFEST
 from structures.boxes import Boxes
 from structures.records import Detections, GroundTruth

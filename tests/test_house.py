@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"structures": 0, "proposals": 1, "classifier": 1, "eval": 1, "detect": 2}
 INSIDE = {  # files and folders of a room, the lowest floor first; a new one must be given its place
     "detect": (
-        "defaults evaluation classifiers multibox weights",
+        "defaults evaluation classifiers multibox stopping weights",
         "generators",
         "detector",
         "runs",
@@ -30,11 +30,12 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "ranking",
     ),
     "classifier": (
-        "googlenet ahead augmentation engines processes sampling",
-        "weights",
+        "googlenet ahead augmentation children engines loaded_batches recipes running_average sampling",
+        "processes weights",
         "crops views training_state loading",
         "region_features regions training",
-        "export image_training images",
+        "classification_loss export images",
+        "image_training",
     ),
 }
 PLACES = {f"{room}.{name}": at for room in INSIDE for at, names in enumerate(INSIDE[room]) for name in names.split()}

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import proposals.apart as apart
-from proposals.outside_entries import OutsideError
-from proposals.outside_pickle import SafeUnpickler, read_pickle, scan
-from proposals.stored.foreign import read_outside
+import proposals.stored.child_reader as apart
+from proposals.stored.foreign import read_foreign
+from proposals.stored.foreign_entries import ForeignError
+from proposals.stored.foreign_pickle import SafeUnpickler, read_pickle, scan
 
 BOXES = np.array([[0, 0, 10, 20], [4, 5, 8, 9]], np.float32)
 WHOLE = {"ids": ["a"], "boxes": [BOXES], "objectness_logits": [np.array([2, 1], np.float32)], "bbox_mode": 0}
@@ -96,7 +96,7 @@ def test_hostile_pickles_are_explained(tmp_path, name):
     """Read in this process, so that the memory they ask for would show; endless ones below are read apart."""
     content, reason = HOSTILE_PICKLES[name]
     (tmp_path / "a.pkl").write_bytes(content)
-    with pytest.raises(OutsideError, match=reason) as caught:
+    with pytest.raises(ForeignError, match=reason) as caught:
         read_pickle(tmp_path / "a.pkl")
     assert str(caught.value).startswith(f"{tmp_path / 'a.pkl'}: ")
     assert len(str(caught.value)) < len(str(tmp_path)) + 200
@@ -105,15 +105,15 @@ def test_hostile_pickles_are_explained(tmp_path, name):
 def test_a_pickle_that_crashes_python_takes_only_the_child_along(tmp_path):
     """Hashing tuples that are nested 400 000 deep overflows the stack of C."""
     (tmp_path / "a.pkl").write_bytes(b"\x80\x02}N" + b"\x85" * 400_000 + b"Ns.")
-    with pytest.raises(OutsideError, match=r"a\.pkl: reading it ends the process that reads it"):
-        read_outside(tmp_path / "a.pkl")
+    with pytest.raises(ForeignError, match=r"a\.pkl: reading it ends the process that reads it"):
+        read_foreign(tmp_path / "a.pkl")
 
 
 def test_a_file_that_takes_too_long_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(apart, "SECONDS", 0.01)
     (tmp_path / "a.pkl").write_bytes(pickled())
-    with pytest.raises(OutsideError, match=r"a\.pkl: reading it takes longer than 0 s"):
-        read_outside(tmp_path / "a.pkl")
+    with pytest.raises(ForeignError, match=r"a\.pkl: reading it takes longer than 0 s"):
+        read_foreign(tmp_path / "a.pkl")
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -191,8 +191,8 @@ CUT = mat(NAMES, matrix(CELL, (1, 1), b"boxes", TEXT[:8] + TEXT[16:]))
 def test_hostile_mat_files_are_explained(tmp_path, monkeypatch, content, reason):
     monkeypatch.setattr(apart, "BYTES", 2**25)
     (tmp_path / "a.mat").write_bytes(content())
-    with pytest.raises(OutsideError, match=rf"a\.mat: {reason}") as caught:
-        read_outside(tmp_path / "a.mat")
+    with pytest.raises(ForeignError, match=rf"a\.mat: {reason}") as caught:
+        read_foreign(tmp_path / "a.mat")
     assert str(caught.value).startswith(f"{tmp_path / 'a.mat'}: ")
 
 
@@ -200,11 +200,11 @@ def test_variables_of_other_kinds_are_explained(tmp_path):
     from scipy.io import savemat
     from scipy.sparse import csc_array
 
-    from proposals.outside_mat import read_mat
+    from proposals.stored.foreign_mat import read_mat
 
     for boxes in (csc_array(np.eye(4)), np.eye(4), {"x": 1}, "text"):
         savemat(tmp_path / "a.mat", {"boxes": boxes, "images": np.full((1, 1), "a", object)})
-        with pytest.raises(OutsideError, match="'boxes' is not a cell array"):
+        with pytest.raises(ForeignError, match="'boxes' is not a cell array"):
             read_mat(tmp_path / "a.mat")
 
 
@@ -223,16 +223,16 @@ def test_odd_cells_of_mat_files_are_explained(tmp_path, cell, reason):
     from scipy.io import savemat
     from scipy.sparse import csc_array
 
-    from proposals.outside_mat import read_mat
+    from proposals.stored.foreign_mat import read_mat
 
     boxes, names = np.empty((1, 1), object), np.empty((1, 1), object)
     boxes[0, 0], names[0, 0] = csc_array(np.eye(4)) if cell is None else cell, "a"
     savemat(tmp_path / "a.mat", {"boxes": boxes, "images": names})
-    with pytest.raises(OutsideError, match=reason):
+    with pytest.raises(ForeignError, match=reason):
         read_mat(tmp_path / "a.mat")
     boxes[0, 0], names[0, 0] = BOXES, np.eye(2)
     savemat(tmp_path / "a.mat", {"boxes": boxes, "images": names})
-    with pytest.raises(OutsideError, match="cell 1 of images: does not hold the name"):
+    with pytest.raises(ForeignError, match="cell 1 of images: does not hold the name"):
         read_mat(tmp_path / "a.mat")
 
 
@@ -250,5 +250,5 @@ def test_odd_cells_of_mat_files_are_explained(tmp_path, cell, reason):
 def test_odd_types_in_coco_results_are_explained(tmp_path, entry, reason):
     whole = {"image_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
     (tmp_path / "a.json").write_text(json.dumps([{**whole, **entry}]))
-    with pytest.raises(OutsideError, match=rf"a\.json: {reason}"):
-        read_outside(tmp_path / "a.json")
+    with pytest.raises(ForeignError, match=rf"a\.json: {reason}"):
+        read_foreign(tmp_path / "a.json")

@@ -13,8 +13,8 @@ import pytest
 
 from proposals.baselines import Random
 from proposals.generators import build
-from proposals.outside_entries import OutsideError
-from proposals.stored.foreign import number_of, read_outside
+from proposals.stored.foreign import number_of, read_foreign
+from proposals.stored.foreign_entries import ForeignError
 from proposals.stored.generator import StoredProposals, open_boxes
 from proposals.stored.reader import MANIFEST, ProposalStore, StoreError, file_key, pixel_key
 from proposals.stored.writer import SHARD_PHOTOS, StoreWriter
@@ -381,8 +381,8 @@ class Bad:
 def test_a_pickle_with_code_is_refused(tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(pickled(**{where: [Bad()]})))
-    with pytest.raises(OutsideError, match=r"a\.pkl.*mkdir.*was not run"):
-        read_outside(tmp_path / "a.pkl")
+    with pytest.raises(ForeignError, match=r"a\.pkl.*mkdir.*was not run"):
+        read_foreign(tmp_path / "a.pkl")
     assert not (tmp_path / "harm").exists()
 
 
@@ -401,7 +401,7 @@ def test_the_number_in_a_file_name_is_not_the_number_of_a_photo(tmp_path):
     write_coco(tmp_path / "a.json")
     found = open_boxes(tmp_path / "a.json")
     for name in ("1.jpg", "000001.jpg", "val/1.png"):
-        with pytest.raises(OutsideError, match="others need their names"):
+        with pytest.raises(ForeignError, match="others need their names"):
             found.boxes_of(name)
     for name in ("1", "000001", "000000000001.jpg"):
         assert found.boxes_of(name)[0].tolist() == [ONE, TWO]
@@ -426,7 +426,7 @@ def test_a_photo_that_is_there_twice_is_named(tmp_path):
     boxes[0, 0], boxes[0, 1], names[0, 0], names[1, 0] = np.zeros((0, 4)), np.zeros((0, 4)), "7", "7"
     savemat(tmp_path / "a.mat", {"boxes": boxes, "images": names})
     for name in ("a.pkl", "a.mat"):
-        with pytest.raises(OutsideError, match=rf"{name}: .*photo 7 is there twice"):
+        with pytest.raises(ForeignError, match=rf"{name}: .*photo 7 is there twice"):
             open_boxes(tmp_path / name)
 
 
@@ -446,7 +446,7 @@ def test_two_photos_never_get_the_boxes_of_one_entry(tmp_path):
     for _ in range(2):  # the same photo may come again
         assert len(stored.named("day/000000000001.jpg", image)) == 2
     complaint = r"a\.json: lists 1, which may be 'day/000000000001\.jpg' or 'night/000000000001\.jpg'"
-    with pytest.raises(OutsideError, match=complaint):
+    with pytest.raises(ForeignError, match=complaint):
         stored.named("night/000000000001.jpg", image)
 
 
@@ -462,7 +462,7 @@ def test_parameters_of_stored_boxes_tell_contents_and_cuts_apart(tmp_path):
 
 def test_an_unknown_photo_is_named(tmp_path):
     write_coco(tmp_path / "a.json")
-    with pytest.raises(OutsideError, match=r"no photo 'b\.jpg'"):
+    with pytest.raises(ForeignError, match=r"no photo 'b\.jpg'"):
         open_boxes(tmp_path / "a.json").boxes_of("b.jpg")
     with pytest.raises(StoreError, match=r"no photo 'b\.jpg'"):
         fill(tmp_path / "store", range(2)).named("b.jpg")
@@ -491,8 +491,8 @@ def test_an_unknown_photo_is_named(tmp_path):
 )
 def test_broken_files_are_explained(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
-    with pytest.raises(OutsideError, match=message) as caught:
-        read_outside(tmp_path / name)
+    with pytest.raises(ForeignError, match=message) as caught:
+        read_foreign(tmp_path / name)
     assert name in str(caught.value)
 
 
@@ -510,8 +510,8 @@ def test_broken_files_are_explained(tmp_path, name, content, message):
 )
 def test_broken_pickles_are_explained(tmp_path, changes, message):
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(pickled(**changes)))
-    with pytest.raises(OutsideError, match=message):
-        read_outside(tmp_path / "a.pkl")
+    with pytest.raises(ForeignError, match=message):
+        read_foreign(tmp_path / "a.pkl")
 
 
 def test_missing_files_raise_oserror(tmp_path):

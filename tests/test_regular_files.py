@@ -15,7 +15,7 @@ from detect.runs.photos import find_photos
 from eval.coco_json import load
 from eval.results import read_lines
 from eval.voc_xml import parse
-from proposals.stored.foreign import read_outside
+from proposals.stored.foreign import read_foreign
 from proposals.stored.reader import file_key
 from structures.files import regular_file
 
@@ -30,9 +30,9 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "instances.json": load,
     "detections.jsonl": read_lines,
     "a.xml": parse,
-    "a.mat": read_outside,
-    "a.pkl": read_outside,
-    "a.json": read_outside,
+    "a.mat": read_foreign,
+    "a.pkl": read_foreign,
+    "a.json": read_foreign,
     "a.jpg": file_key,
 }
 

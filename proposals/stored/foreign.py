@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from proposals.apart import read_apart
-from proposals.outside_entries import Entries, OutsideError, add_entry, brief, from_sides, key_of
+from proposals.stored.child_reader import read_apart
+from proposals.stored.foreign_entries import Entries, ForeignError, add_entry, brief, from_sides, key_of
 from structures.boxes import Boxes, Floats
 from structures.files import regular_file
 from structures.json_reader import JsonError, read_json
@@ -21,7 +21,7 @@ NUMBER = re.compile("[0-9]{1,18}")  # as 64 bits hold
 COCO_DIGITS = 12  # of the file names of COCO, 000000000139.jpg, which say the photo's number
 
 
-class OutsideBoxes:
+class ForeignBoxes:
     """The boxes of a file, by the name of the photo.
 
     Args:
@@ -42,7 +42,7 @@ class OutsideBoxes:
         """Return the boxes (N, 4) and scores (N,) of a photo, best first.
 
         Raises:
-            OutsideError: the file has no photo of this name.
+            ForeignError: the file has no photo of this name.
         """
         boxes, scores = self._entries[self.entry_of(image_id)]
         order = best_first(scores)
@@ -52,7 +52,7 @@ class OutsideBoxes:
         """Return under which name or number the file lists a photo.
 
         Raises:
-            OutsideError: the file has no photo of this name.
+            ForeignError: the file has no photo of this name.
         """
         number = number_of(image_id)
         for name in (self._names.find(image_id), number, str(number)):
@@ -61,7 +61,7 @@ class OutsideBoxes:
         numbers = any(isinstance(name, int) for name in self._entries)
         why = "; its numbers mean photos that are named as COCO's (000000000139.jpg), others need their names"
         seen = f"it names photos like {self.image_ids[:3]}{why if numbers else ''}"
-        raise OutsideError(f"{self.place}: has no photo {image_id!r}; {seen}")
+        raise ForeignError(f"{self.place}: has no photo {image_id!r}; {seen}")
 
 
 def number_of(image_id: str) -> int | None:
@@ -77,17 +77,17 @@ def number_of(image_id: str) -> int | None:
     return int(stem) if numbered and NUMBER.fullmatch(stem) else None
 
 
-def read_outside(path: str | Path) -> OutsideBoxes:
+def read_foreign(path: str | Path) -> ForeignBoxes:
     """Read a file of one of SUFFIXES.
 
     Raises:
-        OutsideError: unknown suffix, damaged, hostile, or not such a file.
+        ForeignError: unknown suffix, damaged, hostile, or not such a file.
         OSError: the file cannot be opened.
     """
     path = Path(path)
     if path.suffix.lower() not in READERS:
-        raise OutsideError(f"{path}: not a proposal file; known are {', '.join(READERS)} and folders of rcnn propose")
-    return OutsideBoxes(path, READERS[path.suffix.lower()](regular_file(path)))
+        raise ForeignError(f"{path}: not a proposal file; known are {', '.join(READERS)} and folders of rcnn propose")
+    return ForeignBoxes(path, READERS[path.suffix.lower()](regular_file(path)))
 
 
 def _read_results(path: Path) -> Entries:
@@ -95,18 +95,18 @@ def _read_results(path: Path) -> Entries:
     try:
         content = read_json(path)
     except JsonError as error:
-        raise OutsideError(str(error)) from None
+        raise ForeignError(str(error)) from None
     if not isinstance(content, list):
-        raise OutsideError(f"{path}: not a list of COCO results")
+        raise ForeignError(f"{path}: not a list of COCO results")
     found: dict[str | int, tuple[list[Any], list[Any]]] = {}
     for number, entry in enumerate(content):
         if not isinstance(entry, dict) or "image_id" not in entry or "bbox" not in entry:
-            raise OutsideError(f"{path}: entry {number} has no image_id and bbox")
+            raise ForeignError(f"{path}: entry {number} has no image_id and bbox")
         bbox, score = entry["bbox"], entry.get("score", 1.0)
         if not isinstance(bbox, list) or len(bbox) != 4:
-            raise OutsideError(f"{path}: entry {number}: bbox must hold four numbers, got {bbox!r:.60}")
+            raise ForeignError(f"{path}: entry {number}: bbox must hold four numbers, got {bbox!r:.60}")
         if not all(isinstance(value, int | float) for value in (*bbox, score)):
-            raise OutsideError(f"{path}: entry {number}: bbox {bbox!r:.60} and score {brief(score)} must be numbers")
+            raise ForeignError(f"{path}: entry {number}: bbox {bbox!r:.60} and score {brief(score)} must be numbers")
         boxes, scores = found.setdefault(key_of(entry["image_id"], f"{path}: entry {number}"), ([], []))
         boxes.append(bbox)
         scores.append(score)

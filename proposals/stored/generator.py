@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from proposals.lost import LostBoxes
-from proposals.outside_entries import OutsideError
 from proposals.protocol import TELLS_FIT
-from proposals.stored.foreign import OutsideBoxes, read_outside
+from proposals.stored.foreign import ForeignBoxes, read_foreign
+from proposals.stored.foreign_entries import ForeignError
+from proposals.stored.lost_boxes import LostBoxes
 from proposals.stored.reader import ProposalStore, StoreError, file_key
 from proposals.tidy import tidy
 from structures.boxes import Boxes, Floats
@@ -38,7 +38,7 @@ def open_boxes(path: str | Path) -> NamedBoxes:
         ValueError: neither.
         OSError: the file cannot be opened.
     """
-    return ProposalStore(path) if Path(path).is_dir() else read_outside(path)
+    return ProposalStore(path) if Path(path).is_dir() else read_foreign(path)
 
 
 class StoredProposals:
@@ -99,13 +99,13 @@ class StoredProposals:
 
         Raises:
             StoreError: the folder has no boxes of these pixels.
-            OutsideError: the file has none of this name, or another photo has them, of the same name in another folder.
+            ForeignError: the file has none of this name, or another photo has them, of the same name in another folder.
         """
-        if isinstance(self.boxes, OutsideBoxes):
+        if isinstance(self.boxes, ForeignBoxes):
             entry = self.boxes.entry_of(image_id)
             other = self._given.setdefault(entry, image_id)
             if other != image_id:
-                raise OutsideError(
+                raise ForeignError(
                     f"{self.path}: lists {entry}, which may be {other!r} or {image_id!r}; name one of them"
                 )
             boxes, scores = self.boxes.boxes_of(image_id)

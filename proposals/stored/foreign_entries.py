@@ -16,7 +16,7 @@ KINDS = "biufO"  # of arrays that may hold numbers; objects are turned into numb
 LARGEST_NUMBER = 2**63 - 1  # of a photo
 
 
-class OutsideError(ValueError):
+class ForeignError(ValueError):
     """A proposal file that cannot be used; the message names the file and the entry."""
 
 
@@ -49,21 +49,21 @@ def add_entry(
         corners: turns the columns into x1, y1, x2, y2.
 
     Raises:
-        OutsideError: not numbers, not finite as float32, of other shapes, or the photo is there twice.
+        ForeignError: not numbers, not finite as float32, of other shapes, or the photo is there twice.
     """
     key = key_of(name, place)
     if key in entries:
-        raise OutsideError(f"{place}: photo {key} is there twice")
+        raise ForeignError(f"{place}: photo {key} is there twice")
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 becomes infinite, which is refused below
             rows = as_boxes(corners(_rows(boxes)))
             column = _doubles(scores).reshape(-1).astype(np.float32)
     except (TypeError, ValueError, OverflowError) as error:
-        raise OutsideError(f"{place}: {error}") from None
+        raise ForeignError(f"{place}: {error}") from None
     if len(rows) != len(column):
-        raise OutsideError(f"{place}: {len(rows)} boxes but {len(column)} scores")
+        raise ForeignError(f"{place}: {len(rows)} boxes but {len(column)} scores")
     if not (np.isfinite(rows).all() and np.isfinite(column).all()):
-        raise OutsideError(f"{place}: boxes or scores are not finite")
+        raise ForeignError(f"{place}: boxes or scores are not finite")
     entries[key] = rows, column
 
 
@@ -76,7 +76,7 @@ def key_of(name: Any, place: str) -> str | int:
         number = int(name)
         if abs(number) <= LARGEST_NUMBER:
             return number
-    raise OutsideError(f"{place}: {brief(name)} is neither the name nor the number of a photo")
+    raise ForeignError(f"{place}: {brief(name)} is neither the name nor the number of a photo")
 
 
 def brief(value: Any) -> str:

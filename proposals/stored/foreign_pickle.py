@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from proposals.outside_entries import Entries, OutsideError, add_entry, as_they_are, brief, from_sides
+from proposals.stored.foreign_entries import Entries, ForeignError, add_entry, as_they_are, brief, from_sides
 
 XYXY, XYWH = 0, 1  # Detectron2's BoxMode.XYXY_ABS and BoxMode.XYWH_ABS
 MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
@@ -32,20 +32,20 @@ def read_pickle(path: Path) -> Entries:
     """Read `ids`, `boxes` and `objectness_logits`, an entry per photo; older files say `indexes` and `scores`.
 
     Raises:
-        OutsideError: damaged, hostile, or not such a file.
+        ForeignError: damaged, hostile, or not such a file.
     """
     content = path.read_bytes()
     try:
         scan(content)
         found = SafeUnpickler(io.BytesIO(content), encoding="latin1").load()
-    except OutsideError as error:
-        raise OutsideError(f"{path}: {error}") from None
+    except ForeignError as error:
+        raise ForeignError(f"{path}: {error}") from None
     except MemoryError:
         raise
     except Exception as error:  # a damaged pickle can raise anything
-        raise OutsideError(f"{path}: cannot be read as a pickle: {error}") from None
+        raise ForeignError(f"{path}: cannot be read as a pickle: {error}") from None
     if not isinstance(found, dict):
-        raise OutsideError(f"{path}: holds a {type(found).__name__}, not Detectron2's dictionary")
+        raise ForeignError(f"{path}: holds a {type(found).__name__}, not Detectron2's dictionary")
     return _entries(found, path, len(content) // BYTES_PER_BOX)
 
 
@@ -53,16 +53,16 @@ def scan(content: bytes) -> None:
     """Look through the opcodes of a pickle, none of which is carried out.
 
     Raises:
-        OutsideError: a memo index or a frame that the size of the file does not bear out.
+        ForeignError: a memo index or a frame that the size of the file does not bear out.
         ValueError: a length that reaches beyond the end, or not a pickle.
     """
     for opcode, argument, position in pickletools.genops(content):
         if position is None:
             continue
         if opcode.name in MEMO and not 0 <= int(argument or 0) <= position:
-            raise OutsideError(f"the pickle asks for memory that its size does not bear out (byte {position})")
+            raise ForeignError(f"the pickle asks for memory that its size does not bear out (byte {position})")
         if opcode.name == "FRAME" and int(argument or 0) > len(content) - position:
-            raise OutsideError(f"the pickle has a frame that reaches beyond its end (byte {position})")
+            raise ForeignError(f"the pickle has a frame that reaches beyond its end (byte {position})")
 
 
 class Dtype:
@@ -75,10 +75,10 @@ class Dtype:
         self.order = state[1]
 
     def real(self) -> np.dtype[Any]:
-        """Return the dtype; OutsideError if it is not one of a plain array."""
+        """Return the dtype; ForeignError if it is not one of a plain array."""
         known = isinstance(self.name, str) and DTYPE.fullmatch(self.name) and self.order in ORDERS
         if not known:
-            raise OutsideError(f"the pickle holds an array of {brief(self.name)}, not of plain numbers or names")
+            raise ForeignError(f"the pickle holds an array of {brief(self.name)}, not of plain numbers or names")
         plain: np.dtype[Any] = np.dtype(self.name).newbyteorder(self.order)
         return plain
 
@@ -95,10 +95,10 @@ class Array(np.ndarray[Any, Any]):
 
 def _require_fit(shape: Any, held: Any, dtype: np.dtype[Any]) -> None:
     if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
-        raise OutsideError("the pickle holds an array without a proper shape")
+        raise ForeignError("the pickle holds an array without a proper shape")
     kind, each = (list, 1) if dtype.hasobject else (bytes | bytearray, dtype.itemsize)
     if not isinstance(held, kind) or len(held) != math.prod(shape) * each:
-        raise OutsideError("the pickle holds an array that is larger or smaller than its values")
+        raise ForeignError("the pickle holds an array that is larger or smaller than its values")
 
 
 def _reconstruct(*_: Any) -> Array:
@@ -118,7 +118,7 @@ def _from_buffer(raw: Any, dtype: Dtype, shape: Any, order: str = "C", axes: Any
 def _array(raw: Any, dtype: Dtype, shape: Any, order: Any = "C") -> npt.NDArray[Any]:
     real, held = dtype.real(), raw.encode("latin1") if isinstance(raw, str) else raw
     if real.hasobject:
-        raise OutsideError("the pickle holds objects where numbers belong")
+        raise ForeignError("the pickle holds objects where numbers belong")
     _require_fit(shape, held, real)
     return np.ndarray(shape, real, buffer=bytes(held), order=order)
 
@@ -126,7 +126,7 @@ def _array(raw: Any, dtype: Dtype, shape: Any, order: Any = "C") -> npt.NDArray[
 def _encode(text: str, encoding: str = "") -> bytes:
     """Return bytes as protocols before 3 write them."""
     if encoding != "latin1":
-        raise OutsideError("the pickle holds bytes in an encoding that proposals do not need")
+        raise ForeignError("the pickle holds bytes in an encoding that proposals do not need")
     return text.encode("latin1")
 
 
@@ -139,7 +139,7 @@ def _box_mode(value: Any) -> int:
 
 
 def _type_only(*_: Any) -> None:  # stands where a pickle names the class of arrays, and is never called
-    raise OutsideError("the pickle makes an array in a way that proposals do not need")
+    raise ForeignError("the pickle makes an array in a way that proposals do not need")
 
 
 STAND_INS: Mapping[tuple[str, str], Callable[..., Any]] = {
@@ -161,24 +161,24 @@ class SafeUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands in for the thing that a pickle may call."""
         if (module, name) not in STAND_INS:
-            raise OutsideError(f"the pickle asks for {module}.{name}, which proposals do not need; it was not run")
+            raise ForeignError(f"the pickle asks for {module}.{name}, which proposals do not need; it was not run")
         return STAND_INS[module, name]
 
 
 def _entries(content: Mapping[Any, Any], path: Path, most_boxes: int) -> Entries:
     ids, boxes, scores = (_first(content, path, *names) for names in KEYS)
     if not len(ids) == len(boxes) == len(scores):
-        raise OutsideError(f"{path}: {len(ids)} ids, {len(boxes)} entries of boxes, {len(scores)} of scores")
+        raise ForeignError(f"{path}: {len(ids)} ids, {len(boxes)} entries of boxes, {len(scores)} of scores")
     mode = content.get("bbox_mode", XYXY)
     if not isinstance(mode, int | np.integer) or mode not in (XYXY, XYWH):
-        raise OutsideError(f"{path}: bbox_mode {brief(mode)} is not known; 0 (xyxy) and 1 (xywh) are")
+        raise ForeignError(f"{path}: bbox_mode {brief(mode)} is not known; 0 (xyxy) and 1 (xywh) are")
     corners = from_sides if mode == XYWH else as_they_are
     entries: Entries = {}
     for number, (name, rows, column) in enumerate(zip(ids, boxes, scores, strict=True), start=1):
         add_entry(entries, name, rows, column, f"{path}: photo {number} ({brief(name)})", corners)
         most_boxes -= np.size(rows) // 4
         if most_boxes < 0:
-            raise OutsideError(f"{path}: holds more boxes than its size bears out: photos share them")
+            raise ForeignError(f"{path}: holds more boxes than its size bears out: photos share them")
     return entries
 
 
@@ -186,7 +186,7 @@ def _first(content: Mapping[Any, Any], path: Path, *names: str) -> Any:
     for name in names:
         if isinstance(content.get(name), list | tuple | np.ndarray) and np.ndim(_outer(content[name])):
             return content[name]
-    raise OutsideError(f"{path}: has no list {' or '.join(map(repr, names))}")
+    raise ForeignError(f"{path}: has no list {' or '.join(map(repr, names))}")
 
 
 def _outer(values: Any) -> Any:

@@ -12,20 +12,20 @@ from typing import IO
 
 import numpy as np
 
-from proposals.outside_entries import Entries, OutsideError
+from proposals.stored.foreign_entries import Entries, ForeignError
 from structures.files import regular_file
 from structures.json_reader import parse_json
 
 SECONDS, SECONDS_PER_MB = 60, 5  # a large file takes 0.2 s per MB
 BYTES, BYTES_PER_BYTE = 2**29, 32  # boxes of compressed files take about ten times as much
-CODE = "import sys; sys.path[:] = sys.argv[3:]; from proposals.apart import serve; serve(*sys.argv[1:3])"
+CODE = "import sys; sys.path[:] = sys.argv[3:]; from proposals.stored.child_reader import serve; serve(*sys.argv[1:3])"
 
 
 def read_apart(path: Path) -> Entries:
     """Read a .mat or .pkl file of proposals in a child process.
 
     Raises:
-        OutsideError: the file is not such a one, or reading it crashes, or takes too long or too much memory.
+        ForeignError: the file is not such a one, or reading it crashes, or takes too long or too much memory.
         OSError: the file cannot be opened.
     """
     with regular_file(path).open("rb") as file:
@@ -38,9 +38,9 @@ def read_apart(path: Path) -> Entries:
             command, stdin=subprocess.DEVNULL, capture_output=True, env=alone, timeout=limit, check=False
         )
     except subprocess.TimeoutExpired:
-        raise OutsideError(f"{path}: reading it takes longer than {limit:.0f} s; it was given up") from None
+        raise ForeignError(f"{path}: reading it takes longer than {limit:.0f} s; it was given up") from None
     if child.returncode:
-        raise OutsideError(f"{path}: reading it ends the process that reads it ({_ending(child)}): a damaged file")
+        raise ForeignError(f"{path}: reading it ends the process that reads it ({_ending(child)}): a damaged file")
     return _unpack(child.stdout, path)
 
 
@@ -53,8 +53,8 @@ def _ending(child: "subprocess.CompletedProcess[bytes]") -> str:
 
 def serve(path: str, memory: str) -> None:
     """Be the child: read the file within so many bytes, and write what was found, or what is wrong, to stdout."""
-    from proposals.outside_mat import read_mat
-    from proposals.outside_pickle import read_pickle
+    from proposals.stored.foreign_mat import read_mat
+    from proposals.stored.foreign_pickle import read_pickle
 
     readers: Mapping[str, Callable[[Path], Entries]] = {".mat": read_mat}
     out = sys.stdout.buffer
@@ -63,7 +63,7 @@ def serve(path: str, memory: str) -> None:
             import scipy.io  # noqa: F401  # before memory is limited
         _limit_memory(int(memory))
         entries = readers.get(Path(path).suffix.lower(), read_pickle)(Path(path))
-    except (OutsideError, OSError) as error:
+    except (ForeignError, OSError) as error:
         out.write(json.dumps({"error": str(error)}).encode())
     except MemoryError:
         out.write(json.dumps({"error": f"{path}: reading it takes more memory than its size bears out"}).encode())
@@ -98,7 +98,7 @@ def _unpack(content: bytes, path: Path) -> Entries:
     header, _, values = content.partition(b"\n")
     found = parse_json(header, path)
     if "error" in found:
-        raise OutsideError(found["error"])
+        raise ForeignError(found["error"])
     bounds = np.cumsum([0, *found["counts"]])
     numbers = np.frombuffer(values, np.float32)
     boxes, scores = numbers[: 4 * bounds[-1]].reshape(-1, 4), numbers[4 * bounds[-1] :]

@@ -1,4 +1,4 @@
-"""Fast R-CNN's MATLAB files of proposals; SciPy's reader may crash on hostile ones, see `proposals.apart`."""
+"""Fast R-CNN's MATLAB files of proposals, whose reader may crash on hostile ones: see `stored.child_reader`."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from proposals.outside_entries import Doubles, Entries, OutsideError, add_entry
+from proposals.stored.foreign_entries import Doubles, Entries, ForeignError, add_entry
 from structures.boxes import Floats
 from structures.files import regular_file
 
@@ -17,7 +17,7 @@ def read_mat(path: Path) -> Entries:
     """Read cells `boxes` of [y1 x1 y2 x2], 1-based and inclusive, with cells `images` of names; no scores.
 
     Raises:
-        OutsideError: damaged, version 7.3 (which is HDF5), or not such a file.
+        ForeignError: damaged, version 7.3 (which is HDF5), or not such a file.
     """
     from scipy.io import loadmat
 
@@ -27,26 +27,26 @@ def read_mat(path: Path) -> Entries:
         except MemoryError:
             raise
         except Exception as error:  # scipy raises many kinds
-            raise OutsideError(f"{path}: not a MATLAB file before version 7.3: {error}") from None
+            raise ForeignError(f"{path}: not a MATLAB file before version 7.3: {error}") from None
     boxes, images = (_cells(content, name, path) for name in ("boxes", "images"))
     if len(boxes) != len(images):
-        raise OutsideError(f"{path}: {len(boxes)} cells of boxes but {len(images)} of images")
+        raise ForeignError(f"{path}: {len(boxes)} cells of boxes but {len(images)} of images")
     entries: Entries = {}
     for number, (cell, image) in enumerate(zip(boxes, images, strict=True), start=1):
         name = _name(image, f"{path}: cell {number} of images")
         place = f"{path}: cell {number} ({name})"
         if not isinstance(cell, np.ndarray):  # a sparse matrix, or a function
-            raise OutsideError(f"{place}: holds a {type(cell).__name__}, not a full matrix of numbers")
+            raise ForeignError(f"{place}: holds a {type(cell).__name__}, not a full matrix of numbers")
         add_entry(entries, name, cell, _falling(cell.size // 4), place, _from_matlab)
     return entries
 
 
 def _cells(content: Any, name: str, path: Path) -> npt.NDArray[np.object_]:
     if name not in content:
-        raise OutsideError(f"{path}: has no variables 'boxes' and 'images'")
+        raise ForeignError(f"{path}: has no variables 'boxes' and 'images'")
     cells = content[name]
     if not isinstance(cells, np.ndarray) or cells.dtype != np.dtype(object):
-        raise OutsideError(f"{path}: {name!r} is not a cell array")
+        raise ForeignError(f"{path}: {name!r} is not a cell array")
     return cells.ravel()
 
 
@@ -56,7 +56,7 @@ def _name(cell: Any, place: str) -> str:
         cell = cell.ravel()[0]
     if isinstance(cell, np.ndarray) and cell.dtype.kind == "U" and cell.size <= 1:
         return str(cell.ravel()[0]) if cell.size else ""
-    raise OutsideError(f"{place}: does not hold the name of a photo")
+    raise ForeignError(f"{place}: does not hold the name of a photo")
 
 
 def _from_matlab(rows: Doubles) -> Doubles:
