@@ -13,6 +13,8 @@ from detect.runs.record import Run, RunError
 from detect.runs.results import Results
 from detect.training.folder import claim
 from eval.results import ResultsError, read_lines
+from structures.files import FileRefused
+from structures.own_files import OwnFiles
 
 LINE = {"image": "a.jpg", "width": 9, "height": 8, "boxes": [[1, 2, 3, 4]], "labels": ["dog"], "scores": [0.5]}
 
@@ -20,13 +22,14 @@ LINE = {"image": "a.jpg", "width": 9, "height": 8, "boxes": [[1, 2, 3, 4]], "lab
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ('{"settings": {}, "runs": 7}', "'runs' is not a list of objects"),
-        ('{"settings": {}, "runs": {"a": 1}}', "'runs' is not a list of objects"),
-        ('{"settings": {}, "runs": [null]}', "'runs' is not a list of objects"),
-        ('{"settings": {}, "runs": [{"placement": 3}]}', "'placement' in 'runs' is not a list of texts"),
-        ('{"settings": {}, "runs": [{"placement": [[]]}]}', "'placement' in 'runs' is not a list of texts"),
-        ('{"settings": {}, "runs": [{"seconds": NaN}]}', "a number that is not finite"),
-        ('{"settings": {}, "runs": [{"seconds": 1e999}]}', "a number that is not finite"),
+        ('{"settings": {}, "runs": 7}', "is of another program"),
+        ('{"settings": {}, "runs": {"a": 1}}', "is of another program"),
+        ('{"settings": {}, "runs": [null]}', "is of another program"),
+        ('{"settings": 7, "runs": []}', "is of another program"),
+        ('{"settings": {}, "runs": [{"started": "", "placement": 3}]}', "'placement' in 'runs' is not a list of texts"),
+        ('{"settings": {}, "runs": [{"started": "", "placement": [[]]}]}', "is not a list of texts"),
+        ('{"settings": {}, "runs": [{"started": "", "seconds": NaN}]}', "a number that is not finite"),
+        ('{"settings": {}, "runs": [{"started": "", "seconds": 1e999}]}', "a number that is not finite"),
         ('{"settings": {}, "settings": {"a": 1}}', "the key 'settings' is there twice"),
         ("[" * 100_000, "nested deeper"),
         ('{"settings": {}, "runs": [' + "1" * 5000 + "]}", "too many digits"),
@@ -34,7 +37,7 @@ LINE = {"image": "a.jpg", "width": 9, "height": 8, "boxes": [[1, 2, 3, 4]], "lab
 )
 def test_odd_records_of_runs(tmp_path: Path, content: str, reason: str) -> None:
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(RunError, match=rf"run\.json: not readable.*{reason}.*--overwrite"):
+    with pytest.raises(RunError, match=rf"run\.json: .*{reason}.* name another --out"):
         Run(tmp_path, {}, in_use=True)
     assert (tmp_path / "run.json").read_text() == content
 
@@ -43,9 +46,10 @@ def test_odd_records_of_runs(tmp_path: Path, content: str, reason: str) -> None:
     "line", ["[" * 100_000, '{"image": "b", "image": "c"}', '{"image": ' + "1" * 5000 + "}", "\xe9"]
 )
 def test_lines_that_cannot_be_read_are_damaged_lines(tmp_path: Path, line: str) -> None:
+    Run(tmp_path, {})
     content = f"{json.dumps(LINE)}\n{line}\n{json.dumps(LINE)}\n".encode("latin1")
     (tmp_path / "detections.jsonl").write_bytes(content)
-    with pytest.raises(RunError, match=r"detections\.jsonl: line 2 is damaged"):
+    with pytest.raises(FileRefused, match=r"detections\.jsonl: line 2: .*; it is damaged, or of another program"):
         Results(tmp_path)
     with pytest.raises(ResultsError, match=r"detections\.jsonl: line 2: "):
         read_lines(tmp_path / "detections.jsonl")
@@ -74,8 +78,9 @@ def test_odd_types_in_lines_of_results(tmp_path: Path, change: dict[str, object]
 
 def test_a_class_that_the_run_does_not_know_is_named(tmp_path: Path) -> None:
     (tmp_path / "detections.jsonl").write_text(json.dumps(LINE) + "\n")
-    with pytest.raises(ValueError, match=r"detections\.jsonl: line 1: a\.jpg: 'dog' is not a class of this run"):
-        export(tmp_path, "voc", ["cat"])
+    unknown = r"detections\.jsonl: line 1: a\.jpg: 'dog' is not a class of this run"
+    with OwnFiles(tmp_path) as files, pytest.raises(ValueError, match=unknown):
+        export(files, "voc", ["cat"])
 
 
 @pytest.mark.parametrize("content", ["[]", "7", "[" * 100_000, '{"a": 1, "a": 2}', '{"a": ' + "1" * 5000 + "}"])

@@ -155,7 +155,7 @@ def test_folders_with_glob_characters_in_their_names_are_themselves(tree: Path, 
 def test_a_glob_takes_no_pictures_of_runs_unless_their_folder_is_named(tree: Path) -> None:
     (tree / "photos/out/pictures").mkdir(parents=True)
     (tree / "photos/out/pictures/b.jpg").write_bytes(b"")
-    (tree / "photos/out/run.json").write_text("{}")
+    Run(tree / "photos/out", {}).update(draw_score=0.5)
     for pattern in ("photos/**/b.jpg", "photos/**", f"{tree}/*/*/*"):
         assert not [photo for photo in find_photos([pattern]) if "pictures" in photo.path.parts]
     assert ids("photos/out/pictures/*") == ["b.jpg"]

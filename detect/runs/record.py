@@ -151,10 +151,7 @@ def _counted(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_record(content: Mapping[str, Any], path: Path) -> None:
     """Refuse what cannot be read on, or written again with a run more."""
-    runs = content.get("runs", [])
-    if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
-        raise JsonError(f"{path}: not readable: 'runs' is not a list of objects")
-    placed = [run["placement"] for run in runs if "placement" in run]
+    placed = [run["placement"] for run in content["runs"] if "placement" in run]
     if not all(isinstance(lines, list) and all(isinstance(line, str) for line in lines) for lines in placed):
         raise JsonError(f"{path}: not readable: a 'placement' in 'runs' is not a list of texts")
     require_finite(content, path)
