@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,13 @@ import torch
 
 from classifier.googlenet import GoogLeNet
 from classifier.weights.checkpoint import CAFFE, Checkpoint
+from proposals.baselines import Grid, Random
 
 SIDE = 96
+FEW_BOXES = {  # by name, as `proposals.generators.MAKERS`: some 40 per photo instead of more than a thousand
+    "random": partial(Random, count=40),
+    "grid": partial(Grid, areas=(0.12,), aspects=(1,), step=0.5),
+}
 
 
 def draw_photo(number: int) -> tuple[PIL.Image.Image, list[tuple[str, list[int]]]]:

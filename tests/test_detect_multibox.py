@@ -1,5 +1,6 @@
 """MultiBox with its trunk: one training step, exact resume, errors, checkpoints there and back, shipped weights."""
 
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -99,9 +100,8 @@ def run(trunk, photos, work, report=lambda progress: None, recipe=RECIPE, **opti
 
 @pytest.fixture(scope="module")
 def trained(trunk, photos, tmp_path_factory):
-    losses = []
-    checkpoint = run(trunk, photos, tmp_path_factory.mktemp("whole"), lambda p: losses.append(p.loss))
-    return checkpoint, losses
+    losses, work = [], tmp_path_factory.mktemp("whole")
+    return run(trunk, photos, work, lambda p: losses.append(p.loss)), losses, work
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -181,15 +181,16 @@ def test_a_state_of_another_recipe_is_refused(trunk, photos, tmp_path):
 
 
 def test_a_folder_of_another_training_is_refused(trunk, photos, trained, tmp_path):
-    run(trunk, photos, tmp_path, recipe=replace(RECIPE, epochs=1))
+    record = trained[2] / "start.json"
     moved = {name: value + 0.01 for name, value in trunk.state.items()}
     with pytest.raises(WeightsError, match=r"start\.json: begun with other weights; name another --work folder"):
-        run(replace(trunk, state=moved), photos, tmp_path, recipe=replace(RECIPE, epochs=1))
+        run(replace(trunk, state=moved), photos, record.parent)
     with pytest.raises(WeightsError, match=r"start\.json: begun with other objects"):
-        run(trunk, Shifted(photos), tmp_path, recipe=replace(RECIPE, epochs=1))
+        run(trunk, Shifted(photos), record.parent)
+    shutil.copy(record, tmp_path)
     (tmp_path / "state.pt").write_bytes(b"garbage")
     with pytest.raises(WeightsError, match=r"state\.pt: not a readable state of a training; remove it"):
-        run(trunk, photos, tmp_path, recipe=replace(RECIPE, epochs=1))
+        run(trunk, photos, tmp_path)
 
 
 class Shifted:

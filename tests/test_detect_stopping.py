@@ -172,9 +172,11 @@ import os, sys, time
 from pathlib import Path
 import torch
 from classifier.processes import first_then_others, joined
+from detect import stopping
 from detect.cli import guarded
 from detect.training.folder import occupied
 
+stopping.BLOCKED_SECONDS = 0.2
 work = Path(sys.argv[1])
 
 def run():

@@ -23,7 +23,8 @@ from detect.runs.propose import build_for_many
 from detect.training.presets import MULTIBOX, REGIONS, Preset, describe
 from detect.training.progress import read_curve
 from detect.training.region_recipe import Examples, RegionTraining
-from tests.shapes import random_start, write_coco, write_voc
+from proposals.generators import MAKERS
+from tests.shapes import FEW_BOXES, random_start, write_coco, write_voc
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICK = ["--proposals", "random", "--freeze", "inception5a", "--batch", 8, "--device", "cpu", "--dtype", "float32"]
@@ -47,8 +48,10 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def rcnn(rcnn: Callable[..., int], torch_engine: None) -> Callable[..., int]:
-    """Run `rcnn train regions`, with torch; return its exit code."""
+def rcnn(rcnn: Callable[..., int], torch_engine: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run `rcnn train regions`, with torch and few boxes per photo; return its exit code."""
+    for name, maker in FEW_BOXES.items():
+        monkeypatch.setitem(MAKERS, name, maker)  # type: ignore[arg-type]
     return partial(rcnn, "train", "regions")
 
 
@@ -242,12 +245,15 @@ PAUSED = """
 import sys, time
 from classifier import engines
 from detect.training.progress import Reporter
+from proposals.generators import MAKERS
+from tests.shapes import FEW_BOXES
 engines._engine = lambda name, device: "torch"
+MAKERS.update(FEW_BOXES)
 report = Reporter.report
 def pause(self, step):
     report(self, step)
-    if step.step == 17:
-        print("17", flush=True)
+    if step.step == 8:
+        print("8", flush=True)
         time.sleep(600)
 Reporter.report = pause
 from detect.cli import main
@@ -258,9 +264,9 @@ main()
 def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(
     rcnn: Callable[..., int], voc: Path, start: Path, tmp_path: Path
 ) -> None:
-    """A child process is ended by kill -9 after step 17, when the last state on disk is that of step 15."""
-    usual = ["--voc", voc, "--weights", start, *QUICK, "--steps", 25, "--save-every", 5, "--learning-rate", 0.02]
-    usual += ["--val", "val", "--val-every", 8, "--val-photos", 2]
+    """A child process is ended by kill -9 after step 8, when the last state on disk is that of step 6."""
+    usual = ["--voc", voc, "--weights", start, *QUICK, "--steps", 11, "--save-every", 3, "--learning-rate", 0.02]
+    usual += ["--val", "val", "--val-every", 4, "--val-photos", 2]
     killed, whole = ([*usual, "--out", tmp_path / f"{name}.safetensors"] for name in ("killed", "whole"))
     child = subprocess.Popen(
         [sys.executable, "-c", PAUSED, "train", "regions", *map(str, killed)],
@@ -269,19 +275,19 @@ def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert child.stdout is not None
-    assert child.stdout.readline().strip() == "17"
+    assert child.stdout.readline().strip() == "8"
     child.kill()
     child.communicate()
     assert child.returncode < 0
     work = tmp_path / "killed.work"
-    assert torch.load(work / "state.pt", weights_only=True)["step"] == 15
-    assert len(read_curve(work / "curves.csv")) == 17
+    assert torch.load(work / "state.pt", weights_only=True)["step"] == 6
+    assert len(read_curve(work / "curves.csv")) == 8
     assert not (tmp_path / "killed.safetensors").exists()
     assert rcnn(*killed) == 0
     assert rcnn(*whole) == 0
     expected = first_columns(tmp_path / "whole.work" / "curves.csv")
-    assert [int(row[0]) for row in expected] == list(range(1, 26))
-    assert len({row[1] for row in expected}) == 25
+    assert [int(row[0]) for row in expected] == list(range(1, 12))
+    assert len({row[1] for row in expected}) == 11
     assert first_columns(work / "curves.csv") == expected
     assert first_columns(work / "val.csv", 2) == first_columns(tmp_path / "whole.work" / "val.csv", 2)
     for suffix in (".safetensors", ".last.safetensors"):
