@@ -19,11 +19,14 @@ def spellings(name: str) -> Iterator[str]:
 
     >>> list(spellings("val/01.jpg"))
     ['val/01.jpg', 'val/01', '01.jpg', '01']
-    >>> list(spellings(r"val\01.jpg"))[-4:]
+    >>> list(spellings(r"val\01.jpg"))[1:]
     ['val/01.jpg', 'val/01', '01.jpg', '01']
     """
-    path = PurePosixPath(name)
     yield name
+    if forward(name) != name:  # its dots may be those of a folder, which are no suffix
+        yield from spellings(forward(name))
+        return
+    path = PurePosixPath(name)
     if path.name:
         yield from (str(path.with_suffix("")), path.name, path.stem)
     if "\\" in name:  # written on Windows, perhaps
