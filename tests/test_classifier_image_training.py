@@ -2,10 +2,7 @@
 
 import math
 import os
-import runpy
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +38,6 @@ from structures.images import ImageError
 from tests.training import train_classifier as train
 
 CPU = torch.device("cpu")
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -342,58 +338,6 @@ def test_light_is_added_along_the_colours_of_imagenet() -> None:
     expected = vectors @ torch.diag((0.1 * values * 255) ** 2) @ vectors.T
     assert torch.allclose(covariance, expected, atol=1.5)
     assert torch.equal(Lighting()(torch.full((3, 2, 2), 255, dtype=torch.uint8)).amax(), torch.tensor(255).byte())
-
-
-TWO_PROCESSES = """
-import sys
-from pathlib import Path
-import numpy as np, torch
-from classifier.googlenet import GoogLeNet
-from classifier.image_training import BatchOrder, PhotoBatches, Photos
-from classifier.processes import current_process, joined
-from classifier.recipes import Recipe
-from tests.training import train_classifier as train
-from classifier.weights.checkpoint import Preprocessing
-from detect.runs.class_folders import read_class_folders
-
-root, out = Path(sys.argv[1]), Path(sys.argv[2])
-with joined(torch.device("cpu")) as device:
-    data = read_class_folders(root)
-    photos = Photos(data.paths, data.labels, data.classes)
-    torch.manual_seed(0)
-    network = GoogLeNet(2)
-    network.dropout.p = 0.0  # without batch statistics and dropout, halves of a batch make up the whole
-    order = BatchOrder(len(photos.paths), 4, 0, process=current_process())
-    batches = PhotoBatches(photos, order, Preprocessing(size=32, resize=32), device, seed=0, workers=0)
-    recipe = Recipe(4, learning_rate=0.001, warmup=0, dtype="float32", average=1.0)
-    losses = []
-    state = train(network, batches, recipe, state_file=out / "state.pt", report=lambda step: losses.append(step.loss))
-    torch.save({"losses": losses, "state": state}, out / f"rank{current_process().rank}of{current_process().total}.pt")
-"""
-
-
-def test_two_processes_train_as_one(photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script, root = tmp_path / "script.py", photos.paths[0].parent.parent
-    script.write_text(TWO_PROCESSES)
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    monkeypatch.setattr(sys, "argv", [str(script), str(root), str(tmp_path / "one")])
-    runpy.run_path(str(script))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run(
-        [*torchrun, str(script), str(root), str(tmp_path / "two")],
-        check=True,
-        capture_output=True,
-        timeout=600,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
-    alone = torch.load(tmp_path / "one" / "rank0of1.pt", weights_only=True)
-    ranks = [torch.load(tmp_path / "two" / f"rank{rank}of2.pt", weights_only=True) for rank in range(2)]
-    assert ranks[0]["losses"] == ranks[1]["losses"]
-    assert ranks[0]["losses"] == pytest.approx(alone["losses"], rel=1e-4)
-    for name, value in alone["state"].items():
-        assert torch.equal(ranks[0]["state"][name], ranks[1]["state"][name])
-        assert torch.allclose(ranks[0]["state"][name], value, atol=1e-5), name
 
 
 def command(*arguments: object):
