@@ -152,7 +152,7 @@ def test_openvino_takes_photos_from_several_threads() -> None:
 
 @needs_openvino
 def test_engines_can_be_made_in_several_threads() -> None:
-    modules = [Tiny() for _ in range(8)]  # made one by one: their weights come from a seed of the whole process
+    modules = [Tiny() for _ in range(4)]  # made one by one: their weights come from a seed of the whole process
     placement = place(device="cpu", engine="openvino", dtype="float32")
     with ThreadPoolExecutor(4) as pool:
         engines = list(pool.map(lambda module: make_engine(module, placement, size=SIDE, batch_size=4), modules))
