@@ -1,22 +1,29 @@
-# make demo | test | lint | clean. Each makes .venv and installs what it needs, from nothing but Python 3.10 or newer.
-# PYTHON=python3.12 chooses another Python, VENV=elsewhere another place.
+# make demo | test | test-lowest | lint | clean. Each makes .venv and installs what it needs, from nothing but Python 3.10 or newer.
+# PYTHON=python3.12 chooses another Python, VENV=elsewhere another place, WORKERS=4 more processes that test.
 
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2
 IN_VENV := $(VENV)/bin/python
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-lowest lint clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.for-demo
 	$(IN_VENV) -m detect.demo
 
-# A process for each group: the classifier's engines bring thread pools of several native libraries into a process, and
-# forking from such a one crashed once (benchmarks/LOG.md).
+# Two workers, each with a file at a time, so that what the tests of a file share is made once. A thread each: more would
+# only wait for each other (benchmarks/LOG.md).
 test: $(VENV)/.for-tests
-	$(IN_VENV) -m pytest tests/test_docs.py tests/test_[e-z]*.py structures proposals eval
-	$(IN_VENV) -m pytest tests/test_detect_*.py detect
-	$(IN_VENV) -m pytest tests/test_c*.py classifier
+	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+# With the lowest versions that pyproject.toml names, to the digits that it names: by hand, before these are changed and
+# before a release. It fetches gigabytes.
+test-lowest:
+	@mkdir -p build
+	@$(PYTHON) -c 'import re; print(*(f"{name}=={version}.*" for name, version in re.findall(r"\"([\w-]+)>=([\d.]+)\"", \
+	open("pyproject.toml").read())), sep="\n")' > build/lowest.txt
+	PIP_CONSTRAINT="$(CURDIR)/build/lowest.txt" $(MAKE) test VENV="$(VENV)-lowest"
 
 lint: $(VENV)/.for-tests
 	$(IN_VENV) -m ruff check .
@@ -39,4 +46,4 @@ $(IN_VENV):
 	@$(IN_VENV) -m pip install --quiet --upgrade pip
 
 clean:
-	rm -rf $(VENV) build dist demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest build dist demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
