@@ -13,7 +13,7 @@ demo: $(VENV)/.for-demo
 	$(IN_VENV) -m detect.demo
 
 # Two workers, each with a file at a time, so that what the tests of a file share is made once. A thread each: more would
-# only wait for each other (benchmarks/LOG.md).
+# only wait for each other.
 test: $(VENV)/.for-tests
 	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest --numprocesses $(WORKERS) --dist loadfile
 

@@ -252,8 +252,8 @@ MAKERS.update(FEW_BOXES)
 report = Reporter.report
 def pause(self, step):
     report(self, step)
-    if step.step == 8:
-        print("8", flush=True)
+    if step.step == 9:
+        print("9", flush=True)
         time.sleep(600)
 Reporter.report = pause
 from detect.cli import main
@@ -264,8 +264,8 @@ main()
 def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(
     rcnn: Callable[..., int], voc: Path, start: Path, tmp_path: Path
 ) -> None:
-    """A child process is ended by kill -9 after step 8, when the last state on disk is that of step 6."""
-    usual = ["--voc", voc, "--weights", start, *QUICK, "--steps", 11, "--save-every", 3, "--learning-rate", 0.02]
+    """A child process is ended by kill -9 after step 9, when the last state on disk is that of step 5."""
+    usual = ["--voc", voc, "--weights", start, *QUICK, "--steps", 11, "--save-every", 5, "--learning-rate", 0.02]
     usual += ["--val", "val", "--val-every", 4, "--val-photos", 2]
     killed, whole = ([*usual, "--out", tmp_path / f"{name}.safetensors"] for name in ("killed", "whole"))
     child = subprocess.Popen(
@@ -275,13 +275,13 @@ def test_a_run_that_was_killed_goes_on_as_if_nothing_had_happened(
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     assert child.stdout is not None
-    assert child.stdout.readline().strip() == "8"
+    assert child.stdout.readline().strip() == "9"
     child.kill()
     child.communicate()
     assert child.returncode < 0
     work = tmp_path / "killed.work"
-    assert torch.load(work / "state.pt", weights_only=True)["step"] == 6
-    assert len(read_curve(work / "curves.csv")) == 8
+    assert torch.load(work / "state.pt", weights_only=True)["step"] == 5
+    assert len(read_curve(work / "curves.csv")) == 9
     assert not (tmp_path / "killed.safetensors").exists()
     assert rcnn(*killed) == 0
     assert rcnn(*whole) == 0
