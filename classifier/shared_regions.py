@@ -26,6 +26,8 @@ PART_GROWN = 224 / 192  # as the crops of `classifier.crops` are, with their 16 
 # How far right of and below the middle of its stride's square a cell looks, in pixels: Caffe's poolings have no padding
 # in front, so each looks half a cell of its input too far; conv1 looks half a pixel too near.
 SHIFT_8, SHIFT_16 = 2.5, 6.5
+CHANNELS = (64, 80, 80)  # that inception3b, 4e and 5b are reduced to
+WIDTH = 512  # of the hidden layers
 CHUNK = 500  # regions of a photo pooled at a time: some 100 MB
 DROPOUT = 0.5  # Fast R-CNN, section 2.3
 
@@ -53,7 +55,7 @@ class SharedRegionHead(nn.Module):
         width: of the two hidden layers.
     """
 
-    def __init__(self, columns: int, *, channels: Sequence[int] = (64, 80, 80), width: int = 512) -> None:
+    def __init__(self, columns: int, *, channels: Sequence[int] = CHANNELS, width: int = WIDTH) -> None:
         super().__init__()
         self.columns, self.channels = columns, tuple(channels)
         inputs = (TABLE_1[name].outputs for name in ("inception3b", "inception4e", "inception5b"))

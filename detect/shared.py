@@ -16,9 +16,18 @@ import torch
 from torch import Tensor
 
 from classifier.engines import Placement, place
-from classifier.shared_regions import RegionMaps, SharedRegionHead
+from classifier.shared_regions import WIDTH, RegionMaps, SharedRegionHead
 from classifier.weights.checkpoint import Checkpoint, Preprocessing, WeightsError, load_state
-from detect.multibox import SCALES, CanvasRunner, DenseMultiBox, head_shapes, head_width, multibox_of, weights_facts
+from detect.multibox import (
+    MAX_WIDTH,
+    SCALES,
+    CanvasRunner,
+    DenseMultiBox,
+    head_shapes,
+    head_width,
+    multibox_of,
+    weights_facts,
+)
 from proposals.multibox.generator import MultiBox
 from proposals.multibox.predictor import DensePredictor
 from proposals.multibox.views import whole_photo
@@ -49,14 +58,22 @@ class SharedNetwork(DenseMultiBox):
         columns: of the classifier: the classes, and background last.
         variant: of GoogLeNet.
         width: channels of MultiBox's pyramid.
+        region_width: of the region head's hidden layers.
     """
 
     def __init__(
-        self, shapes: Tensor, preprocessing: Preprocessing, columns: int, *, variant: Any = "paper", width: int = 128
+        self,
+        shapes: Tensor,
+        preprocessing: Preprocessing,
+        columns: int,
+        *,
+        variant: Any = "paper",
+        width: int = 128,
+        region_width: int = WIDTH,
     ) -> None:
         super().__init__(shapes, preprocessing, variant=variant, width=width)
         self.offset = self.trunk.dilate()
-        self.regions = SharedRegionHead(columns)
+        self.regions = SharedRegionHead(columns, width=region_width)
 
     def maps_from(self, found: list[Tensor], frozen: str) -> TrunkMaps:
         """Run the stages behind `frozen` on what the stem gave."""
@@ -95,9 +112,16 @@ def from_checkpoint(checkpoint: Checkpoint) -> SharedNetwork:
         len(checkpoint.classes) + 1,
         variant=checkpoint.variant,
         width=head_width(checkpoint),
+        region_width=_region_width(checkpoint),
     )
     load_state(network, checkpoint.state)
     return network.eval()
+
+
+def _region_width(checkpoint: Checkpoint) -> int:
+    """Return the width of the region head's hidden layers; what does not fit it is found when weights are loaded."""
+    bias = checkpoint.state.get("regions.hidden1.bias")
+    return WIDTH if bias is None or not 0 < bias.numel() <= MAX_WIDTH else bias.numel()
 
 
 def to_checkpoint(

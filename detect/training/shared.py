@@ -33,7 +33,7 @@ LAST_SHARED = "inception4e"  # the stages behind it are dilated: their maps are 
 
 
 def start_shared(
-    start: Checkpoint, regions: Checkpoint | None, classes: tuple[str, ...], blend: float
+    start: Checkpoint, regions: Checkpoint | None, classes: tuple[str, ...], blend: float = 0.5
 ) -> SharedNetwork:
     """Put a network together out of trained ones.
 

@@ -5,7 +5,7 @@ resumed exactly.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -49,8 +49,8 @@ class Sample:
     canvas: Image
     boxes: Boxes
     ignore: Mask
-    labels: Labels
-    proposals: Boxes
+    labels: Labels = field(default_factory=lambda: np.zeros(0, np.int64))
+    proposals: Boxes = field(default_factory=lambda: as_boxes([]))
 
 
 def random_sample(photo: Image, truth: GroundTruth, rng: np.random.Generator, proposals: Boxes | None = None) -> Sample:
