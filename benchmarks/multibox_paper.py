@@ -84,7 +84,7 @@ def targets(dataset, rows):
     """Return the (G, 4) boxes in 0..1 that count in each view."""
     found = []
     for image_id, view, mirrored in rows:
-        boxes, ignore = on_canvas(dataset.ground_truth(image_id), view)
+        boxes, ignore, _ = on_canvas(dataset.ground_truth(image_id), view)
         boxes = mirror(boxes, view.canvas) if mirrored else boxes
         found.append(boxes[~ignore] / np.float32(SIDE))
     return found

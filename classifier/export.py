@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from classifier.crops import normalise_pixels
 from classifier.engines import openvino_core
 from classifier.regions import Probabilities
-from classifier.weights.checkpoint import Checkpoint, WeightsError
+from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError
 from structures.boxes import Floats
 from structures.files import FileRefused, write_bytes
 
@@ -161,8 +161,8 @@ def largest_difference(checkpoint: Checkpoint, path: Path) -> float:
 
 
 def _exportable(checkpoint: Checkpoint) -> nn.Module:
-    if checkpoint.task == "multibox":
-        raise WeightsError("weights of MultiBox cannot be exported, only those of classifiers")
+    if checkpoint.task in OWN_NETWORK:
+        raise WeightsError(f"weights of the task {checkpoint.task} cannot be exported, only those of classifiers")
     return FromPixels(checkpoint).eval()
 
 

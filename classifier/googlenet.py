@@ -198,6 +198,23 @@ class GoogLeNet(nn.Module):
         self.fc = nn.Linear(TABLE_1["inception5b"].outputs, num_classes)
         self.apply(_initialise)
 
+    def dilate(self) -> int:
+        """Have 5a and 5b keep the stride of 4e: dilated, they give at every second cell what they gave before.
+
+        Returns:
+            The offset of these cells: what was at (i, j) is at (2 i + offset, 2 j + offset).
+        """
+        paper = self.variant == "paper"
+        pad, size = (nn.ZeroPad2d(1), 3) if paper else (nn.ZeroPad2d((0, 1, 0, 1)), 2)  # all maps are positive or 0
+        self.maxpool4 = nn.Sequential(pad, nn.MaxPool2d(size, stride=1))  # type: ignore[assignment]
+        for module in (self.inception5a, self.inception5b):
+            assert isinstance(module, Inception)
+            module.branch4[0] = nn.Sequential(nn.ZeroPad2d(2), nn.MaxPool2d(3, stride=1, dilation=2))
+            for layer in module.modules():
+                if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1):
+                    layer.padding, layer.dilation = tuple(2 * int(p) for p in layer.padding), (2, 2)
+        return 1 if paper else 0
+
     def forward(self, x: Tensor) -> Tensor | TrainingLogits:
         """Map (N, 3, 224, 224) normalised pixels to (N, num_classes) logits, or to TrainingLogits in training."""
         if self.aux1 is None or self.aux2 is None or not self.training:

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from classifier.engines import DType, EngineName, place
+from classifier.engines import DType, EngineName, Placement, place
 from classifier.regions import Ensemble, GoogLeNetRegions, RegionClassifier
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from classifier.weights.load import load_weights
+from detect.shared import SharedFeatures, SharedRegions
 
 SHIPPED = Path(__file__).parent / "weights"
+Features = Literal["auto", "crops", "shared"]
+TASKS = {"crops": "regions", "shared": "shared"}  # of the weights that classify regions by these
 
 
 def built_in_weights() -> dict[str, Path]:
@@ -34,15 +38,27 @@ def weights_file(name: str | Path, *, option: str = "--weights") -> Path:
     raise WeightsError(f"{option} {name}: no such file, and no built-in weights of that name (there are: {names})")
 
 
-def load_regions(name: str | Path) -> Checkpoint:
+def default_weights(features: Features) -> str:
+    """Return the built-in weights that are taken where none are named."""
+    return {"auto": "default", "crops": "default", "shared": "shared"}[features]
+
+
+def load_regions(name: str | Path, *, features: Features = "auto") -> Checkpoint:
     """Read the weights of a region classifier by name or path, and check that they are such.
+
+    Args:
+        name: built-in, or a file.
+        features: what regions are classified by: "crops" of their own, or features that the photo's regions "share";
+            "auto" leaves it to the weights.
 
     Raises:
         WeightsError: no such weights, or weights that cannot be used; the message names them.
     """
     checkpoint = load_weights(weights_file(name))
-    if checkpoint.task != "regions":
-        raise WeightsError(f"--weights {name}: these are for {checkpoint.task}, a region classifier is needed")
+    wanted = [task for kind, task in TASKS.items() if features in ("auto", kind)]
+    if checkpoint.task not in wanted:
+        needed = "a region classifier is" if len(wanted) > 1 else f"weights for {wanted[0]} are"
+        raise WeightsError(f"--weights {name}: these are for {checkpoint.task}, {needed} needed")
     return checkpoint
 
 
@@ -59,11 +75,27 @@ def load_classifier(
     dtype: DType = "auto",
     mirrored: bool = False,
     batch_size: int | None = None,
+    features: Features = "auto",
 ) -> RegionClassifier:
     """Put one region classifier, or an ensemble where several weights are named, to work on a device."""
     names = [weights] if isinstance(weights, str | Path) else list(weights)
     placement = place(device=device, engine=engine, dtype=dtype)
     members = [
-        GoogLeNetRegions(load_regions(name), placement, mirrored=mirrored, batch_size=batch_size) for name in names
+        _classifier(load_regions(name, features=features), placement, mirrored=mirrored, batch_size=batch_size)
+        for name in names
     ]
     return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def _classifier(
+    checkpoint: Checkpoint, placement: Placement, *, mirrored: bool, batch_size: int | None
+) -> RegionClassifier:
+    if checkpoint.task == "shared":
+        return SharedRegions(SharedFeatures(checkpoint, placement), mirrored=mirrored)
+    return GoogLeNetRegions(checkpoint, placement, mirrored=mirrored, batch_size=batch_size)
+
+
+def shared_features(classify: RegionClassifier) -> SharedFeatures | None:
+    """Return the shared features that a classifier, or the first such of an ensemble, works on; None if none does."""
+    members = classify.members if isinstance(classify, Ensemble) else [classify]
+    return next((member.features for member in members if isinstance(member, SharedRegions)), None)

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from classifier.regions import RegionClassifier
 from detect.defaults import PROPOSALS
@@ -20,6 +20,9 @@ from proposals.protocol import ProposalGenerator, tells_fit
 from structures.boxes import Floats
 from structures.nms import suppress_per_class, vote
 from structures.records import Detections, Image, Proposals
+
+if TYPE_CHECKING:
+    from detect.classifiers import Features
 
 SCORE_FLOOR = 0.05
 NMS_THRESHOLD = 0.3  # R-CNN, section 2.2
@@ -83,10 +86,11 @@ class Detector:
     @classmethod
     def load(
         cls,
-        weights: str | Path | Sequence[str | Path] = "default",
+        weights: str | Path | Sequence[str | Path] | None = None,
         proposals: str = PROPOSALS,
         *,
         device: str = "auto",
+        features: "Features" = "auto",
         **options: Any,
     ) -> "Detector":
         """Build a detector from names; see `detect.generators` and `detect.classifiers` for what they may be.
@@ -94,13 +98,15 @@ class Detector:
         Raises:
             ValueError: a name, file or device that cannot be used.
         """
-        from detect.classifiers import load_classifier
+        from detect.classifiers import default_weights, load_classifier, shared_features
         from detect.generators import load_proposals
 
         own = {name: options.pop(name) for name in tuple(options) if name in _OPTIONS}
-        classify = load_classifier(weights, device=device, **options)
+        named = default_weights(features) if weights is None else weights
+        classify = load_classifier(named, device=device, features=features, **options)
         placed = {name: options[name] for name in ("engine", "dtype") if name in options}
-        return cls(load_proposals(proposals, device=device, **placed), classify, **own)
+        propose = load_proposals(proposals, device=device, shared=shared_features(classify), **placed)
+        return cls(propose, classify, **own)
 
     @property
     def classes(self) -> tuple[str, ...]:

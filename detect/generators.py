@@ -10,6 +10,7 @@ from proposals.protocol import ProposalGenerator
 from structures.names import ClassNames
 
 if TYPE_CHECKING:
+    from detect.shared import SharedFeatures
     from proposals.multibox.generator import MultiBox
 
 MULTIBOX = {  # looks at a photo, as factors on the usual size; Differs: the papers add square crops
@@ -21,7 +22,14 @@ TOLD = 3  # classes that a warning names
 
 
 def load_proposals(
-    name: str, *, device: str = "auto", engine: str = "auto", dtype: str = "auto", cut: bool = True, **options: Any
+    name: str,
+    *,
+    device: str = "auto",
+    engine: str = "auto",
+    dtype: str = "auto",
+    cut: bool = True,
+    shared: "SharedFeatures | None" = None,
+    **options: Any,
 ) -> ProposalGenerator:
     """Build a generator from its name, with options of its own; `a+b` is the union of two.
 
@@ -29,7 +37,7 @@ def load_proposals(
     behind it has weights of your own. `ranked:NAME` has MultiBox put the boxes of a generator into
     the order of how well they fit an object: the first MultiBox that the name holds, else the built-in one. It leaves
     the best 200; without `cut` all boxes stay, in that order. Device, engine and dtype are MultiBox's, see
-    `classifier.engines.place`.
+    `classifier.engines.place`. With `shared`, the MultiBox of names without a FILE is the one on these features.
     """
     parts = parts_of(name.removeprefix(RANKED_PREFIX))
     placed = {"device": device, "engine": engine, "dtype": dtype}
@@ -37,7 +45,7 @@ def load_proposals(
 
     def learned(part: str, **options: Any) -> "MultiBox":  # one of each: a ranking asks the one that has just searched
         if part not in made:
-            made[part] = _multibox(part, placed, **options)
+            made[part] = _multibox(part, placed, shared, **options)
         return made[part]
 
     extra = {part: partial(learned, part) for part in [*MULTIBOX, *filter(_is_multibox, parts)]}
@@ -60,12 +68,14 @@ def _that_ranks(parts: Sequence[str]) -> str:
     return next(filter(_is_multibox, parts), "multibox")
 
 
-def _multibox(name: str, placed: Mapping[str, Any], **options: Any) -> "MultiBox":
+def _multibox(name: str, placed: Mapping[str, Any], shared: "SharedFeatures | None", **options: Any) -> "MultiBox":
     from classifier.engines import place
     from detect.multibox import load_multibox
 
-    kind = name.partition(":")[0]
+    kind, _, file = name.partition(":")
     options |= {"scales": MULTIBOX[kind], "name": kind}
+    if shared is not None and not file:
+        return shared.multibox(**options)
     return load_multibox(_weights_file(name), place(**placed), **options)
 
 

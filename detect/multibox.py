@@ -15,7 +15,7 @@ from classifier.engines import Engine, Placement, make_engine, place
 from classifier.googlenet import TABLE_1, GoogLeNet, stages_between
 from classifier.weights.checkpoint import Checkpoint, Preprocessing, WeightsError, load_state, read_checkpoint
 from classifier.weights.digest import digest
-from proposals.multibox.generator import MultiBox
+from proposals.multibox.generator import MultiBox, Predictor
 from proposals.multibox.heads import DenseHead, RefineHead
 from proposals.multibox.predictor import DensePredictor
 from proposals.multibox.views import View, whole_photo
@@ -142,7 +142,7 @@ def to_checkpoint(network: DenseMultiBox, start: Checkpoint, state: dict[str, Te
 
 def learned_classes(checkpoint: Checkpoint) -> tuple[str, ...]:
     """Return the classes of the objects that MultiBox weights learned from; none if they do not say, or are others."""
-    classes = checkpoint.training.get("classes") if checkpoint.task == "multibox" else None
+    classes = checkpoint.training.get("classes") if checkpoint.task in ("multibox", "shared") else None
     return tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
 
 
@@ -152,17 +152,34 @@ def from_checkpoint(checkpoint: Checkpoint) -> DenseMultiBox:
     Raises:
         WeightsError: the checkpoint is not one of MultiBox, or its parts do not fit together.
     """
-    if checkpoint.task != "multibox" or "head.shapes" not in checkpoint.state:
+    if checkpoint.task != "multibox":
         raise WeightsError(f"these weights are for {checkpoint.task}, MultiBox weights are needed")
-    width, shapes = _width(checkpoint), checkpoint.state["head.shapes"].float()
-    if shapes.ndim != 3 or shapes.shape[2] != 2 or not 0 < shapes.shape[1] <= MAX_SHAPES:
-        raise WeightsError(f"head.shapes has the shape {tuple(shapes.shape)}, expected (4, 1 to {MAX_SHAPES}, 2)")
+    shapes, width = head_shapes(checkpoint), head_width(checkpoint)
     network = DenseMultiBox(shapes, checkpoint.preprocessing, variant=checkpoint.variant, width=width)
     load_state(network, checkpoint.state)
     return network.eval()
 
 
-def _width(checkpoint: Checkpoint) -> int:
+def head_shapes(checkpoint: Checkpoint) -> Tensor:
+    """Return the (4, A, 2) priors of MultiBox's head in a checkpoint.
+
+    Raises:
+        WeightsError: it has none, or they cannot be such.
+    """
+    if "head.shapes" not in checkpoint.state:
+        raise WeightsError(f"these weights are for {checkpoint.task}, without the priors of MultiBox (head.shapes)")
+    shapes = checkpoint.state["head.shapes"].float()
+    if shapes.ndim != 3 or shapes.shape[2] != 2 or not 0 < shapes.shape[1] <= MAX_SHAPES:
+        raise WeightsError(f"head.shapes has the shape {tuple(shapes.shape)}, expected (4, 1 to {MAX_SHAPES}, 2)")
+    return shapes
+
+
+def head_width(checkpoint: Checkpoint) -> int:
+    """Return the channels of MultiBox's pyramid in a checkpoint.
+
+    Raises:
+        WeightsError: the metadata do not say, or cannot be right.
+    """
     settings = checkpoint.training.get("multibox")
     width = settings.get("width") if isinstance(settings, Mapping) else None
     if type(width) is not int or not 0 < width <= MAX_WIDTH:
@@ -206,10 +223,21 @@ def make_multibox(
     """
     network, where = from_checkpoint(checkpoint), placement or place()
     predict = DensePredictor(CanvasRunner(network, where), network.head, network.refine, device=where.device)
+    return multibox_of(predict, weights_facts(checkpoint), scales=scales, **options)
+
+
+def multibox_of(
+    predict: Predictor, weights: Mapping[str, Any], *, scales: Sequence[float] = SCALES, **options: Any
+) -> MultiBox:
+    """Make the generator that looks at whole photos with a predictor; see `make_multibox`."""
     views: Callable[[ImageSize], list[View]] = partial(_views, scales=tuple(scales))
-    weights = {name: checkpoint.training.get(name) for name in ("data", "split", "commit")}
-    weights["digest"] = digest(dict(sorted(checkpoint.state.items())))
-    return MultiBox(predict, views, parameters={"scales": list(scales), "weights": weights}, **options)
+    return MultiBox(predict, views, parameters={"scales": list(scales), "weights": dict(weights)}, **options)
+
+
+def weights_facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return what tells weights apart, as JSON values."""
+    facts = {name: checkpoint.training.get(name) for name in ("data", "split", "commit")}
+    return {**facts, "digest": digest(dict(sorted(checkpoint.state.items())))}
 
 
 def _views(image_size: ImageSize, scales: Sequence[float]) -> list[View]:

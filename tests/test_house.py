@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"structures": 0, "proposals": 1, "classifier": 1, "eval": 1, "detect": 2}
 INSIDE = {  # files and folders of a room, the lowest floor first; a new one must be given its place
     "detect": (
-        "defaults evaluation classifiers multibox stopping weights",
+        "defaults evaluation multibox stopping weights",
+        "shared",
+        "classifiers",
         "generators",
         "detector",
         "runs",
@@ -30,9 +32,10 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "ranking",
     ),
     "classifier": (
-        "googlenet ahead augmentation children engines loaded_batches recipes running_average sampling",
+        "googlenet ahead augmentation children engines loaded_batches pooling recipes region_draw running_average",
+        "sampling",
         "processes weights",
-        "crops views training_state loading",
+        "crops shared_regions shared_sampling views training_state loading",
         "region_features regions training",
         "classification_loss export images",
         "image_training",

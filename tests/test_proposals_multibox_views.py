@@ -99,7 +99,7 @@ def test_squares_cover_the_photo_and_overlap(image_size):
 
 def test_objects_that_are_mostly_outside_are_ignored_and_those_outside_left_out():
     objects = truth([0, 0, 40, 40], [30, 30, 80, 80], [90, 90, 99, 99], [5, 5, 6, 30])
-    boxes, ignore = on_canvas(objects, View((0, 0, 50, 50), (100, 100)))
+    boxes, ignore, _ = on_canvas(objects, View((0, 0, 50, 50), (100, 100)))
     assert boxes.tolist() == [[0, 0, 80, 80], [60, 60, 100, 100], [10, 10, 12, 60]]
     assert ignore.tolist() == [False, True, True]
 

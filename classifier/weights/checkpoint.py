@@ -26,7 +26,8 @@ FORMAT = "googlenet-rcnn/1"
 AUXILIARY_PREFIXES = ("aux1.", "aux2.")
 LARGEST_INPUT = 4096  # pixels
 PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-Task = Literal["images", "regions", "multibox"]
+Task = Literal["images", "regions", "multibox", "shared"]
+OWN_NETWORK = ("multibox", "shared")  # tasks whose network is more than a GoogLeNet
 Interpolation = Literal["bilinear", "bicubic", "nearest", "area"]
 
 
@@ -97,7 +98,8 @@ class Checkpoint:
         classes: column names of the last layer, without background.
         preprocessing: how pixels become input.
         variant: which GoogLeNet.
-        task: "images" (C columns), "regions" (C + 1 columns, background last) or "multibox".
+        task: "images" (C columns), "regions" (C + 1 columns, background last), "multibox", or
+            "shared": MultiBox and a region classifier on one trunk.
         training: free-form JSON values: data, split, command, commit, mAP and the like.
     """
 
@@ -119,7 +121,7 @@ class Checkpoint:
         return network.eval()
 
     def check(self) -> None:
-        """Compare the weights with their network, without building it; "multibox" has a network of its own.
+        """Compare the weights with their network, without building it; OWN_NETWORK is left to those who build it.
 
         Raises:
             WeightsError: names, shapes or types do not fit, or a weight is not finite.
@@ -129,7 +131,7 @@ class Checkpoint:
         context, size = self.preprocessing.context, self.preprocessing.size
         if self.task == "regions" and 2 * context >= size:
             raise WeightsError(f"a context of {context} pixels on each side leaves nothing of a region in {size}")
-        if self.task != "multibox":
+        if self.task not in OWN_NETWORK:
             with torch.device("meta"):
                 network = self._untrained(auxiliary=any(name.startswith(AUXILIARY_PREFIXES) for name in self.state))
             fitting_state(network, self.state, allow_missing=AUXILIARY_PREFIXES)
@@ -272,8 +274,8 @@ def for_images(checkpoint: Checkpoint, classes: tuple[str, ...]) -> Checkpoint:
 
 
 def _with_last_layer(checkpoint: Checkpoint, classes: tuple[str, ...], task: Task, columns: int) -> Checkpoint:
-    if checkpoint.task == "multibox":
-        raise WeightsError("weights of MultiBox are no start for a classifier; take those of a classifier")
+    if checkpoint.task in OWN_NETWORK:
+        raise WeightsError(f"weights of the task {checkpoint.task} are no start for this; take those of a classifier")
     state = {name: value.float() for name, value in checkpoint.state.items() if not name.startswith(("aux", "fc."))}
     features = checkpoint.state["fc.weight"].shape[1]
     generator = torch.Generator().manual_seed(0)

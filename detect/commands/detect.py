@@ -21,6 +21,14 @@ class Format(str, Enum):
     voc = "voc"
 
 
+class FeaturesName(str, Enum):
+    """What regions are classified by."""
+
+    auto = "auto"
+    crops = "crops"
+    shared = "shared"
+
+
 class Exif(str, Enum):
     """Whether photos are turned as their camera noted."""
 
@@ -33,6 +41,10 @@ def detect(
     photos: Annotated[list[str] | None, typer.Argument(help="Files, folders, globs, @list.txt.")] = None,
     list_file: Annotated[Path | None, typer.Option("--list", help="File with a photo, folder or glob a line.")] = None,
     proposals: Annotated[str, typer.Option(help="Generator of the regions; a+b takes both.")] = PROPOSALS,
+    features: Annotated[
+        FeaturesName,
+        typer.Option(help="Classify regions by crops of their own, or by features that a photo's regions share."),
+    ] = FeaturesName.auto,
     weights: Annotated[list[str] | None, typer.Option(help="Built-in name or file; several are averaged.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     engine: Annotated[str, typer.Option(help="auto, torch, compiled or openvino.")] = "auto",
@@ -73,7 +85,7 @@ def detect(
     """
     from rich.console import Console
 
-    from detect.classifiers import weights_file
+    from detect.classifiers import default_weights, weights_file
     from detect.defaults import refuse_idle
     from detect.detector import Detector
     from detect.generators import blind_spots
@@ -91,7 +103,7 @@ def detect(
             "--coco-ids needs --format coco": coco_ids is not None and format_ is not Format.coco,
         }
     )
-    names = weights or ["default"]
+    names = weights or [default_weights(features.value)]
     plan = Plan(
         find_photos(photos or [], lists=[list_file] if list_file else []),
         out,
@@ -111,6 +123,7 @@ def detect(
         device=device,
         engine=engine,
         dtype=dtype,
+        features=features.value,
         mirrored=mirrored,
         score_floor=score,
         max_boxes=max_boxes,

@@ -1,16 +1,25 @@
 """`rcnn train regions`: R-CNN's classifier on your own photos."""
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Annotated
 
 import typer
 
 from classifier.recipes import Recipe
 from detect.commands.records import with_records
+from detect.commands.train_shared import Common, SharedOptions, train_on_shared_features
 from detect.commands.training_options import PRESET, Out, PhotoOptions, RunOptions, SaveEvery, ValidationOptions
-from detect.training.presets import REGIONS, describe, find, given
+from detect.training.presets import REGIONS, SHARED, describe, find, given
 from detect.training.region_recipe import Examples
 from structures.text import printable
+
+
+class Features(str, Enum):
+    """What regions are classified by."""
+
+    crops = "crops"
+    shared = "shared"
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,21 @@ class ExampleOptions:
         )
 
 
+FOR_BOTH = ("freeze", "learning_rate", "weight_decay", "batch")  # options of crops that shared features have, too
+
+
+def refuse_other_kind(features: Features, *others: object) -> None:
+    """Refuse options of the other kind of features.
+
+    Raises:
+        ValueError: one is named.
+    """
+    for record in others:
+        for name, value in vars(record).items():
+            if value is not None and name not in FOR_BOTH:
+                raise ValueError(f"--{name.replace('_', '-')} has no meaning with --features {features.value}")
+
+
 @with_records
 def regions(
     out: Out,
@@ -125,6 +149,7 @@ def regions(
     validation: ValidationOptions,
     recipe: RecipeOptions,
     examples: ExampleOptions,
+    shared: SharedOptions,
     run: RunOptions,
     val_proposals: Annotated[
         str | None,
@@ -134,9 +159,19 @@ def regions(
             rich_help_panel="Validation",
         ),
     ] = None,
-    preset: Annotated[str, typer.Option(help=describe(REGIONS))] = "quick",
+    features: Annotated[
+        Features, typer.Option(help="Learn from crops of regions, or MultiBox and classes together on shared features.")
+    ] = Features.crops,
+    preset: Annotated[
+        str | None,
+        typer.Option(help=describe({**REGIONS, **SHARED}), show_default="quick, or shared with --features shared"),
+    ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Start from an image or a region classifier.", show_default=PRESET)
+        str | None,
+        typer.Option(
+            help="Start from an image or a region classifier; with shared features, from MultiBox or such.",
+            show_default=PRESET,
+        ),
     ] = None,
     proposals: Annotated[
         str | None, typer.Option(help="Generator of the examples, or file:PATH.", show_default=PRESET)
@@ -164,6 +199,13 @@ def regions(
     from detect.training.region_recipe import RegionTraining
     from detect.training.setup import check_out, frozen_placement, save_weights, training_placement, what_stays
 
+    if features is Features.shared:
+        refuse_other_kind(features, recipe, examples)
+        common = Common(recipe.freeze, recipe.learning_rate, recipe.weight_decay, examples.batch)
+        train_on_shared_features(out, photos, validation, common, shared, run, preset, weights, proposals, save_every)
+        return
+    refuse_other_kind(features, shared)
+    preset = preset or "quick"
     check_out(out, weights, proposals, val_proposals)
     where, folder, chosen = training_placement(run.device, run.dtype), run.folder(out), find(REGIONS, preset)
     dataset = photos.open()

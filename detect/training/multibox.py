@@ -4,7 +4,7 @@ The stages up to `frozen` keep their weights and run in the quick engine. Every 
 step, so that a killed run goes on from its last state as if nothing had happened.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +25,7 @@ from detect.training.folder import STATE, claim, contents
 from detect.training.multibox_batches import CanvasBatches, count_steps, find_shapes
 from detect.training.multibox_losses import MultiBoxLoss
 from detect.training.multibox_recipe import MultiBoxRecipe
+from proposals.protocol import ProposalGenerator
 from structures.records import Dataset
 
 
@@ -51,9 +52,24 @@ def make_optimiser(network: DenseMultiBox, recipe: MultiBoxRecipe) -> torch.opti
     return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
 
 
-def _claim_folder(work: Path, start: Checkpoint, dataset: Dataset) -> None:
-    state = work / STATE
+def claim_folder(
+    work: Path, starts: Sequence[Checkpoint], dataset: Dataset, propose: ProposalGenerator | None = None
+) -> None:
+    """Note in a folder what its training is made from, or check that it is the same as before.
+
+    Args:
+        work: the folder.
+        starts: weights to start from.
+        dataset: photos and their objects.
+        propose: other proposals to learn from.
+
+    Raises:
+        WeightsError: the folder belongs to another training.
+    """
+    state, start = work / STATE, starts[0]
     weights = {"weights": digest(dict(sorted(start.state.items()))), "preprocessing": asdict(start.preprocessing)}
+    more = [digest(dict(sorted(each.state.items()))) for each in starts[1:]]
+    weights |= ({"more weights": more} if more else {}) | ({} if propose is None else {"proposals": propose.name})
     remedy = f"name another --work folder, or remove {state} to start again"
     claim(work / "start.json", {**weights, **contents(dataset)}, remedy=remedy, state=state)
 
@@ -106,7 +122,7 @@ def train_multibox(
     network.to(placement.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with first_then_others() as first:
         if first:
-            _claim_folder(work, start, dataset)
+            claim_folder(work, [start], dataset)
     classes = list(dict.fromkeys([*learned_classes(start), *dataset.classes]))
     record = {"recipe": asdict(recipe), "photos": len(dataset), "classes": classes}
     training: Mapping[str, Any] = {**record, "start": dict(start.training)}

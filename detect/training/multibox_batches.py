@@ -19,6 +19,7 @@ from proposals.multibox.heads import STRIDES
 from proposals.multibox.priors import shape_priors
 from proposals.multibox.samples import Sample, batches, random_sample, sample_generator
 from proposals.multibox.views import whole_photo
+from proposals.protocol import ProposalGenerator
 from structures.boxes import ImageSize
 from structures.images import ImageError, read_image
 from structures.records import Dataset
@@ -31,8 +32,8 @@ class Canvases(TorchDataset[Sample | ImageError]):
     report of many lines.
     """
 
-    def __init__(self, dataset: Dataset, seed: int) -> None:
-        self._dataset, self._ids, self._seed = dataset, tuple(dataset.image_ids), seed
+    def __init__(self, dataset: Dataset, seed: int, propose: ProposalGenerator | None = None) -> None:
+        self._dataset, self._ids, self._seed, self._propose = dataset, tuple(dataset.image_ids), seed, propose
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | ImageError:
         epoch, index = key
@@ -41,7 +42,8 @@ class Canvases(TorchDataset[Sample | ImageError]):
         except ImageError as error:
             return error
         truth = self._dataset.ground_truth(self._ids[index])
-        return random_sample(photo, truth, sample_generator(self._seed, epoch, index))
+        proposals = None if self._propose is None else self._propose(photo).boxes
+        return random_sample(photo, truth, sample_generator(self._seed, epoch, index), proposals)
 
 
 class Order:
@@ -74,13 +76,21 @@ class CanvasBatches:
         recipe: says which batches.
         placement: device and engine.
         workers: processes that draw samples; 0 draws them in between.
+        propose: other proposals that samples take along, stored ones at best; None for none.
     """
 
     def __init__(
-        self, dataset: Dataset, network: DenseMultiBox, recipe: MultiBoxRecipe, placement: Placement, *, workers: int
+        self,
+        dataset: Dataset,
+        network: DenseMultiBox,
+        recipe: MultiBoxRecipe,
+        placement: Placement,
+        *,
+        workers: int,
+        propose: ProposalGenerator | None = None,
     ) -> None:
         self._sizes = [truth.image_size for truth in dataset]
-        self._samples, self._recipe, self._workers = Canvases(dataset, recipe.seed), recipe, workers
+        self._samples, self._recipe, self._workers = Canvases(dataset, recipe.seed, propose), recipe, workers
         self._device = placement.device
         self._stem = CanvasRunner(Stem(network, recipe.frozen), placement, batch_size=recipe.batch_size)
         self._loaded: LoadedBatches[list[Sample | ImageError]] = LoadedBatches(self._from)
@@ -98,10 +108,11 @@ class CanvasBatches:
         canvas = (samples[0].canvas.shape[0], samples[0].canvas.shape[1])
         pixels = torch.from_numpy(np.stack([each.canvas for each in samples])).to(self._device)
         found = unflatten(self._stem(pixels.permute(0, 3, 1, 2).float()), canvas, self._recipe.frozen)
-        objects = [torch.from_numpy(each.boxes).to(self._device) for each in samples]
-        ignore = [torch.from_numpy(each.ignore).to(self._device) for each in samples]
+        columns = ((each.boxes, each.ignore, each.labels, each.proposals) for each in samples)
+        rows = [[torch.from_numpy(column).to(self._device) for column in each] for each in columns]
+        objects, ignore, labels, proposals = zip(*rows, strict=True)
         last = [features.to(memory_format=torch.channels_last) for features in found]
-        return CanvasBatch(last, Targets(canvas, objects, ignore))
+        return CanvasBatch(last, Targets(canvas, objects, ignore), labels, proposals)
 
     def _from(self, step: int) -> DataLoader[Sample | ImageError]:
         return DataLoader(

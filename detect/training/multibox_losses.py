@@ -39,10 +39,31 @@ class CanvasBatch:
     Attributes:
         found: outputs of the frozen stages, see `DenseMultiBox.stem`.
         targets: what is on the canvases.
+        labels: for each canvas (G,) classes of its objects.
+        proposals: for each canvas (P, 4) boxes of other generators in its pixels.
     """
 
     found: list[Tensor]
     targets: Targets
+    labels: Sequence[Tensor] = ()
+    proposals: Sequence[Tensor] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What both looks of MultiBox at a batch of canvases came to.
+
+    Attributes:
+        parts: of the loss, by name.
+        boxes: (N, M, 4) of the dense head.
+        logits: (N, M) its confidences.
+        refined: for each canvas (n, 4) boxes of the refining head.
+    """
+
+    parts: dict[str, Tensor]
+    boxes: Tensor
+    logits: Tensor
+    refined: Sequence[Tensor]
 
 
 class MultiBoxLoss:
@@ -61,12 +82,10 @@ class MultiBoxLoss:
         """Return the parts of the loss."""
         network.trunk.eval()  # batch normalisation, where the variant has it, keeps its statistics
         maps = network.from_stem(batch.found, self._frozen)
-        return self.of_maps(network.head, network.refine, maps, batch.targets)
+        return self.of_maps(network.head, network.refine, maps, batch.targets).parts
 
-    def of_maps(
-        self, head: DenseHead, refine: RefineHead, maps: Sequence[Tensor], targets: Targets
-    ) -> dict[str, Tensor]:
-        """Return the parts of the loss of two heads on any trunk.
+    def of_maps(self, head: DenseHead, refine: RefineHead, maps: Sequence[Tensor], targets: Targets) -> "Looks":
+        """Return the parts of the loss of two heads on any trunk, and the boxes that they came to.
 
         Args:
             head: the dense one.
@@ -81,12 +100,13 @@ class MultiBoxLoss:
             found = zip(output.logits, boxes, targets.objects, targets.ignore, strict=True)
             confidence, place = _mean([dense_loss(z, b, assign(priors, o, i), o) for z, b, o, i in found])
             again = self._second_look(refine, output.pyramid, boxes.detach(), output.logits.detach(), targets)
-        return {
+        parts = {
             "confidence": confidence,
             "boxes": BOX_WEIGHT * place,
             "refined_confidence": again[0],
             "refined_boxes": BOX_WEIGHT * again[1],
         }
+        return Looks(parts, boxes.detach(), output.logits.detach(), again[2])
 
     def _priors_of(self, head: DenseHead, canvas: ImageSize) -> Tensor:
         if canvas not in self._priors:
@@ -96,7 +116,7 @@ class MultiBoxLoss:
 
     def _second_look(
         self, refine: RefineHead, pyramid: tuple[Tensor, ...], boxes: Tensor, logits: Tensor, targets: Targets
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         chosen, assigned = [], []
         for b, z, o, i in zip(boxes, logits, targets.objects, targets.ignore, strict=True):
             regions, numbers = draw_regions(b, z, o, i, targets.canvas, self._regions)
@@ -104,8 +124,10 @@ class MultiBoxLoss:
             assigned.append(numbers)
         logit, residuals = refine(pyramid, chosen)
         moved, lengths = decode(residuals, torch.cat(chosen)), [len(regions) for regions in chosen]
-        rows = zip(torch.split(logit, lengths), torch.split(moved, lengths), assigned, targets.objects, strict=True)
-        return _mean([dense_loss(z, b, a, o) for z, b, a, o in rows])
+        again = torch.split(moved, lengths)
+        rows = zip(torch.split(logit, lengths), again, assigned, targets.objects, strict=True)
+        confidence, place = _mean([dense_loss(z, b, a, o) for z, b, a, o in rows])
+        return confidence, place, tuple(boxes.detach() for boxes in again)
 
 
 def _mean(losses: Sequence[Single]) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from classifier.recipes import Recipe
 from detect.defaults import PROPOSALS
 from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.region_recipe import Examples, RegionTraining
+from detect.training.shared_recipe import SharedRecipe
 
 NOT_MEASURED = "not measured"
 T = TypeVar("T")
@@ -92,6 +93,17 @@ MULTIBOX: Mapping[str, Preset[MultiBoxRecipe]] = {
         gpu="not measured; some 10 minutes, estimated from its operations",
     ),
 }
+
+
+SHARED: Mapping[str, Preset[SharedRecipe]] = {
+    "shared": Preset(
+        purpose="MultiBox and the region classifier on one trunk, all behind 3a, learned together",
+        weights="multibox",
+        phases=(SharedRecipe(),),
+        proposals="selective-search",
+    ),
+}
+REGION_WEIGHTS = "default"  # that the preset of shared features begins with, beside those of MultiBox
 
 
 def find(presets: Mapping[str, Preset[T]], name: str) -> Preset[T]:

@@ -15,15 +15,18 @@ from detect.runs import propose
 from detect.runs.ahead import Prepared, prepare_ahead
 from detect.runs.detect import usual_workers
 from detect.runs.photos import photos_of
-from detect.training.data import some_of
+from detect.shared import SharedFeatures, SharedRegions
+from detect.training.data import some_of, unreadable
 from detect.training.folder import contents
 from eval.results import align_records
 from eval.scores import score
 from proposals.protocol import ProposalGenerator
 from proposals.stored.generator import StoredProposals
 from proposals.stored.reader import StoreError
-from structures.records import Dataset, Detections
+from structures.records import Dataset
+from structures.text import printable
 
+FIGURES = {"voc07": "mAP", "coco": "AP"}  # the first of each protocol
 SCORE_FLOOR = 0.001  # to measure mAP weak detections count, too (docs/evaluation.md)
 
 
@@ -67,7 +70,7 @@ class RegionMeasure:
         self._dataset, self._generator, self._folder = dataset, generator, folder
         self._protocol, self._placement, self._workers = protocol, placement, workers
         self._photos = photos_of(dataset)
-        self.figure = "AP" if protocol == "coco" else "mAP"
+        self.figure = FIGURES[protocol]
 
     def about(self) -> Mapping[str, Any]:
         """Return what decides the figure, as JSON values."""
@@ -92,14 +95,49 @@ class RegionMeasure:
         """Return the figure, from 0 to 1; photos without proposals count, with their objects missed."""
         classifier = GoogLeNetRegions(checkpoint, self._placement)
         detector = Detector(StoredProposals(self._folder), classifier, score_floor=SCORE_FLOOR)
-        found = align_records(self._detect(detector), self._dataset).detections
-        crowd = self._protocol == "coco"
-        scores = score(self._protocol, list(self._dataset), found, self._dataset.classes, crowd=crowd)
-        assert scores.headline[0] == self.figure
-        return scores.headline[1]
+        return figure_of(detector, self._dataset, self._protocol, self._placement)
 
-    def _detect(self, detector: Detector) -> dict[str, Detections]:
-        workers = usual_workers(gpu=self._placement.device.type != "cpu")
-        with closing(prepare_ahead(self._photos, detector.regions, workers=workers)) as ahead:
-            ready = (item for item in ahead if isinstance(item, Prepared))
-            return {item.photo.image_id: detector.detect(item.image, item.proposals) for item in ready}
+
+class SharedMeasure:
+    """Detects on fixed photos with shared features, whose MultiBox also proposes, and scores what is found.
+
+    Args:
+        dataset: the photos and their objects, with the classes of the weights.
+        protocol: of `eval.protocols`: "voc07", or "coco", whose ignored objects are crowds.
+        placement: device and engine.
+
+    Attributes:
+        figure: what the protocol calls its first figure.
+    """
+
+    def __init__(self, dataset: Dataset, *, protocol: str, placement: Placement) -> None:
+        self._dataset, self._protocol, self._placement = dataset, protocol, placement
+        self.figure = FIGURES[protocol]
+
+    def about(self) -> Mapping[str, Any]:
+        """Return what decides the figure, as JSON values."""
+        made = {"protocol": self._protocol, "proposals": "multibox"}
+        return {**made, "number of photos": len(self._dataset), **contents(self._dataset)}
+
+    def prepare(self, console: Console) -> None:
+        """Name the photos that cannot be read: their objects count as missed."""
+        for reason in unreadable(self._dataset).values():
+            console.print(f"not validated on: {printable(reason)}", markup=False, soft_wrap=True)
+
+    def __call__(self, checkpoint: Checkpoint) -> float:
+        """Return the figure, from 0 to 1."""
+        features = SharedFeatures(checkpoint, self._placement)
+        detector = Detector(features.multibox(), SharedRegions(features), score_floor=SCORE_FLOOR)
+        return figure_of(detector, self._dataset, self._protocol, self._placement)
+
+
+def figure_of(detector: Detector, dataset: Dataset, protocol: str, placement: Placement) -> float:
+    """Return the first figure of a protocol for what a detector finds on a dataset, from 0 to 1."""
+    workers = usual_workers(gpu=placement.device.type != "cpu")
+    with closing(prepare_ahead(photos_of(dataset), detector.regions, workers=workers)) as ahead:
+        ready = (item for item in ahead if isinstance(item, Prepared))
+        found = {item.photo.image_id: detector.detect(item.image, item.proposals) for item in ready}
+    aligned = align_records(found, dataset).detections
+    scores = score(protocol, list(dataset), aligned, dataset.classes, crowd=protocol == "coco")
+    assert scores.headline[0] == FIGURES[protocol]
+    return scores.headline[1]

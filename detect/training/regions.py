@@ -22,7 +22,7 @@ from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, ke
 from classifier.running_average import State
 from classifier.sampling import BatchDraw, Regions, soft_labels
 from classifier.training import Batches, Progress, steps_done, train
-from classifier.weights.checkpoint import Checkpoint, WeightsError, for_regions
+from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError, for_regions
 from classifier.weights.digest import digest
 from detect.training.folder import STATE, claim, kept_regions
 from detect.training.region_examples import DRAWING, Photos, ShowProgress, draw_regions, drawn_from
@@ -42,7 +42,7 @@ def check_start(start: Checkpoint, frozen: str | None) -> None:
     """
     if frozen is not None and frozen not in STAGES:
         raise ValueError(f"--freeze {frozen!r} is not none or one of {', '.join(STAGES)}")
-    if start.task == "multibox":
+    if start.task in OWN_NETWORK:
         raise WeightsError("--weights are of MultiBox; those of an image or region classifier are needed")
 
 

@@ -5,7 +5,7 @@ resumed exactly.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from torchvision.ops import box_iou, clip_boxes_to_image, nms
 
 from proposals.multibox.losses import IGNORED, NOTHING, POSITIVE_IOU
 from proposals.multibox.views import CANVASES, View, whole_photo
-from structures.boxes import Boxes, ImageSize, Mask, area, clip, mirror
-from structures.records import GroundTruth, Image
+from structures.boxes import Boxes, ImageSize, Mask, area, as_boxes, clip, large_enough, mirror
+from structures.records import GroundTruth, Image, Labels
 
 ZOOM = (0.6, 1.8)  # the photo is drawn smaller or larger by a factor between the two
 STRETCH = 1.2  # and wider or narrower by up to this factor
@@ -29,6 +29,10 @@ SUPPRESSION = 0.8  # overlap above which only the better of two boxes is looked 
 COPIES, SHAKE = 4, 0.15  # of each object so many boxes with corners moved by this share of its sides
 SMALLEST_REGION = 2.0  # pixels of the canvas
 
+PROPOSALS = 150  # of a photo that a sample takes along
+SMALLEST_PROPOSAL = 8.0  # pixels of the canvas
+SHOWN = 0.6  # a proposal comes along if at least this share of it is on the canvas
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
@@ -38,20 +42,42 @@ class Sample:
         canvas: RGB uint8 (h, w, 3).
         boxes: (G, 4) xyxy in pixels of the canvas, clipped.
         ignore: (G,) objects that count neither as object nor as background.
+        labels: (G,) classes of the objects.
+        proposals: (P, 4) proposals of the photo that lie on the canvas, in its pixels, clipped.
     """
 
     canvas: Image
     boxes: Boxes
     ignore: Mask
+    labels: Labels = field(default_factory=lambda: np.zeros(0, np.int64))
+    proposals: Boxes = field(default_factory=lambda: as_boxes([]))
 
 
-def random_sample(photo: Image, truth: GroundTruth, rng: np.random.Generator) -> Sample:
-    """Look at a photo as training does: moved, zoomed, stretched, mirrored, recoloured."""
+def random_sample(photo: Image, truth: GroundTruth, rng: np.random.Generator, proposals: Boxes | None = None) -> Sample:
+    """Look at a photo as training does: moved, zoomed, stretched, mirrored, recoloured.
+
+    Args:
+        photo: RGB uint8 (H, W, 3).
+        truth: the objects on it.
+        rng: where everything random comes from.
+        proposals: (P, 4) boxes of the photo to take along, at most PROPOSALS of them, drawn; None for none.
+    """
     view = random_view(truth.image_size, rng)
     mirrored = bool(rng.random() < 0.5)
     canvas = recolour(view.draw(photo, mirrored=mirrored), rng)
-    boxes, ignore = on_canvas(truth, view)
-    return Sample(canvas, mirror(boxes, view.canvas) if mirrored else boxes, ignore)
+    boxes, ignore, kept = on_canvas(truth, view)
+    taken = as_boxes([]) if proposals is None else _some_of(proposals, view, rng)
+    if mirrored:
+        boxes, taken = mirror(boxes, view.canvas), mirror(taken, view.canvas)
+    return Sample(canvas, boxes, ignore, truth.labels[kept], taken)
+
+
+def _some_of(proposals: Boxes, view: View, rng: np.random.Generator) -> Boxes:
+    """Draw some of the proposals that a view shows nearly whole."""
+    whole = view.to_canvas(proposals[rng.permutation(len(proposals))])
+    seen = clip(whole, view.canvas)
+    shown = large_enough(seen, SMALLEST_PROPOSAL) & (area(seen) >= SHOWN * area(whole))
+    return seen[shown][:PROPOSALS]
 
 
 def random_view(
@@ -69,15 +95,15 @@ def random_view(
     return View((x, y, x + width, y + height), plain.canvas)
 
 
-def on_canvas(truth: GroundTruth, view: View) -> tuple[Boxes, Mask]:
-    """Return the boxes of the objects that can be seen, and which of them are to be ignored."""
+def on_canvas(truth: GroundTruth, view: View) -> tuple[Boxes, Mask, Mask]:
+    """Return the boxes of the objects that can be seen, which of these are to be ignored, and which of all they are."""
     whole = view.to_canvas(truth.boxes)
     seen = clip(whole, view.canvas)
     share = area(seen) / np.maximum(area(whole), 1e-6)
     small = (seen[:, 2:] - seen[:, :2]).min(axis=1, initial=np.inf) < SMALLEST
     ignore = truth.ignore | (share < VISIBLE) | small
     kept = area(seen) > 0
-    return seen[kept], ignore[kept]
+    return seen[kept], ignore[kept], kept
 
 
 def recolour(canvas: Image, rng: np.random.Generator) -> Image:

@@ -1,0 +1,135 @@
+"""Regions classified on features that the whole photo shares: GoogLeNet runs once, and each region is pooled out.
+
+Two readings of the same maps add up to a region's logits. The first is GoogLeNet's own last layer: average pooling and
+a linear layer on inception5b, computed once for all cells and pooled afterwards, in 3 x 3 parts of the region that each
+have weights of their own (position-sensitive maps; Dai et al., arXiv 1605.06409). The second is Fast R-CNN's (Girshick,
+arXiv 1504.08083): 7 x 7 cells of finer and coarser maps, and two hidden layers.
+
+Inception5a and 5b run at stride 16 with dilated convolutions: the same weights and, at every second cell, the same
+values as at stride 32.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from classifier.googlenet import TABLE_1
+from classifier.pooling import pool, pool_parts
+
+PARTS = 3  # a side, of a region for the position-sensitive maps (R-FCN, section 3)
+CELLS = 7  # a side, of the map that is pooled for a region (Fast R-CNN for VGG and GoogLeNet alike)
+GROWN = 7 / 5  # the outermost of the 7 cells lie around the box: what is beyond a border tells whether it fits
+PART_GROWN = 224 / 192  # as the crops of `classifier.crops` are, with their 16 pixels of context
+# How far right of and below the middle of its stride's square a cell looks, in pixels: Caffe's poolings have no padding
+# in front, so each looks half a cell of its input too far; conv1 looks half a pixel too near.
+SHIFT_8, SHIFT_16 = 2.5, 6.5
+CHANNELS = (64, 80, 80)  # that inception3b, 4e and 5b are reduced to
+WIDTH = 512  # of the hidden layers
+CHUNK = 500  # regions of a photo pooled at a time: some 100 MB
+DROPOUT = 0.5  # Fast R-CNN, section 2.3
+
+
+class RegionMaps(NamedTuple):
+    """What regions are pooled from, for N photos of H x W pixels.
+
+    Attributes:
+        fine: (N, C, H / 8, W / 8) from inception3b.
+        coarse: (N, C', H / 16, W / 16) from inception4e and 5b.
+        parts: (N, 9 * columns, H / 16, W / 16) logits of each part of a region.
+    """
+
+    fine: Tensor
+    coarse: Tensor
+    parts: Tensor
+
+
+class SharedRegionHead(nn.Module):
+    """Class logits of regions, pooled from maps of the whole photo.
+
+    Args:
+        columns: of the logits: the classes, and background last.
+        channels: that inception3b, 4e and 5b are reduced to.
+        width: of the two hidden layers.
+    """
+
+    def __init__(self, columns: int, *, channels: Sequence[int] = CHANNELS, width: int = WIDTH) -> None:
+        super().__init__()
+        self.columns, self.channels = columns, tuple(channels)
+        inputs = (TABLE_1[name].outputs for name in ("inception3b", "inception4e", "inception5b"))
+        self.reduce = nn.ModuleList(_reduced(i, o) for i, o in zip(inputs, channels, strict=True))
+        self.parts = nn.Conv2d(TABLE_1["inception5b"].outputs, columns * PARTS**2, 1)
+        self.hidden1 = nn.Linear(sum(channels) * CELLS**2, width)
+        self.hidden2 = nn.Linear(width, width)
+        self.predict = nn.Linear(width, columns)
+        self.dropout = nn.Dropout(DROPOUT)
+        self.apply(_initialise)
+        nn.init.normal_(self.predict.weight, std=0.001)  # the part logits begin as a trained layer: do not disturb them
+
+    def start_from(self, weight: Tensor, bias: Tensor) -> None:
+        """Begin with the last layer of a region classifier: (columns, 1024) and (columns,), the same for every part."""
+        with torch.no_grad():
+            self.parts.weight.copy_(weight.repeat_interleave(PARTS**2, dim=0)[:, :, None, None])
+            self.parts.bias.copy_(bias.repeat_interleave(PARTS**2))  # type: ignore[union-attr]
+
+    def maps(self, three_b: Tensor, four_e: Tensor, five_b: Tensor) -> RegionMaps:
+        """Make the maps of N photos out of the trunk's: 3b at stride 8, 4e and 5b at stride 16."""
+        fine, middle, coarse = (r(m) for r, m in zip(self.reduce, (three_b, four_e, five_b), strict=True))
+        return RegionMaps(fine, torch.cat([middle, coarse], dim=1), self.parts(five_b))
+
+    def map_shapes(self, canvas: tuple[int, int]) -> list[tuple[int, int, int]]:
+        """Return the (channels, height, width) of each of the maps of a photo of (H, W) pixels, multiples of 16."""
+        fine, *coarse = self.channels
+        small = (canvas[0] // 16, canvas[1] // 16)
+        return [(fine, canvas[0] // 8, canvas[1] // 8), (sum(coarse), *small), (self.columns * PARTS**2, *small)]
+
+    def forward(self, maps: RegionMaps, boxes: Sequence[Tensor]) -> Tensor:
+        """Return (sum of n, columns) logits, float32.
+
+        Args:
+            maps: of N photos.
+            boxes: for each of the N photos (n, 4) xyxy in its pixels.
+        """
+        found = [
+            self._logits(RegionMaps(*(each[number] for each in maps)), part.float())
+            for number, rows in enumerate(boxes)
+            for part in torch.split(rows, CHUNK)
+            if len(part)
+        ]
+        return torch.cat(found) if found else maps.parts.new_zeros((0, self.columns)).float()
+
+    def _logits(self, maps: RegionMaps, boxes: Tensor) -> Tensor:
+        grown = with_context(boxes, GROWN)
+        coarse, fine = (on_map(grown, stride, shift) for stride, shift in ((16, SHIFT_16), (8, SHIFT_8)))
+        pooled = [pool(maps.fine, fine, cells=CELLS), pool(maps.coarse, coarse, cells=CELLS)]
+        x = self.dropout(torch.cat(pooled, dim=1).flatten(1))
+        x = functional.relu(self.hidden1(x))
+        x = functional.relu(self.hidden2(self.dropout(x)))
+        parts = pool_parts(maps.parts, on_map(with_context(boxes, PART_GROWN), 16, SHIFT_16), parts=PARTS)
+        logits: Tensor = parts.float() + self.predict(x).float()
+        return logits
+
+
+def with_context(boxes: Tensor, factor: float) -> Tensor:
+    """Grow (N, 4) boxes about their centres by a factor of their sides."""
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (factor / 2)
+    return torch.cat([centre - half, centre + half], dim=1)
+
+
+def on_map(boxes: Tensor, stride: int, shift: float) -> Tensor:
+    """Bring boxes in pixels to the squares of a map that show them."""
+    return (boxes - shift) / stride
+
+
+def _reduced(inputs: int, outputs: int) -> nn.Sequential:
+    # The trunk's maps differ in scale by orders of magnitude, hence the normalisation.
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.GroupNorm(outputs // 8, outputs), nn.ReLU())
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,121 @@
+"""`rcnn train regions --features shared`: MultiBox and a region classifier together, on one trunk."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detect.commands.training_options import PRESET, PhotoOptions, RunOptions, ValidationOptions
+from detect.training.presets import SHARED, find, given
+from detect.training.shared_recipe import SharedRecipe
+from structures.text import printable
+
+
+@dataclass(frozen=True)
+class Common:
+    """Options that mean the same for crops; None where nobody named them."""
+
+    freeze: str | None
+    learning_rate: float | None
+    weight_decay: float | None
+    batch: int | None
+
+
+@dataclass(frozen=True)
+class SharedOptions:
+    """Shared features, where they differ from the preset's."""
+
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Times that every photo is seen in each phase.", show_default=PRESET)
+    ] = None
+    trunk_rate: Annotated[
+        float | None, typer.Option(min=0, help="Factor on the learning rate for the trunk.", show_default=PRESET)
+    ] = None
+    region_weights: Annotated[
+        str | None,
+        typer.Option(help="Region classifier that is begun with; none begins from scratch.", show_default=PRESET),
+    ] = None
+
+    def change(self, preset: SharedRecipe, named: Common) -> SharedRecipe:
+        """Return a phase of a preset with what somebody named."""
+        before = preset.multibox
+        multibox = replace(
+            before,
+            epochs=given(self.epochs, before.epochs),
+            trunk_factor=given(self.trunk_rate, before.trunk_factor),
+            frozen=given(named.freeze, before.frozen),
+            learning_rate=given(named.learning_rate, before.learning_rate),
+            weight_decay=given(named.weight_decay, before.weight_decay),
+            batch_size=given(named.batch, before.batch_size),
+        )
+        return replace(preset, multibox=multibox)
+
+
+def train_on_shared_features(
+    out: Path,
+    photos: PhotoOptions,
+    validation: ValidationOptions,
+    common: Common,
+    shared: SharedOptions,
+    run: RunOptions,
+    preset: str | None,
+    weights: str | None,
+    proposals: str | None,
+    save_every: int,
+) -> None:
+    """Do what `rcnn train regions --features shared` is asked for."""
+    from rich.console import Console
+
+    from classifier.processes import current_process, joined
+    from detect.classifiers import load_checkpoint
+    from detect.runs.propose import build_for_many
+    from detect.runs.record import cores, usual_readers
+    from detect.training.data import summary
+    from detect.training.phases import Plan, carry_out
+    from detect.training.presets import REGION_WEIGHTS
+    from detect.training.region_measure import SharedMeasure
+    from detect.training.region_phases import kept_proposals
+    from detect.training.setup import check_out, frozen_placement, save_weights, training_placement
+    from detect.training.shared_phases import phases
+
+    check_out(out, weights, proposals, shared.region_weights)
+    name = preset or "shared"
+    where, folder, chosen = training_placement(run.device, run.dtype), run.folder(out), find(SHARED, name)
+    dataset = photos.open()
+    judged = validation.open(photos, dataset)
+    begin = shared.region_weights or REGION_WEIGHTS
+    with joined(where.device) as here:
+        first = current_process().rank == 0
+        if first:
+            typer.echo("\n".join(map(printable, summary(dataset, judged))), err=True)
+        placement = frozen_placement(where, here, run.dtype)
+        recipes = [shared.change(phase, common) for phase in chosen.phases]
+        recipes = [
+            replace(each, multibox=replace(each.multibox, dtype=where.dtype)).with_seed(run.seed + number)
+            for number, each in enumerate(recipes)
+        ]
+        generator = build_for_many(proposals or chosen.proposals, str(here), dtype=run.dtype)
+        stored = kept_proposals(dataset, generator, folder / "proposals", workers=cores(), console=Console(stderr=True))
+        protocol = "coco" if validation.val is None else "voc07"
+        plan = Plan(
+            load_checkpoint(weights or chosen.weights),
+            phases(
+                recipes,
+                dataset,
+                regions=None if begin == "none" else load_checkpoint(begin),
+                propose=stored,
+                placement=placement,
+                workers=usual_readers(here.type, on_cpu=1),
+                save_every=save_every,
+            ),
+            rows="photos",
+            work=folder,
+            reason=placement.reason,
+            measure=None if judged is None else SharedMeasure(judged, protocol=protocol, placement=placement),
+            measure_every=validation.every,
+            about=photos.about(name),
+        )
+        trained, last = carry_out(plan)
+        if first:
+            typer.echo("\n".join(map(printable, save_weights(out, trained, last))))

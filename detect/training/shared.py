@@ -1,0 +1,166 @@
+"""Training shared features: random views of annotated photos -> one trunk -> MultiBox and a region classifier.
+
+The stages up to `frozen` keep their weights and run in the quick engine. Every batch is a function of the seed and its
+step, so that a killed run goes on from its last state as if nothing had happened.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from classifier.engines import Placement
+from classifier.googlenet import STAGES
+from classifier.processes import current_process, first_then_others, share_of
+from classifier.running_average import State
+from classifier.training import Progress, parameter_groups, train
+from classifier.weights.checkpoint import Checkpoint, WeightsError, for_regions, load_state
+from detect.multibox import LAST_FROZEN, head_shapes, head_width
+from detect.runs.ahead import one_core_a_photo
+from detect.shared import SharedNetwork, from_checkpoint, to_checkpoint
+from detect.training.folder import STATE
+from detect.training.multibox import claim_folder, freeze
+from detect.training.multibox_batches import CanvasBatches, count_steps
+from detect.training.shared_losses import SharedLoss
+from detect.training.shared_recipe import SharedRecipe
+from proposals.protocol import ProposalGenerator
+from structures.records import Dataset
+
+LAST_SHARED = "inception4e"  # the stages behind it are dilated: their maps are not those of an undilated trunk
+
+
+def start_shared(
+    start: Checkpoint, regions: Checkpoint | None, classes: tuple[str, ...], blend: float = 0.5
+) -> SharedNetwork:
+    """Put a network together out of trained ones.
+
+    Args:
+        start: MultiBox weights; or weights of shared features, which are trained further.
+        regions: a region classifier that grew from the same network: its last layer begins the region head's part
+            logits, and its trunk is blended in. None begins the region head from scratch.
+        classes: to be told apart.
+        blend: share of MultiBox's weights in the trunk.
+
+    Raises:
+        WeightsError: the weights are of other tasks, or do not fit together.
+    """
+    if start.task == "shared" and start.classes == classes:
+        return from_checkpoint(start)
+    if start.task not in ("multibox", "shared"):
+        raise WeightsError(f"weights for {start.task} are no start for shared features; take those of MultiBox")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = SharedNetwork(
+            head_shapes(start), start.preprocessing, len(classes) + 1, variant=start.variant, width=head_width(start)
+        )
+    state = {name: value.float() for name, value in start.state.items() if not name.startswith("regions.")}
+    if regions is not None:
+        named = for_regions(regions, classes).state
+        for name in (name for name in state if name.startswith("trunk.")):
+            other = named.get(name.removeprefix("trunk."))
+            if other is None or other.shape != state[name].shape:
+                raise WeightsError("the region classifier is of another network than the MultiBox")
+            state[name] = blend * state[name] + (1 - blend) * other.float()
+        network.regions.start_from(named["fc.weight"], named["fc.bias"])
+    own = network.state_dict()
+    load_state(network, {**state, **{name: value for name, value in own.items() if name.startswith("regions.")}})
+    return network
+
+
+def check_frozen(frozen: str) -> None:
+    """Refuse a stage that cannot be the last frozen one.
+
+    Raises:
+        ValueError: neither maxpool2 nor an Inception module up to 4e.
+    """
+    known = [name for name in LAST_FROZEN if STAGES.index(name) <= STAGES.index(LAST_SHARED)]
+    if frozen not in known:
+        raise ValueError(f"--freeze {frozen!r} is not one of: {', '.join(known)}")
+
+
+def make_optimiser(network: SharedNetwork, recipe: SharedRecipe) -> torch.optim.AdamW:
+    """Return AdamW over all trained layers, those that begin trained at their shares of the learning rate."""
+    parts = list(network.regions.parts.parameters())
+    fresh = [each for each in network.regions.parameters() if all(each is not part for part in parts)]
+    heads = [*network.head.parameters(), *network.refine.parameters()]
+    groups = parameter_groups(
+        (fresh, 1.0),
+        (parts, recipe.parts_factor),
+        (heads, recipe.multibox_factor),
+        (network.trunk.parameters(), recipe.multibox.trunk_factor),
+    )
+    return torch.optim.AdamW(groups, weight_decay=recipe.multibox.weight_decay)
+
+
+def train_shared(
+    start: Checkpoint,
+    dataset: Dataset,
+    *,
+    regions: Checkpoint | None = None,
+    propose: ProposalGenerator | None = None,
+    recipe: SharedRecipe,
+    placement: Placement,
+    work: Path,
+    workers: int = 0,
+    save_every: int = 200,
+    report: Callable[[Progress], None] = lambda progress: None,
+    judge: Callable[[int, Callable[[], Checkpoint]], None] | None = None,
+) -> Checkpoint:
+    """Train shared features on annotated photos.
+
+    Args:
+        start: weights of MultiBox, or of shared features, which are trained further.
+        dataset: photos and their objects.
+        regions: a region classifier to begin with; see `start_shared`.
+        propose: other proposals to learn from; should be stored ones, since every photo is asked for in every epoch.
+        recipe: how.
+        placement: device and engine; the trained stages run in torch.
+        work: folder of the state; a killed run goes on from it.
+        workers: processes that draw samples; 0 draws them in between.
+        save_every: steps between two states on disk.
+        report: called after every step.
+        judge: called after every step with its number and a function that returns the weights so far; see
+            `classifier.training.train`.
+
+    Returns:
+        The running average of the weights.
+
+    Raises:
+        ValueError: there are no photos, or too few for a batch of all processes; one cannot be read; the weights cannot
+            be started from; or the folder belongs to another training.
+    """
+    classes, multibox = tuple(dataset.classes), recipe.multibox
+    check_frozen(multibox.frozen)
+    share_of(multibox.batch_size, current_process())
+    network = start_shared(start, regions, classes, recipe.blend)
+    steps = count_steps(dataset, multibox)
+    if steps == 0:
+        raise ValueError(f"{len(dataset)} photos give no batch; take more photos")
+    freeze(network, multibox.frozen)
+    network.to(placement.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with first_then_others() as first:
+        if first:
+            claim_folder(work, [start, *([] if regions is None else [regions])], dataset, propose)
+    record = {"recipe": asdict(recipe), "photos": len(dataset), "start": dict(start.training)}
+    training: Mapping[str, Any] = record | ({} if propose is None else {"proposals": propose.name})
+
+    def trained(state: State) -> Checkpoint:
+        return to_checkpoint(network, start, classes, dict(state), training)
+
+    with one_core_a_photo() if workers else nullcontext():  # before they are forked: in a fork OpenCV would hang
+        state = train(
+            network,
+            SharedLoss(recipe, background=len(classes)),
+            CanvasBatches(dataset, network, multibox, placement, workers=workers, propose=propose),
+            [make_optimiser(network, recipe)],
+            multibox.schedule(steps),
+            recipe=recipe,
+            state_file=work / STATE,
+            save_every=save_every,
+            report=report,
+            judge=None if judge is None else lambda step, average: judge(step, lambda: trained(average)),
+        )
+    return trained(state)

@@ -1,0 +1,79 @@
+"""What shared features learn by: the losses of MultiBox, and the cross-entropy of regions drawn among its boxes."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torchvision.ops import clip_boxes_to_image, nms
+
+from classifier.shared_sampling import draw_labelled
+from classifier.training import full_precision
+from detect.shared import SharedNetwork
+from detect.training.multibox_losses import CanvasBatch, Looks, MultiBoxLoss
+from detect.training.shared_recipe import SharedRecipe
+from structures.boxes import ImageSize
+
+CONSIDERED, SUPPRESSION, KEPT = 600, 0.75, 120  # best boxes of the dense head; overlap of twins; what is left of them
+COPIES, SHAKE = 6, 0.12  # of each object this many boxes, with corners moved by this share of its sides
+
+
+class SharedLoss:
+    """The loss of all heads on one trunk, for the loop of `classifier.training`.
+
+    Args:
+        recipe: how to train.
+        background: label of regions without an object.
+    """
+
+    def __init__(self, recipe: SharedRecipe, background: int) -> None:
+        self._recipe, self._background = recipe, background
+        self._multibox = MultiBoxLoss(recipe.multibox.frozen, recipe.multibox.regions)
+
+    def __call__(self, network: SharedNetwork, batch: CanvasBatch) -> dict[str, Tensor]:
+        """Return the parts of the loss."""
+        network.trunk.eval()  # batch normalisation, where the variant has it, keeps its statistics
+        maps = network.maps_from(batch.found, self._recipe.multibox.frozen)
+        looks = self._multibox.of_maps(network.head, network.refine, maps.for_multibox(network.offset), batch.targets)
+        regions, labels = self._regions(looks, batch)
+        logits = network.regions(network.regions.maps(*maps), regions)
+        with full_precision(logits.device):
+            classes = functional.cross_entropy(logits.float(), torch.cat(labels))
+        return {**looks.parts, "classes": self._recipe.classes_weight * classes}
+
+    def _regions(self, looks: Looks, batch: CanvasBatch) -> tuple[list[Tensor], list[Tensor]]:
+        """Draw the regions of every canvas among MultiBox's boxes, the objects moved a little, and other proposals."""
+        regions, labels = [], []
+        for number, objects in enumerate(batch.targets.objects):
+            candidates = torch.cat(
+                [
+                    _best(looks.boxes[number], looks.logits[number], batch.targets.canvas),
+                    clip_boxes_to_image(looks.refined[number], batch.targets.canvas),
+                    _shaken(objects, batch.targets.canvas),
+                    batch.proposals[number],
+                    objects,
+                ]
+            )
+            chosen, label = draw_labelled(
+                candidates,
+                objects,
+                batch.labels[number],
+                batch.targets.ignore[number],
+                background=self._background,
+                draw=self._recipe.regions,
+            )
+            regions.append(chosen)
+            labels.append(label)
+        return regions, labels
+
+
+def _best(boxes: Tensor, logits: Tensor, canvas: ImageSize) -> Tensor:
+    scores, best = logits.topk(min(CONSIDERED, len(logits)))
+    inside = clip_boxes_to_image(boxes[best], canvas)
+    kept: Tensor = inside[nms(inside, scores, SUPPRESSION)[:KEPT]]
+    return kept
+
+
+def _shaken(objects: Tensor, canvas: ImageSize) -> Tensor:
+    sides = (objects[:, 2:] - objects[:, :2]).repeat(COPIES, 2)
+    noise = torch.randn((len(sides), 4)).to(objects.device) * SHAKE
+    shaken: Tensor = clip_boxes_to_image(objects.repeat(COPIES, 1) + noise * sides, canvas)
+    return shaken

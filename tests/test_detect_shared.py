@@ -1,0 +1,177 @@
+"""One pass per photo: how often the network runs, what proposals and classes come to, odd photos, odd weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from classifier.engines import place
+from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from detect.classifiers import default_weights, load_classifier, shared_features
+from detect.detector import Detector
+from detect.generators import load_proposals
+from detect.shared import KEPT, SharedFeatures, SharedNetwork, SharedRegions, from_checkpoint, to_checkpoint
+from proposals.multibox.views import whole_photo
+from structures.boxes import as_boxes, mirror, whole_image
+from structures.records import Image
+from tests.boxes import keeps_protocol
+
+TORCH = place(device="cpu", engine="torch", dtype="float32")
+CLASSES = ("cat", "dog")
+
+
+@pytest.fixture(scope="module")
+def weights() -> Checkpoint:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shapes = torch.tensor([[[20.0, 24.0]], [[50.0, 60.0]], [[120.0, 110.0]], [[250.0, 260.0]]])
+        start = Checkpoint(state={}, classes=())
+        network = SharedNetwork(shapes, start.preprocessing, len(CLASSES) + 1, width=16)
+        for layer in (network.regions.parts, network.regions.predict):
+            torch.nn.init.normal_(layer.weight, std=0.05)
+        return to_checkpoint(network, start, CLASSES, network.state_dict(), {"data": "noise"})
+
+
+@pytest.fixture
+def features(weights: Checkpoint) -> SharedFeatures:
+    return SharedFeatures(weights, TORCH)
+
+
+@pytest.fixture
+def runs(features: SharedFeatures, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Note the shape of what the network is run on."""
+    found: list[tuple[int, ...]] = []
+    run = features._run
+
+    def noted(pixels: torch.Tensor) -> torch.Tensor:
+        found.append(tuple(pixels.shape))
+        return run(pixels)
+
+    monkeypatch.setattr(features, "_run", noted)
+    return found
+
+
+def noise(height: int, width: int, seed: int = 0) -> Image:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_proposals_and_classes_come_of_one_run(features: SharedFeatures, runs: list[tuple[int, ...]]) -> None:
+    photo = noise(90, 120)
+    detector = Detector(features.multibox(), SharedRegions(features), score_floor=0.0)
+    found = detector(photo)
+    assert len(found) > 0
+    assert runs == [(1, 3, 384, 512)]
+    detector(photo)
+    assert len(runs) == 1
+    detector(noise(90, 120, seed=1))
+    assert len(runs) == 2
+
+
+def test_only_the_last_maps_are_kept(features: SharedFeatures, runs: list[tuple[int, ...]]) -> None:
+    canvases = [np.full((64, 64, 3), level, np.uint8) for level in range(KEPT + 1)]
+    for canvas in [*canvases, canvases[0], canvases[0], canvases[-1]]:
+        features(canvas)
+    assert len(runs) == KEPT + 2  # the first was forgotten by then
+    assert len(features._kept) == KEPT
+
+
+def test_the_order_of_other_proposals_comes_of_the_same_run(
+    features: SharedFeatures, runs: list[tuple[int, ...]]
+) -> None:
+    propose = load_proposals("ranked:grid+multibox", shared=features)
+    found = Detector(propose, SharedRegions(features))(noise(90, 120))
+    assert len(runs) == 1
+    assert set(found.source_names) == {"grid", "multibox"}
+
+
+def test_its_multibox_keeps_the_protocol(features: SharedFeatures) -> None:
+    keeps_protocol(features.multibox()(noise(70, 90)), (70, 90))
+
+
+def test_probabilities_of_regions(features: SharedFeatures) -> None:
+    photo, classify = noise(90, 120), SharedRegions(features)
+    boxes = as_boxes([[5, 5, 60, 70], [0, 0, 120, 90], [7, 7, 8, 8], [5, 5, 60, 70]])
+    rows = classify(photo, boxes)
+    assert rows.shape == (4, 3)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(rows[0], rows[3])
+    np.testing.assert_allclose(classify(photo, boxes[1:2])[0], rows[1], atol=1e-5)
+    assert classify(photo, as_boxes([])).shape == (0, 3)
+    with pytest.raises(ValueError, match="not finite"):
+        classify(photo, as_boxes([[0, 0, np.nan, 5]]))
+
+
+def test_mirrored_looks_are_those_of_the_mirrored_photo(features: SharedFeatures) -> None:
+    """So the mean of both looks does not care which way round the photo is."""
+    photo, boxes = noise(96, 128), as_boxes([[5, 5, 60, 70], [30, 20, 128, 96]])  # fills its canvas
+    classify = SharedRegions(features, mirrored=True)
+    flipped = np.ascontiguousarray(photo[:, ::-1])
+    np.testing.assert_allclose(classify(flipped, mirror(boxes, (96, 128))), classify(photo, boxes), atol=0.02)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 400), (500, 2), (6000, 8000)])
+def test_photos_of_any_size(features: SharedFeatures, size: tuple[int, int]) -> None:
+    photo = np.zeros((*size, 3), np.uint8)
+    rows = SharedRegions(features)(photo, whole_image(size))
+    assert np.isfinite(rows).all()
+    assert features.multibox()(photo).image_size == size
+
+
+def test_what_an_engine_gives_comes_apart_again(weights: Checkpoint) -> None:
+    network = from_checkpoint(weights)
+    pixels = torch.rand(2, 3, 64, 128) * 255
+    with torch.no_grad():
+        joined, maps = network.split(network(pixels), (64, 128))
+        trunk = network.maps_from(network.stem(pixels, "inception4e"), "inception4e")
+        expected = network.head.joined(trunk.for_multibox(network.offset)), *network.regions.maps(*trunk)
+    for found, wanted in zip((joined, *maps), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_weights_there_and_back(weights: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(weights, tmp_path / "w.safetensors", dtype=torch.float32)
+    again = read_checkpoint(tmp_path / "w.safetensors")
+    assert (again.task, again.classes) == ("shared", CLASSES)
+    photo, boxes = noise(60, 80), whole_image((60, 80))
+    before, now = (SharedRegions(SharedFeatures(each, TORCH))(photo, boxes) for each in (weights, again))
+    np.testing.assert_array_equal(before, now)
+
+
+def test_weights_are_loaded_by_what_they_are(weights: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_checkpoint(weights, path)
+    classify = load_classifier(path, engine="torch", dtype="float32")
+    assert isinstance(classify, SharedRegions)
+    assert shared_features(classify) is classify.features
+    with pytest.raises(WeightsError, match="weights for regions are needed"):
+        load_classifier(path, features="crops")
+    with pytest.raises(WeightsError, match="weights for shared are needed"):
+        load_classifier(default_weights("crops"), features="shared")
+
+
+def test_an_ensemble_of_both_kinds_shares_the_features(weights: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_checkpoint(weights, path)
+    classify = load_classifier([path, path], engine="torch", dtype="float32")
+    assert shared_features(classify) is not None
+
+
+def test_weights_of_other_tasks_are_refused(weights: Checkpoint) -> None:
+    with pytest.raises(WeightsError, match="shared features are needed"):
+        from_checkpoint(replace(weights, task="multibox"))
+    broken = {name: value for name, value in weights.state.items() if name != "regions.hidden1.bias"}
+    with pytest.raises(WeightsError, match=r"missing.*regions\.hidden1\.bias"):
+        from_checkpoint(replace(weights, state=broken))
+
+
+def test_openvino_gives_what_torch_gives(weights: Checkpoint) -> None:
+    pytest.importorskip("openvino")
+    photo, boxes = noise(90, 120), as_boxes([[5, 5, 60, 70], [0, 0, 120, 90]])
+    there = SharedFeatures(weights, place(device="cpu", engine="openvino", dtype="float32"))
+    here = SharedFeatures(weights, TORCH)
+    canvas = whole_photo((90, 120)).draw(photo)
+    torch.testing.assert_close(there(canvas).joined, here(canvas).joined, atol=1e-3, rtol=1e-3)
+    np.testing.assert_allclose(SharedRegions(there)(photo, boxes), SharedRegions(here)(photo, boxes), atol=1e-3)
