@@ -4,7 +4,6 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import jinja2
 import rich.box
@@ -61,13 +60,13 @@ class Sheet:
         return table
 
 
-def percent(value: float, *, sign: Literal["", "+"] = "") -> str:
-    """Return a share as papers print it, or a difference of shares with its sign; "-" where there is none.
+def percent(value: float) -> str:
+    """Return a share as papers print it.
 
-    >>> percent(0.41234), percent(0.05, sign="+"), percent(float("nan")), percent(float("nan"), sign="+")
-    ('41.23', '+5.00', '-', '-')
+    >>> percent(0.41234), percent(float("nan"))
+    ('41.23', '-')
     """
-    return "-" if math.isnan(value) else f"{100 * value:{sign}.2f}"
+    return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
 def class_sheet(scores: Scores) -> Sheet:
@@ -94,7 +93,7 @@ def mistake_sheets(mistakes: Mistakes) -> list[Sheet]:
     true, false = mistakes.best
     total = max(true + false, 1)
     kinds = [
-        [kind, KINDS[kind], str(count), percent(count / total), percent(mistakes.gain[kind], sign="+")]
+        [kind, KINDS[kind], str(count), percent(count / total), f"{100 * mistakes.gain[kind]:+.2f}"]
         for kind, count in sorted(mistakes.kinds.items(), key=lambda item: -item[1])
     ]
     pairs = [[f"{said} for {meant}", str(count)] for said, meant, count in mistakes.confusions]
