@@ -65,8 +65,8 @@ def read_detections(file: Path, dataset: AnyDataset, *, allow_extra: bool) -> tu
         return align(lines, dataset, allow_extra=allow_extra), notes
     if not isinstance(dataset, CocoDataset):
         raise ValueError(f"{file}: COCO results need COCO ground truth (--ground-truth instances.json)")
-    found, extra = read_coco_results(file, dataset, allow_extra=allow_extra)
-    return align_records(found, dataset, extra), []
+    found, extra, notes = read_coco_results(file, dataset, allow_extra=allow_extra)
+    return align_records(found, dataset, extra), notes
 
 
 def choose(

@@ -1,12 +1,14 @@
 """COCO: read instances.json; write and read result files. The only place that knows category ids."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
+from eval.checks import Category, note_beyond, unused_categories, without_inside_out
 from eval.coco_json import (
     CocoError,
     Entry,
@@ -18,9 +20,10 @@ from eval.coco_json import (
     to_areas,
     to_corners,
     to_labels,
+    to_sides,
     whole_number,
 )
-from eval.coco_protocol import corner_and_size
+from eval.coco_records import CocoDetections, CocoTruth, sides_of
 from eval.notes import Notes
 from structures.boxes import Boxes, ImageSize, area, reach
 from structures.files import replacing
@@ -35,6 +38,7 @@ class CocoDataset:
         annotations: the JSON file.
         images: folder of the photos; without it they are looked for in `images` beside the file, beside it, and
             in COCO's own layout (annotations/instances_val2017.json and val2017/).
+        keep: names of classes that stay though no object of them is annotated and others stand below them.
 
     Attributes:
         classes: names in the order of their category ids; a label is an index into them.
@@ -46,22 +50,27 @@ class CocoDataset:
         CocoError: not such a file, without categories, or an entry that cannot be used.
     """
 
-    def __init__(self, annotations: Path, images: Path | None = None) -> None:
+    def __init__(self, annotations: Path, images: Path | None = None, *, keep: Collection[str] = ()) -> None:
         self.annotations = Path(annotations)
         self._notes = Notes()
         content = load(self.annotations)
         photos = sorted(read_entries(content, "images", self.annotations), key=itemgetter("id"))
         for photo in photos:
             photo["file_name"] = forward(str(photo["file_name"]))
-        categories = sorted(read_entries(content, "categories", self.annotations), key=itemgetter("id"))
+        objects = read_entries(content, "annotations", self.annotations)
+        listed = sorted(read_entries(content, "categories", self.annotations), key=itemgetter("id"))
+        distinct([entry["id"] for entry in listed], "category id", self.annotations)
+        self._unused = self._unused_ids(listed, objects, keep)
+        categories = [entry for entry in listed if entry["id"] not in self._unused]
         if not categories:
             raise CocoError(f"{self.annotations}: the list 'categories' is empty, so there are no classes")
-        self.classes: Sequence[str] = distinct([str(c["name"]) for c in categories], "category name", self.annotations)
-        self.category_ids = distinct([entry["id"] for entry in categories], "category id", self.annotations)
+        names = [class_name(entry) for entry in categories]
+        self.classes: Sequence[str] = distinct(names, "category name", self.annotations)
+        self.category_ids = tuple(entry["id"] for entry in categories)
         self.image_ids: Sequence[str] = distinct([p["file_name"] for p in photos], "file_name", self.annotations)
         numbers = distinct([p["id"] for p in photos], "image id", self.annotations)
         self.image_numbers = dict(zip(self.image_ids, numbers, strict=True))
-        self._rows = self._by_image(read_entries(content, "annotations", self.annotations))
+        self._rows = self._by_image(objects)
         self._records = {p["file_name"]: self._record(p) for p in photos}
         self._images = images or self._find_images()
 
@@ -90,6 +99,20 @@ class CocoDataset:
             raise CocoError(f"{self.annotations}: no image {image_id!r}")
         return self._records[image_id]
 
+    @property
+    def unused(self) -> Mapping[int, str]:
+        """The names of the categories that are no classes here, by id: results of them are left out."""
+        return self._unused
+
+    def _unused_ids(self, listed: list[Entry], objects: list[Entry], keep: Collection[str]) -> dict[int, str]:
+        counts = Counter(entry["category_id"] for entry in objects)
+        categories = [Category(class_name(c), str(c.get("supercategory") or ""), counts[c["id"]]) for c in listed]
+        try:
+            unused = unused_categories(categories, self._notes, self.annotations, keep=keep)
+        except ValueError as error:
+            raise CocoError(str(error)) from None
+        return {listed[i]["id"]: categories[i].name for i in unused}
+
     def _by_image(self, entries: list[Entry]) -> dict[int, list[Entry]]:
         rows: dict[int, list[Entry]] = {number: [] for number in self.image_numbers.values()}
         for entry in entries:
@@ -102,15 +125,21 @@ class CocoDataset:
 
     def _record(self, photo: Entry) -> GroundTruth:
         rows = self._rows[photo["id"]]
-        boxes = to_corners([row["bbox"] for row in rows], f"{self.annotations}: image {photo['id']}")
+        place = f"{self.annotations}: image {photo['id']}"
+        sides = to_sides([row["bbox"] for row in rows], place)
+        boxes, areas = to_corners(sides, place), to_areas(rows, sides, self.annotations)
         self._note(rows, boxes)
         stated = self._stated_size(photo)
-        return GroundTruth(
+        if stated is not None:
+            note_beyond(self._notes, boxes, stated, self.annotations)
+        return CocoTruth(
             image_id=photo["file_name"],
             boxes=boxes,
             labels=to_labels(rows, self.category_ids, self.annotations),
             ignore=np.array([is_crowd(row, f"{self.annotations}: annotation {row.get('id')}") for row in rows], bool),
-            area=to_areas(rows, boxes, self.annotations),
+            area=areas.astype(np.float32),
+            sides=sides,
+            areas=areas,
             image_size=stated or reach(boxes),
             size_known=stated is not None,
         )
@@ -169,7 +198,7 @@ def _results(
         raise CocoError(f"{image_id}: the image has no COCO id")
     if len(found) and not 0 <= found.labels.min() <= found.labels.max() < len(category_ids):
         raise CocoError(f"{image_id}: label {found.labels.max()}, but there are {len(category_ids)} categories")
-    for box, label, score in zip(corner_and_size(found.boxes), found.labels, found.scores, strict=True):
+    for box, label, score in zip(sides_of(found).tolist(), found.labels, found.scores, strict=True):
         yield {
             "image_id": image_numbers[image_id],
             "category_id": category_ids[label],
@@ -180,7 +209,7 @@ def _results(
 
 def read_coco_results(
     path: Path, dataset: CocoDataset, *, allow_extra: bool = False
-) -> tuple[dict[str, Detections], list[str]]:
+) -> tuple[dict[str, Detections], list[str], list[str]]:
     """Read a COCO results file; detections keep the order of the file within their image.
 
     Args:
@@ -189,25 +218,49 @@ def read_coco_results(
         allow_extra: leave out entries of images that the dataset lacks.
 
     Returns:
-        Detections of every image of the dataset that the file names, and the ids of the images left out.
+        Detections of every image of the dataset that the file names, the ids of the images left out, and notes on
+        other entries that were left out: with sides below 0, or of categories that are no classes of the dataset.
 
     Raises:
         CocoError: an entry that is malformed, of an unknown image or category, or whose numbers are not finite.
     """
     names = {number: name for name, number in dataset.image_numbers.items()}
-    rows: dict[int, list[Entry]] = {}
+    rows: dict[int, list[tuple[int, Entry]]] = {}
+    notes = Notes()
     for position, entry in enumerate(read_results(path)):
         number = entry["image_id"]
         if number not in names and not allow_extra:
             place = f"{path}: entry {position}"
             raise CocoError(f"{place}: image {number} is not in the ground truth (--allow-extra leaves it out)")
-        rows.setdefault(number, []).append(entry)
-    found = {names[n]: _detections(some, names[n], path, dataset) for n, some in rows.items() if n in names}
-    return found, [str(number) for number in rows if number not in names]
+        entries = rows.setdefault(number, [])
+        if entry["category_id"] in dataset.unused:
+            name = dataset.unused[entry["category_id"]]
+            notes.add(
+                f"detections of the category {name!r:.60} left out, which is no class", f"{path}: entry {position}"
+            )
+        else:
+            entries.append((position, entry))
+    found = {names[n]: _detections(some, names[n], path, dataset, notes) for n, some in rows.items() if n in names}
+    return found, [str(number) for number in rows if number not in names], notes.lines()
 
 
-def _detections(rows: list[Entry], name: str, path: Path, dataset: CocoDataset) -> Detections:
-    boxes = to_corners([row["bbox"] for row in rows], f"{path}: image {name}")
-    scores = np.array([row["score"] for row in rows], np.float32)
-    size = dataset.ground_truth(name).image_size
-    return Detections(boxes, to_labels(rows, dataset.category_ids, path), scores, size)
+def _detections(
+    placed: list[tuple[int, Entry]], name: str, path: Path, dataset: CocoDataset, notes: Notes
+) -> Detections:
+    positions, rows = [position for position, _ in placed], [entry for _, entry in placed]
+    sides = to_sides([row["bbox"] for row in rows], f"{path}: image {name}")
+    scores = np.array([row["score"] for row in rows], np.float64)
+    found = CocoDetections(
+        boxes=to_corners(sides, f"{path}: image {name}"),
+        labels=to_labels(rows, dataset.category_ids, path),
+        scores=scores.astype(np.float32),
+        image_size=dataset.ground_truth(name).image_size,
+        sides=sides,
+        exact_scores=scores,
+    )
+    return without_inside_out(found, sides[:, 2:], notes, lambda row: f"{path}: entry {positions[row]}")
+
+
+def class_name(category: Entry) -> str:
+    """Return the name of a category, without blanks around it."""
+    return str(category["name"]).strip()

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from structures.boxes import Boxes, Floats, area, as_boxes
+from eval.coco_records import Doubles
+from structures.boxes import Boxes, as_boxes
 from structures.json_reader import JsonError, read_json
 
 Entry = dict[str, Any]
@@ -107,25 +108,30 @@ def to_labels(rows: Sequence[Entry], category_ids: Sequence[int], path: Path) ->
     return np.array([known[row["category_id"]] for row in rows], np.int64)
 
 
-def to_areas(rows: Sequence[Entry], boxes: Boxes, path: Path) -> Floats:
+def to_areas(rows: Sequence[Entry], sides: Doubles, path: Path) -> Doubles:
     """Return the annotated areas (COCO's are of the mask), or the boxes' where there are none."""
     stated = [row.get("area") for row in rows]
     for value in stated:
         if value is not None and not _is_finite(value):
             raise CocoError(f"{path}: area {value!r:.60} is not a number")
-    return np.array([s if a is None else a for a, s in zip(stated, area(boxes), strict=True)], np.float32)
+    boxes = np.maximum(sides[:, 2:], 0).prod(axis=1)
+    return np.array([s if a is None else a for a, s in zip(stated, boxes, strict=True)], np.float64)
 
 
-def to_corners(boxes: Sequence[Any], place: str) -> Boxes:
-    """Return x, y, width, height as our x1, y1, x2, y2."""
+def to_sides(boxes: Sequence[Any], place: str) -> Doubles:
+    """Return the (N, 4) x, y, width, height of entries, as they are stated."""
     try:
-        wide = np.array(boxes, np.float64).reshape(len(boxes), 4)
+        return np.array(boxes, np.float64).reshape(len(boxes), 4)
     except (TypeError, ValueError):
         raise CocoError(f"{place}: every bbox must be four numbers x, y, width, height") from None
     except OverflowError:
         raise CocoError(f"{place}: a bbox holds values that are not finite") from None
+
+
+def to_corners(sides: Doubles, place: str) -> Boxes:
+    """Return x, y, width, height as our x1, y1, x2, y2."""
     with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 becomes infinite, which is refused below
-        corners = as_boxes(np.concatenate([wide[:, :2], wide[:, :2] + wide[:, 2:]], axis=1))
+        corners = as_boxes(np.concatenate([sides[:, :2], sides[:, :2] + sides[:, 2:]], axis=1))
     if not np.isfinite(corners).all():
         raise CocoError(f"{place}: a bbox holds values that are not finite")
     return corners

@@ -14,7 +14,7 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from structures.boxes import Boxes, area
+from eval.coco_records import areas_of, scores_of, sides_of
 from structures.records import Detections, GroundTruth
 
 SUMMARY = (
@@ -90,13 +90,14 @@ def _index(rows: list[dict[str, Any]], truths: Sequence[GroundTruth], classes: S
 
 def _object_rows(image: int, truth: GroundTruth, classes: int, crowd: bool) -> Iterator[dict[str, Any]]:
     _check_labels(truth.labels, classes, f"ground truth of {truth.image_id}")
-    for row, box in enumerate(corner_and_size(truth.boxes)):
+    areas = areas_of(truth).tolist()
+    for row, box in enumerate(sides_of(truth).tolist()):
         ignore = bool(truth.ignore[row])
         yield {
             "image_id": image,
             "category_id": int(truth.labels[row]) + 1,
             "bbox": box,
-            "area": float(truth.area[row]),
+            "area": areas[row],
             "iscrowd": int(ignore and crowd),
             "difficult": int(ignore and not crowd),
         }
@@ -104,27 +105,17 @@ def _object_rows(image: int, truth: GroundTruth, classes: int, crowd: bool) -> I
 
 def _found_rows(image: int, found: Detections, classes: int) -> Iterator[dict[str, Any]]:
     _check_labels(found.labels, classes, f"detections of image {image}")
-    areas = area(found.boxes)
-    for row, box in enumerate(corner_and_size(found.boxes)):
+    scores = scores_of(found).tolist()
+    for row, box in enumerate(sides_of(found).tolist()):
         yield {
             "image_id": image,
             "category_id": int(found.labels[row]) + 1,
             "bbox": box,
-            "area": float(areas[row]),
-            "score": float(found.scores[row]),
+            "area": box[2] * box[3],
+            "score": scores[row],
         }
 
 
 def _check_labels(labels: np.ndarray[Any, np.dtype[np.int64]], classes: int, place: str) -> None:
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(f"{place}: labels go from {labels.min()} to {labels.max()}, but there are {classes} classes")
-
-
-def corner_and_size(boxes: Boxes) -> list[list[float]]:
-    """Return COCO's boxes: x, y, width, height.
-
-    >>> corner_and_size(np.array([[1, 2, 4, 6]], np.float32))
-    [[1.0, 2.0, 3.0, 4.0]]
-    """
-    wide = boxes.astype(np.float64)  # float32 differences would lose digits that COCO's files hold
-    return [list(map(float, row)) for row in np.concatenate([wide[:, :2], wide[:, 2:] - wide[:, :2]], axis=1)]

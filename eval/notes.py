@@ -15,13 +15,13 @@ class Notes:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._first: dict[str, Path] = {}
+        self._first: dict[str, Path | str] = {}
 
-    def add(self, kind: str, path: Path, count: int = 1) -> None:
-        """Count an oddity that was seen in a file."""
+    def add(self, kind: str, place: Path | str, count: int = 1) -> None:
+        """Count an oddity that was seen in a file, or at a row of one."""
         self._counts[kind] += count
-        self._first.setdefault(kind, path)
+        self._first.setdefault(kind, place)
 
     def lines(self) -> list[str]:
-        """Return one line a kind, in the order of their first appearance."""
+        """Return one line per kind, in the order of their first appearance."""
         return [f"{count} {kind}, first in {self._first[kind]}" for kind, count in self._counts.items()]

@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from eval.checks import without_inside_out
 from eval.coco_json import whole_number
 from eval.names import ImageNames
+from eval.notes import Notes
 from structures.boxes import ImageSize, as_boxes
 from structures.files import regular_file
 from structures.json_reader import JsonError, parse_json
@@ -91,14 +93,15 @@ def read_lines(path: Path) -> tuple[list[ResultLine], list[str]]:
     """Read a detections.jsonl.
 
     Returns:
-        The lines, and notes: a last line without an end, cut off by an interrupted run, is left out and named.
+        The lines, and notes: a last line without an end, cut off by an interrupted run, is left out and named, and so
+        are boxes that are turned inside out.
 
     Raises:
         ResultsError: any other line is malformed, holds numbers that are not finite, or names a photo again.
     """
     content = regular_file(path).read_bytes().split(b"\n")
     lines = [line for line in enumerate(content, 1) if line[1].strip()]
-    results, notes, seen = [], [], dict[str, str]()
+    results, notes, odd, seen = [], [], Notes(), dict[str, str]()
     for number, text in lines:
         place = f"{path}: line {number}"
         try:
@@ -112,8 +115,14 @@ def read_lines(path: Path) -> tuple[list[ResultLine], list[str]]:
         if result.image in seen:
             raise ResultsError(f"{place}: {result.image} again, first at {seen[result.image]}")
         seen[result.image] = place
-        results.append(result)
-    return results, notes
+        results.append(_well_formed(result, odd))
+    return results, [*notes, *odd.lines()]
+
+
+def _well_formed(line: ResultLine, notes: Notes) -> ResultLine:
+    boxes = line.found.boxes
+    sides = boxes[:, 2:] - boxes[:, :2]
+    return replace(line, found=without_inside_out(line.found, sides, notes, lambda row: f"{line.place}: box {row + 1}"))
 
 
 def read_line(entry: Any, place: str) -> ResultLine:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from structures.boxes import area, clip
 from structures.names import ClassNames
 from structures.records import Dataset, Detections, GroundTruth
 
@@ -18,7 +19,9 @@ class Selection:
     Args:
         dataset: what is chosen from.
         classes: names in the order of the new labels, found as `ClassNames` has it; None takes all.
-        photos: so many, evenly spread over the dataset and always the same; 0 takes all.
+        photos: at most this many, evenly spread over the dataset and always the same; 0 takes all.
+        to_learn: cut the boxes to their photos, and leave out objects without a pixel there: they are to be learned
+            from, not judged by.
 
     Attributes:
         classes: class names; a label is an index into them.
@@ -28,8 +31,11 @@ class Selection:
         ValueError: a class that the dataset has not, or one named twice.
     """
 
-    def __init__(self, dataset: Dataset, *, classes: Sequence[str] | None = None, photos: int = 0) -> None:
+    def __init__(
+        self, dataset: Dataset, *, classes: Sequence[str] | None = None, photos: int = 0, to_learn: bool = False
+    ) -> None:
         self._dataset = dataset
+        self._to_learn = to_learn
         chosen = list(range(len(dataset.classes))) if classes is None else _labels(classes, dataset)
         self._new_labels = np.full(len(dataset.classes), -1, np.int64)
         self._new_labels[chosen] = np.arange(len(chosen))
@@ -65,15 +71,20 @@ class Selection:
     def relabel(self, found: Detections) -> Detections:
         """Turn labels of the whole dataset into those of the chosen classes; detections of others are left out."""
         labels = self._new_labels[found.labels]
-        renamed = Detections(found.boxes, labels, found.scores, found.image_size, found.source, found.source_names)
-        return renamed.take(labels >= 0)
+        return replace(found, labels=labels).take(labels >= 0)
 
     def _record(self, truth: GroundTruth) -> GroundTruth:
         labels = self._new_labels[truth.labels]
-        rows = labels >= 0
-        return replace(
-            truth, boxes=truth.boxes[rows], labels=labels[rows], ignore=truth.ignore[rows], area=truth.area[rows]
-        )
+        chosen = replace(truth, labels=labels).take(labels >= 0)
+        return _within_photo(chosen) if self._to_learn else chosen
+
+
+def _within_photo(truth: GroundTruth) -> GroundTruth:
+    boxes = clip(truth.boxes, truth.image_size)
+    whole = GroundTruth(
+        truth.image_id, boxes, truth.labels, truth.ignore, truth.area, truth.image_size, truth.size_known
+    )
+    return whole.take(area(boxes) > 0)
 
 
 def class_names(text: str) -> list[str]:

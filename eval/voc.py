@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.checks import note_beyond, refuse_background
 from eval.notes import Notes
 from eval.voc_xml import FIRST_PIXEL, VocError, VocObject, parse, read_objects, text_of, whole_number
 from structures.boxes import Boxes, ImageSize, area, as_boxes
@@ -47,6 +48,10 @@ class VocDataset:
         self._notes = Notes()
         self.image_ids: Sequence[str] = _read_split(self.root, split, self._notes)
         self.classes: Sequence[str] = tuple(classes) if classes is not None else find_classes(self.root)
+        try:
+            refuse_background(self.classes, self.root)
+        except ValueError as error:
+            raise VocError(str(error)) from None
         self._names = ClassNames(self.classes)
         self._records = {image_id: self._read(image_id) for image_id in self.image_ids}
 
@@ -112,8 +117,7 @@ class VocDataset:
         measured = _photo_size(self.image_path(image_id)) or _reach(boxes, stated)
         if measured != stated:
             self._notes.add("images with a missing or wrong <size>", path)
-        if not _inside(boxes, measured):
-            self._notes.add("images with boxes beyond the edge (0-based corners, perhaps)", path)
+        note_beyond(self._notes, boxes, measured, path)
         return measured
 
 

@@ -120,6 +120,16 @@ def parts_of(name: str) -> list[str]:
     return parts
 
 
+def files_in(name: str) -> list[Path]:
+    """Return the files and folders that the name of a generator leads to, if they are there.
+
+    >>> files_in("ranked:selective-search+multibox:/"), files_in("selective-search")
+    ([...Path('/')], [])
+    """
+    rests = [part.partition(":")[2] for part in parts_of(name)]
+    return [path for rest in rests if rest for path in ([Path(rest)] if Path(rest).exists() else files_in(rest))]
+
+
 def _names_a_file(name: str) -> bool:
     kind, _, path = name.partition(":")
     return "+" not in kind and path != "" and Path(path).exists()

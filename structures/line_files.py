@@ -7,12 +7,13 @@ one of our lines. Anything else that is not such a line is refused by file and l
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from structures.files import FileRefused, naming
+from structures.files import FileRefused, naming, replacing
 from structures.json_reader import JsonError, parse_json
 
 SYNC_SECONDS = 1.0  # a power cut loses at most this much; a killed process loses nothing
@@ -37,6 +38,7 @@ class LineFile:
         self, path: Path, keys: tuple[str, str], read: Callable[[Any, str], None], *, overwrite: bool = False
     ) -> None:
         self._path, self._keys = path, keys
+        _unshare(path)
         self._file: IO[bytes] = path.open("a+b")
         try:
             if overwrite:
@@ -100,6 +102,13 @@ class LineFile:
                 return not rest or rest.startswith(b'"')
             return _begin_alike(rest[text.end() :], b", " + second)
         return False
+
+
+def _unshare(path: Path) -> None:
+    """Give the name a file of its own where others lead to the same one, as in backups made of hard links."""
+    if path.is_file() and path.stat().st_nlink > 1:
+        with replacing(path) as partial:
+            shutil.copy(path, partial)
 
 
 def _begin_alike(one: bytes, other: bytes) -> bool:

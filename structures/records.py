@@ -1,7 +1,7 @@
 """The records that flow between the rooms: frozen columns of NumPy arrays, checked when made."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,8 @@ Image = npt.NDArray[np.uint8]
 """An RGB photo: uint8, shape (H, W, 3)."""
 
 Labels = npt.NDArray[np.int64]
+Rows = npt.NDArray[Any] | slice
+"""Rows to take: indices, a mask or a slice."""
 
 
 def _column(values: npt.ArrayLike, dtype: npt.DTypeLike, length: int, name: str) -> npt.NDArray[Any]:
@@ -153,6 +155,16 @@ class GroundTruth:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def take(self, indices: Rows) -> "GroundTruth":
+        """Return the chosen rows, by indices, by a mask or by a slice."""
+        return replace(
+            self,
+            boxes=self.boxes[indices],
+            labels=self.labels[indices],
+            ignore=self.ignore[indices],
+            area=self.area[indices],
+        )
 
 
 class Dataset(Protocol):

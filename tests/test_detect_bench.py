@@ -143,3 +143,11 @@ def test_photos_without_objects_have_no_recall(voc, tmp_path, rcnn):
 def test_an_unknown_generator_is_named(voc, rcnn, capsys):
     assert rcnn("bench", "proposals", "--ground-truth", voc, "--generator", "nothing-such") == 2
     assert "nothing-such" in capsys.readouterr().err
+
+
+def test_boxes_that_are_read_are_not_written_over(voc, tmp_path, rcnn, capsys):
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text('{"0": [[0, 0, 9, 9]]}')
+    assert rcnn("bench", "proposals", "--ground-truth", voc, "--generator", f"file:{boxes}", "--json", boxes) == 2
+    assert "would be written over an input" in capsys.readouterr().err
+    assert boxes.read_text() == '{"0": [[0, 0, 9, 9]]}'

@@ -1,6 +1,7 @@
 """`rcnn` never harms a file that it did not write: photos, other programs' files, and whatever lies outside OUT."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -420,3 +421,15 @@ def test_only_the_beginning_of_a_line_of_ours_is_ever_cut_off(tail: bytes, ours:
             assert path.read_bytes().startswith(line)
             lost = not path.read_bytes().startswith(line + end)
             assert not lost or ours or b'{"image": '.startswith(end.rstrip(b"\0")) or end.startswith(b'{"image": "')
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_backup_made_of_hard_links_is_not_written_to(tmp_path: Path, overwrite: bool) -> None:
+    path, backup = tmp_path / "lines.jsonl", tmp_path / "backup.jsonl"
+    path.write_text('{"image": "a", "width": 3}\n')
+    os.link(path, backup)
+    lines = LineFile(path, ("image", "width"), lambda entry, place: None, overwrite=overwrite)
+    lines.add({"image": "b", "width": 4})
+    lines.close()
+    assert backup.read_text() == '{"image": "a", "width": 3}\n'
+    assert path.read_text() == ("" if overwrite else backup.read_text()) + '{"image": "b", "width": 4}\n'

@@ -184,7 +184,7 @@ def test_bad_results_are_errors_that_name_the_entry(instances, tmp_path, entry, 
 def test_unknown_images_are_left_out_and_named_where_allowed(instances, tmp_path):
     rows = [{"image_id": n, "category_id": 1, "bbox": [0, 0, n, 1], "score": 0.5} for n in (5, 4, 7, 5)]
     (tmp_path / "results.json").write_text(json.dumps(rows))
-    found, extra = read_coco_results(tmp_path / "results.json", instances(), allow_extra=True)
+    found, extra, _ = read_coco_results(tmp_path / "results.json", instances(), allow_extra=True)
     assert {name: some.boxes.tolist() for name, some in found.items()} == {"a.jpg": [[0, 0, 4, 1]]}
     assert extra == ["5", "7"]
 
@@ -206,7 +206,7 @@ def test_an_empty_results_file_is_an_empty_list(instances, tmp_path):
         tmp_path / "r.json", [("a.jpg", NOTHING)], category_ids=data.category_ids, image_numbers=data.image_numbers
     )
     assert json.loads((tmp_path / "r.json").read_text()) == []
-    assert read_coco_results(tmp_path / "r.json", data) == ({}, [])
+    assert read_coco_results(tmp_path / "r.json", data) == ({}, [], [])
 
 
 # the protocol --------------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ def test_known_answers_of_a_hundred_images(data_dir):
     data = CocoDataset(folder / "gts" / "sampled_gts_bbox_area.json")
     rows = evaluate(data, read_coco_results(folder / "cocoapi_results.json", data)[0])
     assert {name: rows[name] for name in PRINTED} == pytest.approx(ANSWERS, abs=1e-6)
-    wrapped, _ = read_coco_results(folder / "dets" / "sampled_bbox_results.json", data)
+    wrapped, _, _ = read_coco_results(folder / "dets" / "sampled_bbox_results.json", data)
     assert evaluate(data, wrapped) == pytest.approx(rows, nan_ok=True)
 
 

@@ -35,11 +35,13 @@ def proposals(
     from eval.plots import picture_format, to_picture
     from eval.scores import or_null
     from eval.selection import spread
+    from proposals.generators import files_in
     from structures.own_files import check_outputs
 
-    check_outputs([json, plot], [*files_read(ground_truth), images])
-    form = picture_format(plot) if plot else ""  # now, not when all is measured
     names = list(dict.fromkeys(generator or bench.DEFAULT_GENERATORS))
+    boxes = [file for name in names for path in files_in(name) for file in files_read(path)]
+    check_outputs([json, plot], [*files_read(ground_truth), images, *boxes])
+    form = picture_format(plot) if plot else ""  # now, not when all is measured
     dataset = open_ground_truth(ground_truth, split, images)
     console, facts = Console(stderr=True), bench.circumstances()
     entries = bench.contestants(names, device=device)

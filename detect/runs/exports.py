@@ -76,7 +76,7 @@ def require_exportable(kind: str, images: Iterable[str], classes: Sequence[str],
         if blank is not None:
             raise ValueError(f"{blank}: a line of a VOC result file holds no name with blanks; --format coco does")
     elif kind == "coco" and numbering is not None:
-        dataset = CocoDataset(numbering)
+        dataset = CocoDataset(numbering, keep=classes)
         _category_ids(dataset, classes)
         _coco_names(images, dataset)
 
@@ -129,7 +129,7 @@ def _export_coco(
     files: OwnFiles, lines: Sequence[ResultLine], classes: Sequence[str], numbering: Path | None
 ) -> list[Path]:
     if numbering is not None:
-        dataset = CocoDataset(numbering)
+        dataset = CocoDataset(numbering, keep=classes)
         names = _coco_names((line.image for line in lines), dataset)
         found = _named(lines, classes, names)
         ids = _category_ids(dataset, classes)

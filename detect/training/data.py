@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from detect.defaults import VAL_PHOTOS, refuse_idle
@@ -36,7 +36,7 @@ def open_dataset(
     )
     dataset = _open(voc, split or SPLIT, coco, images, "--coco needs --images, the folder of its photos")
     _check_photos(dataset)
-    chosen = dataset if classes is None else Selection(dataset, classes=class_names(classes))
+    chosen = Selection(dataset, classes=None if classes is None else class_names(classes), to_learn=True)
     if not any(len(truth.boxes) for truth in chosen):
         raise ValueError(f"no objects to learn from on the {len(chosen)} photos")
     return chosen
@@ -109,7 +109,7 @@ def open_validation(
     if val is not None and voc is None:
         raise ValueError("--val names a list of the --voc folder; COCO photos are named by --val-coco FILE")
     folder, complaint = images or usual_images, "--val-coco needs --val-images, a folder"
-    whole = _open(voc if val is not None else None, val or "", coco, folder, complaint)
+    whole = _open(voc if val is not None else None, val or "", coco, folder, complaint, keep=learned_from.classes)
     chosen = Selection(whole, classes=learned_from.classes, photos=VAL_PHOTOS if photos is None else photos)
     if all(truth.ignore.all() for truth in chosen):
         raise ValueError(f"no object that counts on the {len(chosen)} photos to validate on")
@@ -166,9 +166,17 @@ def summary(dataset: Dataset, judged: Dataset | None) -> list[str]:
     return lines
 
 
-def _open(voc: Path | None, split: str, coco: Path | None, images: Path | None, complaint: str) -> Dataset:
+def _open(
+    voc: Path | None,
+    split: str,
+    coco: Path | None,
+    images: Path | None,
+    complaint: str,
+    *,
+    keep: Collection[str] = (),
+) -> Dataset:
     if voc is not None:
         return VocDataset(voc, split)
     if coco is None or images is None:
         raise ValueError(complaint)
-    return CocoDataset(coco, images)
+    return CocoDataset(coco, images, keep=keep)

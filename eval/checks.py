@@ -1,0 +1,124 @@
+"""What is checked about annotations and results, whichever file they come from: the one place for all readers."""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from eval.notes import Notes
+from structures.boxes import Boxes, ImageSize, area, clip
+from structures.records import Detections
+
+ROUNDING = 0.5  # pixels that a box may reach beyond its photo without a note: COCO's numbers are rounded
+BACKGROUND = "background"  # the last column of the probabilities, never a class
+
+OUTSIDE = "objects wholly outside their photo: they count, cannot be found, and are not learned from"
+BEYOND = (
+    "objects that reach beyond the edge of their photo (0-based corners, perhaps): learned from up to the edge, "
+    "judged as they are"
+)
+INSIDE_OUT = "detections with x2 < x1 or y2 < y1, of negative width or height, left out"
+
+
+def note_beyond(notes: Notes, boxes: Boxes, image_size: ImageSize, path: Path) -> None:
+    """Note the annotated boxes (N, 4) that lie outside their photo, or reach more than half a pixel beyond its edge."""
+    inside = clip(boxes, image_size)
+    outside = (area(boxes) > 0) & (area(inside) == 0)
+    beyond = (np.abs(boxes - inside) > ROUNDING).any(axis=1) & (area(boxes) > 0) & ~outside
+    for kind, rows in ((OUTSIDE, outside), (BEYOND, beyond)):
+        if rows.any():
+            notes.add(kind, path, int(rows.sum()))
+
+
+def without_inside_out(
+    found: Detections, sides: npt.NDArray[np.floating], notes: Notes, place: Callable[[int], str]
+) -> Detections:
+    """Leave out the detections of a photo whose boxes are turned inside out, and note them.
+
+    Args:
+        found: of one photo.
+        sides: (N, 2) width and height of each box.
+        notes: counts them, and names the first.
+        place: returns the file and row of a detection.
+    """
+    wrong = (sides < 0).any(axis=1)
+    if not wrong.any():
+        return found
+    notes.add(INSIDE_OUT, place(int(np.flatnonzero(wrong)[0])), int(wrong.sum()))
+    return found.take(~wrong)
+
+
+@dataclass(frozen=True)
+class Category:
+    """One class as a file lists it.
+
+    Attributes:
+        name: of the class.
+        parent: name of the class above it; "" for none.
+        objects: how many are annotated.
+    """
+
+    name: str
+    parent: str = ""
+    objects: int = 0
+
+
+def unused_categories(
+    categories: Sequence[Category], notes: Notes, path: Path, *, keep: Collection[str] = ()
+) -> list[int]:
+    """Return the positions of listed categories that are no classes, and note them.
+
+    Annotation tools export the root of a tree of classes as a category, often by the name of one of them, and one
+    called background; neither has an object.
+
+    Args:
+        categories: all that a file lists.
+        notes: names what is left out.
+        path: the file.
+        keep: names of classes that must stay, such as those that a network has learned.
+
+    Raises:
+        ValueError: objects are annotated as background; names the file.
+    """
+    refuse_background((each.name for each in categories if each.objects), path)
+    roots = _roots(categories, keep)
+    background = [i for i, each in enumerate(categories) if is_background(each.name)]
+    for i in roots:
+        notes.add(f"category without objects left out, as it stands above others: {categories[i].name!r:.60}", path)
+    for i in background:
+        notes.add(f"category without objects left out, as it is no class: {categories[i].name!r:.60}", path)
+    return sorted({*roots, *background})
+
+
+def _roots(categories: Sequence[Category], keep: Collection[str]) -> list[int]:
+    """Return the positions of categories without objects that are above others; of a name to keep one stays."""
+
+    def is_root(i: int) -> bool:
+        above = any(other.parent == categories[i].name for j, other in enumerate(categories) if j != i)
+        return above and not categories[i].objects
+
+    roots = list(filter(is_root, range(len(categories))))
+    classes = {each.name for i, each in enumerate(categories) if i not in roots}
+    kept = {categories[i].name: i for i in roots if categories[i].name in keep and categories[i].name not in classes}
+    return [i for i in roots if i not in kept.values()]
+
+
+def is_background(name: str) -> bool:
+    """Say whether a class has the name of the column for what is none."""
+    return name.strip().casefold() == BACKGROUND
+
+
+def refuse_background(names: Iterable[str], path: Path) -> None:
+    """Refuse objects that are annotated as background.
+
+    Raises:
+        ValueError: names the file.
+    """
+    wrong = next(filter(is_background, names), None)
+    if wrong is not None:
+        raise ValueError(
+            f"{path}: objects are annotated as {wrong!r:.60}, the name of what is no object; "
+            "remove them, or rename the class"
+        )
