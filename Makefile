@@ -1,4 +1,5 @@
-# make demo | test | lint | docs | clean. Each makes .venv and installs what it needs, from nothing but Python 3.10 or newer.
+# make demo | test | lint | docs | clean. Each but clean makes .venv and installs what it needs there; they need only
+# Python 3.10 or newer.
 # PYTHON=python3.12 chooses another Python, VENV=elsewhere another place.
 
 PYTHON ?= python3
