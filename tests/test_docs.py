@@ -16,6 +16,7 @@ import typer
 from PIL import Image
 
 from detect.cli import build
+from detect.commands.training_options import RENAMED
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
@@ -111,7 +112,7 @@ def test_shown_commands_are_accepted(path: Path) -> None:
 @every_document
 def test_mentioned_commands_and_options_exist(path: Path) -> None:
     wrong = [" ".join(words) for words in mentioned_commands(read(path)) if unknown_parts(words)]
-    known = option_names(command_line())
+    known = option_names(command_line()) | {f"--{name}" for name in RENAMED}
     options = set(re.findall(r"`(--[\w-]+)", prose(read(path))))
     assert (wrong, options - known) == ([], set())
 

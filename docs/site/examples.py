@@ -1,4 +1,4 @@
-"""Shows the doctests at the end of docstrings as examples. An extension of Griffe, which reads the code for the site."""
+"""Shows the doctests at the end of docstrings as examples. An extension of Griffe, which reads code for the site."""
 
 import textwrap
 from typing import Any
@@ -7,18 +7,18 @@ import griffe
 
 
 class DoctestsAsExamples(griffe.Extension):
-    """Puts bare doctests under the heading that Google's style knows; without it they would read as quotations."""
+    """Puts bare doctests under the heading of Google's style; without it they would be shown as quotations."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Change the docstring of one function, class or module, once it was read."""
+        """Change the docstring of a function, class or module after it was read."""
         if obj.docstring is not None:
             obj.docstring.value = with_heading(obj.docstring.value)
 
 
 def with_heading(text: str) -> str:
-    """Return a docstring whose first doctest, and all behind it, stand under `Examples:`.
+    r"""Return a docstring with its first doctest, and everything after it, under `Examples:`.
 
-    >>> print(with_heading("Add.\\n\\n>>> 1 + 1\\n2"))
+    >>> print(with_heading("Add.\n\n>>> 1 + 1\n2"))
     Add.
     <BLANKLINE>
     Examples:
