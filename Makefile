@@ -1,12 +1,13 @@
-# make demo | test | test-lowest | lint | clean. Each makes .venv and installs what it needs, from nothing but Python 3.10 or newer.
-# PYTHON=python3.12 chooses another Python, VENV=elsewhere another place, WORKERS=4 more processes that test.
+# make demo | test | test-lowest | lint | docs | clean. Each but clean makes .venv and installs what it needs there; they
+# need only Python 3.10 or newer.
+# PYTHON=python3.12 chooses another Python, VENV=elsewhere another place, WORKERS=4 more processes for the tests.
 
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 IN_VENV := $(VENV)/bin/python
 
-.PHONY: demo test test-lowest lint clean
+.PHONY: demo test test-lowest lint docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.for-demo
@@ -31,6 +32,10 @@ lint: $(VENV)/.for-tests
 	@if $(IN_VENV) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then echo "mypy"; $(IN_VENV) -m mypy; \
 	else echo "mypy left out: the last NumPy for Python 3.10 has annotations that ours do not fit"; fi
 
+docs: $(VENV)/.for-docs
+	NO_MKDOCS_2_WARNING=1 $(IN_VENV) -m mkdocs build --strict --quiet
+	@echo "The site is in site/; open site/index.html."
+
 $(VENV)/.for-demo: pyproject.toml | $(IN_VENV)
 	$(IN_VENV) -m pip install --quiet --editable ".[openvino]"
 	@touch $@
@@ -39,6 +44,10 @@ $(VENV)/.for-tests: pyproject.toml | $(IN_VENV)
 	$(IN_VENV) -m pip install --quiet --editable ".[dev,openvino,export]"
 	@touch $@ $(VENV)/.for-demo
 
+$(VENV)/.for-docs: pyproject.toml | $(IN_VENV)
+	$(IN_VENV) -m pip install --quiet --editable ".[docs]"
+	@touch $@
+
 $(IN_VENV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; name one with make PYTHON=...")'
 	@echo "Installing into $(VENV); the first time this fetches PyTorch, some gigabytes on Linux."
@@ -46,4 +55,4 @@ $(IN_VENV):
 	@$(IN_VENV) -m pip install --quiet --upgrade pip
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest build dist demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-lowest build dist demo-out site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

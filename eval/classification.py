@@ -1,4 +1,4 @@
-"""How good class probabilities of whole photos are: top-k accuracy and log loss."""
+"""How good the class probabilities of whole photos are: top-k accuracy and log loss."""
 
 from collections.abc import Iterator, Sequence
 
@@ -21,7 +21,7 @@ LEAST_PROBABILITY = (
 def classification(
     probabilities: Floats, labels: Labels, *, ranks: Sequence[int] = (1, 5)
 ) -> Iterator[tuple[str, float]]:
-    """Yield top-k accuracy for each k, then log loss, and of two rows or more `calibrated_log_loss`.
+    """Yield top-k accuracy for each k, then log loss, and with two rows or more `calibrated_log_loss`.
 
     Args:
         probabilities: (N, C), rows sum to 1.
@@ -47,14 +47,15 @@ def classification(
 
 
 def calibrated_log_loss(probabilities: Floats, labels: Labels) -> float:
-    """Return the log loss of answers that are as sure as they should be.
+    """Return the log loss after temperature scaling.
 
     Logarithms of probabilities are multiplied by one factor, an inverse temperature (Guo et al., On calibration
-    of modern neural networks, 2017), and the rows are brought back to a sum of 1. Every other row decides the factor of
-    the rest, and the other way round, so no row is judged by a factor that it chose; a few dozen rows decide badly.
+    of modern neural networks, 2017), and the rows are normalised to a sum of 1 again. Every other row decides the
+    factor of the rest, and the other way round, so no row is scored with a factor that it chose; a few dozen rows are
+    too few.
 
     Args:
-        probabilities: (N, C), rows sum to 1, in an order that says nothing of how hard they are.
+        probabilities: (N, C), rows sum to 1, in an order that does not depend on how hard they are.
         labels: (N,) true columns.
 
     Raises:

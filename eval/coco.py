@@ -36,7 +36,7 @@ class CocoDataset:
 
     Args:
         annotations: the JSON file.
-        images: folder of the photos; without it they are looked for in `images` beside the file, beside it, and
+        images: folder of the photos; without it they are looked for in `images` next to the file, next to it, and
             in COCO's own layout (annotations/instances_val2017.json and val2017/).
         keep: names of classes that stay though no object of them is annotated and others stand below them.
 

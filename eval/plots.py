@@ -14,7 +14,7 @@ from eval.average_precision import RankedOutcomes, all_point
 
 Values = npt.NDArray[np.floating]
 COLUMNS = 5  # small plots in a row
-POINTS = 400  # a curve of a million detections is drawn with so many
+POINTS = 400  # the most points of a curve; there may be a million detections
 
 
 def precision_recall(curves: Sequence[RankedOutcomes], classes: Sequence[str]) -> Figure:
@@ -48,8 +48,8 @@ def recall_plots(
 
     Args:
         thresholds: (T,) IoU.
-        by_threshold: recall at each threshold, with all boxes or so many as the name says.
-        counts: (K,) numbers of best boxes of an image.
+        by_threshold: recall at each threshold, with all boxes or the number that the name says.
+        counts: (K,) numbers of best boxes per image.
         by_count: recall at each count, at the IoU that the name says.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")

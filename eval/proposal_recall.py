@@ -20,9 +20,9 @@ Values = npt.NDArray[np.float64]
 THRESHOLDS: Values = np.linspace(0.5, 1.0, 11)  # of the curve of recall against IoU
 AVERAGED: Values = np.linspace(0.5, 0.95, 10)  # IoU thresholds of average recall, as COCO averages
 SHOWN = (0.5, 0.7)  # IoU thresholds of the curves of recall against the number of boxes
-COUNTS = (10, 20, 50, 100, 200, 300, 500, 1000, 2000, 5000, 10000)  # numbers of best boxes an image
+COUNTS = (10, 20, 50, 100, 200, 300, 500, 1000, 2000, 5000, 10000)  # numbers of best boxes per image
 AVERAGE_RECALL_AT = (100, 300, 1000, 2000)
-BLOCK = 4096  # boxes held against the objects at a time: bounds the memory of a photo with very many
+BLOCK = 4096  # boxes compared with the objects at a time: bounds the memory for a photo with very many
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Coverage:
 
 
 def measure_coverage(pairs: Iterable[tuple[GroundTruth, Boxes]]) -> Coverage:
-    """Hold the boxes of every image against its objects, one image at a time.
+    """Compare the boxes of every image with its objects, one image at a time.
 
     Args:
         pairs: ground truth and proposals (N, 4) of every image, best first; (0, 4) where there are none.
@@ -101,7 +101,7 @@ def recall(overlap: Floats, thresholds: npt.ArrayLike) -> Values:
 
 
 def average_recall(overlap: Floats) -> float:
-    """Return recall averaged over IoU 0.5, 0.55 ... 0.95, as COCO has it."""
+    """Return recall averaged over IoU 0.5, 0.55 ... 0.95, as in COCO."""
     return float(recall(overlap, AVERAGED).mean())
 
 

@@ -1,8 +1,8 @@
-"""How good detections are, by the protocols that papers quote: each yields (name, value), the headline first.
+"""How good detections are, by the protocols that papers report: each yields (name, value), the headline first.
 
 `voc07`: AP at 11 recall levels, VOC 2007. `voc`: the whole area under the curve, VOC 2010 and later. `ilsvrc`: that
-area with kinder overlap for small objects. `coco`: averaged over ten IoU thresholds (eval/coco_protocol.py).
-docs/evaluation.md tells them apart.
+area with a lower IoU threshold for small objects. `coco`: averaged over ten IoU thresholds (eval/coco_protocol.py).
+docs/evaluation.md compares them.
 """
 
 import math
@@ -28,13 +28,13 @@ def voc07(
     *,
     iou_threshold: float = 0.5,
 ) -> Rows:
-    """Yield mAP, then AP of every class, as the VOC 2007 devkit has them (11-point).
+    """Yield mAP, then AP of every class, as in the VOC 2007 devkit (11-point).
 
     Args:
         truths: of all images, also those without objects.
         detections: of the same images, in the same order.
         classes: class names in label order. A class without objects that count has AP NaN and stays out of mAP.
-        iou_threshold: least IoU of a true detection.
+        iou_threshold: least IoU of a true positive.
     """
     curves = class_curves(truths, detections, classes, partial(match_voc, iou_threshold=iou_threshold))
     yield from mean_and_classes([eleven_point(curve) for curve in curves], classes)
@@ -47,13 +47,13 @@ def voc(
     *,
     iou_threshold: float = 0.5,
 ) -> Rows:
-    """Yield mAP, then AP of every class, as the devkits since VOC 2010 have them (all-point). Arguments as `voc07`."""
+    """Yield mAP, then AP of every class, as in the devkits since VOC 2010 (all-point). Arguments as `voc07`."""
     curves = class_curves(truths, detections, classes, partial(match_voc, iou_threshold=iou_threshold))
     yield from mean_and_classes([all_point(curve) for curve in curves], classes)
 
 
 def ilsvrc(truths: Sequence[GroundTruth], detections: Sequence[Detections], classes: Sequence[str]) -> Rows:
-    """Yield mAP, then AP of every class, as the ILSVRC detection task has them. Arguments as `voc07`."""
+    """Yield mAP, then AP of every class, as in the ILSVRC detection task. Arguments as `voc07`."""
     curves = class_curves(truths, detections, classes, match_ilsvrc)
     yield from mean_and_classes([all_point(curve) for curve in curves], classes)
 
@@ -67,7 +67,7 @@ def class_curves(
     """Match all images and return the ranked outcomes of every class, in label order.
 
     Raises:
-        ValueError: not one record of detections an image, or a label without a class.
+        ValueError: not one record of detections per image, or a label without a class.
     """
     if len(truths) != len(detections):
         raise ValueError(f"ground truth of {len(truths)} images but detections of {len(detections)}")

@@ -41,10 +41,10 @@ class Sheet:
     """A table that can be shown in a terminal and on a page.
 
     Args:
-        caption: stands above it.
+        caption: shown above it.
         head: names of the columns.
         rows: cells, as many as the head has.
-        texts: so many columns, from the first, hold text and stand left; numbers stand right.
+        texts: number of columns, from the first, that hold text and are left-aligned; numbers are right-aligned.
     """
 
     def __init__(self, caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> None:
@@ -61,7 +61,7 @@ class Sheet:
 
 
 def percent(value: float) -> str:
-    """Return a share as papers print it.
+    """Return a share in percent, as in papers.
 
     >>> percent(0.41234), percent(float("nan"))
     ('41.23', '-')
@@ -89,7 +89,7 @@ def overall_sheet(scores: Scores) -> Sheet:
 
 
 def mistake_sheets(mistakes: Mistakes) -> list[Sheet]:
-    """Return what is wrong with the best detections, the commonest confusions, and the misses by size."""
+    """Return what is wrong with the best detections, the most frequent confusions, and the misses by size."""
     true, false = mistakes.best
     total = max(true + false, 1)
     kinds = [

@@ -1,4 +1,4 @@
-"""detections.jsonl -> detections of every image of a dataset, with a count of all that does not fit."""
+"""detections.jsonl -> detections of every image of a dataset, with a count of everything that does not fit."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,8 +48,8 @@ class Aligned:
     """Detections brought into the order of a dataset.
 
     Attributes:
-        detections: one record an image of the dataset, in its order; empty for images that the results lack.
-        missing: images of the dataset that the results lack: all their objects count as missed.
+        detections: one record per image of the dataset, in its order; empty for images that the results lack.
+        missing: images of the dataset that are missing from the results: all their objects count as missed.
         extra: photos of the results that the dataset lacks: left out.
         unknown_labels: detections left out because the dataset has no such class, by class.
         resized: photos whose stated size differs from the ground truth's: their boxes may be of another scale.
@@ -164,7 +164,7 @@ def _side(entry: Any, name: str) -> int:
 def align(lines: Iterable[ResultLine], dataset: Dataset, *, allow_extra: bool = False) -> Aligned:
     """Bring result lines into the order of a dataset.
 
-    Photos are found as `ImageNames` has it, and classes as `ClassNames` has it.
+    Photos are looked up by `ImageNames`, classes by `ClassNames`.
 
     Args:
         lines: as from `read_lines`.

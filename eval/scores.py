@@ -1,4 +1,4 @@
-"""The figures of one protocol with what they rest on: objects and detections of each class."""
+"""The figures of one protocol and what they are based on: objects and detections of each class."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class Scores:
 
     @property
     def headline(self) -> tuple[str, float]:
-        """The figure to quote, with its name."""
+        """The headline figure, with its name."""
         return next(iter(self.values.items()))
 
     @property
@@ -47,7 +47,7 @@ class Scores:
 
     @property
     def without_objects(self) -> list[str]:
-        """Classes with nothing to find: their AP is NaN and stays out of the mean."""
+        """Classes with nothing to find: their AP is NaN and is left out of the mean."""
         return [name for name, count in zip(self.classes, self.objects, strict=True) if count == 0]
 
     def warnings(self) -> list[str]:
@@ -93,7 +93,7 @@ def of_class(values: Mapping[str, float], name: str) -> dict[str, float]:
 
 
 def or_null(value: float) -> float | None:
-    """Return None for NaN, which JSON has not."""
+    """Return None for NaN, which JSON does not have."""
     return None if math.isnan(value) else value
 
 

@@ -14,12 +14,12 @@ from structures.records import Dataset, Detections, GroundTruth
 class Selection:
     """Some classes and some photos of a dataset.
 
-    Objects of the other classes are no objects at all; photos that have no others stay, as photos of nothing.
+    Objects of other classes are left out; photos without any of the chosen classes stay, as photos without objects.
 
     Args:
         dataset: what is chosen from.
-        classes: names in the order of the new labels, found as `ClassNames` has it; None takes all.
-        photos: at most this many, evenly spread over the dataset and always the same; 0 takes all.
+        classes: names in the order of the new labels, looked up by `ClassNames`; None takes all.
+        photos: how many, evenly spread over the dataset and always the same; 0 takes all.
         to_learn: cut the boxes to their photos, and leave out objects without a pixel there: they are to be learned
             from, not judged by.
 
@@ -28,7 +28,7 @@ class Selection:
         image_ids: names of the chosen photos, in the dataset's order.
 
     Raises:
-        ValueError: a class that the dataset has not, or one named twice.
+        ValueError: a class that is not in the dataset, or one named twice.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Selection:
         """Return the objects of one photo.
 
         Raises:
-            ValueError: the photo is none of those chosen.
+            ValueError: the photo is not one of those chosen.
         """
         if image_id not in self._records:
             raise ValueError(f"image {image_id!r} is none of the {len(self)} that were chosen")
@@ -108,7 +108,7 @@ def _labels(classes: Sequence[str], dataset: Dataset) -> list[int]:
 
 
 def spread(names: Sequence[str], count: int) -> tuple[str, ...]:
-    """Return so many names, evenly spread; all of them where the count is 0 or more than there are.
+    """Return this many names, evenly spread; all of them if the count is 0 or more than there are.
 
     >>> spread("abcdefghij", 4), spread("abc", 0), spread("abc", 7)
     (('a', 'c', 'f', 'h'), ('a', 'b', 'c'), ('a', 'b', 'c'))

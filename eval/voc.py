@@ -1,7 +1,7 @@
 """PASCAL VOC: read annotations, write official result files. With eval/voc_xml.py the only place with 1-based boxes.
 
 VOC corners are 1-based and inclusive (VOCdevkit, PASreadrecord.m): a box one pixel wide has xmin == xmax. Subtracting 1
-from xmin and ymin only turns them into our 0-based, half-open boxes; the devkit's +1 arithmetic is then plain width.
+from xmin and ymin only turns them into 0-based, half-open boxes; the devkit's +1 arithmetic is then plain width.
 """
 
 import xml.etree.ElementTree as ET
@@ -30,7 +30,7 @@ class VocDataset:
     Args:
         root: the folder that holds the three.
         split: name of a list in ImageSets/Main, such as "val".
-        classes: class names in label order. Without it, the 20 VOC classes; or, where annotations of the folder hold
+        classes: class names in label order. Without it, the 20 VOC classes; or, if annotations of the folder have
             other names, those names in alphabetical order, the same for every split. Objects of a class that is not
             listed are left out, and noted.
 
@@ -63,11 +63,11 @@ class VocDataset:
 
     @property
     def notes(self) -> list[str]:
-        """What was odd about the annotations: one line a kind, with its count and first file."""
+        """What was odd about the annotations: one line per kind, with its count and first file."""
         return self._notes.lines()
 
     def image_path(self, image_id: str) -> Path:
-        """Return where the photo lies: the .jpg, or else another picture of that name."""
+        """Return the path of the photo: the .jpg, or else another picture of that name."""
         folder = self.root / "JPEGImages"
         suffixes = [".jpg", ".JPG", *sorted(SUFFIXES), *(s.upper() for s in sorted(SUFFIXES))]
         paths = [folder / f"{image_id}{suffix}" for suffix in suffixes]
@@ -109,7 +109,7 @@ class VocDataset:
         return kept
 
     def _image_size(self, image_id: str, tree: ET.Element, boxes: Boxes) -> ImageSize:
-        """Return the annotated size, or the photo's own where the annotation cannot be right."""
+        """Return the annotated size, or the photo's own if the annotation cannot be right."""
         path = _annotation_path(self.root, image_id)
         stated = (whole_number(tree.findtext("size/height")), whole_number(tree.findtext("size/width")))
         if min(stated) > 0 and _inside(boxes, stated):
@@ -124,7 +124,7 @@ class VocDataset:
 def find_classes(root: Path) -> tuple[str, ...]:
     """Return VOC's classes, or all names in the folder's annotations where those go beyond VOC's.
 
-    Names that differ only in case count as one. Files that are no XML, and folders, are passed over here.
+    Names that differ only in case count as one. Files that are not XML, and folders, are skipped here.
     """
     names = {"": ""}
     for path in sorted(path for path in (root / "Annotations").rglob("*.xml") if path.is_file()):
@@ -192,7 +192,7 @@ def _reach(boxes: Boxes, stated: ImageSize) -> ImageSize:
 def voc_result_files(
     detections: Iterable[tuple[str, Detections]], classes: Sequence[str], split: str
 ) -> dict[str, bytes]:
-    """Return the devkit's result files, comp4_det_<split>_<class>.txt, one for every class, also where it is empty.
+    """Return the devkit's result files, comp4_det_<split>_<class>.txt, one per class, even if it is empty.
 
     Args:
         detections: image id and its detections.

@@ -1,4 +1,4 @@
-"""One VOC annotation file: its objects, with 1-based corners turned into our boxes."""
+"""One VOC annotation file: its objects, with 1-based corners turned into 0-based, half-open boxes."""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from structures.boxes import Floats
 from structures.files import regular_file
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-FIRST_PIXEL = np.array([1, 1, 0, 0], np.float32)  # what VOC's corners lie above ours
+FIRST_PIXEL = np.array([1, 1, 0, 0], np.float32)  # subtracted from VOC's corners
 
 
 class VocError(ValueError):
@@ -19,7 +19,7 @@ class VocError(ValueError):
 
 
 class VocObject(NamedTuple):
-    """One annotated object, its box in our convention."""
+    """One annotated object, its box 0-based and half-open."""
 
     name: str
     box: Floats
@@ -30,13 +30,13 @@ def parse(path: Path) -> ET.Element:
     """Read an annotation file.
 
     Raises:
-        VocError: it is missing, or no XML.
+        VocError: it is missing, or not XML.
     """
     try:
         return ET.parse(regular_file(path)).getroot()
     except FileNotFoundError:
         raise VocError(f"{path}: no such annotation, though the image list names it") from None
-    except (ET.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that nobody knows
+    except (ET.ParseError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
         raise VocError(f"{path}: not a readable XML file: {error}") from error
 
 
@@ -69,12 +69,12 @@ def _corners(item: ET.Element, place: str) -> Floats:
 
 
 def text_of(item: ET.Element, path: str) -> str:
-    """Return the text of a child without spaces around it; nothing where there is no such child."""
+    """Return the text of a child without spaces around it; empty if there is no such child."""
     return (item.findtext(path) or "").strip()
 
 
 def whole_number(text: str | None) -> int:
-    """Return a number that may be written with decimals; 0 for what is none."""
+    """Return a number that may be written with decimals; 0 for anything else."""
     try:
         return round(float(text or 0))
     except (ValueError, OverflowError):

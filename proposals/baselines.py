@@ -12,7 +12,7 @@ from structures.records import Image, Proposals
 from structures.seeds import check_seed
 
 GRID_AREAS = (0.64, 0.32, 0.16, 0.08, 0.04, 0.02)  # shares of the photo
-GRID_ASPECTS = (0.5, 1.0, 2.0)  # width to height, beside the photo's own
+GRID_ASPECTS = (0.5, 1.0, 2.0)  # width to height, times the photo's own
 GRID_STEP = 0.4  # of a window's side
 
 
@@ -22,7 +22,7 @@ class Grid:
     Args:
         areas: of the windows, as shares of the photo.
         aspects: width to height of a window, times the photo's own.
-        step: from window to window, as a share of its side.
+        step: distance between windows, as a share of their side.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Grid:
 
 
 class Random:
-    """Boxes whose two corners are drawn evenly over the photo.
+    """Boxes whose two corners are drawn uniformly over the photo.
 
     Args:
         count: how many to draw, before duplicates are removed.

@@ -26,7 +26,7 @@ class EdgeBoxes:
     """Scores sliding windows by the contours that lie wholly inside.
 
     Args:
-        max_boxes: at most so many.
+        max_boxes: the most boxes per photo.
         alpha: step of the sliding window, as IoU of neighbours.
         beta: overlap above which a weaker box is dropped.
         width: photos are resized to this many pixels; None keeps their size.

@@ -1,4 +1,4 @@
-"""Names -> proposal generators: the page that lists what there is.
+"""Names -> proposal generators: the list of all that are built in.
 
 `build("selective-search")` makes one generator, `build("a+b")` the union of several, `build("file:PATH")` reads boxes
 that were made before. Other packages add names through the entry-point group `googlenet_rcnn.proposals`: each entry is
@@ -29,8 +29,8 @@ def selective_search(
     """Make Selective Search.
 
     Args:
-        factor: superpixel factor; by default 2 (GoogLeNet, section 8), and 1 for own strategies.
-        strategies: own ones, such as "HSV:CTSF:100"; without them the paper's fast setting.
+        factor: superpixel factor; by default 2 (GoogLeNet, section 8), and 1 for your own strategies.
+        strategies: your own, such as "HSV:CTSF:100"; without them the paper's fast setting.
         **options: of `SelectiveSearch`.
     """
     from proposals.selective_search.search import SUPERPIXEL_FACTOR, SelectiveSearch, enlarged, fast, parse_strategy
@@ -61,7 +61,7 @@ def selective_search_single(*, factor: float = 1, **options: Any) -> ProposalGen
 
 
 def opencv_selective_search(**options: Any) -> ProposalGenerator:
-    """Make OpenCV's Selective Search with the strategies of ours, factor 2."""
+    """Make OpenCV's Selective Search with the strategies of `selective-search`, factor 2."""
     from proposals.opencv import OpenCvSelectiveSearch
 
     return OpenCvSelectiveSearch(**options)
@@ -93,7 +93,7 @@ MAKERS: Mapping[str, Maker] = {
 
 
 def makers(extra: Mapping[str, Callable[[], ProposalGenerator]] | None = None) -> dict[str, Maker]:
-    """Return everything that can be built by name: ours, then extra, then what other packages bring."""
+    """Return everything that can be built by name: built in, then extra, then from other packages."""
     found: dict[str, Maker] = {point.name: _lazy(point) for point in entry_points(group=ENTRY_POINTS)}
     return found | dict(MAKERS) | dict(extra or {})
 

@@ -1,6 +1,6 @@
-"""Selective Search through OpenCV's primitives: the outside reference for ours.
+"""Selective Search with OpenCV's functions: a reference to compare with.
 
-The presets of cv2.ximgproc are not used: they fix min_size at 100 and choose other scales than the paper. Strategy
+The presets of cv2.ximgproc are not used: they fix min_size at 100 and use other scales than the paper. Strategy
 objects are new for every photo, because OpenCV's keep histograms of the photo before. OpenCV ranks the smallest boxes
 first and with random numbers that cannot be seeded, so its boxes are sorted here, the largest first; `order="native"`
 shows its own order.

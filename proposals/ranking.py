@@ -1,7 +1,7 @@
-"""The boxes of any generator in the order of a learned score, so that the best few hundred are worth most.
+"""The boxes of any generator in the order of a learned score, so that a few hundred are enough.
 
-Selective Search ranks by the place in its trees and by chance. MultiBox can look at any box and say how well it fits an
-object. With its order a classifier may stop after a quarter of the boxes and lose little recall (docs/multibox.md).
+Selective Search ranks by the place in its trees and by chance. MultiBox can score any box by how well it fits an
+object. In this order a classifier can stop after a quarter of the boxes and lose little recall (docs/multibox.md).
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ class Ranked:
         propose: the generator.
         score: photo and (N, 4) boxes in pixels -> (N,) scores, higher is better.
         scorer: name and settings of the score, for the manifest.
-        max_boxes: so many of the best stay, and the whole photo in any case; None keeps all.
+        max_boxes: how many of the best stay, and the whole photo in any case; None keeps all.
         nms_threshold: a box goes when its overlap with a better one is above this, so that the best are not all of
             the same few objects; 1 keeps all. The whole photo stays in any case.
     """

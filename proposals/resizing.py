@@ -11,7 +11,7 @@ from structures.boxes import Boxes, ImageSize, scale
 from structures.records import Image
 
 SEARCH_WIDTH = 500  # R-CNN's selective_search_boxes.m: the method is not scale invariant, so all photos get one width
-TALLEST = 4  # Differs: a narrow photo grows to at most so many search widths in height, not without bound
+TALLEST = 4  # Differs: a narrow photo grows to at most this many search widths in height, not without bound
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class Resized:
 
 
 def as_rgb(image: npt.NDArray[Any]) -> Image:
-    """Return an RGB uint8 (H, W, 3) photo; grey (H, W) or (H, W, 1) and 16-bit arrays are brought to it.
+    """Return an RGB uint8 (H, W, 3) photo; grey (H, W) or (H, W, 1) and 16-bit arrays are converted.
 
     Raises:
         ValueError: any other shape or type, or no pixels.
@@ -47,7 +47,7 @@ def as_rgb(image: npt.NDArray[Any]) -> Image:
 
 
 def resize(image: npt.NDArray[Any], width: int | None) -> Resized:
-    """Bring a photo to a width, growing or shrinking it; None keeps its size. See `as_rgb` for what is accepted."""
+    """Resize a photo to a width; None keeps its size. See `as_rgb` for what is accepted."""
     photo = as_rgb(image)
     size = (photo.shape[0], photo.shape[1])
     if width is None:

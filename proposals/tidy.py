@@ -1,4 +1,4 @@
-"""Raw boxes of any generator -> Proposals as the protocol promises: whole pixels, inside, no twins, best first.
+"""Raw boxes of any generator -> Proposals as the protocol promises: whole pixels, inside, no duplicates, best first.
 
 And suppression in compiled code, for those that make thousands of boxes.
 """

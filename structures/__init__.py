@@ -1,1 +1,1 @@
-"""The words that the rooms share: boxes, records, images, suppression. Imports nothing of ours."""
+"""What all rooms share: boxes, records, images, suppression. Imports no other room."""

@@ -1,6 +1,6 @@
-"""Files that appear whole or not at all, and the check before one is read that somebody else named.
+"""Writes files whole or not at all, and checks that a file named by somebody else is a regular one.
 
-The only place that puts a file in the place of another.
+The only place that replaces one file by another.
 """
 
 import errno
@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-PARTIAL = ".partial"  # the end of the names of files that are being written
+PARTIAL = ".partial"  # suffix of files that are being written
 UNFINISHED = re.compile(rf"\.(?P<name>.+)\.(?P<process>\d+){re.escape(PARTIAL)}", re.DOTALL)
 CHUNK = 2**20  # bytes that are read at a time
 
@@ -24,10 +24,10 @@ class FileRefused(ValueError):
 
 
 def regular_file(path: str | Path) -> Path:
-    """Return the path of a file to read if it is one, links followed: opening a pipe or a device may wait for ever.
+    """Return the path of a regular file, links followed: opening a pipe or a device could wait forever.
 
     Raises:
-        OSError: nothing is there, or a folder, pipe, socket or device; names it.
+        OSError: it is missing, or a folder, pipe, socket or device; names it.
     """
     mode = os.stat(path).st_mode
     if stat.S_ISDIR(mode):
@@ -39,12 +39,12 @@ def regular_file(path: str | Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the path of a file to write; it takes the place of the one named when all went well, else it is removed.
+    """Yield the path of a file to write; it replaces the one named if all goes well, else it is removed.
 
-    Links are followed. What is no plain file, such as a pipe or /dev/stdout, is given as it is.
+    Links are followed. Anything but a regular file, such as a pipe or /dev/stdout, is yielded unchanged.
 
     Args:
-        path: the file to be; its folder is made if it is missing.
+        path: the final name; its folder is made if it is missing.
 
     Raises:
         OSError: it cannot be written; names it.
@@ -68,11 +68,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sweep(folder: Path, ours: Callable[[str], bool]) -> None:
-    """Remove what killed processes left unfinished in a folder that no other process writes to at the same time.
+    """Remove unfinished files of killed processes from a folder that no other process writes to.
 
     Args:
-        folder: which one; may be missing.
-        ours: whether a file of this name is one of those that this program writes there.
+        folder: may be missing.
+        ours: says whether this program writes a file of this name there.
     """
     for path in folder.glob(f".*{PARTIAL}"):
         match = UNFINISHED.fullmatch(path.name)
@@ -94,14 +94,14 @@ def file_digest(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Have the disk take the content: else a power cut could leave the name without it."""
+    """Flush the content to disk: else a power cut could leave an empty file."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Have an OSError that names no file, as that of a full disk, name this one."""
+    """Add the name of this file to an OSError that names none, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -121,10 +121,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text as UTF-8; what UTF-8 cannot hold, such as parts of odd file names, becomes a question mark."""
+    """Write a text as UTF-8; what UTF-8 cannot encode, such as parts of odd file names, becomes a question mark."""
     write_bytes(path, text.encode(errors="replace"))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file; NaN must have become null before."""
+    """Write a JSON file; the caller has replaced NaN by null."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -1,10 +1,10 @@
 """Any picture file to RGB uint8 (H, W, 3). The only place that opens pictures.
 
 Policy: EXIF orientation is applied, so that boxes refer to the photo as displayed; `exif="ignore"` reads the stored
-pixels. Transparent pixels are laid over white. 16-bit and float pictures are brought to 8 bits by range, not clipped,
-but for values below 0, which are black. Of an animation the first frame counts. A truncated or damaged file is an
-error, never a half-grey photo, as far as its format can tell (`structures.soundness`). Memory and time are bounded by
-`max_pixels`: about 7 bytes a pixel, and `LONGEST` scans of a picture of that size.
+pixels. Transparent pixels are laid over white. 16-bit and float pictures are scaled to 8 bits by range, not clipped,
+except for values below 0, which become black. Of an animation the first frame is read. A truncated or damaged file is
+an error, never a half-grey photo, as far as its format can tell (`structures.soundness`). Memory and time are bounded
+by `max_pixels`: about 7 bytes per pixel, and `LONGEST` scans of a picture of that size.
 """
 
 import io
@@ -20,13 +20,13 @@ from structures.records import Image
 from structures.soundness import RAISED_BY, require_sound
 
 ExifPolicy = Literal["apply", "ignore"]
-MAX_PIXELS = 2 * 89_478_485  # Pillow's own limit, against files that are small and unpack to gigabytes
-FILE_BYTES = 8  # of a file, for each of max_pixels: those of 16-bit RGBA that is not packed
+MAX_PIXELS = 2 * 89_478_485  # Pillow's own limit, against small files that unpack to gigabytes
+FILE_BYTES = 8  # of a file, per pixel of max_pixels: uncompressed 16-bit RGBA
 LONGEST = 10  # scans of a progressive JPEG of max_pixels, as many as libjpeg writes; a smaller one may have more
 STRIP = 2**20  # pixels that are converted at a time
-# All that is decoded, whatever a file is called: no documents, whose plugins run programs (EPS), no rarities.
+# All formats that are decoded, whatever the file's name: no documents, whose plugins run programs (EPS), no rare ones.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "HEIF", "JPEG2000")
-# What a folder is searched for. Formats that Pillow cannot read here are listed too: such photos are to be reported.
+# What a folder is searched for. Formats that Pillow cannot read here are included, so that such photos are reported.
 SUFFIXES = frozenset(".jpg .jpeg .jpe .jfif .mpo .png .bmp .gif .tif .tiff .webp .ppm .pgm .avif .heic .heif".split())
 
 ORIENTATION = 0x0112  # EXIF tag
@@ -50,7 +50,7 @@ def read_image(path: str | Path, *, exif: ExifPolicy = "apply", max_pixels: int 
     """Read one picture.
 
     Args:
-        path: the file; its content decides the format, not its name.
+        path: the file; its content determines the format, not its name.
         exif: "apply" turns the photo as displayed, "ignore" keeps the stored pixels.
         max_pixels: a larger picture is refused, as is a file of more than 8 times that in bytes, or a progressive JPEG
             with more than 10 times that in scans times pixels. Above the default it raises Pillow's own limit, too, for
@@ -79,7 +79,7 @@ def read_image(path: str | Path, *, exif: ExifPolicy = "apply", max_pixels: int 
 
 
 def read_size(path: str | Path) -> ImageSize:
-    """Read (height, width) of a picture as `read_image` gives it, without decoding its pixels where that can be helped.
+    """Read (height, width) of a picture as `read_image` gives it, if possible without decoding its pixels.
 
     Raises:
         ImageError: missing, empty, not a picture or too large; names the file.
@@ -90,7 +90,7 @@ def read_size(path: str | Path) -> ImageSize:
             width, height = picture.size
         if turned == 1 or turned not in TURN:
             return height, width
-    except Exception:  # whatever it is, reading says it better
+    except Exception:  # whatever it is, read_image has the better message
         pass
     return read_image(path).shape[:2]
 
@@ -143,7 +143,7 @@ def _decode(path: Path, exif: ExifPolicy, max_pixels: int) -> Image:
 def _orientation(picture: PIL.Image.Image) -> int:
     try:
         return int(picture.getexif().get(ORIENTATION, 1))
-    except Exception:  # broken EXIF beside sound pixels: show them as they are, as viewers do
+    except Exception:  # broken EXIF but sound pixels: show them as they are, as viewers do
         return 1
 
 

@@ -1,7 +1,7 @@
-"""Reads JSON, with limits: the only place that does. Whatever is wrong becomes one line that names the file.
+"""Reads JSON, with limits: the only place that does. Any error becomes one line that names the file.
 
-Python's own reader follows any nesting until it runs out of stack, keeps the last of two equal keys without a word, and
-speaks of its settings where a number is too long.
+Python's own reader follows any nesting until the stack overflows, silently keeps the last of two equal keys, and
+reports its own settings if a number is too long.
 """
 
 import json
@@ -79,7 +79,7 @@ def require_finite(value: Any, place: str | Path) -> None:
 
 
 def through_json(value: Any) -> Any:
-    """Return a value of our own as it comes back from JSON: tuples as lists, keys as texts."""
+    """Return a value as it would be read back from JSON: tuples as lists, keys as strings."""
     return json.loads(json.dumps(value))
 
 
@@ -92,7 +92,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_depth(value: Any, place: str | Path) -> None:
-    """Refuse what is nested so deep that it could not be shown or written again."""
+    """Refuse what is nested too deep to be shown or written again."""
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, list | dict)]

@@ -1,7 +1,7 @@
-"""Files of JSON objects, one per line, that one process adds to; not a byte of another program's file is lost.
+"""Files of JSON objects, one per line, that one process adds to; no byte of another program's file is lost.
 
-A killed process leaves at worst a last line without its end. The next one cuts that off, if it can be the beginning of
-one of our lines. Anything else that is not such a line is refused by file and line, and stays.
+A killed process leaves at worst an incomplete last line. The next one cuts that off, if it can be the beginning of
+a line of this program. Any other foreign line is refused by file and line number, and stays.
 """
 
 import json
@@ -26,12 +26,12 @@ class LineFile:
 
     Args:
         path: made if it is missing; its folder is locked by the caller.
-        keys: the first two of every line, of which the first is that of a text.
-        read: takes a line and its place, for messages; raises ValueError if it is not one of ours.
-        overwrite: throw away what is there, without a look at it.
+        keys: the first two of every line; the first one's value is a string.
+        read: takes a line and its place, for messages; raises ValueError if this program did not write it.
+        overwrite: discard what is there without reading it.
 
     Raises:
-        FileRefused: a line is not one of ours; nothing was changed.
+        FileRefused: another program wrote a line; nothing was changed.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class LineFile:
             self._synced = time.monotonic()
 
     def replace(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Put other lines in the place of all."""
+        """Replace all lines."""
         self._file.truncate(0)
         for entry in entries:
             self.add(entry)
 
     def close(self, *, keep_empty: bool = True) -> None:
-        """Have the disk take everything, and remove the file if it is empty and not to be kept."""
+        """Flush everything to disk, and remove the file if it is empty and not to be kept."""
         with naming(self._path):
             self._file.flush()
         os.fsync(self._file.fileno())
@@ -88,7 +88,7 @@ class LineFile:
                 self._file.write(b"\n")
 
     def _is_torn(self, line: bytes) -> bool:
-        """Say whether a last line without its end can be the beginning of one of ours; a power cut leaves zeros."""
+        """Return whether an incomplete last line may be the beginning of one of ours; a power cut leaves zeros."""
         begun = line.rstrip(b"\0")
         try:
             parse_json(begun, self._path)

@@ -1,11 +1,11 @@
-"""One writer per folder: a lock that the system takes back when the process ends, however it ends."""
+"""One writer per folder: a lock that the system releases when the process ends, however it ends."""
 
 import errno
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-LOCK_FILE = ".rcnn.lock"  # hidden, so that searches for photos and for what a folder holds pass over it
+LOCK_FILE = ".rcnn.lock"  # hidden, so that searches for photos skip it
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # flock(2), where a file system has none
 
 
@@ -14,16 +14,16 @@ class FolderInUse(ValueError):
 
 
 def lock_folder(folder: Path) -> BaseFileLock:
-    """Lock a folder for this process alone, without waiting; its child processes do not hold the lock with it.
+    """Lock a folder for this process alone, without waiting; child processes do not inherit the lock.
 
-    The lock is an empty file in the folder, LOCK_FILE. It stays there: if it was removed, two runs could each lock a
+    The lock is an empty file in the folder, LOCK_FILE. It stays there: if it were removed, two runs could each lock a
     file of that name. On a file system without locks nothing is locked, and runs are not kept apart.
 
     Args:
-        folder: must be there.
+        folder: must exist.
 
     Returns:
-        The lock; `release()` ends it, and so does forgetting it.
+        The lock; `release()` ends it, and so does deleting the object.
 
     Raises:
         FolderInUse: another run holds it.

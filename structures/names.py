@@ -1,4 +1,4 @@
-"""Which class a name means: the same classes are written in any case."""
+"""Which class a name means: upper and lower case may differ."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression, per class (R-CNN, section 2.2), and the vote of the boxes that it throws away."""
+"""Greedy non-maximum suppression, per class (R-CNN, section 2.2), and the vote of the boxes that it drops."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,7 @@ from structures.boxes import Boxes, Floats, Indices, iou
 
 
 def best_first(scores: npt.NDArray[np.floating]) -> Indices:
-    """Return the order of falling scores; equal scores keep input order.
+    """Return the order of decreasing scores; equal scores keep input order.
 
     >>> best_first(np.array([0.1, 0.5, 0.5], np.float32)).tolist()
     [1, 2, 0]
@@ -66,7 +66,7 @@ def suppress_per_class(
         probabilities: (N, C) of the C object classes, without the background column.
         score_floor: boxes below it are dropped before suppression.
         iou_threshold: see `suppress`.
-        max_per_class: at most so many boxes of a class in an image (R-CNN keeps 100).
+        max_per_class: the most boxes kept per class and image (R-CNN keeps 100).
 
     Returns:
         Row of each detection in boxes, its label and its score, best first; ties by label, then by row.
@@ -96,16 +96,16 @@ def vote(
     """Move each detection to the mean of the boxes around it, weighted by their scores for its class.
 
     This is the box voting of Gidaris and Komodakis (ICCV 2015, section 5). Nothing is learned or regressed: the
-    proposals that suppression drops say together where the object is. Differs: the scores may be raised to a power, so
-    that the surest boxes count for more.
+    proposals that suppression drops together locate the object. Differs: the scores may be raised to a power, so
+    that the most confident boxes count more.
 
     Args:
         boxes: (N, 4) xyxy in pixels, all of them.
-        probabilities: (N, C) scores that were suppressed by.
+        probabilities: (N, C) scores that suppression used.
         rows: (D,) row of each detection in boxes.
         labels: (D,) class of each detection.
         iou_threshold: boxes whose IoU with the detection is this or more have a vote.
-        power: of the scores that the votes are weighted by. With higher powers boxes fit more tightly, and a few more
+        power: exponent of the scores that weight the votes. With higher powers boxes fit more tightly, and a few more
             of them not at all (benchmarks/LOG.md).
 
     Returns:

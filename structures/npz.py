@@ -1,4 +1,4 @@
-"""Reads NumPy's .npz files, with limits: what a header claims is believed only as far as the bytes reach."""
+"""Reads NumPy's .npz files, with limits: sizes in a header are checked against the bytes that are there."""
 
 import math
 import os
@@ -27,7 +27,7 @@ class NpzError(ValueError):
 def read_arrays(
     path: str | Path, names: Sequence[str] | None = None, *, allow_missing: bool = False
 ) -> dict[str, npt.NDArray[Any]]:
-    """Read arrays of an .npz file; nothing in it is run.
+    """Read arrays of an .npz file; no code in it is run.
 
     Args:
         path: the file.

@@ -168,7 +168,7 @@ class GroundTruth:
 
 
 class Dataset(Protocol):
-    """Annotated photos: what evaluation and training read. VOC and COCO readers stand in eval/."""
+    """Annotated photos: what evaluation and training read. The VOC and COCO readers are in eval/."""
 
     @property
     def classes(self) -> Sequence[str]:

@@ -1,20 +1,42 @@
-"""What the documents say exists: commands and options, files, links."""
+"""What the documents say exists: commands and options, files, links and anchors, names; and their Python runs."""
 
 import ast
+import json
 import re
 import shlex
 from collections.abc import Iterator
+from copy import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 from detect.cli import build
+from detect.commands.training_options import RENAMED
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
 DOCUMENT_IDS = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
+LOG = ROOT / "benchmarks" / "LOG.md"  # its links must work, but its commands are history
+RUNS = "<!-- tests run this -->\n"  # before a block of Python that tests/test_docs.py runs
+
+every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=DOCUMENT_IDS)
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def code_blocks(text: str, language: str = r"\w*") -> Iterator[str]:
+    yield from re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def prose(text: str) -> str:
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_make_test_runs_all_tests_and_the_doctests_of_every_room() -> None:
@@ -27,65 +49,230 @@ def test_make_test_runs_all_tests_and_the_doctests_of_every_room() -> None:
     assert set(ast.literal_eval(found[1])) == {"tests", *rooms}
 
 
-def code_blocks(text: str) -> Iterator[str]:
-    yield from re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+# Commands
 
 
 def shown_commands(text: str) -> Iterator[list[str]]:
-    """Yield the words of every `rcnn ...` line in code blocks, comments and line ends in backslash taken care of."""
+    """Yield the words behind `rcnn`, or behind torchrun's `-m detect`, of every such line in code blocks."""
     for block in code_blocks(text):
         for line in block.replace("\\\n", " ").splitlines():
-            if line.strip().removeprefix("$ ").startswith("rcnn "):
-                yield shlex.split(line.strip().removeprefix("$ "), comments=True)[1:]
+            shown = re.match(r"\s*(?:\$ )?(?:rcnn|torchrun .*-m detect) (.*)", line)
+            if shown:
+                yield shlex.split(shown[1], comments=True)
+
+
+def mentioned_commands(text: str) -> Iterator[list[str]]:
+    """Yield the words behind `rcnn` of commands, or beginnings of commands, in the text."""
+    for code in re.findall(r"`rcnn ([^`]*)`", prose(text)):
+        if "..." not in code:
+            yield shlex.split(code)
+
+
+@cache
+def command_line() -> Any:
+    return typer.main.get_command(build())
+
+
+def find_command(words: list[str]) -> tuple[Any, list[str]]:
+    """Return the command or group that the first words lead to, and the words that are left."""
+    command = command_line()
+    while hasattr(command, "commands") and words and words[0] in command.commands:
+        command, words = command.commands[words[0]], words[1:]
+    return command, words
+
+
+def option_names(command: Any) -> set[str]:
+    own = {name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]}
+    return {"--help", *own}.union(*(option_names(inner) for inner in getattr(command, "commands", {}).values()))
 
 
 def unknown_parts(words: list[str]) -> list[str]:
-    """Return the commands and options of a shown line that the command line does not know."""
-    command: Any = typer.main.get_command(build())
-    for depth, word in enumerate(words):
-        if not hasattr(command, "commands"):
-            break
-        if word not in command.commands:
-            return [] if word == "--help" else [" ".join(words[: depth + 1])]
-        command = command.commands[word]
-    known = {name for parameter in command.params for name in [*parameter.opts, *parameter.secondary_opts]}
-    return [word for word in words if word.startswith("--") and word.split("=")[0] not in {*known, "--help"}]
+    """Return the commands and options of a line that the command line does not know."""
+    command, left = find_command(words)
+    known = option_names(command)
+    if hasattr(command, "commands") and left and left[0] not in known:
+        return [" ".join(words[: len(words) - len(left) + 1])]
+    return [word for word in left if word.startswith("--") and word.split("=")[0] not in known]
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=DOCUMENT_IDS)
-def test_commands_and_options_exist(path: Path) -> None:
-    wrong = {" ".join(words): unknown_parts(words) for words in shown_commands(path.read_text(encoding="utf-8"))}
+def complaint(words: list[str]) -> str:
+    """Return what the command line has against a whole command, such as a missing argument; nothing is run."""
+    command, left = find_command(words)
+    harmless = copy(command)
+    harmless.callback = lambda **values: None
+    try:
+        harmless.main(left, prog_name="rcnn", standalone_mode=False)
+    except Exception as error:  # of click, or of the copy of click in newer versions of typer
+        return error.format_message() if hasattr(error, "format_message") else repr(error)
+    return ""
+
+
+@every_document
+def test_shown_commands_are_accepted(path: Path) -> None:
+    wrong = {" ".join(words): unknown_parts(words) or complaint(words) for words in shown_commands(read(path))}
     assert {line: parts for line, parts in wrong.items() if parts} == {}
 
 
-def test_the_check_of_commands_can_fail() -> None:
-    assert unknown_parts(["detect", "photos", "--out", "x"]) == []
-    assert unknown_parts(["detect", "photos", "--inn", "x"]) == ["--inn"]
-    assert unknown_parts(["defect", "photos"]) == ["defect"]
-    assert unknown_parts(["eval", "defections"]) == ["eval defections"]
+@every_document
+def test_mentioned_commands_and_options_exist(path: Path) -> None:
+    wrong = [" ".join(words) for words in mentioned_commands(read(path)) if unknown_parts(words)]
+    known = option_names(command_line()) | {f"--{name}" for name in RENAMED}
+    options = set(re.findall(r"`(--[\w-]+)", prose(read(path))))
+    assert (wrong, options - known) == ([], set())
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=DOCUMENT_IDS)
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("detect photos --out x", ""),
+        ("detect photos --inn x", "--inn"),
+        ("detect photos", "--out"),
+        ("detect photos --out x --score 2", "--score"),
+        ("detect photos --out x --format png", "png"),
+        ("detect photos --out", "--out"),
+        ("eval detections a b --ground-truth x", "b"),
+        ("defect photos", "defect"),
+        ("eval defections", "eval defections"),
+    ],
+)
+def test_the_check_of_commands_can_fail(line: str, wrong: str) -> None:
+    found = " ".join(unknown_parts(line.split())) or complaint(line.split())
+    assert wrong in found
+    assert bool(found) == bool(wrong)
+
+
+# Links and names
+
+
+def links(text: str) -> list[tuple[str, str]]:
+    """Return the place and the anchor of every link that does not lead to the web."""
+    found = re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", prose(text))
+    return [(place, anchor) for place, anchor in found if "://" not in place and not place.startswith("mailto:")]
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that both GitHub and MkDocs make of the headings."""
+    headings = re.findall(r"^#+ (.*)", prose(text), re.MULTILINE)
+    plain = [re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in headings]
+    return {slug.replace(" ", "-") for slug in plain} & {re.sub(r"[-\s]+", "-", slug) for slug in plain}
+
+
+@pytest.mark.parametrize("path", [*DOCUMENTS, LOG], ids=[*DOCUMENT_IDS, "LOG"])
 def test_links_lead_somewhere(path: Path) -> None:
-    targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
-    local = [target for target in targets if "://" not in target and not target.startswith("mailto:")]
-    assert [target for target in local if not (path.parent / target).exists()] == []
+    targets = [(path.parent / place if place else path, anchor) for place, anchor in links(read(path))]
+    assert [str(target) for target, _ in targets if not target.exists()] == []
+    assert [(target.name, anchor) for target, anchor in targets if anchor and anchor not in anchors(read(target))] == []
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=DOCUMENT_IDS)
+def test_anchors_by_hand() -> None:
+    assert anchors("# 1, 10 and `144` crops\n```\n# no heading\n```\n## A -- B") == {"1-10-and-144-crops"}
+
+
+@every_document
 def test_files_of_the_rooms_that_are_named_exist(path: Path) -> None:
-    named = re.findall(
-        r"`((?:structures|proposals|classifier|eval|detect|tests|benchmarks)/[\w./]+\.\w+)`", path.read_text()
-    )
+    rooms = "structures|proposals|classifier|eval|detect|tests|benchmarks"
+    named = re.findall(rf"(?:`|python )((?:{rooms})/[\w./]+\.\w+)", read(path))
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=DOCUMENT_IDS)
+def is_defined(name: str) -> bool:
+    """Return whether a dotted name is a module of ours, or stands at the top of one; nothing is imported."""
+    place = ROOT / name.replace(".", "/")
+    if place.with_suffix(".py").exists() or (place / "__init__.py").exists():
+        return True
+    module, _, last = name.rpartition(".")
+    file = ROOT / (module.replace(".", "/") + ".py")
+    file = file if file.exists() else file.with_suffix("") / "__init__.py"
+    return file.exists() and last in set(names_at_top(ast.parse(read(file))))
+
+
+def names_at_top(module: ast.Module) -> Iterator[str]:
+    for node in module.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            yield from (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
+        elif isinstance(node, ast.ImportFrom):
+            yield from (alias.asname or alias.name for alias in node.names)
+
+
+@every_document
+def test_python_names_that_are_documented_exist(path: Path) -> None:
+    named = re.findall(r"^::: ([\w.]+)$", read(path), re.MULTILINE)  # the pages of the API
+    if path.name == "moves.md":
+        named = re.findall(r"\| `([\w.]+)` \|$", read(path), re.MULTILINE)
+    for block in code_blocks(read(path), "python"):
+        imports = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.ImportFrom)]
+        named += [f"{node.module}.{alias.name}" for node in imports for alias in node.names]
+    ours = [name for name in named if (ROOT / name.split(".")[0] / "__init__.py").exists()]
+    assert [name for name in ours if not is_defined(name)] == []
+
+
+def test_the_check_of_names_can_fail() -> None:
+    assert is_defined("detect.detector.Detector")
+    assert is_defined("proposals.multibox.MultiBox")
+    assert not is_defined("detect.detector.Defector")
+    assert not is_defined("detect.defector.Detector")
+
+
+# Python
+
+
+@pytest.fixture
+def things_to_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working folder has what the blocks of Python that are run read: a photo, and a COCO file."""
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    Image.fromarray(pixels).save("photo.jpg")
+    Path("coco128").mkdir()
+    images = [{"id": number, "file_name": f"{number}.jpg", "width": 80, "height": 60} for number in range(8)]
+    boxes = [{"id": number, "image_id": number, "category_id": 1, "bbox": [1, 2, 3, 4]} for number in range(8)]
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "elephant"}]}
+    Path("coco128/instances.json").write_text(json.dumps(content))
+
+
+@every_document
+def test_python_is_valid_and_runs_where_marked(path: Path, things_to_show: None) -> None:
+    for block in code_blocks(read(path), "python"):
+        code = compile(block, path.name, "exec")
+        if RUNS + "```python\n" + block in read(path):
+            exec(code, {})
+
+
+def test_some_python_is_run() -> None:
+    assert sum(read(path).count(RUNS + "```python\n") for path in DOCUMENTS) >= 2
+
+
+# The whole
+
+
+@every_document
+def test_lines_end_by_120_columns(path: Path) -> None:
+    lines = [line for line in read(path).splitlines() if not line.startswith("|")]  # a row of a table is one line
+    assert [line for line in lines if len(line) > 120] == []
+
+
+@every_document
 def test_targets_of_make_exist(path: Path) -> None:
-    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    assert set(re.findall(r"`make ([\w-]+)`", path.read_text(encoding="utf-8"))) <= targets
+    targets = set(re.findall(r"^([\w-]+):", read(ROOT / "Makefile"), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z-]+)", read(path), re.MULTILINE)) <= targets
+
+
+def test_the_site_has_every_page_and_fetches_nothing() -> None:
+    site = read(ROOT / "mkdocs.yml")
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").glob("**/*.md")}
+    outside = {"index.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/LOG.md"}  # docs/site/pages.py
+    assert set(re.findall(r"[\w/]+\.md", site)) == pages | outside
+    assert "://" not in site
+    assert "font: false" in site  # else fonts come from Google
+
+
+def test_the_citation_has_the_version_of_the_package() -> None:
+    version = re.search(r'^version = "(.*)"', read(ROOT / "pyproject.toml"), re.MULTILINE)
+    assert version
+    assert f"\nversion: {version[1]}\n" in read(ROOT / "CITATION.cff")
 
 
 def test_ci_runs_the_test_command_of_the_readme() -> None:
-    assert "`make test`" in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert re.search(r"^make test\b", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert "`make test`" in read(ROOT / "README.md")
+    assert re.search(r"^make test\b", read(ROOT / ".ci" / "run"), re.MULTILINE)

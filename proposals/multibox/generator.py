@@ -14,7 +14,7 @@ from structures.records import Image, Proposals
 MAX_BOXES = 200  # GoogLeNet, section 8
 NMS_THRESHOLD = 0.7
 MIN_SIDE = 2.0  # pixels of the photo
-INNER_MARGIN = 0.1  # boxes so near to a cut edge, as a share of the window, belong to a neighbour (arXiv 1412.1441)
+INNER_MARGIN = 0.1  # boxes this near to a cut edge, as a share of the window, belong to a neighbour (arXiv 1412.1441)
 
 Canvases = npt.NDArray[np.uint8]  # (N, h, w, 3) RGB
 
@@ -41,10 +41,10 @@ class MultiBox:
 
     Args:
         predict: finds boxes on canvases.
-        views: says for a photo's (height, width) which parts to look at.
-        max_boxes: at most so many boxes a photo, the whole photo among them.
+        views: returns the parts to look at for a photo's (height, width).
+        max_boxes: the most boxes per photo, the whole photo among them.
         nms_threshold: a box goes when its overlap with a better one is above this.
-        mirrored: look at every view mirrored, too.
+        mirrored: also look at the mirror image of every view.
         parameters: further settings that decide the boxes, such as the weights' name.
         name: on the command line.
     """
@@ -83,7 +83,7 @@ class MultiBox:
     def score(self, image: Image, boxes: Boxes) -> Floats:
         """Say how well any (N, 4) boxes of a photo fit an object: (N,) in 0..1, as they look in the first view.
 
-        In a closer view boxes on parts of objects and beside them score higher, objects hardly (benchmarks/LOG.md).
+        In a closer view boxes on or near parts of objects score higher, those of objects hardly (benchmarks/LOG.md).
 
         Raises:
             ValueError: the network has no second look.

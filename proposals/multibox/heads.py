@@ -1,7 +1,7 @@
 """The learned part of MultiBox: heads that turn maps of a trunk into confidences and residuals of priors.
 
 `DenseHead` is convolutional: a small pyramid over three maps of the trunk, with the same few priors at every cell.
-`RefineHead` looks again at single boxes. No head knows the trunk; it is handed maps. The papers' head is in
+`RefineHead` looks again at single boxes. No head knows the trunk; each takes its maps. The papers' head is in
 `proposals.multibox.paper`.
 """
 
@@ -24,7 +24,7 @@ FINEST_SIDE = 112.0  # boxes up to this many pixels are cut from the finest leve
 
 
 class DenseOutput(NamedTuple):
-    """What the dense head says about N canvases with M priors each.
+    """The outputs of the dense head for N canvases with M priors each.
 
     Attributes:
         pyramid: maps (N, width, H / s, W / s) for the strides 8, 16, 32 and 64.
@@ -110,7 +110,7 @@ class DenseHead(nn.Module):
 
 
 class RefineHead(nn.Module):
-    """A second look at single boxes: cut out of the pyramid, scored anew and moved (Fast R-CNN without classes).
+    """A second look at single boxes: cut out of the pyramid, scored again and moved (Fast R-CNN without classes).
 
     Args:
         inputs: channels of the pyramid.
@@ -170,7 +170,7 @@ def _active(width: int) -> nn.Sequential:
 
 
 def initialise(module: nn.Module) -> None:
-    """Start the weights of a layer as fits the ReLU behind it (He et al., arXiv 1502.01852)."""
+    """Initialise the weights of a layer for the ReLU behind it (He et al., arXiv 1502.01852)."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:

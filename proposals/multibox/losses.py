@@ -10,7 +10,7 @@ from torchvision.ops import box_iou, generalized_box_iou_loss
 
 NOTHING, IGNORED = -1, -2  # in the place of an object's number: background, and no loss at all
 POSITIVE_IOU = 0.5  # SSD, section 2.2
-BEST_PRIORS = 4  # so many priors of each object count as it even below that overlap
+BEST_PRIORS = 4  # this many priors per object are positive even below that overlap
 NEGATIVE_WEIGHT, FOCUS = 0.75, 2.0  # VarifocalNet (arXiv 2008.13367), section 3.2
 BOX_WEIGHT = 2.0  # of the overlap loss against the confidence loss, as in ATSS and VarifocalNet
 

@@ -38,7 +38,7 @@ def grid_priors(shapes: Floats, strides: Sequence[int], canvas: tuple[int, int])
 
     Args:
         shapes: (levels, A, 2) widths and heights in pixels.
-        strides: pixels a cell of each level, fine to coarse.
+        strides: pixels per cell of each level, fine to coarse.
         canvas: (height, width) in pixels, multiples of the strides.
 
     Returns:

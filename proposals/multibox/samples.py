@@ -26,7 +26,7 @@ BRIGHTNESS, CONTRAST, SATURATION = 24.0, 0.25, 0.4  # largest shift in grey leve
 
 CANDIDATES, KEPT = 1000, 400  # best boxes of the dense head before and after suppression
 SUPPRESSION = 0.8  # overlap above which only the better of two boxes is looked at
-COPIES, SHAKE = 4, 0.15  # of each object so many boxes with corners moved by this share of its sides
+COPIES, SHAKE = 4, 0.15  # boxes per object, with corners moved by this share of its sides
 SMALLEST_REGION = 2.0  # pixels of the canvas
 
 PROPOSALS = 150  # of a photo that a sample takes along

@@ -79,7 +79,7 @@ def whole_photo(image_size: ImageSize, *, scale: float = 1.0, canvases: Sequence
     """View the whole photo, its aspect kept, on the canvas that it fills best.
 
     Where the canvas is larger than usual, the view is for small objects: the largest are those that would fill a usual
-    canvas. Larger ones are beyond what the network learned from, and their boxes loose (benchmarks/LOG.md).
+    canvas. Larger ones are beyond what the network was trained on, and their boxes loose (benchmarks/LOG.md).
 
     Args:
         image_size: (height, width) of the photo.

@@ -1,7 +1,7 @@
 """What grouping compares: colour and texture histograms, sizes, boxes and neighbours of superpixels.
 
 Histograms are kept as counts, not shares: the histogram of two joined regions is then their exact sum, and dividing by
-size comes last (Uijlings et al., section 3.2). Counts are float32, exact up to 16.7 million pixels a region.
+size comes last (Uijlings et al., section 3.2). Counts are float32, exact up to 16.7 million pixels per region.
 """
 
 from dataclasses import dataclass
@@ -217,7 +217,7 @@ def count_colours(labels: Array, bins: Array, colour: Array) -> None:
 
 @compiled
 def count_textures(labels: Array, pixels: Array, bins: Array, texture: Array) -> None:
-    """Add up the texture histograms of superpixels but for the lowest bins, which `fill_weak_bins` does."""
+    """Add up the texture histograms of superpixels except the lowest bins, which `fill_weak_bins` does."""
     for i in range(len(pixels)):
         texture[labels[pixels[i]], bins[i]] += 1
 

@@ -116,7 +116,7 @@ def _room(n: int) -> Pairs:
 
 
 def _enlarged(pairs: Pairs, more: int) -> Pairs:
-    """Return the pairs in twice the memory, and room for so many more."""
+    """Return the pairs in twice the memory, with room for as many more."""
     larger = _room(2 * len(pairs.known) + more)
     for column, target in zip(pairs, larger, strict=True):
         target[: len(column)] = column

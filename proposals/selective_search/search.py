@@ -72,7 +72,7 @@ def parse_strategy(text: str) -> Strategy:
 
 
 def enlarged(strategy: Strategy, factor: float) -> Strategy:
-    """Return a strategy with superpixels so many times larger."""
+    """Return a strategy with superpixels larger by a factor."""
     _check_factor(factor)
     return replace(strategy, k=strategy.k * factor, min_size=round(strategy.min_size * factor))
 

@@ -1,4 +1,4 @@
-"""Reads a file in a process of its own, with limits on time and memory: a reader that crashes takes only that along."""
+"""Reads a file in a separate process, with limits on time and memory: a crash ends only that process."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def read_apart(path: Path) -> Entries:
     """Read a .mat or .pkl file of proposals in a child process.
 
     Raises:
-        ForeignError: the file is not such a one, or reading it crashes, or takes too long or too much memory.
+        ForeignError: the file is not one of these, or reading it crashes, or takes too long or too much memory.
         OSError: the file cannot be opened.
     """
     with regular_file(path).open("rb") as file:
@@ -52,7 +52,7 @@ def _ending(child: "subprocess.CompletedProcess[bytes]") -> str:
 
 
 def serve(path: str, memory: str) -> None:
-    """Be the child: read the file within so many bytes, and write what was found, or what is wrong, to stdout."""
+    """Be the child: read the file within a limit of bytes, and write what was found, or what is wrong, to stdout."""
     from proposals.stored.foreign_mat import read_mat
     from proposals.stored.foreign_pickle import read_pickle
 

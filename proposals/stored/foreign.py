@@ -1,7 +1,7 @@
 """Proposals that other programs wrote: Fast R-CNN's .mat, Detectron2's pickles, COCO's result lists.
 
-None of them knows the photos' pixels, so boxes are found by the photo's name, as `PhotoNames` has it, or as a number
-where the name is one. Boxes come out in our convention, best first.
+None of them knows the photos' pixels, so boxes are looked up by the photo's name, with `PhotoNames`, or by a number
+if the name is one. Boxes are returned as xyxy, 0-based and half-open, best first.
 """
 
 import re
@@ -67,7 +67,7 @@ class ForeignBoxes:
 def number_of(image_id: str) -> int | None:
     """Return the number of a photo: its whole name, or that of a file of COCO.
 
-    Of other files, such as 7.jpg, nobody knows whether they are numbered as the boxes are.
+    Other files, such as 7.jpg, may be numbered differently from the boxes.
 
     >>> number_of("val/000000000139.jpg"), number_of("0139"), number_of("7.jpg")
     (139, 139, None)

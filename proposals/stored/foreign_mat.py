@@ -10,7 +10,7 @@ from proposals.stored.foreign_entries import Doubles, Entries, ForeignError, add
 from structures.boxes import Floats
 from structures.files import regular_file
 
-NEAR_CORNER = np.array([1, 1, 0, 0], np.float64)  # what MATLAB's 1-based, inclusive corners lie above ours
+NEAR_CORNER = np.array([1, 1, 0, 0], np.float64)  # subtracted from MATLAB's 1-based, inclusive corners
 
 
 def read_mat(path: Path) -> Entries:

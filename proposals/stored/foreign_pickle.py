@@ -1,4 +1,4 @@
-"""Detectron2's pickles of proposals, read without running what a pickle asks for.
+"""Detectron2's pickles of proposals, read without running any code from them.
 
 The opcodes are looked through first: an index of the memo or a length that the file's size does not bear out would
 have Python reserve gigabytes for a few bytes. Then the file is read with stand-ins for the few things that arrays and
@@ -66,7 +66,7 @@ def scan(content: bytes) -> None:
 
 
 class Dtype:
-    """Stands in for NumPy's dtype: the name and the byte order of a plain type."""
+    """Replaces NumPy's dtype: the name and the byte order of a plain type."""
 
     def __init__(self, name: Any = "", *_: Any) -> None:
         self.name, self.order = name, "="
@@ -156,10 +156,10 @@ STAND_INS: Mapping[tuple[str, str], Callable[..., Any]] = {
 
 
 class SafeUnpickler(pickle.Unpickler):
-    """Reads arrays and plain values; whatever else a pickle wants to make is refused."""
+    """Reads arrays and plain values; anything else in a pickle is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands in for the thing that a pickle may call."""
+        """Return the replacement for a callable that a pickle may name."""
         if (module, name) not in STAND_INS:
             raise ForeignError(f"the pickle asks for {module}.{name}, which proposals do not need; it was not run")
         return STAND_INS[module, name]

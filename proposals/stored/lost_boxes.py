@@ -1,4 +1,4 @@
-"""Counts boxes that have no pixel of their photo: most likely they were made on another size of it."""
+"""Counts boxes that contain no pixel of their photo: most likely they were made for another size of it."""
 
 from collections.abc import Mapping
 

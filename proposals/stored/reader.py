@@ -3,8 +3,9 @@
     FOLDER/manifest.json       generator, every parameter, EXIF policy, versions, counts
     FOLDER/shard-000000.npz    the boxes of up to 128 photos, best first
 
-A photo is found by its pixels (`pixel_key`), whatever its name; the name is kept too. All boxes of a folder were made
-with the same parameters. Files appear whole or not at all, so a run that was stopped goes on after the last shard.
+A photo is looked up by its pixels (`pixel_key`), whatever its name; the name is stored too. All boxes of a folder were
+made with the same parameters. Files are written whole or not at all, so a run that was stopped continues after the last
+shard.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,7 +51,7 @@ def file_key(path: str | Path) -> str:
 
 @dataclass(frozen=True)
 class StoredPhoto:
-    """Where the boxes of one photo lie: its name, its keys, how many boxes, and shard and row."""
+    """Where the boxes of one photo are: its name, its keys, how many boxes, and shard and row."""
 
     image_id: str
     pixels: str
@@ -100,7 +101,7 @@ class ProposalStore:
         return None if photo is None else self.proposals_at(photo)
 
     def named(self, image_id: str) -> Proposals:
-        """Return the proposals of a photo by its name, as `PhotoNames` understands it.
+        """Return the proposals of a photo by its name, looked up with `PhotoNames`.
 
         Raises:
             StoreError: there is no photo of this name.

@@ -65,7 +65,7 @@ def _exact_type(boxes: Boxes) -> type[np.generic]:
 
 
 class StoreWriter:
-    """Fills a folder of proposals, or goes on filling it; a context manager that writes the last shard at its end.
+    """Fills a folder of proposals, or continues to; a context manager that writes the last shard at its end.
 
     Args:
         folder: made if it is missing.
@@ -118,7 +118,7 @@ class StoreWriter:
     def add(self, image_id: str, pixels: str, file: str, proposals: Proposals) -> None:
         """Take the proposals of a photo, with its `pixel_key` and `file_key`; they are on disk after a while.
 
-        Of a name that is there already the newer boxes count.
+        If the name is there already, the newer boxes count.
         """
         self._batch.photos.append((image_id, pixels, file))
         self._batch.proposals.append(proposals)
@@ -127,7 +127,7 @@ class StoreWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits as one more shard, then the manifest."""
+        """Write the waiting photos as one more shard, then the manifest."""
         if self._batch.photos:
             with replacing(self._next_shard()) as partial, partial.open("wb") as file:
                 np.savez(file, allow_pickle=False, **self._batch.columns())
