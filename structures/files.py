@@ -63,7 +63,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             partial.unlink()
         if isinstance(error, OSError) and error.filename in (None, str(partial)):  # a full disk names no file
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
+            del error.filename2  # None would be shown
         raise
 
 

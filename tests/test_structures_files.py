@@ -1,5 +1,6 @@
 """A file is there whole or as it was before, whatever happens, and nothing else stays behind."""
 
+import errno
 import json
 import os
 import stat
@@ -45,6 +46,11 @@ def test_errors_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
         write_bytes(tmp_path, b"content")
     assert folder.value.filename == str(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_of_with_one_name(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"out\.json'$"), replacing(tmp_path / "out.json"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_links_stay_links(tmp_path: Path) -> None:
