@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from structures.errors import InputError
 from structures.seeds import check_seed
 
 FALL, FALL_EPOCHS = 0.96, 8  # GoogLeNet, section 6: the learning rate falls by 4% every 8 epochs
@@ -29,7 +30,7 @@ class Schedule:
         seed: of everything random.
 
     Raises:
-        ValueError: the seed is not one.
+        InputError: the seed is not one.
     """
 
     steps: int
@@ -85,7 +86,7 @@ class Recipe:
         average_from: step at which the average begins.
 
     Raises:
-        ValueError: the seed is not one.
+        InputError: the seed is not one.
     """
 
     steps: int
@@ -130,14 +131,14 @@ def paper_recipe(epochs: float, epoch: int, *, schedule: str = "paper", average_
         average_from: share of the run before the average begins; the paper gives none.
 
     Raises:
-        ValueError: unknown schedule, no number of epochs, or a share beyond 0 to 1.
+        InputError: unknown schedule, no number of epochs, or a share beyond 0 to 1.
     """
     if schedule not in SCHEDULES:
-        raise ValueError(f"--schedule {schedule!r} is not one of {', '.join(SCHEDULES)}")
+        raise InputError(f"--schedule {schedule!r} is not one of {', '.join(SCHEDULES)}")
     if not 0 < epochs <= MOST_EPOCHS:
-        raise ValueError(f"--epochs {epochs:g} must be above 0, and at most {MOST_EPOCHS}")
+        raise InputError(f"--epochs {epochs:g} must be above 0, and at most {MOST_EPOCHS}")
     if not 0 <= average_from <= 1:
-        raise ValueError(f"--average-from {average_from} is not a share of the run, from 0 to 1")
+        raise InputError(f"--average-from {average_from} is not a share of the run, from 0 to 1")
     steps = max(1, round(epochs * epoch))
     return Recipe(
         steps,

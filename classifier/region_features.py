@@ -24,6 +24,7 @@ from classifier.processes import ALONE, Process, own_rows
 from classifier.sampling import BatchDraw, Regions
 from classifier.weights.checkpoint import Preprocessing
 from structures.boxes import Boxes, Indices
+from structures.errors import InputError
 from structures.files import write_json
 from structures.json_reader import MAX_RECORD_BYTES, JsonError, read_json
 from structures.records import Image
@@ -207,7 +208,7 @@ def keep_features(
 
     Raises:
         OSError: there is no room for them on the disk.
-        ValueError: an output is too large for float16, or not finite at all.
+        InputError: an output is too large for float16, or not finite at all.
     """
     assert (np.diff(regions.photo) >= 0).all(), "regions must be sorted by photo"
     photos, first = np.unique(regions.photo, return_index=True)
@@ -227,7 +228,7 @@ def keep_features(
             batches = cut_regions(image, boxes, mirrored, preprocessing, engine.device, batch_size=engine.batch_size)
             outputs = torch.cat([engine(batch) for batch in batches]).to(torch.float16).cpu()
             if not torch.isfinite(outputs).all():
-                raise ValueError(f"{path}: features of photo {i + 1} of {len(photos)} are not finite in float16")
+                raise InputError(f"{path}: features of photo {i + 1} of {len(photos)} are not finite in float16")
             file[rows] = outputs.numpy()
             if i % 50 == 49 or i == len(photos) - 1:
                 file.flush()

@@ -12,6 +12,7 @@ from classifier.engines import Placement, make_engine, place
 from classifier.googlenet import GoogLeNet
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from structures.boxes import Boxes, Floats, as_boxes
+from structures.errors import InputError
 from structures.records import Image
 
 
@@ -72,7 +73,7 @@ class GoogLeNetRegions:
         """Return (N, C + 1) float32 probabilities, background last; equal boxes are computed once.
 
         Raises:
-            ValueError: boxes or photo are malformed, or what the network gives is not finite.
+            InputError: boxes or photo are malformed, or what the network gives is not finite.
         """
         if len(boxes) == 0:
             return np.zeros((0, len(self.classes) + 1), np.float32)
@@ -82,7 +83,7 @@ class GoogLeNetRegions:
         if self.mirrored:
             rows = np.float32(0.5) * (rows + self._run(crops, distinct, mirrored=True))
         if not np.isfinite(rows).all():
-            raise ValueError(f"the network's answers are not finite in {self.engine.dtype}; try --dtype float32")
+            raise InputError(f"the network's answers are not finite in {self.engine.dtype}; try --dtype float32")
         return rows[back.reshape(-1)]
 
     def _crops(self, image: Image) -> RegionCrops:
@@ -99,7 +100,7 @@ class GoogLeNetRegions:
 def _checked(boxes: Boxes) -> Boxes:
     checked = as_boxes(boxes)
     if not np.isfinite(checked).all():
-        raise ValueError("boxes hold values that are not finite")
+        raise InputError("boxes hold values that are not finite")
     return checked
 
 
@@ -107,12 +108,12 @@ class Ensemble:
     """Several region classifiers on the same boxes, their probabilities averaged (GoogLeNet, section 8).
 
     Raises:
-        ValueError: no classifier, or their classes differ.
+        InputError: no classifier, or their classes differ.
     """
 
     def __init__(self, members: Sequence[RegionClassifier]) -> None:
         if not members or any(tuple(m.classes) != tuple(members[0].classes) for m in members):
-            raise ValueError("an ensemble needs at least one classifier, and the same classes in all of them")
+            raise InputError("an ensemble needs at least one classifier, and the same classes in all of them")
         self.members, self.classes = tuple(members), tuple(members[0].classes)
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:

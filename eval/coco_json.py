@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats, area, as_boxes
+from structures.errors import InputError
 from structures.json_reader import JsonError, read_json
 
 Entry = dict[str, Any]
@@ -22,7 +23,7 @@ LARGEST = float(np.finfo(np.float32).max)
 LARGEST_WHOLE = 2**63 - 1  # of ids and sides
 
 
-class CocoError(ValueError):
+class CocoError(InputError):
     """A COCO file that cannot be used; the message names the file and the entry."""
 
 

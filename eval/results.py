@@ -11,6 +11,7 @@ import numpy as np
 from eval.coco_json import whole_number
 from eval.names import ImageNames
 from structures.boxes import ImageSize, as_boxes
+from structures.errors import InputError
 from structures.files import regular_file
 from structures.json_reader import JsonError, parse_json
 from structures.names import ClassNames
@@ -20,7 +21,7 @@ FIELDS = ("image", "width", "height", "boxes", "labels", "scores")
 LARGEST_SIDE = 2**31 - 1  # pixels
 
 
-class ResultsError(ValueError):
+class ResultsError(InputError):
     """A results file that cannot be scored; the message names the file and the line."""
 
 
@@ -148,7 +149,7 @@ def _is_name(value: Any) -> bool:
 def _side(entry: Any, name: str) -> int:
     side = whole_number(entry[name])
     if side is None or not 0 < side <= LARGEST_SIDE:
-        raise ValueError(f"{name} must be a whole number of pixels from 1 to {LARGEST_SIDE}, got {entry[name]!r:.60}")
+        raise InputError(f"{name} must be a whole number of pixels from 1 to {LARGEST_SIDE}, got {entry[name]!r:.60}")
     return side
 
 

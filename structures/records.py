@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats, ImageSize, Mask, as_boxes
+from structures.errors import InputError
 
 Image = npt.NDArray[np.uint8]
 """An RGB photo: uint8, shape (H, W, 3)."""
@@ -19,13 +20,13 @@ Labels = npt.NDArray[np.int64]
 def _column(values: npt.ArrayLike, dtype: npt.DTypeLike, length: int, name: str) -> npt.NDArray[Any]:
     column = np.asarray(values, dtype=dtype)
     if column.shape != (length,):
-        raise ValueError(f"{name} must have shape ({length},), got {column.shape}")
+        raise InputError(f"{name} must have shape ({length},), got {column.shape}")
     return column
 
 
 def _check_finite(values: npt.NDArray[Any], name: str) -> None:
     if not np.isfinite(values).all():
-        raise ValueError(f"{name} holds values that are not finite")
+        raise InputError(f"{name} holds values that are not finite")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +41,7 @@ class Proposals:
         source_names: names of the generators.
 
     Raises:
-        ValueError: columns of different lengths, or values that are not finite.
+        InputError: columns of different lengths, or values that are not finite.
     """
 
     boxes: Boxes
@@ -58,7 +59,7 @@ class Proposals:
         _check_finite(self.boxes, "boxes")
         _check_finite(self.scores, "scores")
         if len(boxes) and int(self.source.max()) >= len(self.source_names):
-            raise ValueError(f"source {int(self.source.max())} has no name in {self.source_names}")
+            raise InputError(f"source {int(self.source.max())} has no name in {self.source_names}")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -83,7 +84,7 @@ class Detections:
         source_names: names of the generators.
 
     Raises:
-        ValueError: columns of different lengths, or values that are not finite.
+        InputError: columns of different lengths, or values that are not finite.
     """
 
     boxes: Boxes
@@ -132,7 +133,7 @@ class GroundTruth:
         size_known: whether image_size was stated; else the boxes reach so far, and the image may be larger.
 
     Raises:
-        ValueError: columns of different lengths, or values that are not finite.
+        InputError: columns of different lengths, or values that are not finite.
     """
 
     image_id: str

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detect.defaults import PROPOSALS, SOME_SKIPPED, MaxPixels
+from structures.errors import InputError
 from structures.text import printable
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def detect(
 
 def _exit(report: "Report") -> None:
     if not report.done:
-        raise ValueError(f"none of {report.photos} photos could be worked on; skipped.jsonl names them")
+        raise InputError(f"none of {report.photos} photos could be worked on; skipped.jsonl names them")
     failures = {"photos were skipped": report.skipped, "photos are done, but could not be drawn": report.undrawn}
     for what, reasons in failures.items():
         if reasons:

@@ -18,6 +18,7 @@ from detect.classifiers import load_checkpoint
 from detect.runs.class_folders import ClassFolders
 from eval.classification import classification
 from structures.boxes import Floats
+from structures.errors import InputError
 from structures.images import MAX_PIXELS, ImageError, read_image
 from structures.records import Image
 
@@ -125,7 +126,7 @@ def judge(classifier: ImageClassifier, data: ClassFolders) -> Judgement:
     """Classify labelled photos and score the answers.
 
     Raises:
-        ValueError: not one photo could be read.
+        InputError: not one photo could be read.
     """
     stream, rows, labels, skipped = PhotoStream(classifier), [], [], []
     for label, (_, row) in zip(data.labels, stream(data.paths), strict=True):
@@ -135,7 +136,7 @@ def judge(classifier: ImageClassifier, data: ClassFolders) -> Judgement:
             rows.append(row)
             labels.append(label)
     if not rows:
-        raise ValueError(f"none of {len(data)} photos could be read, the first: {skipped[0]}")
+        raise InputError(f"none of {len(data)} photos could be read, the first: {skipped[0]}")
     scores = dict(classification(np.stack(rows), np.array(labels)))
     return Judgement(scores, len(rows), tuple(skipped), stream.seconds / len(rows))
 
@@ -144,7 +145,7 @@ def judge_checkpoint(checkpoint: Checkpoint, data: ClassFolders, *, device: str 
     """Score fresh weights on labelled photos, one crop each, in torch.
 
     Raises:
-        ValueError: not one photo could be read.
+        InputError: not one photo could be read.
     """
     placement = place(device=device, engine="torch")
     batch_size = usual_batch(placement.device)

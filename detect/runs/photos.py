@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from detect.runs.record import drew
 from proposals.stored.reader import file_key
+from structures.errors import InputError
 from structures.files import regular_file
 from structures.images import SUFFIXES
 from structures.records import Dataset
@@ -23,7 +24,7 @@ LIST_PREFIX = "@"  # @photos.txt names a file with one photo, folder or glob a l
 GLOB_CHARACTERS = frozenset("*?[")
 
 
-class SourceError(ValueError):
+class SourceError(InputError):
     """Photos that cannot be found; the message names the path."""
 
 

@@ -10,6 +10,7 @@ from eval.coco import CocoDataset
 from eval.selection import Selection, class_names
 from eval.voc import VocDataset
 from structures.boxes import ImageSize
+from structures.errors import InputError
 from structures.images import ImageError, read_size
 from structures.records import Dataset, GroundTruth
 
@@ -23,11 +24,11 @@ def open_dataset(
     """Open the one dataset that the options name, with only the classes that are listed, "a,b", if some are.
 
     Raises:
-        ValueError: none or both are named, COCO photos have no folder, a class is unknown, no photo shows an object, or
+        InputError: none or both are named, COCO photos have no folder, a class is unknown, no photo shows an object, or
             photos cannot be read or are not those that were annotated.
     """
     if (voc is None) == (coco is None):
-        raise ValueError("name the photos to learn from: either --voc FOLDER or --coco FILE with --images FOLDER")
+        raise InputError("name the photos to learn from: either --voc FOLDER or --coco FILE with --images FOLDER")
     refuse_idle(
         {
             "--images is the folder of --coco; --voc has its own": voc is not None and images is not None,
@@ -38,7 +39,7 @@ def open_dataset(
     _check_photos(dataset)
     chosen = dataset if classes is None else Selection(dataset, classes=class_names(classes))
     if not any(len(truth.boxes) for truth in chosen):
-        raise ValueError(f"no objects to learn from on the {len(chosen)} photos")
+        raise InputError(f"no objects to learn from on the {len(chosen)} photos")
     return chosen
 
 
@@ -46,7 +47,7 @@ def _check_photos(dataset: Dataset) -> None:
     """Refuse, before hours of work, photos that are missing or of another size than was annotated."""
     complaints = [complaint for truth in dataset if (complaint := _complaint(dataset, truth))]
     if complaints:
-        raise ValueError(some_of(complaints))
+        raise InputError(some_of(complaints))
 
 
 def _complaint(dataset: Dataset, truth: GroundTruth) -> str | None:
@@ -98,21 +99,21 @@ def open_validation(
         photos: so many, evenly spread; 0 takes all, None as many as are usual.
 
     Raises:
-        ValueError: both kinds are named, the list has no VOC folder, the photos lack a class, there is nothing to find
+        InputError: both kinds are named, the list has no VOC folder, the photos lack a class, there is nothing to find
             on them, none can be read, or some are not those that were annotated.
     """
     refuse_idle({"--val-images is the folder of --val-coco": coco is None and images is not None})
     if val is None and coco is None:
         return None
     if val is not None and coco is not None:
-        raise ValueError("name the photos to validate on once: either --val LIST or --val-coco FILE")
+        raise InputError("name the photos to validate on once: either --val LIST or --val-coco FILE")
     if val is not None and voc is None:
-        raise ValueError("--val names a list of the --voc folder; COCO photos are named by --val-coco FILE")
+        raise InputError("--val names a list of the --voc folder; COCO photos are named by --val-coco FILE")
     folder, complaint = images or usual_images, "--val-coco needs --val-images, a folder"
     whole = _open(voc if val is not None else None, val or "", coco, folder, complaint)
     chosen = Selection(whole, classes=learned_from.classes, photos=VAL_PHOTOS if photos is None else photos)
     if all(truth.ignore.all() for truth in chosen):
-        raise ValueError(f"no object that counts on the {len(chosen)} photos to validate on")
+        raise InputError(f"no object that counts on the {len(chosen)} photos to validate on")
     _check_sizes(chosen)
     return chosen
 
@@ -127,9 +128,9 @@ def _check_sizes(dataset: Dataset) -> None:
     )
     complaints = [complaint for complaint in misfits if complaint]
     if complaints:
-        raise ValueError(f"photos to validate on: {some_of(complaints)}")
+        raise InputError(f"photos to validate on: {some_of(complaints)}")
     if not sizes:
-        raise ValueError(f"none of the {len(dataset)} photos to validate on can be read: {some_of([*unread.values()])}")
+        raise InputError(f"none of the {len(dataset)} photos to validate on can be read: {some_of([*unread.values()])}")
 
 
 def unreadable(dataset: Dataset) -> dict[str, str]:
@@ -170,5 +171,5 @@ def _open(voc: Path | None, split: str, coco: Path | None, images: Path | None, 
     if voc is not None:
         return VocDataset(voc, split)
     if coco is None or images is None:
-        raise ValueError(complaint)
+        raise InputError(complaint)
     return CocoDataset(coco, images)

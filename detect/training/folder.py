@@ -12,6 +12,7 @@ import numpy as np
 from classifier.sampling import Regions
 from classifier.weights.checkpoint import WeightsError
 from classifier.weights.digest import digest
+from structures.errors import InputError
 from structures.files import FileRefused, replacing, sweep, write_json
 from structures.json_reader import MAX_RECORD_BYTES, JsonError, parse_json, read_json, through_json
 from structures.locks import lock_folder
@@ -72,7 +73,7 @@ def _read_regions(path: Path, wanted: str) -> Regions:
 
 def _changed(before: Any, now: Mapping[str, Any]) -> list[str]:
     if not isinstance(before, dict):
-        raise ValueError("not an object of facts by name")
+        raise InputError("not an object of facts by name")
     return [name for name, value in now.items() if before.get(name) != value]
 
 

@@ -25,6 +25,7 @@ from detect.training.folder import STATE, claim, contents
 from detect.training.multibox_batches import CanvasBatches, count_steps, find_shapes
 from detect.training.multibox_losses import MultiBoxLoss
 from detect.training.multibox_recipe import MultiBoxRecipe
+from structures.errors import InputError
 from structures.records import Dataset
 
 
@@ -32,10 +33,10 @@ def check_frozen(frozen: str) -> None:
     """Refuse a stage that cannot be the last frozen one.
 
     Raises:
-        ValueError: neither maxpool2 nor an Inception module.
+        InputError: neither maxpool2 nor an Inception module.
     """
     if frozen not in LAST_FROZEN:
-        raise ValueError(f"--freeze {frozen!r} is not one of MultiBox's: {', '.join(LAST_FROZEN)}")
+        raise InputError(f"--freeze {frozen!r} is not one of MultiBox's: {', '.join(LAST_FROZEN)}")
 
 
 def freeze(network: DenseMultiBox, frozen: str) -> None:
@@ -92,7 +93,7 @@ def train_multibox(
         The running average of the weights.
 
     Raises:
-        ValueError: there are no photos, or too few for a batch of all processes, which must share a batch evenly; one
+        InputError: there are no photos, or too few for a batch of all processes, which must share a batch evenly; one
             cannot be read; or the folder belongs to another training.
     """
     here = current_process()
@@ -101,7 +102,7 @@ def train_multibox(
     network = from_checkpoint(start) if start.task == "multibox" else _fresh(start, dataset, recipe)
     steps = count_steps(dataset, recipe)
     if steps == 0:
-        raise ValueError(f"{len(dataset)} photos give no batch for {here.total} processes; take fewer, or more photos")
+        raise InputError(f"{len(dataset)} photos give no batch for {here.total} processes; take fewer, or more photos")
     freeze(network, recipe.frozen)
     network.to(placement.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with first_then_others() as first:

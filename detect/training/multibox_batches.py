@@ -20,6 +20,7 @@ from proposals.multibox.priors import shape_priors
 from proposals.multibox.samples import Sample, batches, random_sample, sample_generator
 from proposals.multibox.views import whole_photo
 from structures.boxes import ImageSize
+from structures.errors import InputError
 from structures.images import ImageError, read_image
 from structures.records import Dataset
 
@@ -132,7 +133,7 @@ def find_shapes(dataset: Dataset, recipe: MultiBoxRecipe) -> Tensor:
     """Find the (4, A, 2) priors of a dataset, in pixels of the canvas.
 
     Raises:
-        ValueError: no photo shows an object that counts and has an area.
+        InputError: no photo shows an object that counts and has an area.
     """
     sides = [np.zeros((0, 2), np.float32)]
     for truth in dataset:
@@ -142,7 +143,7 @@ def find_shapes(dataset: Dataset, recipe: MultiBoxRecipe) -> Tensor:
     found = np.concatenate(sides)
     found = found[(found > 0).all(axis=1)]
     if len(found) == 0:
-        raise ValueError(f"no object that counts on the {len(dataset)} photos: MultiBox has nothing to learn from")
+        raise InputError(f"no object that counts on the {len(dataset)} photos: MultiBox has nothing to learn from")
     shapes = shape_priors(found, count, seed=recipe.seed)
     if len(shapes) < count:  # a handful of training boxes: repeat the largest
         shapes = np.concatenate([shapes, np.repeat(shapes[-1:], count - len(shapes), axis=0)])

@@ -28,7 +28,7 @@ class MultiBoxRecipe:
         seed: of everything random.
 
     Raises:
-        ValueError: the seed is not one.
+        InputError: the seed is not one.
     """
 
     epochs: int = 12

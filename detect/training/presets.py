@@ -12,6 +12,7 @@ from classifier.recipes import Recipe
 from detect.defaults import PROPOSALS
 from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.region_recipe import Examples, RegionTraining
+from structures.errors import InputError
 
 NOT_MEASURED = "not measured"
 T = TypeVar("T")
@@ -98,10 +99,10 @@ def find(presets: Mapping[str, Preset[T]], name: str) -> Preset[T]:
     """Return a preset by its name.
 
     Raises:
-        ValueError: there is none of this name.
+        InputError: there is none of this name.
     """
     if name not in presets:
-        raise ValueError(f"--preset {name!r} is not one of {', '.join(presets)}")
+        raise InputError(f"--preset {name!r} is not one of {', '.join(presets)}")
     return presets[name]
 
 

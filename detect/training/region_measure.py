@@ -22,6 +22,7 @@ from eval.scores import score
 from proposals.protocol import ProposalGenerator
 from proposals.stored.generator import StoredProposals
 from proposals.stored.reader import StoreError
+from structures.errors import InputError
 from structures.records import Dataset, Detections
 
 SCORE_FLOOR = 0.001  # to measure mAP weak detections count, too (docs/evaluation.md)
@@ -31,12 +32,12 @@ def fill_folder(plan: propose.Plan, generator: ProposalGenerator, console: Conso
     """Make proposals for a training, in its folder.
 
     Raises:
-        ValueError: the folder holds boxes of another generator; says which option names another folder.
+        InputError: the folder holds boxes of another generator; says which option names another folder.
     """
     try:
         return propose.carry_out(plan, generator, console)
     except StoreError as error:
-        raise ValueError(f"{error} as --work, or remove this one") from None
+        raise InputError(f"{error} as --work, or remove this one") from None
 
 
 class RegionMeasure:
@@ -78,12 +79,12 @@ class RegionMeasure:
         """Make the proposals that are not there yet.
 
         Raises:
-            ValueError: not one of the photos can be read, or the folder holds boxes of another generator.
+            InputError: not one of the photos can be read, or the folder holds boxes of another generator.
         """
         plan = propose.Plan(self._photos, self._folder, workers=self._workers)
         report = fill_folder(plan, self._generator, console)
         if not report.done:
-            raise ValueError(
+            raise InputError(
                 f"--val-proposals: the generator failed on all of the {len(self._photos)} photos to validate on: "
                 f"{some_of(list(report.skipped.values()))}"
             )

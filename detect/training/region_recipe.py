@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from classifier.recipes import Recipe
+from structures.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Examples:
         seed: of all draws.
 
     Raises:
-        ValueError: the ramp does not rise within 0..1, or a batch would be all object or all background.
+        InputError: the ramp does not rise within 0..1, or a batch would be all object or all background.
     """
 
     positives: int = 20
@@ -40,10 +41,10 @@ class Examples:
 
     def __post_init__(self) -> None:
         if self.ramp is not None and not 0 <= self.ramp[0] < self.ramp[1] <= 1:
-            raise ValueError(f"--ramp must rise from one IoU to a greater one within 0..1, not {self.ramp}")
+            raise InputError(f"--ramp must rise from one IoU to a greater one within 0..1, not {self.ramp}")
         if not 0 < round(self.batch_size * self.positive_share) < self.batch_size:
             share = f"--positive-share {self.positive_share} of a --batch of {self.batch_size}"
-            raise ValueError(f"{share} leaves no positive or no background region: it needs both")
+            raise InputError(f"{share} leaves no positive or no background region: it needs both")
 
 
 @dataclass(frozen=True)

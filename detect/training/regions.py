@@ -28,6 +28,7 @@ from detect.training.folder import STATE, claim, kept_regions
 from detect.training.region_examples import DRAWING, Photos, ShowProgress, draw_regions, drawn_from
 from detect.training.region_recipe import Examples
 from proposals.protocol import ProposalGenerator
+from structures.errors import InputError
 from structures.records import Dataset
 
 AGAIN = f"remove {STATE} and start.json to train again on the same regions; their features are then made again"
@@ -38,10 +39,10 @@ def check_start(start: Checkpoint, frozen: str | None) -> None:
     """Refuse what cannot be fine-tuned.
 
     Raises:
-        ValueError: there is no such stage, or the weights are of MultiBox.
+        InputError: there is no such stage, or the weights are of MultiBox.
     """
     if frozen is not None and frozen not in STAGES:
-        raise ValueError(f"--freeze {frozen!r} is not none or one of {', '.join(STAGES)}")
+        raise InputError(f"--freeze {frozen!r} is not none or one of {', '.join(STAGES)}")
     if start.task == "multibox":
         raise WeightsError("--weights are of MultiBox; those of an image or region classifier are needed")
 
@@ -89,7 +90,7 @@ def train_regions(
         The trained weights, the running average of the run.
 
     Raises:
-        ValueError: a photo, the examples or the weights cannot be used, or the folder belongs to another training.
+        InputError: a photo, the examples or the weights cannot be used, or the folder belongs to another training.
     """
     checkpoint = _start(start, tuple(dataset.classes), frozen)
     record = {"recipe": asdict(recipe), "examples": asdict(examples), "frozen": frozen, "photos": len(dataset)}

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from proposals.multibox.views import View
 from proposals.tidy import suppress_quickly, tidy
 from structures.boxes import Boxes, Floats, ImageSize, Mask, area, clip, large_enough, mirror
+from structures.errors import InputError
 from structures.records import Image, Proposals
 
 MAX_BOXES = 200  # GoogLeNet, section 8
@@ -63,7 +64,7 @@ class MultiBox:
         name: str = "multibox",
     ) -> None:
         if max_boxes < 1:
-            raise ValueError(f"max_boxes must be at least 1, got {max_boxes}")
+            raise InputError(f"max_boxes must be at least 1, got {max_boxes}")
         self._predict, self._views, self.name = predict, views, name
         self.max_boxes, self.nms_threshold, self.mirrored = max_boxes, nms_threshold, mirrored
         own = {"max_boxes": max_boxes, "nms_threshold": nms_threshold, "mirrored": mirrored}
@@ -86,7 +87,7 @@ class MultiBox:
         In a closer view boxes on parts of objects and beside them score higher, objects hardly (benchmarks/LOG.md).
 
         Raises:
-            ValueError: the network has no second look.
+            InputError: the network has no second look.
         """
         view = self._views((image.shape[0], image.shape[1]))[0]
         return self._predict.score(view.draw(image)[None], view.to_canvas(boxes))

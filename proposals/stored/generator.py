@@ -35,7 +35,7 @@ def open_boxes(path: str | Path) -> NamedBoxes:
     """Open a folder of `rcnn propose`, or a file of another program (see `proposals.stored.foreign`).
 
     Raises:
-        ValueError: neither.
+        InputError: neither.
         OSError: the file cannot be opened.
     """
     return ProposalStore(path) if Path(path).is_dir() else read_foreign(path)
