@@ -58,7 +58,7 @@ def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "
     """
     for value, allowed, option in ((engine, EngineName, "engine"), (dtype, DType, "dtype")):
         if value not in get_args(allowed):
-            raise InputError(f"--{option} {value!r} is not one of {', '.join(get_args(allowed))}")
+            raise InputError(f"`{option}` {value!r} is not one of {', '.join(get_args(allowed))}")
     where, why = _device("cpu" if (device, engine) == ("auto", "openvino") else device)
     chosen = _engine(engine, where)
     precision = dtype if dtype != "auto" else _native_dtype(where)
@@ -79,16 +79,16 @@ def _device(name: str) -> tuple[torch.device, str]:
         torch.zeros(1, device=device).item()  # which "meta" has not
     except Exception as error:  # each backend that is not there has its own
         why = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"--device {name!r} cannot be used here: {why}") from None
+        raise InputError(f"`device` {name!r} cannot be used here: {why}") from None
     return device, "asked for"
 
 
 def _engine(name: EngineName, device: torch.device) -> EngineName:
     installed = importlib.util.find_spec("openvino") is not None
     if name == "openvino" and not installed:
-        raise InputError("--engine openvino needs OpenVINO: pip install openvino")
+        raise InputError('`engine="openvino"` needs OpenVINO: pip install openvino')
     if name == "openvino" and device.type != "cpu":
-        raise InputError(f"--engine openvino runs on the CPU here, not on {device}; add --device cpu")
+        raise InputError(f'`engine="openvino"` runs on the CPU here, not on {device}; take `device="cpu"`')
     if name == "auto":
         return "openvino" if installed and device.type == "cpu" else "torch"
     return name
@@ -122,7 +122,7 @@ def make_engine(
         InputError: a batch of no inputs.
     """
     if batch_size is not None and batch_size < 1:
-        raise InputError(f"a batch needs at least one input, not {batch_size}")
+        raise InputError(f"`batch_size` {batch_size} is not at least 1")
     batch = batch_size or usual_batch(placement.device)
     if placement.engine == "openvino":
         return OpenVinoEngine(module, placement, size=size, batch_size=batch)
@@ -172,7 +172,7 @@ class TorchEngine:
             return self._module(moved)[: len(batch)].float()
         except TorchDynamoException as error:
             why = str(error).splitlines()[0]
-            raise InputError(f"--engine compiled: torch cannot compile here, add --engine torch ({why})") from error
+            raise InputError(f'`engine="compiled"`: torch cannot here, take `engine="torch"` ({why})') from error
 
 
 @cache
@@ -216,8 +216,8 @@ class OpenVinoEngine:
         if used != precision:  # another than the processor has is replaced without a word
             names = {short: name for name, short in PRECISIONS.items()}
             raise InputError(
-                f"--dtype {placement.dtype}: OpenVINO computes in {names.get(used, used)} on this processor instead; "
-                "ask for that, or for --engine torch"
+                f"`dtype` {placement.dtype}: OpenVINO computes in {names.get(used, used)} on this processor instead; "
+                'ask for that, or for `engine="torch"`'
             )
 
     def __call__(self, batch: Tensor) -> Tensor:

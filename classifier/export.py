@@ -114,7 +114,7 @@ def export(checkpoint: Checkpoint, path: Path, form: str) -> None:
         WeightsError: not the weights of a classifier.
     """
     if form not in FORMATS:
-        raise ExportError(f"--to {form!r} is not one of {', '.join(FORMATS)}")
+        raise ExportError(f"`form` {form!r} is not one of {', '.join(FORMATS)}")
     suffix, write = FORMATS[form]
     if path.suffix != suffix:
         raise ExportError(f"{path}: a file for {form} ends in {suffix}")

@@ -59,7 +59,7 @@ class BatchOrder(Sampler[list[Example]]):
 
     def __init__(self, photos: int, batch_size: int, seed: int, *, process: Process = ALONE) -> None:
         if photos < batch_size:
-            raise InputError(f"{photos} photos do not fill a batch of {batch_size}; take a smaller --batch")
+            raise InputError(f"{photos} photos do not fill a batch of {batch_size}; take a smaller `batch_size`")
         share_of(batch_size, process)
         self._photos, self._batch_size, self._seed, self._process = photos, batch_size, seed, process
         self.epoch = photos // batch_size  # batches
@@ -204,7 +204,7 @@ def train_images(
     if auxiliary and start.variant == "paper" and start.preprocessing.size not in AUXILIARY_SIZES:
         raise InputError(
             f"the paper's auxiliary classifiers do not fit an input of {start.preprocessing.size} pixels; "
-            f"take {min(AUXILIARY_SIZES)} to {max(AUXILIARY_SIZES)}, or leave them out with --no-auxiliary"
+            f"take {min(AUXILIARY_SIZES)} to {max(AUXILIARY_SIZES)}, or leave them out with `auxiliary=False`"
         )
     history = dict(start.training)
     if start.classes != photos.classes or start.task != "images":

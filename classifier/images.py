@@ -110,7 +110,7 @@ class _Member:
         rows = torch.cat([self.engine(torch.stack(batch)) for batch in _batches(cut, self.engine.batch_size)]).cpu()
         share = torch.tensor([count / self.crops for each in views for count in each.values()])
         if not torch.isfinite(rows).all():
-            raise InputError(f"the network's answers are not finite in {self.engine.dtype}; try --dtype float32")
+            raise InputError(f'the network\'s answers are not finite in {self.engine.dtype}; try `dtype="float32"`')
         means = [part.sum(0) for part in torch.split(rows * share[:, None], [len(each) for each in views])]
         result: Floats = torch.stack(means).numpy()
         return result

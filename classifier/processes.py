@@ -44,7 +44,7 @@ def take_own_gpu() -> None:
     if wanted == 1 or there == 0:
         return
     if wanted > there:
-        raise InputError(f"{wanted} processes, but {there} GPUs: torchrun --nproc-per-node {there}, or --device cpu")
+        raise InputError(f'{wanted} processes, but {there} GPUs: start at most {there}, or take `device="cpu"`')
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 

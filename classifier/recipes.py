@@ -134,11 +134,11 @@ def paper_recipe(epochs: float, epoch: int, *, schedule: str = "paper", average_
         InputError: unknown schedule, no number of epochs, or a share beyond 0 to 1.
     """
     if schedule not in SCHEDULES:
-        raise InputError(f"--schedule {schedule!r} is not one of {', '.join(SCHEDULES)}")
+        raise InputError(f"`schedule` {schedule!r} is not one of {', '.join(SCHEDULES)}")
     if not 0 < epochs <= MOST_EPOCHS:
-        raise InputError(f"--epochs {epochs:g} must be above 0, and at most {MOST_EPOCHS}")
+        raise InputError(f"`epochs` {epochs:g} must be above 0, and at most {MOST_EPOCHS}")
     if not 0 <= average_from <= 1:
-        raise InputError(f"--average-from {average_from} is not a share of the run, from 0 to 1")
+        raise InputError(f"`average_from` {average_from} is not a share of the run, from 0 to 1")
     steps = max(1, round(epochs * epoch))
     return Recipe(
         steps,

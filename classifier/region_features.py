@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -172,7 +172,7 @@ class RowReader:
         """Return the rows as an array.
 
         Raises:
-            OSError: the file ends before a row does.
+            InputError: the file ends before a row does.
         """
         assert self._path is not None
         found = np.empty((len(rows), *self._shape), self._dtype)
@@ -180,7 +180,7 @@ class RowReader:
             for row, place in zip(rows, found.reshape(len(rows), -1).view(np.uint8), strict=True):
                 file.seek(self._first + int(row) * place.nbytes)
                 if file.readinto(place.data) != place.nbytes:
-                    raise OSError(f"{self._path}: ends in row {row}")
+                    raise InputError(f"{self._path}: ends in row {row}")
         return found
 
 
@@ -217,9 +217,7 @@ def keep_features(
     done = _photos_done(mark, len(photos)) if path.exists() else 0
     if not done:
         mark.unlink(missing_ok=True)  # of a file that is gone: it would count rows that are not there
-    file: Any = (
-        np.lib.format.open_memmap(path, mode="r+") if done else _new_file(path, engine, preprocessing, len(regions))
-    )
+    file = _open_map(path, mode="r+") if done else _new_file(path, engine, preprocessing, len(regions))
     with ThreadPoolExecutor(1) as pool:
         images = map_ahead(pool, read, photos[done:].tolist(), held=HELD_PER_THREAD)
         for i, image in zip(progress(range(done, len(photos))), images, strict=True):
@@ -233,8 +231,14 @@ def keep_features(
             if i % 50 == 49 or i == len(photos) - 1:
                 file.flush()
                 write_json(mark, {"photos": i + 1})
-    features: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
-    return features
+    return _open_map(path, mode="r")
+
+
+def _open_map(path: Path, *, mode: Literal["r", "r+"]) -> "np.memmap[Any, Any]":
+    try:
+        return np.lib.format.open_memmap(path, mode=mode)
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}); remove it to compute the features again") from None
 
 
 def _photos_done(mark: Path, photos: int) -> int:

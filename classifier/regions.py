@@ -83,7 +83,7 @@ class GoogLeNetRegions:
         if self.mirrored:
             rows = np.float32(0.5) * (rows + self._run(crops, distinct, mirrored=True))
         if not np.isfinite(rows).all():
-            raise InputError(f"the network's answers are not finite in {self.engine.dtype}; try --dtype float32")
+            raise InputError(f'the network\'s answers are not finite in {self.engine.dtype}; try `dtype="float32"`')
         return rows[back.reshape(-1)]
 
     def _crops(self, image: Image) -> RegionCrops:

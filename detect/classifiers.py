@@ -16,12 +16,12 @@ def built_in_weights() -> dict[str, Path]:
     return {file.stem: file for file in sorted(SHIPPED.glob("*.safetensors"))}
 
 
-def weights_file(name: str | Path, *, option: str = "--weights") -> Path:
+def weights_file(name: str | Path, *, parameter: str = "weights") -> Path:
     """Return the file of a built-in name, such as `default`, or of a path; `./default` is always a file.
 
     Args:
         name: a name or a path.
-        option: that it came from, for the error.
+        parameter: that it came from, for the error.
 
     Raises:
         WeightsError: there is neither such a file nor such a name.
@@ -31,7 +31,7 @@ def weights_file(name: str | Path, *, option: str = "--weights") -> Path:
     if path.is_file():
         return path
     names = ", ".join(built_in) or "none"
-    raise WeightsError(f"{option} {name}: no such file, and no built-in weights of that name (there are: {names})")
+    raise WeightsError(f"`{parameter}` {name}: no such file, and no built-in weights of that name (there are: {names})")
 
 
 def load_regions(name: str | Path) -> Checkpoint:
@@ -42,7 +42,7 @@ def load_regions(name: str | Path) -> Checkpoint:
     """
     checkpoint = load_weights(weights_file(name))
     if checkpoint.task != "regions":
-        raise WeightsError(f"--weights {name}: these are for {checkpoint.task}, a region classifier is needed")
+        raise WeightsError(f"`weights` {name}: these are for {checkpoint.task}, a region classifier is needed")
     return checkpoint
 
 

@@ -65,7 +65,7 @@ def read_detections(file: Path, dataset: AnyDataset, *, allow_extra: bool) -> tu
         lines, notes = read_lines(file / DETECTIONS_FILE if file.is_dir() else file)
         return align(lines, dataset, allow_extra=allow_extra), notes
     if not isinstance(dataset, CocoDataset):
-        raise InputError(f"{file}: COCO results need COCO ground truth (--ground-truth instances.json)")
+        raise InputError(f"{file}: COCO results need COCO ground truth, an instances.json, as `ground_truth`")
     found, extra = read_coco_results(file, dataset, allow_extra=allow_extra)
     return align_records(found, dataset, extra), []
 

@@ -96,4 +96,4 @@ def blind_spots(name: str, classes: Sequence[str]) -> str:
 def _weights_file(multibox: str) -> Path:
     from detect.classifiers import weights_file
 
-    return weights_file(multibox.partition(":")[2] or "multibox", option="--proposals multibox")
+    return weights_file(multibox.partition(":")[2] or "multibox", parameter="proposals")

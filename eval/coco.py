@@ -21,6 +21,7 @@ from eval.coco_json import (
     whole_number,
 )
 from eval.coco_protocol import corner_and_size
+from eval.names import LEAVE_OUT
 from eval.notes import Notes
 from structures.boxes import Boxes, ImageSize, area, reach
 from structures.files import replacing
@@ -200,7 +201,7 @@ def read_coco_results(
         number = entry["image_id"]
         if number not in names and not allow_extra:
             place = f"{path}: entry {position}"
-            raise CocoError(f"{place}: image {number} is not in the ground truth (--allow-extra leaves it out)")
+            raise CocoError(f"{place}: image {number} is not in the ground truth ({LEAVE_OUT})")
         rows.setdefault(number, []).append(entry)
     found = {names[n]: _detections(some, names[n], path, dataset) for n, some in rows.items() if n in names}
     return found, [str(number) for number in rows if number not in names]

@@ -8,6 +8,7 @@ from structures.errors import InputError
 from structures.photo_names import PhotoNames
 from structures.records import Dataset
 
+LEAVE_OUT = "`allow_extra=True` leaves it out"  # a photo that the ground truth lacks
 NUMBER = re.compile("[0-9]{1,18}")  # as 64 bits hold
 
 

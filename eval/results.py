@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from eval.coco_json import whole_number
-from eval.names import ImageNames
+from eval.names import LEAVE_OUT, ImageNames
 from structures.boxes import ImageSize, as_boxes
 from structures.errors import InputError
 from structures.files import regular_file
@@ -206,7 +206,7 @@ def _choose(
     for line in lines:
         image_id = names.find(line.image)
         if image_id is None and not allow_extra:
-            raise ResultsError(f"{line.place}: {line.image} is not in the ground truth (--allow-extra leaves it out)")
+            raise ResultsError(f"{line.place}: {line.image} is not in the ground truth ({LEAVE_OUT})")
         if image_id is None:
             extra.append(line.image)
         elif image_id in chosen:

@@ -183,7 +183,7 @@ def test_a_state_of_another_recipe_is_refused(trunk, photos, tmp_path):
 def test_a_folder_of_another_training_is_refused(trunk, photos, trained, tmp_path):
     run(trunk, photos, tmp_path, recipe=replace(RECIPE, epochs=1))
     moved = {name: value + 0.01 for name, value in trunk.state.items()}
-    with pytest.raises(WeightsError, match=r"start\.json: begun with other weights; name another --work folder"):
+    with pytest.raises(WeightsError, match=r"start\.json: begun with other weights; name another `work` folder"):
         run(replace(trunk, state=moved), photos, tmp_path, recipe=replace(RECIPE, epochs=1))
     with pytest.raises(WeightsError, match=r"start\.json: begun with other objects"):
         run(trunk, Shifted(photos), tmp_path, recipe=replace(RECIPE, epochs=1))
@@ -314,7 +314,7 @@ def test_the_frozen_part_and_the_rest_make_the_whole_trunk(trunk, frozen):
 
 @pytest.mark.parametrize("frozen", ["none", "conv9", *sorted({*STAGES} - {*LAST_FROZEN})])
 def test_other_stages_cannot_be_the_last_frozen_one(frozen):
-    with pytest.raises(ValueError, match=f"--freeze '{frozen}' is not one of MultiBox's: maxpool2, inception3a, "):
+    with pytest.raises(ValueError, match=f"`frozen` '{frozen}' is not one of MultiBox's: maxpool2, inception3a, "):
         check_frozen(frozen)
 
 
@@ -401,9 +401,9 @@ def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path):
     assert not np.array_equal(by_one(photo).scores, by_other(photo).scores)
     by_two = load_proposals(f"ranked:random+multibox-multiscale:{files[0]}", device="cpu")
     assert by_two.parameters["by"] == twice.parameters
-    with pytest.raises(WeightsError, match=r"--proposals multibox .*nowhere"):
+    with pytest.raises(WeightsError, match=r"`proposals` .*nowhere"):
         load_proposals(f"multibox:{tmp_path / 'nowhere.safetensors'}")
-    with pytest.raises(ValueError, match="--dtype 'float8'"):
+    with pytest.raises(ValueError, match="`dtype` 'float8'"):
         load_proposals(f"ranked:random+multibox:{files[0]}", device="cpu", dtype="float8")
 
 

@@ -168,5 +168,5 @@ def _claim(work: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, 
         "classes": list(data.classes),
         **settings,
     }
-    remedy = "name another --work folder or remove this one"
+    remedy = "name another `work` folder or remove this one"
     claim(work / "start.json", made_from, remedy=remedy, state=work / STATE)

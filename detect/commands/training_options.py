@@ -92,8 +92,8 @@ class ValidationOptions:
             dataset,
             voc=photos.voc,
             val=self.val,
-            coco=self.val_coco,
-            images=self.val_images,
+            val_coco=self.val_coco,
+            val_images=self.val_images,
             usual_images=photos.images,
             photos=self.val_photos,
         )

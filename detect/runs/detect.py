@@ -137,7 +137,7 @@ def _require_room(plan: Plan, files: OwnFiles, classes: Sequence[str]) -> None:
     drawn = os.path.realpath(plan.out / PICTURES)
     among = [photo.path for photo in plan.photos if Path(os.path.realpath(photo.path)).is_relative_to(drawn)]
     if among and plan.draw_score is not None:
-        raise FileRefused(f"{among[0]}: is an input, in the folder that pictures are drawn to; name another --out")
+        raise FileRefused(f"{among[0]}: is an input, in the folder that pictures are drawn to; name another `out`")
     for name in export_names(plan.format, classes, split=plan.split, numbering=plan.coco_ids) if classes else ():
         if files.place(name).exists() and not files.owns(name):
             raise FileRefused(not_ours(files.folder / name))
@@ -242,7 +242,7 @@ def _require_same(photos: Sequence[Photo], results: Results) -> None:
     if changed:
         raise RunError(
             f"{results.folder}: holds results of other photos by the names of {count_images(changed)}; "
-            "name another --out, or start afresh with --overwrite"
+            "name another `out`, or start from scratch with `overwrite=True`"
         )
     other_name = renamed(photos, results.done)
     if other_name:

@@ -47,7 +47,7 @@ def export(
             one of these would be.
     """
     if kind not in FORMATS:
-        raise InputError(f"--format {kind!r} is not one of {', '.join(FORMATS)}")
+        raise InputError(f"`format` {kind!r} is not one of {', '.join(FORMATS)}")
     if kind == "jsonl":
         return []
     lines = read_lines(files.folder / DETECTIONS_FILE)[0]
@@ -75,7 +75,7 @@ def require_exportable(kind: str, images: Iterable[str], classes: Sequence[str],
             result_name("", name)
         blank = next((image for image in images if len(image.split()) != 1), None)
         if blank is not None:
-            raise InputError(f"{blank}: a line of a VOC result file holds no name with blanks; --format coco does")
+            raise InputError(f'{blank}: a line of a VOC result file holds no name with blanks; `format="coco"` does')
     elif kind == "coco" and numbering is not None:
         dataset = CocoDataset(numbering)
         _category_ids(dataset, classes)

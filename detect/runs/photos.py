@@ -68,7 +68,7 @@ def renamed(photos: Iterable[Photo], known: Mapping[str, str]) -> str | None:
             if ends and known[name] and known[name] == _key(photo.path):
                 return (
                     f"holds {photo.path} by the name {name}, which would be {photo.image_id} now: names begin at the "
-                    "deepest folder that holds all that is named; name the same folders again, or another --out"
+                    "deepest folder that holds all that is named; name the same folders again, or another `out`"
                 )
     return None
 

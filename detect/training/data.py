@@ -28,14 +28,16 @@ def open_dataset(
             photos cannot be read or are not those that were annotated.
     """
     if (voc is None) == (coco is None):
-        raise InputError("name the photos to learn from: either --voc FOLDER or --coco FILE with --images FOLDER")
+        raise InputError(
+            "name the photos to learn from: either a folder as `voc`, or a file as `coco` and its `images`"
+        )
     refuse_idle(
         {
-            "--images is the folder of --coco; --voc has its own": voc is not None and images is not None,
-            "--split is a list of --voc": voc is None and split is not None,
+            "`images` is the folder of `coco`; `voc` has its own": voc is not None and images is not None,
+            "`split` is a list of `voc`": voc is None and split is not None,
         }
     )
-    dataset = _open(voc, split or SPLIT, coco, images, "--coco needs --images, the folder of its photos")
+    dataset = _open(voc, split or SPLIT, coco, images, "`coco` needs `images`, the folder of its photos")
     _check_photos(dataset)
     chosen = dataset if classes is None else Selection(dataset, classes=class_names(classes))
     if not any(len(truth.boxes) for truth in chosen):
@@ -82,8 +84,8 @@ def open_validation(
     *,
     voc: Path | None,
     val: str | None,
-    coco: Path | None,
-    images: Path | None,
+    val_coco: Path | None,
+    val_images: Path | None,
     usual_images: Path | None = None,
     photos: int | None = None,
 ) -> Selection | None:
@@ -93,8 +95,8 @@ def open_validation(
         learned_from: dataset of the training.
         voc: its VOC folder.
         val: list of the VOC folder.
-        coco: COCO annotations.
-        images: folder of the COCO photos.
+        val_coco: COCO annotations.
+        val_images: folder of the COCO photos.
         usual_images: the same where none is named.
         photos: so many, evenly spread; 0 takes all, None as many as are usual.
 
@@ -102,15 +104,15 @@ def open_validation(
         InputError: both kinds are named, the list has no VOC folder, the photos lack a class, there is nothing to find
             on them, none can be read, or some are not those that were annotated.
     """
-    refuse_idle({"--val-images is the folder of --val-coco": coco is None and images is not None})
-    if val is None and coco is None:
+    refuse_idle({"`val_images` is the folder of `val_coco`": val_coco is None and val_images is not None})
+    if val is None and val_coco is None:
         return None
-    if val is not None and coco is not None:
-        raise InputError("name the photos to validate on once: either --val LIST or --val-coco FILE")
+    if val is not None and val_coco is not None:
+        raise InputError("name the photos to validate on once: either `val` or `val_coco`")
     if val is not None and voc is None:
-        raise InputError("--val names a list of the --voc folder; COCO photos are named by --val-coco FILE")
-    folder, complaint = images or usual_images, "--val-coco needs --val-images, a folder"
-    whole = _open(voc if val is not None else None, val or "", coco, folder, complaint)
+        raise InputError("`val` is a list of the `voc` folder; COCO photos are named by `val_coco`, a file")
+    folder, complaint = val_images or usual_images, "`val_coco` needs `val_images`, a folder"
+    whole = _open(voc if val is not None else None, val or "", val_coco, folder, complaint)
     chosen = Selection(whole, classes=learned_from.classes, photos=VAL_PHOTOS if photos is None else photos)
     if all(truth.ignore.all() for truth in chosen):
         raise InputError(f"no object that counts on the {len(chosen)} photos to validate on")

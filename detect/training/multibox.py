@@ -36,7 +36,7 @@ def check_frozen(frozen: str) -> None:
         InputError: neither maxpool2 nor an Inception module.
     """
     if frozen not in LAST_FROZEN:
-        raise InputError(f"--freeze {frozen!r} is not one of MultiBox's: {', '.join(LAST_FROZEN)}")
+        raise InputError(f"`frozen` {frozen!r} is not one of MultiBox's: {', '.join(LAST_FROZEN)}")
 
 
 def freeze(network: DenseMultiBox, frozen: str) -> None:
@@ -55,7 +55,7 @@ def make_optimiser(network: DenseMultiBox, recipe: MultiBoxRecipe) -> torch.opti
 def _claim_folder(work: Path, start: Checkpoint, dataset: Dataset) -> None:
     state = work / STATE
     weights = {"weights": digest(dict(sorted(start.state.items()))), "preprocessing": asdict(start.preprocessing)}
-    remedy = f"name another --work folder, or remove {state} to start again"
+    remedy = f"name another `work` folder, or remove {state} to start again"
     claim(work / "start.json", {**weights, **contents(dataset)}, remedy=remedy, state=state)
 
 

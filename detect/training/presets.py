@@ -102,7 +102,7 @@ def find(presets: Mapping[str, Preset[T]], name: str) -> Preset[T]:
         InputError: there is none of this name.
     """
     if name not in presets:
-        raise InputError(f"--preset {name!r} is not one of {', '.join(presets)}")
+        raise InputError(f"`preset` {name!r} is not one of {', '.join(presets)}")
     return presets[name]
 
 

@@ -46,8 +46,8 @@ def check_ranking(propose: ProposalGenerator, examples: Examples) -> None:
     """
     if examples.best_share and not tells_fit(propose):
         raise InputError(
-            f"--best-share {examples.best_share} needs ranked proposals, such as --proposals ranked:selective-search, "
-            f"not {propose.name}; --best-share 0 does without"
+            f"`best_share` {examples.best_share} needs ranked proposals, such as those of ranked:selective-search, "
+            f"not {propose.name}; `best_share=0` does without"
         )
 
 

@@ -32,12 +32,12 @@ def fill_folder(plan: propose.Plan, generator: ProposalGenerator, console: Conso
     """Make proposals for a training, in its folder.
 
     Raises:
-        InputError: the folder holds boxes of another generator; says which option names another folder.
+        InputError: the folder holds boxes of another generator; says which parameter names another folder.
     """
     try:
         return propose.carry_out(plan, generator, console)
     except StoreError as error:
-        raise InputError(f"{error} as --work, or remove this one") from None
+        raise InputError(f"{error} as `work`, or remove this one") from None
 
 
 class RegionMeasure:
@@ -85,7 +85,7 @@ class RegionMeasure:
         report = fill_folder(plan, self._generator, console)
         if not report.done:
             raise InputError(
-                f"--val-proposals: the generator failed on all of the {len(self._photos)} photos to validate on: "
+                f"`val_proposals`: the generator failed on all of the {len(self._photos)} photos to validate on: "
                 f"{some_of(list(report.skipped.values()))}"
             )
 

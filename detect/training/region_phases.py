@@ -45,8 +45,8 @@ def check(
         share_of(training.examples.batch_size, process)
         share_of(training.recipe.hard_examples, process, what="hard examples")
         if training.recipe.hard_examples > training.examples.batch_size:
-            batch = f"a --batch of {training.examples.batch_size}"
-            raise InputError(f"{batch} has no {training.recipe.hard_examples} --hard-examples")
+            rows = f"a batch of {training.examples.batch_size}"
+            raise InputError(f"`hard_examples` {training.recipe.hard_examples} is more than {rows} (`batch_size`)")
 
 
 def kept_proposals(

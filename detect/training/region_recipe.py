@@ -41,9 +41,9 @@ class Examples:
 
     def __post_init__(self) -> None:
         if self.ramp is not None and not 0 <= self.ramp[0] < self.ramp[1] <= 1:
-            raise InputError(f"--ramp must rise from one IoU to a greater one within 0..1, not {self.ramp}")
+            raise InputError(f"`ramp` must rise from one IoU to a greater one within 0..1, not {self.ramp}")
         if not 0 < round(self.batch_size * self.positive_share) < self.batch_size:
-            share = f"--positive-share {self.positive_share} of a --batch of {self.batch_size}"
+            share = f"`positive_share` {self.positive_share} of a `batch_size` of {self.batch_size}"
             raise InputError(f"{share} leaves no positive or no background region: it needs both")
 
 

@@ -42,9 +42,9 @@ def check_start(start: Checkpoint, frozen: str | None) -> None:
         InputError: there is no such stage, or the weights are of MultiBox.
     """
     if frozen is not None and frozen not in STAGES:
-        raise InputError(f"--freeze {frozen!r} is not none or one of {', '.join(STAGES)}")
+        raise InputError(f"`frozen` {frozen!r} is not none or one of {', '.join(STAGES)}")
     if start.task == "multibox":
-        raise WeightsError("--weights are of MultiBox; those of an image or region classifier are needed")
+        raise WeightsError("these weights are of MultiBox; those of an image or region classifier are needed")
 
 
 def train_regions(
@@ -156,7 +156,7 @@ def _claim_folder(
             raise WeightsError(f"{state}: of a training whose {start.name} is gone; {AGAIN}")
         for name in FEATURES:
             (work / name).unlink(missing_ok=True)
-    claim(start, made_from, remedy=f"name another --work folder, or {AGAIN}")
+    claim(start, made_from, remedy=f"name another `work` folder, or {AGAIN}")
     mixed = {name: value for name, value in asdict(examples).items() if name not in DRAWING}
     claim(work / "batches.json", mixed, remedy=f"remove {state} to train again on what is kept", state=state)
 

@@ -32,10 +32,10 @@ def check_out(out: Path, *read: str | None) -> None:
         InputError: another suffix, a folder that cannot be written to, or one that the training reads.
     """
     if out.suffix != ".safetensors":
-        raise InputError(f"--out {out}: weights are written as .safetensors")
+        raise InputError(f"`out` {out}: weights are written as .safetensors")
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK) or out.is_dir():
-        raise InputError(f"--out {out}: cannot be written")
+        raise InputError(f"`out` {out}: cannot be written")
     parts = [part for name in read if name is not None for part in (name, *name.split("+"))]
     files = filter(os.path.isfile, [*parts, *(part.rpartition(":")[2] for part in parts)])
     check_outputs([out, last_beside(out)], files)
@@ -71,7 +71,7 @@ def training_placement(device: str, dtype: str) -> Placement:
             than GPUs.
     """
     if dtype == "float16":
-        raise InputError("--dtype float16 is for testing; train in bfloat16 or float32")
+        raise InputError('`dtype="float16"` is for testing; train in bfloat16 or float32')
     if device != "cpu":
         take_own_gpu()
     placement = place(device=device, engine="torch", dtype=cast(DType, dtype))

@@ -87,7 +87,7 @@ class StoredProposals:
         if not isinstance(self.boxes, ProposalStore):
             raise StoreError(
                 f"{self.path}: knows photos by name only; "
-                f"first run rcnn propose PHOTOS --generator file:{self.path} --out FOLDER, then use file:FOLDER"
+                "have rcnn propose turn it into a folder, which knows them by their pixels"
             )
         found = self.boxes.find(image)
         if found is None:
