@@ -63,14 +63,16 @@ def guarded(run: Callable[[], object]) -> None:
 
 
 def is_of_the_caller(error: Exception) -> bool:
-    """Say whether an error speaks of what the caller named, or of the system: a full disk, a file that is not there.
+    """Say whether an error speaks of what the caller named, or of the system: a full disk, no memory.
 
     >>> is_of_the_caller(InputError("no such list")), is_of_the_caller(FileNotFoundError(2, "No such file", "a.txt"))
     (True, True)
     >>> is_of_the_caller(ValueError("shapes differ")), is_of_the_caller(OSError("broken data stream"))  # of a library
     (False, False)
     """
-    return isinstance(error, InputError) or (isinstance(error, OSError) and error.errno is not None)
+    of_system = isinstance(error, OSError) and error.errno is not None
+    no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's, of a GPU
+    return isinstance(error, InputError) or of_system or no_memory
 
 
 def report_it() -> str:

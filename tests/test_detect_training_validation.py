@@ -305,19 +305,19 @@ def test_a_box_in_a_crowd_is_no_false_alarm_for_coco(
 
 def test_photos_to_validate_on_are_named_by_one_option(voc: Path) -> None:
     learned = open_dataset(voc=voc, split="train", coco=None, images=None, classes="square")
-    nothing: dict[str, Any] = {"voc": voc, "val": None, "coco": None, "images": None}
+    nothing: dict[str, Any] = {"voc": voc, "val": None, "val_coco": None, "val_images": None}
     opened: Callable[..., Selection | None] = partial(open_validation, learned)
     assert opened(**nothing) is None
     val = opened(**{**nothing, "val": "val", "photos": 3})
     assert val is not None
     assert (len(val), val.classes) == (3, ("square",))
-    coco = opened(**{**nothing, "coco": voc / "val.json", "images": voc / "JPEGImages"})
+    coco = opened(**{**nothing, "val_coco": voc / "val.json", "val_images": voc / "JPEGImages"})
     assert coco is not None
     assert (len(coco), coco.classes) == (8, ("square",))
     for changes, complaint in [
-        ({"val": "val", "coco": voc / "val.json"}, "either --val LIST or --val-coco FILE"),
-        ({"val": "val", "voc": None}, "--val names a list of the --voc folder"),
-        ({"coco": voc / "val.json"}, "--val-coco needs --val-images"),
+        ({"val": "val", "val_coco": voc / "val.json"}, "either `val` or `val_coco`"),
+        ({"val": "val", "voc": None}, "`val` is a list of the `voc` folder"),
+        ({"val_coco": voc / "val.json"}, "`val_coco` needs `val_images`"),
         ({"val": "nights"}, "no such image list"),
     ]:
         with pytest.raises(ValueError, match=complaint):

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from detect.detector import Detector
-from detect.runs.ahead import Skipped, prepare_ahead
+from detect.runs.ahead import PATIENCE, Skipped, is_of_the_gpu, prepare_ahead
 from detect.runs.draw import Pictures, picture_name
 from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_names, require_exportable, with_labels_of
 from detect.runs.photos import PICTURES, Photo, renamed
@@ -30,8 +30,6 @@ from structures.locks import lock_folder
 from structures.own_files import OwnFiles, not_ours
 from structures.records import Detections, Proposals
 from structures.text import printable
-
-PATIENCE = 3  # photos in a row that the classifier may fail on before the fault is taken for its own
 
 
 @dataclass(frozen=True)
@@ -217,9 +215,9 @@ def detect_photos(
             before, name = dict(detector.seconds), item.photo.image_id
             try:
                 found = detector.detect(item.image, item.proposals)
-            except Exception as error:  # a photo too large for the GPU must not stop all the others
+            except Exception as error:  # whatever the classifier makes of one photo must not stop all the others
                 failed += 1
-                if failed == PATIENCE:
+                if failed == PATIENCE or is_of_the_gpu(error):
                     raise
                 results.skip(name, f"{item.photo.path}: not classified: {type(error).__name__}: {error}")
                 bar.skip(results.skipped[name])
