@@ -18,7 +18,7 @@ from classifier.weights.digest import digest
 from proposals.multibox.generator import MultiBox
 from proposals.multibox.heads import DenseHead, RefineHead
 from proposals.multibox.predictor import DensePredictor
-from proposals.multibox.views import View, whole_photo
+from proposals.multibox.views import Colour, View, whole_photo
 from structures.boxes import ImageSize
 
 MAPS = ("inception3b", "inception4e", "inception5b")  # strides 8, 16 and 32
@@ -59,7 +59,7 @@ class DenseMultiBox(nn.Module):
         self, shapes: Tensor, preprocessing: Preprocessing, *, variant: Any = "paper", width: int = 128
     ) -> None:
         super().__init__()
-        self.normalise = Normalise(preprocessing)
+        self.normalise, self.mean_colour = Normalise(preprocessing), preprocessing.mean_colour
         self.trunk = GoogLeNet(1, variant=variant)
         self.trunk.fc = nn.Identity()  # type: ignore[assignment]
         self.head = DenseHead(shapes, inputs=[TABLE_1[name].outputs for name in MAPS], width=width)
@@ -206,14 +206,14 @@ def make_multibox(
     """
     network, where = from_checkpoint(checkpoint), placement or place()
     predict = DensePredictor(CanvasRunner(network, where), network.head, network.refine, device=where.device)
-    views: Callable[[ImageSize], list[View]] = partial(_views, scales=tuple(scales))
+    views: Callable[[ImageSize], list[View]] = partial(_views, scales=tuple(scales), fill=network.mean_colour)
     weights = {name: checkpoint.training.get(name) for name in ("data", "split", "commit")}
     weights["digest"] = digest(dict(sorted(checkpoint.state.items())))
     return MultiBox(predict, views, parameters={"scales": list(scales), "weights": weights}, **options)
 
 
-def _views(image_size: ImageSize, scales: Sequence[float]) -> list[View]:
-    return [whole_photo(image_size, scale=scale) for scale in scales]
+def _views(image_size: ImageSize, scales: Sequence[float], fill: Colour) -> list[View]:
+    return [whole_photo(image_size, scale=scale, fill=fill) for scale in scales]
 
 
 def load_multibox(path: str | Path, placement: Placement | None = None, **options: Any) -> MultiBox:

@@ -1,4 +1,4 @@
-"""Names -> proposal generators: the page that lists what there is.
+"""Names -> proposal generators: those that need no network. `detect.generators` adds MultiBox and rankings by it.
 
 `build("selective-search")` makes one generator, `build("a+b")` the union of several, `build("file:PATH")` reads boxes
 that were made before. Other packages add names through the entry-point group `googlenet_rcnn.proposals`: each entry is

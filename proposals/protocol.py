@@ -12,8 +12,9 @@ TELLS_FIT = "scores_tell_fit"
 class ProposalGenerator(Protocol):
     """Says where objects might be in one photo.
 
-    A generator is deterministic: the same photo and the same parameters give the same boxes in the same order, best
-    first. The whole-image box is always among them, boxes lie inside the image, and no two boxes are equal.
+    A generator is deterministic: the same photo and the same parameters give the same boxes in the same order. That is
+    best first, but a union lists its parts one after the other. The whole-image box is always among them, boxes lie
+    inside the image, and no two boxes are equal.
 
     A generator whose scores say how well a box fits an object, from 0 to 1, has an attribute scores_tell_fit that is
     true; the detector then weighs classes by them. See `tells_fit`.

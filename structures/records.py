@@ -31,7 +31,7 @@ def _check_finite(values: npt.NDArray[Any], name: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Proposals:
-    """Where objects might be in one image, best first.
+    """Where objects might be in one image: best first, but for a union, which lists its parts one after the other.
 
     Attributes:
         boxes: (N, 4) float32 xyxy in pixels of the original image.
@@ -78,7 +78,7 @@ class Detections:
     Attributes:
         boxes: (N, 4) float32 xyxy in pixels of the original image.
         labels: (N,) int64, 0..C-1: the probability column of the class.
-        scores: (N,) float32 softmax probability of the class.
+        scores: (N,) float32 in 0..1: probability of the class, times how well the box fits where its proposal tells.
         image_size: (height, width) of the original image.
         source: (N,) uint8 index into source_names: which generator proposed the box.
         source_names: names of the generators.

@@ -79,6 +79,16 @@ class Preprocessing:
         if not isinstance(self.antialias, bool):
             raise InputError(f"antialias must be true or false, got {self.antialias!r:.60}")
 
+    @property
+    def mean_colour(self) -> tuple[int, int, int]:
+        """RGB pixel that the network sees as zero, or as nearly zero as whole numbers are.
+
+        >>> CAFFE.mean_colour, TORCHVISION.mean_colour
+        ((123, 117, 104), (124, 116, 104))
+        """
+        first, green, last = (round(min(max(value, 0), 255)) for value in self.mean)
+        return (first, green, last) if self.channels == "RGB" else (last, green, first)
+
 
 CAFFE = Preprocessing()  # BVLC's train_val.prototxt
 TORCHVISION = Preprocessing(

@@ -18,7 +18,7 @@ from detect.training.multibox_recipe import MultiBoxRecipe
 from proposals.multibox.heads import STRIDES
 from proposals.multibox.priors import shape_priors
 from proposals.multibox.samples import Sample, batches, random_sample, sample_generator
-from proposals.multibox.views import whole_photo
+from proposals.multibox.views import MEAN_COLOUR, Colour, whole_photo
 from structures.boxes import ImageSize
 from structures.errors import InputError
 from structures.images import ImageError, read_image
@@ -32,8 +32,8 @@ class Canvases(TorchDataset[Sample | ImageError]):
     report of many lines.
     """
 
-    def __init__(self, dataset: Dataset, seed: int) -> None:
-        self._dataset, self._ids, self._seed = dataset, tuple(dataset.image_ids), seed
+    def __init__(self, dataset: Dataset, seed: int, fill: Colour = MEAN_COLOUR) -> None:
+        self._dataset, self._ids, self._seed, self._fill = dataset, tuple(dataset.image_ids), seed, fill
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | ImageError:
         epoch, index = key
@@ -42,7 +42,7 @@ class Canvases(TorchDataset[Sample | ImageError]):
         except ImageError as error:
             return error
         truth = self._dataset.ground_truth(self._ids[index])
-        return random_sample(photo, truth, sample_generator(self._seed, epoch, index))
+        return random_sample(photo, truth, sample_generator(self._seed, epoch, index), fill=self._fill)
 
 
 class Order:
@@ -81,7 +81,11 @@ class CanvasBatches:
         self, dataset: Dataset, network: DenseMultiBox, recipe: MultiBoxRecipe, placement: Placement, *, workers: int
     ) -> None:
         self._sizes = [truth.image_size for truth in dataset]
-        self._samples, self._recipe, self._workers = Canvases(dataset, recipe.seed), recipe, workers
+        self._samples, self._recipe, self._workers = (
+            Canvases(dataset, recipe.seed, network.mean_colour),
+            recipe,
+            workers,
+        )
         self._device = placement.device
         self._stem = CanvasRunner(Stem(network, recipe.frozen), placement, batch_size=recipe.batch_size)
         self._loaded: LoadedBatches[list[Sample | ImageError]] = LoadedBatches(self._from)

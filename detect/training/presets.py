@@ -1,7 +1,8 @@
-"""Trainings by name, for `rcnn train --preset NAME`: what decides their result stands here and nowhere else.
+"""Trainings by name, for `rcnn train --preset NAME`: what decides their result.
 
-To change what `--preset shipped` trains, change REGIONS["shipped"] or MULTIBOX["shipped"]. The command line, its help
-and the metadata of the weights follow. (How the weights inside the package were made stands in docs/training.md.)
+It stands here, or is a default of the records that are made here: `Recipe`, `Examples` and `MultiBoxRecipe`. To change
+what `--preset shipped` trains, change REGIONS["shipped"] or MULTIBOX["shipped"]. The command line, its help and the
+metadata of the weights follow. (How the weights inside the package were made stands in docs/training.md.)
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,7 @@ resumed exactly.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.ops import box_iou, clip_boxes_to_image, nms
 
 from proposals.multibox.losses import IGNORED, NOTHING, POSITIVE_IOU
-from proposals.multibox.views import CANVASES, View, whole_photo
+from proposals.multibox.views import CANVASES, MEAN_COLOUR, Colour, View, whole_photo
 from structures.boxes import Boxes, ImageSize, Mask, area, clip, mirror
 from structures.records import GroundTruth, Image
 
@@ -45,9 +45,9 @@ class Sample:
     ignore: Mask
 
 
-def random_sample(photo: Image, truth: GroundTruth, rng: np.random.Generator) -> Sample:
+def random_sample(photo: Image, truth: GroundTruth, rng: np.random.Generator, *, fill: Colour = MEAN_COLOUR) -> Sample:
     """Look at a photo as training does: moved, zoomed, stretched, mirrored, recoloured."""
-    view = random_view(truth.image_size, rng)
+    view = replace(random_view(truth.image_size, rng), fill=fill)
     mirrored = bool(rng.random() < 0.5)
     canvas = recolour(view.draw(photo, mirrored=mirrored), rng)
     boxes, ignore = on_canvas(truth, view)

@@ -176,7 +176,7 @@ class SelectiveSearch:
         trees = self._trees(small.image)
         boxes, values = (np.concatenate(column) for column in zip(*trees, strict=True))
         scores = (1 / (1 + values)).astype(np.float32)
-        # RankedBoxes first, the lower of twins dropped after (section 4.4): a box found often gets more chances.
+        # All boxes are ranked before the lower of twins is dropped (section 4.4): a box found often gets more chances.
         return tidy(small.to_original(boxes), scores, small.original_size, self.name)
 
     def _trees(self, image: Image) -> list[RankedBoxes]:
