@@ -1,14 +1,14 @@
 """RegionClassifier: a photo and boxes in, class probabilities out."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from classifier.crops import RegionCrops, normalise
-from classifier.engines import Placement, make_engine, place
+from classifier.engines import Engine, Placement, make_engine, place
 from classifier.googlenet import GoogLeNet
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from structures.boxes import Boxes, Floats, as_boxes
@@ -25,6 +25,15 @@ class RegionClassifier(Protocol):
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return (N, C + 1) probabilities for (N, 4) boxes in pixels of the RGB uint8 photo; rows sum to 1."""
+
+
+@runtime_checkable
+class RunsInEngines(Protocol):
+    """A classifier of regions that says where its networks run."""
+
+    @property
+    def engines(self) -> Sequence[Engine]:
+        """One engine per network."""
 
 
 class Probabilities(nn.Module):
@@ -68,6 +77,11 @@ class GoogLeNetRegions:
         module = Probabilities(checkpoint.network())
         size = checkpoint.preprocessing.size
         self.engine = make_engine(module, placement or place(), size=size, batch_size=batch_size)
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """The one engine of the network."""
+        return (self.engine,)
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return (N, C + 1) float32 probabilities, background last; equal boxes are computed once.
@@ -115,6 +129,11 @@ class Ensemble:
         if not members or any(tuple(m.classes) != tuple(members[0].classes) for m in members):
             raise InputError("an ensemble needs at least one classifier, and the same classes in all of them")
         self.members, self.classes = tuple(members), tuple(members[0].classes)
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """Those of all members that say where they run."""
+        return tuple(each for member in self.members if isinstance(member, RunsInEngines) for each in member.engines)
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return the mean (N, C + 1) probabilities."""

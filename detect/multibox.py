@@ -209,7 +209,8 @@ def make_multibox(
     views: Callable[[ImageSize], list[View]] = partial(_views, scales=tuple(scales), fill=network.mean_colour)
     weights = {name: checkpoint.training.get(name) for name in ("data", "split", "commit")}
     weights["digest"] = digest(dict(sorted(checkpoint.state.items())))
-    return MultiBox(predict, views, parameters={"scales": list(scales), "weights": weights}, **options)
+    made_by = {"scales": list(scales), "weights": weights}
+    return MultiBox(predict, views, parameters=made_by, learned_classes=learned_classes(checkpoint), **options)
 
 
 def _views(image_size: ImageSize, scales: Sequence[float], fill: Colour) -> list[View]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from proposals.protocol import ProposalGenerator
+from proposals.protocol import ProposalGenerator, learned_classes
 from structures.boxes import unique_rows
 from structures.errors import InputError
 from structures.records import Image, Proposals
@@ -50,6 +50,12 @@ class Union:
                 {"name": generator.name, "parameters": dict(generator.parameters)} for generator in self.generators
             ]
         }
+
+    @property
+    def learned_classes(self) -> tuple[str, ...]:
+        """Classes that one of the generators learned from; none if any of them may find any object."""
+        each = [learned_classes(generator) for generator in self.generators]
+        return tuple(dict.fromkeys(name for names in each for name in names)) if all(each) else ()
 
     def __call__(self, image: Image) -> Proposals:
         """Run every generator on the photo and merge."""

@@ -77,7 +77,7 @@ def detect(
     from detect.classifiers import weights_file
     from detect.defaults import refuse_idle
     from detect.detector import Detector
-    from detect.generators import blind_spots
+    from detect.generators import unlearned_warning
     from detect.runs.detect import Plan, carry_out
     from detect.runs.draw import DRAW_FLOOR
     from detect.runs.photos import find_photos
@@ -120,7 +120,7 @@ def detect(
     )
     files = [fingerprint(weights_file(name)) for name in names]
     settings = {**detector.settings(), "weights": files, "mirrored": mirrored, "exif": exif.value}
-    warning = blind_spots(proposals, detector.classes)
+    warning = unlearned_warning(detector.propose, detector.classes)
     report = carry_out(plan, detector, settings, Console(stderr=True), warning=warning, weights=names)
     _exit(report)
 

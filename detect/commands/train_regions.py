@@ -154,7 +154,7 @@ def regions(
 
     from classifier.processes import current_process, joined
     from detect.classifiers import load_checkpoint
-    from detect.generators import blind_spots
+    from detect.generators import unlearned_warning
     from detect.runs.propose import build_for_many
     from detect.runs.record import cores
     from detect.training.data import summary
@@ -183,9 +183,9 @@ def regions(
             for number, phase in enumerate(chosen.phases)
         ]
         boxes_of, start = proposals or chosen.proposals, load_checkpoint(weights or chosen.weights)
-        if first and (warning := blind_spots(boxes_of, dataset.classes)):
-            typer.echo(printable(warning), err=True)
         generator = build_for_many(boxes_of, str(here), dtype=run.dtype, cut=False)
+        if first and (warning := unlearned_warning(generator, dataset.classes)):
+            typer.echo(printable(warning), err=True)
         check(trainings, start, generator, current_process())
         measure = None
         if judged is not None:

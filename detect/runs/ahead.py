@@ -16,6 +16,7 @@ import cv2
 
 from classifier.ahead import HELD_PER_THREAD, map_ahead
 from detect.runs.photos import Photo
+from proposals.protocol import ProposalsByName
 from proposals.stored.foreign_entries import ForeignError
 from proposals.stored.reader import StoreError, file_key
 from structures.images import MAX_PIXELS, ExifPolicy, ImageError, read_image
@@ -121,7 +122,7 @@ def _prepare(propose: Callable[[Image], Proposals], read: Callable[[Path], Image
     try:
         image = read(photo.path)
         key, done = file_key(photo.path), time.perf_counter()
-        by_name = getattr(propose, "named", None)  # boxes of other programs are known by the photo's name only
+        by_name = propose.named if isinstance(propose, ProposalsByName) else None
         proposals = by_name(photo.image_id, image) if by_name else propose(image)
     except ImageError as error:
         return Skipped(photo, str(error))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from classifier.regions import RunsInEngines
 from detect.detector import Detector
 from detect.runs.ahead import PATIENCE, Skipped, is_of_the_gpu, prepare_ahead
 from detect.runs.draw import Pictures, picture_name
@@ -124,8 +125,7 @@ def carry_out(
 
 def placement(detector: Detector) -> tuple[list[str], bool]:
     """Return where and how precisely the networks run, with the reason, and whether one is on a GPU."""
-    members = getattr(detector.classify, "members", (detector.classify,))
-    engines = [member.engine for member in members if hasattr(member, "engine")]
+    engines = detector.classify.engines if isinstance(detector.classify, RunsInEngines) else ()
     reasons = dict.fromkeys(str(engine.reason) for engine in engines)
     return list(reasons), any(engine.device.type != "cpu" for engine in engines)
 

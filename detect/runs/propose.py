@@ -13,7 +13,7 @@ from detect.runs.ahead import Prepared, Skipped, one_core_a_photo, prepare_ahead
 from detect.runs.photos import Photo, renamed
 from detect.runs.progress import Bar, duration, table
 from detect.runs.record import command, commit, peak_memory, versions
-from proposals.protocol import TELLS_FIT, ProposalGenerator, tells_fit
+from proposals.protocol import TELLS_FIT, ProposalGenerator, ProposalsByName, tells_fit
 from proposals.stored.reader import StoredPhoto, file_key, pixel_key
 from proposals.stored.writer import StoreWriter
 from structures.errors import InputError
@@ -90,7 +90,7 @@ def carry_out(plan: Plan, generator: ProposalGenerator, console: Console) -> Rep
         with Bar(len(todo), console) as bar, closing(ahead), one_core_a_photo():
             _store(ahead, writer, bar, report, plan.max_boxes)
     console.print(table(_rows(plan, report, bar)))
-    for line in getattr(generator, "doubts", ()):  # of boxes that were read from a file
+    for line in generator.doubts if isinstance(generator, ProposalsByName) else ():
         console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
     return report
 

@@ -48,6 +48,7 @@ class MultiBox:
         mirrored: look at every view mirrored, too.
         parameters: further settings that decide the boxes, such as the weights' name.
         name: on the command line.
+        learned_classes: of the objects that the network learned from, as far as somebody knows.
     """
 
     scores_tell_fit = True  # see detect.detector.Detector
@@ -62,10 +63,12 @@ class MultiBox:
         mirrored: bool = False,
         parameters: Mapping[str, Any] | None = None,
         name: str = "multibox",
+        learned_classes: Sequence[str] = (),
     ) -> None:
         if max_boxes < 1:
             raise InputError(f"max_boxes must be at least 1, got {max_boxes}")
         self._predict, self._views, self.name = predict, views, name
+        self.learned_classes = tuple(learned_classes)
         self.max_boxes, self.nms_threshold, self.mirrored = max_boxes, nms_threshold, mirrored
         own = {"max_boxes": max_boxes, "nms_threshold": nms_threshold, "mirrored": mirrored}
         self.parameters: Mapping[str, Any] = own | dict(parameters or {})
