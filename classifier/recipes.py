@@ -13,6 +13,22 @@ SCHEDULES = ("paper", "cosine")
 MOST_EPOCHS = 1_000_000
 
 
+def check_numbers(*, most: float = math.inf, **values: float) -> None:
+    """Refuse a setting of a training that is no number, or out of its range; libraries say it less well.
+
+    Args:
+        most: the highest that each may be; infinity itself is never allowed.
+        **values: by name; none may be below 0.
+
+    Raises:
+        InputError: names the setting.
+    """
+    for name, value in values.items():
+        if not 0 <= value <= most or value == math.inf:
+            upper = "" if most == math.inf else f" to {most:g}"
+            raise InputError(f"`{name}` must be a number from 0{upper or ' up'}, got {value:g}")
+
+
 @dataclass(frozen=True)
 class Schedule:
     """What the loop of `classifier.training` must know about a training; a step is one batch.
@@ -30,7 +46,7 @@ class Schedule:
         seed: of everything random.
 
     Raises:
-        InputError: the seed is not one.
+        InputError: the seed is not one, or the learning rate or the average no number in its range.
     """
 
     steps: int
@@ -45,6 +61,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        check_numbers(learning_rate=self.learning_rate)
+        check_numbers(most=1, average=self.average)
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0.
@@ -105,6 +123,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        check_numbers(learning_rate=self.learning_rate, weight_decay=self.weight_decay, momentum=self.momentum)
+        check_numbers(most=1, label_smoothing=self.label_smoothing, average=self.average)
 
     @property
     def schedule(self) -> Schedule:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 
 MENTION = re.compile(r"`(\w+)(?:=([^`]*))?`")  # `dtype`, `dtype="float32"` or `overwrite=True`
 _SAME = (
-    "allow_extra auxiliary average_from best_share coco device dtype engine epochs exif format ground_truth "
-    "hard_examples images mirrored out overwrite positive_share preset proposals ramp schedule split val val_coco "
-    "val_images val_proposals voc vote_power weights work"
+    "allow_extra auxiliary average average_from balance best_share coco device dtype engine epochs exif format "
+    "ground_truth hard_examples images label_smoothing learning_rate mirrored near_share out overwrite positive_share "
+    "preset proposals ramp schedule split val val_coco val_images val_proposals voc vote_power weight_decay "
+    "weights work"
 )
 OPTIONS: Mapping[str, str] = {
     **{name: f"--{name.replace('_', '-')}" for name in _SAME.split()},

@@ -17,8 +17,8 @@ class ProposalGenerator(Protocol):
     inside the image, and no two boxes are equal.
 
     A generator whose scores say how well a box fits an object, from 0 to 1, has an attribute scores_tell_fit that is
-    true; the detector then weighs classes by them. See `tells_fit`. One that learned from objects of some classes has an
-    attribute learned_classes with their names, and may pass over others. See `learned_classes`.
+    true; the detector then weighs classes by them. See `tells_fit`. One that learned from objects of some classes, and
+    may pass over others, has an attribute learned_classes with their names. See `learned_classes`.
     """
 
     @property
@@ -35,14 +35,11 @@ class ProposalGenerator(Protocol):
 
 @runtime_checkable
 class ProposalsByName(Protocol):
-    """A generator of boxes that were made before, which may be known by the name of the photo only.
-
-    Attributes:
-        doubts: what was odd about the boxes of the photos so far, a line for each.
-    """
+    """A generator of boxes that were made before, which may be known by the name of the photo only."""
 
     @property
-    def doubts(self) -> Sequence[str]: ...
+    def doubts(self) -> Sequence[str]:
+        """What was odd about the boxes of the photos so far, one line each."""
 
     def named(self, image_id: str, image: Image) -> Proposals:
         """Return the proposals of a photo by its pixels or its name."""
