@@ -25,8 +25,8 @@ def check_numbers(*, most: float = math.inf, **values: float) -> None:
     """
     for name, value in values.items():
         if not 0 <= value <= most or value == math.inf:
-            upper = "" if most == math.inf else f" to {most:g}"
-            raise InputError(f"`{name}` must be a number from 0{upper or ' up'}, got {value:g}")
+            allowed = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
+            raise InputError(f"`{name}` must be a number {allowed}, got {value:g}")
 
 
 @dataclass(frozen=True)

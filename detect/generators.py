@@ -47,10 +47,9 @@ def load_proposals(
 
     inner = build(name.removeprefix(RANKED_PREFIX), extra=extra, **options)
     scorer = learned(_that_ranks(parts))
-    made_by = {"scorer": scorer.parameters, "learned_classes": scorer.learned_classes}
-    if cut:
-        return Ranked(inner, scorer.score, **made_by)
-    return Ranked(inner, scorer.score, **made_by, max_boxes=None, nms_threshold=1)
+    all_boxes: dict[str, Any] = {} if cut else {"max_boxes": None, "nms_threshold": 1}
+    learned_from = scorer.learned_classes
+    return Ranked(inner, scorer.score, scorer.parameters, learned_classes=learned_from, **all_boxes)
 
 
 def _is_multibox(part: str) -> bool:

@@ -212,4 +212,5 @@ def test_odd_words_never_end_in_a_traceback(
             continue  # all of the disk
         names = {"photo": photo, "out": tmp_path / f"out{number}", "folder": tmp_path / "empty", "odd": odd}
         rcnn(*(word.format(**names) for word in words))
-        assert "Traceback" not in capsys.readouterr().err, odd
+        error = capsys.readouterr().err
+        assert "Traceback" not in error, (odd, error[-300:])

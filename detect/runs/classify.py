@@ -5,11 +5,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
+from classifier.ahead import map_ahead
 from classifier.engines import DType, EngineName, place, usual_batch
 from classifier.images import ImageClassifier
 from classifier.views import Crops
@@ -82,14 +84,11 @@ class PhotoStream:
 
     def __call__(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Floats | ImageError]]:
         """Yield each photo with its (C,) probabilities, or with the reason why it could not be read."""
-        groups = [paths[start : start + self._group] for start in range(0, len(paths), self._group)]
         with ThreadPoolExecutor(READERS) as pool:
-            waiting = [[pool.submit(self._read, path) for path in group] for group in groups[:1]]
-            for number, group in enumerate(groups):
-                waiting += [
-                    [pool.submit(self._read, path) for path in next_] for next_ in groups[number + 1 : number + 2]
-                ]
-                yield from zip(group, self._classify([each.result() for each in waiting.pop(0)]), strict=True)
+            read = map_ahead(pool, self._read, paths, held=self._group + 1)  # the next group while one is classified
+            for start in range(0, len(paths), self._group):
+                group = paths[start : start + self._group]
+                yield from zip(group, self._classify(list(islice(read, len(group)))), strict=True)
 
     def _classify(self, read: Sequence[Image | ImageError]) -> Iterator[Floats | ImageError]:
         begin = time.perf_counter()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from classifier.ahead import HELD_PER_THREAD, map_ahead
 from classifier.sampling import Regions, choose_regions
 from classifier.weights.digest import digest
 from detect.training.folder import contents
@@ -88,7 +89,7 @@ def draw_regions(
 
     numbers = range(len(dataset))
     with ThreadPoolExecutor(workers) as pool:
-        drawn = pool.map(draw, numbers)
+        drawn = map_ahead(pool, draw, numbers, held=workers * HELD_PER_THREAD)
         return Regions.join([next(drawn) for _ in show(numbers, len(dataset), "draw regions")])
 
 
