@@ -23,6 +23,7 @@ from classifier.views import SCALES, views_at_scale
 from classifier.weights.load import load_weights
 from detect.runs.class_folders import columns_of, read_class_folders
 from eval.classification import classification
+from structures.errors import InputError
 from structures.images import read_image
 
 ORDER = (len(SCALES), 3, 6, 2)  # scales, squares, crops of a square, mirror images
@@ -48,7 +49,7 @@ def keep(checkpoint, paths, file, *, warp):
     shape = (len(paths), int(np.prod(ORDER)), len(checkpoint.classes))
     kept = np.lib.format.open_memmap(file, "r+" if file.exists() else "w+", np.float32, shape)
     if kept.shape != shape:
-        raise ValueError(f"{file} holds {kept.shape} probabilities, not {shape}: name another file")
+        raise InputError(f"{file} holds {kept.shape} probabilities, not {shape}: name another file")
     engine, here = None, place(device="cpu")
     for number, path in enumerate(paths):
         if kept[number].any():

@@ -21,7 +21,7 @@ class ClassificationLoss:
         recipe: its label smoothing, and how many hard examples of each batch are learned from.
 
     Raises:
-        ValueError: the processes cannot share the hard examples evenly.
+        InputError: the processes cannot share the hard examples evenly.
     """
 
     def __init__(self, recipe: Recipe) -> None:

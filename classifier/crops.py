@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from classifier.weights.checkpoint import Preprocessing
+from structures.errors import InputError
 from structures.records import Image
 
 SKIPPED = 4  # shrinking beyond this factor first halves the photo, so that no crop steps over whole pixels
@@ -24,10 +25,10 @@ def to_pixels(image: Image, device: torch.device | str = "cpu") -> Tensor:
     """Bring an RGB uint8 (H, W, 3) photo to the device as uint8 (3, H, W).
 
     Raises:
-        ValueError: any other shape or type, or no pixels.
+        InputError: any other shape or type, or no pixels.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"a photo must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
+        raise InputError(f"a photo must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
     pixels = np.require(image, requirements=("C", "W"))  # torch takes neither mirrored views nor read-only arrays
     return torch.from_numpy(pixels).to(device).permute(2, 0, 1)
 

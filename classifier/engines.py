@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.nn import functional
 
+from structures.errors import InputError
+
 EngineName = Literal["auto", "torch", "compiled", "openvino"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 CPU_BATCH = 16  # of 16, 32 and 64 the quickest in OpenVINO on two cores (benchmarks/LOG.md)
@@ -52,11 +54,11 @@ def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "
     """Choose what is left open: the GPU if there is one, OpenVINO on a CPU if installed, bfloat16 where it is native.
 
     Raises:
-        ValueError: the device, engine or precision is unknown or cannot be had here; says how to get it.
+        InputError: the device, engine or precision is unknown or cannot be had here; says how to get it.
     """
     for value, allowed, option in ((engine, EngineName, "engine"), (dtype, DType, "dtype")):
         if value not in get_args(allowed):
-            raise ValueError(f"--{option} {value!r} is not one of {', '.join(get_args(allowed))}")
+            raise InputError(f"`{option}` {value!r} is not one of {', '.join(get_args(allowed))}")
     where, why = _device("cpu" if (device, engine) == ("auto", "openvino") else device)
     chosen = _engine(engine, where)
     precision = dtype if dtype != "auto" else _native_dtype(where)
@@ -77,16 +79,16 @@ def _device(name: str) -> tuple[torch.device, str]:
         torch.zeros(1, device=device).item()  # which "meta" has not
     except Exception as error:  # each backend that is not there has its own
         why = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"--device {name!r} cannot be used here: {why}") from None
+        raise InputError(f"`device` {name!r} cannot be used here: {why}") from None
     return device, "asked for"
 
 
 def _engine(name: EngineName, device: torch.device) -> EngineName:
     installed = importlib.util.find_spec("openvino") is not None
     if name == "openvino" and not installed:
-        raise ValueError("--engine openvino needs OpenVINO: pip install openvino")
+        raise InputError('`engine="openvino"` needs OpenVINO: pip install openvino')
     if name == "openvino" and device.type != "cpu":
-        raise ValueError(f"--engine openvino runs on the CPU here, not on {device}; add --device cpu")
+        raise InputError(f'`engine="openvino"` runs on the CPU here, not on {device}; take `device="cpu"`')
     if name == "auto":
         return "openvino" if installed and device.type == "cpu" else "torch"
     return name
@@ -117,10 +119,10 @@ def make_engine(
         batch_size: inputs a batch; None takes what suits the device.
 
     Raises:
-        ValueError: a batch of no inputs.
+        InputError: a batch of no inputs.
     """
     if batch_size is not None and batch_size < 1:
-        raise ValueError(f"a batch needs at least one input, not {batch_size}")
+        raise InputError(f"`batch_size` {batch_size} is not at least 1")
     batch = batch_size or usual_batch(placement.device)
     if placement.engine == "openvino":
         return OpenVinoEngine(module, placement, size=size, batch_size=batch)
@@ -146,7 +148,7 @@ class TorchEngine:
         """Run one batch; out of GPU memory, run its halves and keep to that size.
 
         Raises:
-            ValueError: torch cannot compile, for want of a compiler perhaps.
+            InputError: torch cannot compile, for want of a compiler perhaps.
         """
         parts = [self._run(part) for part in torch.split(batch, self.batch_size)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -170,7 +172,7 @@ class TorchEngine:
             return self._module(moved)[: len(batch)].float()
         except TorchDynamoException as error:
             why = str(error).splitlines()[0]
-            raise ValueError(f"--engine compiled: torch cannot compile here, add --engine torch ({why})") from error
+            raise InputError(f'`engine="compiled"`: torch cannot here, take `engine="torch"` ({why})') from error
 
 
 @cache
@@ -189,7 +191,7 @@ class OpenVinoEngine:
     """OpenVINO on the CPU, compiled for one batch size; a short batch is filled up, so results never depend on it.
 
     Raises:
-        ValueError: the processor cannot compute in the precision that was asked for.
+        InputError: the processor cannot compute in the precision that was asked for.
     """
 
     name = "openvino"
@@ -213,9 +215,9 @@ class OpenVinoEngine:
         used = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if used != precision:  # another than the processor has is replaced without a word
             names = {short: name for name, short in PRECISIONS.items()}
-            raise ValueError(
-                f"--dtype {placement.dtype}: OpenVINO computes in {names.get(used, used)} on this processor instead; "
-                "ask for that, or for --engine torch"
+            raise InputError(
+                f"`dtype` {placement.dtype}: OpenVINO computes in {names.get(used, used)} on this processor instead; "
+                'ask for that, or for `engine="torch"`'
             )
 
     def __call__(self, batch: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from classifier.engines import openvino_core
 from classifier.regions import Probabilities
 from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError
 from structures.boxes import Floats
+from structures.errors import InputError
 from structures.files import FileRefused, write_bytes
 
 EXAMPLE_BATCH = 2  # torch.export takes a batch of one for a constant
@@ -30,7 +31,7 @@ METADATA_PREFIX = "googlenet_rcnn_"
 LEAST = 1e-30  # smaller probabilities are taken for this: float32 ends at 1e-38
 
 
-class ExportError(ValueError):
+class ExportError(InputError):
     """An export that cannot be made here; the message says what is missing."""
 
 
@@ -113,7 +114,7 @@ def export(checkpoint: Checkpoint, path: Path, form: str) -> None:
         WeightsError: not the weights of a classifier.
     """
     if form not in FORMATS:
-        raise ExportError(f"--to {form!r} is not one of {', '.join(FORMATS)}")
+        raise ExportError(f"`form` {form!r} is not one of {', '.join(FORMATS)}")
     suffix, write = FORMATS[form]
     if path.suffix != suffix:
         raise ExportError(f"{path}: a file for {form} ends in {suffix}")

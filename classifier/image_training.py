@@ -22,6 +22,7 @@ from classifier.processes import ALONE, Process, current_process, own_rows, shar
 from classifier.recipes import Recipe
 from classifier.training import Progress, train
 from classifier.weights.checkpoint import AUXILIARY_PREFIXES, CAFFE, TORCHVISION, Checkpoint, Preprocessing, for_images
+from structures.errors import InputError
 from structures.images import ImageError, read_image
 from structures.records import Labels
 
@@ -53,12 +54,12 @@ class BatchOrder(Sampler[list[Example]]):
     Several processes take turns at the rows of one batch. The rest of an epoch that fills no batch is left out.
 
     Raises:
-        ValueError: fewer photos than a batch, or a batch that the processes cannot share evenly.
+        InputError: fewer photos than a batch, or a batch that the processes cannot share evenly.
     """
 
     def __init__(self, photos: int, batch_size: int, seed: int, *, process: Process = ALONE) -> None:
         if photos < batch_size:
-            raise ValueError(f"{photos} photos do not fill a batch of {batch_size}; take a smaller --batch")
+            raise InputError(f"{photos} photos do not fill a batch of {batch_size}; take a smaller `batch_size`")
         share_of(batch_size, process)
         self._photos, self._batch_size, self._seed, self._process = photos, batch_size, seed, process
         self.epoch = photos // batch_size  # batches
@@ -154,7 +155,7 @@ def fresh(classes: tuple[str, ...], *, variant: str = "batchnorm", size: int = I
     """Return an untrained image classifier, with its auxiliary classifiers.
 
     Raises:
-        ValueError: no such variant.
+        InputError: no such variant.
     """
     torch.manual_seed(seed)
     chosen = cast(Variant, variant)
@@ -197,13 +198,13 @@ def train_images(
         The averaged weights, without the auxiliary classifiers.
 
     Raises:
-        ValueError: photos do not fill a batch, or auxiliary classifiers that do not fit the input size.
+        InputError: photos do not fill a batch, or auxiliary classifiers that do not fit the input size.
         NonFiniteLoss: at once.
     """
     if auxiliary and start.variant == "paper" and start.preprocessing.size not in AUXILIARY_SIZES:
-        raise ValueError(
+        raise InputError(
             f"the paper's auxiliary classifiers do not fit an input of {start.preprocessing.size} pixels; "
-            f"take {min(AUXILIARY_SIZES)} to {max(AUXILIARY_SIZES)}, or leave them out with --no-auxiliary"
+            f"take {min(AUXILIARY_SIZES)} to {max(AUXILIARY_SIZES)}, or leave them out with `auxiliary=False`"
         )
     history = dict(start.training)
     if start.classes != photos.classes or start.task != "images":

@@ -16,6 +16,7 @@ from classifier.regions import Probabilities
 from classifier.views import Crops, View, list_views, without_the_unseen
 from classifier.weights.checkpoint import Checkpoint, Preprocessing, WeightsError
 from structures.boxes import Floats
+from structures.errors import InputError
 from structures.records import Image
 
 
@@ -31,7 +32,7 @@ class ImageClassifier:
 
     Raises:
         WeightsError: no weights, not of an image classifier, or of different classes.
-        ValueError: no such number of crops.
+        InputError: no such number of crops.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class ImageClassifier:
         """Return (N, C) float32 probabilities of N photos; crops of different photos share batches.
 
         Raises:
-            ValueError: what a network gives is not finite.
+            InputError: what a network gives is not finite.
         """
         if not images:
             return np.zeros((0, len(self.classes)), np.float32)
@@ -109,7 +110,7 @@ class _Member:
         rows = torch.cat([self.engine(torch.stack(batch)) for batch in _batches(cut, self.engine.batch_size)]).cpu()
         share = torch.tensor([count / self.crops for each in views for count in each.values()])
         if not torch.isfinite(rows).all():
-            raise ValueError(f"the network's answers are not finite in {self.engine.dtype}; try --dtype float32")
+            raise InputError(f'the network\'s answers are not finite in {self.engine.dtype}; try `dtype="float32"`')
         means = [part.sum(0) for part in torch.split(rows * share[:, None], [len(each) for each in views])]
         result: Floats = torch.stack(means).numpy()
         return result

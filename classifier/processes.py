@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from classifier.children import end_with_torchrun
+from structures.errors import InputError
 
 PATIENCE = timedelta(days=7)  # drawing the regions of many photos takes hours; torch gives up after 10 minutes
 
@@ -37,13 +38,13 @@ def take_own_gpu() -> None:
     """Of several processes, let this one use its own GPU from now on: best before anything is put on the first.
 
     Raises:
-        ValueError: there are fewer GPUs than processes.
+        InputError: there are fewer GPUs than processes.
     """
     wanted, there = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
     if wanted == 1 or there == 0:
         return
     if wanted > there:
-        raise ValueError(f"{wanted} processes, but {there} GPUs: torchrun --nproc-per-node {there}, or --device cpu")
+        raise InputError(f'{wanted} processes, but {there} GPUs: start at most {there}, or take `device="cpu"`')
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
@@ -89,10 +90,10 @@ def share_of(count: int, process: Process, *, what: str = "a batch") -> int:
     """Return how many of so many rows fall to each process.
 
     Raises:
-        ValueError: the processes cannot share them evenly.
+        InputError: the processes cannot share them evenly.
     """
     if count % process.total:
-        raise ValueError(f"{what} of {count} cannot be shared by {process.total} processes")
+        raise InputError(f"{what} of {count} cannot be shared by {process.total} processes")
     return count // process.total
 
 
@@ -100,7 +101,7 @@ def own_rows(rows: npt.NDArray[Any], process: Process) -> npt.NDArray[Any]:
     """Return those rows of a batch that fall to a process: the processes take turns at them.
 
     Raises:
-        ValueError: the processes cannot share them evenly.
+        InputError: the processes cannot share them evenly.
     """
     share_of(len(rows), process)
     return rows[process.rank :: process.total]

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from structures.errors import InputError
 from structures.seeds import check_seed
 
 FALL, FALL_EPOCHS = 0.96, 8  # GoogLeNet, section 6: the learning rate falls by 4% every 8 epochs
@@ -10,6 +11,22 @@ LEARNING_RATE, WEIGHT_DECAY = 0.01, 2e-4  # BVLC's solver: the paper gives none
 AVERAGE_FROM = 0.5  # without the first half, when the weights are still far from anything good
 SCHEDULES = ("paper", "cosine")
 MOST_EPOCHS = 1_000_000
+
+
+def check_numbers(*, most: float = math.inf, **values: float) -> None:
+    """Refuse a setting of a training that is no number, or out of its range; libraries say it less well.
+
+    Args:
+        most: the highest that each may be; infinity itself is never allowed.
+        **values: by name; none may be below 0.
+
+    Raises:
+        InputError: names the setting.
+    """
+    for name, value in values.items():
+        if not 0 <= value <= most or value == math.inf:
+            allowed = "of at least 0" if most == math.inf else f"from 0 to {most:g}"
+            raise InputError(f"`{name}` must be a number {allowed}, got {value:g}")
 
 
 @dataclass(frozen=True)
@@ -29,7 +46,7 @@ class Schedule:
         seed: of everything random.
 
     Raises:
-        ValueError: the seed is not one.
+        InputError: the seed is not one, or the learning rate or the average no number in its range.
     """
 
     steps: int
@@ -44,6 +61,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        check_numbers(learning_rate=self.learning_rate)
+        check_numbers(most=1, average=self.average)
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0.
@@ -85,7 +104,7 @@ class Recipe:
         average_from: step at which the average begins.
 
     Raises:
-        ValueError: the seed is not one.
+        InputError: the seed is not one.
     """
 
     steps: int
@@ -104,6 +123,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        check_numbers(learning_rate=self.learning_rate, weight_decay=self.weight_decay, momentum=self.momentum)
+        check_numbers(most=1, label_smoothing=self.label_smoothing, average=self.average)
 
     @property
     def schedule(self) -> Schedule:
@@ -130,14 +151,14 @@ def paper_recipe(epochs: float, epoch: int, *, schedule: str = "paper", average_
         average_from: share of the run before the average begins; the paper gives none.
 
     Raises:
-        ValueError: unknown schedule, no number of epochs, or a share beyond 0 to 1.
+        InputError: unknown schedule, no number of epochs, or a share beyond 0 to 1.
     """
     if schedule not in SCHEDULES:
-        raise ValueError(f"--schedule {schedule!r} is not one of {', '.join(SCHEDULES)}")
+        raise InputError(f"`schedule` {schedule!r} is not one of {', '.join(SCHEDULES)}")
     if not 0 < epochs <= MOST_EPOCHS:
-        raise ValueError(f"--epochs {epochs:g} must be above 0, and at most {MOST_EPOCHS}")
+        raise InputError(f"`epochs` {epochs:g} must be above 0, and at most {MOST_EPOCHS}")
     if not 0 <= average_from <= 1:
-        raise ValueError(f"--average-from {average_from} is not a share of the run, from 0 to 1")
+        raise InputError(f"`average_from` {average_from} is not a share of the run, from 0 to 1")
     steps = max(1, round(epochs * epoch))
     return Recipe(
         steps,

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from classifier.processes import ALONE, Process, own_rows
 from classifier.sampling import BatchDraw, Regions
 from classifier.weights.checkpoint import Preprocessing
 from structures.boxes import Boxes, Indices
+from structures.errors import InputError
 from structures.files import write_json
 from structures.json_reader import MAX_RECORD_BYTES, JsonError, read_json
 from structures.records import Image
@@ -171,7 +172,7 @@ class RowReader:
         """Return the rows as an array.
 
         Raises:
-            OSError: the file ends before a row does.
+            InputError: the file ends before a row does.
         """
         assert self._path is not None
         found = np.empty((len(rows), *self._shape), self._dtype)
@@ -179,7 +180,7 @@ class RowReader:
             for row, place in zip(rows, found.reshape(len(rows), -1).view(np.uint8), strict=True):
                 file.seek(self._first + int(row) * place.nbytes)
                 if file.readinto(place.data) != place.nbytes:
-                    raise OSError(f"{self._path}: ends in row {row}")
+                    raise InputError(f"{self._path}: ends in row {row}")
         return found
 
 
@@ -207,7 +208,7 @@ def keep_features(
 
     Raises:
         OSError: there is no room for them on the disk.
-        ValueError: an output is too large for float16, or not finite at all.
+        InputError: an output is too large for float16, or not finite at all.
     """
     assert (np.diff(regions.photo) >= 0).all(), "regions must be sorted by photo"
     photos, first = np.unique(regions.photo, return_index=True)
@@ -216,9 +217,7 @@ def keep_features(
     done = _photos_done(mark, len(photos)) if path.exists() else 0
     if not done:
         mark.unlink(missing_ok=True)  # of a file that is gone: it would count rows that are not there
-    file: Any = (
-        np.lib.format.open_memmap(path, mode="r+") if done else _new_file(path, engine, preprocessing, len(regions))
-    )
+    file = _open_map(path, mode="r+") if done else _new_file(path, engine, preprocessing, len(regions))
     with ThreadPoolExecutor(1) as pool:
         images = map_ahead(pool, read, photos[done:].tolist(), held=HELD_PER_THREAD)
         for i, image in zip(progress(range(done, len(photos))), images, strict=True):
@@ -227,13 +226,19 @@ def keep_features(
             batches = cut_regions(image, boxes, mirrored, preprocessing, engine.device, batch_size=engine.batch_size)
             outputs = torch.cat([engine(batch) for batch in batches]).to(torch.float16).cpu()
             if not torch.isfinite(outputs).all():
-                raise ValueError(f"{path}: features of photo {i + 1} of {len(photos)} are not finite in float16")
+                raise InputError(f"{path}: features of photo {i + 1} of {len(photos)} are not finite in float16")
             file[rows] = outputs.numpy()
             if i % 50 == 49 or i == len(photos) - 1:
                 file.flush()
                 write_json(mark, {"photos": i + 1})
-    features: np.memmap[Any, Any] = np.load(path, mmap_mode="r")
-    return features
+    return _open_map(path, mode="r")
+
+
+def _open_map(path: Path, *, mode: Literal["r", "r+"]) -> "np.memmap[Any, Any]":
+    try:
+        return np.lib.format.open_memmap(path, mode=mode)
+    except ValueError as error:
+        raise InputError(f"{path}: damaged ({error}); remove it to compute the features again") from None
 
 
 def _photos_done(mark: Path, photos: int) -> int:

@@ -1,17 +1,18 @@
 """RegionClassifier: a photo and boxes in, class probabilities out."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from classifier.crops import RegionCrops, normalise
-from classifier.engines import Placement, make_engine, place
+from classifier.engines import Engine, Placement, make_engine, place
 from classifier.googlenet import GoogLeNet
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from structures.boxes import Boxes, Floats, as_boxes
+from structures.errors import InputError
 from structures.records import Image
 
 
@@ -24,6 +25,15 @@ class RegionClassifier(Protocol):
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return (N, C + 1) probabilities for (N, 4) boxes in pixels of the RGB uint8 photo; rows sum to 1."""
+
+
+@runtime_checkable
+class RunsInEngines(Protocol):
+    """A classifier of regions that says where its networks run."""
+
+    @property
+    def engines(self) -> Sequence[Engine]:
+        """One engine per network."""
 
 
 class Probabilities(nn.Module):
@@ -68,11 +78,16 @@ class GoogLeNetRegions:
         size = checkpoint.preprocessing.size
         self.engine = make_engine(module, placement or place(), size=size, batch_size=batch_size)
 
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """The one engine of the network."""
+        return (self.engine,)
+
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return (N, C + 1) float32 probabilities, background last; equal boxes are computed once.
 
         Raises:
-            ValueError: boxes or photo are malformed, or what the network gives is not finite.
+            InputError: boxes or photo are malformed, or what the network gives is not finite.
         """
         if len(boxes) == 0:
             return np.zeros((0, len(self.classes) + 1), np.float32)
@@ -82,7 +97,7 @@ class GoogLeNetRegions:
         if self.mirrored:
             rows = np.float32(0.5) * (rows + self._run(crops, distinct, mirrored=True))
         if not np.isfinite(rows).all():
-            raise ValueError(f"the network's answers are not finite in {self.engine.dtype}; try --dtype float32")
+            raise InputError(f'the network\'s answers are not finite in {self.engine.dtype}; try `dtype="float32"`')
         return rows[back.reshape(-1)]
 
     def _crops(self, image: Image) -> RegionCrops:
@@ -99,7 +114,7 @@ class GoogLeNetRegions:
 def _checked(boxes: Boxes) -> Boxes:
     checked = as_boxes(boxes)
     if not np.isfinite(checked).all():
-        raise ValueError("boxes hold values that are not finite")
+        raise InputError("boxes hold values that are not finite")
     return checked
 
 
@@ -107,13 +122,18 @@ class Ensemble:
     """Several region classifiers on the same boxes, their probabilities averaged (GoogLeNet, section 8).
 
     Raises:
-        ValueError: no classifier, or their classes differ.
+        InputError: no classifier, or their classes differ.
     """
 
     def __init__(self, members: Sequence[RegionClassifier]) -> None:
         if not members or any(tuple(m.classes) != tuple(members[0].classes) for m in members):
-            raise ValueError("an ensemble needs at least one classifier, and the same classes in all of them")
+            raise InputError("an ensemble needs at least one classifier, and the same classes in all of them")
         self.members, self.classes = tuple(members), tuple(members[0].classes)
+
+    @property
+    def engines(self) -> tuple[Engine, ...]:
+        """Those of all members that say where they run."""
+        return tuple(each for member in self.members if isinstance(member, RunsInEngines) for each in member.engines)
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return the mean (N, C + 1) probabilities."""

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats, Indices, area, intersection, iou, unique_rows
+from structures.errors import InputError
 from structures.records import GroundTruth, Labels
 
 POSITIVE_IOU = 0.5  # R-CNN, section 2.3
@@ -200,7 +201,7 @@ class BatchDraw:
         seed: decides all batches.
 
     Raises:
-        ValueError: the pool has no positives or no negatives.
+        InputError: the pool has no positives or no negatives.
     """
 
     def __init__(
@@ -216,7 +217,7 @@ class BatchDraw:
         self._positive = np.flatnonzero(labels != background)
         self._negative = np.flatnonzero(labels == background)
         if not len(self._positive) or not len(self._negative):
-            raise ValueError(f"{len(self._positive)} positive and {len(self._negative)} negative regions: need both")
+            raise InputError(f"{len(self._positive)} positive and {len(self._negative)} negative regions: need both")
         counts = np.bincount(labels[self._positive], minlength=background).astype(np.float64)
         weight = counts[labels[self._positive]] ** -balance
         self._weight = np.cumsum(weight / weight.sum())

@@ -20,6 +20,7 @@ from classifier.recipes import Schedule
 from classifier.running_average import RunningAverage, State
 from classifier.training_state import fingerprint, read_state, require_same_start, write_state
 from classifier.weights.checkpoint import WeightsError, load_state
+from structures.errors import InputError
 from structures.seeds import step_seed
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ Batches = Callable[[int], Batch]
 FACTOR = "factor"  # of a parameter group, on the learning rate
 
 
-class NonFiniteLoss(ValueError):
+class NonFiniteLoss(InputError):
     """The loss became infinite or not a number; the message says at which step."""
 
 
@@ -143,7 +144,7 @@ class TrainingRun(Generic[Network, Batch]):
     """A network with its loss, optimisers and average: what takes steps, and what a state file holds.
 
     Raises:
-        ValueError: a parameter asks for gradients, but no optimiser has it, or two have.
+        InputError: a parameter asks for gradients, but no optimiser has it, or two have.
     """
 
     def __init__(
@@ -158,7 +159,7 @@ class TrainingRun(Generic[Network, Batch]):
         self._trained = [value for group in groups for value in group["params"]]
         wanted = {id(value) for value in network.parameters() if value.requires_grad}
         if len(self._trained) != len(wanted) or {id(value) for value in self._trained} != wanted:
-            raise ValueError("every parameter that asks for a gradient needs one optimiser, and no other may have one")
+            raise InputError("every parameter that asks for a gradient needs one optimiser, and no other may have one")
         self.average = RunningAverage(network, decay=schedule.average, begin=schedule.average_from)
         self._device = next(network.parameters()).device
         self._loss = shared(_LossOf(network, loss))

@@ -14,6 +14,7 @@ from torch import Tensor
 from classifier.googlenet import INPUT_SIZE
 from classifier.weights.checkpoint import Preprocessing
 from structures.boxes import ImageSize
+from structures.errors import InputError
 
 Crops = Literal[1, 10, 144]
 ALL_CROPS: Crops = 144
@@ -55,7 +56,7 @@ def list_views(
         warp: squeeze the photo to a square first, as BVLC's network was trained.
 
     Raises:
-        ValueError: no such number of crops, or a short side that holds none.
+        InputError: no such number of crops, or a short side that holds none.
 
     >>> sum(list_views((375, 500), 144, Preprocessing()).values())
     144
@@ -77,9 +78,9 @@ def list_views(
 
 def _check(crops: int, preprocessing: Preprocessing) -> None:
     if crops not in get_args(Crops):
-        raise ValueError(f"{crops} crops are not to be had, only {', '.join(map(str, get_args(Crops)))}")
+        raise InputError(f"{crops} crops are not to be had, only {', '.join(map(str, get_args(Crops)))}")
     if preprocessing.resize < preprocessing.size:
-        raise ValueError(f"photos brought to {preprocessing.resize} hold no crop of {preprocessing.size} pixels")
+        raise InputError(f"photos brought to {preprocessing.resize} hold no crop of {preprocessing.size} pixels")
 
 
 def resized(image_size: ImageSize, short: int) -> ImageSize:

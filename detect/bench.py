@@ -28,6 +28,7 @@ from eval.report import Sheet, percent
 from proposals.generators import RANKED_PREFIX
 from proposals.protocol import ProposalGenerator
 from proposals.stored.reader import ProposalStore
+from structures.errors import InputError
 from structures.images import ImageError, read_image
 from structures.records import Image
 from structures.text import printable
@@ -74,12 +75,12 @@ def time_in_turn(
     """Return the (photos, contestants) seconds; the first photo is not counted, the first to go changes.
 
     Raises:
-        ValueError: fewer than two photos.
+        InputError: fewer than two photos.
     """
     with one_core_a_photo():
         rows = [_one_turn(entries, image, number, clock) for number, image in enumerate(images)]
     if len(rows) < 2:
-        raise ValueError(f"{len(rows)} photos cannot be timed: the first one only warms up")
+        raise InputError(f"{len(rows)} photos cannot be timed: the first one only warms up")
     return np.array(rows[1:])
 
 

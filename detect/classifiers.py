@@ -20,12 +20,12 @@ def built_in_weights() -> dict[str, Path]:
     return {file.stem: file for file in sorted(SHIPPED.glob("*.safetensors"))}
 
 
-def weights_file(name: str | Path, *, option: str = "--weights") -> Path:
+def weights_file(name: str | Path, *, parameter: str = "weights") -> Path:
     """Return the file of a built-in name, such as `default`, or of a path; `./default` is always a file.
 
     Args:
         name: a name or a path.
-        option: that it came from, for the error.
+        parameter: that it came from, for the error.
 
     Raises:
         WeightsError: there is neither such a file nor such a name.
@@ -35,7 +35,7 @@ def weights_file(name: str | Path, *, option: str = "--weights") -> Path:
     if path.is_file():
         return path
     names = ", ".join(built_in) or "none"
-    raise WeightsError(f"{option} {name}: no such file, and no built-in weights of that name (there are: {names})")
+    raise WeightsError(f"`{parameter}` {name}: no such file, and no built-in weights of that name (there are: {names})")
 
 
 def default_weights(features: Features) -> str:
@@ -58,7 +58,7 @@ def load_regions(name: str | Path, *, features: Features = "auto") -> Checkpoint
     wanted = [task for kind, task in TASKS.items() if features in ("auto", kind)]
     if checkpoint.task not in wanted:
         needed = "a region classifier is" if len(wanted) > 1 else f"weights for {wanted[0]} are"
-        raise WeightsError(f"--weights {name}: these are for {checkpoint.task}, {needed} needed")
+        raise WeightsError(f"`weights` {name}: these are for {checkpoint.task}, {needed} needed")
     return checkpoint
 
 

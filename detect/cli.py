@@ -1,8 +1,8 @@
 """The command line: `rcnn detect | propose | classify | eval | train | weights | bench | export`.
 
 Exit codes: 0 all done; 1 done, but some photos could not be worked on, or drawn (they are named and counted); 2 wrong
-usage or nothing done, with the reason on one line, or an error of this program's own, with its traceback; 130 stopped
-by Ctrl-C; 143 stopped by SIGTERM.
+usage or nothing done, with the reason on one line, or a bug of this program, with its traceback and how to report it;
+130 stopped by Ctrl-C; 143 stopped by SIGTERM.
 
 A command stands in detect/commands/NAME.py. A file with a function NAME is one command; elsewhere every public function
 of the file is a command of a group (`eval.detections` is `rcnn eval detections`), unless it brings its own typer `app`.
@@ -24,8 +24,10 @@ from typing import Annotated
 
 import typer
 
-from detect.runs.record import DISTRIBUTION
+from detect.options import with_options
+from detect.runs.record import DISTRIBUTION, command
 from detect.stopping import stoppable
+from structures.errors import InputError
 from structures.text import printable
 
 COMMANDS = ("detect", "propose", "classify", "eval", "train", "weights", "bench", "export")  # as --help lists them
@@ -40,7 +42,10 @@ def main() -> None:
 
 
 def guarded(run: Callable[[], object]) -> None:
-    """Run something; errors of the caller's making become one line and exit code 2, and stops a line and 130 or 143."""
+    """Run something: what the caller did wrong becomes one line and exit code 2, and a stop one line and 130 or 143.
+
+    Whatever else is raised, also by a library, is a bug: its traceback is shown, and how to report it.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot write is written as stderr does, as \udcfc
         sys.stdout.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module="PIL")  # notes on odd EXIF and palettes: they name no file, so help nobody
@@ -49,14 +54,31 @@ def guarded(run: Callable[[], object]) -> None:
             run()
     except typer.Exit as done:  # of a command that was called as a function
         sys.exit(done.exit_code)
-    except (ValueError, OSError) as error:
-        if os.environ.get(TRACEBACK_VARIABLE):
-            raise
-        print(f"rcnn: {one_line(error)}", file=sys.stderr)
-        sys.exit(FAILED)
-    except Exception:  # not 1, which says that all but some photos is done
-        traceback.print_exc()
-        sys.exit(FAILED)
+    except Exception as error:
+        if os.environ.get(TRACEBACK_VARIABLE) or not is_of_the_caller(error):
+            traceback.print_exc()
+        last = with_options(one_line(error), *sys.argv[1:2]) if is_of_the_caller(error) else report_it()
+        print(f"rcnn: {last}", file=sys.stderr)
+        sys.exit(FAILED)  # not 1, which says that all but some photos are done
+
+
+def is_of_the_caller(error: Exception) -> bool:
+    """Say whether an error speaks of what the caller named, or of the system: a full disk, no memory.
+
+    >>> is_of_the_caller(InputError("no such list")), is_of_the_caller(FileNotFoundError(2, "No such file", "a.txt"))
+    (True, True)
+    >>> is_of_the_caller(ValueError("shapes differ")), is_of_the_caller(OSError("broken data stream"))  # of a library
+    (False, False)
+    """
+    of_system = isinstance(error, OSError) and error.errno is not None
+    no_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"  # torch's, of a GPU
+    return isinstance(error, InputError) or of_system or no_memory
+
+
+def report_it() -> str:
+    """Return what stands behind the traceback of a bug."""
+    what = f"the lines above, the version ({metadata.version(DISTRIBUTION)}) and the command: {printable(command())}"
+    return f"this is a bug; please report it on the issue tracker, with {what}"
 
 
 def _stopped(words: Sequence[str]) -> str:

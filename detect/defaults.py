@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from structures.errors import InputError
+
 VAL_EVERY = 500  # batches between two judgements of a training
 VAL_PHOTOS = 200  # that a training is judged on
 SOME_SKIPPED = 1  # exit code: done, but for some photos
@@ -25,8 +27,8 @@ def refuse_idle(idle: Mapping[str, bool]) -> None:
         idle: complaint -> whether it holds.
 
     Raises:
-        ValueError: one holds.
+        InputError: one holds.
     """
     for complaint, is_idle in idle.items():
         if is_idle:
-            raise ValueError(complaint)
+            raise InputError(complaint)

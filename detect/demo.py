@@ -12,6 +12,7 @@ from detect.runs.draw import DRAW_FLOOR
 from detect.runs.photos import PICTURES
 from detect.runs.results import DETECTIONS_FILE
 from eval.results import ResultLine, read_lines
+from structures.errors import InputError
 
 # In scikit-image's wheel, so nothing is fetched: a person, a cat, a cup, a motorbike, and a photographer in grey.
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "camera.png")
@@ -34,14 +35,14 @@ def copy_photos(folder: Path) -> None:
     """Put the photos into a folder.
 
     Raises:
-        ValueError: the installed scikit-image came without them.
+        InputError: the installed scikit-image came without them.
     """
     import skimage
 
     source = Path(skimage.__file__).parent / "data"
     present = [name for name in PHOTOS if (source / name).is_file()]
     if not present:
-        raise ValueError(f"{source}: this scikit-image came without its photos")
+        raise InputError(f"{source}: this scikit-image came without its photos")
     folder.mkdir(parents=True, exist_ok=True)
     for name in present:
         shutil.copyfile(source / name, folder / name)

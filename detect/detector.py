@@ -18,6 +18,7 @@ from classifier.regions import RegionClassifier
 from detect.defaults import PROPOSALS
 from proposals.protocol import ProposalGenerator, tells_fit
 from structures.boxes import Floats
+from structures.errors import InputError
 from structures.nms import suppress_per_class, vote
 from structures.records import Detections, Image, Proposals
 
@@ -51,7 +52,7 @@ class Detector:
         seconds: time spent so far in each stage, summed over threads.
 
     Raises:
-        ValueError: a setting out of its range.
+        InputError: a setting out of its range.
     """
 
     def __init__(
@@ -68,13 +69,13 @@ class Detector:
         vote_power: float = 1.0,
     ) -> None:
         if not (0 <= score_floor <= 1 and 0 <= nms_threshold <= 1):
-            raise ValueError(f"score_floor {score_floor} and nms_threshold {nms_threshold} must be within 0..1")
+            raise InputError(f"score_floor {score_floor} and nms_threshold {nms_threshold} must be within 0..1")
         if vote_threshold is not None and not 0 < vote_threshold <= 1:
-            raise ValueError(f"vote_threshold {vote_threshold} must be above 0 and at most 1, or None")
+            raise InputError(f"vote_threshold {vote_threshold} must be above 0 and at most 1, or None")
         if not 0 < vote_power < math.inf:
-            raise ValueError(f"vote_power {vote_power} must be above 0")
+            raise InputError(f"vote_power {vote_power} must be above 0")
         if max_per_class < 1 or (max_boxes is not None and max_boxes < 1):
-            raise ValueError(f"max_boxes {max_boxes} and max_per_class {max_per_class} must be at least 1")
+            raise InputError(f"max_boxes {max_boxes} and max_per_class {max_per_class} must be at least 1")
         self.propose, self.classify = propose, classify
         self.score_floor, self.nms_threshold = score_floor, nms_threshold
         self.max_boxes, self.max_per_class = max_boxes, max_per_class
@@ -96,7 +97,7 @@ class Detector:
         """Build a detector from names; see `detect.generators` and `detect.classifiers` for what they may be.
 
         Raises:
-            ValueError: a name, file or device that cannot be used.
+            InputError: a name, file or device that cannot be used.
         """
         from detect.classifiers import default_weights, load_classifier, shared_features
         from detect.generators import load_proposals
@@ -127,10 +128,10 @@ class Detector:
         """The second and third stage: classify the given regions of a photo and keep the best of each group.
 
         Raises:
-            ValueError: the regions are of a photo of another size.
+            InputError: the regions are of a photo of another size.
         """
         if tuple(proposals.image_size) != image.shape[:2]:
-            raise ValueError(f"regions of a photo of {proposals.image_size} in a photo of {image.shape[:2]}")
+            raise InputError(f"regions of a photo of {proposals.image_size} in a photo of {image.shape[:2]}")
         with self._timed("classify"):
             probabilities = self.classify(image, proposals.boxes)
         with self._timed("suppress"):

@@ -21,6 +21,7 @@ from proposals.stored.generator import NamedBoxes, open_boxes
 from proposals.stored.lost_boxes import LostBoxes
 from proposals.stored.reader import MANIFEST
 from structures.boxes import Boxes
+from structures.errors import InputError
 from structures.records import Detections, GroundTruth
 from structures.text import printable
 
@@ -34,7 +35,7 @@ def open_ground_truth(path: Path, split: str, images: Path | None = None) -> Any
     """Open COCO's instances.json, with the folder of its photos if they are needed, or one split of a VOC folder.
 
     Raises:
-        ValueError: it is neither.
+        InputError: it is neither.
     """
     is_json = path.is_file() or path.suffix.lower() == ".json"
     return CocoDataset(path, images) if is_json else VocDataset(path, split)
@@ -58,13 +59,13 @@ def read_detections(file: Path, dataset: AnyDataset, *, allow_extra: bool) -> tu
     """Read detections.jsonl, or its folder, or COCO results, in the order of the dataset; with notes.
 
     Raises:
-        ValueError: the file does not fit the dataset.
+        InputError: the file does not fit the dataset.
     """
     if file.suffix.lower() != ".json":
         lines, notes = read_lines(file / DETECTIONS_FILE if file.is_dir() else file)
         return align(lines, dataset, allow_extra=allow_extra), notes
     if not isinstance(dataset, CocoDataset):
-        raise ValueError(f"{file}: COCO results need COCO ground truth (--ground-truth instances.json)")
+        raise InputError(f"{file}: COCO results need COCO ground truth, an instances.json, as `ground_truth`")
     found, extra, notes = read_coco_results(file, dataset, allow_extra=allow_extra)
     return align_records(found, dataset, extra), notes
 
@@ -75,7 +76,7 @@ def choose(
     """Return ground truth and detections of the classes in a list such as "dog,cat"; None takes all.
 
     Raises:
-        ValueError: the ground truth has no such class.
+        InputError: the ground truth has no such class.
     """
     if classes is None:
         return dataset, found
@@ -97,13 +98,13 @@ def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mappin
         The coverage, how the boxes were made as far as the file tells, and warnings.
 
     Raises:
-        ValueError: the file cannot be used, or has no photo of the dataset.
+        InputError: the file cannot be used, or has no photo of the dataset.
     """
     boxes = open_boxes(file)
     try:
         names, extra = match_names(boxes.image_ids, dataset)
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
+        raise InputError(f"{file}: {error}") from None
     missing = [image_id for image_id in dataset.image_ids if image_id not in names]
     lost = LostBoxes()
     coverage = measure_coverage(_pairs(boxes, names, missing, dataset, lost))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from proposals.generators import RANKED_PREFIX, build, parts_of
-from proposals.protocol import ProposalGenerator
+from proposals.protocol import ProposalGenerator, learned_classes
 from structures.names import ClassNames
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ MULTIBOX = {  # looks at a photo, as factors on the usual size; Differs: the pap
     "multibox-multiscale": (1.0, 2.0),
 }
 
-TOLD = 3  # classes that a warning names
+NAMED = 3  # classes that a warning names
 
 
 def load_proposals(
@@ -55,9 +55,9 @@ def load_proposals(
 
     inner = build(name.removeprefix(RANKED_PREFIX), extra=extra, **options)
     scorer = learned(_that_ranks(parts))
-    if cut:
-        return Ranked(inner, scorer.score, scorer.parameters)
-    return Ranked(inner, scorer.score, scorer.parameters, max_boxes=None, nms_threshold=1)
+    all_boxes: dict[str, Any] = {} if cut else {"max_boxes": None, "nms_threshold": 1}
+    learned_from = scorer.learned_classes
+    return Ranked(inner, scorer.score, scorer.parameters, learned_classes=learned_from, **all_boxes)
 
 
 def _is_multibox(part: str) -> bool:
@@ -79,31 +79,25 @@ def _multibox(name: str, placed: Mapping[str, Any], shared: "SharedFeatures | No
     return load_multibox(_weights_file(name), place(**placed), **options)
 
 
-def blind_spots(name: str, classes: Sequence[str]) -> str:
-    """Return a warning where all boxes come from a MultiBox, or are ranked by one, that never learned of some classes.
+def unlearned_warning(generator: ProposalGenerator, classes: Sequence[str]) -> str:
+    """Return a warning where a generator learned from objects of some classes, but not of all that are looked for.
 
     Such objects it finds less well, and puts behind others (benchmarks/LOG.md). "" where there is nothing to say.
 
     Args:
-        name: as for `load_proposals`.
+        generator: made by `load_proposals` or elsewhere.
         classes: to be detected; other spellings of a name count as others.
     """
-    parts = parts_of(name.removeprefix(RANKED_PREFIX))
-    if not name.startswith(RANKED_PREFIX) and not all(map(_is_multibox, parts)):
-        return ""
-    from classifier.weights.checkpoint import read_checkpoint
-    from detect.multibox import learned_classes
-
-    learned = learned_classes(read_checkpoint(_weights_file(_that_ranks(parts))))
+    learned = learned_classes(generator)
     known = ClassNames(learned)
     unknown = [each for each in classes if known.find(each) < 0] if learned else []
     if not unknown:
         return ""
-    told = ", ".join(unknown[:TOLD]) + (f" and {len(unknown) - TOLD} more" if len(unknown) > TOLD else "")
-    return f"warning: the MultiBox of {name} did not learn from {told}, and may pass over them (docs/multibox.md)"
+    named = ", ".join(unknown[:NAMED]) + (f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else "")
+    return f"warning: {generator.name} did not learn from {named}, and may pass over them (docs/multibox.md)"
 
 
 def _weights_file(multibox: str) -> Path:
     from detect.classifiers import weights_file
 
-    return weights_file(multibox.partition(":")[2] or "multibox", option="--proposals multibox")
+    return weights_file(multibox.partition(":")[2] or "multibox", parameter="proposals")

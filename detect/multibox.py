@@ -18,7 +18,7 @@ from classifier.weights.digest import digest
 from proposals.multibox.generator import MultiBox, Predictor
 from proposals.multibox.heads import DenseHead, RefineHead
 from proposals.multibox.predictor import DensePredictor
-from proposals.multibox.views import View, whole_photo
+from proposals.multibox.views import Colour, View, whole_photo
 from structures.boxes import ImageSize
 
 MAPS = ("inception3b", "inception4e", "inception5b")  # strides 8, 16 and 32
@@ -59,7 +59,7 @@ class DenseMultiBox(nn.Module):
         self, shapes: Tensor, preprocessing: Preprocessing, *, variant: Any = "paper", width: int = 128
     ) -> None:
         super().__init__()
-        self.normalise = Normalise(preprocessing)
+        self.normalise, self.mean_colour = Normalise(preprocessing), preprocessing.mean_colour
         self.trunk = GoogLeNet(1, variant=variant)
         self.trunk.fc = nn.Identity()  # type: ignore[assignment]
         self.head = DenseHead(shapes, inputs=[TABLE_1[name].outputs for name in MAPS], width=width)
@@ -223,14 +223,20 @@ def make_multibox(
     """
     network, where = from_checkpoint(checkpoint), placement or place()
     predict = DensePredictor(CanvasRunner(network, where), network.head, network.refine, device=where.device)
-    return multibox_of(predict, weights_facts(checkpoint), scales=scales, **options)
+    facts, learned = weights_facts(checkpoint), learned_classes(checkpoint)
+    return multibox_of(network, predict, facts, scales=scales, learned_classes=learned, **options)
 
 
 def multibox_of(
-    predict: Predictor, weights: Mapping[str, Any], *, scales: Sequence[float] = SCALES, **options: Any
+    network: DenseMultiBox,
+    predict: Predictor,
+    weights: Mapping[str, Any],
+    *,
+    scales: Sequence[float] = SCALES,
+    **options: Any,
 ) -> MultiBox:
     """Make the generator that looks at whole photos with a predictor; see `make_multibox`."""
-    views: Callable[[ImageSize], list[View]] = partial(_views, scales=tuple(scales))
+    views: Callable[[ImageSize], list[View]] = partial(_views, scales=tuple(scales), fill=network.mean_colour)
     return MultiBox(predict, views, parameters={"scales": list(scales), "weights": dict(weights)}, **options)
 
 
@@ -240,8 +246,8 @@ def weights_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     return {**facts, "digest": digest(dict(sorted(checkpoint.state.items())))}
 
 
-def _views(image_size: ImageSize, scales: Sequence[float]) -> list[View]:
-    return [whole_photo(image_size, scale=scale) for scale in scales]
+def _views(image_size: ImageSize, scales: Sequence[float], fill: Colour) -> list[View]:
+    return [whole_photo(image_size, scale=scale, fill=fill) for scale in scales]
 
 
 def load_multibox(path: str | Path, placement: Placement | None = None, **options: Any) -> MultiBox:

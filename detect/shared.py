@@ -32,6 +32,7 @@ from proposals.multibox.generator import MultiBox
 from proposals.multibox.predictor import DensePredictor
 from proposals.multibox.views import whole_photo
 from structures.boxes import Boxes, Floats, as_boxes, mirror
+from structures.errors import InputError
 from structures.records import Image
 
 KEPT = 16  # canvases whose maps are kept, 4 MB each: photos that are proposed for ahead of their classification
@@ -184,7 +185,7 @@ class SharedFeatures:
     def multibox(self, *, scales: tuple[float, ...] = SCALES, **options: Any) -> MultiBox:
         """Return the proposal generator on these features; options as for `detect.multibox.make_multibox`."""
         predict = DensePredictor(self._joined, self.network.head, self.network.refine, device=self.placement.device)
-        return multibox_of(predict, self._facts, scales=scales, **options)
+        return multibox_of(self.network, predict, self._facts, scales=scales, learned_classes=self.classes, **options)
 
     def _joined(self, pixels: Tensor) -> Tensor:
         """Do what DensePredictor asks of a network: (N, 3, h, w) RGB pixels -> pyramid and outputs, joined."""
@@ -208,11 +209,11 @@ class SharedRegions:
         """Return (N, C + 1) float32 probabilities for (N, 4) boxes in pixels of the photo, background last.
 
         Raises:
-            ValueError: boxes or photo are malformed, or what the network gives is not finite.
+            InputError: boxes or photo are malformed, or what the network gives is not finite.
         """
         boxes = as_boxes(boxes)
         if not np.isfinite(boxes).all():
-            raise ValueError("boxes hold values that are not finite")
+            raise InputError("boxes hold values that are not finite")
         if len(boxes) == 0:
             return np.zeros((0, len(self.classes) + 1), np.float32)
         view = whole_photo((image.shape[0], image.shape[1]))
@@ -221,7 +222,7 @@ class SharedRegions:
             flipped = self._look(view.draw(image, mirrored=True), mirror(places, view.canvas))
             rows = np.float32(0.5) * (rows + flipped)
         if not np.isfinite(rows).all():
-            raise ValueError(f"the network's answers are not finite in {self.engine.dtype}; try float32")
+            raise InputError(f'the network\'s answers are not finite in {self.engine.dtype}; try `dtype="float32"`')
         return rows
 
     @torch.inference_mode()

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.notes import Notes
-from structures.boxes import Boxes, ImageSize, area, clip
+from structures.boxes import Boxes, ImageSize, Mask, area, clip
+from structures.errors import InputError
 from structures.records import Detections
 
 ROUNDING = 0.5  # pixels that a box may reach beyond its photo without a note: COCO's numbers are rounded
@@ -43,11 +44,11 @@ def without_inside_out(
         notes: counts them, and names the first.
         place: returns the file and row of a detection.
     """
-    wrong = (sides < 0).any(axis=1)
+    wrong: Mask = (sides < 0).any(axis=1)
     if not wrong.any():
         return found
     notes.add(INSIDE_OUT, place(int(np.flatnonzero(wrong)[0])), int(wrong.sum()))
-    return found.take(~wrong)
+    return found.take(np.flatnonzero(~wrong))
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,11 @@ def refuse_background(names: Iterable[str], path: Path) -> None:
     """Refuse objects that are annotated as background.
 
     Raises:
-        ValueError: names the file.
+        InputError: names the file.
     """
     wrong = next(filter(is_background, names), None)
     if wrong is not None:
-        raise ValueError(
+        raise InputError(
             f"{path}: objects are annotated as {wrong!r:.60}, the name of what is no object; "
             "remove them, or rename the class"
         )

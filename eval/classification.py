@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
 from structures.boxes import Floats
+from structures.errors import InputError
 from structures.records import Labels
 
 Doubles = npt.NDArray[np.float64]
@@ -29,7 +30,7 @@ def classification(
         ranks: the k of top-k; with C or fewer classes top-k is 1.
 
     Raises:
-        ValueError: no rows, lengths differ, a label is no column, or a probability is not finite.
+        InputError: no rows, lengths differ, a label is no column, or a probability is not finite.
 
     >>> rows = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2]], np.float32)
     >>> scores = dict(classification(rows, np.array([0, 1]), ranks=(1, 2)))
@@ -59,11 +60,11 @@ def calibrated_log_loss(probabilities: Floats, labels: Labels) -> float:
         labels: (N,) true columns.
 
     Raises:
-        ValueError: fewer than two rows, or as `classification`.
+        InputError: fewer than two rows, or as `classification`.
     """
     _check(probabilities, labels)
     if len(labels) < 2:
-        raise ValueError("one row: two are needed, since each is calibrated by others")
+        raise InputError("one row: two are needed, since each is calibrated by others")
     logs, even = _logarithms(probabilities), np.arange(len(labels)) % 2 == 0
     halves = (even, ~even)
     own = [
@@ -103,8 +104,8 @@ def true_ranks(probabilities: Floats, labels: Labels) -> Labels:
 
 def _check(probabilities: Floats, labels: Labels) -> None:
     if probabilities.ndim != 2 or len(probabilities) != len(labels) or len(labels) == 0:
-        raise ValueError(f"probabilities {probabilities.shape} and {len(labels)} labels: one row a photo is needed")
+        raise InputError(f"probabilities {probabilities.shape} and {len(labels)} labels: one row a photo is needed")
     if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
-        raise ValueError(f"label {labels.max()} is not a column of {probabilities.shape[1]}")
+        raise InputError(f"label {labels.max()} is not a column of {probabilities.shape[1]}")
     if not np.isfinite(probabilities).all():
-        raise ValueError("probabilities hold values that are not finite")
+        raise InputError("probabilities hold values that are not finite")

@@ -24,6 +24,7 @@ from eval.coco_json import (
     whole_number,
 )
 from eval.coco_records import CocoDetections, CocoTruth, sides_of
+from eval.names import LEAVE_OUT
 from eval.notes import Notes
 from structures.boxes import Boxes, ImageSize, area, reach
 from structures.files import replacing
@@ -231,7 +232,7 @@ def read_coco_results(
         number = entry["image_id"]
         if number not in names and not allow_extra:
             place = f"{path}: entry {position}"
-            raise CocoError(f"{place}: image {number} is not in the ground truth (--allow-extra leaves it out)")
+            raise CocoError(f"{place}: image {number} is not in the ground truth ({LEAVE_OUT})")
         entries = rows.setdefault(number, [])
         if entry["category_id"] in dataset.unused:
             name = dataset.unused[entry["category_id"]]

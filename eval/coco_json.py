@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from eval.coco_records import Doubles
 from structures.boxes import Boxes, as_boxes
+from structures.errors import InputError
 from structures.json_reader import JsonError, read_json
 
 Entry = dict[str, Any]
@@ -23,7 +24,7 @@ LARGEST = float(np.finfo(np.float32).max)
 LARGEST_WHOLE = 2**63 - 1  # of ids and sides
 
 
-class CocoError(ValueError):
+class CocoError(InputError):
     """A COCO file that cannot be used; the message names the file and the entry."""
 
 

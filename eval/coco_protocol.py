@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from eval.coco_records import areas_of, scores_of, sides_of
+from structures.errors import InputError
 from structures.records import Detections, GroundTruth
 
 SUMMARY = (
@@ -37,7 +38,7 @@ def coco(
             inside them. False, for VOC's difficult objects: one excuses one detection, by IoU.
 
     Raises:
-        ValueError: a label without a class.
+        InputError: a label without a class.
     """
     evaluation = _evaluate(truths, detections, classes, crowd)
     yield from zip(SUMMARY, map(_known, evaluation.stats), strict=True)
@@ -118,4 +119,4 @@ def _found_rows(image: int, found: Detections, classes: int) -> Iterator[dict[st
 
 def _check_labels(labels: np.ndarray[Any, np.dtype[np.int64]], classes: int, place: str) -> None:
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-        raise ValueError(f"{place}: labels go from {labels.min()} to {labels.max()}, but there are {classes} classes")
+        raise InputError(f"{place}: labels go from {labels.min()} to {labels.max()}, but there are {classes} classes")

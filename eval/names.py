@@ -4,9 +4,11 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from structures.errors import InputError
 from structures.photo_names import PhotoNames
 from structures.records import Dataset
 
+LEAVE_OUT = "`allow_extra=True` leaves it out"  # a photo that the ground truth lacks
 NUMBER = re.compile("[0-9]{1,18}")  # as 64 bits hold
 
 
@@ -46,7 +48,7 @@ def match_names(names: Sequence[str], dataset: Dataset) -> tuple[dict[str, str],
         The name of every image id that has one, in the order of the names, and the names that no image has.
 
     Raises:
-        ValueError: two names mean the same image, or no name means any.
+        InputError: two names mean the same image, or no name means any.
     """
     images = ImageNames(dataset, numbers=True)
     found, extra = dict[str, str](), list[str]()
@@ -55,9 +57,9 @@ def match_names(names: Sequence[str], dataset: Dataset) -> tuple[dict[str, str],
         if image_id is None:
             extra.append(name)
         elif image_id in found:
-            raise ValueError(f"{name} and {found[image_id]} are both image {image_id} of the ground truth")
+            raise InputError(f"{name} and {found[image_id]} are both image {image_id} of the ground truth")
         else:
             found[image_id] = name
     if not found:
-        raise ValueError(f"no photo is in the ground truth, such as {', '.join(names[:3]) or '(the file is empty)'}")
+        raise InputError(f"no photo is in the ground truth, such as {', '.join(names[:3]) or '(the file is empty)'}")
     return found, extra

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eval.average_precision import RankedOutcomes, all_point
+from structures.errors import InputError
 
 Values = npt.NDArray[np.floating]
 COLUMNS = 5  # small plots in a row
@@ -71,7 +72,7 @@ def picture_format(path: Path) -> str:
     """Return the format that the name of a picture asks for; png without a suffix.
 
     Raises:
-        ValueError: matplotlib cannot write it.
+        InputError: matplotlib cannot write it.
 
     >>> picture_format(Path("recall.svg"))
     'svg'
@@ -79,7 +80,7 @@ def picture_format(path: Path) -> str:
     suffix = path.suffix.lower().removeprefix(".") or "png"
     known = Figure().canvas.get_supported_filetypes()
     if suffix not in known:
-        raise ValueError(f"{path}: pictures are written as {', '.join(sorted(known))}")
+        raise InputError(f"{path}: pictures are written as {', '.join(sorted(known))}")
     return suffix
 
 
@@ -87,7 +88,7 @@ def to_picture(figure: Figure, kind: str = "png", *, dpi: int = 110) -> bytes:
     """Return a figure as the bytes of a file.
 
     Raises:
-        ValueError: matplotlib cannot write this kind of file.
+        InputError: matplotlib cannot write this kind of file.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind.lower(), dpi=dpi)

@@ -15,6 +15,7 @@ from eval.average_precision import RankedOutcomes, all_point, eleven_point, rank
 from eval.coco_protocol import coco
 from eval.matching import Matcher, match_ilsvrc, match_voc
 from eval.tables import DetectionTable, ObjectTable
+from structures.errors import InputError
 from structures.records import Detections, GroundTruth
 
 Rows = Iterator[tuple[str, float]]
@@ -67,14 +68,14 @@ def class_curves(
     """Match all images and return the ranked outcomes of every class, in label order.
 
     Raises:
-        ValueError: not one record of detections per image, or a label without a class.
+        InputError: not one record of detections per image, or a label without a class.
     """
     if len(truths) != len(detections):
-        raise ValueError(f"ground truth of {len(truths)} images but detections of {len(detections)}")
+        raise InputError(f"ground truth of {len(truths)} images but detections of {len(detections)}")
     found, objects = DetectionTable.of(detections), ObjectTable.of(truths)
     for table, kind in ((found, "detections"), (objects, "ground truth")):
         if len(table) and not 0 <= table.labels.min() <= table.labels.max() < len(classes):
-            raise ValueError(f"{kind}: label {table.labels.max()}, but there are {len(classes)} classes")
+            raise InputError(f"{kind}: label {table.labels.max()}, but there are {len(classes)} classes")
     return rank_outcomes(found, matcher(found, objects), objects, classes)
 
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from eval.checks import without_inside_out
 from eval.coco_json import whole_number
-from eval.names import ImageNames
+from eval.names import LEAVE_OUT, ImageNames
 from eval.notes import Notes
 from structures.boxes import ImageSize, as_boxes
+from structures.errors import InputError
 from structures.files import regular_file
 from structures.json_reader import JsonError, parse_json
 from structures.names import ClassNames
@@ -22,7 +23,7 @@ FIELDS = ("image", "width", "height", "boxes", "labels", "scores")
 LARGEST_SIDE = 2**31 - 1  # pixels
 
 
-class ResultsError(ValueError):
+class ResultsError(InputError):
     """A results file that cannot be scored; the message names the file and the line."""
 
 
@@ -157,7 +158,7 @@ def _is_name(value: Any) -> bool:
 def _side(entry: Any, name: str) -> int:
     side = whole_number(entry[name])
     if side is None or not 0 < side <= LARGEST_SIDE:
-        raise ValueError(f"{name} must be a whole number of pixels from 1 to {LARGEST_SIDE}, got {entry[name]!r:.60}")
+        raise InputError(f"{name} must be a whole number of pixels from 1 to {LARGEST_SIDE}, got {entry[name]!r:.60}")
     return side
 
 
@@ -214,7 +215,7 @@ def _choose(
     for line in lines:
         image_id = names.find(line.image)
         if image_id is None and not allow_extra:
-            raise ResultsError(f"{line.place}: {line.image} is not in the ground truth (--allow-extra leaves it out)")
+            raise ResultsError(f"{line.place}: {line.image} is not in the ground truth ({LEAVE_OUT})")
         if image_id is None:
             extra.append(line.image)
         elif image_id in chosen:

@@ -10,6 +10,7 @@ import numpy as np
 from eval.coco_protocol import coco
 from eval.protocols import PROTOCOLS
 from eval.tables import DetectionTable, ObjectTable
+from structures.errors import InputError
 from structures.records import Detections, GroundTruth
 
 
@@ -115,10 +116,10 @@ def score(
         crowd: ignored objects are COCO crowds, not difficult ones; only "coco" tells them apart.
 
     Raises:
-        ValueError: no such protocol, or records that do not fit together.
+        InputError: no such protocol, or records that do not fit together.
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}")
+        raise InputError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}")
     rows = (
         coco(truths, detections, classes, crowd=crowd)
         if protocol == "coco"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from structures.boxes import area, clip
+from structures.errors import InputError
 from structures.names import ClassNames
 from structures.records import Dataset, Detections, GroundTruth
 
@@ -28,7 +29,7 @@ class Selection:
         image_ids: names of the chosen photos, in the dataset's order.
 
     Raises:
-        ValueError: a class that is not in the dataset, or one named twice.
+        InputError: a class that is not in the dataset, or one named twice.
     """
 
     def __init__(
@@ -62,10 +63,10 @@ class Selection:
         """Return the objects of one photo.
 
         Raises:
-            ValueError: the photo is not one of those chosen.
+            InputError: the photo is not one of those chosen.
         """
         if image_id not in self._records:
-            raise ValueError(f"image {image_id!r} is none of the {len(self)} that were chosen")
+            raise InputError(f"image {image_id!r} is none of the {len(self)} that were chosen")
         return self._records[image_id]
 
     def relabel(self, found: Detections) -> Detections:
@@ -100,10 +101,10 @@ def _labels(classes: Sequence[str], dataset: Dataset) -> list[int]:
     known = ClassNames(dataset.classes)
     unknown = [name for name in classes if known.find(name) < 0]
     if unknown or not classes:
-        raise ValueError(f"no class {', '.join(unknown) or 'named'}: the photos know {', '.join(dataset.classes)}")
+        raise InputError(f"no class {', '.join(unknown) or 'named'}: the photos know {', '.join(dataset.classes)}")
     labels = [known.find(name) for name in classes]
     if len(set(labels)) < len(labels):
-        raise ValueError(f"a class is named twice: {', '.join(classes)}")
+        raise InputError(f"a class is named twice: {', '.join(classes)}")
     return labels
 
 

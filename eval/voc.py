@@ -14,6 +14,7 @@ from eval.checks import note_beyond, refuse_background
 from eval.notes import Notes
 from eval.voc_xml import FIRST_PIXEL, VocError, VocObject, parse, read_objects, text_of, whole_number
 from structures.boxes import Boxes, ImageSize, area, as_boxes
+from structures.errors import InputError
 from structures.images import SUFFIXES, ImageError, read_size
 from structures.names import ClassNames
 from structures.records import Detections, GroundTruth
@@ -203,13 +204,13 @@ def voc_result_files(
         Names and contents, in label order. A line is: image id, score, xmin, ymin, xmax, ymax, 1-based and inclusive.
 
     Raises:
-        ValueError: a class whose name cannot be part of a file name, or a label without a class.
+        InputError: a class whose name cannot be part of a file name, or a label without a class.
     """
     names = [result_name(split, name) for name in classes]
     lines: Mapping[int, list[str]] = {label: [] for label in range(len(classes))}
     for image_id, found in detections:
         if len(found) and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < len(classes):
-            raise ValueError(f"{image_id}: label {int(found.labels.max())}, but there are {len(classes)} classes")
+            raise InputError(f"{image_id}: label {int(found.labels.max())}, but there are {len(classes)} classes")
         for box, label, score in zip(found.boxes + FIRST_PIXEL, found.labels, found.scores, strict=True):
             # 9 digits give a float32 back exactly; three decimals, as others write, make ties.
             numbers = " ".join(f"{value:.9g}" for value in (score, *box))
@@ -222,8 +223,8 @@ def result_name(split: str, name: str) -> str:
     """Return the name of the devkit's result file of a class.
 
     Raises:
-        ValueError: the class cannot be part of a file name.
+        InputError: the class cannot be part of a file name.
     """
     if any(sign in name for sign in "/\0"):
-        raise ValueError(f"VOC's result files are named by class, and {name!r} cannot be part of a file name")
+        raise InputError(f"VOC's result files are named by class, and {name!r} cannot be part of a file name")
     return f"comp4_det_{split}_{name}.txt"

@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from structures.boxes import Floats
+from structures.errors import InputError
 from structures.files import regular_file
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FIRST_PIXEL = np.array([1, 1, 0, 0], np.float32)  # subtracted from VOC's corners
 
 
-class VocError(ValueError):
+class VocError(InputError):
     """A VOC folder that cannot be used; the message names the file."""
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from proposals.resizing import as_rgb
 from proposals.tidy import falling_scores, tidy
 from structures.boxes import Boxes
+from structures.errors import InputError
 from structures.records import Image, Proposals
 from structures.seeds import check_seed
 
@@ -33,7 +34,7 @@ class Grid:
         step: float = GRID_STEP,
     ) -> None:
         if not (step > 0 and all(0 < share <= 1 for share in areas) and all(aspect > 0 for aspect in aspects)):
-            raise ValueError("step and aspects must be above 0, areas within 0..1")
+            raise InputError("step and aspects must be above 0, areas within 0..1")
         self.areas, self.aspects, self.step = tuple(areas), tuple(aspects), step
 
     @property
@@ -72,7 +73,7 @@ class Random:
 
     def __init__(self, *, count: int = 1200, seed: int = 0) -> None:
         if count < 0:
-            raise ValueError(f"count must not be negative, got {count}")
+            raise InputError(f"count must not be negative, got {count}")
         check_seed(seed)
         self.count, self.seed = count, seed
 

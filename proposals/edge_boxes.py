@@ -14,6 +14,7 @@ import numpy.typing as npt
 from proposals.resizing import SEARCH_WIDTH, resize
 from proposals.tidy import tidy
 from structures.boxes import Boxes, Floats
+from structures.errors import InputError
 from structures.records import Image, Proposals
 
 MAX_BOXES = 1000  # the default of OpenCV and of the authors' code
@@ -41,7 +42,7 @@ class EdgeBoxes:
         width: int | None = SEARCH_WIDTH,
     ) -> None:
         if not hasattr(cv2, "ximgproc"):
-            raise ValueError("this OpenCV has no ximgproc: install opencv-contrib-python-headless")
+            raise InputError("this OpenCV has no ximgproc: install opencv-contrib-python-headless")
         self.max_boxes, self.alpha, self.beta, self.width = max_boxes, alpha, beta, width
 
     @property

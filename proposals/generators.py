@@ -1,4 +1,4 @@
-"""Names -> proposal generators: the list of all that are built in.
+"""Names -> proposal generators that need no network; `detect.generators` adds MultiBox and rankings by it.
 
 `build("selective-search")` makes one generator, `build("a+b")` the union of several, `build("file:PATH")` reads boxes
 that were made before. Other packages add names through the entry-point group `googlenet_rcnn.proposals`: each entry is
@@ -14,6 +14,7 @@ from typing import Any
 from proposals.baselines import Grid, Random
 from proposals.protocol import ProposalGenerator
 from proposals.union import Union
+from structures.errors import InputError
 
 ENTRY_POINTS = "googlenet_rcnn.proposals"
 FILE_PREFIX = "file:"
@@ -146,24 +147,24 @@ def build(
         **options: settings of the generator, such as factor or seed; not for unions.
 
     Raises:
-        ValueError: unknown name, or options that the generator does not know.
+        InputError: unknown name, or options that the generator does not know.
     """
     parts = parts_of(name)
     if len(parts) > 1:
         if options:
-            raise ValueError(f"options {sorted(options)} cannot be shared by the parts of {name!r}")
+            raise InputError(f"options {sorted(options)} cannot be shared by the parts of {name!r}")
         return Union([build(part, extra=extra) for part in parts])
     if name.startswith(FILE_PREFIX):
         from proposals.stored.generator import StoredProposals
 
         if options:
-            raise ValueError(f"boxes from a file take no options, got {sorted(options)}")
+            raise InputError(f"boxes from a file take no options, got {sorted(options)}")
         return StoredProposals(name.removeprefix(FILE_PREFIX))
     known = makers(extra)
     if name not in known:
-        raise ValueError(f"unknown proposal generator {name!r}; known: {', '.join(sorted(known))}, or file:PATH")
+        raise InputError(f"unknown proposal generator {name!r}; known: {', '.join(sorted(known))}, or file:PATH")
     try:
         return known[name](**options)
     except TypeError as error:
         unknown = UNKNOWN_OPTION.search(str(error))
-        raise ValueError(f"{name} takes no option {unknown[1]}" if unknown else f"{name}: {error}") from error
+        raise InputError(f"{name} takes no option {unknown[1]}" if unknown else f"{name}: {error}") from error

@@ -16,6 +16,7 @@ from proposals.resizing import SEARCH_WIDTH, resize
 from proposals.selective_search.segmentation import SIGMA
 from proposals.tidy import falling_scores, tidy
 from structures.boxes import Boxes, area
+from structures.errors import InputError
 from structures.records import Image, Proposals
 
 FAST_KS = (50.0, 100.0)  # Uijlings et al., table 5, "fast"
@@ -47,7 +48,7 @@ class OpenCvSelectiveSearch:
         name: str = "opencv-selective-search",
     ) -> None:
         if not hasattr(cv2, "ximgproc"):
-            raise ValueError("this OpenCV has no ximgproc: install opencv-contrib-python-headless")
+            raise InputError("this OpenCV has no ximgproc: install opencv-contrib-python-headless")
         self._name = name
         self.ks = tuple(float(k * factor) for k in ks)
         self.width, self.min_side, self.order = width, min_side, order

@@ -1,6 +1,6 @@
 """The one interface of every proposal generator: image in, Proposals out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from structures.records import Image, Proposals
@@ -12,11 +12,13 @@ TELLS_FIT = "scores_tell_fit"
 class ProposalGenerator(Protocol):
     """Says where objects might be in one photo.
 
-    A generator is deterministic: the same photo and the same parameters give the same boxes in the same order, best
-    first. The whole-image box is always among them, boxes lie inside the image, and no two boxes are equal.
+    A generator is deterministic: the same photo and the same parameters give the same boxes in the same order. That is
+    best first, but a union lists its parts one after the other. The whole-image box is always among them, boxes lie
+    inside the image, and no two boxes are equal.
 
     A generator whose scores say how well a box fits an object, from 0 to 1, has an attribute scores_tell_fit that is
-    true; the detector then weighs classes by them. See `tells_fit`.
+    true; the detector then weighs classes by them. See `tells_fit`. One that learned from objects of some classes, and
+    may pass over others, has an attribute learned_classes with their names. See `learned_classes`.
     """
 
     @property
@@ -29,6 +31,23 @@ class ProposalGenerator(Protocol):
 
     def __call__(self, image: Image) -> Proposals:
         """Return the proposals of an RGB uint8 (H, W, 3) photo."""
+
+
+@runtime_checkable
+class ProposalsByName(Protocol):
+    """A generator of boxes that were made before, which may be known by the name of the photo only."""
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """What was odd about the boxes of the photos so far, one line each."""
+
+    def named(self, image_id: str, image: Image) -> Proposals:
+        """Return the proposals of a photo by its pixels or its name."""
+
+
+def learned_classes(propose: object) -> tuple[str, ...]:
+    """Return the classes that a generator learned from, as far as it says; none where it may find any object."""
+    return tuple(getattr(propose, "learned_classes", ()))
 
 
 def tells_fit(propose: object) -> bool:

@@ -4,7 +4,7 @@ Selective Search ranks by the place in its trees and by chance. MultiBox can sco
 object. In this order a classifier can stop after a quarter of the boxes and lose little recall (docs/multibox.md).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class Ranked:
         max_boxes: how many of the best stay, and the whole photo in any case; None keeps all.
         nms_threshold: a box goes when its overlap with a better one is above this, so that the best are not all of
             the same few objects; 1 keeps all. The whole photo stays in any case.
+        learned_classes: that the score learned from, and puts first; none if it knows no classes.
     """
 
     scores_tell_fit = True  # see detect.detector.Detector
@@ -42,7 +43,9 @@ class Ranked:
         *,
         max_boxes: int | None = MAX_BOXES,
         nms_threshold: float = NMS_THRESHOLD,
+        learned_classes: Sequence[str] = (),
     ) -> None:
+        self.learned_classes = tuple(learned_classes)
         self._propose, self._score, self._scorer = propose, score, scorer
         self._max_boxes, self._nms_threshold = max_boxes, nms_threshold
 

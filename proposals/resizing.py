@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes, ImageSize, scale
+from structures.errors import InputError
 from structures.records import Image
 
 SEARCH_WIDTH = 500  # R-CNN's selective_search_boxes.m: the method is not scale invariant, so all photos get one width
@@ -31,16 +32,16 @@ def as_rgb(image: npt.NDArray[Any]) -> Image:
     """Return an RGB uint8 (H, W, 3) photo; grey (H, W) or (H, W, 1) and 16-bit arrays are converted.
 
     Raises:
-        ValueError: any other shape or type, or no pixels.
+        InputError: any other shape or type, or no pixels.
 
     >>> as_rgb(np.full((1, 1), 65535, np.uint16)).tolist()
     [[[255, 255, 255]]]
     """
     pixels = image[:, :, None] if image.ndim == 2 else image
     if pixels.dtype not in (np.uint8, np.uint16) or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
-        raise ValueError(f"expected an RGB uint8 (H, W, 3) photo, got {image.dtype} {image.shape}")
+        raise InputError(f"expected an RGB uint8 (H, W, 3) photo, got {image.dtype} {image.shape}")
     if pixels.size == 0:
-        raise ValueError(f"the photo has no pixels: its shape is {image.shape}")
+        raise InputError(f"the photo has no pixels: its shape is {image.shape}")
     if pixels.dtype == np.uint16:
         pixels = np.rint(pixels / np.float32(257)).astype(np.uint8)  # 65535 / 255
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))

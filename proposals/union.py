@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from proposals.protocol import ProposalGenerator
+from proposals.protocol import ProposalGenerator, learned_classes
 from structures.boxes import unique_rows
+from structures.errors import InputError
 from structures.records import Image, Proposals
 
 
@@ -14,12 +15,12 @@ def merge(parts: Sequence[Proposals]) -> Proposals:
     """Join the proposals of one photo, part after part; of equal boxes the first stays.
 
     Raises:
-        ValueError: no parts, or parts of photos of different sizes.
+        InputError: no parts, or parts of photos of different sizes.
     """
     if not parts:
-        raise ValueError("nothing to merge")
+        raise InputError("nothing to merge")
     if len({part.image_size for part in parts}) > 1:
-        raise ValueError(f"parts of different image sizes: {[part.image_size for part in parts]}")
+        raise InputError(f"parts of different image sizes: {[part.image_size for part in parts]}")
     names = tuple(dict.fromkeys(name for part in parts for name in part.source_names))
     source = [np.array([names.index(name) for name in part.source_names], np.uint8)[part.source] for part in parts]
     boxes = np.concatenate([part.boxes for part in parts])
@@ -33,7 +34,7 @@ class Union:
 
     def __init__(self, generators: Sequence[ProposalGenerator]) -> None:
         if not generators:
-            raise ValueError("a union needs at least one generator")
+            raise InputError("a union needs at least one generator")
         self.generators = tuple(generators)
 
     @property
@@ -49,6 +50,12 @@ class Union:
                 {"name": generator.name, "parameters": dict(generator.parameters)} for generator in self.generators
             ]
         }
+
+    @property
+    def learned_classes(self) -> tuple[str, ...]:
+        """Classes that one of the generators learned from; none if any of them may find any object."""
+        each = [learned_classes(generator) for generator in self.generators]
+        return tuple(dict.fromkeys(name for names in each for name in names)) if all(each) else ()
 
     def __call__(self, image: Image) -> Proposals:
         """Run every generator on the photo and merge."""

@@ -7,6 +7,8 @@ width = x2 - x1. The first pixel alone is [0, 0, 1, 1]. An image size is (height
 import numpy as np
 import numpy.typing as npt
 
+from structures.errors import InputError
+
 Boxes = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -18,7 +20,7 @@ def as_boxes(values: npt.ArrayLike) -> Boxes:
     """Turn anything box-like into a float32 (N, 4) array; an empty list becomes (0, 4).
 
     Raises:
-        ValueError: the values do not form rows of four.
+        InputError: the values do not form rows of four.
 
     >>> as_boxes([]).shape
     (0, 4)
@@ -27,7 +29,7 @@ def as_boxes(values: npt.ArrayLike) -> Boxes:
     if boxes.size == 0:
         return np.zeros((0, 4), np.float32)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"boxes must have shape (N, 4), got {boxes.shape}")
+        raise InputError(f"boxes must have shape (N, 4), got {boxes.shape}")
     return boxes
 
 

@@ -14,12 +14,14 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from structures.errors import InputError
+
 PARTIAL = ".partial"  # suffix of files that are being written
 UNFINISHED = re.compile(rf"\.(?P<name>.+)\.(?P<process>\d+){re.escape(PARTIAL)}", re.DOTALL)
 CHUNK = 2**20  # bytes that are read at a time
 
 
-class FileRefused(ValueError):
+class FileRefused(InputError):
     """A file that must not be written to or removed; the message names it and says why."""
 
 

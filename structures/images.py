@@ -15,6 +15,7 @@ import numpy as np
 import PIL.Image
 
 from structures.boxes import ImageSize
+from structures.errors import InputError
 from structures.files import regular_file
 from structures.records import Image
 from structures.soundness import RAISED_BY, require_sound
@@ -42,7 +43,7 @@ TURN = {
 TURN_BACK = TURN | {6: TURN[8], 8: TURN[6]}
 
 
-class ImageError(ValueError):
+class ImageError(InputError):
     """A picture that cannot be read; the message names the file and says why."""
 
 
@@ -180,7 +181,7 @@ def _white(picture: PIL.Image.Image) -> float:
     """Return the value that stands for white: the end of the smallest usual range that holds all values."""
     values = np.asarray(picture)
     if not np.isfinite(values).all():
-        raise ValueError("holds values that are not finite")
+        raise InputError("holds values that are not finite")
     brightest = float(values.max(initial=0))
     ranges = (1, 255, 65535) if picture.mode == "F" else (255, 65535)
     return next((end for end in ranges if brightest <= end), brightest)

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from structures.errors import InputError
 from structures.files import regular_file
 
 MAX_DEPTH = 64  # lists and objects inside each other; COCO's polygons are 5 deep
@@ -18,7 +19,7 @@ MAX_RECORD_BYTES = 2**26  # of what runs write about themselves: a few kB per ru
 DIGITS = "integer string conversion"  # in Python's own words, where a whole number has more than 4300 digits
 
 
-class JsonError(ValueError):
+class JsonError(InputError):
     """JSON that cannot be used; the message names the file, or the line of it."""
 
 
@@ -87,7 +88,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"the key {twice!r:.60} is there twice in one object")
+        raise InputError(f"the key {twice!r:.60} is there twice in one object")
     return found
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from structures.errors import InputError
 from structures.files import FileRefused, naming, replacing
 from structures.json_reader import JsonError, parse_json
 
@@ -120,7 +121,7 @@ def _take(read: Callable[[Any, str], None], line: bytes, place: str) -> None:
     try:
         entry = parse_json(line, place)
         if not isinstance(entry, dict):
-            raise ValueError(f"{place}: not an object of JSON")
+            raise InputError(f"{place}: not an object of JSON")
         read(entry, place)
     except JsonError as error:
         raise FileRefused(f"{error}; it is damaged, or of another program; {REMEDY}") from None

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from structures.errors import InputError
+
 LOCK_FILE = ".rcnn.lock"  # hidden, so that searches for photos skip it
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # flock(2), where a file system has none
 
 
-class FolderInUse(ValueError):
+class FolderInUse(InputError):
     """Another run writes into a folder; the message names it."""
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats, Indices, iou
+from structures.errors import InputError
 
 
 def best_first(scores: npt.NDArray[np.floating]) -> Indices:
@@ -27,16 +28,16 @@ def suppress(boxes: Boxes, scores: Floats, *, iou_threshold: float = 0.3) -> Ind
         Indices into boxes, best first. Equal scores keep input order.
 
     Raises:
-        ValueError: lengths differ, or a score is not finite.
+        InputError: lengths differ, or a score is not finite.
 
     >>> boxes = np.array([[0, 0, 9, 9], [0, 0, 9, 9]], np.float32)
     >>> suppress(boxes, np.array([0.8, 0.9], np.float32)).tolist()
     [1]
     """
     if len(boxes) != len(scores):
-        raise ValueError(f"{len(boxes)} boxes but {len(scores)} scores")
+        raise InputError(f"{len(boxes)} boxes but {len(scores)} scores")
     if not np.isfinite(scores).all():
-        raise ValueError("scores hold values that are not finite")
+        raise InputError("scores hold values that are not finite")
     order = best_first(scores)
     return order[_greedy(boxes[order], iou_threshold)]
 

@@ -10,6 +10,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from structures.errors import InputError
 from structures.files import regular_file
 
 KINDS = "biufSU"  # of plain arrays: bool, int, uint, float, bytes and text; objects and records are refused
@@ -20,7 +21,7 @@ COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-class NpzError(ValueError):
+class NpzError(InputError):
     """An archive that cannot be used; the message names the file."""
 
 
@@ -68,10 +69,10 @@ def check_archive(path: str | Path) -> None:
 def _check_members(members: Sequence[zipfile.ZipInfo], size: int) -> None:
     unpacked = sum(member.file_size for member in members)
     if unpacked > FREE_BYTES + RATIO * size:
-        raise ValueError(f"its {size} bytes claim to unpack to {unpacked}")
+        raise InputError(f"its {size} bytes claim to unpack to {unpacked}")
     odd = [member for member in members if member.compress_type not in COMPRESSIONS]
     if odd:
-        raise ValueError(f"{odd[0].filename} is compressed in a way that is not supported ({odd[0].compress_type})")
+        raise InputError(f"{odd[0].filename} is compressed in a way that is not supported ({odd[0].compress_type})")
 
 
 def _read(archive: zipfile.ZipFile, member: str) -> npt.NDArray[Any]:
@@ -79,17 +80,17 @@ def _read(archive: zipfile.ZipFile, member: str) -> npt.NDArray[Any]:
     with archive.open(member) as file:
         shape, fortran, dtype = _header(file)
         if dtype.kind not in KINDS or dtype.itemsize == 0:
-            raise ValueError(f"{member} holds {dtype}, not plain numbers or texts")
+            raise InputError(f"{member} holds {dtype}, not plain numbers or texts")
         needed, left = math.prod(shape) * dtype.itemsize, size - file.tell()
         if needed != left or min(shape, default=0) < 0:
-            raise ValueError(f"{member} should hold {needed} bytes and holds {left}")
+            raise InputError(f"{member} should hold {needed} bytes and holds {left}")
         return np.ndarray(shape, dtype, buffer=bytearray(file.read()), order="F" if fortran else "C")
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     if version not in HEADERS:
-        raise ValueError(f"an array of version {version}, expected one of {', '.join(map(str, HEADERS))}")
+        raise InputError(f"an array of version {version}, expected one of {', '.join(map(str, HEADERS))}")
     return HEADERS[version](file, max_header_size=MAX_HEADER)
 
 

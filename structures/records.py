@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats, ImageSize, Mask, as_boxes
+from structures.errors import InputError
 
 Image = npt.NDArray[np.uint8]
 """An RGB photo: uint8, shape (H, W, 3)."""
@@ -21,18 +22,18 @@ Rows = npt.NDArray[Any] | slice
 def _column(values: npt.ArrayLike, dtype: npt.DTypeLike, length: int, name: str) -> npt.NDArray[Any]:
     column = np.asarray(values, dtype=dtype)
     if column.shape != (length,):
-        raise ValueError(f"{name} must have shape ({length},), got {column.shape}")
+        raise InputError(f"{name} must have shape ({length},), got {column.shape}")
     return column
 
 
 def _check_finite(values: npt.NDArray[Any], name: str) -> None:
     if not np.isfinite(values).all():
-        raise ValueError(f"{name} holds values that are not finite")
+        raise InputError(f"{name} holds values that are not finite")
 
 
 @dataclass(frozen=True, eq=False)
 class Proposals:
-    """Where objects might be in one image, best first.
+    """Where objects might be in one image: best first, but for a union, which lists its parts one after the other.
 
     Attributes:
         boxes: (N, 4) float32 xyxy in pixels of the original image.
@@ -42,7 +43,7 @@ class Proposals:
         source_names: names of the generators.
 
     Raises:
-        ValueError: columns of different lengths, or values that are not finite.
+        InputError: columns of different lengths, or values that are not finite.
     """
 
     boxes: Boxes
@@ -60,7 +61,7 @@ class Proposals:
         _check_finite(self.boxes, "boxes")
         _check_finite(self.scores, "scores")
         if len(boxes) and int(self.source.max()) >= len(self.source_names):
-            raise ValueError(f"source {int(self.source.max())} has no name in {self.source_names}")
+            raise InputError(f"source {int(self.source.max())} has no name in {self.source_names}")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -79,13 +80,13 @@ class Detections:
     Attributes:
         boxes: (N, 4) float32 xyxy in pixels of the original image.
         labels: (N,) int64, 0..C-1: the probability column of the class.
-        scores: (N,) float32 softmax probability of the class.
+        scores: (N,) float32 in 0..1: probability of the class, times how well the box fits where its proposal tells.
         image_size: (height, width) of the original image.
         source: (N,) uint8 index into source_names: which generator proposed the box.
         source_names: names of the generators.
 
     Raises:
-        ValueError: columns of different lengths, or values that are not finite.
+        InputError: columns of different lengths, or values that are not finite.
     """
 
     boxes: Boxes
@@ -134,7 +135,7 @@ class GroundTruth:
         size_known: whether image_size was stated; else the boxes reach so far, and the image may be larger.
 
     Raises:
-        ValueError: columns of different lengths, or values that are not finite.
+        InputError: columns of different lengths, or values that are not finite.
     """
 
     image_id: str

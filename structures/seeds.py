@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from structures.errors import InputError
+
 LARGEST_SEED = 2**32 - 1  # one word of NumPy's SeedSequence, and the most that its older generators take
 
 
@@ -9,10 +11,10 @@ def check_seed(seed: int) -> None:
     """Refuse a seed that random numbers cannot begin with, before any work.
 
     Raises:
-        ValueError: it is negative or too large.
+        InputError: it is negative or too large.
     """
     if not 0 <= seed <= LARGEST_SEED:
-        raise ValueError(f"the seed must be from 0 to {LARGEST_SEED}, got {seed}")
+        raise InputError(f"the seed must be from 0 to {LARGEST_SEED}, got {seed}")
 
 
 def step_seed(seed: int, rank: int, step: int) -> int:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 import PIL.Image
 import simplejpeg
 
+from structures.errors import InputError
+
 MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")  # those that stand alone or inside coded data left out
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 NOTES = frozenset([*range(0xE0, 0xF0), 0xFE])  # APPn and COM: no pixels, and libjpeg warns of oddities in them
@@ -21,7 +23,7 @@ WARNINGS = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")  #
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of PNG's colour types
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 ONE_PASS = ((0, 0, 1, 1),)  # x and y of the first pixel, steps to the next
-RAISED_BY = "--max-pixels of rcnn detect, propose and classify, in Python max_pixels, raises it"
+RAISED_BY = "a higher max_pixels raises it"
 PIECE = 2**20  # bytes that are unpacked at a time
 CODER_LEAD = 16  # bytes: WebP's coders end at most this far before the end of their data, by trial at most 5
 
@@ -35,7 +37,7 @@ def require_sound(picture: PIL.Image.Image, content: bytes, *, most_scans: int) 
         most_scans: through a progressive JPEG; each costs as much as a photo.
 
     Raises:
-        ValueError: says what is wrong, without the name of the file.
+        InputError: says what is wrong, without the name of the file.
     """
     if picture.format in ("JPEG", "MPO"):
         _check_jpeg(content, "CMYK" if picture.mode == "CMYK" else "GRAY", most_scans)
@@ -50,14 +52,14 @@ def _check_jpeg(content: bytes, colours: str, most_scans: int) -> None:
     for marker, start, end in _jpeg_segments(content):
         scans += marker == START_OF_SCAN
         if scans > most_scans:
-            raise ValueError(f"more than {most_scans} progressive scans, the limit for its size ({RAISED_BY})")
+            raise InputError(f"more than {most_scans} progressive scans, the limit for its size ({RAISED_BY})")
         if marker not in NOTES:
             bare.append(content[start:end])
     try:  # at an eighth of the size, since only the codes matter
         simplejpeg.decode_jpeg(b"".join(bare), colours, min_height=1, min_width=1, min_factor=8)
     except ValueError as error:  # a stream that is sound but odd, such as in its subsampling, is left to Pillow
         if str(error).startswith(WARNINGS):
-            raise ValueError(f"damaged: {error}") from None
+            raise InputError(f"damaged: {error}") from None
 
 
 def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
@@ -79,10 +81,10 @@ def _check_png(content: bytes) -> None:
             try:
                 unpacked += len(unpacker.decompress(data, PIECE))
             except zlib.error as error:
-                raise ValueError(f"damaged: {error}") from None
+                raise InputError(f"damaged: {error}") from None
             data = unpacker.unconsumed_tail
     if unpacked < expected or not (unpacker.eof or unpacked > expected):
-        raise ValueError(f"damaged: {unpacked} of {expected} bytes of pixels, or no checksum after them")
+        raise InputError(f"damaged: {unpacked} of {expected} bytes of pixels, or no checksum after them")
 
 
 def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -91,9 +93,9 @@ def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         start, stop = at + 8, at + 8 + int.from_bytes(content[at : at + 4], "big")
         kind, checksum = content[at + 4 : start], content[stop : stop + 4]
         if len(checksum) < 4:
-            raise ValueError("damaged: cut off")
+            raise InputError("damaged: cut off")
         if zlib.crc32(memoryview(content)[at + 4 : stop]) != int.from_bytes(checksum, "big"):
-            raise ValueError(f"damaged: wrong checksum of chunk {kind!r}")
+            raise InputError(f"damaged: wrong checksum of chunk {kind!r}")
         yield kind, content[start:stop]
         at = stop + 4
 
@@ -117,7 +119,7 @@ def _check_webp(content: bytes) -> None:
         chunk = kind + struct.pack("<I", len(shorter)) + shorter + b"\0" * (len(shorter) % 2)
         with io.BytesIO(b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk) as file:
             if _decodes(file):
-                raise ValueError("damaged: data is left over after the last pixel")
+                raise InputError("damaged: data is left over after the last pixel")
 
 
 def _webp_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:

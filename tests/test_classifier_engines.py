@@ -303,13 +303,13 @@ def test_wrong_options_are_named(wanted: dict[str, Any], complaint: str) -> None
 
 def test_a_missing_openvino_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, openvino=False)
-    with pytest.raises(ValueError, match=r"--engine openvino needs OpenVINO: pip install openvino$"):
+    with pytest.raises(ValueError, match=r'`engine="openvino"` needs OpenVINO: pip install openvino$'):
         place(engine="openvino")
 
 
 def test_openvino_is_refused_on_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, openvino=True, gpu=True)
-    with pytest.raises(ValueError, match="runs on the CPU here, not on cuda; add --device cpu"):
+    with pytest.raises(ValueError, match='runs on the CPU here, not on cuda; take `device="cpu"`'):
         _engine("openvino", torch.device("cuda"))
 
 
@@ -326,7 +326,7 @@ def test_a_precision_that_the_processor_lacks_is_not_passed_off_as_another() -> 
 
     if "FP16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor has float16")
-    with pytest.raises(ValueError, match=r"--dtype float16: OpenVINO computes in .* on this processor instead"):
+    with pytest.raises(ValueError, match=r"`dtype` float16: OpenVINO computes in .* on this processor instead"):
         tiny_engine("openvino", dtype="float16")
 
 
@@ -339,7 +339,7 @@ def test_without_a_compiler_the_other_engine_is_named(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(torch, "compile", cannot)
     engine = make_engine(nn.Conv2d(3, 2, 3), place(device="cpu", engine="compiled", dtype="float32"), size=8)
-    with pytest.raises(ValueError, match=r"add --engine torch \(No working C\+\+ compiler found\)"):
+    with pytest.raises(ValueError, match=r'take `engine="torch"` \(No working C\+\+ compiler found\)'):
         engine(torch.zeros(1, 3, 8, 8))
 
 

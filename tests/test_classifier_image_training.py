@@ -156,7 +156,7 @@ def test_the_rate_falls_by_four_percent_every_eight_epochs() -> None:
     with pytest.raises(ValueError, match="not a share of the run"):
         paper_recipe(1, 1, average_from=2)
     for epochs in (0, -1, 1e308, math.inf, math.nan):
-        with pytest.raises(ValueError, match=r"--epochs .* must be above 0"):
+        with pytest.raises(ValueError, match=r"`epochs` .* must be above 0"):
             paper_recipe(epochs, 1)
     with pytest.raises(ValueError, match="the seed must be from 0 to 4294967295"):
         replace(paper_recipe(1, 1), seed=2**32)
@@ -369,7 +369,7 @@ def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, m
         (["--folder", shutil.copytree(root, tmp_path / "c", ignore=lambda *_: ["0.png"])], "photos"),
     ):
         refused = command("--folder", root, "--out", out, "--epochs", 1, *options, *changed)
-        assert f"begun with other {what}; name another --work" in str(refused.exception)
+        assert f"begun with other {what}; name another `work`" in str(refused.exception)
     assert "over an input" in str(command("--folder", root, "--out", out, "--weights", out, *options).exception)
     begun = ["--folder", root, "--out", tmp_path / "b.safetensors", "--weights", out, "--epochs", 1]
     begun += ["--work", out.with_suffix(".work")]
@@ -378,7 +378,7 @@ def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, m
     again = command(*begun, "--work", tmp_path / "b", *options[2:])
     assert again.exit_code == 0, again.exception
     many = command("--folder", root, "--out", out, "--work", tmp_path / "d", *options, "--batch", 999)
-    assert "take a smaller --batch" in str(many.exception)
+    assert "take a smaller `batch_size`" in str(many.exception)
     fewer = command("--folder", root, "--out", out, "--work", tmp_path / "d", "--epochs", 1, *options)
     assert fewer.exit_code == 0, fewer.exception  # nothing was learned with the other batch
     with occupied(tmp_path / "d"):

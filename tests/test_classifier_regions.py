@@ -154,7 +154,7 @@ def test_boxes_outside_the_photo_and_without_area_get_sound_rows(classify: GoogL
 
 def test_answers_that_are_not_finite_are_an_error(checkpoint: Checkpoint) -> None:
     state = {**checkpoint.state, "conv1.conv.bias": torch.full((64,), float("nan"))}
-    with pytest.raises(ValueError, match="not finite in float32; try --dtype float32"):
+    with pytest.raises(ValueError, match='not finite in float32; try `dtype="float32"`'):
         GoogLeNetRegions(replace(checkpoint, state=state), PLAIN)(photo(), some_boxes(1))
 
 

@@ -22,6 +22,7 @@ from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, cu
 from classifier.sampling import BatchDraw, Regions
 from classifier.training import NonFiniteLoss, Progress
 from classifier.weights.checkpoint import CAFFE, WeightsError
+from structures.errors import InputError
 from structures.images import ImageError
 from structures.records import Image
 from structures.seeds import step_seed
@@ -362,7 +363,7 @@ def test_a_feature_file_that_was_cut_off_is_an_error(network: GoogLeNet, tmp_pat
     source = KeptFeatures(kept, regions.labels, BatchDraw(regions.labels, background=2, batch_size=64), CPU, steps=10)
     with (tmp_path / "f.npy").open("r+b") as file:
         file.truncate(kept.offset + kept.nbytes // 2)
-    with pytest.raises(OSError, match=r"f\.npy: ends in row"):
+    with pytest.raises(InputError, match=r"f\.npy: ends in row"):
         source(0)
 
 

@@ -35,6 +35,7 @@ class HalvesAndWhole:
 
     name = "halves"
     parameters: Mapping[str, Any] = {"parts": 2}
+    learned_classes: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.refuse: Callable[[Image], bool] = lambda image: False
@@ -156,11 +157,12 @@ def test_boxes_and_detections_are_counted_by_who_proposed_them(rcnn: Callable[..
 
 
 def test_it_warns_of_classes_that_the_proposals_never_learned_of(
-    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    rcnn: Callable[..., int], tmp_path: Path, propose: HalvesAndWhole, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo(tmp_path / "a.png")
-    for proposals, count in (("multibox", 1), ("selective-search", 0)):
-        assert rcnn(tmp_path / "a.png", "--out", tmp_path / proposals, "--proposals", proposals) == 0
+    for learned, count in ((("dog", "cat"), 1), ((), 0)):
+        propose.learned_classes = learned
+        assert rcnn(tmp_path / "a.png", "--out", tmp_path / f"out{count}") == 0
         assert capsys.readouterr().err.count("did not learn from bright, dark, and may pass over them") == count
 
 

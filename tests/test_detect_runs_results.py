@@ -177,7 +177,12 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     content = (tmp_path / "run.json").read_bytes()
     with pytest.raises(RunError) as error:
         Run(tmp_path, new, in_use=True)
-    for part in ("--score: 0.05 then, 0.5 now", "--proposals: grid then, random now", "--overwrite", "--out"):
+    for part in (
+        "`score_floor`: 0.05 then, 0.5 now",
+        "`proposals`: grid then, random now",
+        "`overwrite=True`",
+        "`out`",
+    ):
         assert part in str(error.value)
     assert "exif" not in str(error.value)
     assert "sides" not in str(error.value)  # says nothing more where the names differ

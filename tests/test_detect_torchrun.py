@@ -290,5 +290,5 @@ def test_each_process_takes_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, gp
     take_own_gpu()
     assert seen == taken
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    with pytest.raises(ValueError, match="4 processes, but 3 GPUs: torchrun --nproc-per-node 3, or --device cpu"):
+    with pytest.raises(ValueError, match='4 processes, but 3 GPUs: start at most 3, or take `device="cpu"`'):
         take_own_gpu()

@@ -126,7 +126,7 @@ def test_labels_may_rise_with_the_overlap(
 
 @pytest.mark.parametrize("ramp", [(0.5, 0.5), (0.6, 0.4), (-0.1, 0.5), (0.5, 1.1), (float("nan"), 1)])
 def test_a_ramp_that_does_not_rise_is_refused(ramp: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="--ramp must rise"):
+    with pytest.raises(ValueError, match="`ramp` must rise"):
         replace(EXAMPLES, ramp=ramp)
 
 
@@ -309,7 +309,7 @@ def test_negatives_are_drawn_from_the_best_boxes(dataset: VocDataset, monkeypatc
     far = [part.overlap[part.labels == 2] for part in (some, best)]
     assert far[1].mean() > far[0].mean() + 0.02
     with pytest.raises(
-        ValueError, match=r"--best-share 0\.5 needs ranked proposals, .* not random; --best-share 0 does"
+        ValueError, match=r"`best_share` 0\.5 needs ranked proposals, .* not random; `best_share=0` does"
     ):
         draw_regions(dataset, Random(count=5), replace(EXAMPLES, best_share=0.5), workers=1, show=show)
 
@@ -334,7 +334,7 @@ def test_weights_of_regions_are_trained_further(
 
 
 def test_weights_and_stages_that_make_no_sense(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="--freeze 'conv9' is not none or one of conv1, "):
+    with pytest.raises(ValueError, match="`frozen` 'conv9' is not none or one of conv1, "):
         run(start, dataset, tmp_path, frozen="conv9")
     with pytest.raises(WeightsError, match="of MultiBox; those of an image or region classifier are needed"):
         run(replace(start, task="multibox"), dataset, tmp_path)
@@ -459,13 +459,13 @@ def test_fingerprints_tell_contents_and_names_apart() -> None:
 def test_datasets_are_named_by_one_option(tmp_path: Path, voc: Path) -> None:
     nothing: dict[str, Any] = {"voc": None, "coco": None, "images": None, "split": None}
     for changes in ({}, {"voc": voc, "coco": tmp_path / "a.json"}):
-        with pytest.raises(ValueError, match="either --voc FOLDER or --coco FILE"):
+        with pytest.raises(ValueError, match="either a folder as `voc`, or a file as `coco`"):
             open_dataset(**{**nothing, **changes})
-    with pytest.raises(ValueError, match="--coco needs --images"):
+    with pytest.raises(ValueError, match="`coco` needs `images`"):
         open_dataset(**{**nothing, "coco": tmp_path / "a.json"})
-    with pytest.raises(ValueError, match="--split is a list of --voc"):
+    with pytest.raises(ValueError, match="`split` is a list of `voc`"):
         open_dataset(**{**nothing, "coco": tmp_path / "a.json", "split": "val"})
-    with pytest.raises(ValueError, match="--images is the folder of --coco"):
+    with pytest.raises(ValueError, match="`images` is the folder of `coco`"):
         open_dataset(**{**nothing, "voc": voc, "images": tmp_path})
     assert len(open_dataset(**{**nothing, "voc": voc})) == 12
 
@@ -545,7 +545,7 @@ def test_photos_without_objects_are_nothing_to_learn_from(tmp_path: Path) -> Non
 def test_files_that_cannot_be_written_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder.safetensors").mkdir()
-    with pytest.raises(ValueError, match=r"--out .*: (weights are written as \.safetensors|cannot be written)"):
+    with pytest.raises(ValueError, match=r"`out` .*: (weights are written as \.safetensors|cannot be written)"):
         check_out(tmp_path / name)
     check_out(tmp_path / "new" / "folder" / "a.safetensors")
 
@@ -650,7 +650,7 @@ def test_coco_files_whose_crowds_are_no_objects(
         ({"--positives": "0"}, "Invalid value for '--positives'"),
         ({"--negatives": "0"}, "Invalid value for '--negatives'"),
         ({"--positive-share": "0.01"}, "leaves no positive or no background region"),
-        ({"--hard-examples": "500"}, "has no 500 --hard-examples"),
+        ({"--hard-examples": "500"}, "--hard-examples 500 is more than a batch of 4"),
         ({"--seed": "99999999999999"}, "the seed must be from 0 to 4294967295"),
         ({"--val-photos": "3"}, "--val-photos without --val or --val-coco"),
         ({"--val-every": "3"}, "--val-every without --val or --val-coco"),

@@ -129,7 +129,7 @@ def test_a_new_training_in_the_folder_forgets_what_the_old_one_scored(tmp_path: 
 def test_scores_on_other_photos_are_not_compared(tmp_path: Path) -> None:
     (tmp_path / "state.pt").touch()
     Noted(tmp_path)
-    with pytest.raises(WeightsError, match=r"val\.json: begun with other photos; name another --work"):
+    with pytest.raises(WeightsError, match=r"val\.json: begun with other photos; name another `work`"):
         Noted(tmp_path, about={"photos": 5})
 
 
@@ -213,7 +213,7 @@ def test_a_photo_that_cannot_be_read_counts_with_its_objects_missed(weights: Che
     (tmp_path / "JPEGImages" / "001.png").write_bytes(b"no picture")
     assert measure_of(dataset, tmp_path / "a", generator)(weights) == pytest.approx(expected[1], abs=1e-6)
     (tmp_path / "JPEGImages" / "000.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"--val-proposals: the generator failed on all of the 2 .*000\.png: not"):
+    with pytest.raises(ValueError, match=r"`val_proposals`: the generator failed on all of the 2 .*000\.png: not"):
         measure_of(dataset, tmp_path / "b", generator)
 
 
@@ -223,7 +223,7 @@ def test_photos_to_validate_on_are_looked_at_before_anything_is_trained(tmp_path
     write_voc(tmp_path, "val", range(3, 6))
     dataset = open_dataset(voc=tmp_path, split="train", coco=None, images=None)
     open_val: Callable[[], Selection | None] = partial(
-        open_validation, dataset, voc=tmp_path, val="val", coco=None, images=None
+        open_validation, dataset, voc=tmp_path, val="val", val_coco=None, val_images=None
     )
     PIL.Image.new("RGB", (20, 10)).save(tmp_path / "JPEGImages" / "003.png")
     with pytest.raises(ValueError, match=r"photos to validate on: .*003\.png: is 20 x 10 pixels, but"):
@@ -247,7 +247,7 @@ def test_what_there_is_to_learn_from_is_told_with_what_looks_wrong(tmp_path: Pat
     annotation = tmp_path / "Annotations" / "000.xml"
     annotation.write_text(annotation.read_text().replace("<xmax>", "<xmax>9999"))
     dataset = open_dataset(voc=tmp_path, split="train", coco=None, images=None)
-    lines = summary(dataset, open_validation(dataset, voc=tmp_path, val="val", coco=None, images=None))
+    lines = summary(dataset, open_validation(dataset, voc=tmp_path, val="val", val_coco=None, val_images=None))
     counts = Counter(dataset.classes[label] for truth in dataset for label in truth.labels)
     assert lines[0].startswith(f"4 photos with {counts.total()} objects: ")
     assert all(f"{name} {count}" in lines[0] for name, count in counts.items())
@@ -270,7 +270,7 @@ def test_photos_with_nothing_to_find_are_refused(tmp_path: Path) -> None:
         path.write_text(path.read_text().replace("<difficult>0<", "<difficult>1<"))
     dataset = open_dataset(voc=tmp_path, split="train", coco=None, images=None)
     with pytest.raises(ValueError, match="no object that counts on the 3 photos to validate on"):
-        open_validation(dataset, voc=tmp_path, val="val", coco=None, images=None)
+        open_validation(dataset, voc=tmp_path, val="val", val_coco=None, val_images=None)
 
 
 def test_coco_photos_are_judged_by_coco(voc: Path, weights: Checkpoint, tmp_path: Path) -> None:
@@ -305,19 +305,19 @@ def test_a_box_in_a_crowd_is_no_false_alarm_for_coco(
 
 def test_photos_to_validate_on_are_named_by_one_option(voc: Path) -> None:
     learned = open_dataset(voc=voc, split="train", coco=None, images=None, classes="square")
-    nothing: dict[str, Any] = {"voc": voc, "val": None, "coco": None, "images": None}
+    nothing: dict[str, Any] = {"voc": voc, "val": None, "val_coco": None, "val_images": None}
     opened: Callable[..., Selection | None] = partial(open_validation, learned)
     assert opened(**nothing) is None
     val = opened(**{**nothing, "val": "val", "photos": 3})
     assert val is not None
     assert (len(val), val.classes) == (3, ("square",))
-    coco = opened(**{**nothing, "coco": voc / "val.json", "images": voc / "JPEGImages"})
+    coco = opened(**{**nothing, "val_coco": voc / "val.json", "val_images": voc / "JPEGImages"})
     assert coco is not None
     assert (len(coco), coco.classes) == (8, ("square",))
     for changes, complaint in [
-        ({"val": "val", "coco": voc / "val.json"}, "either --val LIST or --val-coco FILE"),
-        ({"val": "val", "voc": None}, "--val names a list of the --voc folder"),
-        ({"coco": voc / "val.json"}, "--val-coco needs --val-images"),
+        ({"val": "val", "val_coco": voc / "val.json"}, "either `val` or `val_coco`"),
+        ({"val": "val", "voc": None}, "`val` is a list of the `voc` folder"),
+        ({"val_coco": voc / "val.json"}, "`val_coco` needs `val_images`"),
         ({"val": "nights"}, "no such image list"),
     ]:
         with pytest.raises(ValueError, match=complaint):

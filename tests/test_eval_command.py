@@ -177,7 +177,7 @@ def test_extra_images_of_coco_results_stop_the_run_unless_allowed(voc, tmp_path)
     file, truth = as_coco(lines, dataset, tmp_path)
     extra = {"image_id": 7, "category_id": 5, "bbox": [0, 0, 9, 9], "score": 0.9}
     file.write_text(json.dumps([*json.loads(file.read_text()), extra, extra]))
-    with pytest.raises(ValueError, match=r"entry 3: image 7 is not in the ground truth \(--allow-extra"):
+    with pytest.raises(ValueError, match=r"entry 3: image 7 is not in the ground truth \(`allow_extra=True`"):
         run("detections", file, "--ground-truth", truth)
     result = run("detections", file, "--ground-truth", truth, "--allow-extra", "--json", tmp_path / "scores.json")
     assert "warning: 1 image (7) unknown to the ground truth left out" in result.stderr

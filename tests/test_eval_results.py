@@ -84,7 +84,7 @@ def test_equal_names_in_different_folders_stay_apart(read):
 
 def test_photos_beyond_the_ground_truth_are_an_error_or_counted(read):
     lines, _ = read(line("a.jpg"), line("z.jpg"))
-    with pytest.raises(ResultsError, match=r"line 2: z\.jpg is not in the ground truth .--allow-extra"):
+    with pytest.raises(ResultsError, match=r"line 2: z\.jpg is not in the ground truth .`allow_extra=True`"):
         align(lines, Album("a"))
     aligned = align(lines, Album("a"), allow_extra=True)
     assert aligned.extra == ["z.jpg"]

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from classifier.weights.checkpoint import CAFFE
 from proposals.multibox.paper import squares
 from proposals.multibox.samples import batches, on_canvas, random_sample, random_view, sample_generator
 from proposals.multibox.views import CANVASES, MEAN_COLOUR, View, scaled_canvas, whole_photo
@@ -152,3 +153,17 @@ def test_convention_mirroring_boxes_and_canvas_agree():
     boxes = mirror(as_boxes([[30, 10, 50, 20]]), (64, 128))[0].astype(int)
     drawn = View((0, 0, 128, 64), (64, 128)).draw(photo, mirrored=True)
     assert (drawn[boxes[1] : boxes[3], boxes[0] : boxes[2]] == 255).all()
+
+
+def test_what_lies_outside_has_the_colour_that_was_asked_for():
+    """Half of the canvas lies beyond the photo; training and detection fill it with the network's own mean."""
+    view = View((0, 0, 40, 20), (20, 40), fill=(1, 2, 3))
+    assert (view.draw(np.full((20, 20, 3), 200, np.uint8))[:, 21:] == (1, 2, 3)).all()
+    assert whole_photo((100, 100), fill=(1, 2, 3)).fill == (1, 2, 3)
+    assert whole_photo((100, 100)).fill == CAFFE.mean_colour == MEAN_COLOUR  # of BVLC's weights, and those from them
+    nothing = truth(image_size=(20, 20))
+    drawn = [
+        random_sample(np.full((20, 20, 3), 200, np.uint8), nothing, np.random.default_rng(7), fill=fill).canvas
+        for fill in (MEAN_COLOUR, (0, 0, 0))
+    ]
+    assert not np.array_equal(*drawn)

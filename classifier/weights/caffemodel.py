@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from classifier.weights.checkpoint import WeightsError
+from structures.errors import InputError
 from structures.files import regular_file
 
 VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5  # protobuf's wire types; 3 and 4 are groups, which Caffe never had
@@ -70,13 +71,13 @@ def parse_caffemodel(content: bytes) -> dict[str, npt.NDArray[np.float32]]:
     """Decode the bytes of a caffemodel; see `read_caffemodel`.
 
     Raises:
-        ValueError: the bytes are not a NetParameter message; says where.
+        InputError: the bytes are not a NetParameter message; says where.
     """
     arrays: dict[str, npt.NDArray[np.float32]] = {}
     layers = (each for each in _fields(memoryview(content)) if each.number in LAYER_FIELDS and each.wire == LENGTH)
     for number, layer in enumerate(layers):
         if number == MAX_LAYERS:
-            raise ValueError(f"it holds more than {MAX_LAYERS} layers")
+            raise InputError(f"it holds more than {MAX_LAYERS} layers")
         arrays |= _layer(layer.content, LAYER_FIELDS[layer.number])
     return arrays
 
@@ -111,7 +112,7 @@ def _blob(content: memoryview, name: str) -> npt.NDArray[np.float32]:
 def _shaped(values: npt.NDArray[Any], shape: tuple[int, ...], name: str) -> npt.NDArray[np.float32]:
     if math.prod(shape) != len(values) or max(shape, default=0) > len(values):
         text = "x".join(str(side) for side in shape)
-        raise ValueError(f"{name} should hold {text} values and holds {len(values)}")
+        raise InputError(f"{name} should hold {text} values and holds {len(values)}")
     return values.reshape(shape).astype(np.float32)
 
 
@@ -123,7 +124,7 @@ def _dims(content: memoryview) -> tuple[int, ...]:
         elif field.number == 1 and field.wire == LENGTH:
             dims.extend(islice(_packed_varints(field.content), MAX_AXES + 1))
         if len(dims) > MAX_AXES:
-            raise ValueError(f"it holds an array of more than {MAX_AXES} axes")
+            raise InputError(f"it holds an array of more than {MAX_AXES} axes")
     return tuple(dims)
 
 
@@ -140,7 +141,7 @@ def _fields(content: memoryview) -> Iterator[_Field]:
     while position < len(content):
         count += 1
         if count > MAX_FIELDS:
-            raise ValueError(f"it holds a message of more than {MAX_FIELDS} fields")
+            raise InputError(f"it holds a message of more than {MAX_FIELDS} fields")
         key, position = _varint(content, position)
         number, wire = key >> 3, key & 7
         value, end = 0, position
@@ -152,9 +153,9 @@ def _fields(content: memoryview) -> Iterator[_Field]:
         elif wire in (EIGHT_BYTES, FOUR_BYTES):
             end = position + (8 if wire == EIGHT_BYTES else 4)
         else:
-            raise ValueError(f"field {number} has the unknown wire type {wire}")
+            raise InputError(f"field {number} has the unknown wire type {wire}")
         if end > len(content):
-            raise ValueError(f"field {number} needs {end - position} bytes and {len(content) - position} are left")
+            raise InputError(f"field {number} needs {end - position} bytes and {len(content) - position} are left")
         yield _Field(number, wire, value, content[position:end])
         position = end
 
@@ -163,9 +164,9 @@ def _varint(content: memoryview, position: int) -> tuple[int, int]:
     value = 0
     for count in range(10):  # 64 bits in groups of seven
         if position + count >= len(content):
-            raise ValueError("it ends inside a number")
+            raise InputError("it ends inside a number")
         byte = content[position + count]
         value |= (byte & 0x7F) << (7 * count)
         if byte < 0x80:
             return value, position + count + 1
-    raise ValueError("it holds a number of more than 64 bits")
+    raise InputError("it holds a number of more than 64 bits")

@@ -18,6 +18,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
+from structures.errors import InputError
 from structures.files import regular_file, write_bytes
 from structures.json_reader import parse_json
 from structures.names import ClassNames
@@ -31,7 +32,7 @@ OWN_NETWORK = ("multibox", "shared")  # tasks whose network is more than a GoogL
 Interpolation = Literal["bilinear", "bicubic", "nearest", "area"]
 
 
-class WeightsError(ValueError):
+class WeightsError(InputError):
     """Weights that cannot be used; the message names the file and says why."""
 
 
@@ -50,7 +51,7 @@ class Preprocessing:
         context: pixels of context around a region's box, at the network's scale (R-CNN, appendix A).
 
     Raises:
-        ValueError: a value that has no meaning; says which.
+        InputError: a value that has no meaning; says which.
     """
 
     channels: Literal["RGB", "BGR"] = "BGR"
@@ -66,18 +67,28 @@ class Preprocessing:
         for name in ("mean", "scale"):
             values = getattr(self, name)
             if len(values) != 3 or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
-                raise ValueError(f"{name} must be three finite numbers, got {values!r}")
+                raise InputError(f"{name} must be three finite numbers, got {values!r}")
         for name, known in (("channels", ("RGB", "BGR")), ("interpolation", get_args(Interpolation))):
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+                raise InputError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         for name in ("size", "resize"):
             if type(getattr(self, name)) is not int or not 0 < getattr(self, name) <= LARGEST_INPUT:
                 given = f"got {getattr(self, name)!r:.60}"
-                raise ValueError(f"{name} must be a whole number of pixels from 1 to {LARGEST_INPUT}, {given}")
+                raise InputError(f"{name} must be a whole number of pixels from 1 to {LARGEST_INPUT}, {given}")
         if type(self.context) is not int or self.context < 0:
-            raise ValueError(f"context must be a whole number of pixels, 0 or more, got {self.context!r:.60}")
+            raise InputError(f"context must be a whole number of pixels, 0 or more, got {self.context!r:.60}")
         if not isinstance(self.antialias, bool):
-            raise ValueError(f"antialias must be true or false, got {self.antialias!r:.60}")
+            raise InputError(f"antialias must be true or false, got {self.antialias!r:.60}")
+
+    @property
+    def mean_colour(self) -> tuple[int, int, int]:
+        """RGB pixel that the network sees as zero, or as nearly zero as whole numbers are.
+
+        >>> CAFFE.mean_colour, TORCHVISION.mean_colour
+        ((123, 117, 104), (124, 116, 104))
+        """
+        first, green, last = (round(min(max(value, 0), 255)) for value in self.mean)
+        return (first, green, last) if self.channels == "RGB" else (last, green, first)
 
 
 CAFFE = Preprocessing()  # BVLC's train_val.prototxt
@@ -248,11 +259,11 @@ def _from_metadata(metadata: Mapping[str, str], state: Mapping[str, Tensor], pat
 def _checked(values: dict[str, Any]) -> dict[str, Any]:
     for name, known in (("task", get_args(Task)), ("variant", get_args(Variant))):
         if values[name] not in known:
-            raise ValueError(f"{name} {values[name]!r:.60} is not one of {', '.join(known)}")
+            raise InputError(f"{name} {values[name]!r:.60} is not one of {', '.join(known)}")
     if not isinstance(values["classes"], list) or not all(isinstance(name, str) for name in values["classes"]):
-        raise ValueError("classes must be a list of names")
+        raise InputError("classes must be a list of names")
     if not isinstance(values["training"], dict):
-        raise ValueError("training must be an object")
+        raise InputError("training must be an object")
     return values | {"classes": tuple(values["classes"])}
 
 

@@ -80,14 +80,14 @@ def download_imagenet() -> Checkpoint:
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
         if cached.exists() and not _is_published(cached):  # torch checks only what it fetches
-            raise WeightsError(f"{cached}: not the file that torchvision published; remove it, to have it fetched anew")
+            raise WeightsError(f"{cached}: not the file that torchvision published; remove it to fetch it again")
         state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except WeightsError:
         raise
     except Exception as error:  # of the connection, the disk and the unpickler
         raise WeightsError(
-            f"imagenet: torchvision's weights cannot be fetched ({_first_line(error)}); name a file of yours with "
-            f"--weights FILE, or put {weights.url} into {cached.parent}"
+            f"imagenet: torchvision's weights cannot be fetched ({_first_line(error)}); name a file of your own as "
+            f"`weights`, or put {weights.url} into {cached.parent}"
         ) from error
     trained = {name: value for name, value in state.items() if not name.startswith("aux")}
     return from_state_dict(trained, weights.url)

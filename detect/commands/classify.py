@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from detect.defaults import SOME_SKIPPED, MaxPixels
+from structures.errors import InputError
 from structures.text import printable
 
 
@@ -59,7 +60,7 @@ def _show(name: str, best: list[tuple[str, float]], *, as_json: bool) -> None:
 
 def _finish(skipped: int, photos: int) -> None:
     if skipped == photos:
-        raise ValueError(f"none of {photos} photos could be read")
+        raise InputError(f"none of {photos} photos could be read")
     if skipped:
         print(f"{skipped} of {photos} photos could not be read", file=sys.stderr)
         raise typer.Exit(SOME_SKIPPED)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detect.defaults import PROPOSALS, SOME_SKIPPED, MaxPixels
+from structures.errors import InputError
 from structures.text import printable
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def detect(
     from detect.classifiers import default_weights, weights_file
     from detect.defaults import refuse_idle
     from detect.detector import Detector
-    from detect.generators import blind_spots
+    from detect.generators import unlearned_warning
     from detect.runs.detect import Plan, carry_out
     from detect.runs.draw import DRAW_FLOOR
     from detect.runs.photos import find_photos
@@ -132,14 +133,14 @@ def detect(
     )
     files = [fingerprint(weights_file(name)) for name in names]
     settings = {**detector.settings(), "weights": files, "mirrored": mirrored, "exif": exif.value}
-    warning = blind_spots(proposals, detector.classes)
+    warning = unlearned_warning(detector.propose, detector.classes)
     report = carry_out(plan, detector, settings, Console(stderr=True), warning=warning, weights=names)
     _exit(report)
 
 
 def _exit(report: "Report") -> None:
     if not report.done:
-        raise ValueError(f"none of {report.photos} photos could be worked on; skipped.jsonl names them")
+        raise InputError(f"none of {report.photos} photos could be worked on; skipped.jsonl names them")
     failures = {"photos were skipped": report.skipped, "photos are done, but could not be drawn": report.undrawn}
     for what, reasons in failures.items():
         if reasons:

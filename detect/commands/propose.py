@@ -7,6 +7,7 @@ import typer
 
 from detect.commands.detect import Exif
 from detect.defaults import SOME_SKIPPED, MaxPixels
+from structures.errors import InputError
 from structures.text import printable
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def propose(
 
 def _exit(report: "Report") -> None:
     if not report.done:
-        raise ValueError(f"none of {report.photos} photos could be worked on, as said above")
+        raise InputError(f"none of {report.photos} photos could be worked on, as said above")
     if report.skipped:
         typer.echo(f"{len(report.skipped)} of {report.photos} photos were skipped:", err=True)
         for reason in report.skipped.values():

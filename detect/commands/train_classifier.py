@@ -12,6 +12,7 @@ import typer
 from classifier.recipes import AVERAGE_FROM, LEARNING_RATE, WEIGHT_DECAY, Recipe, paper_recipe
 from detect.commands.records import with_records
 from detect.commands.training_options import RunOptions, SaveEvery
+from structures.errors import InputError
 from structures.text import printable
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class StartOptions:
         """Return the weights to start from.
 
         Raises:
-            ValueError: they cannot be read, or an option has no meaning for them.
+            InputError: they cannot be read, or an option has no meaning for them.
         """
         from classifier.googlenet import INPUT_SIZE
         from classifier.image_training import fresh
@@ -42,7 +43,7 @@ class StartOptions:
         if self.weights == "none":
             return fresh(classes, variant=self.variant or "batchnorm", size=self.size or INPUT_SIZE, seed=seed)
         if self.variant or self.size:
-            raise ValueError("--variant and --size are for a start from scratch; --weights have their own")
+            raise InputError("--variant and --size are for a start from scratch; --weights have their own")
         return load_checkpoint(self.weights)
 
 
@@ -73,7 +74,7 @@ class RecipeOptions:
         """Return the recipe for a number of photos.
 
         Raises:
-            ValueError: a value that cannot be used.
+            InputError: a value that cannot be used.
         """
         epoch = max(1, photos // self.batch)
         return replace(
@@ -167,5 +168,5 @@ def _claim(work: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, 
         "classes": list(data.classes),
         **settings,
     }
-    remedy = "name another --work folder or remove this one"
+    remedy = "name another `work` folder or remove this one"
     claim(work / "start.json", made_from, remedy=remedy, state=work / STATE)

@@ -12,6 +12,7 @@ from detect.commands.train_shared import Common, SharedOptions, train_on_shared_
 from detect.commands.training_options import PRESET, Out, PhotoOptions, RunOptions, SaveEvery, ValidationOptions
 from detect.training.presets import REGIONS, SHARED, describe, find, given
 from detect.training.region_recipe import Examples
+from structures.errors import InputError
 from structures.text import printable
 
 
@@ -134,12 +135,12 @@ def refuse_other_kind(features: Features, *others: object) -> None:
     """Refuse options of the other kind of features.
 
     Raises:
-        ValueError: one is named.
+        InputError: one is named.
     """
     for record in others:
         for name, value in vars(record).items():
             if value is not None and name not in FOR_BOTH:
-                raise ValueError(f"--{name.replace('_', '-')} has no meaning with --features {features.value}")
+                raise InputError(f"--{name.replace('_', '-')} has no meaning with --features {features.value}")
 
 
 @with_records
@@ -189,7 +190,7 @@ def regions(
 
     from classifier.processes import current_process, joined
     from detect.classifiers import load_checkpoint
-    from detect.generators import blind_spots
+    from detect.generators import unlearned_warning
     from detect.runs.propose import build_for_many
     from detect.runs.record import cores
     from detect.training.data import summary
@@ -225,9 +226,9 @@ def regions(
             for number, phase in enumerate(chosen.phases)
         ]
         boxes_of, start = proposals or chosen.proposals, load_checkpoint(weights or chosen.weights)
-        if first and (warning := blind_spots(boxes_of, dataset.classes)):
-            typer.echo(printable(warning), err=True)
         generator = build_for_many(boxes_of, str(here), dtype=run.dtype, cut=False)
+        if first and (warning := unlearned_warning(generator, dataset.classes)):
+            typer.echo(printable(warning), err=True)
         check(trainings, start, generator, current_process())
         measure = None
         if judged is not None:

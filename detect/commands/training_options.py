@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detect.defaults import VAL_EVERY, VAL_PHOTOS
+from structures.errors import InputError
 
 if TYPE_CHECKING:
     from structures.records import Dataset
@@ -36,7 +37,7 @@ class PhotoOptions:
         """Return the photos with their objects.
 
         Raises:
-            ValueError: an option contradicts another, or the photos cannot be used.
+            InputError: an option contradicts another, or the photos cannot be used.
         """
         from detect.training.data import open_dataset
 
@@ -81,7 +82,7 @@ class ValidationOptions:
             more: other options of the validation, by name.
 
         Raises:
-            ValueError: an option is named that has nothing to do, or the photos cannot be used.
+            InputError: an option is named that has nothing to do, or the photos cannot be used.
         """
         from detect.training.data import open_validation
 
@@ -91,8 +92,8 @@ class ValidationOptions:
             dataset,
             voc=photos.voc,
             val=self.val,
-            coco=self.val_coco,
-            images=self.val_images,
+            val_coco=self.val_coco,
+            val_images=self.val_images,
             usual_images=photos.images,
             photos=self.val_photos,
         )
@@ -116,8 +117,8 @@ def refuse_idle_validation(validates: bool, **options: object) -> None:
     """Refuse options of the validation where there is none.
 
     Raises:
-        ValueError: one is named.
+        InputError: one is named.
     """
     idle = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
     if idle and not validates:
-        raise ValueError(f"{' and '.join(idle)} without --val or --val-coco: nothing is validated")
+        raise InputError(f"{' and '.join(idle)} without --val or --val-coco: nothing is validated")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from structures.errors import InputError
 from structures.files import regular_file
 from structures.text import printable
 
@@ -33,11 +34,11 @@ def convert(
     from structures.own_files import check_outputs
 
     if dtype not in ("float16", "float32"):
-        raise ValueError(f"--dtype {dtype!r} is not float16 or float32")
+        raise InputError(f"--dtype {dtype!r} is not float16 or float32")
     if destination.suffix != ".safetensors":
-        raise ValueError(f"{destination}: weights are written as .safetensors")
+        raise InputError(f"{destination}: weights are written as .safetensors")
     if not transform_input and Path(source).suffix not in TORCH_SUFFIXES:
-        raise ValueError(
+        raise InputError(
             f"--no-transform-input is for {' and '.join(TORCH_SUFFIXES)}, which do not say it; not {source}"
         )
     check_outputs([destination], [source, classes])
@@ -98,9 +99,9 @@ def _class_names(path: Path, columns: int) -> tuple[str, ...]:
             line.strip() for line in regular_file(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()
         )
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: not a list of classes, one a line in UTF-8") from None
+        raise InputError(f"{path}: not a list of classes, one a line in UTF-8") from None
     if len(names) != columns:
-        raise ValueError(f"{path}: {len(names)} names, but the weights have {columns} classes")
+        raise InputError(f"{path}: {len(names)} names, but the weights have {columns} classes")
     if len(set(names)) < len(names):
-        raise ValueError(f"{path}: names a class twice: {max(names, key=names.count)}")
+        raise InputError(f"{path}: names a class twice: {max(names, key=names.count)}")
     return names

@@ -5,11 +5,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
+from classifier.ahead import map_ahead
 from classifier.engines import DType, EngineName, place, usual_batch
 from classifier.images import ImageClassifier
 from classifier.views import Crops
@@ -18,6 +20,7 @@ from detect.classifiers import load_checkpoint
 from detect.runs.class_folders import ClassFolders
 from eval.classification import classification
 from structures.boxes import Floats
+from structures.errors import InputError
 from structures.images import MAX_PIXELS, ImageError, read_image
 from structures.records import Image
 
@@ -81,14 +84,11 @@ class PhotoStream:
 
     def __call__(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Floats | ImageError]]:
         """Yield each photo with its (C,) probabilities, or with the reason why it could not be read."""
-        groups = [paths[start : start + self._group] for start in range(0, len(paths), self._group)]
         with ThreadPoolExecutor(READERS) as pool:
-            waiting = [[pool.submit(self._read, path) for path in group] for group in groups[:1]]
-            for number, group in enumerate(groups):
-                waiting += [
-                    [pool.submit(self._read, path) for path in next_] for next_ in groups[number + 1 : number + 2]
-                ]
-                yield from zip(group, self._classify([each.result() for each in waiting.pop(0)]), strict=True)
+            read = map_ahead(pool, self._read, paths, held=self._group + 1)  # the next group while one is classified
+            for start in range(0, len(paths), self._group):
+                group = paths[start : start + self._group]
+                yield from zip(group, self._classify(list(islice(read, len(group)))), strict=True)
 
     def _classify(self, read: Sequence[Image | ImageError]) -> Iterator[Floats | ImageError]:
         begin = time.perf_counter()
@@ -125,7 +125,7 @@ def judge(classifier: ImageClassifier, data: ClassFolders) -> Judgement:
     """Classify labelled photos and score the answers.
 
     Raises:
-        ValueError: not one photo could be read.
+        InputError: not one photo could be read.
     """
     stream, rows, labels, skipped = PhotoStream(classifier), [], [], []
     for label, (_, row) in zip(data.labels, stream(data.paths), strict=True):
@@ -135,7 +135,7 @@ def judge(classifier: ImageClassifier, data: ClassFolders) -> Judgement:
             rows.append(row)
             labels.append(label)
     if not rows:
-        raise ValueError(f"none of {len(data)} photos could be read, the first: {skipped[0]}")
+        raise InputError(f"none of {len(data)} photos could be read, the first: {skipped[0]}")
     scores = dict(classification(np.stack(rows), np.array(labels)))
     return Judgement(scores, len(rows), tuple(skipped), stream.seconds / len(rows))
 
@@ -144,7 +144,7 @@ def judge_checkpoint(checkpoint: Checkpoint, data: ClassFolders, *, device: str 
     """Score fresh weights on labelled photos, one crop each, in torch.
 
     Raises:
-        ValueError: not one photo could be read.
+        InputError: not one photo could be read.
     """
     placement = place(device=device, engine="torch")
     batch_size = usual_batch(placement.device)

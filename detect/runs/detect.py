@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from classifier.regions import RunsInEngines
 from detect.detector import Detector
-from detect.runs.ahead import Skipped, prepare_ahead
+from detect.runs.ahead import PATIENCE, Skipped, is_of_the_gpu, prepare_ahead
 from detect.runs.draw import Pictures, picture_name
 from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_names, require_exportable, with_labels_of
 from detect.runs.photos import PICTURES, Photo, renamed
@@ -30,8 +31,6 @@ from structures.locks import lock_folder
 from structures.own_files import OwnFiles, not_ours
 from structures.records import Detections, Proposals
 from structures.text import printable
-
-PATIENCE = 3  # photos in a row that the classifier may fail on before the fault is taken for its own
 
 
 @dataclass(frozen=True)
@@ -126,8 +125,7 @@ def carry_out(
 
 def placement(detector: Detector) -> tuple[list[str], bool]:
     """Return where and how precisely the networks run, with the reason, and whether one is on a GPU."""
-    members = getattr(detector.classify, "members", (detector.classify,))
-    engines = [member.engine for member in members if hasattr(member, "engine")]
+    engines = detector.classify.engines if isinstance(detector.classify, RunsInEngines) else ()
     reasons = dict.fromkeys(str(engine.reason) for engine in engines)
     return list(reasons), any(engine.device.type != "cpu" for engine in engines)
 
@@ -137,7 +135,7 @@ def _require_room(plan: Plan, files: OwnFiles, classes: Sequence[str]) -> None:
     drawn = os.path.realpath(plan.out / PICTURES)
     among = [photo.path for photo in plan.photos if Path(os.path.realpath(photo.path)).is_relative_to(drawn)]
     if among and plan.draw_score is not None:
-        raise FileRefused(f"{among[0]}: is an input, in the folder that pictures are drawn to; name another --out")
+        raise FileRefused(f"{among[0]}: is an input, in the folder that pictures are drawn to; name another `out`")
     for name in export_names(plan.format, classes, split=plan.split, numbering=plan.coco_ids) if classes else ():
         if files.place(name).exists() and not files.owns(name):
             raise FileRefused(not_ours(files.folder / name))
@@ -217,9 +215,9 @@ def detect_photos(
             before, name = dict(detector.seconds), item.photo.image_id
             try:
                 found = detector.detect(item.image, item.proposals)
-            except Exception as error:  # a photo too large for the GPU must not stop all the others
+            except Exception as error:  # whatever the classifier makes of one photo must not stop all the others
                 failed += 1
-                if failed == PATIENCE:
+                if failed == PATIENCE or is_of_the_gpu(error):
                     raise
                 results.skip(name, f"{item.photo.path}: not classified: {type(error).__name__}: {error}")
                 bar.skip(results.skipped[name])
@@ -242,7 +240,7 @@ def _require_same(photos: Sequence[Photo], results: Results) -> None:
     if changed:
         raise RunError(
             f"{results.folder}: holds results of other photos by the names of {count_images(changed)}; "
-            "name another --out, or start afresh with --overwrite"
+            "name another `out`, or start from scratch with `overwrite=True`"
         )
     other_name = renamed(photos, results.done)
     if other_name:

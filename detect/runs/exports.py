@@ -13,6 +13,7 @@ from eval.coco import CocoDataset, write_coco_results
 from eval.names import ImageNames
 from eval.results import ResultLine, read_lines
 from eval.voc import result_name, voc_result_files
+from structures.errors import InputError
 from structures.files import write_json
 from structures.names import ClassNames
 from structures.own_files import OwnFiles
@@ -42,11 +43,11 @@ def export(
         What was written.
 
     Raises:
-        ValueError: an unknown format, ids that do not cover the photos and classes, or a file that is not ours where
+        InputError: an unknown format, ids that do not cover the photos and classes, or a file that is not ours where
             one of these would be.
     """
     if kind not in FORMATS:
-        raise ValueError(f"--format {kind!r} is not one of {', '.join(FORMATS)}")
+        raise InputError(f"`format` {kind!r} is not one of {', '.join(FORMATS)}")
     if kind == "jsonl":
         return []
     lines = read_lines(files.folder / DETECTIONS_FILE)[0]
@@ -66,7 +67,7 @@ def require_exportable(kind: str, images: Iterable[str], classes: Sequence[str],
     """Make sure that an export of these photos will be possible, before any work on them.
 
     Raises:
-        ValueError: a class cannot name a VOC file, or a photo stand in it; or COCO's instances.json cannot be read,
+        InputError: a class cannot name a VOC file, or a photo stand in it; or COCO's instances.json cannot be read,
             lacks a class or a photo, or two photos would be the same image of it.
     """
     if kind == "voc":
@@ -74,7 +75,7 @@ def require_exportable(kind: str, images: Iterable[str], classes: Sequence[str],
             result_name("", name)
         blank = next((image for image in images if len(image.split()) != 1), None)
         if blank is not None:
-            raise ValueError(f"{blank}: a line of a VOC result file holds no name with blanks; --format coco does")
+            raise InputError(f'{blank}: a line of a VOC result file holds no name with blanks; `format="coco"` does')
     elif kind == "coco" and numbering is not None:
         dataset = CocoDataset(numbering, keep=classes)
         _category_ids(dataset, classes)
@@ -95,7 +96,7 @@ def with_labels_of(line: ResultLine, classes: Sequence[str]) -> Detections:
     places = {name: label for label, name in enumerate(classes)}
     unknown = [name for name in line.names if name not in places]
     if unknown:
-        raise ValueError(f"{line.place}: {line.image}: {unknown[0]!r:.60} is not a class of this run")
+        raise InputError(f"{line.place}: {line.image}: {unknown[0]!r:.60} is not a class of this run")
     labels = np.array([places[name] for name in line.names], np.int64)[line.found.labels]
     return replace(line.found, labels=labels)
 
@@ -170,9 +171,9 @@ def _coco_names(images: Iterable[str], dataset: CocoDataset) -> dict[str, str]:
     for image in images:
         name = known.find(image)
         if name is None:
-            raise ValueError(f"{dataset.annotations}: has no image {image}")
+            raise InputError(f"{dataset.annotations}: has no image {image}")
         if name in photos:
-            raise ValueError(f"{dataset.annotations}: {photos[name]} and {image} would both be its image {name}")
+            raise InputError(f"{dataset.annotations}: {photos[name]} and {image} would both be its image {name}")
         names[image], photos[name] = name, image
     return names
 
@@ -181,5 +182,5 @@ def _category_ids(dataset: CocoDataset, classes: Sequence[str]) -> list[int]:
     known = ClassNames(dataset.classes)
     missing = [name for name in classes if known.find(name) < 0]
     if missing:
-        raise ValueError(f"{dataset.annotations}: has no categories {', '.join(missing)}")
+        raise InputError(f"{dataset.annotations}: has no categories {', '.join(missing)}")
     return [dataset.category_ids[known.find(name)] for name in classes]

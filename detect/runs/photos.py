@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from detect.runs.record import drew
 from proposals.stored.reader import file_key
+from structures.errors import InputError
 from structures.files import regular_file
 from structures.images import SUFFIXES
 from structures.records import Dataset
@@ -23,7 +24,7 @@ LIST_PREFIX = "@"  # @photos.txt names a file with one photo, folder or glob a l
 GLOB_CHARACTERS = frozenset("*?[")
 
 
-class SourceError(ValueError):
+class SourceError(InputError):
     """Photos that cannot be found; the message names the path."""
 
 
@@ -67,7 +68,7 @@ def renamed(photos: Iterable[Photo], known: Mapping[str, str]) -> str | None:
             if ends and known[name] and known[name] == _key(photo.path):
                 return (
                     f"holds {photo.path} by the name {name}, which would be {photo.image_id} now: names begin at the "
-                    "deepest folder that holds all that is named; name the same folders again, or another --out"
+                    "deepest folder that holds all that is named; name the same folders again, or another `out`"
                 )
     return None
 

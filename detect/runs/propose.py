@@ -13,9 +13,10 @@ from detect.runs.ahead import Prepared, Skipped, one_core_a_photo, prepare_ahead
 from detect.runs.photos import Photo, renamed
 from detect.runs.progress import Bar, duration, table
 from detect.runs.record import command, commit, peak_memory, versions
-from proposals.protocol import TELLS_FIT, ProposalGenerator, tells_fit
+from proposals.protocol import TELLS_FIT, ProposalGenerator, ProposalsByName, tells_fit
 from proposals.stored.reader import StoredPhoto, file_key, pixel_key
 from proposals.stored.writer import StoreWriter
+from structures.errors import InputError
 from structures.images import MAX_PIXELS, ExifPolicy
 
 ENOUGH = 10  # photos for each worker: of fewer, those that begin together and end together decide the rate
@@ -73,14 +74,14 @@ def carry_out(plan: Plan, generator: ProposalGenerator, console: Console) -> Rep
     """Do all of a plan, and tell about it.
 
     Raises:
-        ValueError: the folder holds something else, boxes that were made in another way, or the same photos by other
+        InputError: the folder holds something else, boxes that were made in another way, or the same photos by other
             names.
     """
     facts = {"command": command(), "commit": commit(), "versions": versions()}
     with StoreWriter(plan.out, settings(plan, generator), facts) as writer:
         other_name = renamed(plan.photos, {name: photo.file for name, photo in writer.known.items()})
         if other_name:
-            raise ValueError(f"{plan.out}: {other_name}")
+            raise InputError(f"{plan.out}: {other_name}")
         todo = [photo for photo in plan.photos if not is_known(photo, writer.known)]
         report = Report(len(plan.photos), len(plan.photos) - len(todo))
         if report.before:
@@ -89,7 +90,7 @@ def carry_out(plan: Plan, generator: ProposalGenerator, console: Console) -> Rep
         with Bar(len(todo), console) as bar, closing(ahead), one_core_a_photo():
             _store(ahead, writer, bar, report, plan.max_boxes)
     console.print(table(_rows(plan, report, bar)))
-    for line in getattr(generator, "doubts", ()):  # of boxes that were read from a file
+    for line in generator.doubts if isinstance(generator, ProposalsByName) else ():
         console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
     return report
 

@@ -22,7 +22,6 @@ RUN_FILE = "run.json"
 DISTRIBUTION = "googlenet-rcnn"
 PACKAGES = "torch torchvision openvino opencv-contrib-python-headless numba numpy pillow".split()
 CHECKOUT = Path(__file__).resolve().parents[2]
-OPTIONS = {"score_floor": "score", "vote_threshold": "vote"}  # settings whose option has another name
 MOST_READERS = 16  # processes that read photos for a GPU: more seldom pay, and each takes memory
 REASONS = ("skipped", "undrawn")  # facts of a run that may name every photo
 DERIVED = {"weigh_by_fit": "proposals"}  # settings that follow from another one
@@ -76,28 +75,30 @@ class Run:
 
 def _check(folder: Path, earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     if not isinstance(earlier.get("settings"), Mapping):
-        raise RunError(f"{folder}: holds results without their {RUN_FILE}; name another --out, or add --overwrite")
+        raise RunError(
+            f"{folder}: holds results without their {RUN_FILE}; "
+            "name another `out`, or start from scratch with `overwrite=True`"
+        )
     changed = differences(earlier["settings"], settings)
     if changed:
         raise RunError(
             f"{folder}: holds results of other settings ({'; '.join(changed)}); "
-            "name another --out, or start afresh with --overwrite"
+            "name another `out`, or start from scratch with `overwrite=True`"
         )
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say what differs between two settings, by option; values that are long are not shown.
+    """Say what differs between two settings, by parameter; values that are long are not shown.
 
     >>> differences({"score_floor": 0.05, "exif": "apply"}, {"score_floor": 0.5, "exif": "apply"})
-    ['--score: 0.05 then, 0.5 now']
+    ['`score_floor`: 0.05 then, 0.5 now']
     """
     changed = []
     for name in sorted({*before, *now}):
         old, new = through_json(before.get(name)), through_json(now.get(name))
         follows = DERIVED.get(name)
         if old != new and (follows is None or before.get(follows) == now.get(follows)):
-            option = "--" + OPTIONS.get(name, name).replace("_", "-")
-            changed.append(f"{option}: {_short(old, new)} then, {_short(new, old)} now")
+            changed.append(f"`{name}`: {_short(old, new)} then, {_short(new, old)} now")
     return changed
 
 
@@ -128,10 +129,10 @@ def read_run(folder: Path) -> dict[str, Any] | None:
         content = read_json(path, max_bytes=MAX_RECORD_BYTES)
         runs = content.get("runs") if isinstance(content, dict) and isinstance(content.get("settings"), dict) else None
         if not isinstance(runs, list) or not all(isinstance(run, dict) and "started" in run for run in runs):
-            raise RunError(f"{path}: is of another program; name another --out")
+            raise RunError(f"{path}: is of another program; name another `out`")
         _check_record(content, path)
     except JsonError as error:
-        raise RunError(f"{error}; remove it, or name another --out") from None
+        raise RunError(f"{error}; remove it, or name another `out`") from None
     return dict(content)
 
 

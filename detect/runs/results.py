@@ -93,7 +93,7 @@ def _require_own(folder: Path) -> None:
             if path.is_file() and path.stat().st_size:
                 raise RunError(
                     f"{path}: holds lines, but there is no {RUN_FILE} which says that a run of ours wrote them; "
-                    "name another --out, or move it away"
+                    "name another `out`, or move it away"
                 )
 
 

@@ -10,6 +10,7 @@ from eval.coco import CocoDataset
 from eval.selection import Selection, class_names
 from eval.voc import VocDataset
 from structures.boxes import ImageSize
+from structures.errors import InputError
 from structures.images import ImageError, read_size
 from structures.records import Dataset, GroundTruth
 
@@ -23,22 +24,24 @@ def open_dataset(
     """Open the one dataset that the options name, with only the classes that are listed, "a,b", if some are.
 
     Raises:
-        ValueError: none or both are named, COCO photos have no folder, a class is unknown, no photo shows an object, or
+        InputError: none or both are named, COCO photos have no folder, a class is unknown, no photo shows an object, or
             photos cannot be read or are not those that were annotated.
     """
     if (voc is None) == (coco is None):
-        raise ValueError("name the photos to learn from: either --voc FOLDER or --coco FILE with --images FOLDER")
+        raise InputError(
+            "name the photos to learn from: either a folder as `voc`, or a file as `coco` and its `images`"
+        )
     refuse_idle(
         {
-            "--images is the folder of --coco; --voc has its own": voc is not None and images is not None,
-            "--split is a list of --voc": voc is None and split is not None,
+            "`images` is the folder of `coco`; `voc` has its own": voc is not None and images is not None,
+            "`split` is a list of `voc`": voc is None and split is not None,
         }
     )
-    dataset = _open(voc, split or SPLIT, coco, images, "--coco needs --images, the folder of its photos")
+    dataset = _open(voc, split or SPLIT, coco, images, "`coco` needs `images`, the folder of its photos")
     _check_photos(dataset)
     chosen = Selection(dataset, classes=None if classes is None else class_names(classes), to_learn=True)
     if not any(len(truth.boxes) for truth in chosen):
-        raise ValueError(f"no objects to learn from on the {len(chosen)} photos")
+        raise InputError(f"no objects to learn from on the {len(chosen)} photos")
     return chosen
 
 
@@ -46,7 +49,7 @@ def _check_photos(dataset: Dataset) -> None:
     """Refuse, before hours of work, photos that are missing or of another size than was annotated."""
     complaints = [complaint for truth in dataset if (complaint := _complaint(dataset, truth))]
     if complaints:
-        raise ValueError(some_of(complaints))
+        raise InputError(some_of(complaints))
 
 
 def _complaint(dataset: Dataset, truth: GroundTruth) -> str | None:
@@ -81,8 +84,8 @@ def open_validation(
     *,
     voc: Path | None,
     val: str | None,
-    coco: Path | None,
-    images: Path | None,
+    val_coco: Path | None,
+    val_images: Path | None,
     usual_images: Path | None = None,
     photos: int | None = None,
 ) -> Selection | None:
@@ -92,27 +95,27 @@ def open_validation(
         learned_from: dataset of the training.
         voc: its VOC folder.
         val: list of the VOC folder.
-        coco: COCO annotations.
-        images: folder of the COCO photos.
+        val_coco: COCO annotations.
+        val_images: folder of the COCO photos.
         usual_images: the same where none is named.
         photos: so many, evenly spread; 0 takes all, None as many as are usual.
 
     Raises:
-        ValueError: both kinds are named, the list has no VOC folder, the photos lack a class, there is nothing to find
+        InputError: both kinds are named, the list has no VOC folder, the photos lack a class, there is nothing to find
             on them, none can be read, or some are not those that were annotated.
     """
-    refuse_idle({"--val-images is the folder of --val-coco": coco is None and images is not None})
-    if val is None and coco is None:
+    refuse_idle({"`val_images` is the folder of `val_coco`": val_coco is None and val_images is not None})
+    if val is None and val_coco is None:
         return None
-    if val is not None and coco is not None:
-        raise ValueError("name the photos to validate on once: either --val LIST or --val-coco FILE")
+    if val is not None and val_coco is not None:
+        raise InputError("name the photos to validate on once: either `val` or `val_coco`")
     if val is not None and voc is None:
-        raise ValueError("--val names a list of the --voc folder; COCO photos are named by --val-coco FILE")
-    folder, complaint = images or usual_images, "--val-coco needs --val-images, a folder"
-    whole = _open(voc if val is not None else None, val or "", coco, folder, complaint, keep=learned_from.classes)
+        raise InputError("`val` is a list of the `voc` folder; COCO photos are named by `val_coco`, a file")
+    folder, complaint = val_images or usual_images, "`val_coco` needs `val_images`, a folder"
+    whole = _open(voc if val is not None else None, val or "", val_coco, folder, complaint, keep=learned_from.classes)
     chosen = Selection(whole, classes=learned_from.classes, photos=VAL_PHOTOS if photos is None else photos)
     if all(truth.ignore.all() for truth in chosen):
-        raise ValueError(f"no object that counts on the {len(chosen)} photos to validate on")
+        raise InputError(f"no object that counts on the {len(chosen)} photos to validate on")
     _check_sizes(chosen)
     return chosen
 
@@ -127,9 +130,9 @@ def _check_sizes(dataset: Dataset) -> None:
     )
     complaints = [complaint for complaint in misfits if complaint]
     if complaints:
-        raise ValueError(f"photos to validate on: {some_of(complaints)}")
+        raise InputError(f"photos to validate on: {some_of(complaints)}")
     if not sizes:
-        raise ValueError(f"none of the {len(dataset)} photos to validate on can be read: {some_of([*unread.values()])}")
+        raise InputError(f"none of the {len(dataset)} photos to validate on can be read: {some_of([*unread.values()])}")
 
 
 def unreadable(dataset: Dataset) -> dict[str, str]:
@@ -178,5 +181,5 @@ def _open(
     if voc is not None:
         return VocDataset(voc, split)
     if coco is None or images is None:
-        raise ValueError(complaint)
+        raise InputError(complaint)
     return CocoDataset(coco, images, keep=keep)

@@ -12,6 +12,7 @@ import numpy as np
 from classifier.sampling import Regions
 from classifier.weights.checkpoint import WeightsError
 from classifier.weights.digest import digest
+from structures.errors import InputError
 from structures.files import FileRefused, replacing, sweep, write_json
 from structures.json_reader import MAX_RECORD_BYTES, JsonError, parse_json, read_json, through_json
 from structures.locks import lock_folder
@@ -24,7 +25,7 @@ MARKER, FORMAT = "training.json", "googlenet-rcnn training 1"  # says that the n
 UNCHECKED_NAMES = ("features.npy", "features.json", "best.safetensors", "val.json", "start.json", "batches.json")
 OWN_NAMES = frozenset({*UNCHECKED_NAMES, MARKER, STATE, "regions.npz", "curves.csv", "val.csv"})
 DIGESTS = frozenset({"weights", "objects"})  # facts that trainings noted before there was the marker
-REDRAW = f"remove this file, {STATE} and start.json to draw anew from the same proposals"
+REDRAW = f"remove this file, {STATE} and start.json to draw again from the same proposals"
 
 
 def phase_folder(work: Path, number: int) -> Path:
@@ -63,16 +64,16 @@ def _read_regions(path: Path, wanted: str) -> Regions:
         settings, regions = str(arrays["settings"]), Regions(*(arrays[name] for name in columns))
         before = settings if settings == wanted else parse_json(settings, path)
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: not a readable file of regions; remove it to draw anew") from error
+        raise WeightsError(f"{path}: not a readable file of regions; remove it to draw again") from error
     if settings != wanted:
         changed = " and ".join(_changed(before, parse_json(wanted, path)))
-        raise WeightsError(f"{path}: drawn with other {changed}; name another --work folder, or {REDRAW}")
+        raise WeightsError(f"{path}: drawn with other {changed}; name another `work` folder, or {REDRAW}")
     return regions
 
 
 def _changed(before: Any, now: Mapping[str, Any]) -> list[str]:
     if not isinstance(before, dict):
-        raise ValueError("not an object of facts by name")
+        raise InputError("not an object of facts by name")
     return [name for name, value in now.items() if before.get(name) != value]
 
 
@@ -100,11 +101,11 @@ def _claim_names(work: Path) -> None:
     marker = work / MARKER
     if marker.exists():
         if _read_object(marker).get("format") != FORMAT:
-            raise FileRefused(f"{marker}: of another program; name another --work folder")
+            raise FileRefused(f"{marker}: of another program; name another `work` folder")
         return
     foreign = [name for name in UNCHECKED_NAMES if (work / name).exists()]
     if foreign and not (_read_object(work / "start.json").keys() | _read_object(work / "val.json").keys()) & DIGESTS:
-        raise FileRefused(f"{work / foreign[0]}: no training of ours wrote this; name another --work folder")
+        raise FileRefused(f"{work / foreign[0]}: no training of ours wrote this; name another `work` folder")
     write_json(marker, {"format": FORMAT})
 
 

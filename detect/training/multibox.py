@@ -26,6 +26,7 @@ from detect.training.multibox_batches import CanvasBatches, count_steps, find_sh
 from detect.training.multibox_losses import MultiBoxLoss
 from detect.training.multibox_recipe import MultiBoxRecipe
 from proposals.protocol import ProposalGenerator
+from structures.errors import InputError
 from structures.records import Dataset
 
 
@@ -33,10 +34,10 @@ def check_frozen(frozen: str) -> None:
     """Refuse a stage that cannot be the last frozen one.
 
     Raises:
-        ValueError: neither maxpool2 nor an Inception module.
+        InputError: neither maxpool2 nor an Inception module.
     """
     if frozen not in LAST_FROZEN:
-        raise ValueError(f"--freeze {frozen!r} is not one of MultiBox's: {', '.join(LAST_FROZEN)}")
+        raise InputError(f"`frozen` {frozen!r} is not one of MultiBox's: {', '.join(LAST_FROZEN)}")
 
 
 def freeze(network: DenseMultiBox, frozen: str) -> None:
@@ -70,7 +71,7 @@ def claim_folder(
     weights = {"weights": digest(dict(sorted(start.state.items()))), "preprocessing": asdict(start.preprocessing)}
     more = [digest(dict(sorted(each.state.items()))) for each in starts[1:]]
     weights |= ({"more weights": more} if more else {}) | ({} if propose is None else {"proposals": propose.name})
-    remedy = f"name another --work folder, or remove {state} to start again"
+    remedy = f"name another `work` folder, or remove {state} to start again"
     claim(work / "start.json", {**weights, **contents(dataset)}, remedy=remedy, state=state)
 
 
@@ -108,7 +109,7 @@ def train_multibox(
         The running average of the weights.
 
     Raises:
-        ValueError: there are no photos, or too few for a batch of all processes, which must share a batch evenly; one
+        InputError: there are no photos, or too few for a batch of all processes, which must share a batch evenly; one
             cannot be read; or the folder belongs to another training.
     """
     here = current_process()
@@ -117,7 +118,7 @@ def train_multibox(
     network = from_checkpoint(start) if start.task == "multibox" else _fresh(start, dataset, recipe)
     steps = count_steps(dataset, recipe)
     if steps == 0:
-        raise ValueError(f"{len(dataset)} photos give no batch for {here.total} processes; take fewer, or more photos")
+        raise InputError(f"{len(dataset)} photos give no batch for {here.total} processes; take fewer, or more photos")
     freeze(network, recipe.frozen)
     network.to(placement.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with first_then_others() as first:

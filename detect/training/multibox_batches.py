@@ -18,9 +18,10 @@ from detect.training.multibox_recipe import MultiBoxRecipe
 from proposals.multibox.heads import STRIDES
 from proposals.multibox.priors import shape_priors
 from proposals.multibox.samples import Sample, batches, random_sample, sample_generator
-from proposals.multibox.views import whole_photo
+from proposals.multibox.views import MEAN_COLOUR, Colour, whole_photo
 from proposals.protocol import ProposalGenerator
 from structures.boxes import ImageSize
+from structures.errors import InputError
 from structures.images import ImageError, read_image
 from structures.records import Dataset
 
@@ -32,8 +33,16 @@ class Canvases(TorchDataset[Sample | ImageError]):
     report of many lines.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, propose: ProposalGenerator | None = None) -> None:
-        self._dataset, self._ids, self._seed, self._propose = dataset, tuple(dataset.image_ids), seed, propose
+    def __init__(
+        self,
+        dataset: Dataset,
+        seed: int,
+        propose: ProposalGenerator | None = None,
+        *,
+        fill: Colour = MEAN_COLOUR,
+    ) -> None:
+        self._dataset, self._ids, self._seed = dataset, tuple(dataset.image_ids), seed
+        self._propose, self._fill = propose, fill
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | ImageError:
         epoch, index = key
@@ -43,7 +52,8 @@ class Canvases(TorchDataset[Sample | ImageError]):
             return error
         truth = self._dataset.ground_truth(self._ids[index])
         proposals = None if self._propose is None else self._propose(photo).boxes
-        return random_sample(photo, truth, sample_generator(self._seed, epoch, index), proposals)
+        rng = sample_generator(self._seed, epoch, index)
+        return random_sample(photo, truth, rng, proposals, fill=self._fill)
 
 
 class Order:
@@ -90,7 +100,8 @@ class CanvasBatches:
         propose: ProposalGenerator | None = None,
     ) -> None:
         self._sizes = [truth.image_size for truth in dataset]
-        self._samples, self._recipe, self._workers = Canvases(dataset, recipe.seed, propose), recipe, workers
+        self._samples = Canvases(dataset, recipe.seed, propose, fill=network.mean_colour)
+        self._recipe, self._workers = recipe, workers
         self._device = placement.device
         self._stem = CanvasRunner(Stem(network, recipe.frozen), placement, batch_size=recipe.batch_size)
         self._loaded: LoadedBatches[list[Sample | ImageError]] = LoadedBatches(self._from)
@@ -143,7 +154,7 @@ def find_shapes(dataset: Dataset, recipe: MultiBoxRecipe) -> Tensor:
     """Find the (4, A, 2) priors of a dataset, in pixels of the canvas.
 
     Raises:
-        ValueError: no photo shows an object that counts and has an area.
+        InputError: no photo shows an object that counts and has an area.
     """
     sides = [np.zeros((0, 2), np.float32)]
     for truth in dataset:
@@ -153,7 +164,7 @@ def find_shapes(dataset: Dataset, recipe: MultiBoxRecipe) -> Tensor:
     found = np.concatenate(sides)
     found = found[(found > 0).all(axis=1)]
     if len(found) == 0:
-        raise ValueError(f"no object that counts on the {len(dataset)} photos: MultiBox has nothing to learn from")
+        raise InputError(f"no object that counts on the {len(dataset)} photos: MultiBox has nothing to learn from")
     shapes = shape_priors(found, count, seed=recipe.seed)
     if len(shapes) < count:  # a handful of training boxes: repeat the largest
         shapes = np.concatenate([shapes, np.repeat(shapes[-1:], count - len(shapes), axis=0)])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from classifier.recipes import Schedule
+from classifier.recipes import Schedule, check_numbers
 from structures.seeds import check_seed
 
 CLIP_NORM = 10.0  # of the gradient
@@ -28,7 +28,7 @@ class MultiBoxRecipe:
         seed: of everything random.
 
     Raises:
-        ValueError: the seed is not one.
+        InputError: the seed is not one, or a rate no number of at least 0.
     """
 
     epochs: int = 12
@@ -47,6 +47,7 @@ class MultiBoxRecipe:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        check_numbers(learning_rate=self.learning_rate, weight_decay=self.weight_decay)
 
     def schedule(self, steps: int) -> Schedule:
         """Return what the loop must know; how many steps the epochs have depends on the photos."""

@@ -89,7 +89,7 @@ def carry_out(plan: Plan) -> tuple[Checkpoint, Checkpoint | None]:
         the last, if it was judged. Meant for the first of several processes.
 
     Raises:
-        ValueError: something cannot be used, or the folder belongs to another training, or is in use.
+        InputError: something cannot be used, or the folder belongs to another training, or is in use.
     """
     best, last = None, plan.start
     with ExitStack() as stack:

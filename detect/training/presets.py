@@ -1,7 +1,8 @@
-"""Trainings by name, for `rcnn train --preset NAME`: what decides their result stands here and nowhere else.
+"""Trainings by name, for `rcnn train --preset NAME`: what decides their result.
 
-To change what `--preset shipped` trains, change REGIONS["shipped"] or MULTIBOX["shipped"]. The command line, its help
-and the metadata of the weights follow. (How the weights inside the package were made stands in docs/training.md.)
+It stands here, or is a default of the records that are made here: `Recipe`, `Examples` and `MultiBoxRecipe`. To change
+what `--preset shipped` trains, change REGIONS["shipped"] or MULTIBOX["shipped"]. The command line, its help and the
+metadata of the weights follow. (How the weights inside the package were made stands in docs/training.md.)
 """
 
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from detect.defaults import PROPOSALS
 from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.region_recipe import Examples, RegionTraining
 from detect.training.shared_recipe import SharedRecipe
+from structures.errors import InputError
 
 NOT_MEASURED = "not measured"
 T = TypeVar("T")
@@ -110,10 +112,10 @@ def find(presets: Mapping[str, Preset[T]], name: str) -> Preset[T]:
     """Return a preset by its name.
 
     Raises:
-        ValueError: there is none of this name.
+        InputError: there is none of this name.
     """
     if name not in presets:
-        raise ValueError(f"--preset {name!r} is not one of {', '.join(presets)}")
+        raise InputError(f"`preset` {name!r} is not one of {', '.join(presets)}")
     return presets[name]
 
 

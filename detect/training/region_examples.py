@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from classifier.ahead import HELD_PER_THREAD, map_ahead
 from classifier.sampling import Regions, choose_regions
 from classifier.weights.digest import digest
 from detect.training.folder import contents
@@ -15,6 +16,7 @@ from proposals.protocol import ProposalGenerator, tells_fit
 from proposals.ranking import NMS_THRESHOLD
 from proposals.stored.reader import StoreError, file_key
 from proposals.tidy import suppress_quickly
+from structures.errors import InputError
 from structures.images import read_image
 from structures.records import Dataset, Image
 
@@ -41,12 +43,12 @@ def check_ranking(propose: ProposalGenerator, examples: Examples) -> None:
     """Refuse proposals that the examples cannot be drawn from.
 
     Raises:
-        ValueError: negatives are wanted of the best boxes, and the proposals are not ranked.
+        InputError: negatives are wanted of the best boxes, and the proposals are not ranked.
     """
     if examples.best_share and not tells_fit(propose):
-        raise ValueError(
-            f"--best-share {examples.best_share} needs ranked proposals, such as --proposals ranked:selective-search, "
-            f"not {propose.name}; --best-share 0 does without"
+        raise InputError(
+            f"`best_share` {examples.best_share} needs ranked proposals, such as those of ranked:selective-search, "
+            f"not {propose.name}; `best_share=0` does without"
         )
 
 
@@ -56,11 +58,11 @@ def draw_regions(
     """Draw the examples of every photo from its proposals; the draw of a photo does not depend on the others.
 
     Raises:
-        ValueError: there are no photos, or one cannot be read; names it. Or negatives are wanted of the best boxes, and
+        InputError: there are no photos, or one cannot be read; names it. Or negatives are wanted of the best boxes, and
             the proposals are not ranked.
     """
     if len(dataset) == 0:
-        raise ValueError("the dataset has no photos to learn from")
+        raise InputError("the dataset has no photos to learn from")
     check_ranking(propose, examples)
 
     def draw(index: int) -> Regions:
@@ -69,7 +71,7 @@ def draw_regions(
         try:
             found = propose(read_image(path))
         except StoreError as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise InputError(f"{path}: {error}") from None
         rng = np.random.default_rng((examples.seed, index))
         return choose_regions(
             found.boxes,
@@ -87,7 +89,7 @@ def draw_regions(
 
     numbers = range(len(dataset))
     with ThreadPoolExecutor(workers) as pool:
-        drawn = pool.map(draw, numbers)
+        drawn = map_ahead(pool, draw, numbers, held=workers * HELD_PER_THREAD)
         return Regions.join([next(drawn) for _ in show(numbers, len(dataset), "draw regions")])
 
 

@@ -23,6 +23,7 @@ from eval.scores import score
 from proposals.protocol import ProposalGenerator
 from proposals.stored.generator import StoredProposals
 from proposals.stored.reader import StoreError
+from structures.errors import InputError
 from structures.records import Dataset
 from structures.text import printable
 
@@ -34,12 +35,12 @@ def fill_folder(plan: propose.Plan, generator: ProposalGenerator, console: Conso
     """Make proposals for a training, in its folder.
 
     Raises:
-        ValueError: the folder holds boxes of another generator; says which option names another folder.
+        InputError: the folder holds boxes of another generator; says which parameter names another folder.
     """
     try:
         return propose.carry_out(plan, generator, console)
     except StoreError as error:
-        raise ValueError(f"{error} as --work, or remove this one") from None
+        raise InputError(f"{error} as `work`, or remove this one") from None
 
 
 class RegionMeasure:
@@ -81,13 +82,13 @@ class RegionMeasure:
         """Make the proposals that are not there yet.
 
         Raises:
-            ValueError: not one of the photos can be read, or the folder holds boxes of another generator.
+            InputError: not one of the photos can be read, or the folder holds boxes of another generator.
         """
         plan = propose.Plan(self._photos, self._folder, workers=self._workers)
         report = fill_folder(plan, self._generator, console)
         if not report.done:
-            raise ValueError(
-                f"--val-proposals: the generator failed on all of the {len(self._photos)} photos to validate on: "
+            raise InputError(
+                f"`val_proposals`: the generator failed on all of the {len(self._photos)} photos to validate on: "
                 f"{some_of(list(report.skipped.values()))}"
             )
 

@@ -20,6 +20,7 @@ from detect.training.regions import check_start, train_regions
 from detect.training.validation import Validation
 from proposals.protocol import ProposalGenerator
 from proposals.stored.generator import StoredProposals
+from structures.errors import InputError
 from structures.records import Dataset
 
 
@@ -35,7 +36,7 @@ def check(
         process: which of how many processes this is.
 
     Raises:
-        ValueError: no such stage to freeze, weights of MultiBox, proposals that are not ranked but must be, rows that
+        InputError: no such stage to freeze, weights of MultiBox, proposals that are not ranked but must be, rows that
             the processes cannot share evenly, or more hard examples than a batch has.
     """
     for training in trainings:
@@ -44,8 +45,8 @@ def check(
         share_of(training.examples.batch_size, process)
         share_of(training.recipe.hard_examples, process, what="hard examples")
         if training.recipe.hard_examples > training.examples.batch_size:
-            batch = f"a --batch of {training.examples.batch_size}"
-            raise ValueError(f"{batch} has no {training.recipe.hard_examples} --hard-examples")
+            rows = f"a batch of {training.examples.batch_size}"
+            raise InputError(f"`hard_examples` {training.recipe.hard_examples} is more than {rows} (`batch_size`)")
 
 
 def kept_proposals(
@@ -56,7 +57,7 @@ def kept_proposals(
     Of several processes the first makes them, and the others wait. What was made before is taken as it is.
 
     Raises:
-        ValueError: a photo cannot be worked on, or the folder holds boxes of another generator.
+        InputError: a photo cannot be worked on, or the folder holds boxes of another generator.
     """
     if isinstance(generator, StoredProposals):
         return generator
@@ -64,7 +65,7 @@ def kept_proposals(
         if first:
             report = fill_folder(Plan(photos_of(dataset), folder, workers=workers), generator, console)
             if report.skipped:
-                raise ValueError(some_of(list(report.skipped.values())))
+                raise InputError(some_of(list(report.skipped.values())))
     return StoredProposals(folder)
 
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
-from classifier.recipes import Recipe
+from classifier.recipes import Recipe, check_numbers
+from structures.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Examples:
         seed: of all draws.
 
     Raises:
-        ValueError: the ramp does not rise within 0..1, or a batch would be all object or all background.
+        InputError: a share is not within 0..1, the ramp does not rise there, or a batch would be all object or all
+            background.
     """
 
     positives: int = 20
@@ -39,11 +41,14 @@ class Examples:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        shares = {"near_share": self.near_share, "best_share": self.best_share, "positive_share": self.positive_share}
+        check_numbers(most=1, **shares)
+        check_numbers(balance=self.balance)
         if self.ramp is not None and not 0 <= self.ramp[0] < self.ramp[1] <= 1:
-            raise ValueError(f"--ramp must rise from one IoU to a greater one within 0..1, not {self.ramp}")
+            raise InputError(f"`ramp` must rise from one IoU to a greater one within 0..1, not {self.ramp}")
         if not 0 < round(self.batch_size * self.positive_share) < self.batch_size:
-            share = f"--positive-share {self.positive_share} of a --batch of {self.batch_size}"
-            raise ValueError(f"{share} leaves no positive or no background region: it needs both")
+            share = f"`positive_share` {self.positive_share} of a `batch_size` of {self.batch_size}"
+            raise InputError(f"{share} leaves no positive or no background region: it needs both")
 
 
 @dataclass(frozen=True)

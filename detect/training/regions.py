@@ -28,6 +28,7 @@ from detect.training.folder import STATE, claim, kept_regions
 from detect.training.region_examples import DRAWING, Photos, ShowProgress, draw_regions, drawn_from
 from detect.training.region_recipe import Examples
 from proposals.protocol import ProposalGenerator
+from structures.errors import InputError
 from structures.records import Dataset
 
 AGAIN = f"remove {STATE} and start.json to train again on the same regions; their features are then made again"
@@ -38,12 +39,12 @@ def check_start(start: Checkpoint, frozen: str | None) -> None:
     """Refuse what cannot be fine-tuned.
 
     Raises:
-        ValueError: there is no such stage, or the weights are of MultiBox.
+        InputError: there is no such stage, or the weights are of MultiBox.
     """
     if frozen is not None and frozen not in STAGES:
-        raise ValueError(f"--freeze {frozen!r} is not none or one of {', '.join(STAGES)}")
+        raise InputError(f"`frozen` {frozen!r} is not none or one of {', '.join(STAGES)}")
     if start.task in OWN_NETWORK:
-        raise WeightsError("--weights are of MultiBox; those of an image or region classifier are needed")
+        raise WeightsError(f"weights for {start.task} are no start; those of an image or region classifier are needed")
 
 
 def train_regions(
@@ -89,7 +90,7 @@ def train_regions(
         The trained weights, the running average of the run.
 
     Raises:
-        ValueError: a photo, the examples or the weights cannot be used, or the folder belongs to another training.
+        InputError: a photo, the examples or the weights cannot be used, or the folder belongs to another training.
     """
     checkpoint = _start(start, tuple(dataset.classes), frozen)
     record = {"recipe": asdict(recipe), "examples": asdict(examples), "frozen": frozen, "photos": len(dataset)}
@@ -155,7 +156,7 @@ def _claim_folder(
             raise WeightsError(f"{state}: of a training whose {start.name} is gone; {AGAIN}")
         for name in FEATURES:
             (work / name).unlink(missing_ok=True)
-    claim(start, made_from, remedy=f"name another --work folder, or {AGAIN}")
+    claim(start, made_from, remedy=f"name another `work` folder, or {AGAIN}")
     mixed = {name: value for name, value in asdict(examples).items() if name not in DRAWING}
     claim(work / "batches.json", mixed, remedy=f"remove {state} to train again on what is kept", state=state)
 

@@ -15,6 +15,7 @@ from classifier.processes import take_own_gpu
 from classifier.weights.checkpoint import Checkpoint, save_checkpoint
 from detect.runs.record import commit
 from detect.training.validation import RECORD
+from structures.errors import InputError
 from structures.own_files import check_outputs
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
@@ -28,13 +29,13 @@ def check_out(out: Path, *read: str | None) -> None:
         *read: weights that the training starts from, and generators, which may name files: `multibox:PATH`.
 
     Raises:
-        ValueError: another suffix, a folder that cannot be written to, or one that the training reads.
+        InputError: another suffix, a folder that cannot be written to, or one that the training reads.
     """
     if out.suffix != ".safetensors":
-        raise ValueError(f"--out {out}: weights are written as .safetensors")
+        raise InputError(f"`out` {out}: weights are written as .safetensors")
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK) or out.is_dir():
-        raise ValueError(f"--out {out}: cannot be written")
+        raise InputError(f"`out` {out}: cannot be written")
     parts = [part for name in read if name is not None for part in (name, *name.split("+"))]
     files = filter(os.path.isfile, [*parts, *(part.rpartition(":")[2] for part in parts)])
     check_outputs([out, last_beside(out)], files)
@@ -66,11 +67,11 @@ def training_placement(device: str, dtype: str) -> Placement:
     On a CPU the process keeps the memory that it frees from now on.
 
     Raises:
-        ValueError: float16 was asked for, whose gradients would vanish, a device that cannot be had, or more processes
+        InputError: float16 was asked for, whose gradients would vanish, a device that cannot be had, or more processes
             than GPUs.
     """
     if dtype == "float16":
-        raise ValueError("--dtype float16 is for testing; train in bfloat16 or float32")
+        raise InputError('`dtype="float16"` is for testing; train in bfloat16 or float32')
     if device != "cpu":
         take_own_gpu()
     placement = place(device=device, engine="torch", dtype=cast(DType, dtype))
@@ -101,7 +102,7 @@ def frozen_placement(training: Placement, device: torch.device, dtype: str) -> P
         dtype: precision that was asked for, or "auto".
 
     Raises:
-        ValueError: the engine cannot be had.
+        InputError: the engine cannot be had.
     """
     chosen = place(device=str(device), dtype=cast(DType, dtype))
     return replace(chosen, reason=f"{training.reason}; frozen stages: {chosen.engine} {chosen.dtype}")

@@ -27,6 +27,7 @@ from detect.training.multibox_batches import CanvasBatches, count_steps
 from detect.training.shared_losses import SharedLoss
 from detect.training.shared_recipe import SharedRecipe
 from proposals.protocol import ProposalGenerator
+from structures.errors import InputError
 from structures.records import Dataset
 
 LAST_SHARED = "inception4e"  # the stages behind it are dilated: their maps are not those of an undilated trunk
@@ -74,11 +75,11 @@ def check_frozen(frozen: str) -> None:
     """Refuse a stage that cannot be the last frozen one.
 
     Raises:
-        ValueError: neither maxpool2 nor an Inception module up to 4e.
+        InputError: neither maxpool2 nor an Inception module up to 4e.
     """
     known = [name for name in LAST_FROZEN if STAGES.index(name) <= STAGES.index(LAST_SHARED)]
     if frozen not in known:
-        raise ValueError(f"--freeze {frozen!r} is not one of: {', '.join(known)}")
+        raise InputError(f"`frozen` {frozen!r} is not one of: {', '.join(known)}")
 
 
 def make_optimiser(network: SharedNetwork, recipe: SharedRecipe) -> torch.optim.AdamW:
@@ -129,7 +130,7 @@ def train_shared(
         The running average of the weights.
 
     Raises:
-        ValueError: there are no photos, or too few for a batch of all processes; one cannot be read; the weights cannot
+        InputError: there are no photos, or too few for a batch of all processes; one cannot be read; the weights cannot
             be started from; or the folder belongs to another training.
     """
     classes, multibox = tuple(dataset.classes), recipe.multibox
@@ -138,7 +139,7 @@ def train_shared(
     network = start_shared(start, regions, classes, recipe.blend)
     steps = count_steps(dataset, multibox)
     if steps == 0:
-        raise ValueError(f"{len(dataset)} photos give no batch; take more photos")
+        raise InputError(f"{len(dataset)} photos give no batch; take more photos")
     freeze(network, multibox.frozen)
     network.to(placement.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with first_then_others() as first:

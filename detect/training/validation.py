@@ -84,7 +84,7 @@ class Validation:
         if not state.exists():
             for file in (self._best_file, self._curve_file, record):
                 file.unlink(missing_ok=True)
-        claim(record, self._about, remedy=f"name another --work folder, or remove {state} to train again")
+        claim(record, self._about, remedy=f"name another `work` folder, or remove {state} to train again")
 
     def _judge(self, step: int, checkpoint: Checkpoint) -> None:
         begin = time.perf_counter()

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from proposals.multibox.views import View
 from proposals.tidy import suppress_quickly, tidy
 from structures.boxes import Boxes, Floats, ImageSize, Mask, area, clip, large_enough, mirror
+from structures.errors import InputError
 from structures.records import Image, Proposals
 
 MAX_BOXES = 200  # GoogLeNet, section 8
@@ -47,6 +48,7 @@ class MultiBox:
         mirrored: also look at the mirror image of every view.
         parameters: further settings that decide the boxes, such as the weights' name.
         name: on the command line.
+        learned_classes: of the objects that the network learned from, as far as somebody knows.
     """
 
     scores_tell_fit = True  # see detect.detector.Detector
@@ -61,10 +63,12 @@ class MultiBox:
         mirrored: bool = False,
         parameters: Mapping[str, Any] | None = None,
         name: str = "multibox",
+        learned_classes: Sequence[str] = (),
     ) -> None:
         if max_boxes < 1:
-            raise ValueError(f"max_boxes must be at least 1, got {max_boxes}")
+            raise InputError(f"max_boxes must be at least 1, got {max_boxes}")
         self._predict, self._views, self.name = predict, views, name
+        self.learned_classes = tuple(learned_classes)
         self.max_boxes, self.nms_threshold, self.mirrored = max_boxes, nms_threshold, mirrored
         own = {"max_boxes": max_boxes, "nms_threshold": nms_threshold, "mirrored": mirrored}
         self.parameters: Mapping[str, Any] = own | dict(parameters or {})
@@ -86,7 +90,7 @@ class MultiBox:
         In a closer view boxes on or near parts of objects score higher, those of objects hardly (benchmarks/LOG.md).
 
         Raises:
-            ValueError: the network has no second look.
+            InputError: the network has no second look.
         """
         view = self._views((image.shape[0], image.shape[1]))[0]
         return self._predict.score(view.draw(image)[None], view.to_canvas(boxes))

@@ -28,6 +28,7 @@ from proposals.multibox.losses import NOTHING
 from proposals.multibox.priors import Points, k_means, small_to_large
 from proposals.multibox.views import View
 from structures.boxes import Boxes, Floats, ImageSize, iou
+from structures.errors import InputError
 
 ALPHA = 0.3  # Erhan et al., section 3.2
 
@@ -63,7 +64,7 @@ def corner_priors(boxes: Boxes, count: int, *, seed: int = 0) -> Boxes:
         (K, 4) xyxy in 0..1, small to large, K at most count; values are exact in float16.
 
     Raises:
-        ValueError: there are no boxes, or count is below one.
+        InputError: there are no boxes, or count is below one.
     """
     centres = k_means(boxes.astype(np.float64), count, seed, _squared_distance, _mean)
     return small_to_large(centres, (centres[:, 2] - centres[:, 0]) * (centres[:, 3] - centres[:, 1]))
@@ -214,4 +215,4 @@ class PaperPredictor:
 
     def score(self, canvas: Canvases, boxes: Boxes) -> Floats:
         """Refuse: this head knows its own priors only."""
-        raise ValueError("only MultiBox with a second look can score boxes that are not its own")
+        raise InputError("only MultiBox with a second look can score boxes that are not its own")

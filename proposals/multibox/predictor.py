@@ -12,6 +12,7 @@ from proposals.multibox.generator import Canvases, Found
 from proposals.multibox.heads import STRIDES, DenseHead, RefineHead, decode
 from proposals.multibox.priors import grid_priors
 from structures.boxes import Boxes, Floats
+from structures.errors import InputError
 
 CANDIDATES = 1000  # priors of one canvas that are decoded
 REFINED = 300  # boxes of one canvas that get a second look
@@ -69,7 +70,7 @@ class DensePredictor:
     def score(self, canvas: Canvases, boxes: Boxes) -> Floats:
         """Return the second look's confidence in each of (N, 4) boxes on one canvas (1, h, w, 3)."""
         if self._refine is None:
-            raise ValueError("only MultiBox with a second look can score boxes that are not its own")
+            raise InputError("only MultiBox with a second look can score boxes that are not its own")
         pyramid, _ = self._maps(canvas)
         inside = clip_boxes_to_image(torch.from_numpy(boxes).to(self._device), canvas.shape[1:3])
         logits, _ = self._refine(pyramid, [inside])

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats, Indices
+from structures.errors import InputError
 
 ROUNDS = 100  # k-means stops earlier when no box changes its prior
 Points = npt.NDArray[np.float64]
@@ -27,7 +28,7 @@ def shape_priors(sides: Floats, count: int, *, seed: int = 0) -> Floats:
         (K, 2) widths and heights, small to large; values are exact in float16.
 
     Raises:
-        ValueError: there are no boxes, or count is below one.
+        InputError: there are no boxes, or count is below one.
     """
     centres = k_means(sides.astype(np.float64), count, seed, _shape_distance, _geometric_mean)
     return small_to_large(centres, centres.prod(axis=1))
@@ -81,7 +82,7 @@ def k_means(
     """Lloyd's rounds from k-means++ centres; a cluster that runs empty keeps its centre."""
     distinct = np.unique(points, axis=0)
     if len(distinct) == 0 or count < 1:
-        raise ValueError(f"{count} priors cannot be found in {len(distinct)} different boxes")
+        raise InputError(f"{count} priors cannot be found in {len(distinct)} different boxes")
     if len(distinct) <= count:
         return distinct
     centres = _spread_out(points, count, np.random.default_rng(seed), distance)

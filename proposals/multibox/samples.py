@@ -5,7 +5,7 @@ resumed exactly.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.ops import box_iou, clip_boxes_to_image, nms
 
 from proposals.multibox.losses import IGNORED, NOTHING, POSITIVE_IOU
-from proposals.multibox.views import CANVASES, View, whole_photo
+from proposals.multibox.views import CANVASES, MEAN_COLOUR, Colour, View, whole_photo
 from structures.boxes import Boxes, ImageSize, Mask, area, as_boxes, clip, large_enough, mirror
 from structures.records import GroundTruth, Image, Labels
 
@@ -53,7 +53,14 @@ class Sample:
     proposals: Boxes = field(default_factory=lambda: as_boxes([]))
 
 
-def random_sample(photo: Image, truth: GroundTruth, rng: np.random.Generator, proposals: Boxes | None = None) -> Sample:
+def random_sample(
+    photo: Image,
+    truth: GroundTruth,
+    rng: np.random.Generator,
+    proposals: Boxes | None = None,
+    *,
+    fill: Colour = MEAN_COLOUR,
+) -> Sample:
     """Look at a photo as training does: moved, zoomed, stretched, mirrored, recoloured.
 
     Args:
@@ -61,8 +68,9 @@ def random_sample(photo: Image, truth: GroundTruth, rng: np.random.Generator, pr
         truth: the objects on it.
         rng: where everything random comes from.
         proposals: (P, 4) boxes of the photo to take along, at most PROPOSALS of them, drawn; None for none.
+        fill: colour of what lies outside the photo.
     """
-    view = random_view(truth.image_size, rng)
+    view = replace(random_view(truth.image_size, rng), fill=fill)
     mirrored = bool(rng.random() < 0.5)
     canvas = recolour(view.draw(photo, mirrored=mirrored), rng)
     boxes, ignore, kept = on_canvas(truth, view)

@@ -1,7 +1,7 @@
 """Views: which part of a photo MultiBox looks at, and at what size.
 
 A view maps a window of the photo onto a canvas of pixels. The window may reach beyond the photo; what lies outside is
-filled with the mean colour, which the networks see as zero.
+filled with the mean colour of the network that looks, which it sees as zero.
 """
 
 import math
@@ -15,10 +15,12 @@ import numpy as np
 from structures.boxes import Boxes, ImageSize
 from structures.records import Image
 
-MEAN_COLOUR = (123, 117, 104)  # RGB; BVLC's train_val.prototxt
+MEAN_COLOUR = (123, 117, 104)  # RGB; BVLC's train_val.prototxt, which most weights start from
 CANVASES = ((384, 512), (448, 448), (512, 384))  # landscape, square, portrait: about the same number of pixels
 CANVAS_STEP = 64  # canvas sides are multiples of it, so that the maps of all levels fit onto each other
 AREA_SHRINK = 1.25  # photos are averaged down when they shrink by more than this, else interpolated
+
+Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,13 @@ class View:
         window: (x1, y1, x2, y2) in pixels of the photo; may reach beyond it.
         canvas: (height, width) in pixels.
         largest: side of a square, in pixels of the photo; boxes of a larger area are left to other views.
+        fill: RGB colour of what lies outside the photo: the mean of the network that will look.
     """
 
     window: tuple[float, float, float, float]
     canvas: ImageSize
     largest: float = math.inf
+    fill: Colour = MEAN_COLOUR
 
     def scales(self) -> tuple[float, float]:
         """Return canvas pixels per photo pixel, across and down."""
@@ -71,11 +75,17 @@ class View:
         # From canvas to photo; OpenCV counts from the middle of the first pixel, we from its edge.
         matrix = np.array([[1 / across, 0, x1 + 0.5 / across - 0.5], [0, 1 / down, y1 + 0.5 / down - 0.5]])
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        canvas = cv2.warpAffine(photo, matrix, self.canvas[::-1], flags=flags, borderValue=MEAN_COLOUR)
+        canvas = cv2.warpAffine(photo, matrix, self.canvas[::-1], flags=flags, borderValue=self.fill)
         return np.ascontiguousarray(canvas[:, ::-1] if mirrored else canvas, np.uint8)
 
 
-def whole_photo(image_size: ImageSize, *, scale: float = 1.0, canvases: Sequence[tuple[int, int]] = CANVASES) -> View:
+def whole_photo(
+    image_size: ImageSize,
+    *,
+    scale: float = 1.0,
+    canvases: Sequence[tuple[int, int]] = CANVASES,
+    fill: Colour = MEAN_COLOUR,
+) -> View:
     """View the whole photo, its aspect kept, on the canvas that it fills best.
 
     Where the canvas is larger than usual, the view is for small objects: the largest are those that would fill a usual
@@ -85,6 +95,7 @@ def whole_photo(image_size: ImageSize, *, scale: float = 1.0, canvases: Sequence
         image_size: (height, width) of the photo.
         scale: factor on the sides of the canvases; they are brought to multiples of 64.
         canvases: (height, width) to choose from.
+        fill: RGB colour of what lies outside the photo.
     """
     sizes = [scaled_canvas(canvas, scale) for canvas in canvases]
     height, width = image_size
@@ -93,7 +104,7 @@ def whole_photo(image_size: ImageSize, *, scale: float = 1.0, canvases: Sequence
     best = int(np.argmax(filled))
     canvas, zoom = sizes[best], zooms[best]
     largest = math.sqrt(height * width) / scale if scale > 1 else math.inf
-    return View((0.0, 0.0, canvas[1] / zoom, canvas[0] / zoom), canvas, largest)
+    return View((0.0, 0.0, canvas[1] / zoom, canvas[0] / zoom), canvas, largest, fill)
 
 
 def scaled_canvas(canvas: tuple[int, int], scale: float) -> tuple[int, int]:

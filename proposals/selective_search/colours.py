@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proposals.selective_search.segmentation import Planes
+from structures.errors import InputError
 from structures.records import Image
 
 
@@ -88,11 +89,11 @@ def convert(image: Image, colour_space: str) -> Planes:
     """Return the float32 (C, H, W) planes of an RGB uint8 photo in one of COLOUR_SPACES, each in 0..255.
 
     Raises:
-        ValueError: unknown colour space.
+        InputError: unknown colour space.
 
     >>> convert(np.full((1, 1, 3), 50, np.uint8), "rgb").tolist()
     [[[85.0]], [[85.0]], [[85.0]]]
     """
     if colour_space not in COLOUR_SPACES:
-        raise ValueError(f"unknown colour space {colour_space!r}; known: {', '.join(COLOUR_SPACES)}")
+        raise InputError(f"unknown colour space {colour_space!r}; known: {', '.join(COLOUR_SPACES)}")
     return COLOUR_SPACES[colour_space](image)

@@ -25,6 +25,7 @@ from proposals.selective_search.segmentation import SIGMA, segment, smooth, weig
 from proposals.selective_search.similarities import similarity_weights
 from proposals.tidy import tidy
 from structures.boxes import Boxes, Floats, ImageSize, whole_image
+from structures.errors import InputError
 from structures.records import Image, Proposals
 from structures.seeds import check_seed
 
@@ -44,18 +45,18 @@ class Strategy:
 
     def __post_init__(self) -> None:
         if self.colour_space not in COLOUR_SPACES:
-            raise ValueError(f"unknown colour space {self.colour_space!r}; known: {', '.join(COLOUR_SPACES)}")
+            raise InputError(f"unknown colour space {self.colour_space!r}; known: {', '.join(COLOUR_SPACES)}")
         similarity_weights(self.similarity)
         if not (0 < self.k <= LARGEST and 0 <= self.min_size <= LARGEST):
             given = f"got {self.k:g} and {self.min_size:g}"
-            raise ValueError(f"k must be above 0, min_size not below 0, neither above {LARGEST}; {given}")
+            raise InputError(f"k must be above 0, min_size not below 0, neither above {LARGEST}; {given}")
 
 
 def parse_strategy(text: str) -> Strategy:
     """Read a strategy as the command line has it: SPACE:SIMILARITY:K, or SPACE:SIMILARITY:K:MIN_SIZE.
 
     Raises:
-        ValueError: not of this form, or a part is unknown.
+        InputError: not of this form, or a part is unknown.
 
     >>> parse_strategy("Lab:TSF:50")
     Strategy(colour_space='Lab', similarity='TSF', k=50.0, min_size=50)
@@ -63,12 +64,12 @@ def parse_strategy(text: str) -> Strategy:
     parts = text.split(":")
     try:
         if len(parts) not in (3, 4):
-            raise ValueError("expected SPACE:SIMILARITY:K or SPACE:SIMILARITY:K:MIN_SIZE")
+            raise InputError("expected SPACE:SIMILARITY:K or SPACE:SIMILARITY:K:MIN_SIZE")
         k = float(parts[2])
         usual = round(k) if math.isfinite(k) else 0
         return Strategy(parts[0], parts[1], k, int(parts[3]) if len(parts) == 4 else usual)
     except ValueError as error:
-        raise ValueError(f"strategy {text!r}: {error}") from None
+        raise InputError(f"strategy {text!r}: {error}") from None
 
 
 def enlarged(strategy: Strategy, factor: float) -> Strategy:
@@ -92,7 +93,7 @@ def strategies(
 
 def _check_factor(factor: float) -> None:
     if not 0 < factor < float("inf"):
-        raise ValueError(f"the factor of the superpixels must be a number above 0, got {factor}")
+        raise InputError(f"the factor of the superpixels must be a number above 0, got {factor}")
 
 
 def single(factor: float = 1) -> tuple[Strategy, ...]:
@@ -144,7 +145,7 @@ class SelectiveSearch:
         threads: int | None = None,
     ) -> None:
         if not strategies:
-            raise ValueError("Selective Search needs at least one strategy")
+            raise InputError("Selective Search needs at least one strategy")
         check_seed(seed)
         self._name = name
         self.strategies = tuple(strategies)
@@ -175,7 +176,7 @@ class SelectiveSearch:
         trees = self._trees(small.image)
         boxes, values = (np.concatenate(column) for column in zip(*trees, strict=True))
         scores = (1 / (1 + values)).astype(np.float32)
-        # RankedBoxes first, the lower of twins dropped after (section 4.4): a box found often gets more chances.
+        # All boxes are ranked before the lower of twins is dropped (section 4.4): a box found often gets more chances.
         return tidy(small.to_original(boxes), scores, small.original_size, self.name)
 
     def _trees(self, image: Image) -> list[RankedBoxes]:

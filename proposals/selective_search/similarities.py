@@ -6,6 +6,7 @@ import numpy as np
 
 from proposals.selective_search.compiled import Array, in_order, inlined
 from proposals.selective_search.features import ORIENTATIONS, TEXTURE_BINS
+from structures.errors import InputError
 
 MEASURES = "CTSF"  # colour, texture, size, fill
 ROUNDING = np.float32(1e-4)  # more than a similarity in float32 is off, a sum of up to 315 numbers of a sum of 1 or 2
@@ -42,13 +43,13 @@ def similarity_weights(measures: str) -> Array:
     """Return which of colour, texture, size and fill count, as four float32 ones or zeros.
 
     Raises:
-        ValueError: empty, repeated or unknown letters.
+        InputError: empty, repeated or unknown letters.
 
     >>> similarity_weights("TSF").tolist()
     [0.0, 1.0, 1.0, 1.0]
     """
     if not measures or len(set(measures)) != len(measures) or not set(measures) <= set(MEASURES):
-        raise ValueError(f"similarity must be some of the letters {MEASURES}, each once, got {measures!r}")
+        raise InputError(f"similarity must be some of the letters {MEASURES}, each once, got {measures!r}")
     return np.array([float(letter in measures) for letter in MEASURES], np.float32)
 
 

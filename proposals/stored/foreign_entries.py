@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats, as_boxes
+from structures.errors import InputError
 from structures.photo_names import forward
 
 Doubles = npt.NDArray[np.float64]
@@ -16,7 +17,7 @@ KINDS = "biufO"  # of arrays that may hold numbers; objects are turned into numb
 LARGEST_NUMBER = 2**63 - 1  # of a photo
 
 
-class ForeignError(ValueError):
+class ForeignError(InputError):
     """A proposal file that cannot be used; the message names the file and the entry."""
 
 
@@ -93,12 +94,12 @@ def _rows(values: npt.ArrayLike) -> Doubles:
     if rows.size == 0:
         return np.zeros((0, 4))
     if rows.ndim != 2 or rows.shape[1] != 4:
-        raise ValueError(f"boxes must have shape (N, 4), got {rows.shape}")
+        raise InputError(f"boxes must have shape (N, 4), got {rows.shape}")
     return rows
 
 
 def _doubles(values: npt.ArrayLike) -> Doubles:
     array = np.asarray(values)
     if array.dtype.kind not in KINDS:
-        raise ValueError(f"boxes and scores must be numbers, got {array.dtype!s:.60}")
+        raise InputError(f"boxes and scores must be numbers, got {array.dtype!s:.60}")
     return array.astype(np.float64)

@@ -54,7 +54,7 @@ def scan(content: bytes) -> None:
 
     Raises:
         ForeignError: a memo index or a frame that the size of the file does not bear out.
-        ValueError: a length that reaches beyond the end, or not a pickle.
+        InputError: a length that reaches beyond the end, or not a pickle.
     """
     for opcode, argument, position in pickletools.genops(content):
         if position is None:

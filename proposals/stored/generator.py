@@ -35,7 +35,7 @@ def open_boxes(path: str | Path) -> NamedBoxes:
     """Open a folder of `rcnn propose`, or a file of another program (see `proposals.stored.foreign`).
 
     Raises:
-        ValueError: neither.
+        InputError: neither.
         OSError: the file cannot be opened.
     """
     return ProposalStore(path) if Path(path).is_dir() else read_foreign(path)
@@ -87,7 +87,7 @@ class StoredProposals:
         if not isinstance(self.boxes, ProposalStore):
             raise StoreError(
                 f"{self.path}: knows photos by name only; "
-                f"first run rcnn propose PHOTOS --generator file:{self.path} --out FOLDER, then use file:FOLDER"
+                "have rcnn propose turn it into a folder, which knows them by their pixels"
             )
         found = self.boxes.find(image)
         if found is None:

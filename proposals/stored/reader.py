@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats
+from structures.errors import InputError
 from structures.files import file_digest, regular_file
 from structures.json_reader import MAX_RECORD_BYTES, JsonError, read_json
 from structures.npz import NpzError, read_arrays
@@ -30,7 +31,7 @@ MANIFEST = "manifest.json"
 CACHED_SHARDS = 4
 
 
-class StoreError(ValueError):
+class StoreError(InputError):
     """A folder of proposals that cannot be used; the message names it."""
 
 
