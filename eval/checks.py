@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.notes import Notes
-from structures.boxes import Boxes, ImageSize, Mask, area, clip
+from structures.boxes import Boxes, ImageSize, area, clip
 from structures.errors import InputError
 from structures.records import Detections
 
@@ -44,11 +44,11 @@ def without_inside_out(
         notes: counts them, and names the first.
         place: returns the file and row of a detection.
     """
-    wrong: Mask = (sides < 0).any(axis=1)
-    if not wrong.any():
+    wrong = np.flatnonzero((sides < 0).any(axis=1))
+    if not len(wrong):
         return found
-    notes.add(INSIDE_OUT, place(int(np.flatnonzero(wrong)[0])), int(wrong.sum()))
-    return found.take(np.flatnonzero(~wrong))
+    notes.add(INSIDE_OUT, place(int(wrong[0])), len(wrong))
+    return found.take(np.delete(np.arange(len(sides)), wrong))
 
 
 @dataclass(frozen=True)

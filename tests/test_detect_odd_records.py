@@ -37,7 +37,7 @@ LINE = {"image": "a.jpg", "width": 9, "height": 8, "boxes": [[1, 2, 3, 4]], "lab
 )
 def test_odd_records_of_runs(tmp_path: Path, content: str, reason: str) -> None:
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(RunError, match=rf"run\.json: .*{reason}.* name another --out"):
+    with pytest.raises(RunError, match=rf"run\.json: .*{reason}.* name another `out`"):
         Run(tmp_path, {}, in_use=True)
     assert (tmp_path / "run.json").read_text() == content
 

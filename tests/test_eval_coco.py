@@ -160,7 +160,7 @@ def test_bad_files_are_errors_that_name_the_entry(instances, changes, message):
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"image_id": 5}, "entry 1: image 5 is not in the ground truth .--allow-extra leaves it out"),
+        ({"image_id": 5}, "entry 1: image 5 is not in the ground truth .`allow_extra=True` leaves it out"),
         ({"category_id": 2}, "category_id 2"),
         ({"score": math.nan}, "entry 1 has score nan"),
         ({"score": None}, "entry 1 has score None"),
