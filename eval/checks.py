@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.notes import Notes
-from structures.boxes import Boxes, ImageSize, area, clip
+from structures.boxes import Boxes, ImageSize, Mask, area, clip
 from structures.records import Detections
 
 ROUNDING = 0.5  # pixels that a box may reach beyond its photo without a note: COCO's numbers are rounded
@@ -43,7 +43,7 @@ def without_inside_out(
         notes: counts them, and names the first.
         place: returns the file and row of a detection.
     """
-    wrong = (sides < 0).any(axis=1)
+    wrong: Mask = (sides < 0).any(axis=1)
     if not wrong.any():
         return found
     notes.add(INSIDE_OUT, place(int(np.flatnonzero(wrong)[0])), int(wrong.sum()))

@@ -25,7 +25,15 @@ class CocoTruth(GroundTruth):
 
     def take(self, indices: Rows) -> "CocoTruth":
         """Return the chosen rows, by indices, by a mask or by a slice."""
-        return replace(super().take(indices), sides=self.sides[indices], areas=self.areas[indices])
+        return replace(
+            self,
+            boxes=self.boxes[indices],
+            labels=self.labels[indices],
+            ignore=self.ignore[indices],
+            area=self.area[indices],
+            sides=self.sides[indices],
+            areas=self.areas[indices],
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
