@@ -43,7 +43,7 @@ def without_inside_out(
         notes: counts them, and names the first.
         place: returns the file and row of a detection.
     """
-    wrong: Mask = (sides < 0).any(axis=1)
+    wrong: Mask = np.logical_or(sides[:, 0] < 0, sides[:, 1] < 0)
     if not wrong.any():
         return found
     notes.add(INSIDE_OUT, place(int(np.flatnonzero(wrong)[0])), int(wrong.sum()))
