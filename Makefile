@@ -15,7 +15,7 @@ demo: $(VENV)/.for-demo
 # A process for each group: the classifier's engines bring thread pools of several native libraries into a process, and
 # forking from such a one crashed once (benchmarks/LOG.md).
 test: $(VENV)/.for-tests
-	$(IN_VENV) -m pytest tests/test_docs.py tests/test_[e-z]*.py structures proposals eval
+	$(IN_VENV) -m pytest tests/test_docs*.py tests/test_[e-z]*.py structures proposals eval
 	$(IN_VENV) -m pytest tests/test_detect_*.py detect
 	$(IN_VENV) -m pytest tests/test_c*.py classifier
 
