@@ -1,7 +1,7 @@
 """RegionClassifier: a photo and boxes in, class probabilities out."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,11 @@ from structures.records import Image
 
 
 class RegionClassifier(Protocol):
-    """Says what every box of a photo holds."""
+    """Says what every box of a photo holds.
+
+    A classifier that has settings which decide its answers, beside its weights, has an attribute parameters: a mapping
+    of JSON values, for the record of a run.
+    """
 
     @property
     def classes(self) -> Sequence[str]:
@@ -68,6 +72,11 @@ class GoogLeNetRegions:
         size = checkpoint.preprocessing.size
         self.engine = make_engine(module, placement or place(), size=size, batch_size=batch_size)
 
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Every setting that decides the answers, beside the weights."""
+        return {"mirrored": self.mirrored}
+
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return (N, C + 1) float32 probabilities, background last; equal boxes are computed once.
 
@@ -114,6 +123,11 @@ class Ensemble:
         if not members or any(tuple(m.classes) != tuple(members[0].classes) for m in members):
             raise ValueError("an ensemble needs at least one classifier, and the same classes in all of them")
         self.members, self.classes = tuple(members), tuple(members[0].classes)
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The settings of the members, taken to be the same in all of them."""
+        return dict(getattr(self.members[0], "parameters", {}))
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return the mean (N, C + 1) probabilities."""

@@ -15,8 +15,9 @@ import pytest
 
 import detect.detector
 from detect.detector import Detector
+from detect.drawing import colour, draw
 from detect.runs.ahead import Prepared, Skipped, prepare_ahead
-from detect.runs.draw import Pictures, colour, draw
+from detect.runs.draw import Pictures
 from detect.runs.photos import Photo
 from detect.runs.progress import Pace
 from detect.runs.report import Report
