@@ -16,6 +16,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from structures.boxes import ImageSize
+from structures.errors import InputError
 from structures.files import regular_file
 from structures.records import Image
 from structures.soundness import RAISED_BY, require_sound
@@ -43,7 +44,7 @@ TURN = {
 TURN_BACK = TURN | {6: TURN[8], 8: TURN[6]}
 
 
-class ImageError(ValueError):
+class ImageError(InputError):
     """A picture that cannot be read; the message names the file and says why."""
 
 
