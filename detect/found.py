@@ -12,10 +12,11 @@ import numpy as np
 import PIL.Image
 
 from detect.drawing import DRAW_FLOOR, draw
+from structures.boxes import Floats
 from structures.errors import InputError
 from structures.images import ExifPolicy
 from structures.photos import PhotoLike, as_image
-from structures.records import Detections, numbers
+from structures.records import Detections
 
 if TYPE_CHECKING:
     import pandas
@@ -118,11 +119,15 @@ def as_entry(image_id: str, found: Detections, classes: Sequence[str]) -> dict[s
         "image": image_id,
         "width": int(width),
         "height": int(height),
-        "boxes": [numbers(box) for box in found.boxes],
+        "boxes": [_numbers(box) for box in found.boxes],
         "labels": [classes[label] for label in found.labels],
-        "scores": numbers(found.scores),
+        "scores": _numbers(found.scores),
         "sources": [found.source_names[source] for source in found.source],
     }
+
+
+def _numbers(values: Floats) -> list[float]:
+    return [float(f"{value:.9g}") for value in values.tolist()]  # 9 digits give a float32 back exactly
 
 
 def _installed(package: str) -> Any:

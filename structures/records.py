@@ -28,11 +28,6 @@ SHOWN = 20  # detections that are printed, and
 TOLD = 3  # that stand in a `repr`
 
 
-def numbers(values: Floats) -> list[float]:
-    """Return float32 values as Python's, rounded to the 9 digits that give a float32 back exactly."""
-    return [float(f"{value:.9g}") for value in values.tolist()]
-
-
 def _column(values: npt.ArrayLike, dtype: npt.DTypeLike, length: int, name: str) -> npt.NDArray[Any]:
     column = np.asarray(values, dtype=dtype)
     if column.shape != (length,):
@@ -170,7 +165,8 @@ class Detections:
         if isinstance(rows, slice | Sequence) or (isinstance(rows, np.ndarray) and rows.ndim):
             return self.take(rows)
         row = range(len(self))[rows]  # an IndexError beyond the last
-        score, x1, y1, x2, y2 = numbers(np.append(self.scores[row], self.boxes[row]))
+        shortest = map(float, map(str, np.append(self.scores[row], self.boxes[row])))  # 0.9, not 0.899999976
+        score, x1, y1, x2, y2 = shortest
         return Detection(self._name(self.labels[row]), score, (x1, y1, x2, y2), self.source_names[self.source[row]])
 
     def __repr__(self) -> str:

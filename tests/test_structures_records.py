@@ -99,8 +99,8 @@ NAMED: Any = {"labels": [1, 0], "classes": ("cat", "dog"), "source": [1, 0], "so
 
 def test_detections_are_a_sequence_of_what_was_found() -> None:
     found = detections(**NAMED)
-    dog = Detection("dog", 0.899999976, (0, 0, 4, 4), "learned")
-    cat = Detection("cat", 0.100000001, (1, 1, 3, 3), "trees")
+    dog = Detection("dog", 0.9, (0, 0, 4, 4), "learned")
+    cat = Detection("cat", 0.1, (1, 1, 3, 3), "trees")
     assert list(found) == [found[0], found[1]] == [found[np.int64(0)], found[-1]] == [dog, cat]
     assert [type(value) for value in (found[0].label, found[0].score, *found[0].box, found[0].source)] == [
         str,
