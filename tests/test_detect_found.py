@@ -62,9 +62,9 @@ def test_every_form_of_a_photo_gives_the_same_detections(model: Detector, path: 
     expected = columns(model(photo()))
     assert len(expected[0]) > 2
     tensor = torch.from_numpy(photo()).permute(2, 0, 1)
-    for form in (path, str(path), PIL.Image.open(path), tensor, tensor / 255, photo() / 255):
+    for form in (path, str(path), PIL.Image.fromarray(photo()), tensor, tensor / 255, photo() / 255):
         assert columns(model(form)) == expected
-    forms: list[Any] = [path, str(path), PIL.Image.open(path), tensor, photo()]
+    forms: list[Any] = [path, str(path), PIL.Image.fromarray(photo()), tensor, photo()]
     assert [columns(found) for found in model.many(forms)] == [expected] * len(forms)
     assert [columns(found) for found in model.many(torch.stack([tensor, tensor]))] == [expected] * 2
 
@@ -117,7 +117,11 @@ def test_the_photo_is_known_and_drawn_as_the_command_draws_it(model: Detector, p
     found = model(image)
     assert found.photo is image
     expected = np.asarray(draw(image, found.where(score=0.7), found.classes))
-    for drawn in (found.draw(score=0.7), model(path).draw(score=0.7), found.draw(PIL.Image.open(path), score=0.7)):
+    for drawn in (
+        found.draw(score=0.7),
+        model(path).draw(score=0.7),
+        found.draw(PIL.Image.fromarray(photo()), score=0.7),
+    ):
         np.testing.assert_array_equal(np.asarray(drawn), expected)
     assert np.array_equal(image, photo())
     assert np.array_equal(np.asarray(found.draw(score=1.01)), image)

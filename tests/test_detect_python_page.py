@@ -15,6 +15,7 @@ from detect.detector import Detector
 from detect.settings import DetectorSettings
 from proposals.baselines import Grid
 from structures.boxes import Boxes, Floats
+from structures.images import read_image
 from structures.records import Image
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "python.md"
@@ -66,7 +67,7 @@ def test_the_examples_run(namespace: dict[str, Any], tmp_path: Path) -> None:
     printed = run(plain, namespace)
     assert "dog 0.9" in printed
     assert "photos/b.jpg" in printed
-    assert PIL.Image.open(tmp_path / "drawn.png").size == (90, 60)
+    assert read_image(tmp_path / "drawn.png").shape == (60, 90, 3)
 
 
 @pytest.mark.parametrize("name", EXTRAS)

@@ -71,10 +71,11 @@ def test_a_file_and_its_picture_and_its_array_give_what_reading_gives(tmp_path: 
     except OSError:
         pytest.skip(f"no {mode} in {suffix}")
     image = read_image(path)
-    for form in (str(path), path, PIL.Image.open(path)):
-        np.testing.assert_array_equal(as_image(form), image)
-    if mode in ("RGB", "L", "RGBA", "I;16") and suffix != "webp":
-        np.testing.assert_array_equal(as_image(np.asarray(PIL.Image.open(path))), image)
+    with PIL.Image.open(path) as opened:
+        for form in (str(path), path, opened):
+            np.testing.assert_array_equal(as_image(form), image)
+        if mode in ("RGB", "L", "RGBA", "I;16") and suffix != "webp":
+            np.testing.assert_array_equal(as_image(np.asarray(opened)), image)
 
 
 def test_transparent_pixels_are_laid_over_white() -> None:
