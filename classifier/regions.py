@@ -1,7 +1,7 @@
 """RegionClassifier: a photo and boxes in, class probabilities out."""
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,7 +17,11 @@ from structures.records import Image
 
 
 class RegionClassifier(Protocol):
-    """Says what every box of a photo holds."""
+    """Says what every box of a photo holds.
+
+    A classifier that has settings which decide its answers, beside its weights, has an attribute parameters: a mapping
+    of JSON values, for the record of a run.
+    """
 
     @property
     def classes(self) -> Sequence[str]:
@@ -32,8 +36,8 @@ class RunsInEngines(Protocol):
     """A classifier of regions that says where its networks run."""
 
     @property
-    def engines(self) -> Sequence[Engine]:
-        """One engine per network."""
+    def engines(self) -> Sequence[Engine | Placement]:
+        """One engine per network, or where it is placed if its engines are made later."""
 
 
 class Probabilities(nn.Module):
@@ -83,6 +87,11 @@ class GoogLeNetRegions:
         """The one engine of the network."""
         return (self.engine,)
 
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Every setting that decides the answers, beside the weights."""
+        return {"mirrored": self.mirrored}
+
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return (N, C + 1) float32 probabilities, background last; equal boxes are computed once.
 
@@ -131,9 +140,14 @@ class Ensemble:
         self.members, self.classes = tuple(members), tuple(members[0].classes)
 
     @property
-    def engines(self) -> tuple[Engine, ...]:
+    def engines(self) -> tuple[Engine | Placement, ...]:
         """Those of all members that say where they run."""
         return tuple(each for member in self.members if isinstance(member, RunsInEngines) for each in member.engines)
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The settings of the members, taken to be the same in all of them."""
+        return dict(getattr(self.members[0], "parameters", {}))
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return the mean (N, C + 1) probabilities."""

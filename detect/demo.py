@@ -8,7 +8,7 @@ from rich.table import Table
 
 from detect.cli import guarded
 from detect.commands.detect import detect
-from detect.runs.draw import DRAW_FLOOR
+from detect.drawing import DRAW_FLOOR
 from detect.runs.photos import PICTURES
 from detect.runs.results import DETECTIONS_FILE
 from eval.results import ResultLine, read_lines

@@ -1,34 +1,46 @@
 """The detector on one screen: propose, classify, suppress and vote.
 
->>> from detect.detector import Detector
+>>> from detect import Detector
 >>> detector = Detector.load()                         # doctest: +SKIP
->>> found = detector(read_image("photo.jpg"))          # doctest: +SKIP
+>>> found = detector("photo.jpg")                      # doctest: +SKIP
 >>> found.boxes, found.labels, found.scores            # doctest: +SKIP
 """
 
-import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from classifier.ahead import HELD_PER_THREAD, map_ahead
 from classifier.regions import RegionClassifier
 from detect.defaults import PROPOSALS
+from detect.found import Found
+from detect.settings import (
+    MAX_PER_CLASS,
+    NMS_THRESHOLD,
+    SCORE_FLOOR,
+    VOTE_POWER,
+    VOTE_THRESHOLD,
+    DetectorSettings,
+    SettingChanges,
+)
 from proposals.protocol import ProposalGenerator, tells_fit
-from structures.boxes import Floats
+from structures.boxes import Boxes, Floats, Indices
 from structures.errors import InputError
 from structures.nms import suppress_per_class, vote
-from structures.records import Detections, Image, Proposals
+from structures.photos import PhotoLike, as_image, name_of, several
+from structures.records import Image, Proposals
 
 if TYPE_CHECKING:
-    from detect.classifiers import Features
+    from typing_extensions import Self, Unpack
 
-SCORE_FLOOR = 0.05
-NMS_THRESHOLD = 0.3  # R-CNN, section 2.2
-VOTE_THRESHOLD = 0.5  # Gidaris and Komodakis, ICCV 2015, section 5
-MAX_PER_CLASS = 100  # R-CNN keeps at most so many boxes of a class in an image
+    from classifier.engines import DType, EngineName
+    from detect.classifiers import Features
+    from structures.images import ExifPolicy
 
 
 class Detector:
@@ -37,18 +49,11 @@ class Detector:
     Args:
         propose: says where objects might be.
         classify: says what each region holds; several make an `classifier.regions.Ensemble`.
-        score_floor: weaker detections are dropped; for mAP use 0.001, for people 0.05 or more.
-        nms_threshold: a detection goes when its IoU with a better one of its class is above this.
-        max_boxes: classify only so many of the first proposals; None takes all. A union lists its parts one after
-            the other.
-        max_per_class: at most so many detections of a class in a photo.
-        weigh_by_fit: multiply class probabilities by the proposals' scores. Right where these say how well a box fits
-            an object, as MultiBox's do; None asks the generator (its `scores_tell_fit`).
-        vote_threshold: boxes that overlap a detection by this or more move it to their mean, see `structures.nms.vote`;
-            None leaves detections at their proposals, as the paper does.
-        vote_power: of the scores that votes are weighted by; 1 is best where IoU 0.5 counts, 2 gives tighter boxes.
+        settings: everything else that decides the results.
+        **changes: fields of `detect.settings.DetectorSettings`, in the place of those in settings.
 
     Attributes:
+        options: the settings; where they leave `weigh_by_fit` to the generator, with its answer.
         seconds: time spent so far in each stage, summed over threads.
 
     Raises:
@@ -59,28 +64,12 @@ class Detector:
         self,
         propose: ProposalGenerator,
         classify: RegionClassifier,
-        *,
-        score_floor: float = SCORE_FLOOR,
-        nms_threshold: float = NMS_THRESHOLD,
-        max_boxes: int | None = None,
-        max_per_class: int = MAX_PER_CLASS,
-        weigh_by_fit: bool | None = None,
-        vote_threshold: float | None = VOTE_THRESHOLD,
-        vote_power: float = 1.0,
+        settings: DetectorSettings | None = None,
+        **changes: "Unpack[SettingChanges]",
     ) -> None:
-        if not (0 <= score_floor <= 1 and 0 <= nms_threshold <= 1):
-            raise InputError(f"score_floor {score_floor} and nms_threshold {nms_threshold} must be within 0..1")
-        if vote_threshold is not None and not 0 < vote_threshold <= 1:
-            raise InputError(f"vote_threshold {vote_threshold} must be above 0 and at most 1, or None")
-        if not 0 < vote_power < math.inf:
-            raise InputError(f"vote_power {vote_power} must be above 0")
-        if max_per_class < 1 or (max_boxes is not None and max_boxes < 1):
-            raise InputError(f"max_boxes {max_boxes} and max_per_class {max_per_class} must be at least 1")
-        self.propose, self.classify = propose, classify
-        self.score_floor, self.nms_threshold = score_floor, nms_threshold
-        self.max_boxes, self.max_per_class = max_boxes, max_per_class
-        self.weigh_by_fit = tells_fit(propose) if weigh_by_fit is None else weigh_by_fit
-        self.vote_threshold, self.vote_power = vote_threshold, vote_power
+        options = replace(settings or DetectorSettings(), **changes)
+        by_fit = tells_fit(propose) if options.weigh_by_fit is None else options.weigh_by_fit
+        self.propose, self.classify, self.options = propose, classify, replace(options, weigh_by_fit=by_fit)
         self.seconds: dict[str, float] = defaultdict(float)
         self._adding = Lock()
 
@@ -92,39 +81,137 @@ class Detector:
         *,
         device: str = "auto",
         features: "Features" = "auto",
-        **options: Any,
-    ) -> "Detector":
-        """Build a detector from names; see `detect.generators` and `detect.classifiers` for what they may be.
+        engine: "EngineName" = "auto",
+        dtype: "DType" = "auto",
+        batch_size: int | None = None,
+        mirrored: bool = False,
+        score_floor: float = SCORE_FLOOR,
+        nms_threshold: float = NMS_THRESHOLD,
+        max_boxes: int | None = None,
+        max_per_class: int = MAX_PER_CLASS,
+        weigh_by_fit: bool | None = None,
+        vote_threshold: float | None = VOTE_THRESHOLD,
+        vote_power: float = VOTE_POWER,
+        exif: "ExifPolicy" = "apply",
+    ) -> "Self":
+        """Build a detector from names, all of which may be left out.
+
+        Args:
+            weights: of the classifier: a built-in name, or a file that `rcnn train regions` wrote; None takes the
+                built-in ones for `features`. The probabilities of several are averaged.
+            proposals: name of the generator, as for `rcnn detect --proposals`; `a+b` takes the boxes of both.
+            device: "auto" (the GPU if there is one), "cpu", "cuda", "cuda:1", ...
+            features: "crops" classifies a crop of each region, "shared" pools all regions from features of the whole
+                photo, one pass of the network per photo; "auto" leaves it to the weights.
+            engine: "auto" (OpenVINO on a CPU where it is installed, else torch), "torch", "compiled" or "openvino".
+            dtype: precision of the networks: "auto" (bfloat16 where the device has it), "float32", "bfloat16" or
+                "float16".
+            batch_size: regions per batch; None takes what suits the engine. Changes speed and memory, not results.
+            mirrored: classify mirrored regions as well, and take the mean of the two; twice the time.
+            score_floor: weaker detections are dropped, 0 to 1; for mAP use 0.001.
+            nms_threshold: a detection goes when its IoU with a better one of its class is above this, 0 to 1.
+            max_boxes: classify at most this many proposals, the first; None takes all.
+            max_per_class: at most this many detections of a class per photo.
+            weigh_by_fit: multiply class probabilities by the proposals' scores; None where these tell how well a box
+                fits an object.
+            vote_threshold: boxes that overlap a detection by this IoU or more move it to their mean, above 0 to 1; None
+                leaves detections at their proposals.
+            vote_power: of the scores that votes are weighted by, above 0; 2 gives tighter boxes.
+            exif: "apply" turns photos from files as displayed, "ignore" takes the stored pixels.
 
         Raises:
-            InputError: a name, file or device that cannot be used.
+            InputError: a setting out of its range, or a name, file or device that cannot be used.
         """
         from detect.classifiers import default_weights, load_classifier, shared_features
         from detect.generators import load_proposals
 
-        own = {name: options.pop(name) for name in tuple(options) if name in _OPTIONS}
-        named = default_weights(features) if weights is None else weights
-        classify = load_classifier(named, device=device, features=features, **options)
-        placed = {name: options[name] for name in ("engine", "dtype") if name in options}
-        propose = load_proposals(proposals, device=device, shared=shared_features(classify), **placed)
-        return cls(propose, classify, **own)
+        settings = DetectorSettings(
+            score_floor=score_floor,
+            nms_threshold=nms_threshold,
+            max_boxes=max_boxes,
+            max_per_class=max_per_class,
+            weigh_by_fit=weigh_by_fit,
+            vote_threshold=vote_threshold,
+            vote_power=vote_power,
+            exif=exif,
+        )
+        classify = load_classifier(
+            default_weights(features) if weights is None else weights,
+            device=device,
+            engine=engine,
+            dtype=dtype,
+            mirrored=mirrored,
+            batch_size=batch_size,
+            features=features,
+        )
+        shared = shared_features(classify)
+        propose = load_proposals(proposals, device=device, engine=engine, dtype=dtype, shared=shared)
+        return cls(propose, classify, settings)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the labels."""
         return tuple(self.classify.classes)
 
-    def __call__(self, image: Image) -> Detections:
-        """Find objects in an RGB uint8 (H, W, 3) photo."""
-        return self.detect(image, self.regions(image))
+    def __call__(self, photo: "PhotoLike") -> Found:
+        """Find objects in one photo.
+
+        Args:
+            photo: a path, a PIL image, a NumPy array (H, W, 3) or a torch tensor (3, H, W);
+                `structures.photos.as_image` has the other shapes, and the values.
+
+        Returns:
+            What was found, with the photo as it was given, to draw on.
+
+        Raises:
+            ImageError: a file that cannot be read, or something that is no photo.
+        """
+        image = self.read(photo)
+        return replace(self.detect(image, self.regions(image)), image=name_of(photo), photo=photo)
+
+    def many(self, photos: "Iterable[PhotoLike]", *, workers: int = 1) -> Iterator[Found]:
+        """Find objects in several photos; the next ones are read and searched for regions in background threads.
+
+        Args:
+            photos: each in any form that one photo may have; taken as needed, a few ahead.
+            workers: threads that read photos and propose regions; with a GPU more than one pays.
+
+        Returns:
+            One result per photo, in order. They hold paths to draw on, but no pixels: photos that were given otherwise
+            are passed to `Found.draw` again.
+
+        Raises:
+            InputError: one photo instead of several; or, in its turn, a photo that cannot be used.
+        """
+        if workers < 1:
+            raise InputError(f"`workers` {workers} must be at least 1")
+        return self._each(several(photos), workers)
+
+    def _each(self, photos: "Iterable[PhotoLike]", workers: int) -> Iterator[Found]:
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="propose")
+        try:
+            ahead = map_ahead(pool, self._prepare, photos, held=workers * HELD_PER_THREAD)
+            for photo, image, proposals in ahead:
+                kept = photo if isinstance(photo, str | Path) else None
+                yield replace(self.detect(image, proposals), image=name_of(photo), photo=kept)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _prepare(self, photo: "PhotoLike") -> "tuple[PhotoLike, Image, Proposals]":
+        image = self.read(photo)
+        return photo, image, self.regions(image)
+
+    def read(self, photo: "PhotoLike") -> Image:
+        """Return a photo as RGB uint8 (H, W, 3), for `regions` and `detect`."""
+        return as_image(photo, exif=self.options.exif)
 
     def regions(self, image: Image) -> Proposals:
         """The first stage alone: may run in another thread, ahead of the classifier."""
         with self._timed("propose"):
             proposals = self.propose(image)
-            return proposals if self.max_boxes is None else proposals.take(slice(self.max_boxes))
+            return proposals if self.options.max_boxes is None else proposals.take(slice(self.options.max_boxes))
 
-    def detect(self, image: Image, proposals: Proposals) -> Detections:
+    def detect(self, image: Image, proposals: Proposals) -> Found:
         """The second and third stage: classify the given regions of a photo and keep the best of each group.
 
         Raises:
@@ -135,46 +222,48 @@ class Detector:
         with self._timed("classify"):
             probabilities = self.classify(image, proposals.boxes)
         with self._timed("suppress"):
-            weighed = self._weighed(probabilities[:, :-1], proposals)
-            rows, labels, scores = suppress_per_class(
-                proposals.boxes,
-                weighed,
-                score_floor=self.score_floor,
-                iou_threshold=self.nms_threshold,
-                max_per_class=self.max_per_class,
-            )
-            boxes = proposals.boxes[rows]
-            if self.vote_threshold is not None:
-                threshold, power = self.vote_threshold, self.vote_power
-                boxes = vote(proposals.boxes, weighed, rows, labels, iou_threshold=threshold, power=power)
-        names, source = proposals.source_names, proposals.source[rows]
-        return Detections(boxes, labels, scores, proposals.image_size, source, names)
+            boxes, rows, labels, scores = self._keep(proposals.boxes, self._weighed(probabilities[:, :-1], proposals))
+        return Found(
+            boxes,
+            labels,
+            scores,
+            proposals.image_size,
+            proposals.source[rows],
+            proposals.source_names,
+            self.classes,
+            exif=self.options.exif,
+        )
+
+    def _keep(self, boxes: Boxes, weighed: Floats) -> tuple[Boxes, Indices, Indices, Floats]:
+        """Return the boxes that stay, where their neighbours vote them to, with their rows, labels and scores."""
+        options = self.options
+        rows, labels, scores = suppress_per_class(
+            boxes,
+            weighed,
+            score_floor=options.score_floor,
+            iou_threshold=options.nms_threshold,
+            max_per_class=options.max_per_class,
+        )
+        if options.vote_threshold is None:
+            return boxes[rows], rows, labels, scores
+        threshold, power = options.vote_threshold, options.vote_power
+        return vote(boxes, weighed, rows, labels, iou_threshold=threshold, power=power), rows, labels, scores
 
     def _weighed(self, probabilities: Floats, proposals: Proposals) -> Floats:
         """Chance that a box fits an object, times chance that the object is of the class."""
-        return probabilities * proposals.scores[:, None] if self.weigh_by_fit else probabilities
+        return probabilities * proposals.scores[:, None] if self.options.weigh_by_fit else probabilities
 
     def settings(self) -> Mapping[str, Any]:
         """Every setting of the stages, as JSON values; which weights classify is for the caller to add."""
         return {
             "proposals": {"name": self.propose.name, **self.propose.parameters},
             "classes": list(self.classes),
-            **{name: getattr(self, name) for name in _OPTIONS},
+            **asdict(self.options),
+            **getattr(self.classify, "parameters", {}),
         }
 
     def _timed(self, stage: str) -> "_Stopwatch":
         return _Stopwatch(self.seconds, stage, self._adding)
-
-
-_OPTIONS = (
-    "score_floor",
-    "nms_threshold",
-    "max_boxes",
-    "max_per_class",
-    "weigh_by_fit",
-    "vote_threshold",
-    "vote_power",
-)
 
 
 class _Stopwatch:

@@ -203,7 +203,16 @@ class SharedRegions:
 
     def __init__(self, features: SharedFeatures, *, mirrored: bool = False) -> None:
         self.features, self.classes, self.mirrored = features, features.classes, mirrored
-        self.engine = features.placement  # device and reason, as runs note them
+
+    @property
+    def engines(self) -> tuple[Placement, ...]:
+        """Where the network is placed; its engines are made when the first canvas of their shape comes."""
+        return (self.features.placement,)
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Every setting that decides the answers, besides the weights."""
+        return {"mirrored": self.mirrored}
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return (N, C + 1) float32 probabilities for (N, 4) boxes in pixels of the photo, background last.
@@ -222,12 +231,14 @@ class SharedRegions:
             flipped = self._look(view.draw(image, mirrored=True), mirror(places, view.canvas))
             rows = np.float32(0.5) * (rows + flipped)
         if not np.isfinite(rows).all():
-            raise InputError(f'the network\'s answers are not finite in {self.engine.dtype}; try `dtype="float32"`')
+            raise InputError(
+                f'the network\'s answers are not finite in {self.features.placement.dtype}; try `dtype="float32"`'
+            )
         return rows
 
     @torch.inference_mode()
     def _look(self, canvas: Image, boxes: Boxes) -> Floats:
         maps = self.features(canvas).regions
-        logits = self.features.head(maps, [torch.from_numpy(boxes).to(self.engine.device)])
+        logits = self.features.head(maps, [torch.from_numpy(boxes).to(self.features.placement.device)])
         rows: Floats = logits.softmax(dim=1).cpu().numpy()
         return rows

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from eval.checks import without_inside_out
 from eval.coco_json import whole_number
@@ -21,6 +22,7 @@ from structures.records import Dataset, Detections
 
 FIELDS = ("image", "width", "height", "boxes", "labels", "scores")
 LARGEST_SIDE = 2**31 - 1  # pixels
+MOST_SOURCES = 256  # generators that a record can tell apart
 
 
 class ResultsError(InputError):
@@ -34,8 +36,8 @@ class ResultLine:
     Attributes:
         place: file and line, for messages.
         image: the photo's name, with forward slashes.
-        found: boxes and scores; the labels are positions in `names`.
-        names: the class names that occur.
+        found: what was found; the labels are positions in `names`.
+        names: the class names that occur, those of `found`.
     """
 
     place: str
@@ -145,10 +147,19 @@ def read_line(entry: Any, place: str) -> ResultLine:
         size = (_side(entry, "height"), _side(entry, "width"))
         labels = np.array([numbers[str(name)] for name in entry["labels"]], np.int64)
         with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which a record refuses
-            found = Detections(as_boxes(entry["boxes"]), labels, entry["scores"], size)
+            source, by = _sources(entry.get("sources"), len(labels))
+            found = Detections(as_boxes(entry["boxes"]), labels, entry["scores"], size, source, by, classes=names)
     except (TypeError, ValueError, OverflowError) as error:
         raise ResultsError(f"{place}: {entry['image']}: {error}") from None
     return ResultLine(place, str(entry["image"]), found, names)
+
+
+def _sources(said: Any, count: int) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
+    """Return who proposed each box, where a line says so: the columns `source` and `source_names` of a record."""
+    names = list(dict.fromkeys(said)) if isinstance(said, list) and all(isinstance(name, str) for name in said) else []
+    if not names or len(said) != count or len(names) > MOST_SOURCES:
+        return np.zeros(count, np.uint8), ("",)
+    return np.array([names.index(name) for name in said], np.uint8), tuple(names)
 
 
 def _is_name(value: Any) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import PIL.Image
 
 from structures.boxes import ImageSize
@@ -134,11 +135,20 @@ def _decode(path: Path, exif: ExifPolicy, max_pixels: int) -> Image:
         if pixels > max_pixels:
             raise PIL.Image.DecompressionBombError
         require_sound(picture, content, most_scans=LONGEST * max_pixels // max(1, pixels))
-        stored = _orientation(picture)
-        picture.load()
-        left = _orientation(picture)  # Pillow turns TIFF by itself while loading, other formats not
-        turn = TURN.get(left) if exif == "apply" else TURN_BACK.get(stored) if left != stored else None
-        return _to_array(picture if turn is None else picture.transpose(turn))
+        return to_pixels(picture, exif=exif)
+
+
+def to_pixels(picture: PIL.Image.Image, *, exif: ExifPolicy = "apply") -> Image:
+    """Return the pixels of a picture of Pillow's as RGB uint8 (H, W, 3), as `read_image` gives those of its file.
+
+    Raises:
+        Exception: whatever Pillow raises where the picture was not loaded yet, and cannot be.
+    """
+    stored = _orientation(picture)
+    picture.load()
+    left = _orientation(picture)  # Pillow turns TIFF by itself while loading, other formats not
+    turn = TURN.get(left) if exif == "apply" else TURN_BACK.get(stored) if left != stored else None
+    return _to_array(picture if turn is None else picture.transpose(turn))
 
 
 def _orientation(picture: PIL.Image.Image) -> int:
@@ -172,9 +182,15 @@ def _to_rgb(picture: PIL.Image.Image, white: float) -> PIL.Image.Image:
 def _to_8_bits(picture: PIL.Image.Image, white: float) -> PIL.Image.Image:
     values = np.asarray(picture)
     if picture.mode.startswith("I;16"):  # by a table: an eighth of the memory
-        table = np.rint(np.arange(65536) * (255 / 65535)).astype(np.uint8)
-        return PIL.Image.fromarray(table[values])
+        return PIL.Image.fromarray(from_16_bits(values))
     return PIL.Image.fromarray(np.clip(np.rint(values * np.float64(255 / white)), 0, 255).astype(np.uint8))
+
+
+def from_16_bits(values: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    """Bring 16-bit values of any shape to 8 bits: 65,535, which is white, becomes 255."""
+    table = np.rint(np.arange(65536) * (255 / 65535)).astype(np.uint8)
+    eight: npt.NDArray[np.uint8] = table[values]
+    return eight
 
 
 def _white(picture: PIL.Image.Image) -> float:

@@ -3,20 +3,29 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats, ImageSize, Mask, as_boxes
 from structures.errors import InputError
+from structures.names import ClassNames
+from structures.text import aligned
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Image = npt.NDArray[np.uint8]
 """An RGB photo: uint8, shape (H, W, 3)."""
 
 Labels = npt.NDArray[np.int64]
-Rows = npt.NDArray[Any] | slice
-"""Rows to take: indices, a mask or a slice."""
+Rows = npt.NDArray[Any] | slice | Sequence[int] | Sequence[bool]
+"""Some rows of a record: indices, a mask or a slice."""
+
+PRINTED = ("label", "score", "x1", "y1", "x2", "y2", "source")
+SHOWN = 20  # detections that are printed, and
+TOLD = 3  # that stand in a `repr`
 
 
 def _column(values: npt.ArrayLike, dtype: npt.DTypeLike, length: int, name: str) -> npt.NDArray[Any]:
@@ -29,6 +38,11 @@ def _column(values: npt.ArrayLike, dtype: npt.DTypeLike, length: int, name: str)
 def _check_finite(values: npt.NDArray[Any], name: str) -> None:
     if not np.isfinite(values).all():
         raise InputError(f"{name} holds values that are not finite")
+
+
+def _check_source(source: npt.NDArray[np.uint8], names: Sequence[str]) -> None:
+    if len(source) and source.max() >= len(names):
+        raise InputError(f"source {source.max()} has no name in {names}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +74,7 @@ class Proposals:
         object.__setattr__(self, "source", _column(source, np.uint8, len(boxes), "source"))
         _check_finite(self.boxes, "boxes")
         _check_finite(self.scores, "scores")
-        if len(boxes) and int(self.source.max()) >= len(self.source_names):
-            raise InputError(f"source {int(self.source.max())} has no name in {self.source_names}")
+        _check_source(self.source, self.source_names)
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -73,9 +86,28 @@ class Proposals:
         )
 
 
-@dataclass(frozen=True, eq=False)
+class Detection(NamedTuple):
+    """One object that was found.
+
+    Attributes:
+        label: name of its class; the number of the class where names are not known.
+        score: probability of the class.
+        box: x1, y1, x2, y2 in pixels of the original image.
+        source: which generator proposed the box; "" where that is not known.
+    """
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+    source: str = ""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Detections:
-    """What was found in one image, best first.
+    """What was found in one image, best first: columns of arrays, and a sequence of `Detection`.
+
+    `for each in found` and `found[0]` give one `Detection` each; `found[mask]`, `found[2:5]` and `found[[0, 3]]` give
+    the record of those rows.
 
     Attributes:
         boxes: (N, 4) float32 xyxy in pixels of the original image.
@@ -84,9 +116,18 @@ class Detections:
         image_size: (height, width) of the original image.
         source: (N,) uint8 index into source_names: which generator proposed the box.
         source_names: names of the generators.
+        classes: names of the labels; empty where they are not known.
 
     Raises:
-        InputError: columns of different lengths, or values that are not finite.
+        InputError: columns of different lengths, values that are not finite, or a label that has no name.
+
+    >>> found = Detections(as_boxes([[0, 0, 9, 9]]), np.array([1]), np.float32([0.5]), (20, 30), classes=("cat", "dog"))
+    >>> found[0]
+    Detection(label='dog', score=0.5, box=(0.0, 0.0, 9.0, 9.0), source='')
+    >>> print(found)
+    1 object in 30 x 20 pixels
+    label  score   x1   y1   x2   y2  source
+    dog     0.50  0.0  0.0  9.0  9.0
     """
 
     boxes: Boxes
@@ -95,6 +136,7 @@ class Detections:
     image_size: ImageSize
     source: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
     source_names: tuple[str, ...] = ("",)
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         boxes = as_boxes(self.boxes)
@@ -105,20 +147,77 @@ class Detections:
         object.__setattr__(self, "source", _column(source, np.uint8, len(boxes), "source"))
         _check_finite(self.boxes, "boxes")
         _check_finite(self.scores, "scores")
+        _check_source(self.source, self.source_names)
+        if self.classes and len(boxes) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
+            raise InputError(f"labels {self.labels.min()} to {self.labels.max()}, but {len(self.classes)} classes")
 
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def take(self, indices: npt.NDArray[Any] | slice) -> "Detections":
+    def __iter__(self) -> Iterator[Detection]:
+        return (self[row] for row in range(len(self)))
+
+    @overload
+    def __getitem__(self, rows: int | np.integer[Any]) -> Detection: ...
+    @overload
+    def __getitem__(self, rows: Rows) -> "Self": ...
+    def __getitem__(self, rows: int | np.integer[Any] | Rows) -> "Detection | Self":
+        if isinstance(rows, slice | Sequence) or (isinstance(rows, np.ndarray) and rows.ndim):
+            return self.take(rows)
+        row = range(len(self))[rows]  # an IndexError beyond the last
+        shortest = map(float, map(str, np.append(self.scores[row], self.boxes[row])))  # 0.9, not 0.899999976
+        score, x1, y1, x2, y2 = shortest
+        return Detection(self._name(self.labels[row]), score, (x1, y1, x2, y2), self.source_names[self.source[row]])
+
+    def __repr__(self) -> str:
+        best = [f"{each.label} {each.score:.2f}" for each in self[:TOLD]]
+        return f"<{type(self).__name__}: {', '.join([self._told(), *best])}{', ...' if len(self) > TOLD else ''}>"
+
+    def __str__(self) -> str:
+        rows = [(label, f"{score:.2f}", *map("{:.1f}".format, box), by) for label, score, box, by in self[:SHOWN]]
+        table = aligned([PRINTED, *rows], left={0, 6}) if rows else []
+        return "\n".join([self._told(), *table, *([f"... and {len(self) - SHOWN} more"] * (len(self) > SHOWN))])
+
+    def take(self, rows: Rows) -> "Self":
         """Return the chosen rows, by indices, by a mask or by a slice."""
-        return Detections(
-            self.boxes[indices],
-            self.labels[indices],
-            self.scores[indices],
-            self.image_size,
-            self.source[indices],
-            self.source_names,
+        index = rows if isinstance(rows, slice) or len(rows) else slice(0)  # NumPy takes [] for fractions
+        return replace(
+            self,
+            boxes=self.boxes[index],
+            labels=self.labels[index],
+            scores=self.scores[index],
+            source=self.source[index],
         )
+
+    def where(self, *, score: float | None = None, labels: str | Sequence[str] | None = None) -> "Self":
+        """Return the detections that are good enough, of some classes, or both.
+
+        Args:
+            score: the weakest to keep; None keeps all.
+            labels: names of classes, or of one; None keeps all. Upper and lower case count as equal if no two classes
+                differ in nothing else.
+
+        Raises:
+            InputError: a name is none of the classes; the message says which one comes near.
+        """
+        keep = np.ones(len(self), np.bool_) if score is None else self.scores >= np.float32(score)
+        if labels is not None:
+            known = ClassNames(self.classes)
+            chosen = [known.label(name) for name in ([labels] if isinstance(labels, str) else labels)]
+            keep &= np.isin(self.labels, chosen)
+        return self.take(keep)
+
+    def names(self) -> list[str]:
+        """Return the label of each detection by its name; by its number where names are not known."""
+        return [self._name(label) for label in self.labels]
+
+    def _name(self, label: np.int64) -> str:
+        return self.classes[label] if self.classes else str(label)
+
+    def _told(self) -> str:
+        """Say how many objects were found, and where."""
+        height, width = self.image_size
+        return f"{len(self) or 'no'} object{'s' * (len(self) != 1)} in {width} x {height} pixels"
 
 
 @dataclass(frozen=True, eq=False)

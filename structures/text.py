@@ -1,6 +1,7 @@
 r"""How text from outside is shown: names of files and classes must not steer the terminal."""
 
 import re
+from collections.abc import Collection, Sequence
 
 # C0 and C1 controls, which move the cursor or set titles; line ends of Unicode; marks that turn the direction of
 # writing, so that `a\u202egpj.exe` looks like `aexe.jpg`; halves of surrogate pairs, from names that are not UTF-8.
@@ -14,3 +15,20 @@ def printable(text: object) -> str:
     ('photo\\x1b[2J.jpg', 'two\\nlines', 'Käse 猫')
     """
     return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
+def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> list[str]:
+    """Return rows of words, made printable, as lines with columns two blanks apart.
+
+    Args:
+        rows: all of the same length.
+        left: columns that are aligned on the left; the others are on the right.
+
+    >>> aligned([("label", "score"), ("dog", "0.5")], left={0})
+    ['label  score', 'dog      0.5']
+    """
+    columns = [[printable(word) for word in column] for column in zip(*rows, strict=True)]
+    for at, words in enumerate(columns):
+        width = max(map(len, words))
+        columns[at] = [word.ljust(width) if at in left else word.rjust(width) for word in words]
+    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]

@@ -5,7 +5,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ import pytest
 
 import detect.detector
 from detect.detector import Detector
+from detect.drawing import colour, draw
 from detect.runs.ahead import Prepared, Skipped, prepare_ahead
-from detect.runs.draw import Pictures, colour, draw
+from detect.runs.draw import Pictures
 from detect.runs.photos import Photo
 from detect.runs.progress import Pace
 from detect.runs.report import Report
+from detect.settings import DetectorSettings
 from eval.results import read_lines
 from structures.boxes import Boxes, Floats, whole_image
 from structures.files import naming
@@ -69,12 +71,8 @@ def propose(monkeypatch: pytest.MonkeyPatch) -> HalvesAndWhole:
 
     def load(weights: Any, proposals: str, **options: Any) -> Detector:
         generator.asked = {"weights": weights, "proposals": proposals, **options}
-        own = {
-            name: options[name]
-            for name in ("score_floor", "max_boxes", "vote_threshold", "vote_power")
-            if name in options
-        }
-        return Detector(generator, Brightness(), **own)
+        own = {each.name: options[each.name] for each in fields(DetectorSettings) if each.name in options}
+        return Detector(generator, Brightness(), **own)  # type: ignore[arg-type]
 
     monkeypatch.setattr(detect.detector.Detector, "load", load)
     return generator
@@ -137,7 +135,7 @@ def test_every_option_reaches_the_detector(
         "weights": [str(other), str(weights)],
         "proposals": "grid",
         **{"device": "cpu", "engine": "torch", "dtype": "float32", "mirrored": True},
-        **{"score_floor": 0.25, "max_boxes": 7, "vote_power": 3},
+        **{"score_floor": 0.25, "max_boxes": 7, "vote_threshold": 0.5, "vote_power": 3, "exif": "apply"},
     }
 
 
@@ -171,8 +169,11 @@ def test_the_four_lines_of_python_give_what_the_command_writes(
 ) -> None:
     path = photo(tmp_path / "photos/a.png", 100)
     rcnn(path, "--out", tmp_path / "out")
-    found = Detector(propose, Brightness())(np.array(PIL.Image.open(path)))
+    found = Detector(propose, Brightness())(path)
     (line,), _ = read_lines(tmp_path / "out/detections.jsonl")
+    (written,) = entries(tmp_path / "out").values()
+    assert found.to_dict("a.png") == {name: written[name] for name in written if name != "file_key"}
+    assert list(line.found) == list(found)
     np.testing.assert_array_equal(line.found.boxes, found.boxes)
     np.testing.assert_array_equal(line.found.scores, found.scores)
 

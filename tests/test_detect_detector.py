@@ -1,5 +1,7 @@
 """The detector by hand: what reaches the classifier, what is suppressed, what is told, and how it is loaded."""
 
+import dataclasses
+import inspect
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from classifier.regions import Ensemble, GoogLeNetRegions
 from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError, save_checkpoint
 from detect import classifiers
 from detect.detector import Detector
+from detect.settings import DetectorSettings, SettingChanges
 from proposals.baselines import Random
 from structures.boxes import Boxes, Floats, as_boxes
 from structures.records import Image, Proposals
@@ -121,8 +124,43 @@ def test_settings_are_json_and_hold_every_option() -> None:
     options |= {"vote_threshold": 0.75, "vote_power": 2}
     settings = json.loads(json.dumps(detector(**options).settings()))
     proposals = {"name": "by hand", "boxes": 4}
-    assert settings == {**options, "proposals": proposals, "classes": ["cat", "dog"]}
+    assert settings == {**options, "proposals": proposals, "classes": ["cat", "dog"], "exif": "apply"}
     assert json.loads(json.dumps(detector().settings()))["max_boxes"] is None
+
+
+def test_settings_come_as_a_record_as_keywords_or_as_both() -> None:
+    record = DetectorSettings(score_floor=0.25, max_boxes=7)
+    assert Detector(Proposer(), Answers(), record).settings() == detector(score_floor=0.25, max_boxes=7).settings()
+    both = Detector(Proposer(), Answers(), record, max_boxes=3)
+    assert (both.options.score_floor, both.options.max_boxes) == (0.25, 3)
+    assert record.max_boxes == 7
+    with pytest.raises(TypeError, match="score_flor"):
+        detector(score_flor=0.25)
+
+
+def test_numbers_of_numpy_become_plain_ones() -> None:
+    options = DetectorSettings(score_floor=np.float32(0.5), max_boxes=np.int64(7))  # type: ignore[arg-type]
+    assert json.dumps([options.score_floor, options.max_boxes]) == "[0.5, 7]"
+
+
+def test_every_setting_is_a_keyword_of_loading_with_the_same_default() -> None:
+    fields = {each.name: each.default for each in dataclasses.fields(DetectorSettings)}
+    keywords = {name: each.default for name, each in inspect.signature(Detector.load).parameters.items()}
+    assert {name: keywords.get(name, "missing") for name in fields} == fields
+    assert SettingChanges.__annotations__.keys() == fields.keys()
+    assert all(f"\n            {name}: " in str(Detector.load.__doc__) for name in keywords)
+
+
+def test_the_record_of_a_run_has_the_keys_that_it_always_had(weights: Path) -> None:
+    """Else folders of results from earlier versions could not be gone on with."""
+    loaded = Detector.load(weights, "random", **TORCH, mirrored=True, exif="ignore")
+    settings = loaded.settings()
+    assert {name: settings[name] for name in settings if name not in ("proposals", "classes")} == {
+        **{"score_floor": 0.05, "nms_threshold": 0.3, "max_boxes": None, "max_per_class": 100, "weigh_by_fit": False},
+        **{"vote_threshold": 0.5, "vote_power": 1.0, "mirrored": True, "exif": "ignore"},
+    }
+    assert settings["classes"] == ["cat", "dog"]
+    assert Detector(loaded.propose, Ensemble([loaded.classify] * 2), loaded.options).settings() == settings
 
 
 def test_the_seconds_of_each_stage_add_up_also_over_threads() -> None:
@@ -155,10 +193,16 @@ def test_regions_of_another_photo_are_refused() -> None:
         {"max_per_class": 0},
         {"vote_threshold": 0},
         {"vote_power": 0},
+        {"vote_power": float("inf")},
+        {"score_floor": float("nan")},
+        {"score_floor": "0.5"},
+        {"max_boxes": 2.5},
+        {"max_per_class": None},
+        {"exif": "maybe"},
     ],
 )
-def test_settings_out_of_range(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(options))} .*must be"):
+def test_settings_out_of_range(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"^`{next(iter(options))}` .* must be "):
         detector(**options)
 
 
@@ -186,7 +230,7 @@ def weights(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) ->
     return path
 
 
-TORCH = {"device": "cpu", "engine": "torch", "dtype": "float32"}
+TORCH: Any = {"device": "cpu", "engine": "torch", "dtype": "float32"}
 
 
 def test_loading_by_name_and_path(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +307,7 @@ def test_weights_that_cannot_be_used_are_named(weights: Path, checkpoint: Checkp
         ({"engine": "abacus"}, "--engine 'abacus' is not one of"),
         ({"dtype": "float8"}, "--dtype 'float8' is not one of"),
         ({"batch_size": 0}, "at least one input"),
-        ({"score_floor": 7}, "score_floor 7"),
+        ({"score_floor": 7}, "`score_floor` 7 must be from 0 to 1"),
     ],
 )
 def test_options_that_cannot_be_used_are_named(weights: Path, options: dict[str, Any], complaint: str) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from detect.found import as_entry
 from detect.runs.exports import export, require_exportable
 from detect.runs.record import Run, RunError, commit, differences, peak_memory, usual_readers, versions
-from detect.runs.results import DETECTIONS_FILE, SKIPPED_FILE, Results, as_entry
+from detect.runs.results import DETECTIONS_FILE, SKIPPED_FILE, Results
 from eval.coco import CocoDataset, read_coco_results
 from eval.results import read_lines
 from structures.files import FileRefused

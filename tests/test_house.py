@@ -14,10 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"structures": 0, "proposals": 1, "classifier": 1, "eval": 1, "detect": 2}
 INSIDE = {  # files and folders of a room, the lowest floor first; a new one must be given its place
     "detect": (
-        "defaults options evaluation multibox stopping weights",
+        "defaults options settings drawing evaluation multibox stopping weights",
         "shared",
         "classifiers",
-        "generators",
+        "found generators",
         "detector",
         "runs",
         "training bench",

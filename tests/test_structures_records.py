@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from structures.records import Detections, GroundTruth, Proposals
+from structures.errors import InputError
+from structures.records import Detection, Detections, GroundTruth, Proposals
 
 BOXES = [[0, 0, 4, 4], [1, 1, 3, 3]]
 
@@ -68,6 +71,8 @@ def test_records_cannot_be_changed(make: Any) -> None:
         (detections, {"labels": [1, 2, 3]}, "labels must have shape"),
         (detections, {"scores": [np.nan, 0]}, "scores holds values"),
         (detections, {"boxes": [[0, 0, 1]]}, r"shape \(N, 4\)"),
+        (detections, {"source": [0, 1]}, "source 1 has no name"),
+        (detections, {"classes": ("cat", "dog", "cow")}, "labels 0 to 3, but 3 classes"),
         (ground_truth, {"ignore": [True]}, "ignore must have shape"),
         (ground_truth, {"area": [1]}, "area must have shape"),
         (ground_truth, {"boxes": [[0, 0, np.inf, 1], [0, 0, 1, 1]]}, "boxes holds values"),
@@ -87,3 +92,66 @@ def test_take_by_indices_mask_and_slice_keeps_the_rows_together() -> None:
         assert found.labels.tolist() == [0]
         assert some.image_size == found.image_size == (10, 20)
         assert some.source_names == found.source_names == ("a", "b")
+
+
+NAMED: Any = {"labels": [1, 0], "classes": ("cat", "dog"), "source": [1, 0], "source_names": ("trees", "learned")}
+
+
+def test_detections_are_a_sequence_of_what_was_found() -> None:
+    found = detections(**NAMED)
+    dog = Detection("dog", 0.9, (0, 0, 4, 4), "learned")
+    cat = Detection("cat", 0.1, (1, 1, 3, 3), "trees")
+    assert list(found) == [found[0], found[1]] == [found[np.int64(0)], found[-1]] == [dog, cat]
+    assert [type(value) for value in (found[0].label, found[0].score, *found[0].box, found[0].source)] == [
+        str,
+        *[float] * 5,
+        str,
+    ]
+    assert np.array_equal(np.float32([each.score for each in found]), found.scores)
+    for row in (2, -3):
+        with pytest.raises(IndexError):
+            found[row]
+    assert [each.label for each in detections()] == detections().names() == ["3", "0"]
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=2))
+def test_rows_by_mask_indices_slice_and_lists_are_the_same_rows(mask: list[bool]) -> None:
+    found, rows = detections(**NAMED), [row for row in range(2) if mask[row]]
+    expected = [list(found)[row] for row in rows]
+    for chosen in (np.array(mask), mask, rows, np.array(rows, int)):
+        assert list(found[chosen]) == expected
+    assert list(found[::-1]) == list(found)[::-1]
+    assert found[0:0].classes == found[[]].classes == ("cat", "dog")
+
+
+def test_where_keeps_what_is_good_enough_and_of_the_classes() -> None:
+    found = detections(**NAMED)
+    assert found.where().names() == ["dog", "cat"]
+    assert found.where(score=0.9).names() == found.where(labels="Dog").names() == ["dog"]  # 0.9 of float32 itself
+    assert found.where(labels=["cat", "dog"], score=0.05).names() == ["dog", "cat"]
+    assert found.where(labels=[]).names() == found.where(labels="cat", score=0.5).names() == []
+    for name, complaint in [
+        ("dgo", r"^no class is called 'dgo'; did you mean 'dog'\?$"),
+        ("zebra", r"^no class is called 'zebra'; there are: cat, dog$"),
+    ]:
+        with pytest.raises(InputError, match=complaint):
+            found.where(labels=[name])
+    with pytest.raises(InputError, match="no names are known"):
+        detections().where(labels="dog")
+
+
+def test_detections_are_printed_as_a_short_table() -> None:
+    found = detections(**NAMED)
+    assert str(found).splitlines() == [
+        "2 objects in 20 x 10 pixels",
+        "label  score   x1   y1   x2   y2  source",
+        "dog     0.90  0.0  0.0  4.0  4.0  learned",
+        "cat     0.10  1.0  1.0  3.0  3.0  trees",
+    ]
+    assert repr(found) == "<Detections: 2 objects in 20 x 10 pixels, dog 0.90, cat 0.10>"
+    assert str(found[0:0]) == "no objects in 20 x 10 pixels"
+    many = found.take(np.zeros(100, int))
+    assert len(str(many).splitlines()) == 23
+    assert str(many).endswith("... and 80 more")
+    assert repr(many).endswith("dog 0.90, ...>")
+    assert "\x1b" not in str(detections(labels=[0, 0], classes=("\x1b[2J",)))

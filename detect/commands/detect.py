@@ -2,11 +2,12 @@
 
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from detect.defaults import PROPOSALS, SOME_SKIPPED, MaxPixels
+from detect.settings import SCORE_FLOOR, VOTE_POWER, VOTE_THRESHOLD
 from structures.errors import InputError
 from structures.text import printable
 
@@ -50,7 +51,9 @@ def detect(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     engine: Annotated[str, typer.Option(help="auto, torch, compiled or openvino.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    score: Annotated[float, typer.Option(min=0, max=1, help="Drop weaker detections; 0.001 to measure mAP.")] = 0.05,
+    score: Annotated[
+        float, typer.Option(min=0, max=1, help="Drop weaker detections; 0.001 to measure mAP.")
+    ] = SCORE_FLOOR,
     max_boxes: Annotated[
         int | None,
         typer.Option(min=1, help="Classify only so many boxes, the first; of a union without a ranking not the best."),
@@ -89,9 +92,9 @@ def detect(
     from detect.classifiers import default_weights, weights_file
     from detect.defaults import refuse_idle
     from detect.detector import Detector
+    from detect.drawing import DRAW_FLOOR
     from detect.generators import unlearned_warning
     from detect.runs.detect import Plan, carry_out
-    from detect.runs.draw import DRAW_FLOOR
     from detect.runs.photos import find_photos
     from detect.runs.record import fingerprint
     from structures.images import MAX_PIXELS
@@ -108,7 +111,6 @@ def detect(
     plan = Plan(
         find_photos(photos or [], lists=[list_file] if list_file else []),
         out,
-        exif=exif.value,
         max_pixels=max_pixels or MAX_PIXELS,
         workers=workers,
         draw_score=(DRAW_FLOOR if draw_score is None else draw_score) if draw else None,
@@ -118,21 +120,25 @@ def detect(
         overwrite=overwrite,
         inputs=[*filter(None, [list_file, coco_ids]), *map(weights_file, names)],
     )
+    placed: Any = {
+        "device": device,
+        "engine": engine,
+        "dtype": dtype,
+    }  # which words are known, loading says
     detector = Detector.load(
         names,
         proposals,
-        device=device,
-        engine=engine,
-        dtype=dtype,
         features=features.value,
+        **placed,
         mirrored=mirrored,
         score_floor=score,
         max_boxes=max_boxes,
-        vote_power=vote_power or 1.0,
-        **({} if vote else {"vote_threshold": None}),
+        vote_threshold=VOTE_THRESHOLD if vote else None,
+        vote_power=VOTE_POWER if vote_power is None else vote_power,
+        exif=exif.value,
     )
     files = [fingerprint(weights_file(name)) for name in names]
-    settings = {**detector.settings(), "weights": files, "mirrored": mirrored, "exif": exif.value}
+    settings = {**detector.settings(), "weights": files}
     warning = unlearned_warning(detector.propose, detector.classes)
     report = carry_out(plan, detector, settings, Console(stderr=True), warning=warning, weights=names)
     _exit(report)

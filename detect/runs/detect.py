@@ -40,7 +40,6 @@ class Plan:
     Attributes:
         photos: to work on.
         out: folder of the results.
-        exif: whether photos are turned as displayed.
         max_pixels: of a photo; larger ones are skipped.
         workers: threads that propose; None takes what suits the device.
         draw_score: weakest detection that is drawn, to OUT/pictures; None draws none.
@@ -51,7 +50,6 @@ class Plan:
 
     photos: Sequence[Photo]
     out: Path
-    exif: ExifPolicy = "apply"
     max_pixels: int = MAX_PIXELS
     workers: int | None = None
     draw_score: float | None = None
@@ -112,12 +110,11 @@ def carry_out(
             plan.photos,
             results,
             console,
-            exif=plan.exif,
             max_pixels=plan.max_pixels,
             workers=workers,
             pictures=pictures,
         )
-        written, report = _write_the_rest(plan, files, pictures, detector.classes, report)
+        written, report = _write_the_rest(plan, files, pictures, detector, report)
         run.finish(**report.as_json())
     console.print(table(report.rows(written)))
     return report
@@ -169,15 +166,15 @@ def _pictures(plan: Plan, files: OwnFiles, results: Results, drawn_from: float |
 
 
 def _write_the_rest(
-    plan: Plan, files: OwnFiles, pictures: Pictures | None, classes: Sequence[str], report: Report
+    plan: Plan, files: OwnFiles, pictures: Pictures | None, detector: Detector, report: Report
 ) -> tuple[list[Path], Report]:
-    lines = plan.out / DETECTIONS_FILE
+    lines, classes = plan.out / DETECTIONS_FILE, detector.classes
     written = [lines, plan.out / RUN_FILE]
     if report.skipped:
         written.append(plan.out / SKIPPED_FILE)
     if pictures is not None:
         todo = [photo for photo in plan.photos if not pictures.has(photo.image_id)]
-        undrawn = draw_stored(todo, lines, pictures, classes, exif=plan.exif, max_pixels=plan.max_pixels)
+        undrawn = draw_stored(todo, lines, pictures, classes, exif=detector.options.exif, max_pixels=plan.max_pixels)
         report = replace(report, undrawn=undrawn)
         written.append(plan.out / PICTURES)
     exported = export(files, plan.format, classes, split=plan.split, numbering=plan.coco_ids)
@@ -190,7 +187,6 @@ def detect_photos(
     results: Results,
     console: Console,
     *,
-    exif: ExifPolicy = "apply",
     max_pixels: int = MAX_PIXELS,
     workers: int = 1,
     pictures: Pictures | None = None,
@@ -205,7 +201,7 @@ def detect_photos(
         console.print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")
     _require_same(photos, results)
     regions, boxes, failed = Counter[str](), Counter[str](), 0
-    ahead = prepare_ahead(todo, detector.regions, exif=exif, max_pixels=max_pixels, workers=workers)
+    ahead = prepare_ahead(todo, detector.regions, exif=detector.options.exif, max_pixels=max_pixels, workers=workers)
     with Bar(len(todo), console) as bar, closing(ahead):
         for item in ahead:
             if isinstance(item, Skipped):

@@ -98,7 +98,7 @@ def with_labels_of(line: ResultLine, classes: Sequence[str]) -> Detections:
     if unknown:
         raise InputError(f"{line.place}: {line.image}: {unknown[0]!r:.60} is not a class of this run")
     labels = np.array([places[name] for name in line.names], np.int64)[line.found.labels]
-    return replace(line.found, labels=labels)
+    return replace(line.found, labels=labels, classes=tuple(classes))
 
 
 def _named(

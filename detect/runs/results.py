@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from detect.found import as_entry
 from detect.runs.record import RUN_FILE, RunError, read_run
 from eval.results import ResultsError, read_line
 from structures.line_files import LineFile
@@ -95,21 +93,3 @@ def _require_own(folder: Path) -> None:
                     f"{path}: holds lines, but there is no {RUN_FILE} which says that a run of ours wrote them; "
                     "name another `out`, or move it away"
                 )
-
-
-def as_entry(image_id: str, found: Detections, classes: Sequence[str]) -> dict[str, Any]:
-    """Return the line of a photo: boxes as x1, y1, x2, y2 in pixels, labels as names, who proposed each box."""
-    height, width = found.image_size
-    return {
-        "image": image_id,
-        "width": int(width),
-        "height": int(height),
-        "boxes": [_numbers(box) for box in found.boxes],
-        "labels": [classes[label] for label in found.labels],
-        "scores": _numbers(found.scores),
-        "sources": [found.source_names[source] for source in found.source],
-    }
-
-
-def _numbers(values: npt.NDArray[np.float32]) -> list[float]:
-    return [float(f"{value:.9g}") for value in values.tolist()]  # 9 digits give a float32 back exactly

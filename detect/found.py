@@ -1,0 +1,138 @@
+"""What a detector found in one photo: to read, to draw, and to hand on to other libraries."""
+
+import base64
+import html
+import importlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import PIL.Image
+
+from detect.drawing import DRAW_FLOOR, draw
+from structures.boxes import Floats
+from structures.errors import InputError
+from structures.images import ExifPolicy
+from structures.photos import PhotoLike, as_image
+from structures.records import Detections
+
+if TYPE_CHECKING:
+    import pandas
+    import supervision
+
+NOTEBOOK_SIDE = 800  # pixels: larger pictures are made smaller in a notebook
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Found(Detections):
+    """What was found in one photo, as `structures.records.Detections` has it, and which photo that was.
+
+    Attributes:
+        image: path of the photo, with forward slashes; "" where it came without one.
+        photo: the photo as it was given, to draw on; not a copy. None where the detector let go of it.
+        exif: how the photo was read.
+    """
+
+    image: str = ""
+    photo: "PhotoLike | None" = None
+    exif: ExifPolicy = "apply"
+
+    def draw(self, photo: "PhotoLike | None" = None, *, score: float = DRAW_FLOOR) -> PIL.Image.Image:
+        """Return a copy of the photo with boxes, class names and scores on it, as `rcnn detect --draw` writes it.
+
+        Args:
+            photo: in any form that a detector takes; None takes that which was given to the detector.
+            score: weaker detections are not drawn.
+
+        Raises:
+            InputError: the photo is not known, cannot be read any more, or has another size.
+        """
+        given = self.photo if photo is None else photo
+        if given is None:
+            raise InputError("the photo of these detections is not known: pass it, as in `found.draw(photo)`")
+        image = as_image(given, exif=self.exif)
+        if image.shape[:2] != tuple(self.image_size):
+            raise InputError(f"found in a photo of (height, width) {self.image_size}, not {image.shape[:2]}")
+        return draw(image, self.where(score=score), self.classes)
+
+    def to_dict(self, image: str | None = None) -> dict[str, Any]:
+        """Return the line that `rcnn detect` writes, without the key of the photo's file: values for JSON.
+
+        Args:
+            image: name of the photo; None takes its path.
+        """
+        return as_entry(self.image if image is None else image, self, self.classes)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a pandas table with a row per detection: image, label, score, x1, y1, x2, y2, source.
+
+        Raises:
+            InputError: pandas is not installed.
+        """
+        columns = {
+            "image": np.full(len(self), self.image, object),
+            "label": np.array(self.names(), object),
+            "score": self.scores,
+            **dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T, strict=True)),
+            "source": np.array(self.source_names, object)[self.source],
+        }
+        return _installed("pandas").DataFrame(columns)
+
+    def to_supervision(self) -> "supervision.Detections":
+        """Return `supervision.Detections`, with the names of the classes as its data["class_name"].
+
+        Raises:
+            InputError: supervision is not installed.
+        """
+        names = np.array(self.names(), np.str_)
+        return _installed("supervision").Detections(
+            xyxy=self.boxes.copy(),
+            confidence=self.scores.copy(),
+            class_id=self.labels.copy(),
+            data={"class_name": names},
+        )
+
+    def _told(self) -> str:
+        return f"{self.image}: {super()._told()}" if self.image else super()._told()
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the photo with its boxes where it is known, and the table."""
+        return f"{self._picture()}<pre>{html.escape(str(self))}</pre>"
+
+    def _picture(self) -> str:
+        try:
+            picture = self.draw()
+        except InputError:  # no photo, or not there any more
+            return ""
+        picture.thumbnail((NOTEBOOK_SIDE, NOTEBOOK_SIDE))
+        stream = io.BytesIO()
+        picture.save(stream, "JPEG", quality=90)
+        return f'<img src="data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}">'
+
+
+def as_entry(image_id: str, found: Detections, classes: Sequence[str]) -> dict[str, Any]:
+    """Return the line of a photo: boxes as x1, y1, x2, y2 in pixels, labels as names, who proposed each box."""
+    height, width = found.image_size
+    return {
+        "image": image_id,
+        "width": int(width),
+        "height": int(height),
+        "boxes": [_numbers(box) for box in found.boxes],
+        "labels": [classes[label] for label in found.labels],
+        "scores": _numbers(found.scores),
+        "sources": [found.source_names[source] for source in found.source],
+    }
+
+
+def _numbers(values: Floats) -> list[float]:
+    return [float(f"{value:.9g}") for value in values.tolist()]  # 9 digits give a float32 back exactly
+
+
+def _installed(package: str) -> Any:
+    """Import a package that is an extra of this one."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        raise InputError(f"{package} is not installed: pip install 'googlenet-rcnn[{package}]'") from None

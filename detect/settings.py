@@ -1,0 +1,96 @@
+"""What decides the results of a detector beside its generator and its classifier: one record, checked in one place.
+
+The command line, `run.json` and Python share it. The generator and the classifier tell their own settings
+(`Detector.settings`).
+"""
+
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+
+from structures.errors import InputError
+
+if TYPE_CHECKING:
+    from structures.images import ExifPolicy
+
+SCORE_FLOOR = 0.05
+NMS_THRESHOLD = 0.3  # R-CNN, section 2.2
+MAX_PER_CLASS = 100  # R-CNN keeps at most this many boxes of a class per image
+VOTE_THRESHOLD = 0.5  # Gidaris and Komodakis, ICCV 2015, section 5
+VOTE_POWER = 1.0
+COUNT = "a whole number of at least 1"
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """What a detector does with proposals and probabilities, and how it reads photos.
+
+    Attributes:
+        score_floor: weaker detections are dropped, 0 to 1; for mAP use 0.001, for people 0.05 or more.
+        nms_threshold: a detection goes when its IoU with a better one of its class is above this, 0 to 1.
+        max_boxes: classify at most this many proposals, the first; None takes all. A union lists its parts one after
+            the other.
+        max_per_class: at most this many detections of a class per photo.
+        weigh_by_fit: multiply class probabilities by the proposals' scores. Right where these say how well a box fits
+            an object, as MultiBox's do; None asks the generator (its `scores_tell_fit`).
+        vote_threshold: boxes that overlap a detection by this IoU or more move it to their mean, see
+            `structures.nms.vote`, above 0 to 1; None leaves detections at their proposals, as the paper does.
+        vote_power: of the scores that votes are weighted by, above 0; 1 is best where IoU 0.5 counts, 2 gives tighter
+            boxes.
+        exif: of photos that are read from files: "apply" turns them as displayed, "ignore" takes the stored pixels.
+
+    Raises:
+        InputError: a setting out of its range.
+    """
+
+    score_floor: float = SCORE_FLOOR
+    nms_threshold: float = NMS_THRESHOLD
+    max_boxes: int | None = None
+    max_per_class: int = MAX_PER_CLASS
+    weigh_by_fit: bool | None = None
+    vote_threshold: float | None = VOTE_THRESHOLD
+    vote_power: float = VOTE_POWER
+    exif: "ExifPolicy" = "apply"
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if isinstance(value, np.generic):  # JSON knows Python's numbers only
+                object.__setattr__(self, each.name, value.item())
+        score, iou, power, threshold = self.score_floor, self.nms_threshold, self.vote_power, self.vote_threshold
+        voting = threshold is None or (_number(threshold) and 0 < threshold <= 1)
+        _require(_number(score) and 0 <= score <= 1, "score_floor", score, "from 0 to 1")
+        _require(_number(iou) and 0 <= iou <= 1, "nms_threshold", iou, "from 0 to 1")
+        _require(self.max_boxes is None or _counts(self.max_boxes), "max_boxes", self.max_boxes, f"{COUNT}, or None")
+        _require(_counts(self.max_per_class), "max_per_class", self.max_per_class, COUNT)
+        _require(voting, "vote_threshold", threshold, "above 0 and at most 1, or None")
+        _require(_number(power) and 0 < power < math.inf, "vote_power", power, "above 0 and finite")
+        _require(self.exif in ("apply", "ignore"), "exif", self.exif, "'apply' or 'ignore'")
+
+
+class SettingChanges(TypedDict, total=False):
+    """The fields of `DetectorSettings` as keywords, each of which may be left out."""
+
+    score_floor: float
+    nms_threshold: float
+    max_boxes: int | None
+    max_per_class: int
+    weigh_by_fit: bool | None
+    vote_threshold: float | None
+    vote_power: float
+    exif: "ExifPolicy"
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _counts(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
+def _require(holds: bool, name: str, value: object, expected: str) -> None:
+    if not holds:
+        raise InputError(f"`{name}` {value!r} must be {expected}")
