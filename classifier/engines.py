@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.nn import functional
 
+from structures.names import not_one_of
+
 EngineName = Literal["auto", "torch", "compiled", "openvino"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 CPU_BATCH = 16  # of 16, 32 and 64 the quickest in OpenVINO on two cores (benchmarks/LOG.md)
@@ -56,7 +58,7 @@ def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "
     """
     for value, allowed, option in ((engine, EngineName, "engine"), (dtype, DType, "dtype")):
         if value not in get_args(allowed):
-            raise ValueError(f"--{option} {value!r} is not one of {', '.join(get_args(allowed))}")
+            raise ValueError(f"--{option} {not_one_of(value, get_args(allowed))}")
     where, why = _device("cpu" if (device, engine) == ("auto", "openvino") else device)
     chosen = _engine(engine, where)
     precision = dtype if dtype != "auto" else _native_dtype(where)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from structures.names import not_one_of
+
 Variant = Literal["paper", "batchnorm"]
 AUXILIARY_WEIGHT = 0.3  # GoogLeNet, section 5
 DROPOUT = {"paper": 0.4, "batchnorm": 0.2}  # GoogLeNet, table 1; torchvision trained with 0.2
@@ -178,7 +180,7 @@ class GoogLeNet(nn.Module):
     ) -> None:
         super().__init__()
         if variant not in get_args(Variant):
-            raise ValueError(f"variant {variant!r} is not one of {', '.join(get_args(Variant))}")
+            raise ValueError(f"variant {not_one_of(variant, get_args(Variant))}")
         paper = variant == "paper"
         self.variant, self.num_classes = variant, num_classes
         self.conv1 = Convolution(3, 64, size=7, stride=2, variant=variant)
@@ -235,7 +237,7 @@ def stages_between(after: str | None, last: str) -> tuple[str, ...]:
     """
     for name in (after, last):
         if name is not None and name not in STAGES:
-            raise ValueError(f"stage {name!r} is not one of {', '.join(STAGES)}")
+            raise ValueError(f"stage {not_one_of(name, STAGES)}")
     start = 0 if after is None else STAGES.index(after) + 1
     return STAGES[start : STAGES.index(last) + 1]
 

@@ -7,6 +7,7 @@ from classifier.engines import DType, EngineName, place
 from classifier.regions import Ensemble, GoogLeNetRegions, RegionClassifier
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from classifier.weights.load import load_weights
+from structures.names import did_you_mean
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -30,8 +31,10 @@ def weights_file(name: str | Path, *, option: str = "--weights") -> Path:
     path = built_in.get(str(name), Path(name))
     if path.is_file():
         return path
-    names = ", ".join(built_in) or "none"
-    raise WeightsError(f"{option} {name}: no such file, and no built-in weights of that name (there are: {names})")
+    names, hint = ", ".join(built_in) or "none", did_you_mean(str(name), built_in)
+    raise WeightsError(
+        f"{option} {name}: no such file, and no built-in weights of that name (there are: {names}){hint}"
+    )
 
 
 def load_regions(name: str | Path) -> Checkpoint:

@@ -56,7 +56,9 @@ class CocoDataset:
         categories = sorted(read_entries(content, "categories", self.annotations), key=itemgetter("id"))
         if not categories:
             raise CocoError(f"{self.annotations}: the list 'categories' is empty, so there are no classes")
-        self.classes: Sequence[str] = distinct([str(c["name"]) for c in categories], "category name", self.annotations)
+        self.classes: Sequence[str] = distinct(
+            [str(c["name"]).strip() for c in categories], "category name", self.annotations
+        )
         self.category_ids = distinct([entry["id"] for entry in categories], "category id", self.annotations)
         self.image_ids: Sequence[str] = distinct([p["file_name"] for p in photos], "file_name", self.annotations)
         numbers = distinct([p["id"] for p in photos], "image id", self.annotations)

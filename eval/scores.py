@@ -10,6 +10,7 @@ import numpy as np
 from eval.coco_protocol import coco
 from eval.protocols import PROTOCOLS
 from eval.tables import DetectionTable, ObjectTable
+from structures.names import did_you_mean
 from structures.records import Detections, GroundTruth
 
 
@@ -118,7 +119,8 @@ def score(
         ValueError: no such protocol, or records that do not fit together.
     """
     if protocol not in PROTOCOLS:
-        raise ValueError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}")
+        hint = did_you_mean(protocol, PROTOCOLS)
+        raise ValueError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}{hint}")
     rows = (
         coco(truths, detections, classes, crowd=crowd)
         if protocol == "coco"

@@ -1,12 +1,12 @@
 """A part of a dataset, as a dataset: some of its classes, an even sample of its photos."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from structures.names import ClassNames
+from structures.names import ClassNames, did_you_mean
 from structures.records import Dataset, Detections, GroundTruth
 
 
@@ -19,6 +19,7 @@ class Selection:
         dataset: what is chosen from.
         classes: names in the order of the new labels, found as `ClassNames` has it; None takes all.
         photos: so many, evenly spread over the dataset and always the same; 0 takes all.
+        without: photos that are left out, and are none of those that are spread.
 
     Attributes:
         classes: class names; a label is an index into them.
@@ -28,13 +29,22 @@ class Selection:
         ValueError: a class that the dataset has not, or one named twice.
     """
 
-    def __init__(self, dataset: Dataset, *, classes: Sequence[str] | None = None, photos: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        classes: Sequence[str] | None = None,
+        photos: int = 0,
+        without: Collection[str] = (),
+    ) -> None:
         self._dataset = dataset
         chosen = list(range(len(dataset.classes))) if classes is None else _labels(classes, dataset)
         self._new_labels = np.full(len(dataset.classes), -1, np.int64)
         self._new_labels[chosen] = np.arange(len(chosen))
         self.classes: Sequence[str] = tuple(dataset.classes[label] for label in chosen)
-        self.image_ids: Sequence[str] = spread(dataset.image_ids, photos)
+        self.image_ids: Sequence[str] = spread(
+            [image_id for image_id in dataset.image_ids if image_id not in set(without)], photos
+        )
         self._records = {image_id: self._record(dataset.ground_truth(image_id)) for image_id in self.image_ids}
 
     def __len__(self) -> int:
@@ -76,20 +86,14 @@ class Selection:
         )
 
 
-def class_names(text: str) -> list[str]:
-    """Return the names in a list such as "dog, traffic light".
-
-    >>> class_names("dog, traffic light")
-    ['dog', 'traffic light']
-    """
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def _labels(classes: Sequence[str], dataset: Dataset) -> list[int]:
     known = ClassNames(dataset.classes)
     unknown = [name for name in classes if known.find(name) < 0]
     if unknown or not classes:
-        raise ValueError(f"no class {', '.join(unknown) or 'named'}: the photos know {', '.join(dataset.classes)}")
+        hint = did_you_mean(unknown[0], dataset.classes) if unknown else ""
+        raise ValueError(
+            f"no class {', '.join(unknown) or 'named'}: the photos know {', '.join(dataset.classes)}{hint}"
+        )
     labels = [known.find(name) for name in classes]
     if len(set(labels)) < len(labels):
         raise ValueError(f"a class is named twice: {', '.join(classes)}")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from classifier.recipes import Recipe
+from detect.commands.groups import examples
 from detect.commands.records import with_records
 from detect.commands.training_options import PRESET, Out, PhotoOptions, RunOptions, SaveEvery, ValidationOptions
 from detect.training.presets import REGIONS, describe, find, given
@@ -118,6 +119,10 @@ class ExampleOptions:
         )
 
 
+@examples(
+    "rcnn train regions --voc VOC2007 --out net.safetensors --val val",
+    "rcnn train regions --coco train.json --images photos --classes dog,cat --out net.safetensors",
+)
 @with_records
 def regions(
     out: Out,

@@ -14,7 +14,7 @@ from eval.names import ImageNames
 from eval.results import ResultLine, read_lines
 from eval.voc import result_name, voc_result_files
 from structures.files import write_json
-from structures.names import ClassNames
+from structures.names import ClassNames, not_one_of
 from structures.own_files import OwnFiles
 from structures.records import Detections
 
@@ -46,7 +46,7 @@ def export(
             one of these would be.
     """
     if kind not in FORMATS:
-        raise ValueError(f"--format {kind!r} is not one of {', '.join(FORMATS)}")
+        raise ValueError(f"--format {not_one_of(kind, FORMATS)}")
     if kind == "jsonl":
         return []
     lines = read_lines(files.folder / DETECTIONS_FILE)[0]

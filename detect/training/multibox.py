@@ -25,6 +25,7 @@ from detect.training.folder import STATE, claim, contents
 from detect.training.multibox_batches import CanvasBatches, count_steps, find_shapes
 from detect.training.multibox_losses import MultiBoxLoss
 from detect.training.multibox_recipe import MultiBoxRecipe
+from structures.names import not_one_of
 from structures.records import Dataset
 
 
@@ -35,7 +36,7 @@ def check_frozen(frozen: str) -> None:
         ValueError: neither maxpool2 nor an Inception module.
     """
     if frozen not in LAST_FROZEN:
-        raise ValueError(f"--freeze {frozen!r} is not one of MultiBox's: {', '.join(LAST_FROZEN)}")
+        raise ValueError(f"--freeze {not_one_of(frozen, LAST_FROZEN)}")
 
 
 def freeze(network: DenseMultiBox, frozen: str) -> None:

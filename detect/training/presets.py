@@ -12,6 +12,7 @@ from classifier.recipes import Recipe
 from detect.defaults import PROPOSALS
 from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.region_recipe import Examples, RegionTraining
+from structures.names import not_one_of
 
 NOT_MEASURED = "not measured"
 T = TypeVar("T")
@@ -101,7 +102,7 @@ def find(presets: Mapping[str, Preset[T]], name: str) -> Preset[T]:
         ValueError: there is none of this name.
     """
     if name not in presets:
-        raise ValueError(f"--preset {name!r} is not one of {', '.join(presets)}")
+        raise ValueError(f"--preset {not_one_of(name, presets)}")
     return presets[name]
 
 

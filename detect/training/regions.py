@@ -28,6 +28,7 @@ from detect.training.folder import STATE, claim, kept_regions
 from detect.training.region_examples import DRAWING, Photos, ShowProgress, draw_regions, drawn_from
 from detect.training.region_recipe import Examples
 from proposals.protocol import ProposalGenerator
+from structures.names import not_one_of
 from structures.records import Dataset
 
 AGAIN = f"remove {STATE} and start.json to train again on the same regions; their features are then made again"
@@ -41,7 +42,7 @@ def check_start(start: Checkpoint, frozen: str | None) -> None:
         ValueError: there is no such stage, or the weights are of MultiBox.
     """
     if frozen is not None and frozen not in STAGES:
-        raise ValueError(f"--freeze {frozen!r} is not none or one of {', '.join(STAGES)}")
+        raise ValueError(f"--freeze {not_one_of(frozen, ['none', *STAGES])}")
     if start.task == "multibox":
         raise WeightsError("--weights are of MultiBox; those of an image or region classifier are needed")
 
