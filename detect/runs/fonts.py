@@ -29,20 +29,25 @@ PLACEHOLDERS = ("lastresort", "notdef", "fallback", "blank")  # in the names of 
 NO_LETTER = "\U0010ffff"  # which no font has: drawn as the box for what is missing
 PROBE = 24  # pixels, large enough to tell letters from that box
 SHAPED = frozenset(  # scripts whose letters change with their neighbours, or run from right to left
-    "ARABIC BENGALI DEVANAGARI GUJARATI GURMUKHI HEBREW KANNADA KHMER LAO MALAYALAM MYANMAR ORIYA SINHALA SYRIAC TAMIL "
-    "TELUGU THAI TIBETAN".split()
+    "Arabic Bengali Devanagari Gujarati Gurmukhi Hebrew Kannada Khmer Lao Malayalam Myanmar Oriya Sinhala Syriac Tamil "
+    "Telugu Thai Tibetan".split()
 )
-PACKAGES = {name: "fonts-noto-cjk" for name in ("CJK", "HANGUL", "HIRAGANA", "KATAKANA", "BOPOMOFO")}
+PACKAGES = {name: "fonts-noto-cjk" for name in ("Chinese", "Hangul", "Hiragana", "Katakana", "Bopomofo")}
 OTHER_PACKAGE = "fonts-noto-core"
 
 
 def font_for(text: str, size: int) -> Font | None:
     """Return a font of this size in pixels that has every letter of a text; None if this machine has none."""
     letters = frozenset(each for each in text if not each.isspace())
-    if letters <= _drawn_by_default() or not letters:
-        return PIL.ImageFont.load_default(size)
+    if letters <= _drawn_by_default():
+        return _open(None, size)
     path = _file_for(letters)
-    return None if path is None else PIL.ImageFont.truetype(path, size)
+    return None if path is None else _open(path, size)
+
+
+@cache
+def _open(path: str | None, size: int) -> Font:
+    return PIL.ImageFont.load_default(size) if path is None else PIL.ImageFont.truetype(path, size)
 
 
 def legible(name: str) -> bool:
@@ -58,7 +63,7 @@ def missing_fonts(names: Iterable[str]) -> str:
         scripts = dict.fromkeys(_script(letter) for name in illegible for letter in name if not _usual(letter))
         packages = dict.fromkeys(PACKAGES.get(script, OTHER_PACKAGE) for script in scripts)
         return (
-            f"warning: no font here has the {' and '.join(map(str.capitalize, scripts))} letters of {illegible[0]!r}; "
+            f"warning: no font here has the {' and '.join(scripts)} letters of {illegible[0]!r}; "
             f"such classes are drawn by their numbers. Install one, such as the package {' and '.join(packages)}"
         )
     shaped = next((name for name in names if any(_script(letter) in SHAPED for letter in name)), None)
@@ -72,12 +77,13 @@ def _usual(letter: str) -> bool:
 
 
 def _script(letter: str) -> str:
-    """Return the script of a letter: the first word of its name in Unicode.
+    """Return the script of a letter, by its name in Unicode.
 
     >>> _script("猫"), _script("ж")
-    ('CJK', 'CYRILLIC')
+    ('Chinese', 'Cyrillic')
     """
-    return unicodedata.name(letter, "UNKNOWN").split()[0]
+    word = unicodedata.name(letter, "UNKNOWN").split()[0]
+    return "Chinese" if word == "CJK" else word.capitalize()
 
 
 @cache
