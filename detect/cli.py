@@ -35,6 +35,7 @@ from structures.text import printable
 
 RESUMED = ("detect", "propose", "train", "bench")  # keep in --out what is done, and go on from there
 FAILED = 2
+PROGRAM = "rcnn"  # however it was called: completion and the usage lines of --help name the script
 TRACEBACK_VARIABLE = "RCNN_TRACEBACK"
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer does not give it a name
 PHOTOS, FIGURES, NETWORKS = "Photos", "Figures", "Networks"  # titles over a few commands each
@@ -42,7 +43,7 @@ PHOTOS, FIGURES, NETWORKS = "Photos", "Figures", "Networks"  # titles over a few
 
 def main() -> None:
     """Run the command line."""
-    guarded(lambda: sys.exit(build()(standalone_mode=False)))
+    guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)))
 
 
 def guarded(run: Callable[[], object]) -> None:
@@ -75,7 +76,7 @@ def _show_usage_error(error: Any) -> None:
     text = " ".join(error.format_message().split()).rstrip(".")
     if getattr(error, "possibilities", None):  # of an option: those that are spelled alike
         text = error.message + did_you_mean(error.option_name, error.possibilities)
-    command = "rcnn" if error.ctx is None else error.ctx.command_path
+    command = PROGRAM if error.ctx is None else error.ctx.command_path
     print(f"rcnn: {printable(text)} ({command} --help)", file=sys.stderr)
 
 

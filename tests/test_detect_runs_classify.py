@@ -93,7 +93,18 @@ def test_options_decide_how_photos_are_looked_at(net: Path, photos: Path, tmp_pa
 def test_a_list_says_which_folder_is_which_column(net: Path, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("cat\nbee\nant\n")
     options = ["--weights", net, "--engine", "torch", "--dtype", "float32", "--json", tmp_path / "scores.json"]
-    run(classification, "--folder", photos, *options, "--classes", tmp_path / "classes.txt", "--photos", 6)
+    run(
+        classification,
+        "--folder",
+        photos,
+        *options,
+        "--classes",
+        tmp_path / "classes.txt",
+        "--photos",
+        6,
+        "--device",
+        "cpu",
+    )
     data = spread(read_class_folders(photos, {"cat": 0, "bee": 1, "ant": 2}), 6)
     got = json.loads((tmp_path / "scores.json").read_text())
     assert got["photos"] == 6
@@ -111,6 +122,7 @@ def test_a_bad_photo_is_named_and_the_others_are_done(net: Path, photos: Path, t
     assert "1 of 2 photos" in result.stderr
     with pytest.raises(ValueError, match="none of 1 photos could be read"):
         raise run(classify, bad, "--weights", net).exception
+    assert "skipped: " in run(classify, good, "--weights", net, "--max-pixels", 9).stderr
 
 
 def test_a_photo_whose_name_is_not_utf_8_does_not_stop_the_run(
