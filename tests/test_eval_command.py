@@ -107,7 +107,6 @@ def test_missing_images_count_as_misses_and_are_reported(voc, tmp_path):
     assert content["missing_images"] == 1
 
 
-@pytest.mark.parametrize("kind", ["lines", "coco results"])
 def test_only_the_photos_that_were_run_are_scored(voc, tmp_path):
     file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"), leave_out=("b",))
     report, usual = (
@@ -138,7 +137,7 @@ def test_a_high_floor_of_the_scores_is_told_of(voc, tmp_path, floor, warned):
         told = run("detections", file, "--ground-truth", voc).stderr
         assert ("detections below 0.05 were dropped, which lowers mAP" in told) == warned
     (tmp_path / "run.json").write_text("of another program")
-    assert run("detections", tmp_path, "--ground-truth", voc).stderr == ""
+    assert "dropped" not in run("detections", tmp_path, "--ground-truth", voc).stderr
 
 
 def test_where_nothing_is_annotated_nothing_is_gained(tmp_path, voc):
@@ -172,6 +171,7 @@ def test_classes_with_commas_and_blanks_in_their_names(voc, tmp_path):
         assert {name: scores[name]["AP"] for name in scores} == pytest.approx(dict.fromkeys(classes, 1.0))
 
 
+@pytest.mark.parametrize("kind", ["lines", "coco results"])
 def test_some_classes_are_scored_as_if_there_were_no_others(voc, tmp_path, kind):
     """The dogs are found and the cat is not; the photos know eighteen more classes."""
     dataset = VocDataset(voc, "val")

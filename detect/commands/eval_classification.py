@@ -16,7 +16,7 @@ from structures.text import printable
 
 @examples(
     "rcnn eval classification --folder photos --weights net.safetensors",
-    "rcnn eval classification --folder val --weights bvlc_googlenet.caffemodel --classes synsets.txt --warp",
+    "rcnn eval classification --folder val --weights imagenet --classes synsets.txt --crops 10",
 )
 @with_records
 def classification(
