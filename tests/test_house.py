@@ -19,7 +19,8 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "detector",
         "runs",
         "training bench",
-        "commands cli",
+        "commands",
+        "cli",
         "demo __main__",
     ),
     "proposals": (
