@@ -102,14 +102,14 @@ def table(kept, labels):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--classes", type=Path)
+    parser.add_argument("--classes")
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--kept", type=Path, required=True)
     parser.add_argument("--warp", action="store_true", help="squeeze photos to squares")
     parser.add_argument("--every", type=int, default=1, help="only every so many-th photo")
     given = parser.parse_args()
     checkpoint = load_weights(given.weights)
-    data = read_class_folders(given.folder, columns_of(checkpoint.classes, given.classes))
+    data = read_class_folders(given.folder, columns_of(checkpoint.classes, [given.classes] if given.classes else None))
     kept = keep(checkpoint, data.paths[:: given.every], given.kept, warp=given.warp)
     table(kept, data.labels[:: given.every])
 

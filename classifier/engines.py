@@ -17,6 +17,7 @@ from torch._dynamo.exc import TorchDynamoException
 from torch.nn import functional
 
 from structures.errors import InputError
+from structures.names import not_one_of
 
 EngineName = Literal["auto", "torch", "compiled", "openvino"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
@@ -58,7 +59,7 @@ def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "
     """
     for value, allowed, option in ((engine, EngineName, "engine"), (dtype, DType, "dtype")):
         if value not in get_args(allowed):
-            raise InputError(f"`{option}` {value!r} is not one of {', '.join(get_args(allowed))}")
+            raise InputError(f"`{option}` {not_one_of(value, get_args(allowed))}")
     where, why = _device("cpu" if (device, engine) == ("auto", "openvino") else device)
     chosen = _engine(engine, where)
     precision = dtype if dtype != "auto" else _native_dtype(where)

@@ -25,6 +25,7 @@ from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError
 from structures.boxes import Floats
 from structures.errors import InputError
 from structures.files import FileRefused, write_bytes
+from structures.names import not_one_of
 
 EXAMPLE_BATCH = 2  # torch.export takes a batch of one for a constant
 METADATA_PREFIX = "googlenet_rcnn_"
@@ -86,7 +87,8 @@ def export_openvino(checkpoint: Checkpoint, path: Path) -> None:
     program = torch.export.export(
         _exportable(checkpoint), (_example(checkpoint),), dynamic_shapes=({0: torch.export.Dim("batch")},)
     )
-    model = openvino.convert_model(program)
+    side = checkpoint.preprocessing.size
+    model = openvino.convert_model(program, input=[openvino.PartialShape([-1, 3, side, side])])  # else all are open
     model.inputs[0].set_names({"pixels"})
     model.outputs[0].set_names({"probabilities"})
     for name, value in _metadata(checkpoint).items():
@@ -105,6 +107,19 @@ FORMATS: Mapping[str, tuple[str, Callable[[Checkpoint, Path], None]]] = {
 }
 
 
+def format_of(path: Path) -> str:
+    """Return the format of a file by its suffix.
+
+    Raises:
+        ExportError: the suffix is that of none.
+    """
+    form = next((name for name, (suffix, _) in FORMATS.items() if path.suffix == suffix), None)
+    if form is None:
+        known = " or ".join(f"{suffix} ({name})" for name, (suffix, _) in FORMATS.items())
+        raise ExportError(f"{path}: name a file that ends in {known}")
+    return form
+
+
 def export(checkpoint: Checkpoint, path: Path, form: str) -> None:
     """Write a classifier in one of FORMATS.
 
@@ -114,7 +129,7 @@ def export(checkpoint: Checkpoint, path: Path, form: str) -> None:
         WeightsError: not the weights of a classifier.
     """
     if form not in FORMATS:
-        raise ExportError(f"`form` {form!r} is not one of {', '.join(FORMATS)}")
+        raise ExportError(f"`form` {not_one_of(form, FORMATS)}")
     suffix, write = FORMATS[form]
     if path.suffix != suffix:
         raise ExportError(f"{path}: a file for {form} ends in {suffix}")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from structures.errors import InputError
+from structures.names import not_one_of
 
 Variant = Literal["paper", "batchnorm"]
 AUXILIARY_WEIGHT = 0.3  # GoogLeNet, section 5
@@ -180,7 +181,7 @@ class GoogLeNet(nn.Module):
     ) -> None:
         super().__init__()
         if variant not in get_args(Variant):
-            raise InputError(f"variant {variant!r} is not one of {', '.join(get_args(Variant))}")
+            raise InputError(f"variant {not_one_of(variant, get_args(Variant))}")
         paper = variant == "paper"
         self.variant, self.num_classes = variant, num_classes
         self.conv1 = Convolution(3, 64, size=7, stride=2, variant=variant)
@@ -254,7 +255,7 @@ def stages_between(after: str | None, last: str) -> tuple[str, ...]:
     """
     for name in (after, last):
         if name is not None and name not in STAGES:
-            raise InputError(f"stage {name!r} is not one of {', '.join(STAGES)}")
+            raise InputError(f"stage {not_one_of(name, STAGES)}")
     start = 0 if after is None else STAGES.index(after) + 1
     return STAGES[start : STAGES.index(last) + 1]
 

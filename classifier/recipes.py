@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from structures.errors import InputError
+from structures.names import not_one_of
 from structures.seeds import check_seed
 
 FALL, FALL_EPOCHS = 0.96, 8  # GoogLeNet, section 6: the learning rate falls by 4% every 8 epochs
@@ -154,7 +155,7 @@ def paper_recipe(epochs: float, epoch: int, *, schedule: str = "paper", average_
         InputError: unknown schedule, no number of epochs, or a share beyond 0 to 1.
     """
     if schedule not in SCHEDULES:
-        raise InputError(f"`schedule` {schedule!r} is not one of {', '.join(SCHEDULES)}")
+        raise InputError(f"`schedule` {not_one_of(schedule, SCHEDULES)}")
     if not 0 < epochs <= MOST_EPOCHS:
         raise InputError(f"`epochs` {epochs:g} must be above 0, and at most {MOST_EPOCHS}")
     if not 0 <= average_from <= 1:

@@ -9,6 +9,7 @@ from classifier.regions import Ensemble, GoogLeNetRegions, RegionClassifier
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from classifier.weights.load import load_weights
 from detect.shared import SharedFeatures, SharedRegions
+from structures.names import did_you_mean
 
 SHIPPED = Path(__file__).parent / "weights"
 Features = Literal["auto", "crops", "shared"]
@@ -34,8 +35,10 @@ def weights_file(name: str | Path, *, parameter: str = "weights") -> Path:
     path = built_in.get(str(name), Path(name))
     if path.is_file():
         return path
-    names = ", ".join(built_in) or "none"
-    raise WeightsError(f"`{parameter}` {name}: no such file, and no built-in weights of that name (there are: {names})")
+    names, hint = ", ".join(built_in) or "none", did_you_mean(str(name), built_in)
+    raise WeightsError(
+        f"`{parameter}` {name}: no such file, and no built-in weights of that name (there are: {names}){hint}"
+    )
 
 
 def default_weights(features: Features) -> str:

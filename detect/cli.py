@@ -1,44 +1,51 @@
-"""The command line: `rcnn detect | propose | classify | eval | train | weights | bench | export`.
+"""The command line: `rcnn detect | propose | classify | draw | train | eval | bench | weights | export`.
 
 Exit codes: 0 all done; 1 done, but some photos could not be worked on, or drawn (they are named and counted); 2 wrong
 usage or nothing done, with the reason on one line, or a bug of this program, with its traceback and how to report it;
 130 stopped by Ctrl-C; 143 stopped by SIGTERM.
 
-A command stands in detect/commands/NAME.py. A file with a function NAME is one command; elsewhere every public function
-of the file is a command of a group (`eval.detections` is `rcnn eval detections`), unless it brings its own typer `app`.
-Command files import what is heavy inside their functions, so that `rcnn --help` is quick.
+A command stands in detect/commands/NAME.py. Command files import what is heavy inside their functions, so that
+`rcnn --help` is quick.
 """
 
-import importlib
-import importlib.util
-import inspect
 import io
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from importlib import metadata
-from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from detect.commands.bench import app as bench_commands
+from detect.commands.classify import classify
+from detect.commands.detect import detect
+from detect.commands.draw import draw
+from detect.commands.eval import app as eval_commands
+from detect.commands.export import export
+from detect.commands.groups import add, group
+from detect.commands.propose import propose
+from detect.commands.train import app as train_commands
+from detect.commands.weights import app as weights_commands
 from detect.options import with_options
-from detect.runs.record import DISTRIBUTION, command
+from detect.runs.record import DISTRIBUTION, command, versions
 from detect.stopping import stoppable
 from structures.errors import InputError
+from structures.names import did_you_mean
 from structures.text import printable
 
-COMMANDS = ("detect", "propose", "classify", "eval", "train", "weights", "bench", "export")  # as --help lists them
 RESUMED = ("detect", "propose", "train", "bench")  # keep in --out what is done, and go on from there
 FAILED = 2
+PROGRAM = "rcnn"  # however it was called: completion and the usage lines of --help name the script
 TRACEBACK_VARIABLE = "RCNN_TRACEBACK"
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer does not give it a name
+PHOTOS, FIGURES, NETWORKS = "Photos", "Figures", "Networks"  # titles over a few commands each
 
 
 def main() -> None:
     """Run the command line."""
-    guarded(lambda: build()())
+    guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)))
 
 
 def guarded(run: Callable[[], object]) -> None:
@@ -54,10 +61,13 @@ def guarded(run: Callable[[], object]) -> None:
             run()
     except typer.Exit as done:  # of a command that was called as a function
         sys.exit(done.exit_code)
+    except UsageError as error:
+        _show_usage_error(error)
+        sys.exit(FAILED)
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE) or not is_of_the_caller(error):
             traceback.print_exc()
-        last = with_options(one_line(error), *sys.argv[1:2]) if is_of_the_caller(error) else report_it()
+        last = with_options(one_line(error)) if is_of_the_caller(error) else report_it()
         print(f"rcnn: {last}", file=sys.stderr)
         sys.exit(FAILED)  # not 1, which says that all but some photos are done
 
@@ -77,17 +87,30 @@ def is_of_the_caller(error: Exception) -> bool:
 
 def report_it() -> str:
     """Return what stands behind the traceback of a bug."""
-    what = f"the lines above, the version ({metadata.version(DISTRIBUTION)}) and the command: {printable(command())}"
+    version = versions().get(DISTRIBUTION, "not installed")
+    what = f"the lines above, the version ({version}) and the command: {printable(command())}"
     return f"this is a bug; please report it on the issue tracker, with {what}"
+
+
+def _show_usage_error(error: Any) -> None:
+    """Say on one line what is wrong with the words of a command; a group without a command has shown its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return
+    text = " ".join(error.format_message().split()).rstrip(".")
+    if getattr(error, "possibilities", None):  # of an option: those that are spelled alike
+        text = error.message + did_you_mean(error.option_name, error.possibilities)
+    command = PROGRAM if error.ctx is None else error.ctx.command_path
+    print(f"rcnn: {printable(text)} ({command} --help)", file=sys.stderr)
 
 
 def _stopped(words: Sequence[str]) -> str:
     """Return what a command says when it was stopped.
 
-    >>> _stopped(["propose", "photos", "--out=boxes"]), _stopped(["bench", "proposals"])
-    ('stopped; the same command goes on', 'stopped')
+    >>> _stopped(["propose", "photos", "--out=boxes"]), _stopped(["bench", "proposals"]), _stopped(["draw", "results"])
+    ('stopped; the same command goes on', 'stopped', 'stopped; the same command goes on')
     """
-    if words[:1] and words[0] in RESUMED and any(word.split("=")[0] == "--out" for word in words):
+    kept = words[:1] == ["draw"] or any(word.split("=")[0] == "--out" for word in words)
+    if kept and words[0] in (*RESUMED, "draw"):
         return f"stopped; the same command {'without --overwrite ' if '--overwrite' in words else ''}goes on"
     return "stopped"
 
@@ -105,43 +128,30 @@ def one_line(error: Exception) -> str:
     return printable(" ".join(str(error).split())) or type(error).__name__
 
 
-def _nothing() -> None: ...
-
-
-def _root(version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False) -> None:
-    if version:
-        print(f"rcnn {metadata.version(DISTRIBUTION)}")
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rcnn {versions().get(DISTRIBUTION, '(not installed)')}")
         raise typer.Exit
 
 
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None: ...
+
+
 def build() -> typer.Typer:
-    """Return the command line with every command whose file is there."""
+    """Return the command line with all commands."""
     summary = f"Object detection in the style of R-CNN. With {TRACEBACK_VARIABLE}=1 errors show where they arose."
-    root = _group(summary, _root)
-    for name in COMMANDS:
-        if importlib.util.find_spec(f"detect.commands.{name}") is not None:
-            _add(root, name, importlib.import_module(f"detect.commands.{name}"))
+    root = group(summary, completion=True, callback=_root)
+    add(root, detect, panel=PHOTOS)
+    add(root, draw, panel=PHOTOS)
+    add(root, propose, panel=PHOTOS)
+    add(root, classify, panel=PHOTOS)
+    root.add_typer(eval_commands, name="eval", rich_help_panel=FIGURES)
+    root.add_typer(bench_commands, name="bench", rich_help_panel=FIGURES)
+    root.add_typer(train_commands, name="train", rich_help_panel=NETWORKS)
+    root.add_typer(weights_commands, name="weights", rich_help_panel=NETWORKS)
+    add(root, export, panel=NETWORKS)
     return root
-
-
-def _group(summary: str, callback: Callable[..., None] = _nothing) -> typer.Typer:
-    group = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-    group.callback(help=summary)(callback)  # without a callback typer turns a group of one command into that command
-    return group
-
-
-def _add(root: typer.Typer, name: str, module: ModuleType) -> None:
-    if hasattr(module, "app"):
-        root.add_typer(module.app, name=name)
-    elif hasattr(module, name):
-        root.command(name)(getattr(module, name))
-    else:
-        root.add_typer(_functions_as_commands(module), name=name)
-
-
-def _functions_as_commands(module: ModuleType) -> typer.Typer:
-    group = _group((module.__doc__ or "").split("\n")[0])
-    for name, function in inspect.getmembers(module, inspect.isfunction):
-        if not name.startswith("_") and function.__module__ == module.__name__:
-            group.command(name.replace("_", "-"))(function)
-    return group

@@ -1,14 +1,19 @@
 """A photo with the boxes, class names and scores of what was found, in sizes that fit the photo."""
 
 import colorsys
+import math
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import PIL.Image
 import PIL.ImageDraw
-import PIL.ImageFont
 
+from detect.fonts import Font, font_for, legible
+from detect.labels import place_labels
+from structures.nms import best_first
 from structures.records import Detections, Image
+from structures.text import printable
 
 Colour = tuple[int, int, int]
 
@@ -32,37 +37,46 @@ def draw(image: Image, found: Detections, classes: Sequence[str]) -> PIL.Image.I
     Args:
         image: RGB uint8 (H, W, 3).
         found: boxes in pixels of the photo.
-        classes: names of the labels.
+        classes: names of the labels; one that no font here can write stands there as its number, from 1.
     """
     picture = PIL.Image.fromarray(image)
     canvas = PIL.ImageDraw.Draw(picture)
     side = (picture.width + picture.height) / 2
     width = max(1, round(side * LINE_SHARE))
-    font = PIL.ImageFont.load_default(max(SMALLEST_TEXT, round(side * TEXT_SHARE)))
-    names = [classes[label] for label in found.labels]
-    rows = list(zip(found.boxes.tolist(), names, found.scores, strict=True))[::-1]
-    for (x1, y1, x2, y2), name, _ in rows:
-        canvas.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour(name, classes), width=width)
-    for (x1, y1, _, _), name, score in rows:  # after all boxes, so that no line crosses a text
-        _label(canvas, (x1, y1), f"{name} {score:.2f}", colour(name, classes), font)
+    found = found.take(best_first(found.scores))
+    colours = [colour(classes[label], classes) for label in found.labels]
+    for (x1, y1, x2, y2), each in reversed(list(zip(found.boxes.tolist(), colours, strict=True))):
+        canvas.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=each, width=width)
+    size = max(SMALLEST_TEXT, round(side * TEXT_SHARE))
+    labels = [_label(classes, label, score, size) for label, score in zip(found.labels, found.scores, strict=True)]
+    taken = place_labels(found.boxes, [label.size for label in labels], picture.size)
+    for (x1, y1, x2, y2), label, each in reversed(list(zip(taken.tolist(), labels, colours, strict=True))):
+        canvas.rectangle((x1, y1, x2 - 1, y2 - 1), fill=each)  # after all boxes, so that no line crosses a text
+        x, y = label.origin
+        canvas.text((x1 + x, y1 + y), label.text, fill=_readable_on(each), font=label.font)
     return picture
 
 
-def _label(
-    canvas: PIL.ImageDraw.ImageDraw,
-    corner: tuple[float, float],
-    text: str,
-    background: Colour,
-    font: PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont,
-) -> None:
-    """Write a text on its background above a corner, or below where there is no room above."""
-    left, top, right, bottom = canvas.textbbox((0, 0), text, font=font)
-    width, height = right - left, bottom - top
-    pad = height // 4
-    x = max(0, min(corner[0], canvas.im.size[0] - width - 2 * pad))
-    y = corner[1] - height - 2 * pad if corner[1] >= height + 2 * pad else corner[1]
-    canvas.rectangle((x, y, x + width + 2 * pad, y + height + 2 * pad), fill=background)
-    canvas.text((x + pad - left, y + pad - top), text, fill=_readable_on(background), font=font)
+@dataclass(frozen=True)
+class _Label:
+    """A text in a font; the size of its background, and where in this the text begins, both (x, y) in pixels."""
+
+    text: str
+    font: Font
+    size: tuple[int, int]
+    origin: tuple[float, float]
+
+
+def _label(classes: Sequence[str], label: int, score: float, size: int) -> _Label:
+    name = printable(classes[label])
+    text = f"{name if legible(name) else f'class {label + 1}'} {score:.2f}"
+    font = font_for(text, size)
+    assert font is not None, f"{text!r} is legible"
+    left, top, right, bottom = font.getbbox(text)
+    pad = (bottom - top) // 4
+    return _Label(
+        text, font, (math.ceil(right - left + 2 * pad), math.ceil(bottom - top + 2 * pad)), (pad - left, pad - top)
+    )
 
 
 def _readable_on(background: Colour) -> Colour:

@@ -15,12 +15,13 @@ from eval.proposal_recall import Coverage, measure_coverage
 from eval.protocols import class_curves
 from eval.report import Sheet
 from eval.results import Aligned, align, align_records, count_images, read_lines
-from eval.selection import Selection, class_names
+from eval.selection import Selection
 from eval.voc import VocDataset
 from proposals.stored.generator import NamedBoxes, open_boxes
 from proposals.stored.lost_boxes import LostBoxes
 from proposals.stored.reader import MANIFEST
 from structures.boxes import Boxes
+from structures.class_lists import read_class_names
 from structures.errors import InputError
 from structures.records import Detections, GroundTruth
 from structures.text import printable
@@ -55,33 +56,48 @@ def sources(file: Path, ground_truth: Path, split: str, dataset: AnyDataset) -> 
     return where if isinstance(dataset, CocoDataset) else {**where, "split": split}
 
 
-def read_detections(file: Path, dataset: AnyDataset, *, allow_extra: bool) -> tuple[Aligned, list[str]]:
+def read_detections(
+    file: Path, dataset: AnyDataset, *, allow_extra: bool, only_detected: bool = False
+) -> tuple[Aligned, list[str]]:
     """Read detections.jsonl, or its folder, or COCO results, in the order of the dataset; with notes.
 
     Raises:
-        InputError: the file does not fit the dataset.
+        InputError: the file does not fit the dataset, or does not say which photos were searched but is asked.
     """
     if file.suffix.lower() != ".json":
         lines, notes = read_lines(file / DETECTIONS_FILE if file.is_dir() else file)
         return align(lines, dataset, allow_extra=allow_extra), notes
     if not isinstance(dataset, CocoDataset):
         raise InputError(f"{file}: COCO results need COCO ground truth, an instances.json, as `ground_truth`")
+    if only_detected:
+        raise InputError(f"{file}: `only_detected` needs detections.jsonl; COCO results do not list photos of nothing")
     found, extra, notes = read_coco_results(file, dataset, allow_extra=allow_extra)
     return align_records(found, dataset, extra), notes
 
 
 def choose(
-    dataset: AnyDataset, found: Sequence[Detections], classes: str | None
+    dataset: AnyDataset, aligned: Aligned, classes: Sequence[str] | None, *, only_detected: bool = False
 ) -> tuple[AnyDataset | Selection, Sequence[Detections]]:
-    """Return ground truth and detections of the classes in a list such as "dog,cat"; None takes all.
+    """Return ground truth and detections of what is to be scored.
+
+    Args:
+        dataset: the ground truth.
+        aligned: detections in its order.
+        classes: those that are listed, as `read_class_names` has it; None takes all.
+        only_detected: leave out the photos that have no line of results.
 
     Raises:
-        InputError: the ground truth has no such class.
+        InputError: the ground truth has no such class, or no photo is left.
     """
-    if classes is None:
-        return dataset, found
-    part = Selection(dataset, classes=class_names(classes))
-    return part, [part.relabel(each) for each in found]
+    names = None if classes is None else read_class_names(classes, known=dataset.classes)
+    without = frozenset(aligned.missing if only_detected else ())
+    if names is None and not without:
+        return dataset, aligned.detections
+    part = Selection(dataset, classes=names, without=without)
+    if not len(part):
+        raise InputError("no photo of the ground truth has a line of results, so `only_detected` leaves none")
+    kept = zip(dataset.image_ids, aligned.detections, strict=True)
+    return part, [part.relabel(each) for image_id, each in kept if image_id not in without]
 
 
 def draw_curves(dataset: AnyDataset | Selection, found: Sequence[Detections]) -> dict[str, bytes]:

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 MENTION = re.compile(r"`(\w+)(?:=([^`]*))?`")  # `dtype`, `dtype="float32"` or `overwrite=True`
 _SAME = (
-    "allow_extra auxiliary average average_from balance best_share coco device dtype engine epochs exif format "
-    "ground_truth hard_examples images label_smoothing learning_rate mirrored near_share out overwrite positive_share "
-    "preset proposals ramp schedule split val val_coco val_images val_proposals voc vote_power weight_decay "
-    "weights work"
+    "allow_extra auxiliary average average_from balance best_share classes coco device dtype engine epochs exif "
+    "format ground_truth hard_examples images label_smoothing learning_rate max_boxes max_pixels mirrored "
+    "near_share only_detected out overwrite positive_share preset proposals ramp schedule split val val_coco "
+    "val_images val_proposals voc vote_power weight_decay weights work workers "
 )
 OPTIONS: Mapping[str, str] = {
     **{name: f"--{name.replace('_', '-')}" for name in _SAME.split()},
@@ -22,23 +22,20 @@ OPTIONS: Mapping[str, str] = {
     "score_floor": "--score",
     "vote_threshold": "--vote",
 }
-OF_COMMANDS: Mapping[str, Mapping[str, str]] = {"propose": {"proposals": "--generator"}}  # that call them otherwise
 
 
-def with_options(message: str, command: str = "") -> str:
+def with_options(message: str) -> str:
     """Put options in the place of the parameters that a message names; other words between backticks stay.
 
     Args:
         message: of an error.
-        command: first word behind `rcnn`.
 
     >>> with_options("take a smaller `batch_size`, not `that`")
     'take a smaller --batch, not `that`'
     >>> with_options('try `dtype="float32"`, `auxiliary=False` or `overwrite=True`')
     'try --dtype float32, --no-auxiliary or --overwrite'
     """
-    options = {**OPTIONS, **OF_COMMANDS.get(command, {})}
-    return MENTION.sub(lambda found: _option(options[found[1]], found[2]) if found[1] in options else found[0], message)
+    return MENTION.sub(lambda found: _option(OPTIONS[found[1]], found[2]) if found[1] in OPTIONS else found[0], message)
 
 
 def _option(name: str, value: str | None) -> str:

@@ -81,7 +81,7 @@ def unused_categories(
         keep: names of classes that must stay, such as those that a network has learned.
 
     Raises:
-        ValueError: objects are annotated as background; names the file.
+        InputError: objects are annotated as background; names the file.
     """
     refuse_background((each.name for each in categories if each.objects), path)
     roots = _roots(categories, keep)

@@ -67,7 +67,7 @@ class CocoDataset:
             raise CocoError(f"{self.annotations}: the list 'categories' is empty, so there are no classes")
         names = [class_name(entry) for entry in categories]
         self.classes: Sequence[str] = distinct(names, "category name", self.annotations)
-        self.category_ids = tuple(entry["id"] for entry in categories)
+        self.category_ids = distinct([entry["id"] for entry in categories], "category id", self.annotations)
         self.image_ids: Sequence[str] = distinct([p["file_name"] for p in photos], "file_name", self.annotations)
         numbers = distinct([p["id"] for p in photos], "image id", self.annotations)
         self.image_numbers = dict(zip(self.image_ids, numbers, strict=True))

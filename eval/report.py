@@ -69,6 +69,10 @@ def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
+def _signed(value: float) -> str:
+    return percent(value) if math.isnan(value) else f"{100 * value:+.2f}"
+
+
 def class_sheet(scores: Scores) -> Sheet:
     """Return the figures of every class, and those over all classes below."""
     figures = sorted({key.partition("/")[0] for key in scores.values if "/" in key})
@@ -93,7 +97,7 @@ def mistake_sheets(mistakes: Mistakes) -> list[Sheet]:
     true, false = mistakes.best
     total = max(true + false, 1)
     kinds = [
-        [kind, KINDS[kind], str(count), percent(count / total), f"{100 * mistakes.gain[kind]:+.2f}"]
+        [kind, KINDS[kind], str(count), percent(count / total), _signed(mistakes.gain[kind])]
         for kind, count in sorted(mistakes.kinds.items(), key=lambda item: -item[1])
     ]
     pairs = [[f"{said} for {meant}", str(count)] for said, meant, count in mistakes.confusions]

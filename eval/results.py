@@ -56,6 +56,7 @@ class Aligned:
         extra: photos of the results that the dataset lacks: left out.
         unknown_labels: detections left out because the dataset has no such class, by class.
         resized: photos whose stated size differs from the ground truth's: their boxes may be of another scale.
+        remedy: what to do about missing images, for the warning.
     """
 
     detections: list[Detections]
@@ -63,14 +64,20 @@ class Aligned:
     extra: list[str] = field(default_factory=list)
     unknown_labels: Mapping[str, int] = field(default_factory=dict)
     resized: list[str] = field(default_factory=list)
+    remedy: str = ""
 
-    def warnings(self) -> list[str]:
-        """Return one line for everything that does not fit."""
+    def warnings(self, *, missing_count: bool = True) -> list[str]:
+        """Return one line for everything that does not fit.
+
+        Args:
+            missing_count: the objects of missing images count as missed.
+        """
+        fate = f"count as misses{self.remedy}" if missing_count else "are left out"
         labels = ", ".join(f"{name} ({count})" for name, count in sorted(self.unknown_labels.items()))
         lines = [
             (
                 self.missing,
-                f"{count_images(self.missing)} of the ground truth without a line of results count as misses",
+                f"{count_images(self.missing)} of the ground truth without a line of results {fate}",
             ),
             (self.extra, f"{count_images(self.extra)} unknown to the ground truth left out"),
             (
@@ -198,6 +205,7 @@ def align(lines: Iterable[ResultLine], dataset: Dataset, *, allow_extra: bool = 
         extra=extra,
         unknown_labels=unknown,
         resized=[line.image for image_id, line in chosen.items() if line.found.image_size != sizes[image_id]],
+        remedy=" (--only-detected leaves them out)",
     )
 
 

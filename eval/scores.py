@@ -11,6 +11,7 @@ from eval.coco_protocol import coco
 from eval.protocols import PROTOCOLS
 from eval.tables import DetectionTable, ObjectTable
 from structures.errors import InputError
+from structures.names import did_you_mean
 from structures.records import Detections, GroundTruth
 
 
@@ -119,7 +120,8 @@ def score(
         InputError: no such protocol, or records that do not fit together.
     """
     if protocol not in PROTOCOLS:
-        raise InputError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}")
+        hint = did_you_mean(protocol, PROTOCOLS)
+        raise InputError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}{hint}")
     rows = (
         coco(truths, detections, classes, crowd=crowd)
         if protocol == "coco"

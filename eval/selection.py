@@ -1,6 +1,6 @@
 """A part of a dataset, as a dataset: some of its classes, an even sample of its photos."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from structures.boxes import area, clip
 from structures.errors import InputError
-from structures.names import ClassNames
+from structures.names import ClassNames, did_you_mean
 from structures.records import Dataset, Detections, GroundTruth
 
 
@@ -21,6 +21,7 @@ class Selection:
         dataset: what is chosen from.
         classes: names in the order of the new labels, looked up by `ClassNames`; None takes all.
         photos: how many, evenly spread over the dataset and always the same; 0 takes all.
+        without: photos that are left out before any are spread.
         to_learn: cut the boxes to their photos, and leave out objects without a pixel there: they are to be learned
             from, not judged by.
 
@@ -33,7 +34,13 @@ class Selection:
     """
 
     def __init__(
-        self, dataset: Dataset, *, classes: Sequence[str] | None = None, photos: int = 0, to_learn: bool = False
+        self,
+        dataset: Dataset,
+        *,
+        classes: Sequence[str] | None = None,
+        photos: int = 0,
+        without: Collection[str] = (),
+        to_learn: bool = False,
     ) -> None:
         self._dataset = dataset
         self._to_learn = to_learn
@@ -41,7 +48,9 @@ class Selection:
         self._new_labels = np.full(len(dataset.classes), -1, np.int64)
         self._new_labels[chosen] = np.arange(len(chosen))
         self.classes: Sequence[str] = tuple(dataset.classes[label] for label in chosen)
-        self.image_ids: Sequence[str] = spread(dataset.image_ids, photos)
+        self.image_ids: Sequence[str] = spread(
+            [image_id for image_id in dataset.image_ids if image_id not in set(without)], photos
+        )
         self._records = {image_id: self._record(dataset.ground_truth(image_id)) for image_id in self.image_ids}
 
     def __len__(self) -> int:
@@ -88,20 +97,14 @@ def _within_photo(truth: GroundTruth) -> GroundTruth:
     return whole.take(area(boxes) > 0)
 
 
-def class_names(text: str) -> list[str]:
-    """Return the names in a list such as "dog, traffic light".
-
-    >>> class_names("dog, traffic light")
-    ['dog', 'traffic light']
-    """
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def _labels(classes: Sequence[str], dataset: Dataset) -> list[int]:
     known = ClassNames(dataset.classes)
     unknown = [name for name in classes if known.find(name) < 0]
     if unknown or not classes:
-        raise InputError(f"no class {', '.join(unknown) or 'named'}: the photos know {', '.join(dataset.classes)}")
+        hint = did_you_mean(unknown[0], dataset.classes) if unknown else ""
+        raise InputError(
+            f"no class {', '.join(unknown) or 'named'}: the photos know {', '.join(dataset.classes)}{hint}"
+        )
     labels = [known.find(name) for name in classes]
     if len(set(labels)) < len(labels):
         raise InputError(f"a class is named twice: {', '.join(classes)}")

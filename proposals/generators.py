@@ -15,6 +15,7 @@ from proposals.baselines import Grid, Random
 from proposals.protocol import ProposalGenerator
 from proposals.union import Union
 from structures.errors import InputError
+from structures.names import did_you_mean
 
 ENTRY_POINTS = "googlenet_rcnn.proposals"
 FILE_PREFIX = "file:"
@@ -162,7 +163,8 @@ def build(
         return StoredProposals(name.removeprefix(FILE_PREFIX))
     known = makers(extra)
     if name not in known:
-        raise InputError(f"unknown proposal generator {name!r}; known: {', '.join(sorted(known))}, or file:PATH")
+        hint = did_you_mean(name, known)
+        raise InputError(f"unknown proposal generator {name!r}; known: {', '.join(sorted(known))}, or file:PATH{hint}")
     try:
         return known[name](**options)
     except TypeError as error:

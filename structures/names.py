@@ -1,4 +1,4 @@
-"""Which class a name means: upper and lower case may differ."""
+"""Which class a name means, written in any case and with blanks around it; which name a misspelled one stands for."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -6,11 +6,12 @@ from difflib import get_close_matches
 
 from structures.errors import InputError
 
+ALIKE = 0.6  # least likeness of two names, from 0 to 1; difflib's own
 LISTED = 20  # classes that a message lists
 
 
 class ClassNames:
-    """Finds the class that a name means: the same name, or else the only one that differs in nothing but case.
+    """Finds the class that a name means: the same name, or the only one that differs just in case and outer blanks.
 
     Args:
         classes: names in label order.
@@ -22,14 +23,14 @@ class ClassNames:
 
     def __init__(self, classes: Sequence[str]) -> None:
         self._classes = tuple(classes)
-        folded = [name.casefold() for name in classes]
+        folded = [_fold(name) for name in classes]
         counts = Counter(folded)
         self._exact = {name: label for label, name in enumerate(classes)}
         self._folded = {name: label for label, name in enumerate(folded) if counts[name] == 1}
 
     def find(self, name: str) -> int:
         """Return the label that a name means; -1 if there is none."""
-        return self._exact.get(name, self._folded.get(name.casefold(), -1))
+        return self._exact.get(name, self._folded.get(_fold(name), -1))
 
     def label(self, name: str) -> int:
         """Return the label that a name means.
@@ -49,10 +50,34 @@ def near(name: str, known: Iterable[str]) -> str:
     >>> near("Dgo", ["cat", "dog"]), near("zebra", ["cat", "dog"]), near("zebra", [])
     ("; did you mean 'dog'?", '; there are: cat, dog', '; no names are known')
     """
-    folded = {each.casefold(): each for each in known}
-    close = get_close_matches(name.casefold(), folded, n=1)
-    if close:
-        return f"; did you mean {folded[close[0]]!r}?"
-    listed = list(folded.values())
+    listed = list(known)
     end = ", ..." if len(listed) > LISTED else ""
-    return f"; there are: {', '.join(listed[:LISTED])}{end}" if listed else "; no names are known"
+    there_are = f"; there are: {', '.join(listed[:LISTED])}{end}" if listed else "; no names are known"
+    return did_you_mean(name, listed) or there_are
+
+
+def _fold(name: str) -> str:
+    return name.strip().casefold()
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of an error about a name that nothing has: the known name that is most like it, if one is.
+
+    >>> did_you_mean("dgo", ["cat", "dog"]), did_you_mean("Selective_Search", ["selective-search"])
+    ("; did you mean 'dog'?", "; did you mean 'selective-search'?")
+    >>> did_you_mean("zebra", ["cat", "dog"])
+    ''
+    """
+    folded = {each.casefold(): each for each in known}
+    alike = get_close_matches(name.casefold(), folded, n=1, cutoff=ALIKE)
+    return f"; did you mean {folded[alike[0]]!r}?" if alike else ""
+
+
+def not_one_of(value: str, known: Iterable[str]) -> str:
+    """Return what is wrong with a value that is not one of those known, for an error.
+
+    >>> not_one_of("cuda0", ["cpu", "cuda"])
+    "'cuda0' is not one of cpu, cuda; did you mean 'cuda'?"
+    """
+    names = list(known)
+    return f"{value!r} is not one of {', '.join(names)}{did_you_mean(value, names)}"

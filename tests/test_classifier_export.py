@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -10,7 +11,15 @@ import pytest
 import torch
 
 from classifier.crops import normalise_pixels
-from classifier.export import FORMATS, METADATA_PREFIX, ExportError, export, largest_difference, run_exported
+from classifier.export import (
+    FORMATS,
+    METADATA_PREFIX,
+    ExportError,
+    export,
+    format_of,
+    largest_difference,
+    run_exported,
+)
 from classifier.googlenet import GoogLeNet
 from classifier.weights.checkpoint import CAFFE, TORCHVISION, Checkpoint, WeightsError, for_regions
 
@@ -102,3 +111,40 @@ def test_what_cannot_be_exported_is_explained(tmp_path: Path, monkeypatch) -> No
     with pytest.raises(WeightsError, match="MultiBox cannot be exported"):
         export(replace(checkpoint, task="multibox"), tmp_path / "net.xml", "openvino")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_input_is_crops_of_one_size_and_any_number(exported: Path) -> None:
+    if exported.suffix == ".onnx":
+        import onnx
+
+        shape = onnx.load(exported).graph.input[0].type.tensor_type.shape.dim
+        assert [each.dim_value or each.dim_param for each in shape] == ["batch", 3, SIDE, SIDE]
+    else:
+        import openvino
+
+        shape = openvino.Core().read_model(exported).input("pixels").partial_shape
+        assert str(shape) == f"[?,3,{SIDE},{SIDE}]"
+
+
+@pytest.mark.parametrize(("name", "form"), [("net.onnx", "onnx"), ("a/net.xml", "openvino"), ("net.pb", None)])
+def test_the_suffix_says_the_format(name: str, form: str | None) -> None:
+    if form is None:
+        with pytest.raises(
+            ExportError, match=r"net\.pb: name a file that ends in \.onnx \(onnx\) or \.xml \(openvino\)"
+        ):
+            format_of(Path(name))
+    else:
+        assert format_of(Path(name)) == form
+
+
+def test_the_command_takes_the_format_from_the_suffix(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr("classifier.export.export", lambda checkpoint, path, form: asked.append(form))
+    monkeypatch.setattr("classifier.export.largest_difference", lambda checkpoint, path: 0.0)
+    for out, words in (("a.onnx", []), ("a.xml", []), ("b.xml", ["--to", "openvino"])):
+        assert rcnn("export", "default", "--out", tmp_path / out, *words) == 0
+    assert asked == ["onnx", "openvino", "openvino"]
+    assert rcnn("export", "default", "--out", tmp_path / "net") == 2
+    assert "net: name a file that ends in .onnx (onnx) or .xml (openvino)" in capsys.readouterr().err

@@ -395,6 +395,25 @@ def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, m
         assert complaint in str(failed.exception)
 
 
+def test_every_option_reaches_the_recipe(photos: Photos, tmp_path: Path, monkeypatch) -> None:
+    """Values that no default and no other option has."""
+    given = {"learning_rate": 0.031, "warmup": 2, "weight_decay": 0.033, "label_smoothing": 0.34, "average": 0.35}
+    asked = {}
+
+    def enough(start, photos, recipe, **more):
+        asked.update({name: getattr(recipe, name) for name in given} | {"auxiliary": more["auxiliary"]})
+        asked["average_begins"] = recipe.average_from
+        raise ValueError("enough")
+
+    monkeypatch.setattr("classifier.image_training.train_images", enough)
+    words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
+    words += ["--average-from", 0.36, "--no-auxiliary", "--size", 32, "--batch", 4, "--device", "cpu"]
+    root = photos.paths[0].parent.parent
+    result = command("--folder", root, "--out", tmp_path / "a.safetensors", "--epochs", 100, *words)
+    assert str(result.exception) == "enough"
+    assert asked == {**given, "auxiliary": False, "average_begins": round(0.36 * 300)}
+
+
 def test_photos_that_were_replaced_and_odd_names(photos: Photos, tmp_path: Path) -> None:
     root = shutil.copytree(photos.paths[0].parent.parent, tmp_path / "photos")
     (root / "dark" / "5.png").rename(root / "dark" / os.fsdecode(b"caf\xe9.png"))

@@ -75,7 +75,7 @@ def voc(tmp_path):
 
 
 def test_figures_are_those_of_the_evaluation(voc, tmp_path, rcnn, capsys):
-    wanted = ["--generator", "opencv-selective-search", "--generator", "selective-search"]
+    wanted = ["--proposals", "opencv-selective-search", "--proposals", "selective-search"]
     files = ["--out", tmp_path / "boxes", "--json", tmp_path / "bench.json", "--plot", tmp_path / "bench.png"]
     assert rcnn("bench", "proposals", "--ground-truth", voc, "--timed", 9, *wanted, *files) == 0
     told = capsys.readouterr()
@@ -109,7 +109,7 @@ def test_boxes_of_an_earlier_run_are_used_again(voc, tmp_path, rcnn, capsys):
         voc,
         "--timed",
         0,
-        "--generator",
+        "--proposals",
         "grid",
         "--out",
         tmp_path / "b",
@@ -121,7 +121,7 @@ def test_boxes_of_an_earlier_run_are_used_again(voc, tmp_path, rcnn, capsys):
 
 
 def test_a_photo_damaged_since_has_no_boxes_and_no_time(voc, tmp_path, rcnn, capsys):
-    arguments = ["bench", "proposals", "--ground-truth", voc, "--generator", "grid", "--out", tmp_path / "boxes"]
+    arguments = ["bench", "proposals", "--ground-truth", voc, "--proposals", "grid", "--out", tmp_path / "boxes"]
     assert rcnn(*arguments, "--timed", 0, "--json", tmp_path / "before.json") == 0
     (voc / "JPEGImages" / "1.jpg").write_text("no picture")
     assert rcnn(*arguments, "--timed", 3, "--json", tmp_path / "after.json") == 0
@@ -135,13 +135,13 @@ def test_a_photo_damaged_since_has_no_boxes_and_no_time(voc, tmp_path, rcnn, cap
 def test_photos_without_objects_have_no_recall(voc, tmp_path, rcnn):
     for path in (voc / "Annotations").iterdir():
         path.write_text("<annotation><size><width>120</width><height>90</height></size></annotation>")
-    command = ["bench", "proposals", "--ground-truth", voc, "--timed", 0, "--generator", "grid"]
+    command = ["bench", "proposals", "--ground-truth", voc, "--timed", 0, "--proposals", "grid"]
     assert rcnn(*command, "--json", tmp_path / "bench.json") == 0
     assert json.loads((tmp_path / "bench.json").read_text())["quality"]["grid"]["recall@0.50"] is None
 
 
 def test_an_unknown_generator_is_named(voc, rcnn, capsys):
-    assert rcnn("bench", "proposals", "--ground-truth", voc, "--generator", "nothing-such") == 2
+    assert rcnn("bench", "proposals", "--ground-truth", voc, "--proposals", "nothing-such") == 2
     assert "nothing-such" in capsys.readouterr().err
 
 

@@ -17,7 +17,7 @@ import detect.detector
 from detect.detector import Detector
 from detect.drawing import colour, draw
 from detect.runs.ahead import Prepared, Skipped, prepare_ahead
-from detect.runs.draw import Pictures
+from detect.runs.draw import Drawing, Pictures
 from detect.runs.photos import Photo
 from detect.runs.progress import Pace
 from detect.runs.report import Report
@@ -722,7 +722,7 @@ def test_odd_boxes_can_be_drawn(box: list[float]) -> None:
 def test_weak_detections_are_not_drawn(tmp_path: Path) -> None:
     found = Detections([[10, 10, 50, 50]], [0], [0.4], (60, 60))  # type: ignore[arg-type]
     with OwnFiles(tmp_path) as files:
-        Pictures(files, "pictures", score_floor=0.5).add("a.png", np.zeros((60, 60, 3), np.uint8), found, CLASSES)
+        Pictures(files, "pictures", Drawing(0.5)).add("a.png", np.zeros((60, 60, 3), np.uint8), found, CLASSES)
     assert not np.array(PIL.Image.open(tmp_path / "pictures/a.png")).any()
 
 

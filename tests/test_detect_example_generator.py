@@ -79,7 +79,7 @@ def test_the_command_line_knows_it(photo, tmp_path, rcnn):
     (tmp_path / "photos").mkdir()
     PIL.Image.fromarray(photo).save(tmp_path / "photos" / "coffee.png")
     out = tmp_path / "boxes"
-    assert rcnn("propose", tmp_path / "photos", "--generator", "mser+grid", "--out", out) == 0
+    assert rcnn("propose", tmp_path / "photos", "--proposals", "mser+grid", "--out", out) == 0
     store = ProposalStore(out)
     assert store.manifest["generator"] == "mser+grid"
     assert store.named("coffee.png").source_names == ("mser", "grid")

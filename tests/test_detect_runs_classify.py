@@ -20,7 +20,7 @@ from classifier.weights.torchvision import TRANSFORM_INPUT
 from detect.commands import weights as weights_commands
 from detect.commands.classify import classify
 from detect.commands.eval_classification import classification
-from detect.runs.class_folders import columns_of, read_class_folders, read_class_list, spread
+from detect.runs.class_folders import columns_of, read_class_folders, spread
 from detect.runs.classify import PhotoStream, judge, load_image_classifier
 from detect.runs.photos import SourceError
 from detect.training.setup import note
@@ -93,7 +93,18 @@ def test_options_decide_how_photos_are_looked_at(net: Path, photos: Path, tmp_pa
 def test_a_list_says_which_folder_is_which_column(net: Path, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("cat\nbee\nant\n")
     options = ["--weights", net, "--engine", "torch", "--dtype", "float32", "--json", tmp_path / "scores.json"]
-    run(classification, "--folder", photos, *options, "--classes", tmp_path / "classes.txt", "--limit", 6)
+    run(
+        classification,
+        "--folder",
+        photos,
+        *options,
+        "--classes",
+        tmp_path / "classes.txt",
+        "--photos",
+        6,
+        "--device",
+        "cpu",
+    )
     data = spread(read_class_folders(photos, {"cat": 0, "bee": 1, "ant": 2}), 6)
     got = json.loads((tmp_path / "scores.json").read_text())
     assert got["photos"] == 6
@@ -111,6 +122,7 @@ def test_a_bad_photo_is_named_and_the_others_are_done(net: Path, photos: Path, t
     assert "1 of 2 photos" in result.stderr
     with pytest.raises(ValueError, match="none of 1 photos could be read"):
         raise run(classify, bad, "--weights", net).exception
+    assert "skipped: " in run(classify, good, "--weights", net, "--max-pixels", 9).stderr
 
 
 def test_a_photo_whose_name_is_not_utf_8_does_not_stop_the_run(
@@ -211,7 +223,7 @@ def test_folders_are_matched_to_columns_by_name_or_by_a_list(photos: Path, tmp_p
     assert data.classes == ("cat", "bee", "ant", "dog")
     listed = tmp_path / "classes.txt"
     listed.write_text("bee\thoney bee\ncat\tdomestic cat\n\nant\tan ant\n")
-    assert read_class_folders(photos, columns_of(("b", "c", "a"), listed)).labels.tolist() == [
+    assert read_class_folders(photos, columns_of(("b", "c", "a"), [str(listed)])).labels.tolist() == [
         2,
         2,
         2,
@@ -223,12 +235,12 @@ def test_folders_are_matched_to_columns_by_name_or_by_a_list(photos: Path, tmp_p
         1,
     ]
     with pytest.raises(SourceError, match=r"classes\.txt: 3 classes, but the weights have 2"):
-        columns_of(("x", "y"), listed)
+        columns_of(("x", "y"), [str(listed)])
     with pytest.raises(SourceError, match="ant: no class of that name"):
         read_class_folders(photos, columns_of(("x", "y"), None))
     listed.write_text("bee\nbee\n")
-    with pytest.raises(SourceError, match="bee stands in it twice"):
-        read_class_list(listed)
+    with pytest.raises(ValueError, match="names a class twice: bee"):
+        columns_of(("x", "y"), [str(listed)])
 
 
 def test_folders_that_are_none(tmp_path: Path) -> None:
@@ -268,7 +280,7 @@ def test_convert_and_show(tmp_path: Path, net: Path) -> None:
         ((net, tmp_path / "x.npz"), "written as .safetensors"),
         ((net, out, "--dtype", "int4"), "not float16 or float32"),
         ((net, out, "--no-transform-input"), "--no-transform-input is for .pth and .pt"),
-        ((net, out, "--classes", tmp_path / "latin.txt"), "latin.txt: not a list of classes, one a line in UTF-8"),
+        ((net, out, "--classes", tmp_path / "latin.txt"), "latin.txt: not a list of classes, one per line in UTF-8"),
         ((net, out, "--classes", net.parent / "none"), "none"),
         ((net, out, "--classes", tmp_path / "twice.txt"), "names a class twice: ant"),
     ):

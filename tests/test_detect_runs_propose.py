@@ -55,10 +55,10 @@ def test_boxes_of_a_folder_and_back(photos, tmp_path, rcnn):
 
 def test_manifest_says_how(photos, tmp_path, rcnn):
     out = tmp_path / "boxes"
-    assert rcnn("propose", photos, "--out", out, "--factor", 4, "--seed", 3, "--max-boxes", 2) == 0
+    assert rcnn("propose", photos, "--out", out, "--factor", 4, "--seed", 3, "--max-boxes", 2, "--width", 50) == 0
     manifest = json.loads((out / "manifest.json").read_text())
     assert {strategy["k"] for strategy in manifest["parameters"]["strategies"]} == {200, 400}
-    assert manifest["parameters"]["seed"] == 3
+    assert (manifest["parameters"]["seed"], manifest["parameters"]["width"]) == (3, 50)
     assert manifest["max_boxes"] == 2
     assert manifest["photos"] == 3
     assert manifest["versions"]["numba"]
@@ -72,14 +72,14 @@ def test_a_rate_needs_more_photos_than_a_handful(tmp_path, rcnn, capsys):
         PIL.Image.fromarray(pixels).save(tmp_path / f"{number}.png")
     for workers, told in ((2, False), (1, True)):
         out = tmp_path / f"with {workers}"
-        assert rcnn("propose", tmp_path / "*.png", "--out", out, "--generator", "grid", "--workers", workers) == 0
+        assert rcnn("propose", tmp_path / "*.png", "--out", out, "--proposals", "grid", "--workers", workers) == 0
         assert ("photos/s with" in capsys.readouterr().err) is told
 
 
 @pytest.mark.parametrize("name", ["boxes [red]", "boxes [", "[/b]"])
 def test_a_folder_with_square_brackets_is_shown_by_its_name(photos, tmp_path, rcnn, capsys, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    assert rcnn("propose", photos / "a.png", "--out", f"out{name}", "--generator", "grid") == 0
+    assert rcnn("propose", photos / "a.png", "--out", f"out{name}", "--proposals", "grid") == 0
     assert f"out{name}" in capsys.readouterr().err
 
 
@@ -98,9 +98,9 @@ def test_own_strategies(photos, tmp_path, rcnn, capsys):
 
 def test_a_second_run_only_does_what_is_new(photos, tmp_path, rcnn, capsys, monkeypatch):
     out = tmp_path / "boxes"
-    assert rcnn("propose", photos / "a.png", photos / "sub", "--out", out, "--generator", "grid") == 0
+    assert rcnn("propose", photos / "a.png", photos / "sub", "--out", out, "--proposals", "grid") == 0
     PIL.Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(photos / "sub" / "a.png")  # another photo, same name
-    assert rcnn("propose", photos, "--out", out, "--generator", "grid") == 0
+    assert rcnn("propose", photos, "--out", out, "--proposals", "grid") == 0
     assert "1 of 3 photos are done already" in capsys.readouterr().err
     store = ProposalStore(out)
     assert store.named("sub/a.png").image_size == (30, 30)
@@ -129,7 +129,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path, rcnn, capsys):
     for number in range(10):
         PIL.Image.fromarray(np.full((20, 30, 3), (number, 0, 0), np.uint8)).save(tmp_path / f"photos/{number}.png")
     out, whole = tmp_path / "out", tmp_path / "whole"
-    arguments = ["propose", tmp_path / "photos", "--generator", "grid", "--workers", "1", "--out"]
+    arguments = ["propose", tmp_path / "photos", "--proposals", "grid", "--workers", "1", "--out"]
     command = [sys.executable, "-c", DYING, *map(str, arguments), str(out)]
     killed = subprocess.run(command, cwd=ROOT, capture_output=True, check=False, timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -165,7 +165,7 @@ def test_detections_from_stored_boxes_are_those_of_the_generator(photos, tmp_pat
         weights,
     )
     boxes = tmp_path / "boxes"
-    assert rcnn("propose", photos, "--out", boxes, "--generator", "grid") == 0
+    assert rcnn("propose", photos, "--out", boxes, "--proposals", "grid") == 0
     shared = ["detect", photos, "--weights", weights, "--device", "cpu", "--engine", "torch", "--score", "0"]
     lines = []
     for generator in ("grid", f"file:{boxes}"):
@@ -182,36 +182,36 @@ def test_boxes_are_of_the_photo_as_it_is_shown_or_as_it_is_stored(tmp_path, rcnn
     turned[ORIENTATION] = 6
     PIL.Image.new("RGB", (30, 40)).save(tmp_path / "a.jpg", exif=turned)
     out = tmp_path / "boxes"
-    assert rcnn("propose", tmp_path / "a.jpg", "--out", out, "--generator", "grid", "--exif", exif) == 0
+    assert rcnn("propose", tmp_path / "a.jpg", "--out", out, "--proposals", "grid", "--exif", exif) == 0
     assert ProposalStore(out).named("a.jpg").image_size == size
 
 
 def test_other_settings_do_not_mix(photos, tmp_path, rcnn, capsys):
     out = tmp_path / "boxes"
-    assert rcnn("propose", photos, "--out", out, "--generator", "grid") == 0
-    assert rcnn("propose", photos, "--out", out, "--generator", "random") == 2
+    assert rcnn("propose", photos, "--out", out, "--proposals", "grid") == 0
+    assert rcnn("propose", photos, "--out", out, "--proposals", "random") == 2
     assert "another way (generator, parameters)" in capsys.readouterr().err
-    assert rcnn("propose", photos, "--out", out, "--generator", "grid", "--exif", "ignore") == 2
+    assert rcnn("propose", photos, "--out", out, "--proposals", "grid", "--exif", "ignore") == 2
 
 
 def test_bad_photos_are_named_and_counted(photos, tmp_path, rcnn, capsys):
     (photos / "bad.jpg").write_text("no picture")
     (photos / "empty.png").write_bytes(b"")
-    assert rcnn("propose", photos, "--out", tmp_path / "boxes", "--generator", "grid") == 1
+    assert rcnn("propose", photos, "--out", tmp_path / "boxes", "--proposals", "grid") == 1
     told = capsys.readouterr().err
     assert "2 of 5 photos were skipped" in told
     assert "bad.jpg" in told
     assert "empty.png" in told
     assert len(ProposalStore(tmp_path / "boxes")) == 3
-    assert rcnn("propose", photos / "bad.jpg", "--out", tmp_path / "none", "--generator", "grid") == 2
+    assert rcnn("propose", photos / "bad.jpg", "--out", tmp_path / "none", "--proposals", "grid") == 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--generator", "nothing"], "unknown proposal generator 'nothing'; known: edge-boxes, "),
-        (["--generator", "grid", "--factor", "2"], "grid takes no option factor"),
-        (["--generator", "random", "--seed", "-1"], "the seed must be from 0 to 4294967295, got -1"),
+        (["--proposals", "nothing"], "unknown proposal generator 'nothing'; known: edge-boxes, "),
+        (["--proposals", "grid", "--factor", "2"], "grid takes no option factor"),
+        (["--proposals", "random", "--seed", "-1"], "the seed must be from 0 to 4294967295, got -1"),
         (["--seed", "-1"], "the seed must be from 0 to 4294967295, got -1"),
         *((["--factor", factor], "must be a number above 0, got") for factor in ("inf", "nan", "0")),
         (["--factor", "1e30"], "neither above 2147483647; got 5e+31"),
@@ -235,7 +235,7 @@ def test_boxes_of_another_program_become_a_store(photos, tmp_path, rcnn, capsys)
     shutil.copy(photos / "a.png", photos / "000000000007.png")
     (photos / "a.png").unlink()
     out = tmp_path / "boxes"
-    assert rcnn("propose", photos, "--out", out, "--generator", f"file:{tmp_path / 'theirs.json'}") == 1
+    assert rcnn("propose", photos, "--out", out, "--proposals", f"file:{tmp_path / 'theirs.json'}") == 1
     assert "has no photo 'b.png'" in capsys.readouterr().err
     found = build(f"file:{out}")(read_image(photos / "000000000007.png"))
     assert found.boxes.tolist() == [[5, 5, 25, 35], [0, 0, 60, 45]]
@@ -284,7 +284,7 @@ def test_a_failing_generator_does_not_stop_the_rest(photos):
 def test_names_of_windows_find_their_photos(photos, tmp_path, rcnn):
     sides = [{"image_id": name, "bbox": [0, 0, 10, 20], "score": 1} for name in ("a.png", "b.png", "sub\\a.png")]
     (tmp_path / "boxes.json").write_text(json.dumps(sides))
-    assert rcnn("propose", photos, "--generator", f"file:{tmp_path / 'boxes.json'}", "--out", tmp_path / "out") == 0
+    assert rcnn("propose", photos, "--proposals", f"file:{tmp_path / 'boxes.json'}", "--out", tmp_path / "out") == 0
     store = ProposalStore(tmp_path / "out")
     assert store.named("sub/a.png").boxes.tolist() == [[0, 0, 10, 20], [0, 0, 60, 45]]
 
@@ -293,7 +293,7 @@ def test_boxes_of_another_size_of_the_photos_are_counted_and_one_is_named(photos
     sides = [{"image_id": "a.png", "bbox": [x, 0, 10, 20], "score": 1} for x in (0, 300, 500)]
     sides += [{"image_id": "b.png", "bbox": [0, 0, 10, 20]}, {"image_id": "sub/a.png", "bbox": [0, 0, 0, 20]}]
     (tmp_path / "boxes.json").write_text(json.dumps(sides))
-    assert rcnn("propose", photos, "--generator", f"file:{tmp_path / 'boxes.json'}", "--out", tmp_path / "out") == 0
+    assert rcnn("propose", photos, "--proposals", f"file:{tmp_path / 'boxes.json'}", "--out", tmp_path / "out") == 0
     told = " ".join(capsys.readouterr().err.split())
     assert "boxes.json: 3 of 5 boxes on 2 of 3 photos lie outside the photo or have no area, such as" in told
     assert "[300, 0, 310, 20] on a.png (60 x 45 pixels); most likely they are of another size of the photos" in told

@@ -334,7 +334,7 @@ def test_weights_of_regions_are_trained_further(
 
 
 def test_weights_and_stages_that_make_no_sense(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="`frozen` 'conv9' is not none or one of conv1, "):
+    with pytest.raises(ValueError, match="`frozen` 'conv9' is not one of none, conv1, "):
         run(start, dataset, tmp_path, frozen="conv9")
     with pytest.raises(WeightsError, match="of MultiBox; those of an image or region classifier are needed"):
         run(replace(start, task="multibox"), dataset, tmp_path)
@@ -525,7 +525,7 @@ def test_coco_files_need_not_say_how_large_photos_are(tmp_path: Path) -> None:
         "coco": tmp_path / "train.json",
         "images": tmp_path / "JPEGImages",
     }
-    assert len(open_dataset(**named, classes="disc")) == 3
+    assert len(open_dataset(**named, classes=["disc"])) == 3
     PIL.Image.new("RGB", (200, 9)).save(tmp_path / "JPEGImages" / "002.png")  # boxes reach beyond it
     with pytest.raises(ValueError, match=r"002\.png: is 200 x 9 pixels"):
         open_dataset(**named)
@@ -645,7 +645,7 @@ def test_coco_files_whose_crowds_are_no_objects(
         ({"--split": "nights"}, "nights.txt: no such image list"),
         ({"--weights": "nowhere.npz"}, "nowhere.npz: no such file or name"),
         ({"--proposals": "guessing"}, "unknown proposal generator 'guessing'"),
-        ({"--freeze": "conv9"}, "--freeze 'conv9' is not none or one of"),
+        ({"--freeze": "conv9"}, "--freeze 'conv9' is not one of"),
         ({"--device": "cuda:55"}, "--device 'cuda:55' cannot be used here"),
         ({"--positives": "0"}, "Invalid value for '--positives'"),
         ({"--negatives": "0"}, "Invalid value for '--negatives'"),

@@ -188,7 +188,7 @@ def test_best_and_last_weights_are_kept(
     [
         (["--batch", 9], "a batch of 9 cannot be shared by 2 processes"),
         (["--hard-examples", 3], "hard examples of 3 cannot be shared by 2 processes"),
-        (["--freeze", "maxpol3"], "--freeze 'maxpol3' is not none or one of conv1, "),
+        (["--freeze", "maxpol3"], "--freeze 'maxpol3' is not one of none, conv1, "),
         (["--weights", "multibox"], "--weights are of MultiBox; those of an image or region classifier are needed"),
         (["--best-share", 0.7], "--best-share 0.7 needs ranked proposals, such as --proposals ranked:selective-search"),
         (["--preset", "shipped"], "--best-share 0.7 needs ranked proposals"),

@@ -304,7 +304,7 @@ def test_a_box_in_a_crowd_is_no_false_alarm_for_coco(
 
 
 def test_photos_to_validate_on_are_named_by_one_option(voc: Path) -> None:
-    learned = open_dataset(voc=voc, split="train", coco=None, images=None, classes="square")
+    learned = open_dataset(voc=voc, split="train", coco=None, images=None, classes=["square"])
     nothing: dict[str, Any] = {"voc": voc, "val": None, "val_coco": None, "val_images": None}
     opened: Callable[..., Selection | None] = partial(open_validation, learned)
     assert opened(**nothing) is None

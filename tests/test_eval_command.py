@@ -107,6 +107,70 @@ def test_missing_images_count_as_misses_and_are_reported(voc, tmp_path):
     assert content["missing_images"] == 1
 
 
+def test_only_the_photos_that_were_run_are_scored(voc, tmp_path):
+    file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"), leave_out=("b",))
+    report, usual = (
+        tmp_path / "report.json",
+        ("--ground-truth", voc, "--protocol", "voc", "--json", tmp_path / "report.json"),
+    )
+    assert "(--only-detected leaves them out)" in run("detections", file, *usual).stderr
+    result = run("detections", file, *usual, "--only-detected")
+    assert "100.00 % on 1 images with 2 objects" in result.stdout
+    assert "warning: 1 image (b) of the ground truth without a line of results are left out" in result.stderr
+    assert json.loads(report.read_text())["images"] == 1
+    run("detections", file, *usual, "--only-detected", "--classes", "cat", "--html", tmp_path / "page.html")
+    assert json.loads(report.read_text())["objects"] == 1
+    file.write_text("")
+    with pytest.raises(ValueError, match="--only-detected leaves none"):
+        run("detections", file, *usual, "--only-detected")
+    results, truth = as_coco([], VocDataset(voc, "val"), tmp_path)
+    with pytest.raises(ValueError, match=r"--only-detected needs detections\.jsonl"):
+        run("detections", results, "--ground-truth", truth, "--only-detected")
+
+
+@pytest.mark.parametrize(("floor", "warned"), [(0.05, True), (0.001, False), (0.01, False), ("high", False)])
+def test_a_high_floor_of_the_scores_is_told_of(voc, tmp_path, floor, warned):
+    write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
+    record = {"settings": {"score_floor": floor}, "runs": [{"started": "2026"}]}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    for file in (tmp_path, tmp_path / "detections.jsonl"):
+        told = run("detections", file, "--ground-truth", voc).stderr
+        assert ("detections below 0.05 were dropped, which lowers mAP" in told) == warned
+    (tmp_path / "run.json").write_text("of another program")
+    assert "dropped" not in run("detections", tmp_path, "--ground-truth", voc).stderr
+
+
+def test_where_nothing_is_annotated_nothing_is_gained(tmp_path, voc):
+    for name in "ab":
+        (voc / "Annotations" / f"{name}.xml").write_text(f"<annotation>{SIZE}</annotation>")
+    line = {"image": "a", "width": 100, "height": 80, "boxes": [[0, 0, 9, 9]], "labels": ["dog"], "scores": [0.5]}
+    (tmp_path / "detections.jsonl").write_text(json.dumps(line) + "\n")
+    told = run("detections", tmp_path / "detections.jsonl", "--ground-truth", voc).stdout
+    assert "nan" not in told
+    assert re.search(r"^ *background .* - *$", told, re.MULTILINE)
+
+
+def test_classes_with_commas_and_blanks_in_their_names(voc, tmp_path):
+    dataset = VocDataset(voc, "val")
+    lines = [json.loads(line) for line in write_perfect(tmp_path / "lines", dataset).read_text().splitlines()]
+    _, truth = as_coco(lines, dataset, tmp_path)
+    truth.write_text(truth.read_text().replace('"dog"', '" crane, bird "'))
+    file = write_perfect(tmp_path / "detections.jsonl", CocoDataset(truth))
+    file.write_text(file.read_text().replace(".jpg.jpg", ".jpg"))
+    (tmp_path / "names.txt").write_text(" crane, bird\n\n")
+    for words, classes in (
+        (["--classes", "crane, bird"], ["crane, bird"]),
+        (["--classes", "crane, bird", "--classes", "cat"], ["crane, bird", "cat"]),
+        (["--classes", tmp_path / "names.txt"], ["crane, bird"]),
+    ):
+        if "names.txt" in str(words):
+            (tmp_path / "names.txt").write_text("cat\n")
+            classes = ["cat"]
+        run("detections", file, "--ground-truth", truth, *words, "--json", tmp_path / "scores.json")
+        scores = json.loads((tmp_path / "scores.json").read_text())["classes"]
+        assert {name: scores[name]["AP"] for name in scores} == pytest.approx(dict.fromkeys(classes, 1.0))
+
+
 @pytest.mark.parametrize("kind", ["lines", "coco results"])
 def test_some_classes_are_scored_as_if_there_were_no_others(voc, tmp_path, kind):
     """The dogs are found and the cat is not; the photos know eighteen more classes."""

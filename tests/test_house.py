@@ -14,14 +14,15 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"structures": 0, "proposals": 1, "classifier": 1, "eval": 1, "detect": 2}
 INSIDE = {  # files and folders of a room, the lowest floor first; a new one must be given its place
     "detect": (
-        "defaults options settings drawing evaluation multibox stopping weights",
-        "shared",
-        "classifiers",
-        "found generators",
+        "defaults fonts labels options settings evaluation multibox stopping weights",
+        "drawing shared",
+        "classifiers found",
+        "generators",
         "detector",
         "runs",
         "training bench",
-        "commands cli",
+        "commands",
+        "cli",
         "demo __main__",
     ),
     "proposals": (

@@ -10,13 +10,13 @@ import pytest
 from classifier.weights.caffe import read_caffe, read_npz
 from classifier.weights.checkpoint import read_checkpoint
 from classifier.weights.torchvision import read_pth
-from detect.runs.class_folders import read_class_list
 from detect.runs.photos import find_photos
 from eval.coco_json import load
 from eval.results import read_lines
 from eval.voc_xml import parse
 from proposals.stored.foreign import read_foreign
 from proposals.stored.reader import file_key
+from structures.class_lists import read_class_names
 from structures.files import regular_file
 
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -24,7 +24,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "a.caffemodel": read_caffe,
     "a.pth": read_pth,
     "a.safetensors": read_checkpoint,
-    "classes.txt": read_class_list,
+    "classes.txt": lambda path: read_class_names([str(path)]),
     "list.txt": lambda path: find_photos([], lists=[path]),
     "@list.txt": lambda path: find_photos([f"@{path.with_name('list.txt')}"]),
     "instances.json": load,

@@ -54,7 +54,7 @@ def test_a_skipped_photo_is_named_with_its_control_characters_shown(
     PIL.Image.new("RGB", (40, 31)).save(tmp_path / "photos" / "large.png")
     (tmp_path / "photos" / "bad\x1b[2J.png").write_bytes(b"no picture")
     limit = ("--max-pixels", 40 * 30)
-    assert rcnn("propose", tmp_path / "photos", "--out", tmp_path / "o", "--generator", "grid", *limit) == 1
+    assert rcnn("propose", tmp_path / "photos", "--out", tmp_path / "o", "--proposals", "grid", *limit) == 1
     told = capsys.readouterr().err
     assert "\x1b" not in told
     assert told.count(r"bad\x1b[2J.png: not a picture") == 2  # when it is passed over, and at the end

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from classifier.weights.caffe import read_caffe, read_npz
 from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint
 from classifier.weights.torchvision import download_imagenet, read_pth
+from structures.names import did_you_mean
 
 READERS: Mapping[str, Callable[[str | Path], Checkpoint]] = {
     ".safetensors": read_checkpoint,
@@ -33,7 +34,8 @@ def load_weights(name_or_path: str | Path, named: Mapping[str, Path] | None = No
         return _checked(download_imagenet(), name)
     path = files[name] if name in files else Path(name)
     if path.suffix.lower() not in READERS or not path.is_file():
-        raise WeightsError(f"{name}: {_what_is_wrong(path)}; weights are {', '.join([IMAGENET, *files, *_patterns()])}")
+        known, hint = ", ".join([IMAGENET, *files, *_patterns()]), did_you_mean(name, [IMAGENET, *files])
+        raise WeightsError(f"{name}: {_what_is_wrong(path)}; weights are {known}{hint}")
     return _checked(READERS[path.suffix.lower()](path), path)
 
 

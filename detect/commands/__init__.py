@@ -1,1 +1,1 @@
-"""One file for each command of `rcnn`; detect/cli.py says how they are found."""
+"""One file for each command of `rcnn`, or for a group of them; detect/cli.py puts them together."""

@@ -7,24 +7,25 @@ from typing import Annotated
 
 import typer
 
+from detect.commands.groups import examples
+from detect.commands.options import Crops, PlacementOptions, Warp, Weights
+from detect.commands.records import with_records
 from detect.defaults import SOME_SKIPPED, MaxPixels
 from structures.errors import InputError
 from structures.text import printable
 
 
+@examples("rcnn classify photo.jpg --weights bvlc_googlenet.caffemodel --warp", "rcnn classify photos --top 1 --json")
+@with_records
 def classify(
     photos: Annotated[list[str], typer.Argument(help="Files, folders, globs or @list.txt.")],
-    weights: Annotated[
-        list[str] | None, typer.Option(help="A file, or imagenet (fetched once), the default; several are averaged.")
-    ] = None,
-    crops: Annotated[int, typer.Option(help="Views of each photo: 1, 10 or 144.")] = 1,
-    warp: Annotated[bool, typer.Option("--warp", help="Squeeze photos to a square: BVLC's test.")] = False,
+    where: PlacementOptions,
+    weights: Weights = None,
+    crops: Crops = 1,
+    warp: Warp = False,
     top: Annotated[int, typer.Option(min=1, help="Classes to show.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line and photo.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per photo.")] = False,
     max_pixels: MaxPixels = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    engine: Annotated[str, typer.Option(help="auto, torch, compiled or openvino.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
 ) -> None:
     """Name what is on photos: the most likely classes of each, with their probabilities."""
     from classifier.images import best_classes
@@ -34,8 +35,7 @@ def classify(
     from structures.images import MAX_PIXELS, ImageError
 
     found = find_photos(photos)
-    where = {"device": device, "engine": engine, "dtype": dtype}
-    model = load_image_classifier(weights or [IMAGENET], crops=crops, warp=warp, photos=len(found), **where)
+    model = load_image_classifier(weights or [IMAGENET], crops=crops, warp=warp, photos=len(found), **where.as_names())
     print(model.reason, file=sys.stderr)
     names: dict[Path, str] = {photo.path: photo.image_id for photo in found}
     skipped = 0

@@ -1,12 +1,15 @@
 """`rcnn propose`: where might objects be on these photos? Boxes on disk, for `--proposals file:OUT`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detect.commands.detect import Exif
-from detect.defaults import SOME_SKIPPED, MaxPixels
+from detect.commands.groups import examples
+from detect.commands.options import PhotoOptions
+from detect.commands.records import with_records
+from detect.defaults import SOME_SKIPPED
 from structures.errors import InputError
 from structures.text import printable
 
@@ -14,30 +17,44 @@ if TYPE_CHECKING:
     from detect.runs.propose import Report
 
 
-def propose(
-    out: Annotated[Path, typer.Option(help="Folder of the boxes. Run again, it goes on where it stopped.")],
-    photos: Annotated[list[str] | None, typer.Argument(help="Files, folders, globs, @list.txt.")] = None,
-    list_file: Annotated[Path | None, typer.Option("--list", help="File with a photo, folder or glob a line.")] = None,
-    generator: Annotated[str, typer.Option(help="Which one; a+b takes both; file:PATH reads boxes.")] = (
+@dataclass(frozen=True)
+class GeneratorOptions:
+    """Generator."""
+
+    proposals: Annotated[str, typer.Option(help="Generator of the boxes; a+b takes both; file:PATH reads boxes.")] = (
         "selective-search"
-    ),
-    factor: Annotated[float | None, typer.Option(help="Superpixel factor of Selective Search.")] = None,
+    )
+    factor: Annotated[float | None, typer.Option(help="Superpixel factor of Selective Search.")] = None
     strategy: Annotated[
         list[str] | None, typer.Option(help="Own strategy, SPACE:SIMILARITY:K[:MIN_SIZE]; may be repeated.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the ranking's random numbers.")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Search photos at this width.")] = None,
+    ] = None
+    seed: Annotated[int | None, typer.Option(help="Of the ranking's random numbers.")] = None
+    width: Annotated[int | None, typer.Option(min=1, help="Search photos at this width, in pixels.")] = None
+    device: Annotated[str, typer.Option(help="For learned generators: auto, cpu, cuda, ...")] = "auto"
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of the generator that somebody named."""
+        given = {"factor": self.factor, "strategies": self.strategy, "seed": self.seed, "width": self.width}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@examples(
+    "rcnn propose photos --out boxes",
+    "rcnn propose photos --out few --proposals multibox --max-boxes 50",
+)
+@with_records
+def propose(
+    out: Annotated[Path, typer.Option(help="Folder of the boxes. Run again, it goes on where it stopped.")],
+    photos: PhotoOptions,
+    generator: GeneratorOptions,
     max_boxes: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Keep only so many boxes, the first; of a union without a ranking not the best. The whole photo stays "
-            "only if it is one of them.",
+            help="Keep at most this many boxes, the first; of a union without a ranking not the best. The whole photo "
+            "stays only if it is one of them.",
         ),
     ] = None,
-    exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply,
-    max_pixels: MaxPixels = None,
-    device: Annotated[str, typer.Option(help="For learned generators: auto, cpu, cuda, ...")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Photos at the same time; by default all cores.")] = None,
 ) -> None:
     """Propose boxes for photos and keep them in OUT: shards of boxes, and a manifest of how they were made.
@@ -46,19 +63,16 @@ def propose(
     """
     from rich.console import Console
 
-    from detect.runs.photos import find_photos
     from detect.runs.propose import Plan, build_for_many, carry_out
     from detect.runs.record import cores
-    from structures.images import MAX_PIXELS
 
-    given = {"factor": factor, "strategies": strategy, "seed": seed, "width": width}
-    found = find_photos(photos or [], lists=[list_file] if list_file else [], leave_out=out)
-    made_by = build_for_many(generator, device, **{key: value for key, value in given.items() if value is not None})
+    found = photos.find(leave_out=out)
+    made_by = build_for_many(generator.proposals, generator.device, **generator.settings())
     plan = Plan(
         found,
         out,
-        exif=exif.value,
-        max_pixels=max_pixels or MAX_PIXELS,
+        exif=photos.exif.value,
+        max_pixels=photos.most_pixels,
         workers=workers or cores(),
         max_boxes=max_boxes,
     )

@@ -4,18 +4,18 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from copy import copy
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from typer.models import OptionInfo
+from typer.models import ArgumentInfo, OptionInfo
 
 
 def with_records(command: Callable[..., None]) -> Callable[..., None]:
     """Return a command for typer that has an option for every field of the records that this one takes.
 
     A record is a frozen dataclass. Its fields are annotated as typer wants parameters, and their defaults are those of
-    the options. The first line of its docstring is the title of their panel in --help. Other parameters stay as they
-    are.
+    the options; one without a default is required. The first line of its docstring is the title of their panel in
+    --help. Other parameters stay as they are. The command may be called from Python with the options as keywords.
 
     >>> from dataclasses import dataclass
     >>> import typer
@@ -28,21 +28,24 @@ def with_records(command: Callable[..., None]) -> Callable[..., None]:
     ...     print(colour, size.height)
     >>> list(inspect.signature(paint).parameters)
     ['colour', 'height']
-    >>> paint(colour="red", height=5)
-    red 5
+    >>> paint(colour="red")
+    red 3
     """
     hints = get_type_hints(command, include_extras=True)
     records = {name: hint for name, hint in hints.items() if is_dataclass(hint) and isinstance(hint, type)}
     names = {name: [field.name for field in fields(record)] for name, record in records.items()}
 
     @functools.wraps(command)
-    def run(**options: Any) -> None:
+    def run(**given: Any) -> None:
+        bound = signature.bind(**given)
+        bound.apply_defaults()
+        options = bound.arguments
         made = {name: record(**{each: options.pop(each) for each in names[name]}) for name, record in records.items()}
         command(**made, **options)
 
-    parameters = list(_parameters(inspect.signature(command), hints, records))
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    signature = inspect.Signature(list(_parameters(inspect.signature(command), hints, records)))
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()}
     return run
 
 
@@ -56,9 +59,8 @@ def _parameters(
         inner, title = get_type_hints(records[name], include_extras=True), _title(records[name])
         for field in fields(records[name]):
             annotation = _in_panel(inner[field.name], title)
-            yield inspect.Parameter(
-                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation
-            )
+            default = inspect.Parameter.empty if field.default is MISSING else field.default
+            yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _title(record: type) -> str:
@@ -66,9 +68,11 @@ def _title(record: type) -> str:
 
 
 def _in_panel(annotation: Any, title: str) -> Any:
-    """Put an option into a panel of --help."""
+    """Put an option into a panel of --help; arguments have theirs."""
     assert get_origin(annotation) is Annotated, f"{annotation} is not annotated with an option"
     kind, option = get_args(annotation)
+    if isinstance(option, ArgumentInfo):
+        return annotation
     assert isinstance(option, OptionInfo)
     option = copy(option)
     option.rich_help_panel = title

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from classifier.recipes import AVERAGE_FROM, LEARNING_RATE, WEIGHT_DECAY, Recipe, paper_recipe
+from detect.commands.groups import examples
 from detect.commands.records import with_records
 from detect.commands.training_options import RunOptions, SaveEvery
 from structures.errors import InputError
@@ -87,6 +88,10 @@ class RecipeOptions:
         )
 
 
+@examples(
+    "rcnn train classifier --folder photos/train --val photos/val --out net.safetensors",
+    "rcnn train classifier --folder photos --weights imagenet --epochs 5 --out net.safetensors",
+)
 @with_records
 def classifier(
     folder: Annotated[Path, typer.Option(help="Photos, one folder per class.")],

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from detect.commands.groups import examples
 from detect.commands.records import with_records
 from detect.commands.training_options import PRESET, Out, PhotoOptions, RunOptions, SaveEvery, ValidationOptions
 from detect.training.multibox_recipe import MultiBoxRecipe
@@ -52,6 +53,10 @@ class RecipeOptions:
         )
 
 
+@examples(
+    "rcnn train multibox --voc VOC2007 --out boxes.safetensors",
+    "rcnn train multibox --coco train.json --images photos --epochs 5 --out boxes.safetensors",
+)
 @with_records
 def multibox(
     out: Out,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from classifier.recipes import Recipe
+from detect.commands.groups import examples
 from detect.commands.records import with_records
 from detect.commands.train_shared import Common, SharedOptions, train_on_shared_features
 from detect.commands.training_options import PRESET, Out, PhotoOptions, RunOptions, SaveEvery, ValidationOptions
@@ -143,6 +144,10 @@ def refuse_other_kind(features: Features, *others: object) -> None:
                 raise InputError(f"--{name.replace('_', '-')} has no meaning with --features {features.value}")
 
 
+@examples(
+    "rcnn train regions --voc VOC2007 --out net.safetensors --val val",
+    "rcnn train regions --coco train.json --images photos --classes dog,cat --out net.safetensors",
+)
 @with_records
 def regions(
     out: Out,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from detect.commands.options import Classes
 from detect.defaults import VAL_EVERY, VAL_PHOTOS
 from structures.errors import InputError
 
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
     from structures.records import Dataset
 
 PRESET = "of the preset"  # where an option is not named
-RENAMED = {"rate": "learning-rate", "decay": "weight-decay", "smoothing": "label-smoothing", "iterations": "steps"}
-# Options of earlier versions keep working, but --help does not show them.
-OLD_NAMES = {"token_normalize_func": lambda name: RENAMED.get(name, name)}
 
 Out = Annotated[Path, typer.Option(help="Where the trained weights go (.safetensors); the best ones with validation.")]
 SaveEvery = Annotated[int, typer.Option(min=1, help="Steps between two states on disk.")]
@@ -31,7 +29,7 @@ class PhotoOptions:
     ] = None
     coco: Annotated[Path | None, typer.Option(help="COCO annotations (.json).")] = None
     images: Annotated[Path | None, typer.Option(help="Folder of the COCO photos.")] = None
-    classes: Annotated[str | None, typer.Option(help="Only these, a,b; objects of others become background.")] = None
+    classes: Classes = None
 
     def open(self) -> "Dataset":
         """Return the photos with their objects.

@@ -6,19 +6,26 @@ from typing import Annotated
 
 import typer
 
+from detect.commands.groups import add, examples, group
+from detect.commands.options import ClassList
 from structures.errors import InputError
-from structures.files import regular_file
+from structures.names import not_one_of
 from structures.text import printable
 
 MOST_SHOWN = 100  # classes
 MOST_CHARACTERS = 150  # of a fact; --json has all
+PRECISIONS = ("float16", "float32")
 TORCH_SUFFIXES = (".pth", ".pt")
 
 
+@examples(
+    "rcnn weights convert bvlc_googlenet.caffemodel net.safetensors",
+    "rcnn weights convert net.pth net.safetensors --classes names.txt --no-transform-input",
+)
 def convert(
     source: Annotated[str, typer.Argument(help="imagenet, or a file: .caffemodel, .npz, .pth, .safetensors.")],
     destination: Annotated[Path, typer.Argument(help="The new file, .safetensors.")],
-    classes: Annotated[Path | None, typer.Option(help="Class names, one a line, in the order of the columns.")] = None,
+    classes: ClassList = None,
     transform_input: Annotated[
         bool, typer.Option(help="For a .pth: it was used with torchvision's transform_input.")
     ] = True,
@@ -31,26 +38,28 @@ def convert(
 
     from classifier.weights.checkpoint import TORCHVISION, save_checkpoint
     from detect.classifiers import load_checkpoint
+    from detect.runs.class_folders import names_for
     from structures.own_files import check_outputs
 
-    if dtype not in ("float16", "float32"):
-        raise InputError(f"--dtype {dtype!r} is not float16 or float32")
+    if dtype not in PRECISIONS:
+        raise InputError(f"--dtype {not_one_of(dtype, PRECISIONS)}")
     if destination.suffix != ".safetensors":
         raise InputError(f"{destination}: weights are written as .safetensors")
     if not transform_input and Path(source).suffix not in TORCH_SUFFIXES:
         raise InputError(
             f"--no-transform-input is for {' and '.join(TORCH_SUFFIXES)}, which do not say it; not {source}"
         )
-    check_outputs([destination], [source, classes])
+    check_outputs([destination], [source, *(classes or [])])
     checkpoint = load_checkpoint(source)
     if not transform_input:
         checkpoint = replace(checkpoint, preprocessing=TORCHVISION)
     if classes is not None:
-        checkpoint = replace(checkpoint, classes=_class_names(classes, len(checkpoint.classes)))
+        checkpoint = replace(checkpoint, classes=names_for(checkpoint.classes, classes))
     save_checkpoint(checkpoint, destination, dtype=getattr(torch, dtype))
     print(f"weights written to {printable(destination)}")
 
 
+@examples("rcnn weights show default", "rcnn weights show net.safetensors --json")
 def show(
     weights: Annotated[str, typer.Argument(help="imagenet, a built-in name such as default, or a file.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with all classes.")] = False,
@@ -93,15 +102,6 @@ def _learned(name: str) -> bool:
     return name.endswith((".weight", ".bias"))
 
 
-def _class_names(path: Path, columns: int) -> tuple[str, ...]:
-    try:
-        names = tuple(
-            line.strip() for line in regular_file(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()
-        )
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a list of classes, one a line in UTF-8") from None
-    if len(names) != columns:
-        raise InputError(f"{path}: {len(names)} names, but the weights have {columns} classes")
-    if len(set(names)) < len(names):
-        raise InputError(f"{path}: names a class twice: {max(names, key=names.count)}")
-    return names
+app = group("Show what a file of weights holds, and convert other formats to ours.")
+for command in (convert, show):
+    add(app, command)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from detect.runs.photos import SourceError, find_photos
-from structures.files import regular_file
+from structures.class_lists import read_class_names
 from structures.records import Labels
 
 
@@ -57,35 +57,30 @@ def read_class_folders(root: Path, columns: Mapping[str, int] | None = None) -> 
     return ClassFolders(tuple(paths), np.array(labels, np.int64), tuple(classes))
 
 
-def read_class_list(path: Path) -> dict[str, int]:
-    """Read a list of folder names, a line a class in label order; what stands behind a tab is left out.
+def columns_of(classes: Sequence[str], listed: Sequence[str] | None) -> dict[str, int]:
+    """Return the label of each folder name: by the list if there is one, else folders are named like the classes.
+
+    Args:
+        classes: of the weights.
+        listed: names in the order of the classes, as `read_class_names` has it.
 
     Raises:
-        SourceError: not a text file, or a name stands in it twice.
+        InputError: the list cannot be read, or has another length than the classes.
     """
-    try:
-        lines = regular_file(path).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise SourceError(f"{path}: not a list of classes, one a line in UTF-8") from None
-    names = [line.split("\t")[0].strip() for line in lines if line.strip()]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated or not names:
-        raise SourceError(f"{path}: {f'{repeated[0]} stands in it twice' if repeated else 'the list is empty'}")
+    names = classes if listed is None else names_for(classes, listed)
     return {name: label for label, name in enumerate(names)}
 
 
-def columns_of(classes: Sequence[str], listed: Path | None) -> dict[str, int]:
-    """Return the label of each folder name: by the list if there is one, else folders are named like the classes.
+def names_for(classes: Sequence[str], listed: Sequence[str]) -> tuple[str, ...]:
+    """Return listed names that take the place of the classes of weights, one for each.
 
     Raises:
-        SourceError: the list has another length than the classes.
+        InputError: the list cannot be read, or has another length than the classes.
     """
-    if listed is None:
-        return {name: label for label, name in enumerate(classes)}
-    columns = read_class_list(listed)
-    if len(columns) != len(classes):
-        raise SourceError(f"{listed}: {len(columns)} classes, but the weights have {len(classes)}")
-    return columns
+    names = read_class_names(listed)
+    if len(names) != len(classes):
+        raise SourceError(f"{', '.join(listed)}: {len(names)} classes, but the weights have {len(classes)}")
+    return tuple(names)
 
 
 def spread(data: ClassFolders, limit: int) -> ClassFolders:

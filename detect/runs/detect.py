@@ -1,6 +1,5 @@
 """Many photos through a detector: proposals ahead in threads, results written at once, bad photos passed over."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,18 +14,19 @@ from rich.console import Console
 
 from classifier.regions import RunsInEngines
 from detect.detector import Detector
+from detect.fonts import missing_fonts
 from detect.runs.ahead import PATIENCE, Skipped, is_of_the_gpu, prepare_ahead
-from detect.runs.draw import Pictures, picture_name
-from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_names, require_exportable, with_labels_of
-from detect.runs.photos import PICTURES, Photo, renamed
+from detect.runs.draw import Drawing, Pictures, picture_name
+from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_names, require_exportable
+from detect.runs.photos import PICTURES, Photo, is_changed, renamed, root_of
 from detect.runs.progress import Bar, table
 from detect.runs.record import RUN_FILE, Run, RunError, cores
 from detect.runs.report import Report
 from detect.runs.results import DETECTIONS_FILE, SKIPPED_FILE, Results
-from eval.results import count_images, read_lines
-from proposals.stored.reader import file_key
+from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
+from eval.results import count_images
 from structures.files import FileRefused
-from structures.images import MAX_PIXELS, ExifPolicy, ImageError, read_image
+from structures.images import MAX_PIXELS
 from structures.locks import lock_folder
 from structures.own_files import OwnFiles, not_ours
 from structures.records import Detections, Proposals
@@ -95,11 +95,11 @@ def carry_out(
         _clear(plan, files, results, detector.classes)
         if todo:
             discard_exports(files, console)  # of the results of before
-        pictures = _pictures(plan, files, results, run.last("draw_score"))
-        drawing = {} if pictures is None else {"draw_score": pictures.score_floor}
+        pictures = None if plan.draw_score is None else open_pictures(files, results, Drawing(plan.draw_score), run)
+        drawing = {} if pictures is None else pictures.drawing.facts()
         before = run.last("placement")
-        run.update(**facts, **drawing, placement=reasons, workers=workers)
-        told = [*reasons, *([warning] if warning else [])]
+        run.update(**facts, **drawing, images=root_of(plan.photos), placement=reasons, workers=workers)
+        told = [*reasons, *filter(None, [warning, missing_fonts(detector.classes) if pictures else ""])]
         if before not in (None, reasons):
             elsewhere = "; ".join(before)
             told.append(f"warning: earlier photos in {plan.out} were done elsewhere ({elsewhere}); scores may differ")
@@ -129,10 +129,8 @@ def placement(detector: Detector) -> tuple[list[str], bool]:
 
 def _require_room(plan: Plan, files: OwnFiles, classes: Sequence[str]) -> None:
     """Refuse, before any work, to draw among the photos, or to export these classes over files that are not ours."""
-    drawn = os.path.realpath(plan.out / PICTURES)
-    among = [photo.path for photo in plan.photos if Path(os.path.realpath(photo.path)).is_relative_to(drawn)]
-    if among and plan.draw_score is not None:
-        raise FileRefused(f"{among[0]}: is an input, in the folder that pictures are drawn to; name another `out`")
+    if plan.draw_score is not None:
+        refuse_drawing_among(plan.photos, plan.out)
     for name in export_names(plan.format, classes, split=plan.split, numbering=plan.coco_ids) if classes else ():
         if files.place(name).exists() and not files.owns(name):
             raise FileRefused(not_ours(files.folder / name))
@@ -145,24 +143,6 @@ def _clear(plan: Plan, files: OwnFiles, results: Results, classes: Sequence[str]
     files.sweep([RUN_FILE, *exports, *(f"{PICTURES}/{picture_name(image_id)}" for image_id in images)])
     for name in files if plan.overwrite else ():
         files.remove(name)
-
-
-def _pictures(plan: Plan, files: OwnFiles, results: Results, drawn_from: float | None) -> Pictures | None:
-    """Return where pictures go; those of earlier runs that show other detections are removed.
-
-    Args:
-        plan: says what to draw.
-        files: that are ours.
-        results: of earlier runs.
-        drawn_from: the weakest detection that they drew; None if they drew none.
-    """
-    if plan.draw_score is None:
-        return None
-    same = drawn_from == plan.draw_score
-    pictures = Pictures(files, PICTURES, plan.draw_score, trusted=frozenset(results.done) if same else frozenset())
-    for image_id in () if same else results.done:
-        pictures.discard(image_id)
-    return pictures
 
 
 def _write_the_rest(
@@ -232,7 +212,7 @@ def detect_photos(
 
 def _require_same(photos: Sequence[Photo], results: Results) -> None:
     """Refuse results whose photos had the same names and other content."""
-    changed = [photo.image_id for photo in photos if _is_changed(photo, results.done.get(photo.image_id))]
+    changed = [photo.image_id for photo in photos if is_changed(photo, results.done.get(photo.image_id))]
     if changed:
         raise RunError(
             f"{results.folder}: holds results of other photos by the names of {count_images(changed)}; "
@@ -241,13 +221,6 @@ def _require_same(photos: Sequence[Photo], results: Results) -> None:
     other_name = renamed(photos, results.done)
     if other_name:
         raise RunError(f"{results.folder}: {other_name}")
-
-
-def _is_changed(photo: Photo, key: str | None) -> bool:
-    try:
-        return bool(key) and file_key(photo.path) != key
-    except OSError:  # done, and not needed any more
-        return False
 
 
 def _sources(record: Proposals | Detections) -> dict[str, int]:
@@ -273,30 +246,6 @@ def _report(
         stages=dict(bar.seconds),
         photos_per_second=bar.pace.rate(),
     )
-
-
-def draw_stored(
-    photos: Sequence[Photo],
-    results_file: Path,
-    pictures: Pictures,
-    classes: Sequence[str],
-    *,
-    exif: ExifPolicy,
-    max_pixels: int = MAX_PIXELS,
-) -> dict[str, str]:
-    """Draw photos from their lines of results, where they have one; return why for those that cannot be drawn."""
-    wanted, undrawn = {photo.image_id: photo for photo in photos}, dict[str, str]()
-    for line in read_lines(results_file)[0] if wanted else ():
-        if line.image in wanted:
-            path = wanted[line.image].path
-            try:
-                image = read_image(path, exif=exif, max_pixels=max_pixels)
-                pictures.add(line.image, image, with_labels_of(line, classes), classes)
-            except ImageError as error:  # gone or changed since it was searched
-                undrawn[line.image] = str(error)
-            except (OSError, ValueError) as error:
-                undrawn[line.image] = f"{path}: its picture cannot be written: {error}"
-    return undrawn
 
 
 def usual_workers(*, gpu: bool) -> int:

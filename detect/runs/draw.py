@@ -3,7 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+import numpy as np
 import PIL.Image
 
 from detect.drawing import DRAW_FLOOR, draw
@@ -36,19 +38,41 @@ def picture_name(image_id: str) -> str:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """What pictures show.
+
+    Attributes:
+        score_floor: weaker detections are not drawn.
+        classes: nor are those of other classes; None draws all.
+    """
+
+    score_floor: float = DRAW_FLOOR
+    classes: tuple[str, ...] | None = None
+
+    def chosen(self, found: Detections, classes: Sequence[str]) -> Detections:
+        """Return the detections that are drawn; classes are the names of their labels."""
+        wanted = np.array([self.classes is None or name in self.classes for name in classes], bool)
+        return found.take((found.scores >= self.score_floor) & wanted[found.labels])
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the record of a run says about it, as JSON values."""
+        return {"draw_score": self.score_floor, "draw_classes": None if self.classes is None else list(self.classes)}
+
+
+@dataclass(frozen=True)
 class Pictures:
     """Pictures with boxes, in one folder of those that are ours.
 
     Attributes:
         files: of the folder of results.
         folder: name of the pictures' folder in it.
-        score_floor: weaker detections are not drawn.
+        drawing: what they show.
         trusted: image ids whose pictures, where there are any, show what is asked for, whoever wrote them.
     """
 
     files: OwnFiles
     folder: str
-    score_floor: float = DRAW_FLOOR
+    drawing: Drawing = Drawing()
     trusted: Collection[str] = ()
 
     def name(self, image_id: str) -> str:
@@ -74,9 +98,9 @@ class Pictures:
             FileRefused: its picture would take the place of something that is not ours.
             OSError: it cannot be written.
         """
-        strong = found.take(found.scores >= self.score_floor)
+        chosen = self.drawing.chosen(found, classes)
         with self.files.writing(self.name(image_id)) as partial:
-            _save(draw(image, strong, classes), partial, png=picture_name(image_id).lower().endswith(".png"))
+            _save(draw(image, chosen, classes), partial, png=picture_name(image_id).lower().endswith(".png"))
 
 
 def _save(picture: PIL.Image.Image, path: Path, *, png: bool) -> None:

@@ -15,7 +15,7 @@ from eval.results import ResultLine, read_lines
 from eval.voc import result_name, voc_result_files
 from structures.errors import InputError
 from structures.files import write_json
-from structures.names import ClassNames
+from structures.names import ClassNames, not_one_of
 from structures.own_files import OwnFiles
 from structures.records import Detections
 
@@ -47,7 +47,7 @@ def export(
             one of these would be.
     """
     if kind not in FORMATS:
-        raise InputError(f"`format` {kind!r} is not one of {', '.join(FORMATS)}")
+        raise InputError(f"`format` {not_one_of(kind, FORMATS)}")
     if kind == "jsonl":
         return []
     lines = read_lines(files.folder / DETECTIONS_FILE)[0]

@@ -73,6 +73,20 @@ def renamed(photos: Iterable[Photo], known: Mapping[str, str]) -> str | None:
     return None
 
 
+def is_changed(photo: Photo, key: str | None) -> bool:
+    """Return whether another photo lies where one of this `file_key` did; not where none can be read any more."""
+    now = _key(photo.path)
+    return bool(key) and bool(now) and now != key
+
+
+def root_of(photos: Sequence[Photo]) -> str | None:
+    """Return the folder that the names of photos begin at, as an absolute path; None where there are no photos."""
+    if not photos:
+        return None
+    path, name = Path(os.path.abspath(photos[0].path)), PurePosixPath(photos[0].image_id)
+    return str(path.parents[len(name.parts) - 1])
+
+
 def _key(path: Path) -> str:
     try:
         return file_key(path)

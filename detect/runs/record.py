@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +23,7 @@ DISTRIBUTION = "googlenet-rcnn"
 PACKAGES = "torch torchvision openvino opencv-contrib-python-headless numba numpy pillow".split()
 CHECKOUT = Path(__file__).resolve().parents[2]
 MOST_READERS = 16  # processes that read photos for a GPU: more seldom pay, and each takes memory
+HIGH_FLOOR = 0.01  # of scores: above it, what is missing shows in mAP
 REASONS = ("skipped", "undrawn")  # facts of a run that may name every photo
 DERIVED = {"weigh_by_fit": "proposals"}  # settings that follow from another one
 
@@ -61,7 +62,7 @@ class Run:
 
     def last(self, fact: str) -> Any:
         """Return what the latest run that noted a fact said, this one included; None if none did."""
-        return next((run[fact] for run in reversed(self._runs) if fact in run), None)
+        return last_fact(self._runs, fact)
 
     def update(self, **facts: Any) -> None:
         """Add facts to the record of this run, such as its device, counts or seconds."""
@@ -71,6 +72,11 @@ class Run:
     def finish(self, **facts: Any) -> None:
         """Note that this run came to its end, and the memory it took."""
         self.update(**facts, peak_memory=peak_memory(), finished=_now())
+
+
+def last_fact(runs: Sequence[Mapping[str, Any]], fact: str) -> Any:
+    """Return what the latest of several runs that noted a fact said; None if none did."""
+    return next((run[fact] for run in reversed(runs) if fact in run), None)
 
 
 def _check(folder: Path, earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -143,6 +149,18 @@ def drew(folder: Path) -> bool:
     except (FileRefused, OSError):
         return False
     return any("draw_score" in run for run in record["runs"])
+
+
+def high_floor(results: Path) -> list[str]:
+    """Return a warning where the results of a folder, or a file in it, lack the weak detections that mAP counts."""
+    folder = results if results.is_dir() else results.parent
+    try:
+        score = (read_run(folder) or {"settings": {}})["settings"].get("score_floor")
+    except (FileRefused, OSError):
+        return []
+    if not isinstance(score, int | float) or score <= HIGH_FLOOR:
+        return []
+    return [f"detections below {score:g} were dropped, which lowers mAP: run rcnn detect with --score 0.001 for it"]
 
 
 def _counted(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from detect.defaults import VAL_PHOTOS, refuse_idle
 from eval.coco import CocoDataset
-from eval.selection import Selection, class_names
+from eval.selection import Selection
 from eval.voc import VocDataset
 from structures.boxes import ImageSize
+from structures.class_lists import read_class_names
 from structures.errors import InputError
 from structures.images import ImageError, read_size
 from structures.records import Dataset, GroundTruth
@@ -19,9 +20,14 @@ COMPLAINTS = 3  # about photos, in one error
 
 
 def open_dataset(
-    *, voc: Path | None, split: str | None, coco: Path | None, images: Path | None, classes: str | None = None
+    *,
+    voc: Path | None,
+    split: str | None,
+    coco: Path | None,
+    images: Path | None,
+    classes: Sequence[str] | None = None,
 ) -> Dataset:
-    """Open the one dataset that the options name, with only the classes that are listed, "a,b", if some are.
+    """Open the one dataset that the options name, with only the classes that are listed (`read_class_names`), if any.
 
     Raises:
         InputError: none or both are named, COCO photos have no folder, a class is unknown, no photo shows an object, or
@@ -39,7 +45,8 @@ def open_dataset(
     )
     dataset = _open(voc, split or SPLIT, coco, images, "`coco` needs `images`, the folder of its photos")
     _check_photos(dataset)
-    chosen = Selection(dataset, classes=None if classes is None else class_names(classes), to_learn=True)
+    names = None if classes is None else read_class_names(classes, known=dataset.classes)
+    chosen = Selection(dataset, classes=names, to_learn=True)
     if not any(len(truth.boxes) for truth in chosen):
         raise InputError(f"no objects to learn from on the {len(chosen)} photos")
     return chosen

@@ -27,6 +27,7 @@ from detect.training.multibox_losses import MultiBoxLoss
 from detect.training.multibox_recipe import MultiBoxRecipe
 from proposals.protocol import ProposalGenerator
 from structures.errors import InputError
+from structures.names import not_one_of
 from structures.records import Dataset
 
 
@@ -37,7 +38,7 @@ def check_frozen(frozen: str) -> None:
         InputError: neither maxpool2 nor an Inception module.
     """
     if frozen not in LAST_FROZEN:
-        raise InputError(f"`frozen` {frozen!r} is not one of MultiBox's: {', '.join(LAST_FROZEN)}")
+        raise InputError(f"`frozen` {not_one_of(frozen, LAST_FROZEN)}")
 
 
 def freeze(network: DenseMultiBox, frozen: str) -> None:

@@ -15,6 +15,7 @@ from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.region_recipe import Examples, RegionTraining
 from detect.training.shared_recipe import SharedRecipe
 from structures.errors import InputError
+from structures.names import not_one_of
 
 NOT_MEASURED = "not measured"
 T = TypeVar("T")
@@ -115,7 +116,7 @@ def find(presets: Mapping[str, Preset[T]], name: str) -> Preset[T]:
         InputError: there is none of this name.
     """
     if name not in presets:
-        raise InputError(f"`preset` {name!r} is not one of {', '.join(presets)}")
+        raise InputError(f"`preset` {not_one_of(name, presets)}")
     return presets[name]
 
 

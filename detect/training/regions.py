@@ -29,6 +29,7 @@ from detect.training.region_examples import DRAWING, Photos, ShowProgress, draw_
 from detect.training.region_recipe import Examples
 from proposals.protocol import ProposalGenerator
 from structures.errors import InputError
+from structures.names import not_one_of
 from structures.records import Dataset
 
 AGAIN = f"remove {STATE} and start.json to train again on the same regions; their features are then made again"
@@ -42,7 +43,7 @@ def check_start(start: Checkpoint, frozen: str | None) -> None:
         InputError: there is no such stage, or the weights are of MultiBox.
     """
     if frozen is not None and frozen not in STAGES:
-        raise InputError(f"`frozen` {frozen!r} is not none or one of {', '.join(STAGES)}")
+        raise InputError(f"`frozen` {not_one_of(frozen, ['none', *STAGES])}")
     if start.task in OWN_NETWORK:
         raise WeightsError(f"weights for {start.task} are no start; those of an image or region classifier are needed")
 

@@ -1,7 +1,7 @@
 """Boxes that were made before, as a proposal generator: `file:PATH`.
 
 A folder of `rcnn propose` knows its photos by their pixels. Files of other programs know them by name only: they can be
-measured as they are, and `rcnn propose PHOTOS --generator file:PATH --out FOLDER` turns them into such a folder.
+measured as they are, and `rcnn propose PHOTOS --proposals file:PATH --out FOLDER` turns them into such a folder.
 """
 
 from collections.abc import Mapping, Sequence

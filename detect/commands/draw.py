@@ -1,0 +1,50 @@
+"""`rcnn draw`: pictures of results that are there."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detect.commands.groups import examples
+from detect.commands.options import Classes
+from detect.commands.records import with_records
+from detect.defaults import SOME_SKIPPED, MaxPixels
+from structures.errors import InputError
+from structures.text import printable
+
+
+@examples("rcnn draw results", "rcnn draw results --score 0.3 --classes dog,cat --images photos")
+@with_records
+def draw(
+    out: Annotated[Path, typer.Argument(help="Folder of the results of rcnn detect.")],
+    score: Annotated[float, typer.Option(min=0, max=1, help="Weakest detection that is drawn.")] = 0.5,
+    classes: Classes = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder that the names of the photos begin at.", show_default="where they were searched"),
+    ] = None,
+    max_pixels: MaxPixels = None,
+) -> None:
+    """Draw the boxes of results that are there on their photos, to OUT/pictures; no network is loaded.
+
+    Exit code 0: all done. 1: done, but some photos could not be drawn. 2: nothing done.
+    """
+    from rich.console import Console
+
+    from detect.runs.draw import Drawing
+    from detect.runs.photos import PICTURES
+    from detect.runs.stored_pictures import classes_of, redraw
+    from structures.images import MAX_PIXELS
+
+    drawing = Drawing(score, None if classes is None else classes_of(out, classes))
+    drawn = redraw(out, drawing, Console(stderr=True), images=images, max_pixels=max_pixels or MAX_PIXELS)
+    for reason in drawn.undrawn.values():
+        typer.echo(f"  {printable(reason)}", err=True)
+    if drawn.photos and len(drawn.undrawn) == drawn.photos:
+        raise InputError(f"none of {drawn.photos} photos could be drawn, as said above; --images names their folder")
+    if drawn.undrawn:
+        typer.echo(f"{len(drawn.undrawn)} of {drawn.photos} photos could not be drawn", err=True)
+    there = drawn.photos - len(drawn.undrawn)
+    typer.echo(f"{there} pictures in {printable(out / PICTURES)}, {there - drawn.fresh} of them drawn earlier")
+    if drawn.undrawn:
+        raise typer.Exit(SOME_SKIPPED)

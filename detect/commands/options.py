@@ -1,0 +1,106 @@
+"""Options that several commands share, in records: which photos, where the networks run, what is right."""
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from detect.defaults import MaxPixels
+
+if TYPE_CHECKING:
+    from detect.evaluation import AnyDataset
+    from detect.runs.photos import Photo
+
+
+class Exif(str, Enum):
+    """Whether photos are turned as their camera noted."""
+
+    apply = "apply"
+    ignore = "ignore"
+
+
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(help="Only these: a,b; the option again; or a file with one class per line. Others are no objects."),
+]
+ClassList = Annotated[
+    list[str] | None,
+    typer.Option(help="Names in the order of the columns: a,b; the option again; or a file with one name per line."),
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(help="A file, or imagenet, which is fetched once; several are averaged.", show_default="imagenet"),
+]
+Crops = Annotated[int, typer.Option(help="Views of each photo: 1, 10 or 144.")]
+Warp = Annotated[bool, typer.Option("--warp", help="Squeeze photos to a square, as BVLC tests.")]
+ToJson = Annotated[
+    Path | None, typer.Option("--json", help="Also write the figures to this file, as shares from 0 to 1.")
+]
+
+
+@dataclass(frozen=True)
+class PhotoOptions:
+    """Photos."""
+
+    photos: Annotated[list[str] | None, typer.Argument(help="Files, folders, globs, @list.txt.")] = None
+    list_file: Annotated[Path | None, typer.Option("--list", help="File with one photo, folder or glob per line.")] = (
+        None
+    )
+    exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply
+    max_pixels: MaxPixels = None
+
+    def find(self, leave_out: Path | None = None) -> "list[Photo]":
+        """Return the photos that are named.
+
+        Args:
+            leave_out: a folder that is not searched.
+
+        Raises:
+            InputError: none is named, or one is not there.
+        """
+        from detect.runs.photos import find_photos
+
+        return find_photos(self.photos or [], lists=[self.list_file] if self.list_file else [], leave_out=leave_out)
+
+    @property
+    def most_pixels(self) -> int:
+        """Of a photo; larger ones are skipped."""
+        from structures.images import MAX_PIXELS
+
+        return self.max_pixels or MAX_PIXELS
+
+
+@dataclass(frozen=True)
+class PlacementOptions:
+    """Where the networks run."""
+
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
+    engine: Annotated[str, typer.Option(help="auto, torch, compiled or openvino.")] = "auto"
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto"
+
+    def as_names(self) -> dict[str, str]:
+        """Return them by the names that loaders know."""
+        return {"device": self.device, "engine": self.engine, "dtype": self.dtype}
+
+
+@dataclass(frozen=True)
+class TruthOptions:
+    """Ground truth."""
+
+    ground_truth: Annotated[Path, typer.Option(help="A folder in VOC layout, or COCO's instances.json.")]
+    split: Annotated[str, typer.Option(help="Image list in the VOC folder's ImageSets/Main.")] = "val"
+
+    def open(self, images: Path | None = None) -> "AnyDataset":
+        """Return the photos with their objects.
+
+        Args:
+            images: folder of COCO's photos, if they are needed.
+
+        Raises:
+            InputError: it is neither VOC's nor COCO's.
+        """
+        from detect.evaluation import open_ground_truth
+
+        return open_ground_truth(self.ground_truth, self.split, images)

@@ -1,0 +1,175 @@
+"""Pictures of results that are on disk: those that a run of `rcnn detect` left out, and all of `rcnn draw`."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from detect.fonts import missing_fonts
+from detect.runs.draw import Drawing, Pictures, picture_name
+from detect.runs.exports import with_labels_of
+from detect.runs.photos import PICTURES, Photo, is_changed
+from detect.runs.progress import Bar
+from detect.runs.record import RUN_FILE, Run, RunError, last_fact, read_run
+from detect.runs.results import DETECTIONS_FILE, Results
+from eval.results import read_lines
+from structures.class_lists import read_class_names
+from structures.errors import InputError
+from structures.files import FileRefused
+from structures.images import MAX_PIXELS, ExifPolicy, ImageError, read_image
+from structures.locks import lock_folder
+from structures.names import ClassNames, did_you_mean
+from structures.own_files import OwnFiles
+from structures.text import printable
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What came of it.
+
+    Attributes:
+        photos: with results.
+        fresh: pictures that were drawn now.
+        undrawn: image ids whose pictures could not be drawn -> why.
+    """
+
+    photos: int
+    fresh: int
+    undrawn: Mapping[str, str]
+
+
+def redraw(
+    out: Path, drawing: Drawing, console: Console, *, images: Path | None = None, max_pixels: int = MAX_PIXELS
+) -> Drawn:
+    """Draw all photos that a folder has results of; pictures that show what is asked for already stay.
+
+    Args:
+        out: folder of the results.
+        drawing: what the pictures show.
+        console: where progress goes.
+        images: folder that the photos' names begin at; None takes that of the run.
+        max_pixels: of a photo; larger ones are not drawn.
+
+    Raises:
+        InputError: the folder has no results of `rcnn detect`, another process writes there, or nothing says where the
+            photos lie.
+    """
+    record = _read_record(out)
+    classes, exif = record["settings"]["classes"], record["settings"].get("exif", "apply")
+    root = images or _noted_root(out, record)
+    with ExitStack() as stack:
+        stack.callback(lock_folder(out).release)
+        results = stack.enter_context(Results(out))
+        photos = [Photo(image_id, root / image_id) for image_id in results.done]
+        refuse_drawing_among(photos, out)
+        files = stack.enter_context(OwnFiles(out, [photo.path for photo in photos]))
+        run = Run(out, record["settings"], in_use=True)
+        files.sweep(f"{PICTURES}/{picture_name(photo.image_id)}" for photo in photos)
+        pictures = open_pictures(files, results, drawing, run)
+        run.update(**drawing.facts(), images=os.path.abspath(root))
+        if warning := missing_fonts(drawing.classes or classes):
+            console.print(printable(warning), markup=False, highlight=False, soft_wrap=True)
+        other = [photo for photo in photos if is_changed(photo, results.done[photo.image_id])]
+        undrawn = {each.image_id: f"{each.path}: is another photo than the one that was searched" for each in other}
+        todo = [each for each in photos if each.image_id not in undrawn and not pictures.has(each.image_id)]
+        with Bar(len(todo), console) as bar:
+            undrawn |= draw_stored(
+                todo, out / DETECTIONS_FILE, pictures, classes, exif=exif, max_pixels=max_pixels, bar=bar
+            )
+        run.finish(undrawn=undrawn)
+    return Drawn(len(photos), bar.pace.done, undrawn)
+
+
+def _read_record(out: Path) -> Mapping[str, Any]:
+    record = read_run(out) if out.is_dir() else None
+    if record is None or not (out / DETECTIONS_FILE).is_file():
+        raise RunError(f"{out}: holds no results of rcnn detect: {RUN_FILE} and {DETECTIONS_FILE}")
+    classes = record["settings"].get("classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise RunError(f"{out / RUN_FILE}: names no classes, so it is no record of rcnn detect")
+    return record
+
+
+def classes_of(out: Path, listed: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes of results that are listed, as `read_class_names` has it, by the names that they have there.
+
+    Raises:
+        InputError: the folder has no results of `rcnn detect`, or they know no such class.
+    """
+    classes = _read_record(out)["settings"]["classes"]
+    names, known = read_class_names(listed, known=classes), ClassNames(classes)
+    unknown = next((name for name in names if known.find(name) < 0), None)
+    if unknown is not None:
+        raise InputError(
+            f"{out}: no class {unknown}; the results know {', '.join(classes)}{did_you_mean(unknown, classes)}"
+        )
+    return tuple(classes[known.find(name)] for name in names)
+
+
+def _noted_root(out: Path, record: Mapping[str, Any]) -> Path:
+    root = last_fact(record["runs"], "images")
+    if not isinstance(root, str):
+        raise RunError(f"{out / RUN_FILE}: does not say where the photos lie; name their folder with --images")
+    return Path(root)
+
+
+def open_pictures(files: OwnFiles, results: Results, drawing: Drawing, run: Run) -> Pictures:
+    """Return where pictures go; those of earlier runs that show other detections are removed.
+
+    Args:
+        files: that are ours.
+        results: of earlier runs.
+        drawing: what the pictures are to show.
+        run: knows what those of earlier runs show.
+    """
+    same = all(run.last(fact) == value for fact, value in drawing.facts().items())
+    pictures = Pictures(files, PICTURES, drawing, trusted=frozenset(results.done) if same else frozenset())
+    for image_id in () if same else results.done:
+        pictures.discard(image_id)
+    return pictures
+
+
+def refuse_drawing_among(photos: Sequence[Photo], out: Path) -> None:
+    """Refuse to draw to a folder that photos are in.
+
+    Raises:
+        FileRefused: one is; names it.
+    """
+    drawn = os.path.realpath(out / PICTURES)
+    among = [photo.path for photo in photos if Path(os.path.realpath(photo.path)).is_relative_to(drawn)]
+    if among:
+        raise FileRefused(f"{among[0]}: is an input, in the folder that pictures are drawn to; name another --out")
+
+
+def draw_stored(
+    photos: Sequence[Photo],
+    results_file: Path,
+    pictures: Pictures,
+    classes: Sequence[str],
+    *,
+    exif: ExifPolicy,
+    max_pixels: int = MAX_PIXELS,
+    bar: Bar | None = None,
+) -> dict[str, str]:
+    """Draw photos from their lines of results, where they have one; return why for those that cannot be drawn."""
+    wanted, undrawn = {photo.image_id: photo for photo in photos}, dict[str, str]()
+    for line in read_lines(results_file)[0] if wanted else ():
+        if line.image in wanted:
+            path, begin = wanted[line.image].path, time.perf_counter()
+            try:
+                image = read_image(path, exif=exif, max_pixels=max_pixels)
+                pictures.add(line.image, image, with_labels_of(line, classes), classes)
+            except ImageError as error:  # gone or changed since it was searched
+                undrawn[line.image] = str(error)
+            except (OSError, ValueError) as error:
+                undrawn[line.image] = f"{path}: its picture cannot be written: {error}"
+            if bar is not None and line.image in undrawn:
+                bar.skip(undrawn[line.image])
+            elif bar is not None:
+                bar.step(boxes=len(line.found), seconds={"draw": time.perf_counter() - begin})
+    return undrawn

@@ -1,0 +1,218 @@
+"""The command line as a whole: version, help, examples, completion, misspelled words; tests name every option."""
+
+import importlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from detect.cli import build
+from detect.commands.groups import RENAMED
+from detect.runs.record import versions
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND_LINE: Any = typer.main.get_command(build())
+
+
+def commands(group: Any = COMMAND_LINE, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield every command that does something, with the words that lead to it."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+LEAVES = dict(commands())
+NAMES = [" ".join(path) for path in LEAVES]
+
+
+def options_of(command: Any) -> Iterator[str]:
+    for parameter in command.params:
+        yield from (name for name in [*parameter.opts, *parameter.secondary_opts] if name.startswith("--"))
+
+
+def entry_point() -> Callable[[], None]:
+    """Return what the script `rcnn` calls, by pyproject.toml."""
+    scripts = re.search(r'^\[project\.scripts\]\nrcnn = "([\w.]+):(\w+)"', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert scripts is not None
+    run: Callable[[], None] = getattr(importlib.import_module(scripts[1]), scripts[2])
+    return run
+
+
+def test_the_script_shows_its_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["rcnn", "--version"])
+    with pytest.raises(SystemExit) as stop:
+        entry_point()()
+    assert stop.value.code == 0
+    assert re.fullmatch(r"rcnn (\d+\.\d+\.\d+\S*|\(not installed\))\n", capsys.readouterr().out)
+
+
+def test_the_package_shows_its_version_too() -> None:
+    asked = subprocess.run([sys.executable, "-m", "detect", "--version"], cwd=ROOT, capture_output=True, text=True)
+    assert (asked.returncode, asked.stdout) == (0, f"rcnn {versions().get('googlenet-rcnn', '(not installed)')}\n")
+
+
+def test_there_are_the_commands_that_the_documents_speak_of() -> None:
+    assert (
+        " ".join(sorted({path[0] for path in LEAVES})) == "bench classify detect draw eval export propose train weights"
+    )
+    assert len(LEAVES) == 14
+
+
+@pytest.mark.parametrize("words", ["", *NAMES, "eval", "train", "weights", "bench"])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_every_command_and_group_has_help(
+    rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str], words: str, option: str
+) -> None:
+    assert rcnn(*words.split(), option) == 0
+    told = capsys.readouterr()
+    assert "Usage: rcnn" in told.out
+    assert told.err == ""
+
+
+@pytest.mark.parametrize("words", ["", "eval", "train", "weights", "bench"])
+def test_a_group_alone_shows_its_help(rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str], words: str) -> None:
+    assert rcnn(*words.split()) == 2
+    told = capsys.readouterr()
+    assert f"Usage: {' '.join(['rcnn', words]).strip()} [OPTIONS] COMMAND" in told.out + told.err
+    assert "rcnn: " not in told.err
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_of_every_command_can_be_parsed(name: str) -> None:
+    title, *lines = str(LEAVES[tuple(name.split())].epilog).split("\n\n")
+    assert title == "Examples:"
+    assert any(line.startswith(f"rcnn {name} ") for line in lines)
+    with COMMAND_LINE.make_context("rcnn", name.split()) as root:
+        for line in lines:
+            assert len(line) < 100
+            _, *words = shlex.split(line)
+            path = tuple(words[:1]) if tuple(words[:1]) in LEAVES else tuple(words[:2])
+            LEAVES[path].make_context(path[-1], words[len(path) :], parent=root)
+
+
+def test_the_check_of_examples_can_fail() -> None:
+    with pytest.raises(Exception, match="No such option: --inn"):
+        LEAVES["detect",].make_context("detect", ["photos", "--inn", "x"])
+
+
+def test_options_stand_in_titled_panels(rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    rcnn("detect", "--help")
+    told = capsys.readouterr().out
+    titles = [told.index(f"─ {title} ─") for title in ("Photos", "Detector", "Where the networks run", "Results")]
+    assert titles == sorted(titles)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("detct", "rcnn: No such command 'detct'. Did you mean 'detect'? (rcnn --help)"),
+        ("eval detection x", "rcnn: No such command 'detection'. Did you mean 'detections'? (rcnn eval --help)"),
+        ("detect photos --oout x", "rcnn: No such option: --oout; did you mean '--out'? (rcnn detect --help)"),
+        ("train regions --presett quick", "'--preset'? (rcnn train regions --help)"),
+        ("detect photos", "rcnn: Missing option '--out' (rcnn detect --help)"),
+        ("draw x --score 7", "rcnn: Invalid value for '--score': "),
+        ("propose . --out OUT --generator selectiv-search", "file:PATH; did you mean 'selective-search'?"),
+        (
+            "train regions --out n.safetensors --preset quik",
+            "'quik' is not one of quick, shipped; did you mean 'quick'?",
+        ),
+        ("weights show defalt", "did you mean 'default'?"),
+        ("classify x.png --engine openvno", "did you mean 'openvino'?"),
+    ],
+)
+def test_wrong_words_are_one_line_and_what_was_meant_is_named(
+    rcnn: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    complaint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.png").write_bytes(b"")
+    assert rcnn(*words.split()) == 2
+    told = capsys.readouterr()
+    assert complaint in told.err
+    assert (told.out, told.err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_options_of_earlier_versions_are_understood_and_not_shown(name: str) -> None:
+    holders = [path for path, command in LEAVES.items() if f"--{RENAMED[name]}" in options_of(command)]
+    assert holders
+    for path in holders:
+        assert f"--{name}" not in options_of(LEAVES[path])
+        with COMMAND_LINE.make_context("rcnn", list(path)) as root:
+            words = ["x", f"--{name}", "1", "--out", "o", "--folder", "f", "--ground-truth", "g"]
+            known = [
+                *words[1:3],
+                *(w for k in (3, 5, 7) if words[k] in options_of(LEAVES[path]) for w in words[k : k + 2]),
+            ]
+            context = LEAVES[path].make_context(path[-1], known, parent=root)
+        assert str(context.params[RENAMED[name].replace("-", "_")]).strip("[]'").startswith("1")
+
+
+def test_completion_is_shown_and_installed_and_completes(
+    rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shellingham.detect_shell", lambda *limit: ("bash", "/bin/bash"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert rcnn("--show-completion") == 0
+    assert "_RCNN_COMPLETE=complete_bash" in capsys.readouterr().out
+    assert rcnn("--install-completion") == 0
+    assert ".bash_completions/rcnn.sh" in (tmp_path / ".bashrc").read_text()
+    capsys.readouterr()
+    for name, value in {"_RCNN_COMPLETE": "complete_bash", "COMP_WORDS": "rcnn cl", "COMP_CWORD": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert rcnn() == 0
+    assert capsys.readouterr().out.split() == ["classify"]
+
+
+def test_every_command_can_be_stopped(
+    rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it is about to do: the signal comes while its options are read."""
+
+    def stop(*arguments: Any, **options: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    goes_on = {"detect", "draw", "propose", "train", "bench"}
+    for path, command in LEAVES.items():
+        monkeypatch.setattr(type(command), "parse_args", stop)
+        assert rcnn(*path, "x", "--out", "y") == 143
+        said = "rcnn: stopped; the same command goes on\n" if path[0] in goes_on else "rcnn: stopped\n"
+        assert capsys.readouterr().err == said
+        monkeypatch.undo()
+
+
+QUOTED = re.compile(r"""["'](?:--)?([a-z][a-z_-]*)["'= ]""")  # "--max-boxes", "max_boxes" of a dict, f"--{name}" aside
+TESTS = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").glob("test_*.py"))}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_some_test_names_every_option(name: str) -> None:
+    """A weak test: the option, or its opposite, stands in a file of tests that speaks of its command."""
+    last = name.split()[-1]
+    about = [text for path, text in TESTS.items() if last in text and path != Path(__file__).resolve()]
+    words = {f"--{word.replace('_', '-')}" for text in about for word in QUOTED.findall(text)}
+    params = LEAVES[tuple(name.split())].params
+    options = [{*each.opts, *each.secondary_opts} for each in params if each.opts[0].startswith("-")]
+    assert len(options) > 0
+    assert [names for names in options if not names & words] == []
+
+
+def test_the_check_of_options_can_fail() -> None:
+    assert QUOTED.findall("""run("--max-boxes", 3); {'trunk_rate': 3}; run(f"x --score=3")""") == [
+        "max-boxes",
+        "trunk_rate",
+        "x",
+    ]
