@@ -278,7 +278,7 @@ def test_convert_and_show(tmp_path: Path, net: Path) -> None:
     assert "classes                     3: ant, bee, cat" in run(weights_commands.show, net).stdout
     for arguments, complaint in (
         ((net, tmp_path / "x.npz"), "written as .safetensors"),
-        ((net, out, "--dtype", "int4"), "not float16 or float32"),
+        ((net, out, "--dtype", "int4"), "is not one of float16, float32"),
         ((net, out, "--no-transform-input"), "--no-transform-input is for .pth and .pt"),
         ((net, out, "--classes", tmp_path / "latin.txt"), "latin.txt: not a list of classes, one per line in UTF-8"),
         ((net, out, "--classes", net.parent / "none"), "none"),
