@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from detect.options import with_options
 from eval.coco import CocoDataset, read_coco_results
 from eval.matching import match_voc
 from eval.names import match_names
@@ -160,4 +161,4 @@ def show(sheets: Sequence[Sheet], warnings: Sequence[str]) -> None:
         if sheet.rows:
             console.print(sheet.for_terminal())
     for line in warnings:
-        errors.print(f"warning: {printable(line)}", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"warning: {printable(with_options(line))}", markup=False, highlight=False, soft_wrap=True)

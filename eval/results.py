@@ -205,7 +205,7 @@ def align(lines: Iterable[ResultLine], dataset: Dataset, *, allow_extra: bool = 
         extra=extra,
         unknown_labels=unknown,
         resized=[line.image for image_id, line in chosen.items() if line.found.image_size != sizes[image_id]],
-        remedy=" (--only-detected leaves them out)",
+        remedy=" (`only_detected=True` leaves them out)",
     )
 
 

@@ -240,7 +240,7 @@ def test_what_has_no_results_is_refused(
         run.pop("images", None)
     (results / "run.json").write_text(json.dumps(record))
     assert rcnn("draw", results) == 2
-    assert "does not say where the photos lie; name their folder with --images" in capsys.readouterr().err
+    assert "does not say where the photos lie; name their folder as --images" in capsys.readouterr().err
     (results / "run.json").write_text(json.dumps({**record, "settings": {}}))
     assert rcnn("draw", results) == 2
     assert "names no classes" in capsys.readouterr().err

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from detect.cli import build
-from detect.commands.training_options import RENAMED
+from detect.commands.groups import RENAMED
 from tests.documents import code_blocks, every_document, prose, read
 
 

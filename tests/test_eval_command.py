@@ -121,7 +121,7 @@ def test_only_the_photos_that_were_run_are_scored(voc, tmp_path):
     run("detections", file, *usual, "--only-detected", "--classes", "cat", "--html", tmp_path / "page.html")
     assert json.loads(report.read_text())["objects"] == 1
     file.write_text("")
-    with pytest.raises(ValueError, match="--only-detected leaves none"):
+    with pytest.raises(ValueError, match="`only_detected` leaves none"):
         run("detections", file, *usual, "--only-detected")
     results, truth = as_coco([], VocDataset(voc, "val"), tmp_path)
     with pytest.raises(ValueError, match=r"--only-detected needs detections\.jsonl"):

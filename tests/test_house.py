@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"structures": 0, "proposals": 1, "classifier": 1, "eval": 1, "detect": 2}
 INSIDE = {  # files and folders of a room, the lowest floor first; a new one must be given its place
     "detect": (
-        "defaults fonts labels options settings evaluation multibox stopping weights",
-        "drawing shared",
+        "defaults fonts labels options settings multibox stopping weights",
+        "drawing evaluation shared",
         "classifiers found",
         "generators",
         "detector",

@@ -160,7 +160,7 @@ def high_floor(results: Path) -> list[str]:
         return []
     if not isinstance(score, int | float) or score <= HIGH_FLOOR:
         return []
-    return [f"detections below {score:g} were dropped, which lowers mAP: run rcnn detect with --score 0.001 for it"]
+    return [f"detections below {score:g} were dropped, which lowers mAP: detect with `score_floor=0.001` for it"]
 
 
 def _counted(run: Mapping[str, Any]) -> dict[str, Any]:

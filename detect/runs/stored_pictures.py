@@ -114,7 +114,7 @@ def classes_of(out: Path, listed: Sequence[str]) -> tuple[str, ...]:
 def _noted_root(out: Path, record: Mapping[str, Any]) -> Path:
     root = last_fact(record["runs"], "images")
     if not isinstance(root, str):
-        raise RunError(f"{out / RUN_FILE}: does not say where the photos lie; name their folder with --images")
+        raise RunError(f"{out / RUN_FILE}: does not say where the photos lie; name their folder as `images`")
     return Path(root)
 
 
@@ -143,7 +143,7 @@ def refuse_drawing_among(photos: Sequence[Photo], out: Path) -> None:
     drawn = os.path.realpath(out / PICTURES)
     among = [photo.path for photo in photos if Path(os.path.realpath(photo.path)).is_relative_to(drawn)]
     if among:
-        raise FileRefused(f"{among[0]}: is an input, in the folder that pictures are drawn to; name another --out")
+        raise FileRefused(f"{among[0]}: is an input, in the folder that pictures are drawn to; name another `out`")
 
 
 def draw_stored(
