@@ -72,7 +72,7 @@ def is_defined(name: str) -> bool:
 
 def names_at_top(module: ast.Module) -> Iterator[str]:
     """Yield what a module defines or imports, for type checkers too, since it may load some only when asked."""
-    for node in (inner for node in module.body for inner in (node.body if isinstance(node, ast.If) else [node])):
+    for node in (each for top in module.body for each in (top.body if isinstance(top, ast.If) else [top])):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             yield node.name
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
