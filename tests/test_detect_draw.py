@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detect import fonts
 from detect.fonts import font_for, legible, missing_fonts
 from detect.labels import covered, place_labels, places
-from detect.runs import fonts
 from detect.runs.draw import colour, draw
 from detect.runs.record import Run
 from detect.runs.results import Results
