@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detect import fonts
+from detect.drawing import colour, draw
 from detect.fonts import font_for, legible, missing_fonts
 from detect.labels import covered, place_labels, places
-from detect.runs.draw import colour, draw
 from detect.runs.record import Run
 from detect.runs.results import Results
 from proposals.stored.reader import file_key
