@@ -16,7 +16,7 @@ from tests.shapes import random_start, write_voc
 
 ROOT = Path(__file__).resolve().parent.parent
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for child processes in /proc")
-STARTED, ENDED = 180.0, 30.0  # seconds on a busy machine; a wait ends as soon as what it is for is there
+STARTED, ENDED = 180.0, 120.0  # seconds on a busy machine; a wait ends as soon as what it is for is there
 COMMAND = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
