@@ -5,7 +5,7 @@ from pathlib import Path
 
 from classifier.engines import Placement
 from classifier.weights.checkpoint import Checkpoint
-from detect.training.multibox import train_multibox
+from detect.training.multibox import check_frozen, train_multibox
 from detect.training.multibox_batches import count_steps
 from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.phases import Phase
@@ -30,7 +30,12 @@ def phases(
         placement: device and engine.
         workers: processes that draw samples; 0 draws them in between.
         save_every: steps between two states on disk.
+
+    Raises:
+        InputError: a stage that cannot be the last frozen one.
     """
+    for recipe in recipes:  # before anything is written
+        check_frozen(recipe.frozen)
 
     def phase(recipe: MultiBoxRecipe) -> Phase:
         def train(start: Checkpoint, folder: Path, reporter: Reporter, judge: Validation | None) -> Checkpoint:

@@ -8,7 +8,7 @@ from classifier.weights.checkpoint import Checkpoint
 from detect.training.multibox_batches import count_steps
 from detect.training.phases import Phase
 from detect.training.progress import Reporter
-from detect.training.shared import train_shared
+from detect.training.shared import check_frozen, train_shared
 from detect.training.shared_recipe import SharedRecipe
 from detect.training.validation import Validation
 from proposals.protocol import ProposalGenerator
@@ -35,7 +35,12 @@ def phases(
         placement: device and engine.
         workers: processes that draw samples; 0 draws them in between.
         save_every: steps between two states on disk.
+
+    Raises:
+        InputError: a stage that cannot be the last frozen one.
     """
+    for recipe in recipes:  # before anything is written
+        check_frozen(recipe.multibox.frozen)
 
     def phase(number: int, recipe: SharedRecipe) -> Phase:
         def train(start: Checkpoint, folder: Path, reporter: Reporter, judge: Validation | None) -> Checkpoint:
