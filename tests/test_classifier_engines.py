@@ -210,7 +210,7 @@ def test_batches_suit_the_device() -> None:
     assert make_engine(Tiny(), cpu, size=SIDE).batch_size == CPU_BATCH
     elsewhere = replace(cpu, device=torch.device("meta"))
     assert make_engine(nn.ReLU(), elsewhere, size=SIDE).batch_size == GPU_BATCH
-    with pytest.raises(ValueError, match="at least one input, not 0"):
+    with pytest.raises(ValueError, match="`batch_size` 0 is not at least 1"):
         make_engine(Tiny(), cpu, size=SIDE, batch_size=0)
 
 
@@ -285,13 +285,13 @@ def test_what_is_asked_for_is_taken() -> None:
 @pytest.mark.parametrize(
     ("wanted", "complaint"),
     [
-        ({"engine": "tensorrt"}, "--engine 'tensorrt' is not one of auto, torch, compiled, openvino"),
-        ({"dtype": "int8"}, "--dtype 'int8' is not one of auto, float32, bfloat16, float16"),
-        ({"device": "cuda:99"}, "--device 'cuda:99' cannot be used here: "),
-        ({"device": "gpu"}, "--device 'gpu' cannot be used here: "),
-        ({"device": ""}, "--device '' cannot be used here: "),
-        ({"device": "meta"}, "--device 'meta' cannot be used here: "),
-        ({"device": "hpu"}, "--device 'hpu' cannot be used here: "),
+        ({"engine": "tensorrt"}, "`engine` 'tensorrt' is not one of auto, torch, compiled, openvino"),
+        ({"dtype": "int8"}, "`dtype` 'int8' is not one of auto, float32, bfloat16, float16"),
+        ({"device": "cuda:99"}, "`device` 'cuda:99' cannot be used here: "),
+        ({"device": "gpu"}, "`device` 'gpu' cannot be used here: "),
+        ({"device": ""}, "`device` '' cannot be used here: "),
+        ({"device": "meta"}, "`device` 'meta' cannot be used here: "),
+        ({"device": "hpu"}, "`device` 'hpu' cannot be used here: "),
     ],
 )
 def test_wrong_options_are_named(wanted: dict[str, Any], complaint: str) -> None:

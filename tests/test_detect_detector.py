@@ -257,7 +257,7 @@ def test_the_generator_runs_where_the_classifier_does(weights: Path, monkeypatch
 
     monkeypatch.setattr("detect.generators.load_proposals", load)
     Detector.load(weights, "multibox", **TORCH, score_floor=0.5, batch_size=3)
-    assert asked == {"name": "multibox", **TORCH}
+    assert asked == {"name": "multibox", "shared": None, **TORCH}
 
 
 def test_names_come_before_files_and_paths_are_files(
@@ -289,10 +289,10 @@ def test_weights_that_cannot_be_used_are_named(weights: Path, checkpoint: Checkp
     torn.write_bytes(weights.read_bytes()[:1000])
     save_checkpoint(replace(checkpoint, classes=("cat", "dog", "cow")), short)
     for path, complaint in [
-        (other, r"--weights .*other\.safetensors: these are for images, a region classifier is needed"),
+        (other, r"`weights` .*other\.safetensors: these are for images, a region classifier is needed"),
         (torn, r"torn\.safetensors: not a readable safetensors file"),
         (short, r"short\.safetensors: .* of wrong shape"),
-        (tmp_path / "none", r"--weights .*none: no such file, and no built-in weights of that name"),
+        (tmp_path / "none", r"`weights` .*none: no such file, and no built-in weights of that name"),
         (tmp_path, r"no such file"),
     ]:
         with pytest.raises(WeightsError, match=complaint):
@@ -303,9 +303,9 @@ def test_weights_that_cannot_be_used_are_named(weights: Path, checkpoint: Checkp
     ("options", "complaint"),
     [
         ({"proposals": "no such"}, "unknown proposal generator 'no such'"),
-        ({"device": "cuda:77"}, "--device 'cuda:77' cannot be used here"),
-        ({"engine": "abacus"}, "--engine 'abacus' is not one of"),
-        ({"dtype": "float8"}, "--dtype 'float8' is not one of"),
+        ({"device": "cuda:77"}, "`device` 'cuda:77' cannot be used here"),
+        ({"engine": "abacus"}, "`engine` 'abacus' is not one of"),
+        ({"dtype": "float8"}, "`dtype` 'float8' is not one of"),
         ({"batch_size": 0}, "at least one input"),
         ({"score_floor": 7}, "`score_floor` 7 must be from 0 to 1"),
     ],

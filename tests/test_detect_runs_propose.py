@@ -263,7 +263,7 @@ def test_stored_boxes_give_the_detections_of_their_generator(photos, tmp_path, r
         stored = build(f"file:{tmp_path / name}")
         assert stored.parameters.get("scores_tell_fit", False) is ranked
         direct, looked_up = Detector(generator, Half()), Detector(stored, Half())
-        assert looked_up.weigh_by_fit is ranked
+        assert looked_up.options.weigh_by_fit is ranked
         for photo in found:
             expected, got = direct(read_image(photo.path)), looked_up(read_image(photo.path))
             assert len(expected) > 1
