@@ -387,7 +387,7 @@ def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, m
     for bad, complaint in (
         (["--schedule", "x"], "'x' is not one of"),
         (["--variant", "v9"], "variant 'v9'"),
-        (["--dtype", "float16"], "float16 is for testing"),
+        (["--dtype", "float16"], "is for testing; train in bfloat16"),
         (["--out", tmp_path / "net.pth"], "written as .safetensors"),
         (["--variant", "paper"], "auxiliary classifiers do not fit an input of 32"),
     ):

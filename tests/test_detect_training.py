@@ -182,11 +182,11 @@ def test_a_folder_of_another_training_is_refused(
     work = trained[0]
     moved = {name: value + 0.001 for name, value in start.state.items()}
     for changes, complaint in [
-        ({"start": replace(start, state=moved)}, "begun with other weights; name another --work"),
+        ({"start": replace(start, state=moved)}, "begun with other weights; name another `work`"),
         ({"frozen": "maxpool4"}, "begun with other frozen stages"),
         ({"start": replace(start, preprocessing=CAFFE)}, "begun with other preprocessing"),
         ({"placement": replace(PLAIN, dtype="bfloat16")}, "begun with other dtype"),
-        ({"propose": Random(count=61)}, r"regions\.npz: drawn with other proposals; name another --work"),
+        ({"propose": Random(count=61)}, r"regions\.npz: drawn with other proposals; name another `work`"),
         ({"propose": Grid()}, r"regions\.npz: drawn with other proposals"),
         ({"examples": replace(EXAMPLES, negatives=9)}, r"regions\.npz: drawn with other examples"),
         ({"dataset": VocDataset(voc, "val")}, r"regions\.npz: drawn with other files and objects and photos"),
@@ -336,7 +336,7 @@ def test_weights_of_regions_are_trained_further(
 def test_weights_and_stages_that_make_no_sense(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`frozen` 'conv9' is not one of none, conv1, "):
         run(start, dataset, tmp_path, frozen="conv9")
-    with pytest.raises(WeightsError, match="of MultiBox; those of an image or region classifier are needed"):
+    with pytest.raises(WeightsError, match="weights for multibox are no start; those of an image"):
         run(replace(start, task="multibox"), dataset, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

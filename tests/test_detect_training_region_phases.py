@@ -128,7 +128,7 @@ def test_a_ranking_is_drawn_from_uncut_and_judged_cut(monkeypatch: pytest.Monkey
         def score(self, image: Any, boxes: Any) -> Any:
             return np.linspace(1, 0, len(boxes), dtype=np.float32)
 
-    monkeypatch.setattr("detect.generators._multibox", lambda weights, device: Scorer())
+    monkeypatch.setattr("detect.generators._multibox", lambda *asked: Scorer())
     photo = np.zeros((90, 120, 3), np.uint8)
     whole, cut = (build_for_many("ranked:grid", cut=share) for share in (False, True))
     assert len(whole(photo)) == len(build_for_many("grid")(photo)) > len(cut(photo))
@@ -189,8 +189,11 @@ def test_best_and_last_weights_are_kept(
         (["--batch", 9], "a batch of 9 cannot be shared by 2 processes"),
         (["--hard-examples", 3], "hard examples of 3 cannot be shared by 2 processes"),
         (["--freeze", "maxpol3"], "--freeze 'maxpol3' is not one of none, conv1, "),
-        (["--weights", "multibox"], "--weights are of MultiBox; those of an image or region classifier are needed"),
-        (["--best-share", 0.7], "--best-share 0.7 needs ranked proposals, such as --proposals ranked:selective-search"),
+        (
+            ["--weights", "multibox"],
+            "weights for multibox are no start; those of an image or region classifier are needed",
+        ),
+        (["--best-share", 0.7], "--best-share 0.7 needs ranked proposals, such as those of ranked:selective-search"),
         (["--preset", "shipped"], "--best-share 0.7 needs ranked proposals"),
     ],
 )

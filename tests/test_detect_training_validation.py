@@ -298,7 +298,7 @@ def test_a_box_in_a_crowd_is_no_false_alarm_for_coco(
     found = Detections(as_boxes([[0, 0, 40, 40], disc]), labels, scores, (SIDE, SIDE))
     dataset = CocoDataset(tmp_path / "a.json", tmp_path)
     measure = RegionMeasure(dataset, Random(), folder=tmp_path, protocol=protocol, placement=PLAIN)
-    monkeypatch.setattr(RegionMeasure, "_detect", lambda self, detector: {"a.png": found})
+    monkeypatch.setattr("detect.training.region_measure.detect_all", lambda *ignored: {"a.png": found})
     monkeypatch.setattr("detect.training.region_measure.StoredProposals", lambda folder: Random())
     assert measure(weights) == pytest.approx(expected)
 

@@ -124,7 +124,7 @@ def test_only_the_photos_that_were_run_are_scored(voc, tmp_path):
     with pytest.raises(ValueError, match="`only_detected` leaves none"):
         run("detections", file, *usual, "--only-detected")
     results, truth = as_coco([], VocDataset(voc, "val"), tmp_path)
-    with pytest.raises(ValueError, match=r"--only-detected needs detections\.jsonl"):
+    with pytest.raises(ValueError, match=r"`only_detected` needs detections\.jsonl"):
         run("detections", results, "--ground-truth", truth, "--only-detected")
 
 

@@ -29,7 +29,7 @@ def test_a_known_class_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_lists_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"caf\xe9\n")
     for given, complaint in (
-        ([], "--classes: names no class"),
+        ([], "`classes`: names no class"),
         ([" , "], "names no class"),
         (["a,b", "a"], "names a class twice: a"),
         ([str(tmp_path / "latin")], "latin: not a list of classes, one per line in UTF-8"),

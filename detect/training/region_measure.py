@@ -24,7 +24,7 @@ from proposals.protocol import ProposalGenerator
 from proposals.stored.generator import StoredProposals
 from proposals.stored.reader import StoreError
 from structures.errors import InputError
-from structures.records import Dataset
+from structures.records import Dataset, Detections
 from structures.text import printable
 
 FIGURES = {"voc07": "mAP", "coco": "AP"}  # the first of each protocol
@@ -134,11 +134,15 @@ class SharedMeasure:
 
 def figure_of(detector: Detector, dataset: Dataset, protocol: str, placement: Placement) -> float:
     """Return the first figure of a protocol for what a detector finds on a dataset, from 0 to 1."""
-    workers = usual_workers(gpu=placement.device.type != "cpu")
-    with closing(prepare_ahead(photos_of(dataset), detector.regions, workers=workers)) as ahead:
-        ready = (item for item in ahead if isinstance(item, Prepared))
-        found = {item.photo.image_id: detector.detect(item.image, item.proposals) for item in ready}
-    aligned = align_records(found, dataset).detections
+    aligned = align_records(detect_all(detector, dataset, placement), dataset).detections
     scores = score(protocol, list(dataset), aligned, dataset.classes, crowd=protocol == "coco")
     assert scores.headline[0] == FIGURES[protocol]
     return scores.headline[1]
+
+
+def detect_all(detector: Detector, dataset: Dataset, placement: Placement) -> dict[str, Detections]:
+    """Return what a detector finds on the photos of a dataset, by image id, without those that cannot be worked on."""
+    workers = usual_workers(gpu=placement.device.type != "cpu")
+    with closing(prepare_ahead(photos_of(dataset), detector.regions, workers=workers)) as ahead:
+        ready = (item for item in ahead if isinstance(item, Prepared))
+        return {item.photo.image_id: detector.detect(item.image, item.proposals) for item in ready}
