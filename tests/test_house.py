@@ -32,8 +32,8 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "ranking",
     ),
     "classifier": (
-        "googlenet ahead augmentation children engines loaded_batches pooling recipes region_draw running_average",
-        "sampling",
+        "googlenet ahead augmentation children converted loaded_batches pooling recipes region_draw running_average",
+        "engines sampling",
         "processes weights",
         "crops shared_regions shared_sampling views training_state loading",
         "region_features regions training",
