@@ -54,7 +54,7 @@ def openvino_model(module: nn.Module, example: Tensor) -> Any:
     with _converting:
         key = module_key(module, example)
         if key is not None:
-            kept = _recalled(key)
+            kept = _recalled(key, example)
             if kept is not None:
                 return kept
         model = _convert(module, example)
@@ -69,8 +69,8 @@ def _convert(module: nn.Module, example: Tensor) -> Any:
     return openvino.convert_model(torch.export.export(module, (example,)))
 
 
-def _recalled(key: str) -> Any:
-    """Return a kept model; None if there is none that can be read."""
+def _recalled(key: str, example: Tensor) -> Any:
+    """Return a kept model; None if there is none that can be read and used."""
     import openvino
 
     content = recall(KIND, key)
@@ -78,11 +78,16 @@ def _recalled(key: str) -> Any:
         return None
     try:
         (length,) = HEADER.unpack_from(content)
-        xml = content[HEADER.size : HEADER.size + length].decode()
-        weights = np.frombuffer(content, np.uint8, offset=HEADER.size + length)
-        return openvino_core().read_model(xml, openvino.Tensor(weights))
-    except (struct.error, ValueError, RuntimeError):
+        rest = memoryview(content)[HEADER.size :]
+        xml, weights = str(rest[:length], "utf-8"), np.asarray(rest[length:])
+        model = openvino_core().read_model(xml, openvino.Tensor(weights))
+        return model if _fits(model, example) else None
+    except (struct.error, ValueError, RuntimeError):  # OpenVINO's errors are RuntimeErrors
         return None
+
+
+def _fits(model: Any, example: Tensor) -> bool:
+    return [tuple(port.shape) for port in model.inputs] == [tuple(example.shape)] and len(model.outputs) == 1
 
 
 def _packed(model: Any) -> bytes:
