@@ -4,8 +4,8 @@ What is kept is OpenVINO's own description of the network, before it is compiled
 nor on the precision, and compiling it takes a fraction of what torch.export and the conversion do.
 """
 
-import inspect
 import struct
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -123,16 +123,16 @@ def module_key(module: nn.Module, example: Tensor) -> str | None:
     return total.hexdigest()
 
 
-def _parts_of_key(module: nn.Module) -> Iterator[Any]:
+def _parts_of_key(module: nn.Module) -> Iterator[bytes]:
     for name, part in module.named_modules(remove_duplicate=False):
         kind = type(part)
         settings = {key: value for key, value in vars(part).items() if key not in OWN_DIGEST}
         yield f"{name} {kind.__module__}.{kind.__qualname__} {_plain(settings)}".encode()
         if not kind.__module__.startswith("torch."):
-            yield _code_around(kind)
+            yield _code_around(kind.__module__)
     for name, value in [*module.named_parameters(), *module.named_buffers()]:
         yield f"{name} {value.dtype} {tuple(value.shape)}".encode()
-        yield memoryview(np.atleast_1d(value.detach().contiguous().numpy())).cast("B")
+        yield value.detach().numpy().tobytes()
 
 
 def _plain(value: Any) -> str:
@@ -153,13 +153,16 @@ def _plain(value: Any) -> str:
 
 
 @cache
-def _code_around(kind: type) -> bytes:
-    """Return a digest of the sources in the folder of a class: of its own, and of what it calls there."""
+def _code_around(module: str) -> bytes:
+    """Return a digest of the sources in the folder of a Python module: its own, and those of what it calls there."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:  # typed in by hand
+        raise _NoKey(module)
+    total = blake2b(digest_size=20)
     try:
-        folder = Path(inspect.getfile(kind)).parent
-        total = blake2b(digest_size=20)
-        for path in sorted(folder.glob("*.py")):
-            total.update(path.name.encode() + path.read_bytes())
-    except (OSError, TypeError):  # typed in by hand, or in an archive
-        raise _NoKey(kind.__name__) from None
+        for path in sorted(Path(file).parent.glob("*.py")):
+            content = path.read_bytes()
+            total.update(f"{path.name} {len(content)} ".encode() + content)
+    except OSError:
+        raise _NoKey(module) from None
     return total.digest()

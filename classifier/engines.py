@@ -64,7 +64,7 @@ def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "
     if precision != dtype:
         why += f"; {precision} is its quickest native precision"
         if where.type == "cpu" and precision == "float32":
-            why += ", as the processor lacks bfloat16 (AVX-512 BF16 or AMX), about twice as quick"
+            why += ", as the processor lacks bfloat16 (AVX-512 BF16 or AMX)"
     return Placement(chosen, where, precision, f"{chosen} {precision} on {where}: {why}")
 
 

@@ -20,7 +20,7 @@ def _compiled() -> Any:
     found = importlib.util.find_spec("torchvision")
     for path in Path(found.origin).parent.glob(LIBRARIES) if found is not None and found.origin else ():
         try:
-            torch.ops.load_library(path)
+            torch.ops.load_library(path)  # type: ignore[no-untyped-call]
         except (OSError, ImportError):  # torchvision itself says what is wrong, see below
             continue
     if not (hasattr(torch.ops.torchvision, "nms") and hasattr(torch.ops.torchvision, "roi_align")):

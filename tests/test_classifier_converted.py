@@ -125,7 +125,7 @@ def test_other_versions_have_other_keys(package: str, monkeypatch: pytest.Monkey
 
 def test_other_code_has_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
     key = module_key(Scaled(), EXAMPLE)
-    monkeypatch.setattr(converted, "_code_around", lambda kind: b"edited")
+    monkeypatch.setattr(converted, "_code_around", lambda module: b"edited")
     assert module_key(Scaled(), EXAMPLE) != key
 
 
