@@ -5,17 +5,17 @@ the choice, and every run writes it down. Speeds are in benchmarks/LOG.md.
 """
 
 import importlib.util
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
-from torch._dynamo.exc import TorchDynamoException
 from torch.nn import functional
 
+from classifier.converted import openvino_core, openvino_model
 from structures.errors import InputError
 from structures.names import not_one_of
 
@@ -24,8 +24,6 @@ DType = Literal["auto", "float32", "bfloat16", "float16"]
 CPU_BATCH = 16  # of 16, 32 and 64 the quickest in OpenVINO on two cores (benchmarks/LOG.md)
 GPU_BATCH = 256
 PRECISIONS = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}  # as OpenVINO has them
-
-_exporting = threading.Lock()  # torch.export and the conversion keep state of the whole process: never two at once
 
 
 class Engine(Protocol):
@@ -67,6 +65,8 @@ def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "
         why += f"; {chosen} is the quickest that is installed"
     if precision != dtype:
         why += f"; {precision} is its quickest native precision"
+        if where.type == "cpu" and precision == "float32":
+            why += ", as the processor lacks bfloat16 (AVX-512 BF16 or AMX)"
     return Placement(chosen, where, precision, f"{chosen} {precision} on {where}: {why}")
 
 
@@ -171,21 +171,16 @@ class TorchEngine:
             moved = functional.pad(moved, (0, 0, 0, 0, 0, 0, 0, missing))
         try:
             return self._module(moved)[: len(batch)].float()
-        except TorchDynamoException as error:
+        except RuntimeError as error:
+            if not _is_of_the_compiler(error):
+                raise
             why = str(error).splitlines()[0]
             raise InputError(f'`engine="compiled"`: torch cannot here, take `engine="torch"` ({why})') from error
 
 
-@cache
-def openvino_core() -> Any:
-    """Return the one OpenVINO of this process, which lives as long as it does.
-
-    Each one gives the thread a stack for signals, and frees it when it goes. With several the thread was left with a
-    stack that was no longer there, and the next signal, a child's end or Ctrl-C, was a segmentation fault.
-    """
-    import openvino
-
-    return openvino.Core()
+def _is_of_the_compiler(error: RuntimeError) -> bool:
+    compiler = sys.modules.get("torch._dynamo.exc")  # slow to import, and there if anything was compiled
+    return compiler is not None and isinstance(error, compiler.TorchDynamoException)
 
 
 class OpenVinoEngine:
@@ -200,19 +195,15 @@ class OpenVinoEngine:
     def __init__(
         self, module: nn.Module, placement: Placement, *, size: int | tuple[int, int], batch_size: int
     ) -> None:
-        import openvino
-
         self.device, self.dtype, self.reason = placement.device, placement.dtype, placement.reason
         self.batch_size = batch_size
         precision = PRECISIONS[placement.dtype]
         height, width = size if isinstance(size, tuple) else (size, size)
         example = torch.zeros(batch_size, 3, height, width)
-        with _exporting:
-            exported = torch.export.export(module.eval().float().cpu(), (example,))
-            model, core = openvino.convert_model(exported), openvino_core()
+        model = openvino_model(module.eval().float().cpu(), example)
         settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         self._input, self._one_at_a_time = example, threading.Lock()
-        self._compiled: Any = core.compile_model(model, "CPU", settings)
+        self._compiled: Any = openvino_core().compile_model(model, "CPU", settings)
         used = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if used != precision:  # another than the processor has is replaced without a word
             names = {short: name for name, short in PRECISIONS.items()}

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from classifier.converted import openvino_core
 from classifier.crops import normalise_pixels
-from classifier.engines import openvino_core
 from classifier.regions import Probabilities
 from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError
 from structures.boxes import Floats

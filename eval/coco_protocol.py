@@ -6,13 +6,12 @@ cannot hold scores that are not finite; labels are checked; and ignored objects 
 """
 
 import contextlib
+import importlib.util
 import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from eval.coco_records import areas_of, scores_of, sides_of
 from structures.errors import InputError
@@ -38,7 +37,7 @@ def coco(
             inside them. False, for VOC's difficult objects: one excuses one detection, by IoU.
 
     Raises:
-        InputError: a label without a class.
+        InputError: a label without a class, or pycocotools is not installed.
     """
     evaluation = _evaluate(truths, detections, classes, crowd)
     yield from zip(SUMMARY, map(_known, evaluation.stats), strict=True)
@@ -48,14 +47,17 @@ def coco(
         yield f"AP50/{name}", _known(precision[0, :, label].mean())
 
 
-class _Evaluation(COCOeval):  # type: ignore[misc]  # pycocotools is untyped
-    """COCOeval that honours `ignore` where an object is no crowd; the original overwrites it with `iscrowd`."""
+def _honour_ignore(evaluation: Any) -> None:
+    """Let `ignore` count where an object is no crowd; COCOeval overwrites it with `iscrowd` when it prepares."""
+    prepare = evaluation._prepare
 
-    def _prepare(self) -> None:
-        super()._prepare()
-        for objects in self._gts.values():
+    def prepare_and_restore() -> None:
+        prepare()
+        for objects in evaluation._gts.values():
             for item in objects:
                 item["ignore"] = item["difficult"] or item["iscrowd"]
+
+    evaluation._prepare = prepare_and_restore
 
 
 def _known(value: float) -> float:
@@ -65,18 +67,25 @@ def _known(value: float) -> float:
 
 def _evaluate(
     truths: Sequence[GroundTruth], detections: Sequence[Detections], classes: Sequence[str], crowd: bool
-) -> COCOeval:
+) -> Any:
+    if importlib.util.find_spec("pycocotools") is None:
+        raise InputError("COCO's protocol needs pycocotools: pip install pycocotools")
+    from pycocotools.cocoeval import COCOeval
+
     objects = [row for image, truth in enumerate(truths, 1) for row in _object_rows(image, truth, len(classes), crowd)]
     found = [row for image, some in enumerate(detections, 1) for row in _found_rows(image, some, len(classes))]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports by printing
-        evaluation = _Evaluation(_index(objects, truths, classes), _index(found, truths, classes), "bbox")
+        evaluation = COCOeval(_index(objects, truths, classes), _index(found, truths, classes), "bbox")
+        _honour_ignore(evaluation)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     return evaluation
 
 
-def _index(rows: list[dict[str, Any]], truths: Sequence[GroundTruth], classes: Sequence[str]) -> COCO:
+def _index(rows: list[dict[str, Any]], truths: Sequence[GroundTruth], classes: Sequence[str]) -> Any:
+    from pycocotools.coco import COCO
+
     for number, row in enumerate(rows, 1):  # 0 would read as "unmatched"
         row["id"] = number
     table = COCO()

@@ -43,7 +43,8 @@ def falling_scores(n: int) -> Floats:
 def suppress_quickly(boxes: Boxes, scores: Floats, iou_threshold: float) -> npt.NDArray[np.int64]:
     """Do what `structures.nms.suppress` does, in compiled code: a thousand boxes would take it 20 ms."""
     import torch  # here, since most generators have no network
-    from torchvision.ops import nms
+
+    from proposals.operators import nms
 
     order = best_first(scores)
     kept = nms(torch.from_numpy(boxes[order]), torch.arange(len(order), 0, -1, dtype=torch.float32), iou_threshold)

@@ -12,6 +12,7 @@ from detect.cli import main
 pytest.register_assert_rewrite("tests.boxes")  # so that its assertions, too, say what was found
 
 ROOT = Path(__file__).resolve().parent.parent
+os.environ.setdefault("RCNN_CACHE", str(ROOT / ".pytest_cache" / "rcnn"))  # the user's own stays as it is
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,7 @@ def tiny_engine(name: str, dtype: str = "float32") -> Engine:
 
 def need(precision: str) -> None:
     """Skip a test where OpenVINO has no such precision on this processor."""
-    from classifier.engines import openvino_core
+    from classifier.converted import openvino_core
 
     if precision not in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip(f"OpenVINO has no {precision} on this processor")
@@ -243,6 +243,8 @@ def test_the_choice_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, openvino=False, bfloat16=False)
     chosen = place(device="cpu")
     assert (chosen.engine, chosen.device.type, chosen.dtype) == ("torch", "cpu", "float32")
+    assert chosen.reason.endswith("native precision, as the processor lacks bfloat16 (AVX-512 BF16 or AMX)")
+    assert "lacks" not in place(device="cpu", dtype="float32").reason
 
 
 def test_each_gpu_is_asked_for_itself_whether_it_has_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +324,7 @@ def test_openvino_is_what_a_cpu_gets_where_it_is_installed() -> None:
 
 @needs_openvino
 def test_a_precision_that_the_processor_lacks_is_not_passed_off_as_another() -> None:
-    from classifier.engines import openvino_core
+    from classifier.converted import openvino_core
 
     if "FP16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor has float16")

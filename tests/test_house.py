@@ -26,6 +26,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "demo __main__",
     ),
     "proposals": (
+        "operators",
         "protocol resizing tidy",
         "baselines edge_boxes union selective_search multibox stored",
         "opencv store",
@@ -33,8 +34,8 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "ranking",
     ),
     "classifier": (
-        "googlenet ahead augmentation children engines loaded_batches pooling recipes region_draw running_average",
-        "sampling",
+        "googlenet ahead augmentation children converted loaded_batches pooling recipes region_draw running_average",
+        "engines sampling",
         "processes weights",
         "crops shared_regions shared_sampling views training_state loading",
         "region_features regions training",
@@ -184,6 +185,26 @@ def test_the_command_line_is_built_without_heavy_imports() -> None:
 )
 def test_packages_without_a_network_do_without_torch(package: str) -> None:
     assert run_python(f"import sys, {package}; print('torch' in sys.modules)") == "False"
+
+
+NOT_EVERYWHERE = ("pycocotools", "openvino", "skimage", "hypothesis", "onnx", "onnxruntime")
+STARTS = "runs.detect classifiers generators detector bench training.regions training.multibox evaluation".split()
+
+
+def test_commands_start_where_packages_are_missing() -> None:
+    code = f"import sys; sys.modules.update(dict.fromkeys({NOT_EVERYWHERE!r})); import importlib"
+    code += f"; print(*(importlib.import_module('detect.' + name).__name__ for name in {STARTS!r}))"
+    assert len(run_python(code).split()) == len(STARTS)
+
+
+SLOW = ("torch._dynamo", "torch.onnx", "torchvision", "matplotlib", "scipy", "numba", "sympy")
+
+
+def test_detecting_starts_without_what_is_slow_to_import() -> None:
+    code = (
+        "import sys; from detect import classifiers, detector, generators; from detect.runs import detect, draw, photos"
+    )
+    assert run_python(f"{code}; import detect.multibox; print(*(set({SLOW!r}) & sys.modules.keys()))") == ""
 
 
 EARLIER = {  # imports that the documents have shown since the first version

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from torchvision.ops import roi_align
+from torchvision.ops import clip_boxes_to_image, roi_align
 
 from proposals.multibox.generator import Found, MultiBox, on_photo
 from proposals.multibox.heads import POOLED, STRIDES, DenseHead, RefineHead, decode, encode, pool
@@ -13,6 +13,7 @@ from proposals.multibox.paper import PaperHead, PaperPredictor, squares
 from proposals.multibox.predictor import DensePredictor, split_levels
 from proposals.multibox.priors import grid_priors
 from proposals.multibox.views import View, whole_photo
+from proposals.operators import clip_boxes
 from proposals.protocol import ProposalGenerator
 from proposals.tidy import suppress_quickly
 from structures.boxes import iou
@@ -100,6 +101,20 @@ def test_pool_cuts_each_box_from_the_level_of_its_size():
         region = torch.cat([torch.tensor([float(image)]), box])[None]
         expected = roi_align(pyramid[level], region, POOLED, 1 / STRIDES[level], sampling_ratio=1, aligned=True)
         torch.testing.assert_close(cut[row], expected[0])
+    with torch.no_grad():
+        assert torch.equal(pool(pyramid, boxes), cut)
+
+
+def test_pool_passes_the_gradient_on():
+    maps = torch.randn((1, 3, 64, 64), requires_grad=True)
+    pool([maps], [torch.tensor([[0.0, 0, 50, 50]])]).sum().backward()
+    assert maps.grad is not None
+    assert maps.grad.abs().max() > 0
+
+
+def test_boxes_are_clipped_as_by_torchvision():
+    boxes = random_boxes(50, 0) * 3 - 40
+    assert torch.equal(clip_boxes(boxes, (60, 90)), clip_boxes_to_image(boxes, (60, 90)))
 
 
 def test_refine_head_takes_no_boxes():

@@ -7,14 +7,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.models._meta import _IMAGENET_CATEGORIES
 
 from classifier.googlenet import TABLE_1
 from classifier.weights.caffemodel import read_caffemodel
 from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError
 from structures.npz import NpzError, read_arrays
 
-IMAGENET_CLASSES = tuple(_IMAGENET_CATEGORIES)
+IMAGENET_COLUMNS = 1000
 _BRANCHES = {
     "1x1": "branch1",
     "3x3_reduce": "branch2.0",
@@ -41,7 +40,11 @@ def layer_names() -> dict[str, str]:
 
 def class_names(columns: int) -> tuple[str, ...]:
     """Return ImageNet's names for 1000 columns, and numbered names for any other last layer."""
-    return IMAGENET_CLASSES if columns == len(IMAGENET_CLASSES) else tuple(f"class {n}" for n in range(columns))
+    if columns != IMAGENET_COLUMNS:
+        return tuple(f"class {n}" for n in range(columns))
+    from torchvision.models._meta import _IMAGENET_CATEGORIES  # here, as torchvision takes long to import
+
+    return tuple(_IMAGENET_CATEGORIES)
 
 
 def from_arrays(arrays: Mapping[str, npt.NDArray[np.floating]], source: str | Path) -> Checkpoint:

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.models import GoogLeNet_Weights
 
 from classifier.weights.caffe import class_names
 from classifier.weights.checkpoint import Checkpoint, Preprocessing, WeightsError
@@ -76,6 +75,8 @@ def download_imagenet() -> Checkpoint:
     Raises:
         WeightsError: no connection, or the file is not the one that torchvision published.
     """
+    from torchvision.models import GoogLeNet_Weights  # here, as torchvision takes long to import
+
     weights = GoogLeNet_Weights.IMAGENET1K_V1
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:

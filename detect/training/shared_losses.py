@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import clip_boxes_to_image, nms
 
 from classifier.shared_sampling import draw_labelled
 from classifier.training import full_precision
 from detect.shared import SharedNetwork
 from detect.training.multibox_losses import CanvasBatch, Looks, MultiBoxLoss
 from detect.training.shared_recipe import SharedRecipe
+from proposals.operators import clip_boxes, nms
 from structures.boxes import ImageSize
 
 CONSIDERED, SUPPRESSION, KEPT = 600, 0.75, 120  # best boxes of the dense head; overlap of twins; what is left of them
@@ -46,7 +46,7 @@ class SharedLoss:
             candidates = torch.cat(
                 [
                     _best(looks.boxes[number], looks.logits[number], batch.targets.canvas),
-                    clip_boxes_to_image(looks.refined[number], batch.targets.canvas),
+                    clip_boxes(looks.refined[number], batch.targets.canvas),
                     _shaken(objects, batch.targets.canvas),
                     batch.proposals[number],
                     objects,
@@ -67,7 +67,7 @@ class SharedLoss:
 
 def _best(boxes: Tensor, logits: Tensor, canvas: ImageSize) -> Tensor:
     scores, best = logits.topk(min(CONSIDERED, len(logits)))
-    inside = clip_boxes_to_image(boxes[best], canvas)
+    inside = clip_boxes(boxes[best], canvas)
     kept: Tensor = inside[nms(inside, scores, SUPPRESSION)[:KEPT]]
     return kept
 
@@ -75,5 +75,5 @@ def _best(boxes: Tensor, logits: Tensor, canvas: ImageSize) -> Tensor:
 def _shaken(objects: Tensor, canvas: ImageSize) -> Tensor:
     sides = (objects[:, 2:] - objects[:, :2]).repeat(COPIES, 2)
     noise = torch.randn((len(sides), 4)).to(objects.device) * SHAKE
-    shaken: Tensor = clip_boxes_to_image(objects.repeat(COPIES, 1) + noise * sides, canvas)
+    shaken: Tensor = clip_boxes(objects.repeat(COPIES, 1) + noise * sides, canvas)
     return shaken

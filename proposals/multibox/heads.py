@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import roi_align
+
+from proposals.operators import roi_align
 
 STRIDES = (8, 16, 32, 64)  # of the pyramid's levels: three maps of the trunk and one more
 POOLED_LEVELS = 3  # RefineHead pools from strides 8 to 32
@@ -154,7 +155,7 @@ def pool(pyramid: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
         chosen = torch.nonzero(level == number)[:, 0]
         if len(chosen):
             regions = torch.cat([image, rows], dim=1)[chosen]
-            found = roi_align(maps.float(), regions, POOLED, 1 / stride, sampling_ratio=1, aligned=True)
+            found = roi_align(maps.float(), regions, POOLED, 1 / stride)
             cut = cut.index_copy(0, chosen, found)
     return cut
 

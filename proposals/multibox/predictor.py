@@ -6,11 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import clip_boxes_to_image, nms
 
 from proposals.multibox.generator import Canvases, Found
 from proposals.multibox.heads import STRIDES, DenseHead, RefineHead, decode
 from proposals.multibox.priors import grid_priors
+from proposals.operators import clip_boxes, nms
 from structures.boxes import Boxes, Floats
 from structures.errors import InputError
 
@@ -60,7 +60,7 @@ class DensePredictor:
         scores, best = logits.sigmoid().topk(min(CANDIDATES, logits.shape[1]), dim=1)
         priors = self._grid((height, width))
         boxes = [decode(r[b], priors[b]) for r, b in zip(residuals, best, strict=True)]
-        boxes = [clip_boxes_to_image(b, (height, width)) for b in boxes]
+        boxes = [clip_boxes(b, (height, width)) for b in boxes]
         found = list(zip(boxes, scores, strict=True))
         if self._refine is not None:
             found = self._second_look(pyramid, found, (height, width))
@@ -72,7 +72,7 @@ class DensePredictor:
         if self._refine is None:
             raise InputError("only MultiBox with a second look can score boxes that are not its own")
         pyramid, _ = self._maps(canvas)
-        inside = clip_boxes_to_image(torch.from_numpy(boxes).to(self._device), canvas.shape[1:3])
+        inside = clip_boxes(torch.from_numpy(boxes).to(self._device), (canvas.shape[1], canvas.shape[2]))
         logits, _ = self._refine(pyramid, [inside])
         scores: Floats = logits.sigmoid().cpu().numpy()
         return scores
@@ -102,7 +102,7 @@ class DensePredictor:
         first = [s[k] for (_, s), k in zip(found, kept, strict=True)]
         lengths = [len(k) for k in kept]
         logits, residuals = self._refine(pyramid, boxes)
-        moved = torch.split(clip_boxes_to_image(decode(residuals, torch.cat(boxes)), canvas), lengths)
+        moved = torch.split(clip_boxes(decode(residuals, torch.cat(boxes)), canvas), lengths)
         second = torch.split(logits.sigmoid(), lengths)
         # Both looks count alike: the geometric mean.
         return [(b, (s * t).sqrt()) for b, s, t in zip(moved, first, second, strict=True)]

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou, clip_boxes_to_image, nms
+from torchvision.ops import box_iou
 
 from proposals.multibox.losses import IGNORED, NOTHING, POSITIVE_IOU
 from proposals.multibox.views import CANVASES, MEAN_COLOUR, Colour, View, whole_photo
+from proposals.operators import clip_boxes, nms
 from structures.boxes import Boxes, ImageSize, Mask, area, as_boxes, clip, large_enough, mirror
 from structures.records import GroundTruth, Image, Labels
 
@@ -169,11 +170,11 @@ def draw_regions(
         (n, 4) boxes, and (n,) the number of their object or NOTHING; n at most count.
     """
     scores, best = logits.topk(min(CANDIDATES, len(logits)))
-    candidates = clip_boxes_to_image(boxes[best], canvas)
+    candidates = clip_boxes(boxes[best], canvas)
     candidates = candidates[nms(candidates, scores, SUPPRESSION)[:KEPT]]
     noise = torch.randn((COPIES * len(objects), 4), device=boxes.device) * SHAKE
     sides = (objects[:, 2:] - objects[:, :2]).repeat(COPIES, 2)
-    candidates = torch.cat([candidates, clip_boxes_to_image(objects.repeat(COPIES, 1) + noise * sides, canvas)])
+    candidates = torch.cat([candidates, clip_boxes(objects.repeat(COPIES, 1) + noise * sides, canvas)])
     candidates = candidates[((candidates[:, 2:] - candidates[:, :2]) > SMALLEST_REGION).all(dim=1)]
     assigned = _assign_strictly(candidates, objects, ignore)
     positive = torch.nonzero(assigned >= 0)[:, 0]

@@ -1,0 +1,168 @@
+"""A network as OpenVINO has it: converted once, and read from the user's cache by later processes.
+
+What is kept is OpenVINO's own description of the network, before it is compiled: it depends neither on the processor
+nor on the precision, and compiling it takes a fraction of what torch.export and the conversion do.
+"""
+
+import struct
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from structures.cache import keep, recall
+
+KIND = "openvino"
+HEADER = struct.Struct("<Q")  # length of the XML, which the binary follows
+PLAIN = (bool, int, float, str, bytes, torch.dtype, type(None))
+OWN_DIGEST = {"_parameters", "_buffers", "_modules"}  # what has a part of its own in the key
+
+_converting = threading.Lock()  # torch.export and the conversion keep state of the whole process: never two at once
+
+
+class _NoKey(Exception):
+    """Something in a module of which nobody can say whether it is the same in the next process."""
+
+
+@cache
+def openvino_core() -> Any:
+    """Return the one OpenVINO of this process, which lives as long as it does.
+
+    Each one gives the thread a stack for signals, and frees it when it goes. With several the thread was left with a
+    stack that was no longer there, and the next signal, a child's end or Ctrl-C, was a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
+def openvino_model(module: nn.Module, example: Tensor) -> Any:
+    """Return a module as OpenVINO's model of one input shape, from the cache or newly converted.
+
+    Args:
+        module: float32, on the CPU, in evaluation mode.
+        example: an input.
+    """
+    with _converting:
+        key = module_key(module, example)
+        if key is not None:
+            kept = _recalled(key, example)
+            if kept is not None:
+                return kept
+        model = _convert(module, example)
+        if key is not None:
+            keep(KIND, key, _packed(model))
+        return model
+
+
+def _convert(module: nn.Module, example: Tensor) -> Any:
+    import openvino
+
+    model = openvino.convert_model(torch.export.export(module, (example,)))
+    model.reshape(list(example.shape))  # else it takes any shape, and is slower for that
+    return model
+
+
+def _recalled(key: str, example: Tensor) -> Any:
+    """Return a kept model; None if there is none that can be read and used."""
+    import openvino
+
+    content = recall(KIND, key)
+    if content is None:
+        return None
+    try:
+        (length,) = HEADER.unpack_from(content)
+        rest = memoryview(content)[HEADER.size :]
+        xml, weights = str(rest[:length], "utf-8"), np.asarray(rest[length:])
+        model = openvino_core().read_model(xml, openvino.Tensor(weights))
+        return model if _fits(model, example) else None
+    except (struct.error, ValueError, RuntimeError):  # OpenVINO's errors are RuntimeErrors
+        return None
+
+
+def _fits(model: Any, example: Tensor) -> bool:
+    wanted = [tuple(example.shape)]
+    return [tuple(port.shape) for port in model.inputs] == wanted and len(model.outputs) == 1
+
+
+def _packed(model: Any) -> bytes:
+    """Return a model as one file's bytes, so that it is written whole or not at all."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.xml")
+        openvino.save_model(model, path, compress_to_fp16=False)
+        xml = path.read_bytes()
+        return HEADER.pack(len(xml)) + xml + path.with_suffix(".bin").read_bytes()
+
+
+def module_key(module: nn.Module, example: Tensor) -> str | None:
+    """Return a name for what a conversion gives: equal names, equal models. None where no such name can be had.
+
+    It covers the code of the module and its parts, their settings, weights and buffers, the input's shape, and the
+    versions of torch and OpenVINO.
+    """
+    import openvino
+
+    total = blake2b(digest_size=20)
+    try:
+        for part in _parts_of_key(module):
+            total.update(struct.pack("<Q", len(part)))
+            total.update(part)
+    except _NoKey:
+        return None
+    total.update(repr((tuple(example.shape), example.dtype, torch.__version__, openvino.__version__)).encode())
+    return total.hexdigest()
+
+
+def _parts_of_key(module: nn.Module) -> Iterator[bytes]:
+    for name, part in module.named_modules(remove_duplicate=False):
+        kind = type(part)
+        settings = {key: value for key, value in vars(part).items() if key not in OWN_DIGEST}
+        yield f"{name} {kind.__module__}.{kind.__qualname__} {_plain(settings)}".encode()
+        if not kind.__module__.startswith("torch."):
+            yield _code_around(kind.__module__)
+    for name, value in [*module.named_parameters(), *module.named_buffers()]:
+        yield f"{name} {value.dtype} {tuple(value.shape)}".encode()
+        yield value.detach().numpy().tobytes()
+
+
+def _plain(value: Any) -> str:
+    """Write a setting in the same way in every process.
+
+    >>> _plain({"b": (1, 2.5), "a": {"y", "x"}})
+    "{'a': {'x','y'},'b': (1,2.5)}"
+    """
+    if isinstance(value, PLAIN):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"({','.join(map(_plain, value))})"
+    if isinstance(value, set | frozenset):
+        return f"{{{','.join(sorted(map(_plain, value)))}}}"
+    if isinstance(value, dict):
+        return f"{{{','.join(sorted(f'{_plain(key)}: {_plain(entry)}' for key, entry in value.items()))}}}"
+    raise _NoKey(type(value).__name__)
+
+
+@cache
+def _code_around(module: str) -> bytes:
+    """Return a digest of the sources in the folder of a Python module: its own, and those of what it calls there."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:  # typed in by hand
+        raise _NoKey(module)
+    total = blake2b(digest_size=20)
+    try:
+        for path in sorted(Path(file).parent.glob("*.py")):
+            content = path.read_bytes()
+            total.update(f"{path.name} {len(content)} ".encode() + content)
+    except OSError:
+        raise _NoKey(module) from None
+    return total.digest()
