@@ -106,7 +106,7 @@ class ResultOptions:
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away what earlier runs wrote to OUT.")] = False
 
     def arguments(self) -> dict[str, Any]:
-        """Return them as a plan has them.
+        """Return them as a job has them.
 
         Raises:
             InputError: one would change nothing.
@@ -151,13 +151,13 @@ def detect(
     from detect.classifiers import weights_file
     from detect.detector import Detector
     from detect.generators import unlearned_warning
-    from detect.runs.detect import Plan, carry_out
+    from detect.runs.detect import DetectionJob, detect_to_folder
     from detect.runs.record import fingerprint
 
     idle = detector.vote_power is not None and not detector.vote
     refuse_idle({"--vote-power has no meaning with --no-vote": idle})
     more, weights = results.arguments(), list(map(weights_file, detector.names))
-    plan = Plan(
+    job = DetectionJob(
         photos.find(),
         out,
         max_pixels=photos.most_pixels,
@@ -170,7 +170,7 @@ def detect(
     files = [fingerprint(file) for file in weights]
     settings = {**loaded.settings(), "weights": files}
     warning = unlearned_warning(loaded.propose, loaded.classes)
-    _exit(carry_out(plan, loaded, settings, Console(stderr=True), warning=warning, weights=detector.names))
+    _exit(detect_to_folder(job, loaded, settings, Console(stderr=True), warning=warning, weights=detector.names))
 
 
 def _exit(report: "Report") -> None:

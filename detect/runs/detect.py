@@ -34,8 +34,8 @@ from structures.text import printable
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to do with which photos.
+class DetectionJob:
+    """Which photos to detect on, how, and where the results go.
 
     Attributes:
         photos: to work on.
@@ -60,13 +60,19 @@ class Plan:
     inputs: Sequence[Path] = ()
 
 
-def carry_out(
-    plan: Plan, detector: Detector, settings: Mapping[str, Any], console: Console, *, warning: str = "", **facts: Any
+def detect_to_folder(
+    job: DetectionJob,
+    detector: Detector,
+    settings: Mapping[str, Any],
+    console: Console,
+    *,
+    warning: str = "",
+    **facts: Any,
 ) -> Report:
-    """Do all of a plan, and tell about it.
+    """Work on all photos of a job, and tell about it.
 
     Args:
-        plan: what to do.
+        job: photos, folder and options.
         detector: what to do it with.
         settings: everything that decides the results, for the folder's record.
         console: where progress and the closing table go.
@@ -76,45 +82,45 @@ def carry_out(
     Raises:
         FileRefused: the folder of the results cannot be used, or something that is not ours is in the way there.
     """
-    images = (photo.image_id for photo in plan.photos)
-    fits = partial(require_exportable, plan.format, classes=detector.classes, numbering=plan.coco_ids)
+    images = (photo.image_id for photo in job.photos)
+    fits = partial(require_exportable, job.format, classes=detector.classes, numbering=job.coco_ids)
     fits(images)  # now, not after the last photo
     reasons, gpu = placement(detector)
-    workers = plan.workers or usual_workers(gpu=gpu)
-    plan.out.mkdir(parents=True, exist_ok=True)
+    workers = job.workers or usual_workers(gpu=gpu)
+    job.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        stack.callback(lock_folder(plan.out).release)
-        files = stack.enter_context(OwnFiles(plan.out, [*plan.inputs, *(photo.path for photo in plan.photos)]))
-        _require_room(plan, files, detector.classes if plan.overwrite else ())
-        results = stack.enter_context(Results(plan.out, overwrite=plan.overwrite))
-        todo = any(photo.image_id not in results.done for photo in plan.photos)
-        _require_room(plan, files, detector.classes if todo else ())
+        stack.callback(lock_folder(job.out).release)
+        files = stack.enter_context(OwnFiles(job.out, [*job.inputs, *(photo.path for photo in job.photos)]))
+        _require_room(job, files, detector.classes if job.overwrite else ())
+        results = stack.enter_context(Results(job.out, overwrite=job.overwrite))
+        todo = any(photo.image_id not in results.done for photo in job.photos)
+        _require_room(job, files, detector.classes if todo else ())
         if results.done:
-            fits(dict.fromkeys([*results.done, *(photo.image_id for photo in plan.photos)]))
-        run = Run(plan.out, settings, in_use=bool(results.done), overwrite=plan.overwrite)
-        _clear(plan, files, results, detector.classes)
+            fits(dict.fromkeys([*results.done, *(photo.image_id for photo in job.photos)]))
+        run = Run(job.out, settings, in_use=bool(results.done), overwrite=job.overwrite)
+        _clear(job, files, results, detector.classes)
         if todo:
             discard_exports(files, console)  # of the results of before
-        pictures = None if plan.draw_score is None else open_pictures(files, results, Drawing(plan.draw_score), run)
+        pictures = None if job.draw_score is None else open_pictures(files, results, Drawing(job.draw_score), run)
         drawing = {} if pictures is None else pictures.drawing.facts()
         before = run.last("placement")
-        run.update(**facts, **drawing, images=root_of(plan.photos), placement=reasons, workers=workers)
+        run.update(**facts, **drawing, images=root_of(job.photos), placement=reasons, workers=workers)
         told = [*reasons, *filter(None, [warning, missing_fonts(detector.classes) if pictures else ""])]
         if before not in (None, reasons):
             elsewhere = "; ".join(before)
-            told.append(f"warning: earlier photos in {plan.out} were done elsewhere ({elsewhere}); scores may differ")
+            told.append(f"warning: earlier photos in {job.out} were done elsewhere ({elsewhere}); scores may differ")
         for line in told:
             console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         report = detect_photos(
             detector,
-            plan.photos,
+            job.photos,
             results,
             console,
-            max_pixels=plan.max_pixels,
+            max_pixels=job.max_pixels,
             workers=workers,
             pictures=pictures,
         )
-        written, report = _write_the_rest(plan, files, pictures, detector, report)
+        written, report = _write_the_rest(job, files, pictures, detector, report)
         run.finish(**report.as_json())
     console.print(table(report.rows(written)))
     return report
@@ -127,38 +133,38 @@ def placement(detector: Detector) -> tuple[list[str], bool]:
     return list(reasons), any(engine.device.type != "cpu" for engine in engines)
 
 
-def _require_room(plan: Plan, files: OwnFiles, classes: Sequence[str]) -> None:
+def _require_room(job: DetectionJob, files: OwnFiles, classes: Sequence[str]) -> None:
     """Refuse, before any work, to draw among the photos, or to export these classes over files that are not ours."""
-    if plan.draw_score is not None:
-        refuse_drawing_among(plan.photos, plan.out)
-    for name in export_names(plan.format, classes, split=plan.split, numbering=plan.coco_ids) if classes else ():
+    if job.draw_score is not None:
+        refuse_drawing_among(job.photos, job.out)
+    for name in export_names(job.format, classes, split=job.split, numbering=job.coco_ids) if classes else ():
         if files.place(name).exists() and not files.owns(name):
             raise FileRefused(not_ours(files.folder / name))
 
 
-def _clear(plan: Plan, files: OwnFiles, results: Results, classes: Sequence[str]) -> None:
+def _clear(job: DetectionJob, files: OwnFiles, results: Results, classes: Sequence[str]) -> None:
     """Remove what killed runs left unfinished, and what earlier ones wrote if all is to be written again."""
-    images = {*results.done, *(photo.image_id for photo in plan.photos)}
-    exports = export_names(plan.format, classes, split=plan.split, numbering=plan.coco_ids)
+    images = {*results.done, *(photo.image_id for photo in job.photos)}
+    exports = export_names(job.format, classes, split=job.split, numbering=job.coco_ids)
     files.sweep([RUN_FILE, *exports, *(f"{PICTURES}/{picture_name(image_id)}" for image_id in images)])
-    for name in files if plan.overwrite else ():
+    for name in files if job.overwrite else ():
         files.remove(name)
 
 
 def _write_the_rest(
-    plan: Plan, files: OwnFiles, pictures: Pictures | None, detector: Detector, report: Report
+    job: DetectionJob, files: OwnFiles, pictures: Pictures | None, detector: Detector, report: Report
 ) -> tuple[list[Path], Report]:
-    lines, classes = plan.out / DETECTIONS_FILE, detector.classes
-    written = [lines, plan.out / RUN_FILE]
+    lines, classes = job.out / DETECTIONS_FILE, detector.classes
+    written = [lines, job.out / RUN_FILE]
     if report.skipped:
-        written.append(plan.out / SKIPPED_FILE)
+        written.append(job.out / SKIPPED_FILE)
     if pictures is not None:
-        todo = [photo for photo in plan.photos if not pictures.has(photo.image_id)]
-        undrawn = draw_stored(todo, lines, pictures, classes, exif=detector.options.exif, max_pixels=plan.max_pixels)
+        todo = [photo for photo in job.photos if not pictures.has(photo.image_id)]
+        undrawn = draw_stored(todo, lines, pictures, classes, exif=detector.options.exif, max_pixels=job.max_pixels)
         report = replace(report, undrawn=undrawn)
-        written.append(plan.out / PICTURES)
-    exported = export(files, plan.format, classes, split=plan.split, numbering=plan.coco_ids)
-    return written + (exported if plan.format != "voc" else [plan.out / VOC_FOLDER]), report
+        written.append(job.out / PICTURES)
+    exported = export(files, job.format, classes, split=job.split, numbering=job.coco_ids)
+    return written + (exported if job.format != "voc" else [job.out / VOC_FOLDER]), report
 
 
 def detect_photos(
