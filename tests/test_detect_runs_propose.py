@@ -18,7 +18,7 @@ from classifier.weights.checkpoint import CAFFE, Checkpoint, save_checkpoint
 from detect.detector import Detector
 from detect.runs.ahead import Prepared, prepare_ahead
 from detect.runs.photos import Photo
-from detect.runs.propose import Plan, carry_out
+from detect.runs.propose import ProposalJob, propose_to_folder
 from proposals.baselines import Random
 from proposals.generators import build
 from proposals.ranking import Ranked
@@ -259,7 +259,7 @@ def test_stored_boxes_give_the_detections_of_their_generator(photos, tmp_path, r
     found = [Photo("a.png", photos / "a.png"), Photo("b.png", photos / "b.png")]
     for name, source in (("boxes", generator), ("copy", f"file:{tmp_path / 'boxes'}")):
         made_by = build(source) if isinstance(source, str) else source
-        assert carry_out(Plan(found, tmp_path / name), made_by, Console(quiet=True)).done == 2
+        assert propose_to_folder(ProposalJob(found, tmp_path / name), made_by, Console(quiet=True)).done == 2
         stored = build(f"file:{tmp_path / name}")
         assert stored.parameters.get("scores_tell_fit", False) is ranked
         direct, looked_up = Detector(generator, Half()), Detector(stored, Half())

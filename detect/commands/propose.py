@@ -63,12 +63,12 @@ def propose(
     """
     from rich.console import Console
 
-    from detect.runs.propose import Plan, build_for_many, carry_out
+    from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
     from detect.runs.record import cores
 
     found = photos.find(leave_out=out)
     made_by = build_for_many(generator.proposals, generator.device, **generator.settings())
-    plan = Plan(
+    job = ProposalJob(
         found,
         out,
         exif=photos.exif.value,
@@ -76,7 +76,7 @@ def propose(
         workers=workers or cores(),
         max_boxes=max_boxes,
     )
-    _exit(carry_out(plan, made_by, Console(stderr=True)))
+    _exit(propose_to_folder(job, made_by, Console(stderr=True)))
 
 
 def _exit(report: "Report") -> None:

@@ -23,7 +23,7 @@ ENOUGH = 10  # photos for each worker: of fewer, those that begin together and e
 
 
 @dataclass(frozen=True)
-class Plan:
+class ProposalJob:
     """Which photos to propose boxes for, and where they go.
 
     Attributes:
@@ -70,36 +70,36 @@ def build_for_many(name: str, device: str = "auto", **options: Any) -> ProposalG
     return load_proposals(name, device=device, **options)
 
 
-def carry_out(plan: Plan, generator: ProposalGenerator, console: Console) -> Report:
-    """Do all of a plan, and tell about it.
+def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: Console) -> Report:
+    """Work on all photos of a job, and tell about it.
 
     Raises:
         InputError: the folder holds something else, boxes that were made in another way, or the same photos by other
             names.
     """
     facts = {"command": command(), "commit": commit(), "versions": versions()}
-    with StoreWriter(plan.out, settings(plan, generator), facts) as writer:
-        other_name = renamed(plan.photos, {name: photo.file for name, photo in writer.known.items()})
+    with StoreWriter(job.out, settings(job, generator), facts) as writer:
+        other_name = renamed(job.photos, {name: photo.file for name, photo in writer.known.items()})
         if other_name:
-            raise InputError(f"{plan.out}: {other_name}")
-        todo = [photo for photo in plan.photos if not is_known(photo, writer.known)]
-        report = Report(len(plan.photos), len(plan.photos) - len(todo))
+            raise InputError(f"{job.out}: {other_name}")
+        todo = [photo for photo in job.photos if not is_known(photo, writer.known)]
+        report = Report(len(job.photos), len(job.photos) - len(todo))
         if report.before:
             console.print(f"{report.before} of {report.photos} photos are done already")
-        ahead = prepare_ahead(todo, generator, exif=plan.exif, max_pixels=plan.max_pixels, workers=plan.workers)
+        ahead = prepare_ahead(todo, generator, exif=job.exif, max_pixels=job.max_pixels, workers=job.workers)
         with Bar(len(todo), console) as bar, closing(ahead), one_core_a_photo():
-            _store(ahead, writer, bar, report, plan.max_boxes)
-    console.print(table(_rows(plan, report, bar)))
+            _store(ahead, writer, bar, report, job.max_boxes)
+    console.print(table(_rows(job, report, bar)))
     for line in generator.doubts if isinstance(generator, ProposalsByName) else ():
         console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
     return report
 
 
-def settings(plan: Plan, generator: ProposalGenerator) -> dict[str, Any]:
+def settings(job: ProposalJob, generator: ProposalGenerator) -> dict[str, Any]:
     """Return everything that decides the boxes."""
-    made = {"generator": generator.name, "parameters": dict(generator.parameters), "exif": plan.exif}
+    made = {"generator": generator.name, "parameters": dict(generator.parameters), "exif": job.exif}
     fit = {TELLS_FIT: True} if tells_fit(generator) else {}
-    return made | {"max_boxes": plan.max_boxes} | fit
+    return made | {"max_boxes": job.max_boxes} | fit
 
 
 def is_known(photo: Photo, known: Mapping[str, StoredPhoto]) -> bool:
@@ -124,16 +124,16 @@ def _store(
         bar.step(boxes=len(proposals), seconds=item.seconds)
 
 
-def _rows(plan: Plan, report: Report, bar: Bar) -> dict[str, str]:
+def _rows(job: ProposalJob, report: Report, bar: Bar) -> dict[str, str]:
     each = max(1, bar.pace.done)
-    rate = bar.pace.rate() if bar.pace.done > ENOUGH * plan.workers else None
+    rate = bar.pace.rate() if bar.pace.done > ENOUGH * job.workers else None
     before = f" ({report.before} of them earlier)" if report.before else ""
     memory = ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
     return {
         "photos": f"{report.done} done{before}, {len(report.skipped)} skipped",
-        "time": duration(bar.pace.seconds) + (f", {rate:.2f} photos/s with {plan.workers} workers" if rate else ""),
+        "time": duration(bar.pace.seconds) + (f", {rate:.2f} photos/s with {job.workers} workers" if rate else ""),
         "seconds a photo": ", ".join(f"{stage} {spent / each:.3f}" for stage, spent in bar.seconds.items()) or "-",
         "boxes a photo": f"{bar.boxes / each:.0f}" if bar.pace.done else "-",
         "peak memory": memory,
-        "proposals": str(plan.out),
+        "proposals": str(job.out),
     }
