@@ -57,7 +57,7 @@ class Measure(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What to train, and where it is kept.
 
     Attributes:
@@ -81,7 +81,7 @@ class Plan:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
-def carry_out(plan: Plan) -> tuple[Checkpoint, Checkpoint | None]:
+def run_phases(plan: TrainingPlan) -> tuple[Checkpoint, Checkpoint | None]:
     """Do all phases of a plan.
 
     Returns:
@@ -109,7 +109,7 @@ def _judged(weights: Checkpoint) -> float:
     return float(weights.training[RECORD]["value"])
 
 
-def _train(plan: Plan, number: int, start: Checkpoint) -> tuple[Checkpoint | None, Checkpoint]:
+def _train(plan: TrainingPlan, number: int, start: Checkpoint) -> tuple[Checkpoint | None, Checkpoint]:
     """Return the best weights of a phase, if it was judged, and its last."""
     phase, count, folder = plan.phases[number - 1], len(plan.phases), phase_folder(plan.work, number)
     with Reporter(
@@ -127,7 +127,7 @@ def _train(plan: Plan, number: int, start: Checkpoint) -> tuple[Checkpoint | Non
 
 
 def _validation(
-    plan: Plan, phase: Phase, folder: Path, reporter: Reporter, about: Mapping[str, Any]
+    plan: TrainingPlan, phase: Phase, folder: Path, reporter: Reporter, about: Mapping[str, Any]
 ) -> Validation | None:
     if plan.measure is None:
         return None
