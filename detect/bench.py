@@ -110,12 +110,12 @@ def cover(
 
     A photo that cannot be worked on counts as one without boxes, and is named on the console.
     """
-    report = propose_to_folder(
+    summary = propose_to_folder(
         ProposalJob(photos_of(dataset, image_ids), out, workers=cores()), build_for_many(name, device), console
     )
     store = ProposalStore(out)  # may hold boxes of before of a photo that is damaged now
     return measure_coverage(
-        (dataset.ground_truth(i), NO_BOXES if i in report.skipped else store.boxes_of(i)[0]) for i in image_ids
+        (dataset.ground_truth(i), NO_BOXES if i in summary.skipped else store.boxes_of(i)[0]) for i in image_ids
     )
 
 

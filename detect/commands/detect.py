@@ -16,7 +16,7 @@ from structures.errors import InputError
 from structures.text import printable
 
 if TYPE_CHECKING:
-    from detect.runs.report import Report
+    from detect.runs.summary import DetectionSummary
 
 
 class Format(str, Enum):
@@ -173,13 +173,13 @@ def detect(
     _exit(detect_to_folder(job, loaded, settings, Console(stderr=True), warning=warning, weights=detector.names))
 
 
-def _exit(report: "Report") -> None:
-    if not report.done:
-        raise InputError(f"none of {report.photos} photos could be worked on; skipped.jsonl names them")
-    failures = {"photos were skipped": report.skipped, "photos are done, but could not be drawn": report.undrawn}
+def _exit(summary: "DetectionSummary") -> None:
+    if not summary.done:
+        raise InputError(f"none of {summary.photos} photos could be worked on; skipped.jsonl names them")
+    failures = {"photos were skipped": summary.skipped, "photos are done, but could not be drawn": summary.undrawn}
     for what, reasons in failures.items():
         if reasons:
-            typer.echo(f"{len(reasons)} of {report.photos} {what}:", err=True)
+            typer.echo(f"{len(reasons)} of {summary.photos} {what}:", err=True)
         for reason in reasons.values():
             typer.echo(f"  {printable(reason)}", err=True)
     if any(failures.values()):

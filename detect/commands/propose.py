@@ -14,7 +14,7 @@ from structures.errors import InputError
 from structures.text import printable
 
 if TYPE_CHECKING:
-    from detect.runs.propose import Report
+    from detect.runs.propose import ProposalSummary
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,11 @@ def propose(
     _exit(propose_to_folder(job, made_by, Console(stderr=True)))
 
 
-def _exit(report: "Report") -> None:
-    if not report.done:
-        raise InputError(f"none of {report.photos} photos could be worked on, as said above")
-    if report.skipped:
-        typer.echo(f"{len(report.skipped)} of {report.photos} photos were skipped:", err=True)
-        for reason in report.skipped.values():
+def _exit(summary: "ProposalSummary") -> None:
+    if not summary.done:
+        raise InputError(f"none of {summary.photos} photos could be worked on, as said above")
+    if summary.skipped:
+        typer.echo(f"{len(summary.skipped)} of {summary.photos} photos were skipped:", err=True)
+        for reason in summary.skipped.values():
             typer.echo(f"  {printable(reason)}", err=True)
         raise typer.Exit(SOME_SKIPPED)

@@ -21,9 +21,9 @@ from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_name
 from detect.runs.photos import PICTURES, Photo, is_changed, renamed, root_of
 from detect.runs.progress import Bar, table
 from detect.runs.record import RUN_FILE, Run, RunError, cores
-from detect.runs.report import Report
 from detect.runs.results import DETECTIONS_FILE, SKIPPED_FILE, Results
 from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
+from detect.runs.summary import DetectionSummary
 from eval.results import count_images
 from structures.files import FileRefused
 from structures.images import MAX_PIXELS
@@ -68,7 +68,7 @@ def detect_to_folder(
     *,
     warning: str = "",
     **facts: Any,
-) -> Report:
+) -> DetectionSummary:
     """Work on all photos of a job, and tell about it.
 
     Args:
@@ -111,7 +111,7 @@ def detect_to_folder(
             told.append(f"warning: earlier photos in {job.out} were done elsewhere ({elsewhere}); scores may differ")
         for line in told:
             console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-        report = detect_photos(
+        summary = detect_photos(
             detector,
             job.photos,
             results,
@@ -120,10 +120,10 @@ def detect_to_folder(
             workers=workers,
             pictures=pictures,
         )
-        written, report = _write_the_rest(job, files, pictures, detector, report)
-        run.finish(**report.as_json())
-    console.print(table(report.rows(written)))
-    return report
+        written, summary = _write_the_rest(job, files, pictures, detector, summary)
+        run.finish(**summary.as_json())
+    console.print(table(summary.rows(written)))
+    return summary
 
 
 def placement(detector: Detector) -> tuple[list[str], bool]:
@@ -152,19 +152,19 @@ def _clear(job: DetectionJob, files: OwnFiles, results: Results, classes: Sequen
 
 
 def _write_the_rest(
-    job: DetectionJob, files: OwnFiles, pictures: Pictures | None, detector: Detector, report: Report
-) -> tuple[list[Path], Report]:
+    job: DetectionJob, files: OwnFiles, pictures: Pictures | None, detector: Detector, summary: DetectionSummary
+) -> tuple[list[Path], DetectionSummary]:
     lines, classes = job.out / DETECTIONS_FILE, detector.classes
     written = [lines, job.out / RUN_FILE]
-    if report.skipped:
+    if summary.skipped:
         written.append(job.out / SKIPPED_FILE)
     if pictures is not None:
         todo = [photo for photo in job.photos if not pictures.has(photo.image_id)]
         undrawn = draw_stored(todo, lines, pictures, classes, exif=detector.options.exif, max_pixels=job.max_pixels)
-        report = replace(report, undrawn=undrawn)
+        summary = replace(summary, undrawn=undrawn)
         written.append(job.out / PICTURES)
     exported = export(files, job.format, classes, split=job.split, numbering=job.coco_ids)
-    return written + (exported if job.format != "voc" else [job.out / VOC_FOLDER]), report
+    return written + (exported if job.format != "voc" else [job.out / VOC_FOLDER]), summary
 
 
 def detect_photos(
@@ -176,7 +176,7 @@ def detect_photos(
     max_pixels: int = MAX_PIXELS,
     workers: int = 1,
     pictures: Pictures | None = None,
-) -> Report:
+) -> DetectionSummary:
     """Detect objects on the photos that are not done yet, and write down what was found, photo by photo.
 
     Raises:
@@ -240,8 +240,8 @@ def _spent(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, f
 
 def _report(
     photos: Sequence[Photo], results: Results, bar: Bar, regions: Mapping[str, int], boxes: Mapping[str, int]
-) -> Report:
-    return Report(
+) -> DetectionSummary:
+    return DetectionSummary(
         photos=len(photos),
         done=sum(photo.image_id in results.done for photo in photos),
         fresh=bar.pace.done,

@@ -44,7 +44,7 @@ class ProposalJob:
 
 
 @dataclass
-class Report:
+class ProposalSummary:
     """What came of it.
 
     Attributes:
@@ -70,7 +70,7 @@ def build_for_many(name: str, device: str = "auto", **options: Any) -> ProposalG
     return load_proposals(name, device=device, **options)
 
 
-def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: Console) -> Report:
+def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: Console) -> ProposalSummary:
     """Work on all photos of a job, and tell about it.
 
     Raises:
@@ -83,16 +83,16 @@ def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: C
         if other_name:
             raise InputError(f"{job.out}: {other_name}")
         todo = [photo for photo in job.photos if not is_known(photo, writer.known)]
-        report = Report(len(job.photos), len(job.photos) - len(todo))
-        if report.before:
-            console.print(f"{report.before} of {report.photos} photos are done already")
+        summary = ProposalSummary(len(job.photos), len(job.photos) - len(todo))
+        if summary.before:
+            console.print(f"{summary.before} of {summary.photos} photos are done already")
         ahead = prepare_ahead(todo, generator, exif=job.exif, max_pixels=job.max_pixels, workers=job.workers)
         with Bar(len(todo), console) as bar, closing(ahead), one_core_a_photo():
-            _store(ahead, writer, bar, report, job.max_boxes)
-    console.print(table(_rows(job, report, bar)))
+            _store(ahead, writer, bar, summary, job.max_boxes)
+    console.print(table(_rows(job, summary, bar)))
     for line in generator.doubts if isinstance(generator, ProposalsByName) else ():
         console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
-    return report
+    return summary
 
 
 def settings(job: ProposalJob, generator: ProposalGenerator) -> dict[str, Any]:
@@ -112,11 +112,11 @@ def is_known(photo: Photo, known: Mapping[str, StoredPhoto]) -> bool:
 
 
 def _store(
-    ahead: Iterable[Prepared | Skipped], writer: StoreWriter, bar: Bar, report: Report, max_boxes: int | None
+    ahead: Iterable[Prepared | Skipped], writer: StoreWriter, bar: Bar, summary: ProposalSummary, max_boxes: int | None
 ) -> None:
     for item in ahead:
         if isinstance(item, Skipped):
-            report.skipped[item.photo.image_id] = item.reason
+            summary.skipped[item.photo.image_id] = item.reason
             bar.skip(item.reason)
             continue
         proposals = item.proposals.take(slice(max_boxes))
@@ -124,13 +124,13 @@ def _store(
         bar.step(boxes=len(proposals), seconds=item.seconds)
 
 
-def _rows(job: ProposalJob, report: Report, bar: Bar) -> dict[str, str]:
+def _rows(job: ProposalJob, summary: ProposalSummary, bar: Bar) -> dict[str, str]:
     each = max(1, bar.pace.done)
     rate = bar.pace.rate() if bar.pace.done > ENOUGH * job.workers else None
-    before = f" ({report.before} of them earlier)" if report.before else ""
+    before = f" ({summary.before} of them earlier)" if summary.before else ""
     memory = ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
     return {
-        "photos": f"{report.done} done{before}, {len(report.skipped)} skipped",
+        "photos": f"{summary.done} done{before}, {len(summary.skipped)} skipped",
         "time": duration(bar.pace.seconds) + (f", {rate:.2f} photos/s with {job.workers} workers" if rate else ""),
         "seconds a photo": ", ".join(f"{stage} {spent / each:.3f}" for stage, spent in bar.seconds.items()) or "-",
         "boxes a photo": f"{bar.boxes / each:.0f}" if bar.pace.done else "-",

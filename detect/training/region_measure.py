@@ -31,7 +31,7 @@ FIGURES = {"voc07": "mAP", "coco": "AP"}  # the first of each protocol
 SCORE_FLOOR = 0.001  # to measure mAP weak detections count, too (docs/evaluation.md)
 
 
-def fill_folder(job: propose.ProposalJob, generator: ProposalGenerator, console: Console) -> propose.Report:
+def fill_folder(job: propose.ProposalJob, generator: ProposalGenerator, console: Console) -> propose.ProposalSummary:
     """Make proposals for a training, in its folder.
 
     Raises:
@@ -85,11 +85,11 @@ class RegionMeasure:
             InputError: not one of the photos can be read, or the folder holds boxes of another generator.
         """
         job = propose.ProposalJob(self._photos, self._folder, workers=self._workers)
-        report = fill_folder(job, self._generator, console)
-        if not report.done:
+        summary = fill_folder(job, self._generator, console)
+        if not summary.done:
             raise InputError(
                 f"`val_proposals`: the generator failed on all of the {len(self._photos)} photos to validate on: "
-                f"{some_of(list(report.skipped.values()))}"
+                f"{some_of(list(summary.skipped.values()))}"
             )
 
     def __call__(self, checkpoint: Checkpoint) -> float:

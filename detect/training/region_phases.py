@@ -63,9 +63,9 @@ def kept_proposals(
         return generator
     with first_then_others() as first:
         if first:
-            report = fill_folder(ProposalJob(photos_of(dataset), folder, workers=workers), generator, console)
-            if report.skipped:
-                raise InputError(some_of(list(report.skipped.values())))
+            summary = fill_folder(ProposalJob(photos_of(dataset), folder, workers=workers), generator, console)
+            if summary.skipped:
+                raise InputError(some_of(list(summary.skipped.values())))
     return StoredProposals(folder)
 
 

@@ -10,7 +10,7 @@ from detect.runs.record import peak_memory
 
 
 @dataclass(frozen=True)
-class Report:
+class DetectionSummary:
     """What came of a run.
 
     Attributes:
