@@ -20,7 +20,7 @@ from detect.runs.draw import Drawing, Pictures, picture_name
 from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_names, require_exportable
 from detect.runs.photos import PICTURES, Photo, is_changed, renamed, root_of
 from detect.runs.progress import Bar, table
-from detect.runs.record import RUN_FILE, Run, RunError, cores
+from detect.runs.record import RUN_FILE, RunError, RunRecord, cores
 from detect.runs.results import DETECTIONS_FILE, SKIPPED_FILE, Results
 from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
 from detect.runs.summary import DetectionSummary
@@ -97,7 +97,7 @@ def detect_to_folder(
         _require_room(job, files, detector.classes if todo else ())
         if results.done:
             fits(dict.fromkeys([*results.done, *(photo.image_id for photo in job.photos)]))
-        run = Run(job.out, settings, in_use=bool(results.done), overwrite=job.overwrite)
+        run = RunRecord(job.out, settings, in_use=bool(results.done), overwrite=job.overwrite)
         _clear(job, files, results, detector.classes)
         if todo:
             discard_exports(files, console)  # of the results of before

@@ -32,7 +32,7 @@ class RunError(FileRefused):
     """A folder of results that this run must not write into; the message says what to do."""
 
 
-class Run:
+class RunRecord:
     """The record of the runs that filled one folder, written when it changes.
 
     Args:
