@@ -21,7 +21,7 @@ from eval.voc import VocDataset
 from proposals.multibox.generator import MultiBox
 from proposals.multibox.paper import PaperHead, PaperPredictor, corner_priors, coverage, multibox_loss, spread, squares
 from proposals.multibox.samples import on_canvas
-from proposals.multibox.views import View
+from proposals.multibox.views import CanvasView
 from structures.boxes import mirror
 from structures.images import read_image
 
@@ -43,13 +43,13 @@ class Last(nn.Module):
 
 
 def whole(image_size):
-    return View((0.0, 0.0, float(image_size[1]), float(image_size[0])), (SIDE, SIDE))
+    return CanvasView((0.0, 0.0, float(image_size[1]), float(image_size[0])), (SIDE, SIDE))
 
 
 def crop(image_size, rng):
     side = rng.uniform(0.4, 1.0) * min(image_size)
     x, y = rng.random() * (image_size[1] - side), rng.random() * (image_size[0] - side)
-    return View((x, y, x + side, y + side), (SIDE, SIDE))
+    return CanvasView((x, y, x + side, y + side), (SIDE, SIDE))
 
 
 def training_views(dataset):

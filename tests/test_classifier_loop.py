@@ -18,7 +18,7 @@ SCHEDULE = Schedule(6, 0.1, warmup=2, average=0.9, seed=5)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class AnyRecipe:
     momentum: float = 0.9
 
 
@@ -69,7 +69,7 @@ def run(path: Path, told: list[Progress], stop: int = 0, schedule: Schedule = SC
         batches,
         optimisers(network),
         schedule,
-        recipe=Recipe(),
+        recipe=AnyRecipe(),
         state_file=path,
         save_every=2,
         report=report,
@@ -174,7 +174,7 @@ def test_a_state_of_another_length_optimiser_or_version_is_refused(tmp_path: Pat
     network, state = Two(), torch.load(path, weights_only=True)
     descent = [torch.optim.SGD(parameter_groups((network.parameters(), 1.0)))]
     with pytest.raises(WeightsError, match=r"state\.pt: of another network, or of other trained layers"):
-        train(network, loss, batches, descent, SCHEDULE, recipe=Recipe(), state_file=path)
+        train(network, loss, batches, descent, SCHEDULE, recipe=AnyRecipe(), state_file=path)
     del state["format"], state["optimisers"]
     torch.save({**state, "iteration": 6, "optimiser": {}}, path)  # as the version before the first number wrote it
     with pytest.raises(WeightsError, match=r"state\.pt: begun by another version of this program; finish it with that"):

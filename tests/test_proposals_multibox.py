@@ -12,7 +12,7 @@ from proposals.multibox.heads import POOLED, STRIDES, DenseHead, RefineHead, dec
 from proposals.multibox.paper import PaperHead, PaperPredictor, squares
 from proposals.multibox.predictor import DensePredictor, split_levels
 from proposals.multibox.priors import grid_priors
-from proposals.multibox.views import View, whole_photo
+from proposals.multibox.views import CanvasView, whole_photo
 from proposals.protocol import ProposalGenerator
 from proposals.tidy import suppress_quickly
 from structures.boxes import iou
@@ -198,7 +198,9 @@ def test_boxes_at_cut_edges_are_left_to_the_neighbour():
 
 def test_what_was_found_in_a_mirrored_view_is_turned_back():
     found = Found(np.array([[0, 10, 20, 40]], np.float32), np.array([0.9], np.float32))
-    boxes = [on_photo(found, View((0, 0, 50, 50), (100, 100)), way, (50, 50)).boxes.tolist() for way in (False, True)]
+    boxes = [
+        on_photo(found, CanvasView((0, 0, 50, 50), (100, 100)), way, (50, 50)).boxes.tolist() for way in (False, True)
+    ]
     assert boxes == [[[0, 5, 10, 20]], [[40, 5, 50, 20]]]
 
 
@@ -207,7 +209,7 @@ def test_a_box_near_one_cut_edge_of_its_view_is_dropped(near):
     """The view shows 20 to 180 of a photo of 200, both ways; a tenth of that is too near to its edges."""
     boxes = np.array([near, [60, 60, 140, 140], [40, 40, 160, 160]], np.float32)
     found = Found(boxes - 20, np.array([0.9, 0.8, 0.7], np.float32))
-    seen = on_photo(found, View((20, 20, 180, 180), (160, 160)), mirrored=False, image_size=(200, 200))
+    seen = on_photo(found, CanvasView((20, 20, 180, 180), (160, 160)), mirrored=False, image_size=(200, 200))
     assert seen.boxes.tolist() == boxes[1:].tolist()
 
 
@@ -259,7 +261,11 @@ def test_views_of_equal_canvas_are_run_together():
         calls.append(canvases.shape)
         return [Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)) for _ in canvases]
 
-    views = [View((0, 0, 10, 10), (64, 64)), View((0, 0, 10, 10), (128, 64)), View((0, 0, 5, 5), (64, 64))]
+    views = [
+        CanvasView((0, 0, 10, 10), (64, 64)),
+        CanvasView((0, 0, 10, 10), (128, 64)),
+        CanvasView((0, 0, 5, 5), (64, 64)),
+    ]
     MultiBox(count, lambda size: views, mirrored=True)(np.zeros((10, 10, 3), np.uint8))
     assert calls == [(4, 64, 64, 3), (2, 128, 64, 3)]
 

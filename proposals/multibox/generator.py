@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from proposals.multibox.views import View
+from proposals.multibox.views import CanvasView
 from proposals.tidy import suppress_quickly, tidy
 from structures.boxes import Boxes, Floats, ImageSize, Mask, area, clip, large_enough, mirror
 from structures.errors import InputError
@@ -56,7 +56,7 @@ class MultiBox:
     def __init__(
         self,
         predict: Predictor,
-        views: Callable[[ImageSize], Sequence[View]],
+        views: Callable[[ImageSize], Sequence[CanvasView]],
         *,
         max_boxes: int = MAX_BOXES,
         nms_threshold: float = NMS_THRESHOLD,
@@ -95,7 +95,7 @@ class MultiBox:
         view = self._views((image.shape[0], image.shape[1]))[0]
         return self._predict.score(view.draw(image)[None], view.to_canvas(boxes))
 
-    def _look(self, image: Image, views: Sequence[View]) -> list[Found]:
+    def _look(self, image: Image, views: Sequence[CanvasView]) -> list[Found]:
         """Predict view by view, those with equal canvases together, and map the boxes to the photo."""
         image_size = (image.shape[0], image.shape[1])
         looks = [(view, mirrored) for view in views for mirrored in ((False, True) if self.mirrored else (False,))]
@@ -108,7 +108,7 @@ class MultiBox:
         return found
 
 
-def on_photo(found: Found, view: View, mirrored: bool, image_size: ImageSize) -> Found:
+def on_photo(found: Found, view: CanvasView, mirrored: bool, image_size: ImageSize) -> Found:
     """Map boxes from a canvas to the photo, without those too large for the view or cut off by an inner edge of it."""
     boxes = found.boxes
     if mirrored:
@@ -118,7 +118,7 @@ def on_photo(found: Found, view: View, mirrored: bool, image_size: ImageSize) ->
     return Found(clip(boxes[whole], image_size), found.scores[whole])
 
 
-def _cut_off(boxes: Boxes, view: View, image_size: ImageSize) -> Mask:
+def _cut_off(boxes: Boxes, view: CanvasView, image_size: ImageSize) -> Mask:
     x1, y1, x2, y2 = view.window
     margin_x, margin_y = INNER_MARGIN * (x2 - x1), INNER_MARGIN * (y2 - y1)
     height, width = image_size

@@ -26,14 +26,16 @@ from proposals.multibox.generator import Canvases, Found
 from proposals.multibox.heads import FIRST_CONFIDENCE, initialise, normalised
 from proposals.multibox.losses import NOTHING
 from proposals.multibox.priors import Points, k_means, small_to_large
-from proposals.multibox.views import View
+from proposals.multibox.views import CanvasView
 from structures.boxes import Boxes, Floats, ImageSize, iou
 from structures.errors import InputError
 
 ALPHA = 0.3  # Erhan et al., section 3.2
 
 
-def squares(image_size: ImageSize, *, side: float, overlap: float = 0.5, canvas: ImageSize = (224, 224)) -> list[View]:
+def squares(
+    image_size: ImageSize, *, side: float, overlap: float = 0.5, canvas: ImageSize = (224, 224)
+) -> list[CanvasView]:
     """View overlapping squares that cover the photo, row by row.
 
     Args:
@@ -44,7 +46,7 @@ def squares(image_size: ImageSize, *, side: float, overlap: float = 0.5, canvas:
     """
     pixels = side * min(image_size)
     rows, columns = (_starts(extent, pixels, overlap) for extent in image_size)
-    return [View((x, y, x + pixels, y + pixels), canvas) for y in rows for x in columns]
+    return [CanvasView((x, y, x + pixels, y + pixels), canvas) for y in rows for x in columns]
 
 
 def _starts(extent: float, side: float, overlap: float) -> list[float]:
