@@ -19,7 +19,15 @@ from detect.multibox import Normalise
 from eval.proposal_recall import measure_coverage, recall
 from eval.voc import VocDataset
 from proposals.multibox.generator import MultiBox
-from proposals.multibox.paper import PaperHead, PaperPredictor, corner_priors, coverage, multibox_loss, spread, squares
+from proposals.multibox.paper import (
+    PaperHead,
+    PaperPredictor,
+    corner_priors,
+    coverage,
+    multibox_loss,
+    residual_spread,
+    squares,
+)
 from proposals.multibox.samples import on_canvas
 from proposals.multibox.views import CanvasView
 from structures.boxes import mirror
@@ -160,7 +168,7 @@ def main():
     boxes = np.concatenate(objects)
     priors = corner_priors(boxes[:: max(1, len(boxes) // 20000)], options.priors)
     torch.manual_seed(0)
-    head = PaperHead(torch.from_numpy(priors), torch.from_numpy(spread(boxes, priors)))
+    head = PaperHead(torch.from_numpy(priors), torch.from_numpy(residual_spread(boxes, priors)))
     print(f"{len(priors)} priors cover {coverage(boxes, priors):.3f} of the training boxes")
     begun = time.process_time()
     learn(

@@ -72,7 +72,7 @@ def corner_priors(boxes: Boxes, count: int, *, seed: int = 0) -> Boxes:
     return small_to_large(centres, (centres[:, 2] - centres[:, 0]) * (centres[:, 3] - centres[:, 1]))
 
 
-def spread(boxes: Boxes, priors: Boxes) -> Floats:
+def residual_spread(boxes: Boxes, priors: Boxes) -> Floats:
     """Return the (4,) standard deviations of boxes about their nearest prior: the unit of the papers' residuals."""
     nearest = _squared_distance(boxes.astype(np.float64), priors.astype(np.float64)).argmin(axis=1)
     deviation = np.sqrt(np.mean((boxes - priors[nearest]) ** 2, axis=0, dtype=np.float64))
