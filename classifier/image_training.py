@@ -20,7 +20,7 @@ from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
 from classifier.loaded_batches import LoadedBatches
 from classifier.processes import ALONE, Process, current_process, own_rows, share_of
 from classifier.recipes import Recipe
-from classifier.training import Progress, train
+from classifier.training import StepProgress, train
 from classifier.weights.checkpoint import AUXILIARY_PREFIXES, CAFFE, TORCHVISION, Checkpoint, Preprocessing, for_images
 from structures.errors import InputError
 from structures.images import ImageError, read_image
@@ -176,7 +176,7 @@ def train_images(
     auxiliary: bool = True,
     workers: int = 2,
     save_every: int = 500,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[[StepProgress], None] = lambda progress: None,
     skipped: Callable[[Path], None] = lambda path: None,
 ) -> Checkpoint:
     """Train an image classifier.

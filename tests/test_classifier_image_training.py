@@ -28,7 +28,7 @@ from classifier.image_training import (
 )
 from classifier.processes import Process
 from classifier.recipes import Recipe, paper_recipe
-from classifier.training import NonFiniteLoss, Progress
+from classifier.training import NonFiniteLoss, StepProgress
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from classifier.weights.load import load_weights
 from detect.commands.train_classifier import classifier
@@ -61,7 +61,7 @@ class Losses:
         self.kept: list[float] = []
         self._kill_after = kill_after
 
-    def __call__(self, step: Progress) -> None:
+    def __call__(self, step: StepProgress) -> None:
         self.kept.append(step.loss)
         if step.step == self._kill_after:
             raise KeyboardInterrupt
@@ -207,7 +207,7 @@ def test_the_average_is_that_of_torch(tmp_path: Path) -> None:
     network = Line()
     expected = AveragedModel(network)
 
-    def follow(step: Progress) -> None:
+    def follow(step: StepProgress) -> None:
         if step.step > 3:
             expected.update_parameters(network)
 

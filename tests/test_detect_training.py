@@ -20,7 +20,7 @@ import torch
 from classifier.engines import place
 from classifier.recipes import Recipe
 from classifier.sampling import Regions
-from classifier.training import Progress
+from classifier.training import StepProgress
 from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError, read_checkpoint, save_checkpoint
 from classifier.weights.digest import digest
 from detect.detector import Detector
@@ -161,7 +161,7 @@ def test_a_run_killed_in_every_part_gives_the_same_weights(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def stop(step: Progress) -> None:
+    def stop(step: StepProgress) -> None:
         if step.step == 5:
             raise Stop
 

@@ -16,7 +16,7 @@ from classifier.engines import Placement
 from classifier.googlenet import stages_between
 from classifier.processes import current_process, first_then_others, share_of
 from classifier.running_average import State
-from classifier.training import Progress, parameter_groups, train
+from classifier.training import StepProgress, parameter_groups, train
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.digest import digest
 from detect.multibox import LAST_FROZEN, DenseMultiBox, from_checkpoint, learned_classes, start_network, to_checkpoint
@@ -89,7 +89,7 @@ def train_multibox(
     work: Path,
     workers: int = 0,
     save_every: int = 200,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[[StepProgress], None] = lambda progress: None,
     judge: Callable[[int, Callable[[], Checkpoint]], None] | None = None,
 ) -> Checkpoint:
     """Train MultiBox on annotated photos.

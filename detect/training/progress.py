@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from classifier.training import Progress as Report
+from classifier.training import StepProgress
 from detect.runs.progress import LINE_SECONDS, Pace, duration
 from detect.runs.record import peak_memory
 from structures.files import FileRefused, replacing
@@ -71,7 +71,7 @@ class Reporter:
         self._bars.remove_task(task)
         self._say(f"{name}: {total}, {pace.done} of them now in {duration(pace.seconds)}")
 
-    def report(self, done: Report) -> None:
+    def report(self, done: StepProgress) -> None:
         """Show and write one step."""
         if self._quiet:
             return
@@ -85,7 +85,7 @@ class Reporter:
         self._now_and_then(f"train: {done.step}/{self._steps} {words}")
         self._draw(done)
 
-    def _draw(self, done: Report) -> None:
+    def _draw(self, done: StepProgress) -> None:
         parts = dict(done.parts) if len(done.parts) > 1 else {}
         figures = {"loss": done.loss, **parts, "learning_rate": done.learning_rate}
         if self._curves is None:
@@ -99,7 +99,7 @@ class Reporter:
         if self._pace is not None:
             self._pace.pause(seconds)
 
-    def _words(self, done: Report, pace: Pace) -> str:
+    def _words(self, done: StepProgress, pace: Pace) -> str:
         rate, left = pace.rate(), pace.left()
         speed = "" if rate is None else f" | {rate * self._batch:.0f} {self._rows}/s"
         end = "" if left is None else f" | {duration(left)} left"

@@ -21,7 +21,7 @@ from classifier.recipes import Recipe
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, keep_features
 from classifier.running_average import State
 from classifier.sampling import BatchDraw, Regions, soft_labels
-from classifier.training import Batches, Progress, steps_done, train
+from classifier.training import Batches, StepProgress, steps_done, train
 from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError, for_regions
 from classifier.weights.digest import digest
 from detect.training.folder import STATE, claim, kept_regions
@@ -60,7 +60,7 @@ def train_regions(
     frozen: str | None = "maxpool4",
     workers: int = 2,
     show: ShowProgress = lambda items, total, name: items,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[[StepProgress], None] = lambda progress: None,
     save_every: int = 500,
     judge: Callable[[int, Callable[[], Checkpoint]], None] | None = None,
     keep: bool = True,

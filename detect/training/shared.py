@@ -16,7 +16,7 @@ from classifier.engines import Placement
 from classifier.googlenet import STAGES
 from classifier.processes import current_process, first_then_others, share_of
 from classifier.running_average import State
-from classifier.training import Progress, parameter_groups, train
+from classifier.training import StepProgress, parameter_groups, train
 from classifier.weights.checkpoint import Checkpoint, WeightsError, for_regions, load_state
 from detect.multibox import LAST_FROZEN, head_shapes, head_width
 from detect.runs.ahead import one_core_a_photo
@@ -107,7 +107,7 @@ def train_shared(
     work: Path,
     workers: int = 0,
     save_every: int = 200,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[[StepProgress], None] = lambda progress: None,
     judge: Callable[[int, Callable[[], Checkpoint]], None] | None = None,
 ) -> Checkpoint:
     """Train shared features on annotated photos.
