@@ -94,7 +94,7 @@ class StoredProposals:
             raise StoreError(f"{self.path}: holds no boxes of this photo")
         return found
 
-    def named(self, image_id: str, image: Image) -> Proposals:
+    def proposals_of(self, image_id: str, image: Image) -> Proposals:
         """Return the proposals of a photo by its pixels, or by its name where the file knows only names.
 
         Raises:
