@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proposals.multibox.views import CanvasView
-from proposals.tidy import suppress_quickly, tidy
+from proposals.tidy import clean_proposals, suppress_quickly
 from structures.boxes import Boxes, Floats, ImageSize, Mask, area, clip, large_enough, mirror
 from structures.errors import InputError
 from structures.records import Image, Proposals
@@ -82,7 +82,7 @@ class MultiBox:
         usable = large_enough(boxes, MIN_SIDE) & np.isfinite(scores)
         boxes, scores = boxes[usable], scores[usable]
         kept = suppress_quickly(boxes, scores, self.nms_threshold)[: self.max_boxes - 1]
-        return tidy(boxes[kept], scores[kept], image_size, self.name)
+        return clean_proposals(boxes[kept], scores[kept], image_size, self.name)
 
     def score(self, image: Image, boxes: Boxes) -> Floats:
         """Say how well any (N, 4) boxes of a photo fit an object: (N,) in 0..1, as they look in the first view.
