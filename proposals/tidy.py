@@ -35,7 +35,7 @@ def clean_proposals(boxes: Boxes, scores: Floats, image_size: ImageSize, name: s
     return Proposals(rounded[first], all_scores[first], image_size, source_names=(name,))
 
 
-tidy = clean_proposals  # its name in generators of before
+tidy = clean_proposals  # the earlier name, for generators that import it
 
 
 def falling_scores(n: int) -> Floats:

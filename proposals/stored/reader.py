@@ -112,7 +112,7 @@ class ProposalStore:
             return self.proposals_at(self._by_id[name])
         raise StoreError(f"{self.folder}: holds no photo {image_id!r}; it names photos like {self.image_ids[:3]}")
 
-    named = proposals_of  # its name in scripts of before
+    named = proposals_of  # the earlier name, for scripts that call it
 
     def boxes_of(self, image_id: str) -> tuple[Boxes, Floats]:
         """Return the boxes (N, 4) and scores (N,) of a photo by its name, best first."""
