@@ -11,7 +11,7 @@ from detect.multibox import from_checkpoint, learned_classes
 from detect.runs.exports import export
 from detect.runs.record import RunError, RunRecord
 from detect.runs.results import Results
-from detect.training.folder import claim
+from detect.training.folder import require_same_origin
 from eval.results import ResultsError, read_lines
 from structures.files import FileRefused
 from structures.own_files import OwnFiles
@@ -87,7 +87,7 @@ def test_a_class_that_the_run_does_not_know_is_named(tmp_path: Path) -> None:
 def test_odd_records_of_trainings(tmp_path: Path, content: str) -> None:
     (tmp_path / "start.json").write_text(content)
     with pytest.raises(WeightsError, match=r"start\.json: not a readable record .*; go away"):
-        claim(tmp_path / "start.json", {"a": 1}, remedy="go away")
+        require_same_origin(tmp_path / "start.json", {"a": 1}, remedy="go away")
 
 
 @pytest.mark.parametrize(

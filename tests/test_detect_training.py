@@ -26,7 +26,7 @@ from classifier.weights.digest import digest
 from detect.detector import Detector
 from detect.training import region_examples as module
 from detect.training.data import open_dataset
-from detect.training.folder import claim, kept_regions
+from detect.training.folder import kept_regions, require_same_origin
 from detect.training.region_examples import Photos, draw_regions
 from detect.training.region_recipe import Examples, RegionTraining
 from detect.training.regions import train_regions
@@ -439,13 +439,13 @@ def test_kept_regions_that_are_damaged(tmp_path: Path) -> None:
 
 def test_claims(tmp_path: Path) -> None:
     path = tmp_path / "start.json"
-    claim(path, {"a": (1, 2), "b": None}, remedy="go away")
-    claim(path, {"a": (1, 2), "b": None}, remedy="go away")
+    require_same_origin(path, {"a": (1, 2), "b": None}, remedy="go away")
+    require_same_origin(path, {"a": (1, 2), "b": None}, remedy="go away")
     with pytest.raises(WeightsError, match=r"start\.json: begun with other a and b; go away"):
-        claim(path, {"a": (1, 3), "b": 0}, remedy="go away")
+        require_same_origin(path, {"a": (1, 3), "b": 0}, remedy="go away")
     path.write_text("{")
     with pytest.raises(WeightsError, match=r"start\.json: not a readable record .*; go away"):
-        claim(path, {"a": 1}, remedy="go away")
+        require_same_origin(path, {"a": 1}, remedy="go away")
 
 
 def test_fingerprints_tell_contents_and_names_apart() -> None:

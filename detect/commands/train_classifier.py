@@ -127,7 +127,9 @@ def classifier(
         first = current_process().rank == 0
         if first:
             stack.enter_context(occupied(work))
-            _claim(work, start, data, folder, {"batch": batch, "auxiliary classifiers": options.auxiliary})
+            _require_same_training(
+                work, start, data, folder, {"batch": batch, "auxiliary classifiers": options.auxiliary}
+            )
         with Reporter(
             work, steps=recipe.steps, batch=batch, rows="photos", reason=placement.reason, quiet=not first
         ) as bar:
@@ -159,12 +161,14 @@ def classifier(
     print(f"weights written to {printable(out)}")
 
 
-def _claim(work: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, settings: dict[str, Any]) -> None:
+def _require_same_training(
+    work: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, settings: dict[str, Any]
+) -> None:
     """Refuse to go on with a run that was begun from other weights or photos; the state itself knows its recipe."""
     from dataclasses import asdict
 
     from classifier.weights.digest import digest
-    from detect.training.folder import STATE, claim
+    from detect.training.folder import STATE, require_same_origin
 
     made_from = {
         "weights": digest(dict(sorted(start.state.items()))),
@@ -174,4 +178,4 @@ def _claim(work: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, 
         **settings,
     }
     remedy = "name another `work` folder or remove this one"
-    claim(work / "start.json", made_from, remedy=remedy, state=work / STATE)
+    require_same_origin(work / "start.json", made_from, remedy=remedy, state=work / STATE)

@@ -88,7 +88,7 @@ def occupied(work: Path) -> Iterator[None]:
     work.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(work)
     try:
-        _claim_names(work)
+        _require_own_names(work)
         for folder in (work, *(path for path in work.iterdir() if path.is_dir())):
             sweep(folder, OWN_NAMES.__contains__)
         yield
@@ -96,7 +96,7 @@ def occupied(work: Path) -> Iterator[None]:
         lock.release()
 
 
-def _claim_names(work: Path) -> None:
+def _require_own_names(work: Path) -> None:
     """Note that the names of a training's files are ours in a folder, unless others have used them there."""
     marker = work / MARKER
     if marker.exists():
@@ -118,7 +118,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def claim(path: Path, made_from: Mapping[str, Any], *, remedy: str, state: Path | None = None) -> None:
+def require_same_origin(path: Path, made_from: Mapping[str, Any], *, remedy: str, state: Path | None = None) -> None:
     """Write down what the contents of a folder are made from, or check that it is the same as before.
 
     Args:

@@ -24,7 +24,7 @@ from classifier.sampling import BatchDraw, Regions, soft_labels
 from classifier.training import Batches, StepProgress, steps_done, train
 from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError, for_regions
 from classifier.weights.digest import digest
-from detect.training.folder import STATE, claim, kept_regions
+from detect.training.folder import STATE, kept_regions, require_same_origin
 from detect.training.region_examples import DRAWING, Photos, ShowProgress, draw_regions, drawn_from
 from detect.training.region_recipe import Examples
 from proposals.protocol import ProposalGenerator
@@ -106,7 +106,7 @@ def train_regions(
         draw = partial(draw_regions, dataset, propose, examples, workers=workers, show=show)
         regions = kept_regions(work / "regions.npz", source, draw)
         if first:
-            _claim_folder(work, checkpoint, regions, examples, frozen, placement)
+            _require_same_training(work, checkpoint, regions, examples, frozen, placement)
         head = _head(checkpoint, placement.device, frozen)
         finished = steps_done(work / STATE, recipe, recipe.steps) >= recipe.steps
         batches = (
@@ -141,7 +141,7 @@ def _start(start: Checkpoint, classes: tuple[str, ...], frozen: str | None) -> C
     return start if start.task == "regions" and start.classes == classes else for_regions(start, classes)
 
 
-def _claim_folder(
+def _require_same_training(
     work: Path, checkpoint: Checkpoint, regions: Regions, examples: Examples, frozen: str | None, placement: Placement
 ) -> None:
     made_from = {
@@ -157,9 +157,11 @@ def _claim_folder(
             raise WeightsError(f"{state}: of a training whose {start.name} is gone; {AGAIN}")
         for name in FEATURES:
             (work / name).unlink(missing_ok=True)
-    claim(start, made_from, remedy=f"name another `work` folder, or {AGAIN}")
+    require_same_origin(start, made_from, remedy=f"name another `work` folder, or {AGAIN}")
     mixed = {name: value for name, value in asdict(examples).items() if name not in DRAWING}
-    claim(work / "batches.json", mixed, remedy=f"remove {state} to train again on what is kept", state=state)
+    require_same_origin(
+        work / "batches.json", mixed, remedy=f"remove {state} to train again on what is kept", state=state
+    )
 
 
 def _head(checkpoint: Checkpoint, device: torch.device, frozen: str | None) -> Head:

@@ -22,7 +22,7 @@ from detect.multibox import LAST_FROZEN, head_shapes, head_width
 from detect.runs.ahead import one_core_a_photo
 from detect.shared import SharedNetwork, from_checkpoint, to_checkpoint
 from detect.training.folder import STATE
-from detect.training.multibox import claim_folder, freeze
+from detect.training.multibox import freeze, require_same_training
 from detect.training.multibox_batches import CanvasBatches, count_steps
 from detect.training.shared_losses import SharedLoss
 from detect.training.shared_recipe import SharedRecipe
@@ -144,7 +144,7 @@ def train_shared(
     network.to(placement.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with first_then_others() as first:
         if first:
-            claim_folder(work, [start, *([] if regions is None else [regions])], dataset, propose)
+            require_same_training(work, [start, *([] if regions is None else [regions])], dataset, propose)
     record = {"recipe": asdict(recipe), "photos": len(dataset), "start": dict(start.training)}
     training: Mapping[str, Any] = record | ({} if propose is None else {"proposals": propose.name})
 

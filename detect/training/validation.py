@@ -13,7 +13,7 @@ from typing import Any
 from classifier.processes import current_process, first_then_others
 from classifier.training import require_finite
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from detect.training.folder import STATE, claim
+from detect.training.folder import STATE, require_same_origin
 from detect.training.progress import Curves, read_curve
 
 RECORD = "validation"  # in the metadata of weights
@@ -56,7 +56,7 @@ class Validation:
         self._every, self._steps, self._note, self._tell = every, steps, note, tell
         self._curve = Curves(self._curve_file, [figure])
         if current_process().rank == 0:
-            self._claim(work)
+            self._require_same_measure(work)
 
     def __call__(self, step: int, weights: Callable[[], Checkpoint]) -> None:
         """Measure the weights after a step, if it is time; of several processes only the first does."""
@@ -79,12 +79,12 @@ class Validation:
         assert value is not None
         return read_checkpoint(self._best_file), self._noted(last, self._steps, value)
 
-    def _claim(self, work: Path) -> None:
+    def _require_same_measure(self, work: Path) -> None:
         record, state = work / "val.json", work / STATE
         if not state.exists():
             for file in (self._best_file, self._curve_file, record):
                 file.unlink(missing_ok=True)
-        claim(record, self._about, remedy=f"name another `work` folder, or remove {state} to train again")
+        require_same_origin(record, self._about, remedy=f"name another `work` folder, or remove {state} to train again")
 
     def _judge(self, step: int, checkpoint: Checkpoint) -> None:
         begin = time.perf_counter()
