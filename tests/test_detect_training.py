@@ -437,7 +437,7 @@ def test_kept_regions_that_are_damaged(tmp_path: Path) -> None:
             kept_regions(path, {}, lambda: pytest.fail("drawn anew"))
 
 
-def test_claims(tmp_path: Path) -> None:
+def test_another_origin_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "start.json"
     require_same_origin(path, {"a": (1, 2), "b": None}, remedy="go away")
     require_same_origin(path, {"a": (1, 2), "b": None}, remedy="go away")

@@ -10,7 +10,7 @@ import typer
 from detect.commands.groups import examples
 from detect.commands.options import PhotoOptions, PlacementOptions
 from detect.commands.records import with_records
-from detect.defaults import PROPOSALS, SOME_SKIPPED, refuse_idle
+from detect.defaults import PROPOSALS, SOME_SKIPPED, refuse_options_without_effect
 from detect.settings import SCORE_FLOOR, VOTE_POWER, VOTE_THRESHOLD
 from structures.errors import InputError
 from structures.text import printable
@@ -113,7 +113,7 @@ class ResultOptions:
         """
         from detect.drawing import DRAW_FLOOR
 
-        refuse_idle(
+        refuse_options_without_effect(
             {
                 "--split needs --format voc": self.split is not None and self.format_ is not Format.voc,
                 "--draw-score needs --draw": self.draw_score is not None and not self.draw,
@@ -154,8 +154,8 @@ def detect(
     from detect.runs.detect import DetectionJob, detect_to_folder
     from detect.runs.record import fingerprint
 
-    idle = detector.vote_power is not None and not detector.vote
-    refuse_idle({"--vote-power has no meaning with --no-vote": idle})
+    without_effect = detector.vote_power is not None and not detector.vote
+    refuse_options_without_effect({"--vote-power has no meaning with --no-vote": without_effect})
     more, weights = results.arguments(), list(map(weights_file, detector.names))
     job = DetectionJob(
         photos.find(),
