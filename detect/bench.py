@@ -18,7 +18,7 @@ from rich.console import Console
 
 from detect.evaluation import NO_BOXES, AnyDataset
 from detect.generators import load_proposals
-from detect.runs.ahead import one_core_a_photo
+from detect.runs.ahead import one_core_per_photo
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from detect.runs.record import command, commit, cores, processor, versions
@@ -77,7 +77,7 @@ def time_in_turn(
     Raises:
         InputError: fewer than two photos.
     """
-    with one_core_a_photo():
+    with one_core_per_photo():
         rows = [_one_turn(entries, image, number, clock) for number, image in enumerate(images)]
     if len(rows) < 2:
         raise InputError(f"{len(rows)} photos cannot be timed: the first one only warms up")

@@ -62,7 +62,7 @@ class Skipped:
 
 
 @contextmanager
-def one_core_a_photo() -> Iterator[None]:
+def one_core_per_photo() -> Iterator[None]:
     """Keep OpenCV to the thread that calls it: where several photos are worked on at a time, each has one core."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from detect.generators import load_proposals
-from detect.runs.ahead import Prepared, Skipped, one_core_a_photo, prepare_ahead
+from detect.runs.ahead import Prepared, Skipped, one_core_per_photo, prepare_ahead
 from detect.runs.photos import Photo, renamed
 from detect.runs.progress import Bar, duration, table
 from detect.runs.record import command, commit, peak_memory, versions
@@ -87,7 +87,7 @@ def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: C
         if summary.before:
             console.print(f"{summary.before} of {summary.photos} photos are done already")
         ahead = prepare_ahead(todo, generator, exif=job.exif, max_pixels=job.max_pixels, workers=job.workers)
-        with Bar(len(todo), console) as bar, closing(ahead), one_core_a_photo():
+        with Bar(len(todo), console) as bar, closing(ahead), one_core_per_photo():
             _store(ahead, writer, bar, summary, job.max_boxes)
     console.print(table(_rows(job, summary, bar)))
     for line in generator.doubts if isinstance(generator, ProposalsByName) else ():

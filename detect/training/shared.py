@@ -19,7 +19,7 @@ from classifier.running_average import State
 from classifier.training import StepProgress, parameter_groups, train
 from classifier.weights.checkpoint import Checkpoint, WeightsError, for_regions, load_state
 from detect.multibox import LAST_FROZEN, head_shapes, head_width
-from detect.runs.ahead import one_core_a_photo
+from detect.runs.ahead import one_core_per_photo
 from detect.shared import SharedNetwork, from_checkpoint, to_checkpoint
 from detect.training.folder import STATE
 from detect.training.multibox import freeze, require_same_training
@@ -151,7 +151,7 @@ def train_shared(
     def trained(state: State) -> Checkpoint:
         return to_checkpoint(network, start, classes, dict(state), training)
 
-    with one_core_a_photo() if workers else nullcontext():  # before they are forked: in a fork OpenCV would hang
+    with one_core_per_photo() if workers else nullcontext():  # before they are forked: in a fork OpenCV would hang
         state = train(
             network,
             SharedLoss(recipe, background=len(classes)),
