@@ -23,7 +23,7 @@ from detect.commands.eval_classification import classification
 from detect.runs.class_folders import columns_of, limit_photos, read_class_folders
 from detect.runs.classify import PhotoStream, judge, load_image_classifier
 from detect.runs.photos import SourceError
-from detect.training.setup import note
+from detect.training.setup import with_origin
 from structures.images import ImageError, read_image
 
 CLASSES = ("ant", "bee", "cat")
@@ -290,6 +290,6 @@ def test_convert_and_show(tmp_path: Path, net: Path) -> None:
 def test_weights_remember_their_command_without_folders(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = "train classifier --folder /home/photos/ --out=/srv/x=1/net.safetensors --rate 0.1 --val ../.."
     monkeypatch.setattr("sys.argv", ["/opt/bin/rcnn", *command.split()])
-    noted = note(load_weights(net), {"data": "photos"}).training
+    noted = with_origin(load_weights(net), {"data": "photos"}).training
     assert noted["command"] == "rcnn train classifier --folder photos --out=net.safetensors --rate 0.1 --val .."
     assert noted["data"] == "photos"

@@ -115,7 +115,7 @@ def classifier(
     from detect.runs.record import usual_readers
     from detect.training.folder import STATE, occupied
     from detect.training.progress import Reporter
-    from detect.training.setup import check_out, note, training_placement
+    from detect.training.setup import check_out, training_placement, with_origin
 
     check_out(out, begin.weights)
     data = read_class_folders(folder)
@@ -148,13 +148,13 @@ def classifier(
             )
     if not first:
         return
-    trained = note(trained, {"data": folder.resolve().name})
+    trained = with_origin(trained, {"data": folder.resolve().name})
     save_checkpoint(trained, out)  # before it is judged, which may fail
     if judged_on is not None:
         judged = judge_checkpoint(trained, judged_on, device=str(placement.device))
         for error in judged.skipped:
             print(f"skipped: {printable(error)}", file=sys.stderr)
-        save_checkpoint(note(trained, {**judged.scores, "judged on photos": judged.photos}), out)
+        save_checkpoint(with_origin(trained, {**judged.scores, "judged on photos": judged.photos}), out)
         print(f"judged on {judged.photos} photos, {len(judged.skipped)} skipped")
         for name, value in judged.scores.items():
             print(f"{name:19} {value:.4f}")

@@ -13,7 +13,7 @@ from classifier.processes import current_process, first_then_others
 from classifier.weights.checkpoint import Checkpoint
 from detect.training.folder import occupied, phase_folder
 from detect.training.progress import Reporter
-from detect.training.setup import note
+from detect.training.setup import with_origin
 from detect.training.validation import RECORD, Validation
 
 Train = Callable[[Checkpoint, Path, Reporter, Validation | None], Checkpoint]
@@ -123,7 +123,7 @@ def _train(plan: TrainingPlan, number: int, start: Checkpoint) -> tuple[Checkpoi
         about = {**plan.about, **({"phase": number} if count > 1 else {})}
         validation = _validation(plan, phase, folder, reporter, about)
         trained = phase.train(start, folder, reporter, validation)
-        return validation.finish(trained) if validation else (None, note(trained, about))
+        return validation.finish(trained) if validation else (None, with_origin(trained, about))
 
 
 def _validation(
@@ -138,6 +138,6 @@ def _validation(
         every=plan.measure_every,
         steps=phase.steps,
         about=plan.measure.about(),
-        note=partial(note, data=about),
+        with_origin=partial(with_origin, data=about),
         tell=reporter.judged,
     )

@@ -32,7 +32,7 @@ class Validation:
         every: steps between two measurements; the last step is measured in any case.
         steps: of the whole training.
         about: what decides the figure, as JSON values: photos, proposals, protocol.
-        note: adds to weights how they were made.
+        with_origin: adds to weights how they were made.
         tell: called with a line of words and the seconds it took.
 
     Raises:
@@ -48,12 +48,12 @@ class Validation:
         every: int,
         steps: int,
         about: Mapping[str, Any],
-        note: Callable[[Checkpoint], Checkpoint],
+        with_origin: Callable[[Checkpoint], Checkpoint],
         tell: Callable[[str, float], None] = lambda words, seconds: None,
     ) -> None:
         self._best_file, self._curve_file = work / "best.safetensors", work / "val.csv"
         self._figure, self._measure, self._about = figure, measure, about
-        self._every, self._steps, self._note, self._tell = every, steps, note, tell
+        self._every, self._steps, self._with_origin, self._tell = every, steps, with_origin, tell
         self._curve = Curves(self._curve_file, [figure])
         if current_process().rank == 0:
             self._require_same_measure(work)
@@ -100,7 +100,7 @@ class Validation:
 
     def _noted(self, checkpoint: Checkpoint, step: int, value: float) -> Checkpoint:
         record = {"step": step, "figure": self._figure, "value": value, **self._about}
-        noted = self._note(checkpoint)
+        noted = self._with_origin(checkpoint)
         return replace(noted, training={**noted.training, RECORD: record})
 
     def _best(self) -> tuple[int, float]:
