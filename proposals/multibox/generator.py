@@ -20,7 +20,7 @@ INNER_MARGIN = 0.1  # boxes this near to a cut edge, as a share of the window, b
 Canvases = npt.NDArray[np.uint8]  # (N, h, w, 3) RGB
 
 
-class Found(NamedTuple):
+class ScoredBoxes(NamedTuple):
     """Boxes on one canvas: (n, 4) xyxy in its pixels, and (n,) scores in 0..1."""
 
     boxes: Boxes
@@ -30,7 +30,7 @@ class Found(NamedTuple):
 class Predictor(Protocol):
     """Looks at canvases of equal size, uint8 (N, h, w, 3), and finds boxes on each."""
 
-    def __call__(self, canvases: Canvases) -> list[Found]:
+    def __call__(self, canvases: Canvases) -> list[ScoredBoxes]:
         """Return the boxes of each canvas in any order."""
 
     def score(self, canvas: Canvases, boxes: Boxes) -> Floats:
@@ -95,7 +95,7 @@ class MultiBox:
         view = self._views((image.shape[0], image.shape[1]))[0]
         return self._predict.score(view.draw(image)[None], view.to_canvas(boxes))
 
-    def _look(self, image: Image, views: Sequence[CanvasView]) -> list[Found]:
+    def _look(self, image: Image, views: Sequence[CanvasView]) -> list[ScoredBoxes]:
         """Predict view by view, those with equal canvases together, and map the boxes to the photo."""
         image_size = (image.shape[0], image.shape[1])
         looks = [(view, mirrored) for view in views for mirrored in ((False, True) if self.mirrored else (False,))]
@@ -108,14 +108,14 @@ class MultiBox:
         return found
 
 
-def on_photo(found: Found, view: CanvasView, mirrored: bool, image_size: ImageSize) -> Found:
+def on_photo(found: ScoredBoxes, view: CanvasView, mirrored: bool, image_size: ImageSize) -> ScoredBoxes:
     """Map boxes from a canvas to the photo, without those too large for the view or cut off by an inner edge of it."""
     boxes = found.boxes
     if mirrored:
         boxes = mirror(boxes, view.canvas)
     boxes = view.to_photo(boxes)
     whole = ~_cut_off(boxes, view, image_size) & (area(boxes) <= view.largest**2)
-    return Found(clip(boxes[whole], image_size), found.scores[whole])
+    return ScoredBoxes(clip(boxes[whole], image_size), found.scores[whole])
 
 
 def _cut_off(boxes: Boxes, view: CanvasView, image_size: ImageSize) -> Mask:

@@ -22,7 +22,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
-from proposals.multibox.generator import Canvases, Found
+from proposals.multibox.generator import Canvases, ScoredBoxes
 from proposals.multibox.heads import FIRST_CONFIDENCE, initialise, normalised
 from proposals.multibox.losses import NOTHING
 from proposals.multibox.priors import Points, k_means, small_to_large
@@ -208,12 +208,12 @@ class PaperPredictor:
         self._run, self._head = run, head.cpu()
 
     @torch.inference_mode()
-    def __call__(self, canvases: Canvases) -> list[Found]:
+    def __call__(self, canvases: Canvases) -> list[ScoredBoxes]:
         """Return the K boxes of each canvas."""
         height, width = canvases.shape[1:3]
         outputs = self._run(torch.from_numpy(canvases).permute(0, 3, 1, 2).float()).cpu()
         boxes = self._head.decode(outputs[..., 1:]) * torch.tensor([width, height, width, height])
-        return [Found(b.numpy(), s.numpy()) for b, s in zip(boxes, outputs[..., 0].sigmoid(), strict=True)]
+        return [ScoredBoxes(b.numpy(), s.numpy()) for b, s in zip(boxes, outputs[..., 0].sigmoid(), strict=True)]
 
     def score(self, canvas: Canvases, boxes: Boxes) -> Floats:
         """Refuse: this head knows its own priors only."""
