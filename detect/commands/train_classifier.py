@@ -107,7 +107,7 @@ def classifier(
     ] = None,
 ) -> None:
     """Train an image classifier by the recipe of GoogLeNet's paper; under torchrun, on several GPUs or machines."""
-    from classifier.image_training import Photos, train_images
+    from classifier.image_training import LabelledPhotos, train_images
     from classifier.processes import current_process, joined
     from classifier.weights.checkpoint import save_checkpoint
     from detect.runs.class_folders import columns_of, read_class_folders
@@ -135,7 +135,7 @@ def classifier(
         ) as bar:
             trained = train_images(
                 start,
-                Photos(data.paths, data.labels, data.classes),
+                LabelledPhotos(data.paths, data.labels, data.classes),
                 recipe,
                 state_file=work / STATE,
                 device=here,

@@ -25,7 +25,7 @@ from classifier.training import Batches, StepProgress, steps_done, train
 from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError, for_regions
 from classifier.weights.digest import digest
 from detect.training.folder import STATE, kept_regions, require_same_origin
-from detect.training.region_examples import DRAWING, Photos, ShowProgress, draw_regions, drawn_from
+from detect.training.region_examples import DRAWING, PhotoCache, ShowProgress, draw_regions, drawn_from
 from detect.training.region_recipe import Examples
 from proposals.protocol import ProposalGenerator
 from structures.errors import InputError
@@ -185,7 +185,7 @@ def _batches(
     workers: int,
     show: ShowProgress,
 ) -> Batches[LabelledBatch]:
-    photos, device, here = Photos(dataset), placement.device, current_process()
+    photos, device, here = PhotoCache(dataset), placement.device, current_process()
     background, labels = len(dataset.classes), regions.labels
     shares = labels if examples.ramp is None else soft_labels(regions, background=background, ramp=examples.ramp)
     draw = BatchDraw(
