@@ -11,7 +11,7 @@ from detect.commands.groups import examples
 from detect.commands.options import PhotoOptions, PlacementOptions
 from detect.commands.records import with_records
 from detect.defaults import PROPOSALS, SOME_SKIPPED, refuse_options_without_effect
-from detect.settings import SCORE_FLOOR, VOTE_POWER, VOTE_THRESHOLD
+from detect.settings import DRAW_FLOOR, SCORE_FLOOR, VOTE_POWER, VOTE_THRESHOLD
 from structures.errors import InputError
 from structures.text import printable
 
@@ -96,7 +96,7 @@ class ResultOptions:
 
     draw: Annotated[bool, typer.Option("--draw", help="Also write pictures with boxes, to OUT/pictures.")] = False
     draw_score: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Weakest detection that is drawn.", show_default="0.5")
+        float | None, typer.Option(min=0, max=1, help="Weakest detection that is drawn.", show_default=str(DRAW_FLOOR))
     ] = None
     format_: Annotated[Format, typer.Option("--format", help="Also write COCO results or VOC files.")] = Format.jsonl
     split: Annotated[
@@ -111,8 +111,6 @@ class ResultOptions:
         Raises:
             InputError: one would change nothing.
         """
-        from detect.drawing import DRAW_FLOOR
-
         refuse_options_without_effect(
             {
                 "--split needs --format voc": self.split is not None and self.format_ is not Format.voc,
