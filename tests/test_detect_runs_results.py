@@ -10,9 +10,9 @@ import pytest
 from detect.found import as_entry
 from detect.runs.exports import export, require_exportable
 from detect.runs.record import RunError, RunRecord, commit, differences, peak_memory, usual_readers, versions
-from detect.runs.results import DETECTIONS_FILE, SKIPPED_FILE, Results
+from detect.runs.results import SKIPPED_FILE, Results
 from eval.coco import CocoDataset, read_coco_results
-from eval.results import read_lines
+from eval.results import DETECTIONS_FILE, read_lines
 from structures.files import FileRefused
 from structures.own_files import OwnFiles
 from structures.records import Detections

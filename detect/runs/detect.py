@@ -21,10 +21,10 @@ from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_name
 from detect.runs.photos import PICTURES, Photo, is_changed, renamed, root_of
 from detect.runs.progress import Bar, table
 from detect.runs.record import RUN_FILE, RunError, RunRecord, cores
-from detect.runs.results import DETECTIONS_FILE, SKIPPED_FILE, Results
+from detect.runs.results import SKIPPED_FILE, Results
 from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
 from detect.runs.summary import DetectionSummary
-from eval.results import count_images
+from eval.results import DETECTIONS_FILE, count_images
 from structures.files import FileRefused
 from structures.images import MAX_PIXELS
 from structures.locks import lock_folder

@@ -16,8 +16,8 @@ from detect.runs.exports import with_labels_of
 from detect.runs.photos import PICTURES, Photo, is_changed
 from detect.runs.progress import Bar
 from detect.runs.record import RUN_FILE, RunError, RunRecord, last_fact, read_run
-from detect.runs.results import DETECTIONS_FILE, Results
-from eval.results import read_lines
+from detect.runs.results import Results
+from eval.results import DETECTIONS_FILE, read_lines
 from structures.class_lists import read_class_names
 from structures.errors import InputError
 from structures.files import FileRefused
