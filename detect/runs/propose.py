@@ -12,7 +12,7 @@ from detect.generators import load_proposals
 from detect.runs.ahead import Prepared, Skipped, one_core_per_photo, prepare_ahead
 from detect.runs.photos import Photo, renamed
 from detect.runs.progress import Bar, duration, table
-from detect.runs.record import command, commit, peak_memory, versions
+from detect.runs.record import command, commit, peak_memory_text, versions
 from proposals.protocol import TELLS_FIT, ProposalGenerator, ProposalsByName, tells_fit
 from proposals.stored.reader import StoredPhoto, file_key, pixel_key
 from proposals.stored.writer import StoreWriter
@@ -128,12 +128,11 @@ def _rows(job: ProposalJob, summary: ProposalSummary, bar: Bar) -> dict[str, str
     each = max(1, bar.pace.done)
     rate = bar.pace.rate() if bar.pace.done > ENOUGH * job.workers else None
     before = f" ({summary.before} of them earlier)" if summary.before else ""
-    memory = ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
     return {
         "photos": f"{summary.done} done{before}, {len(summary.skipped)} skipped",
         "time": duration(bar.pace.seconds) + (f", {rate:.2f} photos/s with {job.workers} workers" if rate else ""),
         "seconds a photo": ", ".join(f"{stage} {spent / each:.3f}" for stage, spent in bar.seconds.items()) or "-",
         "boxes a photo": f"{bar.boxes / each:.0f}" if bar.pace.done else "-",
-        "peak memory": memory,
+        "peak memory": peak_memory_text(),
         "proposals": str(job.out),
     }

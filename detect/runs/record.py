@@ -252,6 +252,11 @@ def peak_memory() -> dict[str, int]:
     return {place: size for place, size in held.items() if size}
 
 
+def peak_memory_text() -> str:
+    """Return the same as people say it, such as "2.1 GiB host, 0.8 GiB gpu"."""
+    return ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
+
+
 def _peak_resident() -> int:
     try:
         import resource

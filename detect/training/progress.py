@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from classifier.training import StepProgress
 from detect.runs.progress import LINE_SECONDS, Pace, duration
-from detect.runs.record import peak_memory
+from detect.runs.record import peak_memory_text
 from structures.files import FileRefused, replacing
 from structures.text import printable
 
@@ -54,8 +54,7 @@ class Reporter:
         if self._curves is not None:
             self._curves.close()
         if kind is None and self._pace is not None:
-            memory = ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
-            self._say(f"done in {duration(time.perf_counter() - self._begin)}, at most {memory}")
+            self._say(f"done in {duration(time.perf_counter() - self._begin)}, at most {peak_memory_text()}")
 
     def show(self, items: Iterable[int], total: int, name: str) -> Iterator[int]:
         """Show a bar over numbers, 0 to total - 1 or from where the work goes on; then how long it took."""
