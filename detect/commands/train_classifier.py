@@ -168,7 +168,7 @@ def _require_same_training(
     from dataclasses import asdict
 
     from classifier.weights.digest import digest
-    from detect.training.folder import STATE, require_same_origin
+    from detect.training.folder import START_FILE, STATE, require_same_origin
 
     made_from = {
         "weights": digest(dict(sorted(start.state.items()))),
@@ -178,4 +178,4 @@ def _require_same_training(
         **settings,
     }
     remedy = "name another `work` folder or remove this one"
-    require_same_origin(work / "start.json", made_from, remedy=remedy, state=work / STATE)
+    require_same_origin(work / START_FILE, made_from, remedy=remedy, state=work / STATE)

@@ -21,7 +21,7 @@ from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.digest import digest
 from detect.multibox import LAST_FROZEN, DenseMultiBox, from_checkpoint, learned_classes, start_network, to_checkpoint
 from detect.runs.ahead import one_core_per_photo
-from detect.training.folder import STATE, contents, require_same_origin
+from detect.training.folder import START_FILE, STATE, contents, require_same_origin
 from detect.training.multibox_batches import CanvasBatches, count_steps, find_shapes
 from detect.training.multibox_losses import MultiBoxLoss
 from detect.training.multibox_recipe import MultiBoxRecipe
@@ -73,7 +73,7 @@ def require_same_training(
     more = [digest(dict(sorted(each.state.items()))) for each in starts[1:]]
     weights |= ({"more weights": more} if more else {}) | ({} if propose is None else {"proposals": propose.name})
     remedy = f"name another `work` folder, or remove {state} to start again"
-    require_same_origin(work / "start.json", {**weights, **contents(dataset)}, remedy=remedy, state=state)
+    require_same_origin(work / START_FILE, {**weights, **contents(dataset)}, remedy=remedy, state=state)
 
 
 def _fresh(start: Checkpoint, dataset: Dataset, recipe: MultiBoxRecipe) -> DenseMultiBox:

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from classifier.training import StepProgress
 from detect.runs.progress import LINE_SECONDS, Pace, duration
 from detect.runs.record import peak_memory_text
+from detect.training.folder import CURVE_FILE
 from structures.files import FileRefused, replacing
 from structures.text import printable
 
@@ -34,7 +35,7 @@ class Reporter:
     def __init__(self, folder: Path, *, steps: int, batch: int, rows: str, reason: str, quiet: bool = False) -> None:
         self._quiet, self._batch, self._rows, self._reason = quiet, batch, rows, reason
         self.console = Console(stderr=True, quiet=quiet)
-        self._curve_file, self._steps = folder / "curves.csv", steps
+        self._curve_file, self._steps = folder / CURVE_FILE, steps
         self._curves: Curves | None = None
         self._loss, self._judged, self._told = 0.0, "", time.perf_counter()
         self._pace: Pace | None = None

@@ -13,7 +13,7 @@ from typing import Any
 from classifier.processes import current_process, first_then_others
 from classifier.training import require_finite
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from detect.training.folder import STATE, require_same_origin
+from detect.training.folder import BEST_FILE, STATE, VALIDATION_CURVE_FILE, VALIDATION_FILE, require_same_origin
 from detect.training.progress import Curves, read_curve
 
 RECORD = "validation"  # in the metadata of weights
@@ -51,7 +51,7 @@ class Validation:
         with_origin: Callable[[Checkpoint], Checkpoint],
         tell: Callable[[str, float], None] = lambda words, seconds: None,
     ) -> None:
-        self._best_file, self._curve_file = work / "best.safetensors", work / "val.csv"
+        self._best_file, self._curve_file = work / BEST_FILE, work / VALIDATION_CURVE_FILE
         self._figure, self._measure, self._about = figure, measure, about
         self._every, self._steps, self._with_origin, self._tell = every, steps, with_origin, tell
         self._curve = Curves(self._curve_file, [figure])
@@ -80,7 +80,7 @@ class Validation:
         return read_checkpoint(self._best_file), self._noted(last, self._steps, value)
 
     def _require_same_measure(self, work: Path) -> None:
-        record, state = work / "val.json", work / STATE
+        record, state = work / VALIDATION_FILE, work / STATE
         if not state.exists():
             for file in (self._best_file, self._curve_file, record):
                 file.unlink(missing_ok=True)
