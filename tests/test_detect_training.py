@@ -27,7 +27,7 @@ from detect.detector import Detector
 from detect.training import region_examples as module
 from detect.training.data import open_dataset
 from detect.training.folder import kept_regions, require_same_origin
-from detect.training.region_examples import Photos, draw_regions
+from detect.training.region_examples import PhotoCache, draw_regions
 from detect.training.region_recipe import Examples, RegionTraining
 from detect.training.regions import train_regions
 from detect.training.setup import check_out
@@ -417,14 +417,14 @@ def test_a_dataset_without_photos(dataset: VocDataset) -> None:
 def test_photos_are_kept_within_bounds(dataset: VocDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
     monkeypatch.setattr(module, "read_image", lambda path: (read.append(path), read_image(path))[1])
-    photos = Photos(dataset, memory=3 * (3 * SIDE * SIDE))
+    photos = PhotoCache(dataset, memory=3 * (3 * SIDE * SIDE))
     for index in (0, 1, 2, 0, 1, 2):
         assert photos.read(index).shape == (SIDE, SIDE, 3)
     assert len(read) == 3
     photos.read(3)
     photos.read(0)
     assert len(read) == 5
-    tight = Photos(dataset, memory=10)
+    tight = PhotoCache(dataset, memory=10)
     assert np.array_equal(tight.read(0), photos.read(0))
 
 
