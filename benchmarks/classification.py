@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from classifier.classification_loss import ClassificationLoss, momentum_descent
 from classifier.engines import place
-from classifier.googlenet import AUXILIARY_WEIGHT, GoogLeNet, LocalResponseNorm
+from classifier.googlenet import AUXILIARY_WEIGHT, INPUT_SIZE, GoogLeNet, LocalResponseNorm
 from classifier.images import ImageClassifier
 from classifier.recipes import Recipe
 from classifier.training import TrainingRun
@@ -86,7 +86,10 @@ def training(batch: int, rounds: int) -> None:
 
     device = place().device
     native = place(engine="torch").dtype
-    inputs, labels = torch.randn(batch, 3, 224, 224, device=device), torch.randint(0, 1000, (batch,), device=device)
+    inputs, labels = (
+        torch.randn(batch, 3, INPUT_SIZE, INPUT_SIZE, device=device),
+        torch.randint(0, 1000, (batch,), device=device),
+    )
     theirs = googlenet(weights=None, init_weights=False, aux_logits=True).to(device).train()
     optimiser = torch.optim.SGD(theirs.parameters(), 0.01, momentum=0.9, weight_decay=2e-4)
 

@@ -106,7 +106,7 @@ def rival(model_file: Path, classes: Sequence[str]) -> Way:
 
 
 @dataclass
-class Run:
+class Outcome:
     """What one way came to: seconds of each photo after the warm-up, and detections of all."""
 
     way: Way
@@ -114,12 +114,12 @@ class Run:
     found: list[Detections] = field(default_factory=list)
 
 
-def measure(makers: Mapping[str, Callable[[], Way]], paths: Sequence[Path], console: Console) -> dict[str, Run]:
+def measure(makers: Mapping[str, Callable[[], Way]], paths: Sequence[Path], console: Console) -> dict[str, Outcome]:
     """Run all ways in turn on every photo; a photo counts when one of its shape was seen before."""
     runs = {}
     for name, make in makers.items():
         console.print(f"loading {name}", highlight=False)
-        runs[name] = Run(make())
+        runs[name] = Outcome(make())
     shapes = set()
     for path in paths:
         height, width = read_image(path).shape[:2]
@@ -180,7 +180,7 @@ def main() -> None:
         _plot(rows, given.plot)
 
 
-def _row(run: Run, dataset: VocDataset, ids: Sequence[str]) -> dict[str, float]:
+def _row(run: Outcome, dataset: VocDataset, ids: Sequence[str]) -> dict[str, float]:
     lower, median, upper = np.percentile(run.seconds, (25, 50, 75)).tolist()
     truths = [dataset.ground_truth(name) for name in ids]
     figures = {

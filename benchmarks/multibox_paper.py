@@ -14,18 +14,26 @@ import torch
 from torch import nn
 
 from classifier.engines import make_engine, place
+from classifier.googlenet import INPUT_SIZE
 from classifier.weights.load import load_weights
 from detect.multibox import Normalise
 from eval.proposal_recall import measure_coverage, recall
 from eval.voc import VocDataset
 from proposals.multibox.generator import MultiBox
-from proposals.multibox.paper import PaperHead, PaperPredictor, corner_priors, coverage, multibox_loss, spread, squares
+from proposals.multibox.paper import (
+    PaperHead,
+    PaperPredictor,
+    corner_priors,
+    coverage,
+    multibox_loss,
+    residual_spread,
+    squares,
+)
 from proposals.multibox.samples import on_canvas
-from proposals.multibox.views import View
+from proposals.multibox.views import CanvasView
 from structures.boxes import mirror
 from structures.images import read_image
 
-SIDE = 224
 CROPS = 4  # random square crops of each training photo, beside the whole photo
 COUNTS = (10, 50, 100, 200, 500, 1000)
 
@@ -43,13 +51,13 @@ class Last(nn.Module):
 
 
 def whole(image_size):
-    return View((0.0, 0.0, float(image_size[1]), float(image_size[0])), (SIDE, SIDE))
+    return CanvasView((0.0, 0.0, float(image_size[1]), float(image_size[0])), (INPUT_SIZE, INPUT_SIZE))
 
 
 def crop(image_size, rng):
     side = rng.uniform(0.4, 1.0) * min(image_size)
     x, y = rng.random() * (image_size[1] - side), rng.random() * (image_size[0] - side)
-    return View((x, y, x + side, y + side), (SIDE, SIDE))
+    return CanvasView((x, y, x + side, y + side), (INPUT_SIZE, INPUT_SIZE))
 
 
 def training_views(dataset):
@@ -86,7 +94,7 @@ def targets(dataset, rows):
     for image_id, view, mirrored in rows:
         boxes, ignore, _ = on_canvas(dataset.ground_truth(image_id), view)
         boxes = mirror(boxes, view.canvas) if mirrored else boxes
-        found.append(boxes[~ignore] / np.float32(SIDE))
+        found.append(boxes[~ignore] / np.float32(INPUT_SIZE))
     return found
 
 
@@ -152,7 +160,7 @@ def main():
     options = parser.parse_args()
     train, val = VocDataset(options.voc, "train"), VocDataset(options.voc, "val")
     here = place(device="cpu")  # where the head is, and what is kept
-    engine = make_engine(Last(load_weights(options.weights)), here, size=SIDE)
+    engine = make_engine(Last(load_weights(options.weights)), here, size=INPUT_SIZE)
     options.kept.mkdir(parents=True, exist_ok=True)
     rows, begun = training_views(train), time.process_time()
     features, objects = keep(train, rows, engine, options.kept), targets(train, rows)
@@ -160,7 +168,7 @@ def main():
     boxes = np.concatenate(objects)
     priors = corner_priors(boxes[:: max(1, len(boxes) // 20000)], options.priors)
     torch.manual_seed(0)
-    head = PaperHead(torch.from_numpy(priors), torch.from_numpy(spread(boxes, priors)))
+    head = PaperHead(torch.from_numpy(priors), torch.from_numpy(residual_spread(boxes, priors)))
     print(f"{len(priors)} priors cover {coverage(boxes, priors):.3f} of the training boxes")
     begun = time.process_time()
     learn(

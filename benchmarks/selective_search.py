@@ -20,7 +20,7 @@ import numpy as np
 
 from detect.runs.record import cores, peak_memory, processor
 from eval.proposal_recall import measure_coverage, recall
-from eval.selection import spread
+from eval.selection import pick_evenly
 from eval.voc import VocDataset
 from proposals.generators import build
 from proposals.opencv import OpenCvSelectiveSearch
@@ -39,7 +39,7 @@ SIMILARITIES = ("CTSF", "TSF")
 
 
 def read_all(dataset, count):
-    return [read_image(dataset.image_path(i)) for i in spread(dataset.image_ids, count)]
+    return [read_image(dataset.image_path(i)) for i in pick_evenly(dataset.image_ids, count)]
 
 
 def stages(dataset, count, rounds):
@@ -154,7 +154,7 @@ def threads(dataset, count, rounds):
 
 def order(dataset, count):
     """Print recall at 0.5 of the first N boxes: ours, OpenCV's as they come, OpenCV's with the largest first."""
-    ids = spread(dataset.image_ids, count)
+    ids = pick_evenly(dataset.image_ids, count)
     rivals = {
         "ours": build("selective-search", threads=1),
         "OpenCV, its own order": OpenCvSelectiveSearch(order="native"),

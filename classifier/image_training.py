@@ -20,7 +20,7 @@ from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
 from classifier.loaded_batches import LoadedBatches
 from classifier.processes import ALONE, Process, current_process, own_rows, share_of
 from classifier.recipes import Recipe
-from classifier.training import Progress, train
+from classifier.training import StepProgress, train
 from classifier.weights.checkpoint import AUXILIARY_PREFIXES, CAFFE, TORCHVISION, Checkpoint, Preprocessing, for_images
 from structures.errors import InputError
 from structures.images import ImageError, read_image
@@ -34,7 +34,7 @@ Example = tuple[int, int]  # step, row
 
 
 @dataclass(frozen=True, eq=False)
-class Photos:
+class LabelledPhotos:
     """Labelled photos to learn from.
 
     Attributes:
@@ -82,7 +82,7 @@ class BatchOrder(Sampler[list[Example]]):
 class _Varied(Dataset[tuple[Tensor, int, int]]):
     """Reads and varies one photo, or another in its place; runs in the loader's processes."""
 
-    def __init__(self, photos: Photos, size: int, seed: int) -> None:
+    def __init__(self, photos: LabelledPhotos, size: int, seed: int) -> None:
         self._photos, self._size, self._vary, self._seed = photos, size, Augmentation(size), seed
 
     def __getitem__(self, example: Example) -> tuple[Tensor, int, int]:
@@ -112,7 +112,7 @@ class PhotoBatches:
 
     def __init__(
         self,
-        photos: Photos,
+        photos: LabelledPhotos,
         order: BatchOrder,
         preprocessing: Preprocessing,
         device: torch.device,
@@ -167,7 +167,7 @@ def fresh(classes: tuple[str, ...], *, variant: str = "batchnorm", size: int = I
 
 def train_images(
     start: Checkpoint,
-    photos: Photos,
+    photos: LabelledPhotos,
     recipe: Recipe,
     *,
     state_file: Path,
@@ -176,7 +176,7 @@ def train_images(
     auxiliary: bool = True,
     workers: int = 2,
     save_every: int = 500,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[[StepProgress], None] = lambda progress: None,
     skipped: Callable[[Path], None] = lambda path: None,
 ) -> Checkpoint:
     """Train an image classifier.

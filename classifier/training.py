@@ -43,7 +43,7 @@ class NonFiniteLoss(InputError):
 
 
 @dataclass(frozen=True)
-class Progress:
+class StepProgress:
     """What the loop reports after a step.
 
     Attributes:
@@ -83,7 +83,7 @@ def train(
     recipe: "DataclassInstance",
     state_file: Path,
     save_every: int = 500,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[[StepProgress], None] = lambda progress: None,
     judge: Callable[[int, State], None] | None = None,
 ) -> State:
     """Train the parameters that ask for gradients; go on from state_file if it is there.
@@ -164,7 +164,7 @@ class TrainingRun(Generic[Network, Batch]):
         self._device = next(network.parameters()).device
         self._loss = shared(_LossOf(network, loss))
 
-    def learn(self, step: int, batch: Batch) -> Progress:
+    def learn(self, step: int, batch: Batch) -> StepProgress:
         """Learn from the batch of a step, counted from 0.
 
         Raises:
@@ -181,7 +181,7 @@ class TrainingRun(Generic[Network, Batch]):
             raise NonFiniteLoss(f"the loss is {total} at step {step + 1}{_named(values)}; lower the learning rate")
         self._descend(torch.stack(list(parts.values())).sum(), learning_rate)
         self.average.update(step)
-        return Progress(step + 1, total, values, learning_rate)
+        return StepProgress(step + 1, total, values, learning_rate)
 
     def _descend(self, loss: Tensor, learning_rate: float) -> None:
         for optimiser in self.optimisers:

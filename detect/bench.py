@@ -18,9 +18,9 @@ from rich.console import Console
 
 from detect.evaluation import NO_BOXES, AnyDataset
 from detect.generators import load_proposals
-from detect.runs.ahead import one_core_a_photo
+from detect.runs.ahead import one_core_per_photo
 from detect.runs.photos import photos_of
-from detect.runs.propose import Plan, build_for_many, carry_out
+from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from detect.runs.record import command, commit, cores, processor, versions
 from eval.plots import recall_plots
 from eval.proposal_recall import COUNTS, THRESHOLDS, Coverage, class_mabo, measure_coverage, recall
@@ -77,7 +77,7 @@ def time_in_turn(
     Raises:
         InputError: fewer than two photos.
     """
-    with one_core_a_photo():
+    with one_core_per_photo():
         rows = [_one_turn(entries, image, number, clock) for number, image in enumerate(images)]
     if len(rows) < 2:
         raise InputError(f"{len(rows)} photos cannot be timed: the first one only warms up")
@@ -110,10 +110,12 @@ def cover(
 
     A photo that cannot be worked on counts as one without boxes, and is named on the console.
     """
-    report = carry_out(Plan(photos_of(dataset, image_ids), out, workers=cores()), build_for_many(name, device), console)
+    summary = propose_to_folder(
+        ProposalJob(photos_of(dataset, image_ids), out, workers=cores()), build_for_many(name, device), console
+    )
     store = ProposalStore(out)  # may hold boxes of before of a photo that is damaged now
     return measure_coverage(
-        (dataset.ground_truth(i), NO_BOXES if i in report.skipped else store.boxes_of(i)[0]) for i in image_ids
+        (dataset.ground_truth(i), NO_BOXES if i in summary.skipped else store.boxes_of(i)[0]) for i in image_ids
     )
 
 

@@ -20,15 +20,15 @@ MaxPixels = Annotated[
 ]
 
 
-def refuse_idle(idle: Mapping[str, bool]) -> None:
+def refuse_options_without_effect(complaints: Mapping[str, bool]) -> None:
     """Refuse options that would change nothing.
 
     Args:
-        idle: complaint -> whether it holds.
+        complaints: complaint -> whether it holds.
 
     Raises:
         InputError: one holds.
     """
-    for complaint, is_idle in idle.items():
-        if is_idle:
+    for complaint, holds in complaints.items():
+        if holds:
             raise InputError(complaint)

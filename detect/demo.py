@@ -8,10 +8,9 @@ from rich.table import Table
 
 from detect.cli import guarded
 from detect.commands.detect import detect
-from detect.drawing import DRAW_FLOOR
 from detect.runs.photos import PICTURES
-from detect.runs.results import DETECTIONS_FILE
-from eval.results import ResultLine, read_lines
+from detect.settings import DRAW_FLOOR
+from eval.results import DETECTIONS_FILE, ResultLine, read_lines
 from structures.errors import InputError
 
 # In scikit-image's wheel, so nothing is fetched: a person, a cat, a cup, a motorbike, and a photographer in grey.

@@ -21,7 +21,6 @@ GOLDEN = 0.618034  # of the colour circle from one class to the next: neighbours
 LINE_SHARE = 1 / 200  # of the photo's mean side
 TEXT_SHARE = 1 / 30
 SMALLEST_TEXT = 11  # pixels; smaller letters cannot be read
-DRAW_FLOOR = 0.5  # weaker detections make a picture that nobody can read
 
 
 def colour(name: str, classes: Sequence[str] = ()) -> Colour:

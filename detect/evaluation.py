@@ -15,7 +15,7 @@ from eval.plots import precision_recall, to_picture
 from eval.proposal_recall import Coverage, measure_coverage
 from eval.protocols import class_curves
 from eval.report import Sheet
-from eval.results import Aligned, align, align_records, count_images, read_lines
+from eval.results import DETECTIONS_FILE, Aligned, align, align_records, count_images, read_lines
 from eval.selection import Selection
 from eval.voc import VocDataset
 from proposals.stored.generator import NamedBoxes, open_boxes
@@ -28,7 +28,6 @@ from structures.records import Detections, GroundTruth
 from structures.text import printable
 
 AnyDataset = VocDataset | CocoDataset
-DETECTIONS_FILE = "detections.jsonl"
 NO_BOXES: Boxes = np.zeros((0, 4), np.float32)
 SUSPICIOUS = 0.5  # share of objects that have a box exactly equal to them
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 
-from detect.drawing import DRAW_FLOOR, draw
+from detect.drawing import draw
+from detect.settings import DRAW_FLOOR
 from structures.boxes import Floats
 from structures.errors import InputError
 from structures.images import ExifPolicy

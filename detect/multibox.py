@@ -18,7 +18,7 @@ from classifier.weights.digest import digest
 from proposals.multibox.generator import MultiBox, Predictor
 from proposals.multibox.heads import DenseHead, RefineHead
 from proposals.multibox.predictor import DensePredictor
-from proposals.multibox.views import Colour, View, whole_photo
+from proposals.multibox.views import CanvasView, Colour, whole_photo
 from structures.boxes import ImageSize
 
 MAPS = ("inception3b", "inception4e", "inception5b")  # strides 8, 16 and 32
@@ -236,7 +236,7 @@ def multibox_of(
     **options: Any,
 ) -> MultiBox:
     """Make the generator that looks at whole photos with a predictor; see `make_multibox`."""
-    views: Callable[[ImageSize], list[View]] = partial(_views, scales=tuple(scales), fill=network.mean_colour)
+    views: Callable[[ImageSize], list[CanvasView]] = partial(_views, scales=tuple(scales), fill=network.mean_colour)
     return MultiBox(predict, views, parameters={"scales": list(scales), "weights": dict(weights)}, **options)
 
 
@@ -246,7 +246,7 @@ def weights_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     return {**facts, "digest": digest(dict(sorted(checkpoint.state.items())))}
 
 
-def _views(image_size: ImageSize, scales: Sequence[float], fill: Colour) -> list[View]:
+def _views(image_size: ImageSize, scales: Sequence[float], fill: Colour) -> list[CanvasView]:
     return [whole_photo(image_size, scale=scale, fill=fill) for scale in scales]
 
 

@@ -20,6 +20,7 @@ NMS_THRESHOLD = 0.3  # R-CNN, section 2.2
 MAX_PER_CLASS = 100  # R-CNN keeps at most this many boxes of a class per image
 VOTE_THRESHOLD = 0.5  # Gidaris and Komodakis, ICCV 2015, section 5
 VOTE_POWER = 1.0
+DRAW_FLOOR = 0.5  # weaker detections make a picture that nobody can read
 COUNT = "a whole number of at least 1"
 
 

@@ -90,7 +90,7 @@ class SharedNetwork(DenseMultiBox):
         """Split what `forward` gives for canvases of (H, W): MultiBox's joined outputs, and the maps of regions."""
         height, width = canvas
         shapes = self.regions.map_shapes(canvas)
-        rows = self.head.width + 5 * self.head.priors_a_cell
+        rows = self.head.width + 5 * self.head.priors_per_cell
         cells = sum((height // stride) * (width // stride) for stride in (8, 16, 32, 64))
         sizes = [rows * cells, *(c * h * w for c, h, w in shapes)]
         joined, *maps = torch.split(flat, sizes, dim=1)

@@ -20,6 +20,7 @@ from structures.json_reader import JsonError, parse_json
 from structures.names import ClassNames
 from structures.records import Dataset, Detections
 
+DETECTIONS_FILE = "detections.jsonl"  # in the folder of a run
 FIELDS = ("image", "width", "height", "boxes", "labels", "scores")
 LARGEST_SIDE = 2**31 - 1  # pixels
 MOST_SOURCES = 256  # generators that a record can tell apart

@@ -48,7 +48,7 @@ class Selection:
         self._new_labels = np.full(len(dataset.classes), -1, np.int64)
         self._new_labels[chosen] = np.arange(len(chosen))
         self.classes: Sequence[str] = tuple(dataset.classes[label] for label in chosen)
-        self.image_ids: Sequence[str] = spread(
+        self.image_ids: Sequence[str] = pick_evenly(
             [image_id for image_id in dataset.image_ids if image_id not in set(without)], photos
         )
         self._records = {image_id: self._record(dataset.ground_truth(image_id)) for image_id in self.image_ids}
@@ -111,10 +111,10 @@ def _labels(classes: Sequence[str], dataset: Dataset) -> list[int]:
     return labels
 
 
-def spread(names: Sequence[str], count: int) -> tuple[str, ...]:
+def pick_evenly(names: Sequence[str], count: int) -> tuple[str, ...]:
     """Return this many names, evenly spread; all of them if the count is 0 or more than there are.
 
-    >>> spread("abcdefghij", 4), spread("abc", 0), spread("abc", 7)
+    >>> pick_evenly("abcdefghij", 4), pick_evenly("abc", 0), pick_evenly("abc", 7)
     (('a', 'c', 'f', 'h'), ('a', 'b', 'c'), ('a', 'b', 'c'))
     """
     if count == 0 or count >= len(names):

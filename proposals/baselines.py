@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from proposals.resizing import as_rgb
-from proposals.tidy import falling_scores, tidy
+from proposals.tidy import clean_proposals, falling_scores
 from structures.boxes import Boxes
 from structures.errors import InputError
 from structures.records import Image, Proposals
@@ -52,7 +52,7 @@ class Grid:
         height, width = as_rgb(image).shape[:2]
         unit = np.concatenate([self._windows(share, aspect) for share in self.areas for aspect in self.aspects])
         boxes = (unit * np.array([width, height, width, height])).astype(np.float32)
-        return tidy(boxes, falling_scores(len(boxes)), (height, width), self.name)
+        return clean_proposals(boxes, falling_scores(len(boxes)), (height, width), self.name)
 
     def _windows(self, share: float, aspect: float) -> Boxes:
         """Return the (N, 4) windows of one area and shape in a photo of side 1."""
@@ -92,4 +92,4 @@ class Random:
         height, width = as_rgb(image).shape[:2]
         corners = np.sort(np.random.default_rng(self.seed).random((self.count, 2, 2)), axis=1)
         boxes = (corners.reshape(-1, 4) * [width, height, width, height]).astype(np.float32)
-        return tidy(boxes, falling_scores(len(boxes)), (height, width), self.name)
+        return clean_proposals(boxes, falling_scores(len(boxes)), (height, width), self.name)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proposals.resizing import SEARCH_WIDTH, resize
-from proposals.tidy import tidy
+from proposals.tidy import clean_proposals
 from structures.boxes import Boxes, Floats
 from structures.errors import InputError
 from structures.records import Image, Proposals
@@ -65,7 +65,7 @@ class EdgeBoxes:
         """Return the proposals of an RGB uint8 (H, W, 3) photo; scores are OpenCV's."""
         small = resize(image, self.width)
         boxes, scores = self._search(*thin_edges(small.image))
-        return tidy(small.to_original(boxes), scores, small.original_size, self.name)
+        return clean_proposals(small.to_original(boxes), scores, small.original_size, self.name)
 
     def _search(self, edges: Map, orientation: Map) -> tuple[Boxes, Floats]:
         search = cv2.ximgproc.createEdgeBoxes(maxBoxes=self.max_boxes, alpha=self.alpha, beta=self.beta)

@@ -14,7 +14,7 @@ import numpy as np
 
 from proposals.resizing import SEARCH_WIDTH, resize
 from proposals.selective_search.segmentation import SIGMA
-from proposals.tidy import falling_scores, tidy
+from proposals.tidy import clean_proposals, falling_scores
 from structures.boxes import Boxes, area
 from structures.errors import InputError
 from structures.records import Image, Proposals
@@ -79,7 +79,7 @@ class OpenCvSelectiveSearch:
         boxes = boxes[(boxes[:, 2:] - boxes[:, :2] >= self.min_side).all(axis=1)]
         if self.order == "largest":
             boxes = boxes[np.lexsort((*boxes.T[::-1], -area(boxes)))]
-        return tidy(small.to_original(boxes), falling_scores(len(boxes)), small.original_size, self.name)
+        return clean_proposals(small.to_original(boxes), falling_scores(len(boxes)), small.original_size, self.name)
 
     def search(self, image: Image) -> Boxes:
         """Run OpenCV on a photo as it is, and return its (N, 4) xyxy boxes in its own order."""

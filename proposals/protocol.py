@@ -41,7 +41,7 @@ class ProposalsByName(Protocol):
     def doubts(self) -> Sequence[str]:
         """What was odd about the boxes of the photos so far, one line each."""
 
-    def named(self, image_id: str, image: Image) -> Proposals:
+    def proposals_of(self, image_id: str, image: Image) -> Proposals:
         """Return the proposals of a photo by its pixels or its name."""
 
 

@@ -11,7 +11,7 @@ from structures.nms import best_first
 from structures.records import Proposals
 
 
-def tidy(boxes: Boxes, scores: Floats, image_size: ImageSize, name: str) -> Proposals:
+def clean_proposals(boxes: Boxes, scores: Floats, image_size: ImageSize, name: str) -> Proposals:
     """Round, clip, rank and deduplicate boxes; add the whole image at the end if it is not there.
 
     Args:
@@ -20,7 +20,8 @@ def tidy(boxes: Boxes, scores: Floats, image_size: ImageSize, name: str) -> Prop
         image_size: (height, width) of the original photo.
         name: of the generator.
 
-    >>> tidy(np.array([[0, 0, 2.2, 9], [0, 0, 2, 2]], np.float32), np.ones(2, np.float32), (2, 4), "a").boxes.tolist()
+    >>> boxes, scores = np.array([[0, 0, 2.2, 9], [0, 0, 2, 2]], np.float32), np.ones(2, np.float32)
+    >>> clean_proposals(boxes, scores, (2, 4), "a").boxes.tolist()
     [[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 4.0, 2.0]]
     """
     lowest = np.array([scores.min(initial=1)], np.float32)
@@ -32,6 +33,9 @@ def tidy(boxes: Boxes, scores: Floats, image_size: ImageSize, name: str) -> Prop
     rounded, all_scores = rounded[has_area], all_scores[has_area]
     first = unique_rows(rounded)
     return Proposals(rounded[first], all_scores[first], image_size, source_names=(name,))
+
+
+tidy = clean_proposals  # the earlier name, for generators that import it
 
 
 def falling_scores(n: int) -> Floats:

@@ -21,14 +21,14 @@ from classifier.googlenet import GoogLeNet, TrainingLogits
 from classifier.image_training import (
     AUXILIARY_SIZES,
     BatchOrder,
+    LabelledPhotos,
     PhotoBatches,
-    Photos,
     fresh,
     train_images,
 )
 from classifier.processes import Process
 from classifier.recipes import Recipe, paper_recipe
-from classifier.training import NonFiniteLoss, Progress
+from classifier.training import NonFiniteLoss, StepProgress
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from classifier.weights.load import load_weights
 from detect.commands.train_classifier import classifier
@@ -41,7 +41,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
+def photos(tmp_path_factory: pytest.TempPathFactory) -> LabelledPhotos:
     """Two classes, bright and dark, six photos each."""
     root = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Photos:
             pixels = rng.integers(0, 100, (40, 50, 3)) + (0 if label else 150)
             PIL.Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{number}.png")
     paths = sorted(root.glob("*/*.png"))
-    return Photos(paths, np.array([0] * 6 + [1] * 6), ("bright", "dark"))
+    return LabelledPhotos(paths, np.array([0] * 6 + [1] * 6), ("bright", "dark"))
 
 
 class Losses:
@@ -61,13 +61,13 @@ class Losses:
         self.kept: list[float] = []
         self._kill_after = kill_after
 
-    def __call__(self, step: Progress) -> None:
+    def __call__(self, step: StepProgress) -> None:
         self.kept.append(step.loss)
         if step.step == self._kill_after:
             raise KeyboardInterrupt
 
 
-def run(photos: Photos, folder: Path, report: Losses, **changes) -> Checkpoint:
+def run(photos: LabelledPhotos, folder: Path, report: Losses, **changes) -> Checkpoint:
     start = fresh(photos.classes, size=32, seed=3)
     recipe = replace(paper_recipe(2, 3), dtype="float32", seed=3, **changes)
     options = {"device": CPU, "batch_size": 4, "workers": 0, "save_every": 2, "report": report}
@@ -75,12 +75,12 @@ def run(photos: Photos, folder: Path, report: Losses, **changes) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def whole(photos: Photos, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], Checkpoint]:
+def whole(photos: LabelledPhotos, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], Checkpoint]:
     losses = Losses()
     return losses.kept, run(photos, tmp_path_factory.mktemp("whole"), losses)
 
 
-def test_a_killed_run_goes_on_with_the_same_losses(photos: Photos, tmp_path: Path, whole) -> None:
+def test_a_killed_run_goes_on_with_the_same_losses(photos: LabelledPhotos, tmp_path: Path, whole) -> None:
     losses, trained = whole
     first, second = Losses(kill_after=5), Losses()
     with pytest.raises(KeyboardInterrupt):
@@ -102,7 +102,7 @@ def test_the_result_has_no_auxiliary_classifiers_and_knows_how_it_was_made(whole
     assert trained.classes == ("bright", "dark")
 
 
-def test_batches_read_by_other_processes_are_the_same(photos: Photos) -> None:
+def test_batches_read_by_other_processes_are_the_same(photos: LabelledPhotos) -> None:
     preprocessing = fresh(photos.classes, size=32).preprocessing
 
     def batches(workers: int) -> PhotoBatches:
@@ -114,7 +114,7 @@ def test_batches_read_by_other_processes_are_the_same(photos: Photos) -> None:
         assert torch.equal(here(iteration)[1], there(iteration)[1])
 
 
-def test_batches_are_a_function_of_seed_and_number_whatever_was_drawn_before(photos: Photos) -> None:
+def test_batches_are_a_function_of_seed_and_number_whatever_was_drawn_before(photos: LabelledPhotos) -> None:
     preprocessing = fresh(photos.classes, size=32).preprocessing
     one, two = (PhotoBatches(photos, BatchOrder(12, 4, 5), preprocessing, CPU, seed=5, workers=0) for _ in range(2))
     first = one(4)
@@ -176,7 +176,7 @@ def test_inputs_that_the_auxiliary_classifiers_take() -> None:
     assert [fits(size) for size in sizes] == [False, True, True, True, False]
 
 
-def test_training_remembers_where_it_began_and_keeps_known_classes(photos: Photos, tmp_path: Path) -> None:
+def test_training_remembers_where_it_began_and_keeps_known_classes(photos: LabelledPhotos, tmp_path: Path) -> None:
     start = fresh(("dark", "bright", "grey"), size=32, seed=3)
     start = replace(start, training={"source": "somewhere"})
     recipe = replace(paper_recipe(1, 3), learning_rate=0.0, dtype="float32")
@@ -207,7 +207,7 @@ def test_the_average_is_that_of_torch(tmp_path: Path) -> None:
     network = Line()
     expected = AveragedModel(network)
 
-    def follow(step: Progress) -> None:
+    def follow(step: StepProgress) -> None:
         if step.step > 3:
             expected.update_parameters(network)
 
@@ -260,9 +260,9 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
         train(Line(), random_batch, recipe, state_file=path)
 
 
-def test_another_photo_takes_the_place_of_one_that_cannot_be_read(photos: Photos, tmp_path: Path) -> None:
+def test_another_photo_takes_the_place_of_one_that_cannot_be_read(photos: LabelledPhotos, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no picture")
-    some = Photos([tmp_path / "bad.png", *photos.paths[1:4]], photos.labels[:4], photos.classes)
+    some = LabelledPhotos([tmp_path / "bad.png", *photos.paths[1:4]], photos.labels[:4], photos.classes)
     preprocessing = fresh(photos.classes, size=32).preprocessing
     skipped: list[Path] = []
     batches = PhotoBatches(some, BatchOrder(4, 4, 0), preprocessing, CPU, seed=0, workers=0, skipped=skipped.append)
@@ -273,7 +273,7 @@ def test_another_photo_takes_the_place_of_one_that_cannot_be_read(photos: Photos
     assert skipped == [tmp_path / "bad.png"]
     again = PhotoBatches(some, BatchOrder(4, 4, 0), preprocessing, CPU, seed=0, workers=0)
     assert torch.equal(again(2)[0], pixels)
-    none = Photos([tmp_path / "bad.png"] * 2, photos.labels[:2], photos.classes)
+    none = LabelledPhotos([tmp_path / "bad.png"] * 2, photos.labels[:2], photos.classes)
     with pytest.raises(ImageError, match=r"bad\.png: neither this photo nor 20 others can be read"):
         PhotoBatches(none, BatchOrder(2, 2, 0), preprocessing, CPU, seed=0, workers=0)(0)
 
@@ -346,7 +346,7 @@ def command(*arguments: object):
     return CliRunner().invoke(app, [str(each) for each in arguments])
 
 
-def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, monkeypatch) -> None:
+def test_the_command_trains_judges_and_resumes(photos: LabelledPhotos, tmp_path: Path, monkeypatch) -> None:
     root, out = photos.paths[0].parent.parent, tmp_path / "net.safetensors"
     options = ["--size", 32, "--batch", 4, "--workers", 0, "--device", "cpu", "--dtype", "float32", "--save-every", 1]
     result = command("--folder", root, "--out", out, "--val", root, "--epochs", 1, *options)
@@ -395,7 +395,7 @@ def test_the_command_trains_judges_and_resumes(photos: Photos, tmp_path: Path, m
         assert complaint in str(failed.exception)
 
 
-def test_every_option_reaches_the_recipe(photos: Photos, tmp_path: Path, monkeypatch) -> None:
+def test_every_option_reaches_the_recipe(photos: LabelledPhotos, tmp_path: Path, monkeypatch) -> None:
     """Values that no default and no other option has."""
     given = {"learning_rate": 0.031, "warmup": 2, "weight_decay": 0.033, "label_smoothing": 0.34, "average": 0.35}
     asked = {}
@@ -414,7 +414,7 @@ def test_every_option_reaches_the_recipe(photos: Photos, tmp_path: Path, monkeyp
     assert asked == {**given, "auxiliary": False, "average_begins": round(0.36 * 300)}
 
 
-def test_photos_that_were_replaced_and_odd_names(photos: Photos, tmp_path: Path) -> None:
+def test_photos_that_were_replaced_and_odd_names(photos: LabelledPhotos, tmp_path: Path) -> None:
     root = shutil.copytree(photos.paths[0].parent.parent, tmp_path / "photos")
     (root / "dark" / "5.png").rename(root / "dark" / os.fsdecode(b"caf\xe9.png"))
     options = ["--size", 32, "--batch", 4, "--workers", 0, "--device", "cpu", "--dtype", "float32", "--save-every", 1]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from classifier.loaded_batches import LoadedBatches
 from classifier.recipes import Schedule
-from classifier.training import NonFiniteLoss, Progress, TrainingRun, full_precision, parameter_groups, train
+from classifier.training import NonFiniteLoss, StepProgress, TrainingRun, full_precision, parameter_groups, train
 from classifier.training_state import write_state
 from classifier.weights.checkpoint import WeightsError
 from structures.seeds import LARGEST_SEED, step_seed
@@ -18,7 +18,7 @@ SCHEDULE = Schedule(6, 0.1, warmup=2, average=0.9, seed=5)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class AnyRecipe:
     momentum: float = 0.9
 
 
@@ -56,8 +56,8 @@ class Stop(Exception):
     """What stands for kill -9."""
 
 
-def run(path: Path, told: list[Progress], stop: int = 0, schedule: Schedule = SCHEDULE) -> dict[str, Tensor]:
-    def report(done: Progress) -> None:
+def run(path: Path, told: list[StepProgress], stop: int = 0, schedule: Schedule = SCHEDULE) -> dict[str, Tensor]:
+    def report(done: StepProgress) -> None:
         told.append(done)
         if done.step == stop:
             raise Stop
@@ -69,7 +69,7 @@ def run(path: Path, told: list[Progress], stop: int = 0, schedule: Schedule = SC
         batches,
         optimisers(network),
         schedule,
-        recipe=Recipe(),
+        recipe=AnyRecipe(),
         state_file=path,
         save_every=2,
         report=report,
@@ -77,9 +77,9 @@ def run(path: Path, told: list[Progress], stop: int = 0, schedule: Schedule = SC
 
 
 def test_a_killed_run_of_two_optimisers_goes_on_to_the_bit(tmp_path: Path) -> None:
-    whole: list[Progress] = []
+    whole: list[StepProgress] = []
     expected = run(tmp_path / "a.pt", whole)
-    told: list[Progress] = []
+    told: list[StepProgress] = []
     with pytest.raises(Stop):
         run(tmp_path / "b.pt", told, stop=5)
     del told[4:]  # the last state is that of step 4
@@ -90,7 +90,7 @@ def test_a_killed_run_of_two_optimisers_goes_on_to_the_bit(tmp_path: Path) -> No
 
 
 def test_parts_and_learning_rates_are_reported(tmp_path: Path) -> None:
-    told: list[Progress] = []
+    told: list[StepProgress] = []
     run(tmp_path / "state.pt", told)
     assert [list(done.parts) for done in told] == [["left", "right"]] * 6
     assert [done.loss for done in told] == [sum(done.parts.values()) for done in told]
@@ -174,7 +174,7 @@ def test_a_state_of_another_length_optimiser_or_version_is_refused(tmp_path: Pat
     network, state = Two(), torch.load(path, weights_only=True)
     descent = [torch.optim.SGD(parameter_groups((network.parameters(), 1.0)))]
     with pytest.raises(WeightsError, match=r"state\.pt: of another network, or of other trained layers"):
-        train(network, loss, batches, descent, SCHEDULE, recipe=Recipe(), state_file=path)
+        train(network, loss, batches, descent, SCHEDULE, recipe=AnyRecipe(), state_file=path)
     del state["format"], state["optimisers"]
     torch.save({**state, "iteration": 6, "optimiser": {}}, path)  # as the version before the first number wrote it
     with pytest.raises(WeightsError, match=r"state\.pt: begun by another version of this program; finish it with that"):
@@ -191,7 +191,7 @@ def test_fields_that_a_state_does_not_know_have_their_defaults(tmp_path: Path) -
     state = torch.load(path, weights_only=True)
     del state["recipe"], state["format"]
     write_state(path, Older(), state)
-    told: list[Progress] = []
+    told: list[StepProgress] = []
     run(path, told)
     assert told == []
 

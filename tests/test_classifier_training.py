@@ -20,7 +20,7 @@ from classifier.googlenet import GoogLeNet
 from classifier.recipes import Recipe
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, cut_regions, keep_features
 from classifier.sampling import BatchDraw, Regions
-from classifier.training import NonFiniteLoss, Progress
+from classifier.training import NonFiniteLoss, StepProgress
 from classifier.weights.checkpoint import CAFFE, WeightsError
 from structures.errors import InputError
 from structures.images import ImageError
@@ -60,8 +60,8 @@ class Stop(Exception):
     """What stands for kill -9: nothing in the loop catches it."""
 
 
-def stop_after(step_number: int, losses: list[float]) -> Callable[[Progress], None]:
-    def report(step: Progress) -> None:
+def stop_after(step_number: int, losses: list[float]) -> Callable[[StepProgress], None]:
+    def report(step: StepProgress) -> None:
         losses.append(step.loss)
         if step.step == step_number:
             raise Stop
@@ -126,7 +126,7 @@ def test_the_loop_is_plain_gradient_descent(tmp_path: Path) -> None:
 def test_the_average_by_hand(tmp_path: Path) -> None:
     network, kept = Small(), Small().fc.weight.detach().clone()
 
-    def follow(step: Progress) -> None:
+    def follow(step: StepProgress) -> None:
         decay = min(0.5, step.step / (9 + step.step))
         kept.mul_(decay).add_(network.fc.weight.detach() * (1 - decay))
 

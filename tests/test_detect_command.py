@@ -20,7 +20,7 @@ from detect.runs.ahead import Prepared, Skipped, prepare_ahead
 from detect.runs.draw import Drawing, Pictures
 from detect.runs.photos import Photo
 from detect.runs.progress import Pace
-from detect.runs.report import Report
+from detect.runs.summary import DetectionSummary
 from detect.settings import DetectorSettings
 from eval.results import read_lines
 from structures.boxes import Boxes, Floats, whole_image
@@ -573,7 +573,7 @@ def test_max_boxes_classifies_only_the_best_regions(rcnn: Callable[..., int], tm
 
 
 def test_the_closing_table_says_which_generator_the_regions_came_from() -> None:
-    report = Report(
+    summary = DetectionSummary(
         photos=2,
         done=2,
         fresh=2,
@@ -584,11 +584,11 @@ def test_the_closing_table_says_which_generator_the_regions_came_from() -> None:
         stages={},
         photos_per_second=None,
     )
-    assert report.rows([])["from"] == (
+    assert summary.rows([])["from"] == (
         "selective-search 75% of the proposed, 25% of the detected; multibox 25% of the proposed, 75% of the detected"
     )
-    assert report.rows([])["regions a photo"] == "20 proposed, 2.0 detected"
-    assert replace(report, fresh=0, proposals={}, boxes={}).rows([])["regions a photo"] == "-"
+    assert summary.rows([])["regions a photo"] == "20 proposed, 2.0 detected"
+    assert replace(summary, fresh=0, proposals={}, boxes={}).rows([])["regions a photo"] == "-"
 
 
 def test_a_folder_named_besides_does_not_make_new_photos_of_the_old(

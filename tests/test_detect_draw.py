@@ -17,7 +17,7 @@ from detect import fonts
 from detect.drawing import colour, draw
 from detect.fonts import font_for, legible, missing_fonts
 from detect.labels import covered, place_labels, places
-from detect.runs.record import Run
+from detect.runs.record import RunRecord
 from detect.runs.results import Results
 from proposals.stored.reader import file_key
 from structures.boxes import Boxes
@@ -150,7 +150,7 @@ def results(tmp_path: Path) -> Path:
     out, photos = tmp_path / "out", tmp_path / "photos"
     (photos / "sub").mkdir(parents=True)
     with Results(out) as written:
-        Run(out, {"classes": list(CLASSES), "exif": "apply", "score_floor": 0.05}).update(images=str(photos))
+        RunRecord(out, {"classes": list(CLASSES), "exif": "apply", "score_floor": 0.05}).update(images=str(photos))
         for name in ("a.png", "sub/b.jpg"):
             PIL.Image.new("RGB", (120, 100)).save(photos / name)
             written.write(name, found(), CLASSES, file_key(photos / name))
@@ -250,7 +250,7 @@ def test_a_missing_font_is_told_once_for_a_run(
     no_fonts: None, tmp_path: Path, rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Results(tmp_path / "out") as written:
-        Run(tmp_path / "out", {"classes": ["猫", "犬"]}).update(images=str(tmp_path))
+        RunRecord(tmp_path / "out", {"classes": ["猫", "犬"]}).update(images=str(tmp_path))
         for name in ("a.png", "b.png"):
             PIL.Image.new("RGB", (120, 100)).save(tmp_path / name)
             written.write(name, found(), ("猫", "犬"))

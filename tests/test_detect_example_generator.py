@@ -82,7 +82,7 @@ def test_the_command_line_knows_it(photo, tmp_path, rcnn):
     assert rcnn("propose", tmp_path / "photos", "--proposals", "mser+grid", "--out", out) == 0
     store = ProposalStore(out)
     assert store.manifest["generator"] == "mser+grid"
-    assert store.named("coffee.png").source_names == ("mser", "grid")
+    assert store.proposals_of("coffee.png").source_names == ("mser", "grid")
 
 
 def test_without_the_package_the_name_is_unknown():

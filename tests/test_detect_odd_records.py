@@ -9,9 +9,9 @@ import torch
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from detect.multibox import from_checkpoint, learned_classes
 from detect.runs.exports import export
-from detect.runs.record import Run, RunError
+from detect.runs.record import RunError, RunRecord
 from detect.runs.results import Results
-from detect.training.folder import claim
+from detect.training.folder import require_same_origin
 from eval.results import ResultsError, read_lines
 from structures.files import FileRefused
 from structures.own_files import OwnFiles
@@ -38,7 +38,7 @@ LINE = {"image": "a.jpg", "width": 9, "height": 8, "boxes": [[1, 2, 3, 4]], "lab
 def test_odd_records_of_runs(tmp_path: Path, content: str, reason: str) -> None:
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(RunError, match=rf"run\.json: .*{reason}.* name another `out`"):
-        Run(tmp_path, {}, in_use=True)
+        RunRecord(tmp_path, {}, in_use=True)
     assert (tmp_path / "run.json").read_text() == content
 
 
@@ -46,7 +46,7 @@ def test_odd_records_of_runs(tmp_path: Path, content: str, reason: str) -> None:
     "line", ["[" * 100_000, '{"image": "b", "image": "c"}', '{"image": ' + "1" * 5000 + "}", "\xe9"]
 )
 def test_lines_that_cannot_be_read_are_damaged_lines(tmp_path: Path, line: str) -> None:
-    Run(tmp_path, {})
+    RunRecord(tmp_path, {})
     content = f"{json.dumps(LINE)}\n{line}\n{json.dumps(LINE)}\n".encode("latin1")
     (tmp_path / "detections.jsonl").write_bytes(content)
     with pytest.raises(FileRefused, match=r"detections\.jsonl: line 2: .*; it is damaged, or of another program"):
@@ -87,7 +87,7 @@ def test_a_class_that_the_run_does_not_know_is_named(tmp_path: Path) -> None:
 def test_odd_records_of_trainings(tmp_path: Path, content: str) -> None:
     (tmp_path / "start.json").write_text(content)
     with pytest.raises(WeightsError, match=r"start\.json: not a readable record .*; go away"):
-        claim(tmp_path / "start.json", {"a": 1}, remedy="go away")
+        require_same_origin(tmp_path / "start.json", {"a": 1}, remedy="go away")
 
 
 @pytest.mark.parametrize(

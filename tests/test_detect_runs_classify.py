@@ -20,10 +20,10 @@ from classifier.weights.torchvision import TRANSFORM_INPUT
 from detect.commands import weights as weights_commands
 from detect.commands.classify import classify
 from detect.commands.eval_classification import classification
-from detect.runs.class_folders import columns_of, read_class_folders, spread
+from detect.runs.class_folders import columns_of, limit_photos, read_class_folders
 from detect.runs.classify import PhotoStream, judge, load_image_classifier
 from detect.runs.photos import SourceError
-from detect.training.setup import note
+from detect.training.setup import with_origin
 from structures.images import ImageError, read_image
 
 CLASSES = ("ant", "bee", "cat")
@@ -105,7 +105,7 @@ def test_a_list_says_which_folder_is_which_column(net: Path, photos: Path, tmp_p
         "--device",
         "cpu",
     )
-    data = spread(read_class_folders(photos, {"cat": 0, "bee": 1, "ant": 2}), 6)
+    data = limit_photos(read_class_folders(photos, {"cat": 0, "bee": 1, "ant": 2}), 6)
     got = json.loads((tmp_path / "scores.json").read_text())
     assert got["photos"] == 6
     assert got["log loss"] == pytest.approx(judge(model(net), data).scores["log loss"])
@@ -254,8 +254,8 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
 
 
 def test_a_limit_spreads_over_all_classes(photos: Path) -> None:
-    assert spread(read_class_folders(photos), 3).labels.tolist() == [0, 1, 2]
-    assert len(spread(read_class_folders(photos), 0)) == 9
+    assert limit_photos(read_class_folders(photos), 3).labels.tolist() == [0, 1, 2]
+    assert len(limit_photos(read_class_folders(photos), 0)) == 9
 
 
 def test_convert_and_show(tmp_path: Path, net: Path) -> None:
@@ -290,6 +290,6 @@ def test_convert_and_show(tmp_path: Path, net: Path) -> None:
 def test_weights_remember_their_command_without_folders(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = "train classifier --folder /home/photos/ --out=/srv/x=1/net.safetensors --rate 0.1 --val ../.."
     monkeypatch.setattr("sys.argv", ["/opt/bin/rcnn", *command.split()])
-    noted = note(load_weights(net), {"data": "photos"}).training
+    noted = with_origin(load_weights(net), {"data": "photos"}).training
     assert noted["command"] == "rcnn train classifier --folder photos --out=net.safetensors --rate 0.1 --val .."
     assert noted["data"] == "photos"

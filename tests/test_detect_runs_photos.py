@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from detect.runs.photos import SourceError, find_photos
-from detect.runs.record import Run
+from detect.runs.record import RunRecord
 from structures.images import ImageError, read_image
 
 
@@ -135,7 +135,7 @@ def test_pictures_of_any_run_are_not_photos_unless_they_are_named(tree: Path) ->
     (tree / "photos/out/run.json").write_text("{}")
     assert "out/pictures/b.jpg" in ids("photos")  # of another program
     (tree / "photos/out/run.json").unlink()
-    run = Run(tree / "photos/out", {})
+    run = RunRecord(tree / "photos/out", {})
     assert "out/pictures/b.jpg" in ids("photos")  # of a run that drew nothing
     run.update(draw_score=0.5)
     assert "out/pictures/b.jpg" not in ids("photos")
@@ -155,7 +155,7 @@ def test_folders_with_glob_characters_in_their_names_are_themselves(tree: Path, 
 def test_a_glob_takes_no_pictures_of_runs_unless_their_folder_is_named(tree: Path) -> None:
     (tree / "photos/out/pictures").mkdir(parents=True)
     (tree / "photos/out/pictures/b.jpg").write_bytes(b"")
-    Run(tree / "photos/out", {}).update(draw_score=0.5)
+    RunRecord(tree / "photos/out", {}).update(draw_score=0.5)
     for pattern in ("photos/**/b.jpg", "photos/**", f"{tree}/*/*/*"):
         assert not [photo for photo in find_photos([pattern]) if "pictures" in photo.path.parts]
     assert ids("photos/out/pictures/*") == ["b.jpg"]

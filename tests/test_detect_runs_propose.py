@@ -18,7 +18,7 @@ from classifier.weights.checkpoint import CAFFE, Checkpoint, save_checkpoint
 from detect.detector import Detector
 from detect.runs.ahead import Prepared, prepare_ahead
 from detect.runs.photos import Photo
-from detect.runs.propose import Plan, carry_out
+from detect.runs.propose import ProposalJob, propose_to_folder
 from proposals.baselines import Random
 from proposals.generators import build
 from proposals.ranking import Ranked
@@ -47,7 +47,7 @@ def test_boxes_of_a_folder_and_back(photos, tmp_path, rcnn):
     for image_id in store.image_ids:
         image = read_image(photos / image_id)
         expected = build("selective-search")(image)
-        for found in (again(image), store.named(image_id)):
+        for found in (again(image), store.proposals_of(image_id)):
             np.testing.assert_array_equal(found.boxes, expected.boxes)
             np.testing.assert_array_equal(found.scores, expected.scores)
             assert found.image_size == (45, 60)
@@ -62,7 +62,7 @@ def test_manifest_says_how(photos, tmp_path, rcnn):
     assert manifest["max_boxes"] == 2
     assert manifest["photos"] == 3
     assert manifest["versions"]["numba"]
-    assert all(len(ProposalStore(out).named(name)) == 2 for name in ("a.png", "b.png", "sub/a.png"))
+    assert all(len(ProposalStore(out).proposals_of(name)) == 2 for name in ("a.png", "b.png", "sub/a.png"))
 
 
 def test_a_rate_needs_more_photos_than_a_handful(tmp_path, rcnn, capsys):
@@ -103,7 +103,7 @@ def test_a_second_run_only_does_what_is_new(photos, tmp_path, rcnn, capsys, monk
     assert rcnn("propose", photos, "--out", out, "--proposals", "grid") == 0
     assert "1 of 3 photos are done already" in capsys.readouterr().err
     store = ProposalStore(out)
-    assert store.named("sub/a.png").image_size == (30, 30)
+    assert store.proposals_of("sub/a.png").image_size == (30, 30)
     assert sorted(store.image_ids) == ["a.png", "b.png", "sub/a.png"]
 
 
@@ -141,7 +141,7 @@ def test_killed_in_the_middle_it_goes_on(tmp_path, rcnn, capsys):
     assert ProposalStore(out).image_ids == ProposalStore(whole).image_ids
     for image_id in ProposalStore(whole).image_ids:
         np.testing.assert_array_equal(
-            ProposalStore(out).named(image_id).boxes, ProposalStore(whole).named(image_id).boxes
+            ProposalStore(out).proposals_of(image_id).boxes, ProposalStore(whole).proposals_of(image_id).boxes
         )
 
 
@@ -155,7 +155,7 @@ def test_grey_and_16_bit_photos_get_the_same_boxes(photos, tmp_path, rcnn):
     assert rcnn("propose", folder, "--out", tmp_path / "boxes") == 0
     store = ProposalStore(tmp_path / "boxes")
     for name in ("grey.png", "sixteen.png"):
-        np.testing.assert_array_equal(store.named(name).boxes, store.named("rgb.png").boxes)
+        np.testing.assert_array_equal(store.proposals_of(name).boxes, store.proposals_of("rgb.png").boxes)
 
 
 def test_detections_from_stored_boxes_are_those_of_the_generator(photos, tmp_path, rcnn):
@@ -183,7 +183,7 @@ def test_boxes_are_of_the_photo_as_it_is_shown_or_as_it_is_stored(tmp_path, rcnn
     PIL.Image.new("RGB", (30, 40)).save(tmp_path / "a.jpg", exif=turned)
     out = tmp_path / "boxes"
     assert rcnn("propose", tmp_path / "a.jpg", "--out", out, "--proposals", "grid", "--exif", exif) == 0
-    assert ProposalStore(out).named("a.jpg").image_size == size
+    assert ProposalStore(out).proposals_of("a.jpg").image_size == size
 
 
 def test_other_settings_do_not_mix(photos, tmp_path, rcnn, capsys):
@@ -259,7 +259,7 @@ def test_stored_boxes_give_the_detections_of_their_generator(photos, tmp_path, r
     found = [Photo("a.png", photos / "a.png"), Photo("b.png", photos / "b.png")]
     for name, source in (("boxes", generator), ("copy", f"file:{tmp_path / 'boxes'}")):
         made_by = build(source) if isinstance(source, str) else source
-        assert carry_out(Plan(found, tmp_path / name), made_by, Console(quiet=True)).done == 2
+        assert propose_to_folder(ProposalJob(found, tmp_path / name), made_by, Console(quiet=True)).done == 2
         stored = build(f"file:{tmp_path / name}")
         assert stored.parameters.get("scores_tell_fit", False) is ranked
         direct, looked_up = Detector(generator, Half()), Detector(stored, Half())
@@ -286,7 +286,7 @@ def test_names_of_windows_find_their_photos(photos, tmp_path, rcnn):
     (tmp_path / "boxes.json").write_text(json.dumps(sides))
     assert rcnn("propose", photos, "--proposals", f"file:{tmp_path / 'boxes.json'}", "--out", tmp_path / "out") == 0
     store = ProposalStore(tmp_path / "out")
-    assert store.named("sub/a.png").boxes.tolist() == [[0, 0, 10, 20], [0, 0, 60, 45]]
+    assert store.proposals_of("sub/a.png").boxes.tolist() == [[0, 0, 10, 20], [0, 0, 60, 45]]
 
 
 def test_boxes_of_another_size_of_the_photos_are_counted_and_one_is_named(photos, tmp_path, rcnn, capsys):

@@ -9,10 +9,10 @@ import pytest
 
 from detect.found import as_entry
 from detect.runs.exports import export, require_exportable
-from detect.runs.record import Run, RunError, commit, differences, peak_memory, usual_readers, versions
-from detect.runs.results import DETECTIONS_FILE, SKIPPED_FILE, Results
+from detect.runs.record import RunError, RunRecord, commit, differences, peak_memory, usual_readers, versions
+from detect.runs.results import SKIPPED_FILE, Results
 from eval.coco import CocoDataset, read_coco_results
-from eval.results import read_lines
+from eval.results import DETECTIONS_FILE, read_lines
 from structures.files import FileRefused
 from structures.own_files import OwnFiles
 from structures.records import Detections
@@ -29,7 +29,7 @@ def found(*scores: float, size: tuple[int, int] = (30, 40)) -> Detections:
 
 def begun(folder: Path) -> Path:
     """Make a folder that a run of ours fills."""
-    Run(folder, {})
+    RunRecord(folder, {})
     return folder
 
 
@@ -154,7 +154,7 @@ def test_odd_names_come_back(tmp_path: Path) -> None:
 
 
 def test_a_run_records_its_settings_and_facts(tmp_path: Path) -> None:
-    run = Run(tmp_path, {"exif": "apply"})
+    run = RunRecord(tmp_path, {"exif": "apply"})
     before = json.loads((tmp_path / "run.json").read_text())
     assert before["runs"][0]["finished"] is None
     run.finish(done=3)
@@ -166,18 +166,18 @@ def test_a_run_records_its_settings_and_facts(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_is_added_to_the_record(tmp_path: Path) -> None:
-    Run(tmp_path, {"score_floor": 0.05}).finish()
-    Run(tmp_path, {"score_floor": 0.05}, in_use=True).finish()
+    RunRecord(tmp_path, {"score_floor": 0.05}).finish()
+    RunRecord(tmp_path, {"score_floor": 0.05}, in_use=True).finish()
     assert len(json.loads((tmp_path / "run.json").read_text())["runs"]) == 2
 
 
 def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     old = {"score_floor": 0.05, "proposals": {"name": "grid", "sides": [1, 2]}, "exif": "apply"}
     new = {"score_floor": 0.5, "proposals": {"name": "random", "sides": [1, 2]}, "exif": "apply"}
-    Run(tmp_path, old)
+    RunRecord(tmp_path, old)
     content = (tmp_path / "run.json").read_bytes()
     with pytest.raises(RunError) as error:
-        Run(tmp_path, new, in_use=True)
+        RunRecord(tmp_path, new, in_use=True)
     for part in (
         "`score_floor`: 0.05 then, 0.5 now",
         "`proposals`: grid then, random now",
@@ -188,21 +188,21 @@ def test_other_settings_are_refused_by_name(tmp_path: Path) -> None:
     assert "exif" not in str(error.value)
     assert "sides" not in str(error.value)  # says nothing more where the names differ
     assert (tmp_path / "run.json").read_bytes() == content
-    Run(tmp_path, new, in_use=True, overwrite=True)
-    Run(tmp_path, new, in_use=True)
+    RunRecord(tmp_path, new, in_use=True, overwrite=True)
+    RunRecord(tmp_path, new, in_use=True)
 
 
 def test_other_settings_are_fine_where_nothing_is_done_yet(tmp_path: Path) -> None:
-    Run(tmp_path, {"exif": "apply"})
-    Run(tmp_path, {"exif": "ignore"}, in_use=False)
+    RunRecord(tmp_path, {"exif": "apply"})
+    RunRecord(tmp_path, {"exif": "ignore"}, in_use=False)
 
 
 def test_results_without_their_record_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"without their run\.json"):
-        Run(tmp_path, {}, in_use=True)
+        RunRecord(tmp_path, {}, in_use=True)
     (tmp_path / "run.json").write_text("{torn")
     with pytest.raises(RunError, match=r"run\.json: not readable"):
-        Run(tmp_path, {}, in_use=True)
+        RunRecord(tmp_path, {}, in_use=True)
 
 
 def test_equal_settings_do_not_differ_after_a_trip_through_json() -> None:

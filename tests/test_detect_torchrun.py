@@ -112,7 +112,7 @@ IMAGES = """
 from pathlib import Path
 import torch
 from classifier.googlenet import GoogLeNet
-from classifier.image_training import BatchOrder, PhotoBatches, Photos
+from classifier.image_training import BatchOrder, LabelledPhotos, PhotoBatches
 from classifier.processes import current_process
 from classifier.recipes import Recipe
 from classifier.weights.checkpoint import Preprocessing
@@ -127,7 +127,7 @@ network = GoogLeNet(2)
 network.dropout.p = 0.0  # without batch statistics and dropout, halves of a batch make up the whole
 order = BatchOrder(len(data.paths), 4, 0, process=here)
 size = Preprocessing(size=32, resize=32)
-batches = PhotoBatches(Photos(data.paths, data.labels, data.classes), order, size, device, seed=0, workers=0)
+batches = PhotoBatches(LabelledPhotos(data.paths, data.labels, data.classes), order, size, device, seed=0, workers=0)
 recipe = Recipe(4, learning_rate=0.001, warmup=0, dtype="float32", average=1.0)
 losses = []
 state = train_classifier(

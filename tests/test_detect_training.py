@@ -20,14 +20,14 @@ import torch
 from classifier.engines import place
 from classifier.recipes import Recipe
 from classifier.sampling import Regions
-from classifier.training import Progress
+from classifier.training import StepProgress
 from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError, read_checkpoint, save_checkpoint
 from classifier.weights.digest import digest
 from detect.detector import Detector
 from detect.training import region_examples as module
 from detect.training.data import open_dataset
-from detect.training.folder import claim, kept_regions
-from detect.training.region_examples import Photos, draw_regions
+from detect.training.folder import kept_regions, require_same_origin
+from detect.training.region_examples import PhotoCache, draw_regions
 from detect.training.region_recipe import Examples, RegionTraining
 from detect.training.regions import train_regions
 from detect.training.setup import check_out
@@ -161,7 +161,7 @@ def test_a_run_killed_in_every_part_gives_the_same_weights(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def stop(step: Progress) -> None:
+    def stop(step: StepProgress) -> None:
         if step.step == 5:
             raise Stop
 
@@ -417,14 +417,14 @@ def test_a_dataset_without_photos(dataset: VocDataset) -> None:
 def test_photos_are_kept_within_bounds(dataset: VocDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Path] = []
     monkeypatch.setattr(module, "read_image", lambda path: (read.append(path), read_image(path))[1])
-    photos = Photos(dataset, memory=3 * (3 * SIDE * SIDE))
+    photos = PhotoCache(dataset, memory=3 * (3 * SIDE * SIDE))
     for index in (0, 1, 2, 0, 1, 2):
         assert photos.read(index).shape == (SIDE, SIDE, 3)
     assert len(read) == 3
     photos.read(3)
     photos.read(0)
     assert len(read) == 5
-    tight = Photos(dataset, memory=10)
+    tight = PhotoCache(dataset, memory=10)
     assert np.array_equal(tight.read(0), photos.read(0))
 
 
@@ -437,15 +437,15 @@ def test_kept_regions_that_are_damaged(tmp_path: Path) -> None:
             kept_regions(path, {}, lambda: pytest.fail("drawn anew"))
 
 
-def test_claims(tmp_path: Path) -> None:
+def test_another_origin_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "start.json"
-    claim(path, {"a": (1, 2), "b": None}, remedy="go away")
-    claim(path, {"a": (1, 2), "b": None}, remedy="go away")
+    require_same_origin(path, {"a": (1, 2), "b": None}, remedy="go away")
+    require_same_origin(path, {"a": (1, 2), "b": None}, remedy="go away")
     with pytest.raises(WeightsError, match=r"start\.json: begun with other a and b; go away"):
-        claim(path, {"a": (1, 3), "b": 0}, remedy="go away")
+        require_same_origin(path, {"a": (1, 3), "b": 0}, remedy="go away")
     path.write_text("{")
     with pytest.raises(WeightsError, match=r"start\.json: not a readable record .*; go away"):
-        claim(path, {"a": 1}, remedy="go away")
+        require_same_origin(path, {"a": 1}, remedy="go away")
 
 
 def test_fingerprints_tell_contents_and_names_apart() -> None:

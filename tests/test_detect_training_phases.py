@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 
 from classifier.weights.checkpoint import Checkpoint
-from detect.training.phases import Phase, Plan, carry_out
+from detect.training.phases import Phase, TrainingPlan, run_phases
 from detect.training.progress import Reporter
 from detect.training.validation import Validation
 
@@ -49,9 +49,11 @@ def adding(amount: float) -> Phase:
     return Phase(2, 1, train)
 
 
-def plan(work: Path, phases: Sequence[Phase], figures: Mapping[float, float] | None = None) -> Plan:
+def plan(work: Path, phases: Sequence[Phase], figures: Mapping[float, float] | None = None) -> TrainingPlan:
     measure = None if figures is None else Values(figures)
-    return Plan(weights(0), phases, "regions", work, "here", measure=measure, measure_every=1, about={"data": "drawn"})
+    return TrainingPlan(
+        weights(0), phases, "regions", work, "here", measure=measure, measure_every=1, about={"data": "drawn"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,19 +68,19 @@ def plan(work: Path, phases: Sequence[Phase], figures: Mapping[float, float] | N
 def test_the_result_is_the_best_of_all_phases_and_judging_changes_no_training(
     tmp_path: Path, figures: Mapping[float, float], best: float, phase: int, step: int
 ) -> None:
-    found, last = carry_out(plan(tmp_path / "judged", [adding(1), adding(10)], figures))
+    found, last = run_phases(plan(tmp_path / "judged", [adding(1), adding(10)], figures))
     assert float(found.state["value"]) == best
     assert (found.training["phase"], found.training["validation"]["step"]) == (phase, step)
     assert last is not None
     assert float(last.state["value"]) == 22
-    plain, nothing = carry_out(plan(tmp_path / "plain", [adding(1), adding(10)]))
+    plain, nothing = run_phases(plan(tmp_path / "plain", [adding(1), adding(10)]))
     assert float(plain.state["value"]) == 22
     assert nothing is None
     assert (plain.training["phase"], plain.training["data"]) == (2, "drawn")
 
 
 def test_a_training_of_one_phase_has_no_number(tmp_path: Path) -> None:
-    assert "phase" not in carry_out(plan(tmp_path, [adding(1)]))[0].training
+    assert "phase" not in run_phases(plan(tmp_path, [adding(1)]))[0].training
 
 
 def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
@@ -86,9 +88,9 @@ def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
 
     def meddle(start: Checkpoint, folder: Path, reporter: Reporter, judge: Validation | None) -> Checkpoint:
         with pytest.raises(ValueError, match=f"{tmp_path}: another run is writing here; wait for it or name another"):
-            carry_out(plan(tmp_path, [adding(1)]))
+            run_phases(plan(tmp_path, [adding(1)]))
         return start
 
-    first: Callable[[], Any] = lambda: carry_out(plan(tmp_path, [Phase(1, 1, meddle)]))  # noqa: E731
+    first: Callable[[], Any] = lambda: run_phases(plan(tmp_path, [Phase(1, 1, meddle)]))  # noqa: E731
     first()
     first()  # the folder is free again

@@ -209,7 +209,7 @@ def test_what_cannot_be_trained_is_refused_before_proposals_are_made(
     complaint: str,
 ) -> None:
     monkeypatch.setattr("classifier.processes.current_process", lambda: Process(0, 2))
-    monkeypatch.setattr("detect.runs.propose.carry_out", lambda *some: pytest.fail("proposals were made"))
+    monkeypatch.setattr("detect.runs.propose.propose_to_folder", lambda *some: pytest.fail("proposals were made"))
     usual = ["--voc", voc, "--out", tmp_path / "net.safetensors", "--weights", start, *QUICK, "--steps", 1]
     assert rcnn(*usual, *changes) == 2
     assert complaint in " ".join(capsys.readouterr().err.split())

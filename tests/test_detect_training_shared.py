@@ -12,7 +12,7 @@ import torch
 from classifier.engines import place
 from classifier.googlenet import GoogLeNet
 from classifier.region_draw import RegionDraw
-from classifier.training import Progress
+from classifier.training import StepProgress
 from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
 from detect.commands import train_shared as command
 from detect.multibox import start_network, to_checkpoint
@@ -61,7 +61,7 @@ def regions(trunk: GoogLeNet) -> Checkpoint:
 
 
 def run(
-    multibox: Checkpoint, photos: VocDataset, work: Path, report: Callable[[Progress], None], **options: Any
+    multibox: Checkpoint, photos: VocDataset, work: Path, report: Callable[[StepProgress], None], **options: Any
 ) -> Checkpoint:
     options = {"recipe": RECIPE, "propose": Grid(), **options}
     return train_shared(multibox, photos, placement=TORCH, work=work, save_every=1, report=report, **options)
@@ -70,17 +70,17 @@ def run(
 @pytest.fixture(scope="module")
 def trained(
     multibox: Checkpoint, photos: VocDataset, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Checkpoint, list[Progress]]:
-    seen: list[Progress] = []
+) -> tuple[Checkpoint, list[StepProgress]]:
+    seen: list[StepProgress] = []
     return run(multibox, photos, tmp_path_factory.mktemp("whole"), seen.append), seen
 
 
-def test_every_part_of_the_loss_is_reported(trained: tuple[Checkpoint, list[Progress]]) -> None:
+def test_every_part_of_the_loss_is_reported(trained: tuple[Checkpoint, list[StepProgress]]) -> None:
     assert all(progress.parts.keys() == PARTS for progress in trained[1])
     assert all(np.isfinite(list(progress.parts.values())).all() for progress in trained[1])
 
 
-def test_all_that_is_not_frozen_learns(trained: tuple[Checkpoint, list[Progress]], multibox: Checkpoint) -> None:
+def test_all_that_is_not_frozen_learns(trained: tuple[Checkpoint, list[StepProgress]], multibox: Checkpoint) -> None:
     state = trained[0].state
     same = {name: torch.equal(state[name], value.float()) for name, value in multibox.state.items()}
     assert same["trunk.inception4d.branch1.conv.weight"]
@@ -91,11 +91,11 @@ def test_all_that_is_not_frozen_learns(trained: tuple[Checkpoint, list[Progress]
 
 
 def test_a_killed_run_goes_on_to_the_bit(
-    multibox: Checkpoint, photos: VocDataset, trained: tuple[Checkpoint, list[Progress]], tmp_path: Path
+    multibox: Checkpoint, photos: VocDataset, trained: tuple[Checkpoint, list[StepProgress]], tmp_path: Path
 ) -> None:
     losses: list[float] = []
 
-    def stop_at_two(progress: Progress) -> None:
+    def stop_at_two(progress: StepProgress) -> None:
         losses.append(progress.loss)
         if progress.step == 2:
             raise KeyboardInterrupt
@@ -111,7 +111,7 @@ def test_a_killed_run_goes_on_to_the_bit(
 def test_the_folder_of_another_training_is_refused(
     multibox: Checkpoint, regions: Checkpoint, photos: VocDataset, tmp_path: Path
 ) -> None:
-    def stop(progress: Progress) -> None:  # the first step was written down by then
+    def stop(progress: StepProgress) -> None:  # the first step was written down by then
         if progress.step == 2:
             raise KeyboardInterrupt
 
@@ -131,7 +131,7 @@ def test_it_begins_with_both_networks(multibox: Checkpoint, regions: Checkpoint)
     torch.testing.assert_close(parts[2, 0], regions.state["fc.weight"][2])  # background
 
 
-def test_shared_weights_are_trained_further(trained: tuple[Checkpoint, list[Progress]]) -> None:
+def test_shared_weights_are_trained_further(trained: tuple[Checkpoint, list[StepProgress]]) -> None:
     start = trained[0]
     again = start_shared(start, None, start.classes)
     assert all(torch.equal(value, start.state[name].float()) for name, value in again.state_dict().items())

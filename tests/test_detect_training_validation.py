@@ -52,7 +52,7 @@ class Noted:
             work,
             "mAP",
             partial(self._measure, scores),
-            note=lambda weights: replace(weights, training={**weights.training, "by": "me"}),
+            with_origin=lambda weights: replace(weights, training={**weights.training, "by": "me"}),
             tell=lambda words, seconds: self.said.append(words),
             **options,
         )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from eval.coco import CocoDataset
-from eval.selection import Selection, spread
+from eval.selection import Selection, pick_evenly
 from eval.voc import VocDataset
 
 
@@ -97,7 +97,7 @@ def test_samples_are_even_and_in_order(coco: CocoDataset) -> None:
         part.ground_truth("1.jpg")
     names = [str(n) for n in range(978)]
     for count in (1, 7, 200, 977, 978, 2000):
-        chosen = spread(names, count)
+        chosen = pick_evenly(names, count)
         assert len(chosen) == min(count, 978)
         steps = np.diff([int(name) for name in chosen])
         assert len(steps) == 0 or steps.max() - steps.min() <= 1

@@ -8,7 +8,7 @@ import pytest
 from proposals.generators import MAKERS, build, makers, parts_of
 from proposals.opencv import OpenCvSelectiveSearch
 from proposals.protocol import ProposalGenerator
-from proposals.tidy import tidy
+from proposals.tidy import clean_proposals
 from proposals.union import Union, merge
 from structures.boxes import as_boxes, iou
 from structures.records import Proposals
@@ -186,12 +186,12 @@ def test_another_package_plugs_in(tmp_path, monkeypatch, photo):
 
 
 def test_tidy_of_nothing_is_the_whole_image():
-    found = tidy(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), (3, 7), "x")
+    found = clean_proposals(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), (3, 7), "x")
     assert found.boxes.tolist() == [[0, 0, 7, 3]]
 
 
 def test_tidy_cuts_rounds_and_drops():
     raw = np.array([[-3, -3, 2.4, 2.6], [1, 1, 1.2, 5], [0, 0, 2, 3], [9, 9, 12, 12]], np.float32)
-    found = tidy(raw, np.array([0.1, 0.2, 0.3, 0.4], np.float32), (5, 6), "x")
+    found = clean_proposals(raw, np.array([0.1, 0.2, 0.3, 0.4], np.float32), (5, 6), "x")
     assert found.boxes.tolist() == [[0, 0, 2, 3], [0, 0, 6, 5]]
     np.testing.assert_allclose(found.scores, [0.3, 0.1])

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torchvision.ops import clip_boxes_to_image, roi_align
 
-from proposals.multibox.generator import Found, MultiBox, on_photo
+from proposals.multibox.generator import MultiBox, ScoredBoxes, on_photo
 from proposals.multibox.heads import POOLED, STRIDES, DenseHead, RefineHead, decode, encode, pool
 from proposals.multibox.paper import PaperHead, PaperPredictor, squares
 from proposals.multibox.predictor import DensePredictor, split_levels
 from proposals.multibox.priors import grid_priors
-from proposals.multibox.views import View, whole_photo
+from proposals.multibox.views import CanvasView, whole_photo
 from proposals.operators import clip_boxes
 from proposals.protocol import ProposalGenerator
 from proposals.tidy import suppress_quickly
@@ -140,10 +140,10 @@ class Brightest:
     def _find(self, canvas):
         rows, columns = np.nonzero(canvas.min(axis=2) > 200)
         if len(rows) == 0:
-            return Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+            return ScoredBoxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
         box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         clutter = [[-30, -30, 10, 10], [5, 5, 5, 5], [0, 0, 1e4, 20]]
-        return Found(np.array([*clutter, box], np.float32), np.array([0.1, 0.9, 0.2, 0.8], np.float32))
+        return ScoredBoxes(np.array([*clutter, box], np.float32), np.array([0.1, 0.9, 0.2, 0.8], np.float32))
 
 
 def white_box(height, width, x1, y1, x2, y2):
@@ -187,7 +187,7 @@ def test_mirrored_looks_agree_with_plain_ones():
 
 def test_at_most_max_boxes_with_the_whole_image_among_them():
     def many(canvases):
-        return [Found(random_boxes(500, size=300).numpy(), np.random.default_rng(0).random(500, np.float32))]
+        return [ScoredBoxes(random_boxes(500, size=300).numpy(), np.random.default_rng(0).random(500, np.float32))]
 
     found = MultiBox(many, whole, max_boxes=20, nms_threshold=0.9)(np.zeros((375, 500, 3), np.uint8))
     assert len(found) == 20
@@ -212,8 +212,10 @@ def test_boxes_at_cut_edges_are_left_to_the_neighbour():
 
 
 def test_what_was_found_in_a_mirrored_view_is_turned_back():
-    found = Found(np.array([[0, 10, 20, 40]], np.float32), np.array([0.9], np.float32))
-    boxes = [on_photo(found, View((0, 0, 50, 50), (100, 100)), way, (50, 50)).boxes.tolist() for way in (False, True)]
+    found = ScoredBoxes(np.array([[0, 10, 20, 40]], np.float32), np.array([0.9], np.float32))
+    boxes = [
+        on_photo(found, CanvasView((0, 0, 50, 50), (100, 100)), way, (50, 50)).boxes.tolist() for way in (False, True)
+    ]
     assert boxes == [[[0, 5, 10, 20]], [[40, 5, 50, 20]]]
 
 
@@ -221,8 +223,8 @@ def test_what_was_found_in_a_mirrored_view_is_turned_back():
 def test_a_box_near_one_cut_edge_of_its_view_is_dropped(near):
     """The view shows 20 to 180 of a photo of 200, both ways; a tenth of that is too near to its edges."""
     boxes = np.array([near, [60, 60, 140, 140], [40, 40, 160, 160]], np.float32)
-    found = Found(boxes - 20, np.array([0.9, 0.8, 0.7], np.float32))
-    seen = on_photo(found, View((20, 20, 180, 180), (160, 160)), mirrored=False, image_size=(200, 200))
+    found = ScoredBoxes(boxes - 20, np.array([0.9, 0.8, 0.7], np.float32))
+    seen = on_photo(found, CanvasView((20, 20, 180, 180), (160, 160)), mirrored=False, image_size=(200, 200))
     assert seen.boxes.tolist() == boxes[1:].tolist()
 
 
@@ -272,9 +274,13 @@ def test_views_of_equal_canvas_are_run_together():
 
     def count(canvases):
         calls.append(canvases.shape)
-        return [Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)) for _ in canvases]
+        return [ScoredBoxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)) for _ in canvases]
 
-    views = [View((0, 0, 10, 10), (64, 64)), View((0, 0, 10, 10), (128, 64)), View((0, 0, 5, 5), (64, 64))]
+    views = [
+        CanvasView((0, 0, 10, 10), (64, 64)),
+        CanvasView((0, 0, 10, 10), (128, 64)),
+        CanvasView((0, 0, 5, 5), (64, 64)),
+    ]
     MultiBox(count, lambda size: views, mirrored=True)(np.zeros((10, 10, 3), np.uint8))
     assert calls == [(4, 64, 64, 3), (2, 128, 64, 3)]
 
@@ -284,7 +290,7 @@ def test_a_look_at_twice_the_size_leaves_large_objects_to_the_usual_one(scale, s
     def find(canvases):
         height, width = canvases.shape[1:3]
         boxes = [[0, 0, share * width, share * height] for share in (0.4, 0.6)]
-        return [Found(np.array(boxes, np.float32), np.array([0.9, 0.8], np.float32)) for _ in canvases]
+        return [ScoredBoxes(np.array(boxes, np.float32), np.array([0.9, 0.8], np.float32)) for _ in canvases]
 
     generator = MultiBox(find, lambda size: [whole_photo(size, scale=scale)])
     found = generator(np.zeros((100, 100, 3), np.uint8)).boxes

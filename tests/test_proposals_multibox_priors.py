@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from proposals.multibox.paper import corner_priors, coverage, spread
+from proposals.multibox.paper import corner_priors, coverage, residual_spread
 from proposals.multibox.priors import grid_priors, shape_priors
 from structures.boxes import as_boxes, iou
 
@@ -67,7 +67,7 @@ def test_coverage_is_the_best_overlap_counted():
 def test_spread_is_the_deviation_from_the_nearest_prior():
     priors = as_boxes([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]])
     boxes = as_boxes([[0.1, 0, 0.5, 0.5], [0.5, 0.5, 0.9, 1], [0.5, 0.5, 0.8, 1], [0, 0, 0.5, 0.5]])
-    np.testing.assert_allclose(spread(boxes, priors), [0.05, 1e-3, np.sqrt(0.05 / 4), 1e-3], rtol=2e-3)
+    np.testing.assert_allclose(residual_spread(boxes, priors), [0.05, 1e-3, np.sqrt(0.05 / 4), 1e-3], rtol=2e-3)
 
 
 def test_grid_repeats_shapes_around_every_cell():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from classifier.weights.checkpoint import CAFFE
 from proposals.multibox.paper import squares
 from proposals.multibox.samples import batches, on_canvas, random_sample, random_view, sample_generator
-from proposals.multibox.views import CANVASES, MEAN_COLOUR, View, scaled_canvas, whole_photo
+from proposals.multibox.views import CANVASES, MEAN_COLOUR, CanvasView, scaled_canvas, whole_photo
 from structures.boxes import as_boxes, mirror
 from tests.boxes import truth
 
@@ -22,7 +22,7 @@ def photo_of(height: int, width: int, seed: int = 0) -> np.ndarray:
     st.lists(st.tuples(*[st.floats(0, 500)] * 4), max_size=4),
 )
 def test_boxes_come_back_from_the_canvas(window, boxes):
-    view = View(window, (320, 448))
+    view = CanvasView(window, (320, 448))
     given_boxes = as_boxes(boxes)
     np.testing.assert_allclose(view.to_photo(view.to_canvas(given_boxes)), given_boxes, atol=1e-2)
 
@@ -50,12 +50,12 @@ def test_larger_canvases_keep_to_whole_steps():
 
 def test_a_view_in_its_own_size_is_the_photo():
     photo = photo_of(64, 128)
-    assert np.array_equal(View((0, 0, 128, 64), (64, 128)).draw(photo), photo)
+    assert np.array_equal(CanvasView((0, 0, 128, 64), (64, 128)).draw(photo), photo)
 
 
 def test_a_moved_view_shows_the_moved_pixels_and_the_mean_colour_outside():
     photo = photo_of(64, 64)
-    canvas = View((32, -16, 96, 48), (64, 64)).draw(photo)
+    canvas = CanvasView((32, -16, 96, 48), (64, 64)).draw(photo)
     assert np.array_equal(canvas[16:, :32], photo[:48, 32:])
     assert (canvas[:16] == MEAN_COLOUR).all()
     assert (canvas[:, 32:] == MEAN_COLOUR).all()
@@ -64,7 +64,7 @@ def test_a_moved_view_shows_the_moved_pixels_and_the_mean_colour_outside():
 @pytest.mark.parametrize("factor", [2, 5])
 def test_shrinking_averages(factor):
     photo = photo_of(64 * factor, 64 * factor)
-    canvas = View((0, 0, 64 * factor, 64 * factor), (64, 64)).draw(photo).astype(float)
+    canvas = CanvasView((0, 0, 64 * factor, 64 * factor), (64, 64)).draw(photo).astype(float)
     means = photo.reshape(64, factor, 64, factor, 3).mean(axis=(1, 3))
     assert np.abs(canvas - means).max() <= 1
 
@@ -72,7 +72,7 @@ def test_shrinking_averages(factor):
 def test_a_coloured_box_is_where_its_mapped_corners_say():
     photo = np.zeros((300, 400, 3), np.uint8)
     photo[90:150, 120:200] = 255
-    view = View((-20.0, 10.0, 300.0, 250.0), (384, 512))
+    view = CanvasView((-20.0, 10.0, 300.0, 250.0), (384, 512))
     box = view.to_canvas(as_boxes([[120, 90, 200, 150]]))[0]
     rows, columns = np.nonzero(view.draw(photo)[..., 0] > 127)
     drawn = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
@@ -80,7 +80,7 @@ def test_a_coloured_box_is_where_its_mapped_corners_say():
 
 
 def test_mirrored_drawing_is_the_drawing_mirrored():
-    photo, view = photo_of(100, 120), View((5, 5, 90, 80), (128, 192))
+    photo, view = photo_of(100, 120), CanvasView((5, 5, 90, 80), (128, 192))
     assert np.array_equal(view.draw(photo, mirrored=True), view.draw(photo)[:, ::-1])
 
 
@@ -100,14 +100,14 @@ def test_squares_cover_the_photo_and_overlap(image_size):
 
 def test_objects_that_are_mostly_outside_are_ignored_and_those_outside_left_out():
     objects = truth([0, 0, 40, 40], [30, 30, 80, 80], [90, 90, 99, 99], [5, 5, 6, 30])
-    boxes, ignore, _ = on_canvas(objects, View((0, 0, 50, 50), (100, 100)))
+    boxes, ignore, _ = on_canvas(objects, CanvasView((0, 0, 50, 50), (100, 100)))
     assert boxes.tolist() == [[0, 0, 80, 80], [60, 60, 100, 100], [10, 10, 12, 60]]
     assert ignore.tolist() == [False, True, True]
 
 
 def test_difficult_objects_are_ignored():
     objects = truth([0, 0, 40, 40], [10, 10, 50, 50], ignore=[True, False], image_size=(50, 50))
-    assert on_canvas(objects, View((0, 0, 50, 50), (64, 64)))[1].tolist() == [True, False]
+    assert on_canvas(objects, CanvasView((0, 0, 50, 50), (64, 64)))[1].tolist() == [True, False]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -151,13 +151,13 @@ def test_convention_mirroring_boxes_and_canvas_agree():
     photo = np.zeros((64, 128, 3), np.uint8)
     photo[10:20, 30:50] = 255
     boxes = mirror(as_boxes([[30, 10, 50, 20]]), (64, 128))[0].astype(int)
-    drawn = View((0, 0, 128, 64), (64, 128)).draw(photo, mirrored=True)
+    drawn = CanvasView((0, 0, 128, 64), (64, 128)).draw(photo, mirrored=True)
     assert (drawn[boxes[1] : boxes[3], boxes[0] : boxes[2]] == 255).all()
 
 
 def test_what_lies_outside_has_the_colour_that_was_asked_for():
     """Half of the canvas lies beyond the photo; training and detection fill it with the network's own mean."""
-    view = View((0, 0, 40, 20), (20, 40), fill=(1, 2, 3))
+    view = CanvasView((0, 0, 40, 20), (20, 40), fill=(1, 2, 3))
     assert (view.draw(np.full((20, 20, 3), 200, np.uint8))[:, 21:] == (1, 2, 3)).all()
     assert whole_photo((100, 100), fill=(1, 2, 3)).fill == (1, 2, 3)
     assert whole_photo((100, 100)).fill == CAFFE.mean_colour == MEAN_COLOUR  # of BVLC's weights, and those from them

@@ -51,7 +51,7 @@ def test_what_goes_in_comes_out(tmp_path):
     for seed in (0, SHARD_PHOTOS - 1, SHARD_PHOTOS, 2 * SHARD_PHOTOS + 2):
         expected = Random(count=5, seed=seed)(photo(seed))
         same(store.find(photo(seed)), expected)
-        same(store.named(f"sub/{seed}.jpg"), expected)
+        same(store.proposals_of(f"sub/{seed}.jpg"), expected)
     assert store.find(photo(10**6)) is None
 
 
@@ -59,7 +59,7 @@ def test_manifest_says_how_the_boxes_were_made(tmp_path):
     store = fill(tmp_path / "store", range(3), command="rcnn propose")
     assert {key: store.manifest[key] for key in MADE} == MADE
     assert store.manifest["photos"] == 3
-    assert store.manifest["boxes"] == sum(len(store.named(i)) for i in store.image_ids)
+    assert store.manifest["boxes"] == sum(len(store.proposals_of(i)) for i in store.image_ids)
     assert store.manifest["command"] == "rcnn propose"
 
 
@@ -77,7 +77,7 @@ def test_a_changed_photo_replaces_its_boxes(tmp_path):
         writer.add("sub/1.jpg", pixel_key(photo(2)), "f", Random(count=5, seed=2)(photo(2)))
     store = ProposalStore(tmp_path / "store")
     assert len(store) == 1
-    same(store.named("sub/1.jpg"), Random(count=5, seed=2)(photo(2)))
+    same(store.proposals_of("sub/1.jpg"), Random(count=5, seed=2)(photo(2)))
 
 
 def test_other_parameters_are_refused(tmp_path):
@@ -133,7 +133,7 @@ def test_killed_in_the_middle_of_a_shard(tmp_path):
     store = ProposalStore(tmp_path / "store")
     assert store.image_ids == ("0", "1", "2", "3")
     assert store.manifest["photos"] == 4
-    same(store.named("3"), Random(count=5, seed=3)(photo(3)))
+    same(store.proposals_of("3"), Random(count=5, seed=3)(photo(3)))
 
 
 def test_two_runs_never_write_at_the_same_time(tmp_path):
@@ -175,15 +175,15 @@ def test_zero_boxes_fractions_and_sources_survive(tmp_path):
         writer.add("empty", "a" * 32, "f", empty)
         writer.add("two", "b" * 32, "f", two)
     store = ProposalStore(tmp_path / "store")
-    same(store.named("empty"), empty)
-    same(store.named("two"), two)
+    same(store.proposals_of("empty"), empty)
+    same(store.proposals_of("two"), two)
 
 
 def test_large_coordinates_survive(tmp_path):
     large = Proposals(np.array([[0, 0, 70000, 3]], np.float32), np.ones(1, np.float32), (3, 70000))
     with StoreWriter(tmp_path / "store", MADE) as writer:
         writer.add("large", "a" * 32, "f", large)
-    same(ProposalStore(tmp_path / "store").named("large"), large)
+    same(ProposalStore(tmp_path / "store").proposals_of("large"), large)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_columns_that_do_not_fit_together_are_a_damaged_shard(tmp_path, name, ch
         columns = dict(shard)
     np.savez(path, **{**columns, name: change(columns[name])})
     with pytest.raises(StoreError, match=r"shard-000000\.npz: a damaged shard"):
-        ProposalStore(tmp_path / "store").named("0.jpg")
+        ProposalStore(tmp_path / "store").proposals_of("0.jpg")
 
 
 def test_names_of_windows_are_understood(tmp_path):
@@ -434,7 +434,7 @@ def test_outside_boxes_become_proposals_by_name(tmp_path):
     write_coco(tmp_path / "a.json")
     stored = StoredProposals(tmp_path / "a.json")
     image = photo(0, (18, 9))
-    found = stored.named("000000000001.jpg", image)
+    found = stored.proposals_of("000000000001.jpg", image)
     assert found.boxes.tolist() == [[0, 0, 9, 18], [4, 5, 8, 9]]
     with pytest.raises(StoreError, match="rcnn propose"):
         stored(image)
@@ -444,10 +444,10 @@ def test_two_photos_never_get_the_boxes_of_one_entry(tmp_path):
     write_coco(tmp_path / "a.json")
     stored, image = StoredProposals(tmp_path / "a.json"), photo(0, (18, 9))
     for _ in range(2):  # the same photo may come again
-        assert len(stored.named("day/000000000001.jpg", image)) == 2
+        assert len(stored.proposals_of("day/000000000001.jpg", image)) == 2
     complaint = r"a\.json: lists 1, which may be 'day/000000000001\.jpg' or 'night/000000000001\.jpg'"
     with pytest.raises(ForeignError, match=complaint):
-        stored.named("night/000000000001.jpg", image)
+        stored.proposals_of("night/000000000001.jpg", image)
 
 
 def test_parameters_of_stored_boxes_tell_contents_and_cuts_apart(tmp_path):
@@ -465,7 +465,7 @@ def test_an_unknown_photo_is_named(tmp_path):
     with pytest.raises(ForeignError, match=r"no photo 'b\.jpg'"):
         open_boxes(tmp_path / "a.json").boxes_of("b.jpg")
     with pytest.raises(StoreError, match=r"no photo 'b\.jpg'"):
-        fill(tmp_path / "store", range(2)).named("b.jpg")
+        fill(tmp_path / "store", range(2)).proposals_of("b.jpg")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def proposals(
     from detect.evaluation import files_read, show
     from eval.plots import picture_format, to_picture
     from eval.scores import or_null
-    from eval.selection import spread
+    from eval.selection import pick_evenly
     from proposals.generators import files_in
     from structures.own_files import check_outputs
 
@@ -64,7 +64,7 @@ def proposals(
     console, facts = Console(stderr=True), bench.circumstances()
     entries = bench.contestants(names, device=device)
     times = {}
-    chosen = spread(dataset.image_ids, timed) if timed else []
+    chosen = pick_evenly(dataset.image_ids, timed) if timed else []
     counted = 0
     if timed:
         where = f"{facts['machine']['processor']}, {facts['machine']['cores']} cores"
@@ -72,7 +72,7 @@ def proposals(
         console.print(told, markup=False, soft_wrap=True)
         seconds = bench.time_in_turn(entries, bench.read_photos(dataset, chosen, console))
         counted, times = len(seconds), bench.time_rows(entries, seconds)
-    ids = spread(dataset.image_ids, photos)
+    ids = pick_evenly(dataset.image_ids, photos)
     with TemporaryDirectory() as temporary:
         folders = {name: (report.out or Path(temporary)) / name.replace(":", "-").replace("/", "-") for name in names}
         coverages = {name: bench.cover(name, dataset, ids, folders[name], console, device) for name in names}

@@ -10,13 +10,13 @@ import typer
 from detect.commands.groups import examples
 from detect.commands.options import PhotoOptions, PlacementOptions
 from detect.commands.records import with_records
-from detect.defaults import PROPOSALS, SOME_SKIPPED, refuse_idle
-from detect.settings import SCORE_FLOOR, VOTE_POWER, VOTE_THRESHOLD
+from detect.defaults import PROPOSALS, SOME_SKIPPED, refuse_options_without_effect
+from detect.settings import DRAW_FLOOR, SCORE_FLOOR, VOTE_POWER, VOTE_THRESHOLD
 from structures.errors import InputError
 from structures.text import printable
 
 if TYPE_CHECKING:
-    from detect.runs.report import Report
+    from detect.runs.summary import DetectionSummary
 
 
 class Format(str, Enum):
@@ -96,7 +96,7 @@ class ResultOptions:
 
     draw: Annotated[bool, typer.Option("--draw", help="Also write pictures with boxes, to OUT/pictures.")] = False
     draw_score: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Weakest detection that is drawn.", show_default="0.5")
+        float | None, typer.Option(min=0, max=1, help="Weakest detection that is drawn.", show_default=str(DRAW_FLOOR))
     ] = None
     format_: Annotated[Format, typer.Option("--format", help="Also write COCO results or VOC files.")] = Format.jsonl
     split: Annotated[
@@ -106,14 +106,12 @@ class ResultOptions:
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away what earlier runs wrote to OUT.")] = False
 
     def arguments(self) -> dict[str, Any]:
-        """Return them as a plan has them.
+        """Return them as a job has them.
 
         Raises:
             InputError: one would change nothing.
         """
-        from detect.drawing import DRAW_FLOOR
-
-        refuse_idle(
+        refuse_options_without_effect(
             {
                 "--split needs --format voc": self.split is not None and self.format_ is not Format.voc,
                 "--draw-score needs --draw": self.draw_score is not None and not self.draw,
@@ -151,13 +149,13 @@ def detect(
     from detect.classifiers import weights_file
     from detect.detector import Detector
     from detect.generators import unlearned_warning
-    from detect.runs.detect import Plan, carry_out
+    from detect.runs.detect import DetectionJob, detect_to_folder
     from detect.runs.record import fingerprint
 
-    idle = detector.vote_power is not None and not detector.vote
-    refuse_idle({"--vote-power has no meaning with --no-vote": idle})
+    without_effect = detector.vote_power is not None and not detector.vote
+    refuse_options_without_effect({"--vote-power has no meaning with --no-vote": without_effect})
     more, weights = results.arguments(), list(map(weights_file, detector.names))
-    plan = Plan(
+    job = DetectionJob(
         photos.find(),
         out,
         max_pixels=photos.most_pixels,
@@ -170,16 +168,16 @@ def detect(
     files = [fingerprint(file) for file in weights]
     settings = {**loaded.settings(), "weights": files}
     warning = unlearned_warning(loaded.propose, loaded.classes)
-    _exit(carry_out(plan, loaded, settings, Console(stderr=True), warning=warning, weights=detector.names))
+    _exit(detect_to_folder(job, loaded, settings, Console(stderr=True), warning=warning, weights=detector.names))
 
 
-def _exit(report: "Report") -> None:
-    if not report.done:
-        raise InputError(f"none of {report.photos} photos could be worked on; skipped.jsonl names them")
-    failures = {"photos were skipped": report.skipped, "photos are done, but could not be drawn": report.undrawn}
+def _exit(summary: "DetectionSummary") -> None:
+    if not summary.done:
+        raise InputError(f"none of {summary.photos} photos could be worked on; skipped.jsonl names them")
+    failures = {"photos were skipped": summary.skipped, "photos are done, but could not be drawn": summary.undrawn}
     for what, reasons in failures.items():
         if reasons:
-            typer.echo(f"{len(reasons)} of {report.photos} {what}:", err=True)
+            typer.echo(f"{len(reasons)} of {summary.photos} {what}:", err=True)
         for reason in reasons.values():
             typer.echo(f"  {printable(reason)}", err=True)
     if any(failures.values()):

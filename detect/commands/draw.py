@@ -9,6 +9,7 @@ from detect.commands.groups import examples
 from detect.commands.options import Classes
 from detect.commands.records import with_records
 from detect.defaults import SOME_SKIPPED, MaxPixels
+from detect.settings import DRAW_FLOOR
 from structures.errors import InputError
 from structures.text import printable
 
@@ -17,7 +18,7 @@ from structures.text import printable
 @with_records
 def draw(
     out: Annotated[Path, typer.Argument(help="Folder of the results of rcnn detect.")],
-    score: Annotated[float, typer.Option(min=0, max=1, help="Weakest detection that is drawn.")] = 0.5,
+    score: Annotated[float, typer.Option(min=0, max=1, help="Weakest detection that is drawn.")] = DRAW_FLOOR,
     classes: Classes = None,
     images: Annotated[
         Path | None,

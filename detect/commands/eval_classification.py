@@ -31,14 +31,14 @@ def classification(
 ) -> None:
     """Judge an image classifier: top-1, top-5 and log loss, as it is and once answers are as sure as they should be."""
     from classifier.weights.load import IMAGENET
-    from detect.runs.class_folders import columns_of, read_class_folders, spread
+    from detect.runs.class_folders import columns_of, limit_photos, read_class_folders
     from detect.runs.classify import judge, load_image_classifier
     from structures.own_files import check_outputs
 
     names = weights or [IMAGENET]
     check_outputs([json], [folder, *(classes or []), *names])
     model = load_image_classifier(names, crops=crops, warp=warp, photos=photos or None, **where.as_names())
-    data = spread(read_class_folders(folder, columns_of(model.classes, classes)), photos)
+    data = limit_photos(read_class_folders(folder, columns_of(model.classes, classes)), photos)
     print(model.reason, file=sys.stderr)
     result = judge(model, data)
     for error in result.skipped:

@@ -14,7 +14,7 @@ from structures.errors import InputError
 from structures.text import printable
 
 if TYPE_CHECKING:
-    from detect.runs.propose import Report
+    from detect.runs.propose import ProposalSummary
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ def propose(
     """
     from rich.console import Console
 
-    from detect.runs.propose import Plan, build_for_many, carry_out
+    from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
     from detect.runs.record import cores
 
     found = photos.find(leave_out=out)
     made_by = build_for_many(generator.proposals, generator.device, **generator.settings())
-    plan = Plan(
+    job = ProposalJob(
         found,
         out,
         exif=photos.exif.value,
@@ -76,14 +76,14 @@ def propose(
         workers=workers or cores(),
         max_boxes=max_boxes,
     )
-    _exit(carry_out(plan, made_by, Console(stderr=True)))
+    _exit(propose_to_folder(job, made_by, Console(stderr=True)))
 
 
-def _exit(report: "Report") -> None:
-    if not report.done:
-        raise InputError(f"none of {report.photos} photos could be worked on, as said above")
-    if report.skipped:
-        typer.echo(f"{len(report.skipped)} of {report.photos} photos were skipped:", err=True)
-        for reason in report.skipped.values():
+def _exit(summary: "ProposalSummary") -> None:
+    if not summary.done:
+        raise InputError(f"none of {summary.photos} photos could be worked on, as said above")
+    if summary.skipped:
+        typer.echo(f"{len(summary.skipped)} of {summary.photos} photos were skipped:", err=True)
+        for reason in summary.skipped.values():
             typer.echo(f"  {printable(reason)}", err=True)
         raise typer.Exit(SOME_SKIPPED)

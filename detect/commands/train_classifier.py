@@ -107,7 +107,7 @@ def classifier(
     ] = None,
 ) -> None:
     """Train an image classifier by the recipe of GoogLeNet's paper; under torchrun, on several GPUs or machines."""
-    from classifier.image_training import Photos, train_images
+    from classifier.image_training import LabelledPhotos, train_images
     from classifier.processes import current_process, joined
     from classifier.weights.checkpoint import save_checkpoint
     from detect.runs.class_folders import columns_of, read_class_folders
@@ -115,7 +115,7 @@ def classifier(
     from detect.runs.record import usual_readers
     from detect.training.folder import STATE, occupied
     from detect.training.progress import Reporter
-    from detect.training.setup import check_out, note, training_placement
+    from detect.training.setup import check_out, training_placement, with_origin
 
     check_out(out, begin.weights)
     data = read_class_folders(folder)
@@ -127,13 +127,15 @@ def classifier(
         first = current_process().rank == 0
         if first:
             stack.enter_context(occupied(work))
-            _claim(work, start, data, folder, {"batch": batch, "auxiliary classifiers": options.auxiliary})
+            _require_same_training(
+                work, start, data, folder, {"batch": batch, "auxiliary classifiers": options.auxiliary}
+            )
         with Reporter(
             work, steps=recipe.steps, batch=batch, rows="photos", reason=placement.reason, quiet=not first
         ) as bar:
             trained = train_images(
                 start,
-                Photos(data.paths, data.labels, data.classes),
+                LabelledPhotos(data.paths, data.labels, data.classes),
                 recipe,
                 state_file=work / STATE,
                 device=here,
@@ -146,25 +148,27 @@ def classifier(
             )
     if not first:
         return
-    trained = note(trained, {"data": folder.resolve().name})
+    trained = with_origin(trained, {"data": folder.resolve().name})
     save_checkpoint(trained, out)  # before it is judged, which may fail
     if judged_on is not None:
         judged = judge_checkpoint(trained, judged_on, device=str(placement.device))
         for error in judged.skipped:
             print(f"skipped: {printable(error)}", file=sys.stderr)
-        save_checkpoint(note(trained, {**judged.scores, "judged on photos": judged.photos}), out)
+        save_checkpoint(with_origin(trained, {**judged.scores, "judged on photos": judged.photos}), out)
         print(f"judged on {judged.photos} photos, {len(judged.skipped)} skipped")
         for name, value in judged.scores.items():
             print(f"{name:19} {value:.4f}")
     print(f"weights written to {printable(out)}")
 
 
-def _claim(work: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, settings: dict[str, Any]) -> None:
+def _require_same_training(
+    work: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, settings: dict[str, Any]
+) -> None:
     """Refuse to go on with a run that was begun from other weights or photos; the state itself knows its recipe."""
     from dataclasses import asdict
 
     from classifier.weights.digest import digest
-    from detect.training.folder import STATE, claim
+    from detect.training.folder import START_FILE, STATE, require_same_origin
 
     made_from = {
         "weights": digest(dict(sorted(start.state.items()))),
@@ -174,4 +178,4 @@ def _claim(work: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, 
         **settings,
     }
     remedy = "name another `work` folder or remove this one"
-    claim(work / "start.json", made_from, remedy=remedy, state=work / STATE)
+    require_same_origin(work / START_FILE, made_from, remedy=remedy, state=work / STATE)

@@ -88,7 +88,7 @@ def multibox(
     from detect.training.data import summary
     from detect.training.multibox_measure import MultiBoxMeasure
     from detect.training.multibox_phases import phases
-    from detect.training.phases import Plan, carry_out
+    from detect.training.phases import TrainingPlan, run_phases
     from detect.training.setup import check_out, frozen_placement, save_weights, training_placement
 
     check_out(out, weights)
@@ -104,7 +104,7 @@ def multibox(
             for number, phase in enumerate(chosen.phases)
         ]
         readers = usual_readers(here.type, on_cpu=0) if workers is None else workers
-        plan = Plan(
+        plan = TrainingPlan(
             load_checkpoint(weights or chosen.weights),
             phases(recipes, dataset, placement=placement, workers=readers, save_every=save_every),
             rows="photos",
@@ -114,6 +114,6 @@ def multibox(
             measure_every=validation.every,
             about=photos.about(preset),
         )
-        best, last = carry_out(plan)
+        best, last = run_phases(plan)
         if first:
             typer.echo("\n".join(map(printable, save_weights(out, best, last))))

@@ -199,7 +199,7 @@ def regions(
     from detect.runs.propose import build_for_many
     from detect.runs.record import cores
     from detect.training.data import summary
-    from detect.training.phases import Plan, carry_out
+    from detect.training.phases import TrainingPlan, run_phases
     from detect.training.region_measure import RegionMeasure
     from detect.training.region_phases import check, kept_proposals, phases
     from detect.training.region_recipe import RegionTraining
@@ -245,7 +245,7 @@ def regions(
         stored = kept_proposals(
             dataset, generator, folder / "proposals", workers=photos_at_once, console=Console(stderr=True)
         )
-        plan = Plan(
+        plan = TrainingPlan(
             start,
             phases(trainings, dataset, stored, placement=placement, workers=photos_at_once, save_every=save_every),
             rows="regions",
@@ -255,6 +255,6 @@ def regions(
             measure_every=validation.every,
             about=photos.about(preset),
         )
-        trained, last = carry_out(plan)
+        trained, last = run_phases(plan)
         if first:
             typer.echo("\n".join(map(printable, [*save_weights(out, trained, last), what_stays(folder)])))

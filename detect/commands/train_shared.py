@@ -72,7 +72,7 @@ def train_on_shared_features(
     from detect.runs.propose import build_for_many
     from detect.runs.record import cores, usual_readers
     from detect.training.data import summary
-    from detect.training.phases import Plan, carry_out
+    from detect.training.phases import TrainingPlan, run_phases
     from detect.training.presets import REGION_WEIGHTS
     from detect.training.region_measure import SharedMeasure
     from detect.training.region_phases import kept_proposals
@@ -98,7 +98,7 @@ def train_on_shared_features(
         generator = build_for_many(proposals or chosen.proposals, str(here), dtype=run.dtype)
         stored = kept_proposals(dataset, generator, folder / "proposals", workers=cores(), console=Console(stderr=True))
         protocol = "coco" if validation.val is None else "voc07"
-        plan = Plan(
+        plan = TrainingPlan(
             load_checkpoint(weights or chosen.weights),
             phases(
                 recipes,
@@ -116,6 +116,6 @@ def train_on_shared_features(
             measure_every=validation.every,
             about=photos.about(name),
         )
-        trained, last = carry_out(plan)
+        trained, last = run_phases(plan)
         if first:
             typer.echo("\n".join(map(printable, save_weights(out, trained, last))))

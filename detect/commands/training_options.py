@@ -84,8 +84,8 @@ class ValidationOptions:
         """
         from detect.training.data import open_validation
 
-        idle = {"val_every": self.val_every, "val_photos": self.val_photos, **more}
-        refuse_idle_validation(self.val is not None or self.val_coco is not None, **idle)
+        options = {"val_every": self.val_every, "val_photos": self.val_photos, **more}
+        refuse_validation_options(self.val is not None or self.val_coco is not None, **options)
         return open_validation(
             dataset,
             voc=photos.voc,
@@ -111,12 +111,12 @@ class RunOptions:
         return self.work or out.with_suffix(".work")
 
 
-def refuse_idle_validation(validates: bool, **options: object) -> None:
+def refuse_validation_options(validates: bool, **options: object) -> None:
     """Refuse options of the validation where there is none.
 
     Raises:
         InputError: one is named.
     """
-    idle = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
-    if idle and not validates:
-        raise InputError(f"{' and '.join(idle)} without --val or --val-coco: nothing is validated")
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    if given and not validates:
+        raise InputError(f"{' and '.join(given)} without --val or --val-coco: nothing is validated")

@@ -62,7 +62,7 @@ class Skipped:
 
 
 @contextmanager
-def one_core_a_photo() -> Iterator[None]:
+def one_core_per_photo() -> Iterator[None]:
     """Keep OpenCV to the thread that calls it: where several photos are worked on at a time, each has one core."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -122,7 +122,7 @@ def _prepare(propose: Callable[[Image], Proposals], read: Callable[[Path], Image
     try:
         image = read(photo.path)
         key, done = file_key(photo.path), time.perf_counter()
-        by_name = propose.named if isinstance(propose, ProposalsByName) else None
+        by_name = propose.proposals_of if isinstance(propose, ProposalsByName) else None
         proposals = by_name(photo.image_id, image) if by_name else propose(image)
     except ImageError as error:
         return Skipped(photo, str(error))

@@ -83,7 +83,7 @@ def names_for(classes: Sequence[str], listed: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def spread(data: ClassFolders, limit: int) -> ClassFolders:
+def limit_photos(data: ClassFolders, limit: int) -> ClassFolders:
     """Return at most so many photos, evenly spread over the list; 0 keeps all."""
     if not 0 < limit < len(data):
         return data

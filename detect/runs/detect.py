@@ -20,11 +20,11 @@ from detect.runs.draw import Drawing, Pictures, picture_name
 from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_names, require_exportable
 from detect.runs.photos import PICTURES, Photo, is_changed, renamed, root_of
 from detect.runs.progress import Bar, table
-from detect.runs.record import RUN_FILE, Run, RunError, cores
-from detect.runs.report import Report
-from detect.runs.results import DETECTIONS_FILE, SKIPPED_FILE, Results
+from detect.runs.record import RUN_FILE, RunError, RunRecord, cores
+from detect.runs.results import SKIPPED_FILE, Results
 from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
-from eval.results import count_images
+from detect.runs.summary import DetectionSummary
+from eval.results import DETECTIONS_FILE, count_images
 from structures.files import FileRefused
 from structures.images import MAX_PIXELS
 from structures.locks import lock_folder
@@ -34,8 +34,8 @@ from structures.text import printable
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to do with which photos.
+class DetectionJob:
+    """Which photos to detect on, how, and where the results go.
 
     Attributes:
         photos: to work on.
@@ -60,13 +60,19 @@ class Plan:
     inputs: Sequence[Path] = ()
 
 
-def carry_out(
-    plan: Plan, detector: Detector, settings: Mapping[str, Any], console: Console, *, warning: str = "", **facts: Any
-) -> Report:
-    """Do all of a plan, and tell about it.
+def detect_to_folder(
+    job: DetectionJob,
+    detector: Detector,
+    settings: Mapping[str, Any],
+    console: Console,
+    *,
+    warning: str = "",
+    **facts: Any,
+) -> DetectionSummary:
+    """Work on all photos of a job, and tell about it.
 
     Args:
-        plan: what to do.
+        job: photos, folder and options.
         detector: what to do it with.
         settings: everything that decides the results, for the folder's record.
         console: where progress and the closing table go.
@@ -76,48 +82,48 @@ def carry_out(
     Raises:
         FileRefused: the folder of the results cannot be used, or something that is not ours is in the way there.
     """
-    images = (photo.image_id for photo in plan.photos)
-    fits = partial(require_exportable, plan.format, classes=detector.classes, numbering=plan.coco_ids)
+    images = (photo.image_id for photo in job.photos)
+    fits = partial(require_exportable, job.format, classes=detector.classes, numbering=job.coco_ids)
     fits(images)  # now, not after the last photo
     reasons, gpu = placement(detector)
-    workers = plan.workers or usual_workers(gpu=gpu)
-    plan.out.mkdir(parents=True, exist_ok=True)
+    workers = job.workers or usual_workers(gpu=gpu)
+    job.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        stack.callback(lock_folder(plan.out).release)
-        files = stack.enter_context(OwnFiles(plan.out, [*plan.inputs, *(photo.path for photo in plan.photos)]))
-        _require_room(plan, files, detector.classes if plan.overwrite else ())
-        results = stack.enter_context(Results(plan.out, overwrite=plan.overwrite))
-        todo = any(photo.image_id not in results.done for photo in plan.photos)
-        _require_room(plan, files, detector.classes if todo else ())
+        stack.callback(lock_folder(job.out).release)
+        files = stack.enter_context(OwnFiles(job.out, [*job.inputs, *(photo.path for photo in job.photos)]))
+        _require_room(job, files, detector.classes if job.overwrite else ())
+        results = stack.enter_context(Results(job.out, overwrite=job.overwrite))
+        todo = any(photo.image_id not in results.done for photo in job.photos)
+        _require_room(job, files, detector.classes if todo else ())
         if results.done:
-            fits(dict.fromkeys([*results.done, *(photo.image_id for photo in plan.photos)]))
-        run = Run(plan.out, settings, in_use=bool(results.done), overwrite=plan.overwrite)
-        _clear(plan, files, results, detector.classes)
+            fits(dict.fromkeys([*results.done, *(photo.image_id for photo in job.photos)]))
+        run = RunRecord(job.out, settings, in_use=bool(results.done), overwrite=job.overwrite)
+        _clear(job, files, results, detector.classes)
         if todo:
             discard_exports(files, console)  # of the results of before
-        pictures = None if plan.draw_score is None else open_pictures(files, results, Drawing(plan.draw_score), run)
+        pictures = None if job.draw_score is None else open_pictures(files, results, Drawing(job.draw_score), run)
         drawing = {} if pictures is None else pictures.drawing.facts()
         before = run.last("placement")
-        run.update(**facts, **drawing, images=root_of(plan.photos), placement=reasons, workers=workers)
+        run.update(**facts, **drawing, images=root_of(job.photos), placement=reasons, workers=workers)
         told = [*reasons, *filter(None, [warning, missing_fonts(detector.classes) if pictures else ""])]
         if before not in (None, reasons):
             elsewhere = "; ".join(before)
-            told.append(f"warning: earlier photos in {plan.out} were done elsewhere ({elsewhere}); scores may differ")
+            told.append(f"warning: earlier photos in {job.out} were done elsewhere ({elsewhere}); scores may differ")
         for line in told:
             console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
-        report = detect_photos(
+        summary = detect_photos(
             detector,
-            plan.photos,
+            job.photos,
             results,
             console,
-            max_pixels=plan.max_pixels,
+            max_pixels=job.max_pixels,
             workers=workers,
             pictures=pictures,
         )
-        written, report = _write_the_rest(plan, files, pictures, detector, report)
-        run.finish(**report.as_json())
-    console.print(table(report.rows(written)))
-    return report
+        written, summary = _write_the_rest(job, files, pictures, detector, summary)
+        run.finish(**summary.as_json())
+    console.print(table(summary.rows(written)))
+    return summary
 
 
 def placement(detector: Detector) -> tuple[list[str], bool]:
@@ -127,38 +133,38 @@ def placement(detector: Detector) -> tuple[list[str], bool]:
     return list(reasons), any(engine.device.type != "cpu" for engine in engines)
 
 
-def _require_room(plan: Plan, files: OwnFiles, classes: Sequence[str]) -> None:
+def _require_room(job: DetectionJob, files: OwnFiles, classes: Sequence[str]) -> None:
     """Refuse, before any work, to draw among the photos, or to export these classes over files that are not ours."""
-    if plan.draw_score is not None:
-        refuse_drawing_among(plan.photos, plan.out)
-    for name in export_names(plan.format, classes, split=plan.split, numbering=plan.coco_ids) if classes else ():
+    if job.draw_score is not None:
+        refuse_drawing_among(job.photos, job.out)
+    for name in export_names(job.format, classes, split=job.split, numbering=job.coco_ids) if classes else ():
         if files.place(name).exists() and not files.owns(name):
             raise FileRefused(not_ours(files.folder / name))
 
 
-def _clear(plan: Plan, files: OwnFiles, results: Results, classes: Sequence[str]) -> None:
+def _clear(job: DetectionJob, files: OwnFiles, results: Results, classes: Sequence[str]) -> None:
     """Remove what killed runs left unfinished, and what earlier ones wrote if all is to be written again."""
-    images = {*results.done, *(photo.image_id for photo in plan.photos)}
-    exports = export_names(plan.format, classes, split=plan.split, numbering=plan.coco_ids)
+    images = {*results.done, *(photo.image_id for photo in job.photos)}
+    exports = export_names(job.format, classes, split=job.split, numbering=job.coco_ids)
     files.sweep([RUN_FILE, *exports, *(f"{PICTURES}/{picture_name(image_id)}" for image_id in images)])
-    for name in files if plan.overwrite else ():
+    for name in files if job.overwrite else ():
         files.remove(name)
 
 
 def _write_the_rest(
-    plan: Plan, files: OwnFiles, pictures: Pictures | None, detector: Detector, report: Report
-) -> tuple[list[Path], Report]:
-    lines, classes = plan.out / DETECTIONS_FILE, detector.classes
-    written = [lines, plan.out / RUN_FILE]
-    if report.skipped:
-        written.append(plan.out / SKIPPED_FILE)
+    job: DetectionJob, files: OwnFiles, pictures: Pictures | None, detector: Detector, summary: DetectionSummary
+) -> tuple[list[Path], DetectionSummary]:
+    lines, classes = job.out / DETECTIONS_FILE, detector.classes
+    written = [lines, job.out / RUN_FILE]
+    if summary.skipped:
+        written.append(job.out / SKIPPED_FILE)
     if pictures is not None:
-        todo = [photo for photo in plan.photos if not pictures.has(photo.image_id)]
-        undrawn = draw_stored(todo, lines, pictures, classes, exif=detector.options.exif, max_pixels=plan.max_pixels)
-        report = replace(report, undrawn=undrawn)
-        written.append(plan.out / PICTURES)
-    exported = export(files, plan.format, classes, split=plan.split, numbering=plan.coco_ids)
-    return written + (exported if plan.format != "voc" else [plan.out / VOC_FOLDER]), report
+        todo = [photo for photo in job.photos if not pictures.has(photo.image_id)]
+        undrawn = draw_stored(todo, lines, pictures, classes, exif=detector.options.exif, max_pixels=job.max_pixels)
+        summary = replace(summary, undrawn=undrawn)
+        written.append(job.out / PICTURES)
+    exported = export(files, job.format, classes, split=job.split, numbering=job.coco_ids)
+    return written + (exported if job.format != "voc" else [job.out / VOC_FOLDER]), summary
 
 
 def detect_photos(
@@ -170,7 +176,7 @@ def detect_photos(
     max_pixels: int = MAX_PIXELS,
     workers: int = 1,
     pictures: Pictures | None = None,
-) -> Report:
+) -> DetectionSummary:
     """Detect objects on the photos that are not done yet, and write down what was found, photo by photo.
 
     Raises:
@@ -234,8 +240,8 @@ def _spent(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, f
 
 def _report(
     photos: Sequence[Photo], results: Results, bar: Bar, regions: Mapping[str, int], boxes: Mapping[str, int]
-) -> Report:
-    return Report(
+) -> DetectionSummary:
+    return DetectionSummary(
         photos=len(photos),
         done=sum(photo.image_id in results.done for photo in photos),
         fresh=bar.pace.done,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from detect.drawing import DRAW_FLOOR, draw
+from detect.drawing import draw
+from detect.settings import DRAW_FLOOR
 from structures.files import FileRefused
 from structures.images import SUFFIXES
 from structures.own_files import OwnFiles

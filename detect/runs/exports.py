@@ -8,10 +8,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from rich.console import Console
 
-from detect.runs.results import DETECTIONS_FILE
 from eval.coco import CocoDataset, write_coco_results
 from eval.names import ImageNames
-from eval.results import ResultLine, read_lines
+from eval.results import DETECTIONS_FILE, ResultLine, read_lines
 from eval.voc import result_name, voc_result_files
 from structures.errors import InputError
 from structures.files import write_json

@@ -9,10 +9,10 @@ from typing import Any
 from rich.console import Console
 
 from detect.generators import load_proposals
-from detect.runs.ahead import Prepared, Skipped, one_core_a_photo, prepare_ahead
+from detect.runs.ahead import Prepared, Skipped, one_core_per_photo, prepare_ahead
 from detect.runs.photos import Photo, renamed
 from detect.runs.progress import Bar, duration, table
-from detect.runs.record import command, commit, peak_memory, versions
+from detect.runs.record import command, commit, peak_memory_text, versions
 from proposals.protocol import TELLS_FIT, ProposalGenerator, ProposalsByName, tells_fit
 from proposals.stored.reader import StoredPhoto, file_key, pixel_key
 from proposals.stored.writer import StoreWriter
@@ -23,7 +23,7 @@ ENOUGH = 10  # photos for each worker: of fewer, those that begin together and e
 
 
 @dataclass(frozen=True)
-class Plan:
+class ProposalJob:
     """Which photos to propose boxes for, and where they go.
 
     Attributes:
@@ -44,7 +44,7 @@ class Plan:
 
 
 @dataclass
-class Report:
+class ProposalSummary:
     """What came of it.
 
     Attributes:
@@ -70,36 +70,36 @@ def build_for_many(name: str, device: str = "auto", **options: Any) -> ProposalG
     return load_proposals(name, device=device, **options)
 
 
-def carry_out(plan: Plan, generator: ProposalGenerator, console: Console) -> Report:
-    """Do all of a plan, and tell about it.
+def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: Console) -> ProposalSummary:
+    """Work on all photos of a job, and tell about it.
 
     Raises:
         InputError: the folder holds something else, boxes that were made in another way, or the same photos by other
             names.
     """
     facts = {"command": command(), "commit": commit(), "versions": versions()}
-    with StoreWriter(plan.out, settings(plan, generator), facts) as writer:
-        other_name = renamed(plan.photos, {name: photo.file for name, photo in writer.known.items()})
+    with StoreWriter(job.out, settings(job, generator), facts) as writer:
+        other_name = renamed(job.photos, {name: photo.file for name, photo in writer.known.items()})
         if other_name:
-            raise InputError(f"{plan.out}: {other_name}")
-        todo = [photo for photo in plan.photos if not is_known(photo, writer.known)]
-        report = Report(len(plan.photos), len(plan.photos) - len(todo))
-        if report.before:
-            console.print(f"{report.before} of {report.photos} photos are done already")
-        ahead = prepare_ahead(todo, generator, exif=plan.exif, max_pixels=plan.max_pixels, workers=plan.workers)
-        with Bar(len(todo), console) as bar, closing(ahead), one_core_a_photo():
-            _store(ahead, writer, bar, report, plan.max_boxes)
-    console.print(table(_rows(plan, report, bar)))
+            raise InputError(f"{job.out}: {other_name}")
+        todo = [photo for photo in job.photos if not is_known(photo, writer.known)]
+        summary = ProposalSummary(len(job.photos), len(job.photos) - len(todo))
+        if summary.before:
+            console.print(f"{summary.before} of {summary.photos} photos are done already")
+        ahead = prepare_ahead(todo, generator, exif=job.exif, max_pixels=job.max_pixels, workers=job.workers)
+        with Bar(len(todo), console) as bar, closing(ahead), one_core_per_photo():
+            _store(ahead, writer, bar, summary, job.max_boxes)
+    console.print(table(_rows(job, summary, bar)))
     for line in generator.doubts if isinstance(generator, ProposalsByName) else ():
         console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
-    return report
+    return summary
 
 
-def settings(plan: Plan, generator: ProposalGenerator) -> dict[str, Any]:
+def settings(job: ProposalJob, generator: ProposalGenerator) -> dict[str, Any]:
     """Return everything that decides the boxes."""
-    made = {"generator": generator.name, "parameters": dict(generator.parameters), "exif": plan.exif}
+    made = {"generator": generator.name, "parameters": dict(generator.parameters), "exif": job.exif}
     fit = {TELLS_FIT: True} if tells_fit(generator) else {}
-    return made | {"max_boxes": plan.max_boxes} | fit
+    return made | {"max_boxes": job.max_boxes} | fit
 
 
 def is_known(photo: Photo, known: Mapping[str, StoredPhoto]) -> bool:
@@ -112,11 +112,11 @@ def is_known(photo: Photo, known: Mapping[str, StoredPhoto]) -> bool:
 
 
 def _store(
-    ahead: Iterable[Prepared | Skipped], writer: StoreWriter, bar: Bar, report: Report, max_boxes: int | None
+    ahead: Iterable[Prepared | Skipped], writer: StoreWriter, bar: Bar, summary: ProposalSummary, max_boxes: int | None
 ) -> None:
     for item in ahead:
         if isinstance(item, Skipped):
-            report.skipped[item.photo.image_id] = item.reason
+            summary.skipped[item.photo.image_id] = item.reason
             bar.skip(item.reason)
             continue
         proposals = item.proposals.take(slice(max_boxes))
@@ -124,16 +124,15 @@ def _store(
         bar.step(boxes=len(proposals), seconds=item.seconds)
 
 
-def _rows(plan: Plan, report: Report, bar: Bar) -> dict[str, str]:
+def _rows(job: ProposalJob, summary: ProposalSummary, bar: Bar) -> dict[str, str]:
     each = max(1, bar.pace.done)
-    rate = bar.pace.rate() if bar.pace.done > ENOUGH * plan.workers else None
-    before = f" ({report.before} of them earlier)" if report.before else ""
-    memory = ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
+    rate = bar.pace.rate() if bar.pace.done > ENOUGH * job.workers else None
+    before = f" ({summary.before} of them earlier)" if summary.before else ""
     return {
-        "photos": f"{report.done} done{before}, {len(report.skipped)} skipped",
-        "time": duration(bar.pace.seconds) + (f", {rate:.2f} photos/s with {plan.workers} workers" if rate else ""),
+        "photos": f"{summary.done} done{before}, {len(summary.skipped)} skipped",
+        "time": duration(bar.pace.seconds) + (f", {rate:.2f} photos/s with {job.workers} workers" if rate else ""),
         "seconds a photo": ", ".join(f"{stage} {spent / each:.3f}" for stage, spent in bar.seconds.items()) or "-",
         "boxes a photo": f"{bar.boxes / each:.0f}" if bar.pace.done else "-",
-        "peak memory": memory,
-        "proposals": str(plan.out),
+        "peak memory": peak_memory_text(),
+        "proposals": str(job.out),
     }

@@ -32,7 +32,7 @@ class RunError(FileRefused):
     """A folder of results that this run must not write into; the message says what to do."""
 
 
-class Run:
+class RunRecord:
     """The record of the runs that filled one folder, written when it changes.
 
     Args:
@@ -250,6 +250,11 @@ def peak_memory() -> dict[str, int]:
     if torch is not None and torch.cuda.is_initialized():
         held["gpu"] = sum(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())))
     return {place: size for place, size in held.items() if size}
+
+
+def peak_memory_text() -> str:
+    """Return the same as people say it, such as "2.1 GiB host, 0.8 GiB gpu"."""
+    return ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
 
 
 def _peak_resident() -> int:

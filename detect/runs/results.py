@@ -10,12 +10,11 @@ from typing import Any
 
 from detect.found import as_entry
 from detect.runs.record import RUN_FILE, RunError, read_run
-from eval.results import ResultsError, read_line
+from eval.results import DETECTIONS_FILE, ResultsError, read_line
 from structures.line_files import LineFile
 from structures.own_files import inside
 from structures.records import Detections
 
-DETECTIONS_FILE = "detections.jsonl"
 SKIPPED_FILE = "skipped.jsonl"
 
 

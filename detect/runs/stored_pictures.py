@@ -15,9 +15,9 @@ from detect.runs.draw import Drawing, Pictures, picture_name
 from detect.runs.exports import with_labels_of
 from detect.runs.photos import PICTURES, Photo, is_changed
 from detect.runs.progress import Bar
-from detect.runs.record import RUN_FILE, Run, RunError, last_fact, read_run
-from detect.runs.results import DETECTIONS_FILE, Results
-from eval.results import read_lines
+from detect.runs.record import RUN_FILE, RunError, RunRecord, last_fact, read_run
+from detect.runs.results import Results
+from eval.results import DETECTIONS_FILE, read_lines
 from structures.class_lists import read_class_names
 from structures.errors import InputError
 from structures.files import FileRefused
@@ -68,7 +68,7 @@ def redraw(
         photos = [Photo(image_id, root / image_id) for image_id in results.done]
         refuse_drawing_among(photos, out)
         files = stack.enter_context(OwnFiles(out, [photo.path for photo in photos]))
-        run = Run(out, record["settings"], in_use=True)
+        run = RunRecord(out, record["settings"], in_use=True)
         files.sweep(f"{PICTURES}/{picture_name(photo.image_id)}" for photo in photos)
         pictures = open_pictures(files, results, drawing, run)
         run.update(**drawing.facts(), images=os.path.abspath(root))
@@ -118,7 +118,7 @@ def _noted_root(out: Path, record: Mapping[str, Any]) -> Path:
     return Path(root)
 
 
-def open_pictures(files: OwnFiles, results: Results, drawing: Drawing, run: Run) -> Pictures:
+def open_pictures(files: OwnFiles, results: Results, drawing: Drawing, run: RunRecord) -> Pictures:
     """Return where pictures go; those of earlier runs that show other detections are removed.
 
     Args:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from detect.defaults import VAL_PHOTOS, refuse_idle
+from detect.defaults import VAL_PHOTOS, refuse_options_without_effect
 from eval.coco import CocoDataset
 from eval.selection import Selection
 from eval.voc import VocDataset
@@ -37,7 +37,7 @@ def open_dataset(
         raise InputError(
             "name the photos to learn from: either a folder as `voc`, or a file as `coco` and its `images`"
         )
-    refuse_idle(
+    refuse_options_without_effect(
         {
             "`images` is the folder of `coco`; `voc` has its own": voc is not None and images is not None,
             "`split` is a list of `voc`": voc is None and split is not None,
@@ -111,7 +111,9 @@ def open_validation(
         InputError: both kinds are named, the list has no VOC folder, the photos lack a class, there is nothing to find
             on them, none can be read, or some are not those that were annotated.
     """
-    refuse_idle({"`val_images` is the folder of `val_coco`": val_coco is None and val_images is not None})
+    refuse_options_without_effect(
+        {"`val_images` is the folder of `val_coco`": val_coco is None and val_images is not None}
+    )
     if val is None and val_coco is None:
         return None
     if val is not None and val_coco is not None:

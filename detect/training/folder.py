@@ -20,12 +20,16 @@ from structures.npz import read_arrays
 from structures.records import Dataset
 
 STATE = "state.pt"  # weights, optimiser and running average in the middle of a training
+START_FILE, BATCHES_FILE = "start.json", "batches.json"  # what a training, and its batches, are made from
+BEST_FILE, VALIDATION_FILE, VALIDATION_CURVE_FILE = "best.safetensors", "val.json", "val.csv"
+CURVE_FILE, REGIONS_FILE = "curves.csv", "regions.npz"
+FEATURES_FILES = ("features.json", "features.npy")  # how far the outputs of the frozen stages are, and these themselves
 MARKER, FORMAT = "training.json", "googlenet-rcnn training 1"  # says that the names below are ours in a folder
 # These are written over or removed without a look at what is in them; the others are read first.
-UNCHECKED_NAMES = ("features.npy", "features.json", "best.safetensors", "val.json", "start.json", "batches.json")
-OWN_NAMES = frozenset({*UNCHECKED_NAMES, MARKER, STATE, "regions.npz", "curves.csv", "val.csv"})
+UNCHECKED_NAMES = (*FEATURES_FILES, BEST_FILE, VALIDATION_FILE, START_FILE, BATCHES_FILE)
+OWN_NAMES = frozenset({*UNCHECKED_NAMES, MARKER, STATE, REGIONS_FILE, CURVE_FILE, VALIDATION_CURVE_FILE})
 DIGESTS = frozenset({"weights", "objects"})  # facts that trainings noted before there was the marker
-REDRAW = f"remove this file, {STATE} and start.json to draw again from the same proposals"
+REDRAW = f"remove this file, {STATE} and {START_FILE} to draw again from the same proposals"
 
 
 def phase_folder(work: Path, number: int) -> Path:
@@ -88,7 +92,7 @@ def occupied(work: Path) -> Iterator[None]:
     work.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(work)
     try:
-        _claim_names(work)
+        _require_own_names(work)
         for folder in (work, *(path for path in work.iterdir() if path.is_dir())):
             sweep(folder, OWN_NAMES.__contains__)
         yield
@@ -96,7 +100,7 @@ def occupied(work: Path) -> Iterator[None]:
         lock.release()
 
 
-def _claim_names(work: Path) -> None:
+def _require_own_names(work: Path) -> None:
     """Note that the names of a training's files are ours in a folder, unless others have used them there."""
     marker = work / MARKER
     if marker.exists():
@@ -104,7 +108,7 @@ def _claim_names(work: Path) -> None:
             raise FileRefused(f"{marker}: of another program; name another `work` folder")
         return
     foreign = [name for name in UNCHECKED_NAMES if (work / name).exists()]
-    if foreign and not (_read_object(work / "start.json").keys() | _read_object(work / "val.json").keys()) & DIGESTS:
+    if foreign and not (_read_object(work / START_FILE).keys() | _read_object(work / VALIDATION_FILE).keys()) & DIGESTS:
         raise FileRefused(f"{work / foreign[0]}: no training of ours wrote this; name another `work` folder")
     write_json(marker, {"format": FORMAT})
 
@@ -118,7 +122,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def claim(path: Path, made_from: Mapping[str, Any], *, remedy: str, state: Path | None = None) -> None:
+def require_same_origin(path: Path, made_from: Mapping[str, Any], *, remedy: str, state: Path | None = None) -> None:
     """Write down what the contents of a folder are made from, or check that it is the same as before.
 
     Args:

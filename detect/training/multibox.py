@@ -16,12 +16,12 @@ from classifier.engines import Placement
 from classifier.googlenet import stages_between
 from classifier.processes import current_process, first_then_others, share_of
 from classifier.running_average import State
-from classifier.training import Progress, parameter_groups, train
+from classifier.training import StepProgress, parameter_groups, train
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.digest import digest
 from detect.multibox import LAST_FROZEN, DenseMultiBox, from_checkpoint, learned_classes, start_network, to_checkpoint
-from detect.runs.ahead import one_core_a_photo
-from detect.training.folder import STATE, claim, contents
+from detect.runs.ahead import one_core_per_photo
+from detect.training.folder import START_FILE, STATE, contents, require_same_origin
 from detect.training.multibox_batches import CanvasBatches, count_steps, find_shapes
 from detect.training.multibox_losses import MultiBoxLoss
 from detect.training.multibox_recipe import MultiBoxRecipe
@@ -54,7 +54,7 @@ def make_optimiser(network: DenseMultiBox, recipe: MultiBoxRecipe) -> torch.opti
     return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
 
 
-def claim_folder(
+def require_same_training(
     work: Path, starts: Sequence[Checkpoint], dataset: Dataset, propose: ProposalGenerator | None = None
 ) -> None:
     """Note in a folder what its training is made from, or check that it is the same as before.
@@ -73,7 +73,7 @@ def claim_folder(
     more = [digest(dict(sorted(each.state.items()))) for each in starts[1:]]
     weights |= ({"more weights": more} if more else {}) | ({} if propose is None else {"proposals": propose.name})
     remedy = f"name another `work` folder, or remove {state} to start again"
-    claim(work / "start.json", {**weights, **contents(dataset)}, remedy=remedy, state=state)
+    require_same_origin(work / START_FILE, {**weights, **contents(dataset)}, remedy=remedy, state=state)
 
 
 def _fresh(start: Checkpoint, dataset: Dataset, recipe: MultiBoxRecipe) -> DenseMultiBox:
@@ -89,7 +89,7 @@ def train_multibox(
     work: Path,
     workers: int = 0,
     save_every: int = 200,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[[StepProgress], None] = lambda progress: None,
     judge: Callable[[int, Callable[[], Checkpoint]], None] | None = None,
 ) -> Checkpoint:
     """Train MultiBox on annotated photos.
@@ -124,7 +124,7 @@ def train_multibox(
     network.to(placement.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with first_then_others() as first:
         if first:
-            claim_folder(work, [start], dataset)
+            require_same_training(work, [start], dataset)
     classes = list(dict.fromkeys([*learned_classes(start), *dataset.classes]))
     record = {"recipe": asdict(recipe), "photos": len(dataset), "classes": classes}
     training: Mapping[str, Any] = {**record, "start": dict(start.training)}
@@ -132,7 +132,7 @@ def train_multibox(
     def trained(state: State) -> Checkpoint:
         return to_checkpoint(network, start, dict(state), training)
 
-    with one_core_a_photo() if workers else nullcontext():  # before they are forked: in a fork OpenCV would hang
+    with one_core_per_photo() if workers else nullcontext():  # before they are forked: in a fork OpenCV would hang
         state = train(
             network,
             MultiBoxLoss(recipe.frozen, recipe.regions),

@@ -38,7 +38,7 @@ def _boxes(generator: MultiBox, dataset: Dataset, truth: GroundTruth) -> Boxes:
 
 
 class MultiBoxMeasure:
-    """Measures on annotated photos how many objects the best boxes cover, for `phases.Plan`."""
+    """Measures on annotated photos how many objects the best boxes cover, for `phases.TrainingPlan`."""
 
     figure = HEADLINE
 

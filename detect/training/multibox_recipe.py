@@ -21,7 +21,7 @@ class MultiBoxRecipe:
         warmup: steps over which the learning rate rises.
         weight_decay: of all weights.
         average: decay of the running average of the weights, which is the result.
-        priors_a_cell: shapes of each level.
+        priors_a_cell: shapes of each level; the state files of trainings know it by this name.
         width: channels of the pyramid.
         regions: boxes of each photo that the refining head learns from.
         dtype: precision of the forward pass; weights are float32 always.

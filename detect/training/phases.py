@@ -13,7 +13,7 @@ from classifier.processes import current_process, first_then_others
 from classifier.weights.checkpoint import Checkpoint
 from detect.training.folder import occupied, phase_folder
 from detect.training.progress import Reporter
-from detect.training.setup import note
+from detect.training.setup import with_origin
 from detect.training.validation import RECORD, Validation
 
 Train = Callable[[Checkpoint, Path, Reporter, Validation | None], Checkpoint]
@@ -57,7 +57,7 @@ class Measure(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What to train, and where it is kept.
 
     Attributes:
@@ -81,7 +81,7 @@ class Plan:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
-def carry_out(plan: Plan) -> tuple[Checkpoint, Checkpoint | None]:
+def run_phases(plan: TrainingPlan) -> tuple[Checkpoint, Checkpoint | None]:
     """Do all phases of a plan.
 
     Returns:
@@ -109,7 +109,7 @@ def _judged(weights: Checkpoint) -> float:
     return float(weights.training[RECORD]["value"])
 
 
-def _train(plan: Plan, number: int, start: Checkpoint) -> tuple[Checkpoint | None, Checkpoint]:
+def _train(plan: TrainingPlan, number: int, start: Checkpoint) -> tuple[Checkpoint | None, Checkpoint]:
     """Return the best weights of a phase, if it was judged, and its last."""
     phase, count, folder = plan.phases[number - 1], len(plan.phases), phase_folder(plan.work, number)
     with Reporter(
@@ -123,11 +123,11 @@ def _train(plan: Plan, number: int, start: Checkpoint) -> tuple[Checkpoint | Non
         about = {**plan.about, **({"phase": number} if count > 1 else {})}
         validation = _validation(plan, phase, folder, reporter, about)
         trained = phase.train(start, folder, reporter, validation)
-        return validation.finish(trained) if validation else (None, note(trained, about))
+        return validation.finish(trained) if validation else (None, with_origin(trained, about))
 
 
 def _validation(
-    plan: Plan, phase: Phase, folder: Path, reporter: Reporter, about: Mapping[str, Any]
+    plan: TrainingPlan, phase: Phase, folder: Path, reporter: Reporter, about: Mapping[str, Any]
 ) -> Validation | None:
     if plan.measure is None:
         return None
@@ -138,6 +138,6 @@ def _validation(
         every=plan.measure_every,
         steps=phase.steps,
         about=plan.measure.about(),
-        note=partial(note, data=about),
+        with_origin=partial(with_origin, data=about),
         tell=reporter.judged,
     )

@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from classifier.training import Progress as Report
+from classifier.training import StepProgress
 from detect.runs.progress import LINE_SECONDS, Pace, duration
-from detect.runs.record import peak_memory
+from detect.runs.record import peak_memory_text
+from detect.training.folder import CURVE_FILE
 from structures.files import FileRefused, replacing
 from structures.text import printable
 
@@ -34,7 +35,7 @@ class Reporter:
     def __init__(self, folder: Path, *, steps: int, batch: int, rows: str, reason: str, quiet: bool = False) -> None:
         self._quiet, self._batch, self._rows, self._reason = quiet, batch, rows, reason
         self.console = Console(stderr=True, quiet=quiet)
-        self._curve_file, self._steps = folder / "curves.csv", steps
+        self._curve_file, self._steps = folder / CURVE_FILE, steps
         self._curves: Curves | None = None
         self._loss, self._judged, self._told = 0.0, "", time.perf_counter()
         self._pace: Pace | None = None
@@ -54,8 +55,7 @@ class Reporter:
         if self._curves is not None:
             self._curves.close()
         if kind is None and self._pace is not None:
-            memory = ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
-            self._say(f"done in {duration(time.perf_counter() - self._begin)}, at most {memory}")
+            self._say(f"done in {duration(time.perf_counter() - self._begin)}, at most {peak_memory_text()}")
 
     def show(self, items: Iterable[int], total: int, name: str) -> Iterator[int]:
         """Show a bar over numbers, 0 to total - 1 or from where the work goes on; then how long it took."""
@@ -71,7 +71,7 @@ class Reporter:
         self._bars.remove_task(task)
         self._say(f"{name}: {total}, {pace.done} of them now in {duration(pace.seconds)}")
 
-    def report(self, done: Report) -> None:
+    def report(self, done: StepProgress) -> None:
         """Show and write one step."""
         if self._quiet:
             return
@@ -85,7 +85,7 @@ class Reporter:
         self._now_and_then(f"train: {done.step}/{self._steps} {words}")
         self._draw(done)
 
-    def _draw(self, done: Report) -> None:
+    def _draw(self, done: StepProgress) -> None:
         parts = dict(done.parts) if len(done.parts) > 1 else {}
         figures = {"loss": done.loss, **parts, "learning_rate": done.learning_rate}
         if self._curves is None:
@@ -99,7 +99,7 @@ class Reporter:
         if self._pace is not None:
             self._pace.pause(seconds)
 
-    def _words(self, done: Report, pace: Pace) -> str:
+    def _words(self, done: StepProgress, pace: Pace) -> str:
         rate, left = pace.rate(), pace.left()
         speed = "" if rate is None else f" | {rate * self._batch:.0f} {self._rows}/s"
         end = "" if left is None else f" | {duration(left)} left"

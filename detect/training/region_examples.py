@@ -27,7 +27,7 @@ ShowProgress = Callable[[Iterable[int], int, str], Iterable[int]]
 PHOTO_MEMORY = 2**28  # bytes of photos kept in memory: a few hundred of VOC's, a handful from a camera
 
 
-class Photos:
+class PhotoCache:
     """Reads the photos of a dataset by index, the last ones from memory."""
 
     def __init__(self, dataset: Dataset, memory: int = PHOTO_MEMORY) -> None:

@@ -31,14 +31,14 @@ FIGURES = {"voc07": "mAP", "coco": "AP"}  # the first of each protocol
 SCORE_FLOOR = 0.001  # to measure mAP weak detections count, too (docs/evaluation.md)
 
 
-def fill_folder(plan: propose.Plan, generator: ProposalGenerator, console: Console) -> propose.Report:
+def fill_folder(job: propose.ProposalJob, generator: ProposalGenerator, console: Console) -> propose.ProposalSummary:
     """Make proposals for a training, in its folder.
 
     Raises:
         InputError: the folder holds boxes of another generator; says which parameter names another folder.
     """
     try:
-        return propose.carry_out(plan, generator, console)
+        return propose.propose_to_folder(job, generator, console)
     except StoreError as error:
         raise InputError(f"{error} as `work`, or remove this one") from None
 
@@ -84,12 +84,12 @@ class RegionMeasure:
         Raises:
             InputError: not one of the photos can be read, or the folder holds boxes of another generator.
         """
-        plan = propose.Plan(self._photos, self._folder, workers=self._workers)
-        report = fill_folder(plan, self._generator, console)
-        if not report.done:
+        job = propose.ProposalJob(self._photos, self._folder, workers=self._workers)
+        summary = fill_folder(job, self._generator, console)
+        if not summary.done:
             raise InputError(
                 f"`val_proposals`: the generator failed on all of the {len(self._photos)} photos to validate on: "
-                f"{some_of(list(report.skipped.values()))}"
+                f"{some_of(list(summary.skipped.values()))}"
             )
 
     def __call__(self, checkpoint: Checkpoint) -> float:

@@ -9,7 +9,7 @@ from classifier.engines import Placement
 from classifier.processes import Process, first_then_others, share_of
 from classifier.weights.checkpoint import Checkpoint
 from detect.runs.photos import photos_of
-from detect.runs.propose import Plan
+from detect.runs.propose import ProposalJob
 from detect.training.data import some_of
 from detect.training.phases import Phase
 from detect.training.progress import Reporter
@@ -63,9 +63,9 @@ def kept_proposals(
         return generator
     with first_then_others() as first:
         if first:
-            report = fill_folder(Plan(photos_of(dataset), folder, workers=workers), generator, console)
-            if report.skipped:
-                raise InputError(some_of(list(report.skipped.values())))
+            summary = fill_folder(ProposalJob(photos_of(dataset), folder, workers=workers), generator, console)
+            if summary.skipped:
+                raise InputError(some_of(list(summary.skipped.values())))
     return StoredProposals(folder)
 
 

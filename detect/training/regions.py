@@ -21,19 +21,26 @@ from classifier.recipes import Recipe
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, keep_features
 from classifier.running_average import State
 from classifier.sampling import BatchDraw, Regions, soft_labels
-from classifier.training import Batches, Progress, steps_done, train
+from classifier.training import Batches, StepProgress, steps_done, train
 from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError, for_regions
 from classifier.weights.digest import digest
-from detect.training.folder import STATE, claim, kept_regions
-from detect.training.region_examples import DRAWING, Photos, ShowProgress, draw_regions, drawn_from
+from detect.training.folder import (
+    BATCHES_FILE,
+    FEATURES_FILES,
+    REGIONS_FILE,
+    START_FILE,
+    STATE,
+    kept_regions,
+    require_same_origin,
+)
+from detect.training.region_examples import DRAWING, PhotoCache, ShowProgress, draw_regions, drawn_from
 from detect.training.region_recipe import Examples
 from proposals.protocol import ProposalGenerator
 from structures.errors import InputError
 from structures.names import not_one_of
 from structures.records import Dataset
 
-AGAIN = f"remove {STATE} and start.json to train again on the same regions; their features are then made again"
-FEATURES = ("features.json", "features.npy")  # how far the outputs of the frozen stages are, and these themselves
+AGAIN = f"remove {STATE} and {START_FILE} to train again on the same regions; their features are then made again"
 
 
 def check_start(start: Checkpoint, frozen: str | None) -> None:
@@ -60,7 +67,7 @@ def train_regions(
     frozen: str | None = "maxpool4",
     workers: int = 2,
     show: ShowProgress = lambda items, total, name: items,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[[StepProgress], None] = lambda progress: None,
     save_every: int = 500,
     judge: Callable[[int, Callable[[], Checkpoint]], None] | None = None,
     keep: bool = True,
@@ -104,9 +111,9 @@ def train_regions(
     with first_then_others() as first:
         source = drawn_from(dataset, propose, examples)
         draw = partial(draw_regions, dataset, propose, examples, workers=workers, show=show)
-        regions = kept_regions(work / "regions.npz", source, draw)
+        regions = kept_regions(work / REGIONS_FILE, source, draw)
         if first:
-            _claim_folder(work, checkpoint, regions, examples, frozen, placement)
+            _require_same_training(work, checkpoint, regions, examples, frozen, placement)
         head = _head(checkpoint, placement.device, frozen)
         finished = steps_done(work / STATE, recipe, recipe.steps) >= recipe.steps
         batches = (
@@ -127,7 +134,7 @@ def train_regions(
         judge=None if judge is None else lambda step, average: judge(step, partial(trained, average)),
     )
     if not keep and current_process().rank == 0:
-        for name in FEATURES:
+        for name in FEATURES_FILES:
             (work / name).unlink(missing_ok=True)
     return trained(state)
 
@@ -141,7 +148,7 @@ def _start(start: Checkpoint, classes: tuple[str, ...], frozen: str | None) -> C
     return start if start.task == "regions" and start.classes == classes else for_regions(start, classes)
 
 
-def _claim_folder(
+def _require_same_training(
     work: Path, checkpoint: Checkpoint, regions: Regions, examples: Examples, frozen: str | None, placement: Placement
 ) -> None:
     made_from = {
@@ -151,15 +158,17 @@ def _claim_folder(
         "frozen stages": frozen,
         **({"engine": placement.engine, "dtype": placement.dtype} if frozen else {}),
     }
-    start, state = work / "start.json", work / STATE
+    start, state = work / START_FILE, work / STATE
     if not start.exists():  # what is there was made from something that nobody knows
         if state.exists():
             raise WeightsError(f"{state}: of a training whose {start.name} is gone; {AGAIN}")
-        for name in FEATURES:
+        for name in FEATURES_FILES:
             (work / name).unlink(missing_ok=True)
-    claim(start, made_from, remedy=f"name another `work` folder, or {AGAIN}")
+    require_same_origin(start, made_from, remedy=f"name another `work` folder, or {AGAIN}")
     mixed = {name: value for name, value in asdict(examples).items() if name not in DRAWING}
-    claim(work / "batches.json", mixed, remedy=f"remove {state} to train again on what is kept", state=state)
+    require_same_origin(
+        work / BATCHES_FILE, mixed, remedy=f"remove {state} to train again on what is kept", state=state
+    )
 
 
 def _head(checkpoint: Checkpoint, device: torch.device, frozen: str | None) -> Head:
@@ -183,7 +192,7 @@ def _batches(
     workers: int,
     show: ShowProgress,
 ) -> Batches[LabelledBatch]:
-    photos, device, here = Photos(dataset), placement.device, current_process()
+    photos, device, here = PhotoCache(dataset), placement.device, current_process()
     background, labels = len(dataset.classes), regions.labels
     shares = labels if examples.ramp is None else soft_labels(regions, background=background, ramp=examples.ramp)
     draw = BatchDraw(
@@ -209,7 +218,7 @@ def _batches(
         )
     engine = make_engine(Trunk(checkpoint.network(), frozen), placement, size=checkpoint.preprocessing.size)
     features = keep_features(
-        work / FEATURES[1],
+        work / FEATURES_FILES[1],
         regions,
         photos.read,
         engine,

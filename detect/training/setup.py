@@ -50,7 +50,7 @@ def last_beside(out: Path) -> Path:
     return out.with_suffix(f".last{out.suffix}")
 
 
-def note(checkpoint: Checkpoint, data: Mapping[str, Any]) -> Checkpoint:
+def with_origin(checkpoint: Checkpoint, data: Mapping[str, Any]) -> Checkpoint:
     """Add to a checkpoint how it was made: data, command, commit; of paths in the command only the last part."""
     command = " ".join(["rcnn", *map(_without_folders, sys.argv[1:])])
     return replace(checkpoint, training={**checkpoint.training, **data, "command": command, "commit": commit()})

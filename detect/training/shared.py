@@ -16,13 +16,13 @@ from classifier.engines import Placement
 from classifier.googlenet import STAGES
 from classifier.processes import current_process, first_then_others, share_of
 from classifier.running_average import State
-from classifier.training import Progress, parameter_groups, train
+from classifier.training import StepProgress, parameter_groups, train
 from classifier.weights.checkpoint import Checkpoint, WeightsError, for_regions, load_state
 from detect.multibox import LAST_FROZEN, head_shapes, head_width
-from detect.runs.ahead import one_core_a_photo
+from detect.runs.ahead import one_core_per_photo
 from detect.shared import SharedNetwork, from_checkpoint, to_checkpoint
 from detect.training.folder import STATE
-from detect.training.multibox import claim_folder, freeze
+from detect.training.multibox import freeze, require_same_training
 from detect.training.multibox_batches import CanvasBatches, count_steps
 from detect.training.shared_losses import SharedLoss
 from detect.training.shared_recipe import SharedRecipe
@@ -107,7 +107,7 @@ def train_shared(
     work: Path,
     workers: int = 0,
     save_every: int = 200,
-    report: Callable[[Progress], None] = lambda progress: None,
+    report: Callable[[StepProgress], None] = lambda progress: None,
     judge: Callable[[int, Callable[[], Checkpoint]], None] | None = None,
 ) -> Checkpoint:
     """Train shared features on annotated photos.
@@ -144,14 +144,14 @@ def train_shared(
     network.to(placement.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     with first_then_others() as first:
         if first:
-            claim_folder(work, [start, *([] if regions is None else [regions])], dataset, propose)
+            require_same_training(work, [start, *([] if regions is None else [regions])], dataset, propose)
     record = {"recipe": asdict(recipe), "photos": len(dataset), "start": dict(start.training)}
     training: Mapping[str, Any] = record | ({} if propose is None else {"proposals": propose.name})
 
     def trained(state: State) -> Checkpoint:
         return to_checkpoint(network, start, classes, dict(state), training)
 
-    with one_core_a_photo() if workers else nullcontext():  # before they are forked: in a fork OpenCV would hang
+    with one_core_per_photo() if workers else nullcontext():  # before they are forked: in a fork OpenCV would hang
         state = train(
             network,
             SharedLoss(recipe, background=len(classes)),

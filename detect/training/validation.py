@@ -13,7 +13,7 @@ from typing import Any
 from classifier.processes import current_process, first_then_others
 from classifier.training import require_finite
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
-from detect.training.folder import STATE, claim
+from detect.training.folder import BEST_FILE, STATE, VALIDATION_CURVE_FILE, VALIDATION_FILE, require_same_origin
 from detect.training.progress import Curves, read_curve
 
 RECORD = "validation"  # in the metadata of weights
@@ -32,7 +32,7 @@ class Validation:
         every: steps between two measurements; the last step is measured in any case.
         steps: of the whole training.
         about: what decides the figure, as JSON values: photos, proposals, protocol.
-        note: adds to weights how they were made.
+        with_origin: adds to weights how they were made.
         tell: called with a line of words and the seconds it took.
 
     Raises:
@@ -48,15 +48,15 @@ class Validation:
         every: int,
         steps: int,
         about: Mapping[str, Any],
-        note: Callable[[Checkpoint], Checkpoint],
+        with_origin: Callable[[Checkpoint], Checkpoint],
         tell: Callable[[str, float], None] = lambda words, seconds: None,
     ) -> None:
-        self._best_file, self._curve_file = work / "best.safetensors", work / "val.csv"
+        self._best_file, self._curve_file = work / BEST_FILE, work / VALIDATION_CURVE_FILE
         self._figure, self._measure, self._about = figure, measure, about
-        self._every, self._steps, self._note, self._tell = every, steps, note, tell
+        self._every, self._steps, self._with_origin, self._tell = every, steps, with_origin, tell
         self._curve = Curves(self._curve_file, [figure])
         if current_process().rank == 0:
-            self._claim(work)
+            self._require_same_measure(work)
 
     def __call__(self, step: int, weights: Callable[[], Checkpoint]) -> None:
         """Measure the weights after a step, if it is time; of several processes only the first does."""
@@ -79,12 +79,12 @@ class Validation:
         assert value is not None
         return read_checkpoint(self._best_file), self._noted(last, self._steps, value)
 
-    def _claim(self, work: Path) -> None:
-        record, state = work / "val.json", work / STATE
+    def _require_same_measure(self, work: Path) -> None:
+        record, state = work / VALIDATION_FILE, work / STATE
         if not state.exists():
             for file in (self._best_file, self._curve_file, record):
                 file.unlink(missing_ok=True)
-        claim(record, self._about, remedy=f"name another `work` folder, or remove {state} to train again")
+        require_same_origin(record, self._about, remedy=f"name another `work` folder, or remove {state} to train again")
 
     def _judge(self, step: int, checkpoint: Checkpoint) -> None:
         begin = time.perf_counter()
@@ -100,7 +100,7 @@ class Validation:
 
     def _noted(self, checkpoint: Checkpoint, step: int, value: float) -> Checkpoint:
         record = {"step": step, "figure": self._figure, "value": value, **self._about}
-        noted = self._note(checkpoint)
+        noted = self._with_origin(checkpoint)
         return replace(noted, training={**noted.training, RECORD: record})
 
     def _best(self) -> tuple[int, float]:

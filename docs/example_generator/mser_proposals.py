@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from proposals.resizing import SEARCH_WIDTH, resize
-from proposals.tidy import tidy
+from proposals.tidy import clean_proposals
 from structures.boxes import area
 from structures.records import Image, Proposals
 
@@ -47,7 +47,7 @@ class MserBoxes:
         found = [self._sides(channel) for channel in cv2.split(cv2.cvtColor(small.image, cv2.COLOR_RGB2Lab))]
         sides = np.concatenate(found).astype(np.float32)
         boxes = np.concatenate([sides[:, :2], sides[:, :2] + sides[:, 2:]], axis=1)
-        return tidy(small.to_original(boxes), area(boxes), small.original_size, self.name)
+        return clean_proposals(small.to_original(boxes), area(boxes), small.original_size, self.name)
 
     def _sides(self, channel: Any) -> Any:
         """Return x, y, width, height of the stable regions of one channel."""

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from proposals.multibox.views import View
-from proposals.tidy import suppress_quickly, tidy
+from proposals.multibox.views import CanvasView
+from proposals.tidy import clean_proposals, suppress_quickly
 from structures.boxes import Boxes, Floats, ImageSize, Mask, area, clip, large_enough, mirror
 from structures.errors import InputError
 from structures.records import Image, Proposals
@@ -20,7 +20,7 @@ INNER_MARGIN = 0.1  # boxes this near to a cut edge, as a share of the window, b
 Canvases = npt.NDArray[np.uint8]  # (N, h, w, 3) RGB
 
 
-class Found(NamedTuple):
+class ScoredBoxes(NamedTuple):
     """Boxes on one canvas: (n, 4) xyxy in its pixels, and (n,) scores in 0..1."""
 
     boxes: Boxes
@@ -30,7 +30,7 @@ class Found(NamedTuple):
 class Predictor(Protocol):
     """Looks at canvases of equal size, uint8 (N, h, w, 3), and finds boxes on each."""
 
-    def __call__(self, canvases: Canvases) -> list[Found]:
+    def __call__(self, canvases: Canvases) -> list[ScoredBoxes]:
         """Return the boxes of each canvas in any order."""
 
     def score(self, canvas: Canvases, boxes: Boxes) -> Floats:
@@ -56,7 +56,7 @@ class MultiBox:
     def __init__(
         self,
         predict: Predictor,
-        views: Callable[[ImageSize], Sequence[View]],
+        views: Callable[[ImageSize], Sequence[CanvasView]],
         *,
         max_boxes: int = MAX_BOXES,
         nms_threshold: float = NMS_THRESHOLD,
@@ -82,7 +82,7 @@ class MultiBox:
         usable = large_enough(boxes, MIN_SIDE) & np.isfinite(scores)
         boxes, scores = boxes[usable], scores[usable]
         kept = suppress_quickly(boxes, scores, self.nms_threshold)[: self.max_boxes - 1]
-        return tidy(boxes[kept], scores[kept], image_size, self.name)
+        return clean_proposals(boxes[kept], scores[kept], image_size, self.name)
 
     def score(self, image: Image, boxes: Boxes) -> Floats:
         """Say how well any (N, 4) boxes of a photo fit an object: (N,) in 0..1, as they look in the first view.
@@ -95,7 +95,7 @@ class MultiBox:
         view = self._views((image.shape[0], image.shape[1]))[0]
         return self._predict.score(view.draw(image)[None], view.to_canvas(boxes))
 
-    def _look(self, image: Image, views: Sequence[View]) -> list[Found]:
+    def _look(self, image: Image, views: Sequence[CanvasView]) -> list[ScoredBoxes]:
         """Predict view by view, those with equal canvases together, and map the boxes to the photo."""
         image_size = (image.shape[0], image.shape[1])
         looks = [(view, mirrored) for view in views for mirrored in ((False, True) if self.mirrored else (False,))]
@@ -108,17 +108,17 @@ class MultiBox:
         return found
 
 
-def on_photo(found: Found, view: View, mirrored: bool, image_size: ImageSize) -> Found:
+def on_photo(found: ScoredBoxes, view: CanvasView, mirrored: bool, image_size: ImageSize) -> ScoredBoxes:
     """Map boxes from a canvas to the photo, without those too large for the view or cut off by an inner edge of it."""
     boxes = found.boxes
     if mirrored:
         boxes = mirror(boxes, view.canvas)
     boxes = view.to_photo(boxes)
     whole = ~_cut_off(boxes, view, image_size) & (area(boxes) <= view.largest**2)
-    return Found(clip(boxes[whole], image_size), found.scores[whole])
+    return ScoredBoxes(clip(boxes[whole], image_size), found.scores[whole])
 
 
-def _cut_off(boxes: Boxes, view: View, image_size: ImageSize) -> Mask:
+def _cut_off(boxes: Boxes, view: CanvasView, image_size: ImageSize) -> Mask:
     x1, y1, x2, y2 = view.window
     margin_x, margin_y = INNER_MARGIN * (x2 - x1), INNER_MARGIN * (y2 - y1)
     height, width = image_size

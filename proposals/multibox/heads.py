@@ -67,18 +67,18 @@ class DenseHead(nn.Module):
         super().__init__()
         self.shapes: Tensor
         self.register_buffer("shapes", shapes.float())
-        self.width, self.priors_a_cell = width, shapes.shape[1]
+        self.width, self.priors_per_cell = width, shapes.shape[1]
         # The trunk's maps differ in scale by orders of magnitude, hence the normalisation.
         self.lateral = nn.ModuleList(normalised(channels, width, size=1) for channels in inputs)
         self.coarse = nn.Sequential(nn.Conv2d(width, width, 3, stride=2, padding=1), nn.ReLU())
         self.smooth = nn.ModuleList(nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU()) for _ in inputs)
         self.shared = nn.Sequential(_active(width), _active(width))
-        self.predict = nn.Conv2d(width, self.priors_a_cell * 5, 1)
+        self.predict = nn.Conv2d(width, self.priors_per_cell * 5, 1)
         self.apply(initialise)
         with torch.no_grad():
             self.predict.weight.normal_(std=0.01)
-            first = torch.zeros(self.priors_a_cell * 5)
-            first[: self.priors_a_cell] = math.log(FIRST_CONFIDENCE / (1 - FIRST_CONFIDENCE))
+            first = torch.zeros(self.priors_per_cell * 5)
+            first[: self.priors_per_cell] = math.log(FIRST_CONFIDENCE / (1 - FIRST_CONFIDENCE))
             self.predict.bias = nn.Parameter(first)
 
     def forward(self, maps: Sequence[Tensor]) -> DenseOutput:
@@ -95,8 +95,8 @@ class DenseHead(nn.Module):
     def split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Split (N, 5 A, cells) outputs into (N, cells * A) logits and (N, cells * A, 4) residuals."""
         count, _, cells = outputs.shape
-        logits, residuals = torch.split(outputs.float(), [self.priors_a_cell, 4 * self.priors_a_cell], dim=1)
-        in_order = residuals.reshape(count, self.priors_a_cell, 4, cells).permute(0, 3, 1, 2)
+        logits, residuals = torch.split(outputs.float(), [self.priors_per_cell, 4 * self.priors_per_cell], dim=1)
+        in_order = residuals.reshape(count, self.priors_per_cell, 4, cells).permute(0, 3, 1, 2)
         return logits.transpose(1, 2).reshape(count, -1), in_order.reshape(count, -1, 4)
 
     def pyramid(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -22,18 +22,20 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
-from proposals.multibox.generator import Canvases, Found
+from proposals.multibox.generator import Canvases, ScoredBoxes
 from proposals.multibox.heads import FIRST_CONFIDENCE, initialise, normalised
 from proposals.multibox.losses import NOTHING
 from proposals.multibox.priors import Points, k_means, small_to_large
-from proposals.multibox.views import View
+from proposals.multibox.views import CanvasView
 from structures.boxes import Boxes, Floats, ImageSize, iou
 from structures.errors import InputError
 
 ALPHA = 0.3  # Erhan et al., section 3.2
 
 
-def squares(image_size: ImageSize, *, side: float, overlap: float = 0.5, canvas: ImageSize = (224, 224)) -> list[View]:
+def squares(
+    image_size: ImageSize, *, side: float, overlap: float = 0.5, canvas: ImageSize = (224, 224)
+) -> list[CanvasView]:
     """View overlapping squares that cover the photo, row by row.
 
     Args:
@@ -44,7 +46,7 @@ def squares(image_size: ImageSize, *, side: float, overlap: float = 0.5, canvas:
     """
     pixels = side * min(image_size)
     rows, columns = (_starts(extent, pixels, overlap) for extent in image_size)
-    return [View((x, y, x + pixels, y + pixels), canvas) for y in rows for x in columns]
+    return [CanvasView((x, y, x + pixels, y + pixels), canvas) for y in rows for x in columns]
 
 
 def _starts(extent: float, side: float, overlap: float) -> list[float]:
@@ -70,7 +72,7 @@ def corner_priors(boxes: Boxes, count: int, *, seed: int = 0) -> Boxes:
     return small_to_large(centres, (centres[:, 2] - centres[:, 0]) * (centres[:, 3] - centres[:, 1]))
 
 
-def spread(boxes: Boxes, priors: Boxes) -> Floats:
+def residual_spread(boxes: Boxes, priors: Boxes) -> Floats:
     """Return the (4,) standard deviations of boxes about their nearest prior: the unit of the papers' residuals."""
     nearest = _squared_distance(boxes.astype(np.float64), priors.astype(np.float64)).argmin(axis=1)
     deviation = np.sqrt(np.mean((boxes - priors[nearest]) ** 2, axis=0, dtype=np.float64))
@@ -206,12 +208,12 @@ class PaperPredictor:
         self._run, self._head = run, head.cpu()
 
     @torch.inference_mode()
-    def __call__(self, canvases: Canvases) -> list[Found]:
+    def __call__(self, canvases: Canvases) -> list[ScoredBoxes]:
         """Return the K boxes of each canvas."""
         height, width = canvases.shape[1:3]
         outputs = self._run(torch.from_numpy(canvases).permute(0, 3, 1, 2).float()).cpu()
         boxes = self._head.decode(outputs[..., 1:]) * torch.tensor([width, height, width, height])
-        return [Found(b.numpy(), s.numpy()) for b, s in zip(boxes, outputs[..., 0].sigmoid(), strict=True)]
+        return [ScoredBoxes(b.numpy(), s.numpy()) for b, s in zip(boxes, outputs[..., 0].sigmoid(), strict=True)]
 
     def score(self, canvas: Canvases, boxes: Boxes) -> Floats:
         """Refuse: this head knows its own priors only."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from proposals.multibox.generator import Canvases, Found
+from proposals.multibox.generator import Canvases, ScoredBoxes
 from proposals.multibox.heads import STRIDES, DenseHead, RefineHead, decode
 from proposals.multibox.priors import grid_priors
 from proposals.operators import clip_boxes, nms
@@ -52,7 +52,7 @@ class DensePredictor:
         self._recent = _Recent()
 
     @torch.inference_mode()
-    def __call__(self, canvases: Canvases) -> list[Found]:
+    def __call__(self, canvases: Canvases) -> list[ScoredBoxes]:
         """Return at most CANDIDATES boxes of each canvas, or REFINED where there is a second look."""
         height, width = canvases.shape[1:3]
         pyramid, outputs = self._maps(canvases)
@@ -64,7 +64,7 @@ class DensePredictor:
         found = list(zip(boxes, scores, strict=True))
         if self._refine is not None:
             found = self._second_look(pyramid, found, (height, width))
-        return [Found(b.cpu().numpy(), s.cpu().numpy()) for b, s in found]
+        return [ScoredBoxes(b.cpu().numpy(), s.cpu().numpy()) for b, s in found]
 
     @torch.inference_mode()
     def score(self, canvas: Canvases, boxes: Boxes) -> Floats:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from proposals.multibox.losses import IGNORED, NOTHING, POSITIVE_IOU
-from proposals.multibox.views import CANVASES, MEAN_COLOUR, Colour, View, whole_photo
+from proposals.multibox.views import CANVASES, MEAN_COLOUR, CanvasView, Colour, whole_photo
 from proposals.operators import clip_boxes, nms
 from structures.boxes import Boxes, ImageSize, Mask, area, as_boxes, clip, large_enough, mirror
 from structures.records import GroundTruth, Image, Labels
@@ -81,7 +81,7 @@ def random_sample(
     return Sample(canvas, boxes, ignore, truth.labels[kept], taken)
 
 
-def _some_of(proposals: Boxes, view: View, rng: np.random.Generator) -> Boxes:
+def _some_of(proposals: Boxes, view: CanvasView, rng: np.random.Generator) -> Boxes:
     """Draw some of the proposals that a view shows nearly whole."""
     whole = view.to_canvas(proposals[rng.permutation(len(proposals))])
     seen = clip(whole, view.canvas)
@@ -91,7 +91,7 @@ def _some_of(proposals: Boxes, view: View, rng: np.random.Generator) -> Boxes:
 
 def random_view(
     image_size: ImageSize, rng: np.random.Generator, canvases: Sequence[tuple[int, int]] = CANVASES
-) -> View:
+) -> CanvasView:
     """Choose a window that holds a part of the photo, or all of it and some more."""
     plain = whole_photo(image_size, canvases=canvases)
     if rng.random() < PLAIN:
@@ -101,10 +101,10 @@ def random_view(
     width, height = plain.window[2] / zoom * stretch, plain.window[3] / zoom / stretch
     # Either the window lies within the photo, or the photo within the window.
     x, y = rng.random() * (image_size[1] - width), rng.random() * (image_size[0] - height)
-    return View((x, y, x + width, y + height), plain.canvas)
+    return CanvasView((x, y, x + width, y + height), plain.canvas)
 
 
-def on_canvas(truth: GroundTruth, view: View) -> tuple[Boxes, Mask, Mask]:
+def on_canvas(truth: GroundTruth, view: CanvasView) -> tuple[Boxes, Mask, Mask]:
     """Return the boxes of the objects that can be seen, which of these are to be ignored, and which of all they are."""
     whole = view.to_canvas(truth.boxes)
     seen = clip(whole, view.canvas)

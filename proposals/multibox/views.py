@@ -24,7 +24,7 @@ Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class View:
+class CanvasView:
     """A window of the photo and the canvas it is drawn on.
 
     Attributes:
@@ -47,7 +47,7 @@ class View:
     def to_canvas(self, boxes: Boxes) -> Boxes:
         """Map (N, 4) boxes of the photo to the canvas; not clipped.
 
-        >>> View((10, 0, 30, 20), (40, 40)).to_canvas(np.array([[10, 0, 20, 20]], np.float32)).tolist()
+        >>> CanvasView((10, 0, 30, 20), (40, 40)).to_canvas(np.array([[10, 0, 20, 20]], np.float32)).tolist()
         [[0.0, 0.0, 20.0, 40.0]]
         """
         across, down = self.scales()
@@ -85,7 +85,7 @@ def whole_photo(
     scale: float = 1.0,
     canvases: Sequence[tuple[int, int]] = CANVASES,
     fill: Colour = MEAN_COLOUR,
-) -> View:
+) -> CanvasView:
     """View the whole photo, its aspect kept, on the canvas that it fills best.
 
     Where the canvas is larger than usual, the view is for small objects: the largest are those that would fill a usual
@@ -104,7 +104,7 @@ def whole_photo(
     best = int(np.argmax(filled))
     canvas, zoom = sizes[best], zooms[best]
     largest = math.sqrt(height * width) / scale if scale > 1 else math.inf
-    return View((0.0, 0.0, canvas[1] / zoom, canvas[0] / zoom), canvas, largest, fill)
+    return CanvasView((0.0, 0.0, canvas[1] / zoom, canvas[0] / zoom), canvas, largest, fill)
 
 
 def scaled_canvas(canvas: tuple[int, int], scale: float) -> tuple[int, int]:

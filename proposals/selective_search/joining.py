@@ -69,7 +69,7 @@ def join_scales(
         n_refused = join_heavy(graph.ends, graph.levels, strains[j], trees, refused)
         join_small(refused[:n_refused], min_size, trees)
         labels = scratch.take(f"labels {j}", graph.names.shape, np.int32)
-        cuts.append((labels, int(spread(trees, graph.names, labels))))
+        cuts.append((labels, int(write_labels(trees, graph.names, labels))))
     return cuts
 
 
@@ -210,7 +210,7 @@ def join_small(ends: Array, min_size: int, trees: Array) -> None:
 
 
 @compiled
-def spread(trees: Array, names: Array, labels: Array) -> Any:
+def write_labels(trees: Array, names: Array, labels: Array) -> Any:
     """Write the label of each pixel's component, numbered in order of their first pixels; return how many there are."""
     for node in range(len(trees)):
         trees[node, ABOVE] = tree_root(trees, np.int32(node))

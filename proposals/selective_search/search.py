@@ -23,7 +23,7 @@ from proposals.selective_search.features import Superpixels, bin_pixels, describ
 from proposals.selective_search.grouping import group
 from proposals.selective_search.segmentation import SIGMA, segment, smooth, weigh_edges
 from proposals.selective_search.similarities import similarity_weights
-from proposals.tidy import tidy
+from proposals.tidy import clean_proposals
 from structures.boxes import Boxes, Floats, ImageSize, whole_image
 from structures.errors import InputError
 from structures.records import Image, Proposals
@@ -177,7 +177,7 @@ class SelectiveSearch:
         boxes, values = (np.concatenate(column) for column in zip(*trees, strict=True))
         scores = (1 / (1 + values)).astype(np.float32)
         # All boxes are ranked before the lower of twins is dropped (section 4.4): a box found often gets more chances.
-        return tidy(small.to_original(boxes), scores, small.original_size, self.name)
+        return clean_proposals(small.to_original(boxes), scores, small.original_size, self.name)
 
     def _trees(self, image: Image) -> list[RankedBoxes]:
         """Return the region boxes of each strategy, in the order of self.strategies."""

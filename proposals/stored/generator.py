@@ -13,7 +13,7 @@ from proposals.stored.foreign import ForeignBoxes, read_foreign
 from proposals.stored.foreign_entries import ForeignError
 from proposals.stored.lost_boxes import LostBoxes
 from proposals.stored.reader import ProposalStore, StoreError, file_key
-from proposals.tidy import tidy
+from proposals.tidy import clean_proposals
 from structures.boxes import Boxes, Floats
 from structures.records import Image, Proposals
 
@@ -94,7 +94,7 @@ class StoredProposals:
             raise StoreError(f"{self.path}: holds no boxes of this photo")
         return found
 
-    def named(self, image_id: str, image: Image) -> Proposals:
+    def proposals_of(self, image_id: str, image: Image) -> Proposals:
         """Return the proposals of a photo by its pixels, or by its name where the file knows only names.
 
         Raises:
@@ -111,5 +111,5 @@ class StoredProposals:
             boxes, scores = self.boxes.boxes_of(image_id)
             size = (image.shape[0], image.shape[1])
             self._lost.look(image_id, boxes, size)
-            return tidy(boxes, scores, size, self.path.stem)
+            return clean_proposals(boxes, scores, size, self.path.stem)
         return self(image)

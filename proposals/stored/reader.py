@@ -101,7 +101,7 @@ class ProposalStore:
         photo = self._by_pixels.get(pixel_key(image))
         return None if photo is None else self.proposals_at(photo)
 
-    def named(self, image_id: str) -> Proposals:
+    def proposals_of(self, image_id: str) -> Proposals:
         """Return the proposals of a photo by its name, looked up with `PhotoNames`.
 
         Raises:
@@ -112,9 +112,11 @@ class ProposalStore:
             return self.proposals_at(self._by_id[name])
         raise StoreError(f"{self.folder}: holds no photo {image_id!r}; it names photos like {self.image_ids[:3]}")
 
+    named = proposals_of  # the earlier name, for scripts that call it
+
     def boxes_of(self, image_id: str) -> tuple[Boxes, Floats]:
         """Return the boxes (N, 4) and scores (N,) of a photo by its name, best first."""
-        proposals = self.named(image_id)
+        proposals = self.proposals_of(image_id)
         return proposals.boxes, proposals.scores
 
     def proposals_at(self, photo: StoredPhoto) -> Proposals:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from detect.runs.progress import duration
-from detect.runs.record import peak_memory
+from detect.runs.record import peak_memory_text
 
 
 @dataclass(frozen=True)
-class Report:
+class DetectionSummary:
     """What came of a run.
 
     Attributes:
@@ -43,7 +43,6 @@ class Report:
         stages = ", ".join(f"{stage} {spent / each:.3f}" for stage, spent in self.stages.items())
         before = f" ({self.done - self.fresh} of them earlier)" if self.fresh < self.done else ""
         speed = f", {self.photos_per_second:.2f} photos/s" if self.photos_per_second else ""
-        memory = ", ".join(f"{size / 2**30:.1f} GiB {place}" for place, size in peak_memory().items())
         regions, boxes = sum(self.proposals.values()), sum(self.boxes.values())
         return {
             "photos": f"{self.done} done{before}, {len(self.skipped)} skipped",
@@ -51,7 +50,7 @@ class Report:
             "seconds a photo": stages or "-",
             "regions a photo": f"{regions / each:.0f} proposed, {boxes / each:.1f} detected" if self.fresh else "-",
             **({"from": self._by_source(regions, boxes)} if len(self.proposals) > 1 else {}),
-            "peak memory": memory,
+            "peak memory": peak_memory_text(),
             "results": ", ".join(map(str, written)),
         }
 
