@@ -28,10 +28,6 @@ OWN_DIGEST = {"_parameters", "_buffers", "_modules"}  # what has a part of its o
 _converting = threading.Lock()  # torch.export and the conversion keep state of the whole process: never two at once
 
 
-class _NoKey(Exception):
-    """Something in a module of which nobody can say whether it is the same in the next process."""
-
-
 @cache
 def openvino_core() -> Any:
     """Return the one OpenVINO of this process, which lives as long as it does.
@@ -117,7 +113,7 @@ def module_key(module: nn.Module, example: Tensor) -> str | None:
         for part in _parts_of_key(module):
             total.update(struct.pack("<Q", len(part)))
             total.update(part)
-    except _NoKey:
+    except LookupError:
         return None
     total.update(repr((tuple(example.shape), example.dtype, torch.__version__, openvino.__version__)).encode())
     return total.hexdigest()
@@ -149,7 +145,7 @@ def _plain(value: Any) -> str:
         return f"{{{','.join(sorted(map(_plain, value)))}}}"
     if isinstance(value, dict):
         return f"{{{','.join(sorted(f'{_plain(key)}: {_plain(entry)}' for key, entry in value.items()))}}}"
-    raise _NoKey(type(value).__name__)
+    raise LookupError(type(value).__name__)
 
 
 @cache
@@ -157,12 +153,12 @@ def _code_around(module: str) -> bytes:
     """Return a digest of the sources in the folder of a Python module: its own, and those of what it calls there."""
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None:  # typed in by hand
-        raise _NoKey(module)
+        raise LookupError(module)
     total = blake2b(digest_size=20)
     try:
         for path in sorted(Path(file).parent.glob("*.py")):
             content = path.read_bytes()
             total.update(f"{path.name} {len(content)} ".encode() + content)
     except OSError:
-        raise _NoKey(module) from None
+        raise LookupError(module) from None
     return total.digest()
