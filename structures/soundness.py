@@ -23,7 +23,7 @@ WARNINGS = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")  #
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of PNG's colour types
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 ONE_PASS = ((0, 0, 1, 1),)  # x and y of the first pixel, steps to the next
-RAISED_BY = "a higher max_pixels raises it"
+RAISED_BY = "a higher `max_pixels` raises it"
 PIECE = 2**20  # bytes that are unpacked at a time
 CODER_LEAD = 16  # bytes: WebP's coders end at most this far before the end of their data, by trial at most 5
 

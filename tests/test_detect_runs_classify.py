@@ -147,7 +147,7 @@ def test_weights_for_something_else_are_refused_by_name(net: Path, tmp_path: Pat
     with pytest.raises(ValueError, match=r"regions\.safetensors: weights for regions, but an image classifier"):
         load_image_classifier([str(tmp_path / "regions.safetensors")], crops=1)
     for name, complaint in (
-        ("nothing", "nothing: no such file or name; weights are imagenet, default, multibox, a file"),
+        ("nothing", "nothing: no such file or name; weights are imagenet, default, multibox, shared, a file"),
         ("default", "default: weights for regions, but an image classifier is needed"),
     ):
         with pytest.raises(ValueError, match=complaint):

@@ -58,4 +58,4 @@ def test_a_skipped_photo_is_named_with_its_control_characters_shown(
     told = capsys.readouterr().err
     assert "\x1b" not in told
     assert told.count(r"bad\x1b[2J.png: not a picture") == 2  # when it is passed over, and at the end
-    assert told.count("large.png: more than 1200 pixels, the limit (--max-pixels") == 2
+    assert told.count("large.png: more than 1200 pixels, the limit (a higher --max-pixels") == 2

@@ -11,6 +11,7 @@ from detect.commands.groups import examples
 from detect.commands.options import Crops, PlacementOptions, Warp, Weights
 from detect.commands.records import with_records
 from detect.defaults import SOME_SKIPPED, MaxPixels
+from detect.options import with_options
 from structures.errors import InputError
 from structures.text import printable
 
@@ -42,7 +43,7 @@ def classify(
     for path, row in PhotoStream(model, max_pixels=max_pixels or MAX_PIXELS)([photo.path for photo in found]):
         if isinstance(row, ImageError):
             skipped += 1
-            print(f"skipped: {printable(row)}", file=sys.stderr)
+            print(f"skipped: {with_options(printable(row))}", file=sys.stderr)
         else:
             _show(names[path], best_classes(row, model.classes, top), as_json=as_json)
     _finish(skipped, len(found))

@@ -11,6 +11,7 @@ from detect.commands.groups import examples
 from detect.commands.options import PhotoOptions, PlacementOptions
 from detect.commands.records import with_records
 from detect.defaults import PROPOSALS, SOME_SKIPPED, refuse_options_without_effect
+from detect.options import with_options
 from detect.settings import DRAW_FLOOR, SCORE_FLOOR, VOTE_POWER, VOTE_THRESHOLD
 from structures.errors import InputError
 from structures.text import printable
@@ -179,6 +180,6 @@ def _exit(summary: "DetectionSummary") -> None:
         if reasons:
             typer.echo(f"{len(reasons)} of {summary.photos} {what}:", err=True)
         for reason in reasons.values():
-            typer.echo(f"  {printable(reason)}", err=True)
+            typer.echo(f"  {with_options(printable(reason))}", err=True)
     if any(failures.values()):
         raise typer.Exit(SOME_SKIPPED)

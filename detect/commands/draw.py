@@ -9,6 +9,7 @@ from detect.commands.groups import examples
 from detect.commands.options import Classes
 from detect.commands.records import with_records
 from detect.defaults import SOME_SKIPPED, MaxPixels
+from detect.options import with_options
 from detect.settings import DRAW_FLOOR
 from structures.errors import InputError
 from structures.text import printable
@@ -40,7 +41,7 @@ def draw(
     drawing = Drawing(score, None if classes is None else classes_of(out, classes))
     drawn = redraw(out, drawing, Console(stderr=True), images=images, max_pixels=max_pixels or MAX_PIXELS)
     for reason in drawn.undrawn.values():
-        typer.echo(f"  {printable(reason)}", err=True)
+        typer.echo(f"  {with_options(printable(reason))}", err=True)
     if drawn.photos and len(drawn.undrawn) == drawn.photos:
         raise InputError(f"none of {drawn.photos} photos could be drawn, as said above; --images names their folder")
     if drawn.undrawn:

@@ -10,6 +10,7 @@ from detect.commands.groups import examples
 from detect.commands.options import PhotoOptions
 from detect.commands.records import with_records
 from detect.defaults import SOME_SKIPPED
+from detect.options import with_options
 from structures.errors import InputError
 from structures.text import printable
 
@@ -85,5 +86,5 @@ def _exit(summary: "ProposalSummary") -> None:
     if summary.skipped:
         typer.echo(f"{len(summary.skipped)} of {summary.photos} photos were skipped:", err=True)
         for reason in summary.skipped.values():
-            typer.echo(f"  {printable(reason)}", err=True)
+            typer.echo(f"  {with_options(printable(reason))}", err=True)
         raise typer.Exit(SOME_SKIPPED)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from detect.options import with_options
 from structures.text import printable
 
 LINE_SECONDS = 30.0  # where no bar can be drawn, such as in a log file, a plain line now and then
@@ -117,7 +118,7 @@ class Bar:
         self.pace.total -= 1
         self._bar.update(self._task, advance=1)
         self._console.print(
-            f"skipped: {printable(reason)}", style="yellow", markup=False, highlight=False, soft_wrap=True
+            f"skipped: {with_options(printable(reason))}", style="yellow", markup=False, highlight=False, soft_wrap=True
         )
 
     def words(self) -> str:
