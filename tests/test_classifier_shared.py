@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from classifier.googlenet import GoogLeNet, Variant
+from classifier.googlenet import DilatedMaxPool, GoogLeNet, Variant
 from classifier.region_draw import RegionDraw
 from classifier.shared_regions import PARTS, SHIFT_8, SHIFT_16, RegionMaps, SharedRegionHead, on_map
 from classifier.shared_sampling import draw_labelled
@@ -36,6 +36,12 @@ def test_dilated_stages_give_at_every_second_cell_what_they_gave(variant: Varian
         now = dilated.trunk(four_e, after="inception4e")
     assert now.shape == (1, 1024, 8, 12)
     torch.testing.assert_close(now[:, :, offset::2, offset::2], before)
+
+
+def test_dilated_pooling_is_that_of_torch() -> None:
+    maps = torch.rand(2, 3, 7, 9)
+    pool = torch.nn.MaxPool2d(3, stride=1, dilation=2)
+    assert torch.equal(DilatedMaxPool()(maps), pool(torch.nn.functional.pad(maps, (2, 2, 2, 2))))
 
 
 def test_cells_look_as_far_to_the_right_as_the_head_reckons() -> None:
