@@ -1,12 +1,12 @@
 """Records of COCO files that keep the files' doubles: what COCO's own evaluator judges, which float32 would change."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes
-from structures.records import Detections, GroundTruth, Rows
+from structures.records import Detections, GroundTruth
 
 Doubles = npt.NDArray[np.float64]
 
@@ -20,20 +20,10 @@ class CocoTruth(GroundTruth):
         areas: (N,) float64 in square pixels, as stated.
     """
 
+    COLUMNS = (*GroundTruth.COLUMNS, "sides", "areas")
+
     sides: Doubles
     areas: Doubles
-
-    def take(self, indices: Rows) -> "CocoTruth":
-        """Return the chosen rows, by indices, by a mask or by a slice."""
-        return replace(
-            self,
-            boxes=self.boxes[indices],
-            labels=self.labels[indices],
-            ignore=self.ignore[indices],
-            area=self.area[indices],
-            sides=self.sides[indices],
-            areas=self.areas[indices],
-        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -45,20 +35,10 @@ class CocoDetections(Detections):
         exact_scores: (N,) float64, as stated.
     """
 
+    COLUMNS = (*Detections.COLUMNS, "sides", "exact_scores")
+
     sides: Doubles
     exact_scores: Doubles
-
-    def take(self, indices: Rows) -> "CocoDetections":
-        """Return the chosen rows, by indices, by a mask or by a slice."""
-        return replace(
-            self,
-            boxes=self.boxes[indices],
-            labels=self.labels[indices],
-            scores=self.scores[indices],
-            source=self.source[indices],
-            sides=self.sides[indices],
-            exact_scores=self.exact_scores[indices],
-        )
 
 
 def sides_of(record: GroundTruth | Detections) -> Doubles:

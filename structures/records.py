@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +46,23 @@ def _check_source(source: npt.NDArray[np.uint8], names: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Proposals:
+class _Rows:
+    """What all records can do: give some of their rows.
+
+    Attributes:
+        COLUMNS: the arrays that have one value or one box for each row.
+    """
+
+    COLUMNS: ClassVar[tuple[str, ...]]
+
+    def take(self, rows: Rows) -> "Self":
+        """Return the chosen rows, by indices, by a mask or by a slice."""
+        index = rows if isinstance(rows, slice) or len(rows) else slice(0)  # NumPy takes [] for fractions
+        return replace(self, **{name: getattr(self, name)[index] for name in self.COLUMNS})
+
+
+@dataclass(frozen=True, eq=False)
+class Proposals(_Rows):
     """Where objects might be in one image: best first, but for a union, which lists its parts one after the other.
 
     Attributes:
@@ -59,6 +75,8 @@ class Proposals:
     Raises:
         InputError: columns of different lengths, or values that are not finite.
     """
+
+    COLUMNS: ClassVar[tuple[str, ...]] = ("boxes", "scores", "source")
 
     boxes: Boxes
     scores: Floats
@@ -79,12 +97,6 @@ class Proposals:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def take(self, indices: npt.NDArray[Any] | slice) -> "Proposals":
-        """Return the chosen rows, by indices, by a mask or by a slice."""
-        return Proposals(
-            self.boxes[indices], self.scores[indices], self.image_size, self.source[indices], self.source_names
-        )
-
 
 class Detection(NamedTuple):
     """One object that was found.
@@ -103,7 +115,7 @@ class Detection(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Detections:
+class Detections(_Rows):
     """What was found in one image, best first: columns of arrays, and a sequence of `Detection`.
 
     `for each in found` and `found[0]` give one `Detection` each; `found[mask]`, `found[2:5]` and `found[[0, 3]]` give
@@ -129,6 +141,8 @@ class Detections:
     label  score   x1   y1   x2   y2  source
     dog     0.50  0.0  0.0  9.0  9.0
     """
+
+    COLUMNS: ClassVar[tuple[str, ...]] = ("boxes", "labels", "scores", "source")
 
     boxes: Boxes
     labels: Labels
@@ -178,17 +192,6 @@ class Detections:
         table = aligned([PRINTED, *rows], left={0, 6}) if rows else []
         return "\n".join([self._told(), *table, *([f"... and {len(self) - SHOWN} more"] * (len(self) > SHOWN))])
 
-    def take(self, rows: Rows) -> "Self":
-        """Return the chosen rows, by indices, by a mask or by a slice."""
-        index = rows if isinstance(rows, slice) or len(rows) else slice(0)  # NumPy takes [] for fractions
-        return replace(
-            self,
-            boxes=self.boxes[index],
-            labels=self.labels[index],
-            scores=self.scores[index],
-            source=self.source[index],
-        )
-
     def where(self, *, score: float | None = None, labels: str | Sequence[str] | None = None) -> "Self":
         """Return the detections that are good enough, of some classes, or both.
 
@@ -221,7 +224,7 @@ class Detections:
 
 
 @dataclass(frozen=True, eq=False)
-class GroundTruth:
+class GroundTruth(_Rows):
     """The annotated objects of one image.
 
     Attributes:
@@ -236,6 +239,8 @@ class GroundTruth:
     Raises:
         InputError: columns of different lengths, or values that are not finite.
     """
+
+    COLUMNS: ClassVar[tuple[str, ...]] = ("boxes", "labels", "ignore", "area")
 
     image_id: str
     boxes: Boxes
@@ -255,16 +260,6 @@ class GroundTruth:
 
     def __len__(self) -> int:
         return len(self.boxes)
-
-    def take(self, indices: Rows) -> "GroundTruth":
-        """Return the chosen rows, by indices, by a mask or by a slice."""
-        return replace(
-            self,
-            boxes=self.boxes[indices],
-            labels=self.labels[indices],
-            ignore=self.ignore[indices],
-            area=self.area[indices],
-        )
 
 
 class Dataset(Protocol):
