@@ -6,6 +6,7 @@ from itertools import cycle
 from typing import Any
 
 from eval.mistakes import KINDS
+from eval.page.tables import LETTERS
 from structures.extras import installed
 from structures.text import printable
 
@@ -21,20 +22,19 @@ MOST_CELLS = 40  # classes that are confused most; more cells cannot be read
 NO_OBJECT, MISSED = "no such object", "missed"
 
 
-def plots(runs: Sequence[Values], names: Sequence[str]) -> dict[str, str]:
+def plots(runs: Sequence[Values]) -> dict[str, str]:
     """Return Plotly figures by the id of their place on the page, as JSON.
 
     Args:
         runs: one, or two that are compared.
-        names: what they are called.
 
     Raises:
         InputError: Plotly is not installed.
     """
-    made = {"plot-curves": _precision_recall(runs, names), "plot-score": _by_score(runs, names)}
-    made["plot-iou"] = _by_iou(runs, names)
+    made = {"plot-curves": _precision_recall(runs), "plot-score": _by_score(runs)}
+    made["plot-iou"] = _by_iou(runs)
     if all("mistakes" in run for run in runs):
-        made["plot-kinds"] = _kinds(runs, names)
+        made["plot-kinds"] = _kinds(runs)
         made.update((f"plot-confusion-{place}", _confusion(run)) for place, run in enumerate(runs))
     return {place: str(figure.to_json()) for place, figure in made.items()}
 
@@ -73,19 +73,24 @@ def _shares(title: str, *, top: float = 1.03) -> dict[str, Any]:
     return {"title": {"text": title}, "range": [-0.02, top], "tickformat": ".0%", "dtick": 0.2, "zeroline": False}
 
 
-def _precision_recall(runs: Sequence[Values], names: Sequence[str]) -> Any:
-    hover = "%{fullData.name}<br>recall %{x:.1%}, precision %{y:.1%}<br>score %{customdata:.3f}<extra></extra>"
+def _titled(name: str, place: int, runs: Sequence[Values]) -> str:
+    """Add the letter of a run to a name where there are two."""
+    return name if len(runs) == 1 else f"{name} ({LETTERS[place]})"
+
+
+def _precision_recall(runs: Sequence[Values]) -> Any:
     classes = sorted(runs[0]["classes"], key=lambda name: -runs[0]["classes"][name]["objects"])[:MOST_CURVES]
     colours = dict(zip(sorted(classes), cycle(COLOURS), strict=False))
     traces = []
     for place, run in enumerate(runs):
+        who = _titled("%{fullData.name}", place, runs)
+        hover = f"{who}<br>recall %{{x:.1%}}, precision %{{y:.1%}}<br>score %{{customdata:.3f}}<extra></extra>"
         curves = run["curves"]["precision_recall"]
         for name in sorted(curves.keys() & colours.keys()):
             x, y, scores = _with_ends(curves[name])
-            shown = name if len(runs) == 1 else f"{name} ({names[place]})"
             traces.append(
                 _line(
-                    shown, x, y, colour=colours[name], dash=DASHES[place], line={"shape": "vh"}, customdata=scores,
+                    name, x, y, colour=colours[name], dash=DASHES[place], line={"shape": "vh"}, customdata=scores,
                     hovertemplate=hover, meta=name, legendgroup=plain(name), showlegend=place == 0,
                 )
             )  # fmt: skip
@@ -100,39 +105,39 @@ def _with_ends(curve: Values) -> tuple[list[Any], list[Any], list[Any]]:
     return [0.0, *x, x[-1]], [y[0], *y, 0.0], [scores[0], *scores, scores[-1]]
 
 
-def _by_score(runs: Sequence[Values], names: Sequence[str]) -> Any:
+def _by_score(runs: Sequence[Values]) -> Any:
     hover = "%{fullData.name} %{y:.1%}<br>score from %{x:.3f}<extra></extra>"
-    traces = [
-        _line(title, curve["scores"], curve[key], colour=colour, dash=DASHES[place], hovertemplate=hover)
-        for place, run in enumerate(runs)
-        for curve in [run["curves"]["by_score"]]
-        for key, colour in (("precision", COLOURS[0]), ("recall", COLOURS[1]))
-        for title in [key if len(runs) == 1 else f"{key} ({names[place]})"]
-    ]
     axis = {"title": {"text": "weakest score kept"}, "zeroline": False}  # the scores of other programs may go beyond 1
-    return _figure(traces, xaxis=axis, yaxis=_shares("share"), legend={"orientation": "h", "y": 1.12})
+    return _two_lines(runs, "by_score", ("scores", "precision", "recall"), hover, xaxis=axis, yaxis=_shares("share"))
 
 
-def _by_iou(runs: Sequence[Values], names: Sequence[str]) -> Any:
+def _by_iou(runs: Sequence[Values]) -> Any:
     hover = "%{fullData.name}<br>%{y:.1%} of the objects at IoU %{x:.2f}<extra></extra>"
-    traces = []
-    for place, run in enumerate(runs):
-        curves = run["curves"]["recall_by_iou"]
-        for key, colour in (("right class", COLOURS[0]), ("any class", COLOURS[1])):
-            title = key if len(runs) == 1 else f"{key} ({names[place]})"
-            traces.append(
-                _line(title, curves["iou"], curves[key], colour=colour, dash=DASHES[place], hovertemplate=hover)
-            )
     axis = {"title": {"text": "IoU"}, "range": [0.49, 1.01], "zeroline": False}
-    return _figure(traces, xaxis=axis, yaxis=_shares("recall"), legend={"orientation": "h", "y": 1.12})
+    columns = ("iou", "right class", "any class")
+    return _two_lines(runs, "recall_by_iou", columns, hover, xaxis=axis, yaxis=_shares("recall"))
 
 
-def _kinds(runs: Sequence[Values], names: Sequence[str]) -> Any:
+def _two_lines(runs: Sequence[Values], curve: str, columns: tuple[str, str, str], hover: str, **layout: Any) -> Any:
+    """Draw two columns of a curve against the first, for each run."""
+    across, *up = columns
+    traces = [
+        _line(
+            _titled(key, place, runs), run["curves"][curve][across], run["curves"][curve][key], colour=colour,
+            dash=DASHES[place], hovertemplate=hover,
+        )
+        for place, run in enumerate(runs)
+        for key, colour in zip(up, COLOURS, strict=False)
+    ]  # fmt: skip
+    return _figure(traces, legend={"orientation": "h", "y": 1.12}, **layout)
+
+
+def _kinds(runs: Sequence[Values]) -> Any:
     graph = installed("plotly.graph_objects", extra=EXTRA)
     bars = [
         graph.Bar(
             x=[run["mistakes"]["kinds"][kind] for kind in KINDS], y=list(KINDS), orientation="h",
-            name=plain(names[place]), marker={"color": COLOURS[3 + place]}, hovertemplate="%{y}: %{x}<extra></extra>",
+            name=plain(LETTERS[place]), marker={"color": COLOURS[3 + place]}, hovertemplate="%{y}: %{x}<extra></extra>",
         )
         for place, run in enumerate(runs)
     ]  # fmt: skip
@@ -157,7 +162,13 @@ def _confusion(run: Values) -> Any:
     return _figure(
         [*_cells(right, RIGHT, said, meant), *_cells(wrong, WRONG, said, meant)],
         xaxis={**ticks, "ticktext": said, "title": {"text": "said"}, "tickangle": -60, "zeroline": False},
-        yaxis={**ticks, "ticktext": meant, "title": {"text": "meant"}, "autorange": "reversed", "zeroline": False},
+        yaxis={
+            **ticks,
+            "ticktext": meant,
+            "title": {"text": "meant", "standoff": 12},
+            "autorange": "reversed",
+            "zeroline": False,
+        },
     )
 
 

@@ -112,7 +112,7 @@ def _content(page: Page) -> dict[str, Any]:
         "kinds": [(kind, title, on) for kind, (title, on) in BOXES.items()],
         "scale": page.values["gallery"],
         "data": trusted(_json(page.values)),
-        "plots": {place: trusted(_inert(figure)) for place, figure in plots(runs, page.names).items()},
+        "plots": {place: trusted(_inert(figure)) for place, figure in plots(runs).items()},
         "thumbnails": page.thumbnails,
         "footer": _footer(page, scripts["plotly"]),
     }
