@@ -123,9 +123,18 @@ def _gains(
     return {name: mean_ap(outcome) - now for name, outcome in zip(KINDS, without, strict=True)}
 
 
+def sizes_of(area: Floats) -> Indices:
+    """Return the position in SIZES of (N,) areas in square pixels.
+
+    >>> sizes_of(np.array([1023, 1024, 9216], np.float32)).tolist()
+    [0, 1, 2]
+    """
+    return np.digitize(area, list(SIZES.values())[1:]).astype(np.int64)
+
+
 def _found_by_size(matches: Matches, objects: ObjectTable) -> dict[str, tuple[int, int]]:
     hit = np.zeros(len(objects), bool)
     hit[matches.nearest[matches.outcome == TRUE]] = True
-    size = np.digitize(objects.area, list(SIZES.values())[1:])
+    size = sizes_of(objects.area)
     of_size = [(size == i) & ~objects.ignore for i in range(len(SIZES))]
     return {name: (int(mask.sum()), int((mask & hit).sum())) for name, mask in zip(SIZES, of_size, strict=True)}
