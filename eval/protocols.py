@@ -14,7 +14,7 @@ import numpy as np
 from eval.average_precision import RankedOutcomes, all_point, eleven_point, rank_outcomes
 from eval.coco_protocol import coco
 from eval.matching import Matcher, match_ilsvrc, match_voc
-from eval.tables import DetectionTable, ObjectTable
+from eval.tables import DetectionTable, ObjectTable, check_labels
 from structures.errors import InputError
 from structures.records import Detections, GroundTruth
 
@@ -73,9 +73,8 @@ def class_curves(
     if len(truths) != len(detections):
         raise InputError(f"ground truth of {len(truths)} images but detections of {len(detections)}")
     found, objects = DetectionTable.of(detections), ObjectTable.of(truths)
-    for table, kind in ((found, "detections"), (objects, "ground truth")):
-        if len(table) and not 0 <= table.labels.min() <= table.labels.max() < len(classes):
-            raise InputError(f"{kind}: label {table.labels.max()}, but there are {len(classes)} classes")
+    for table in (found, objects):
+        check_labels(table, len(classes))
     return rank_outcomes(found, matcher(found, objects), objects, classes)
 
 
