@@ -97,6 +97,18 @@ def area_under(true: Counts, seen: Counts, positives: Counts) -> Curve64:
     return _where_any((steps * _ceiling(true, seen)).sum(axis=1), positives)
 
 
+def mean_of_known(values: Curve64, axis: int | None = None) -> Curve64:
+    """Return the mean of the values that are not NaN, over all or along an axis; NaN where there are none.
+
+    >>> mean_of_known(np.array([[0.5, np.nan], [np.nan, np.nan]]), axis=1).tolist()
+    [0.5, nan]
+    """
+    known = ~np.isnan(values)
+    count = known.sum(axis=axis)
+    total = np.where(known, values, 0).sum(axis=axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
 def _recall(true: Counts, positives: Counts) -> Curve64:
     return np.asarray(true / np.maximum(positives, 1)[:, None])
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from eval.average_precision import Curve64, mean_at_levels, rows_by_class
+from eval.average_precision import Curve64, mean_at_levels, mean_of_known, rows_by_class
 from eval.coco_matching import AREAS, MOST_DETECTIONS, THRESHOLDS, CocoMatches, match_coco
 from eval.matching import IGNORED, TRUE
 from structures.boxes import Indices
@@ -38,17 +38,23 @@ def coco(
     """
     matches = match_coco(truths, detections, len(classes), crowd=crowd)
     precision = average_precision(matches, len(classes))
-    yield "AP", _mean(precision[:, ALL_AREAS])
-    yield "AP50", _mean(precision[:, ALL_AREAS, AP50])
-    yield "AP75", _mean(precision[:, ALL_AREAS, AP75])
-    yield from ((f"AP_{name}", _mean(precision[:, area])) for area, name in enumerate(AREAS) if area != ALL_AREAS)
-    yield from ((f"AR_{count}", _mean(recall(matches, len(classes), count)[:, ALL_AREAS])) for count in FEWER)
-    found = recall(matches, len(classes))
-    yield f"AR_{MOST_DETECTIONS}", _mean(found[:, ALL_AREAS])
-    yield from ((f"AR_{name}", _mean(found[:, area])) for area, name in enumerate(AREAS) if area != ALL_AREAS)
+    yield from ((name, float(mean_of_known(values))) for name, values in _figures(matches, precision))
     for label, name in enumerate(classes):
         yield f"AP/{name}", float(precision[label, ALL_AREAS].mean())
         yield f"AP50/{name}", float(precision[label, ALL_AREAS, AP50])
+
+
+def _figures(matches: CocoMatches, precision: Curve64) -> Iterator[tuple[str, Curve64]]:
+    """Yield the twelve figures, each with what it is the mean of."""
+    ranges = [(area, name) for area, name in enumerate(AREAS) if area != ALL_AREAS]
+    yield "AP", precision[:, ALL_AREAS]
+    yield "AP50", precision[:, ALL_AREAS, AP50]
+    yield "AP75", precision[:, ALL_AREAS, AP75]
+    yield from ((f"AP_{name}", precision[:, area]) for area, name in ranges)
+    yield from ((f"AR_{count}", recall(matches, len(precision), count)[:, ALL_AREAS]) for count in FEWER)
+    found = recall(matches, len(precision))
+    yield f"AR_{MOST_DETECTIONS}", found[:, ALL_AREAS]
+    yield from ((f"AR_{name}", found[:, area]) for area, name in ranges)
 
 
 def average_precision(matches: CocoMatches, classes: int) -> Curve64:
@@ -80,9 +86,3 @@ def _positives(matches: CocoMatches, classes: int) -> Indices:
     """Return the (classes, 4) number of objects that count in each range of area."""
     labels = matches.objects.labels
     return np.stack([np.bincount(labels[counts], minlength=classes) for counts in matches.counts.T], axis=1)
-
-
-def _mean(values: Curve64) -> float:
-    """Return the mean of what is known, NaN if nothing is."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")

@@ -9,10 +9,8 @@ import numpy as np
 
 from eval.checks import upright
 from eval.coco_protocol import coco
-from eval.protocols import PROTOCOLS
+from eval.protocols import PROTOCOLS, check_protocol
 from eval.tables import DetectionTable, ObjectTable
-from structures.errors import InputError
-from structures.names import did_you_mean
 from structures.records import Detections, GroundTruth
 
 
@@ -120,9 +118,7 @@ def score(
     Raises:
         InputError: no such protocol, or records that do not fit together.
     """
-    if protocol not in PROTOCOLS:
-        hint = did_you_mean(protocol, PROTOCOLS)
-        raise InputError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}{hint}")
+    check_protocol(protocol)
     if protocol != "coco":
         detections = [upright(each) for each in detections]
     rows = (
