@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eval.average_precision import all_point, rank_outcomes
-from eval.matching import FALSE, IGNORED, TRUE, Matches, match_voc
-from eval.tables import DetectionTable, ObjectTable, shared_groups
-from structures.boxes import Floats, Indices, iou
+from eval.matching import FALSE, IGNORED, TRUE, Matches, match_voc, most_overlapped_of_others
+from eval.tables import DetectionTable, ObjectTable
+from structures.boxes import Floats, Indices
 from structures.records import Detections, GroundTruth
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU: TIDE's t_f and t_b
@@ -64,7 +64,7 @@ def find_mistakes(truths: Sequence[GroundTruth], detections: Sequence[Detections
     """
     found, objects = DetectionTable.of(detections), ObjectTable.of(truths)
     matches = match_voc(found, objects, iou_threshold=FOREGROUND)
-    other, other_overlap = _nearest_of_other_classes(found, objects)
+    other, other_overlap = most_overlapped_of_others(found, objects)
     kind = _kinds(matches, other_overlap)
     best = _best(found, matches, objects, len(classes))
     wrong = best[matches.outcome[best] == FALSE]
@@ -89,16 +89,6 @@ def _kinds(matches: Matches, other_overlap: Floats) -> Indices:
 
 def _count(kinds: Indices) -> dict[str, int]:
     return dict(zip(KINDS, np.bincount(kinds, minlength=len(KINDS)).tolist(), strict=True))
-
-
-def _nearest_of_other_classes(found: DetectionTable, objects: ObjectTable) -> tuple[Indices, Floats]:
-    nearest, overlap = np.full(len(found), -1, np.int64), np.zeros(len(found), np.float32)
-    for rows, held in shared_groups(found, objects, by_class=False):
-        pairs = iou(found.boxes[rows], objects.boxes[held])
-        pairs[found.labels[rows][:, None] == objects.labels[held][None, :]] = 0
-        best = pairs.argmax(axis=1)
-        nearest[rows], overlap[rows] = held[best], pairs[np.arange(len(rows)), best]
-    return nearest, overlap
 
 
 def _best(found: DetectionTable, matches: Matches, objects: ObjectTable, classes: int) -> Indices:

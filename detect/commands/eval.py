@@ -52,6 +52,7 @@ def detections(
     """Score detections: mean average precision, with a table by class."""
     from detect.evaluation import choose, draw_curves, files_read, read_detections, show, sources
     from detect.runs.record import high_floor
+    from eval.checks import upright
     from eval.coco import CocoDataset
     from eval.mistakes import find_mistakes
     from eval.report import class_sheet, mistake_sheets, overall_sheet, percent, write_page
@@ -69,7 +70,7 @@ def detections(
     warnings = [*dataset.notes, *notes, *high_floor(file), *doubts, *scores.warnings()]
     sheets = [class_sheet(scores), overall_sheet(scores)]
     if report.mistakes:
-        sheets += mistake_sheets(find_mistakes(list(scored), found, scored.classes))
+        sheets += mistake_sheets(find_mistakes(list(scored), [upright(each) for each in found], scored.classes))
     show(sheets, warnings)
     figure, value = scores.headline
     typer.echo(f"{figure} ({name}) {percent(value)} % on {scores.images} images with {sum(scores.objects)} objects")
