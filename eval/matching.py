@@ -105,6 +105,15 @@ def most_overlapped_of_others(found: DetectionTable, objects: ObjectTable) -> tu
     return _best(len(found), shared_pairs(found.image, objects.image, measure))
 
 
+def best_of_objects(found: DetectionTable, objects: ObjectTable, *, by_class: bool) -> Floats:
+    """Return the (M,) IoU of each object with the detection of its image, or image and class, that overlaps it most."""
+    best = np.zeros(len(objects), np.float32)
+    mine, theirs = shared_keys(found, by_class=by_class), shared_keys(objects, by_class=by_class)
+    for pairs in shared_pairs(mine, theirs, _iou(found, objects)):
+        np.maximum.at(best, pairs.objects, pairs.overlap)
+    return best
+
+
 def _iou(found: DetectionTable, objects: ObjectTable) -> Callable[[Indices, Indices], Floats]:
     return lambda rows, held: paired_iou(found.boxes[rows], objects.boxes[held])
 

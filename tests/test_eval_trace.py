@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.lost import STAGES, Losses, LostObject, Rules
-from eval.mistakes import SIZES, find_mistakes
+from eval.mistakes import SIZES, find_mistakes, judge
 from eval.trace import find_lost
 from structures.boxes import as_boxes, iou
 from structures.errors import InputError
@@ -240,7 +240,7 @@ def test_every_missed_object_is_lost_at_one_stage(
 
 
 def _check(losses: Losses, truths: Sequence[GroundTruth], strong: Sequence[Detections]) -> None:
-    sizes = find_mistakes(truths, strong, CLASSES).sizes
+    sizes = find_mistakes(judge(truths, strong, CLASSES)).sizes
     assert len({(each.image_id, each.row) for each in losses.lost}) == len(losses.lost)
     assert len(losses.lost) == sum(objects - hit for objects, hit in sizes.values())
     assert {each.stage for each in losses.lost} <= STAGES.keys()
