@@ -9,6 +9,7 @@ from typing import Any
 from detect.options import with_options
 from detect.runs.record import read_run
 from detect.scored import ScoredRun
+from eval.lost_report import lost_json
 from eval.page.figures import run_values
 from eval.page.gallery import Scale, mistakes_at, photo_values, scale_of, worst_first
 from eval.page.tables import LETTERS
@@ -62,6 +63,7 @@ def report_values(runs: Sequence[ScoredRun], source: Mapping[str, str], *, mista
 def _values(run: ScoredRun, mistakes: bool) -> dict[str, Any]:
     return {
         **run_values(run.scores, run.judged, run.mistakes if mistakes else None),
+        **({"lost": lost_json(run.losses)} if mistakes else {}),
         "missing_images": len(run.aligned.missing),
         "extra_images": len(run.aligned.extra),
         "warnings": run.warnings,

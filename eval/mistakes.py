@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.average_precision import all_point, rank_outcomes
-from eval.matching import FALSE, IGNORED, TRUE, Matches, match_voc
-from eval.tables import DetectionTable, ObjectTable, shared_groups
-from structures.boxes import Floats, Indices, iou
+from eval.matching import FALSE, IGNORED, TRUE, Matches, match_voc, most_overlapped_of_others
+from eval.tables import DetectionTable, ObjectTable
+from structures.boxes import Floats, Indices
 from structures.records import Detections, GroundTruth
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU: TIDE's t_f and t_b
@@ -80,12 +80,14 @@ class Judged:
     @property
     def best_false(self) -> Indices:
         """Rows of the false ones among the best."""
-        return self.best[self.matches.outcome[self.best] == FALSE]
+        false: Indices = self.best[self.matches.outcome[self.best] == FALSE]
+        return false
 
     @property
     def best_confused(self) -> Indices:
         """Rows of those among the best that lie on an object of another class."""
-        return self.best_false[self.kinds[self.best_false] == list(KINDS).index("confusion")]
+        confused: Indices = self.best_false[self.kinds[self.best_false] == list(KINDS).index("confusion")]
+        return confused
 
     @property
     def found_at(self) -> Floats:
@@ -106,7 +108,7 @@ def judge(truths: Sequence[GroundTruth], detections: Sequence[Detections], class
     """
     found, objects = DetectionTable.of(detections), ObjectTable.of(truths)
     matches = match_voc(found, objects, iou_threshold=FOREGROUND)
-    others, other_overlap = _nearest_of_other_classes(found, objects)
+    others, other_overlap = most_overlapped_of_others(found, objects)
     best = _best(found, matches, objects, len(classes))
     return Judged(tuple(classes), found, objects, matches, _kinds(matches, other_overlap), others, best)
 
@@ -138,16 +140,6 @@ def _count(kinds: Indices) -> dict[str, int]:
     return dict(zip(KINDS, np.bincount(kinds, minlength=len(KINDS)).tolist(), strict=True))
 
 
-def _nearest_of_other_classes(found: DetectionTable, objects: ObjectTable) -> tuple[Indices, Floats]:
-    nearest, overlap = np.full(len(found), -1, np.int64), np.zeros(len(found), np.float32)
-    for rows, held in shared_groups(found, objects, by_class=False):
-        pairs = iou(found.boxes[rows], objects.boxes[held])
-        pairs[found.labels[rows][:, None] == objects.labels[held][None, :]] = 0
-        best = pairs.argmax(axis=1)
-        nearest[rows], overlap[rows] = held[best], pairs[np.arange(len(rows)), best]
-    return nearest, overlap
-
-
 def _best(found: DetectionTable, matches: Matches, objects: ObjectTable, classes: int) -> Indices:
     """Return the rows of the best detections of every class, as many as it has objects; ignored ones do not count."""
     order = found.ranking[matches.outcome[found.ranking] != IGNORED]
@@ -170,8 +162,17 @@ def _gains(judged: Judged) -> dict[str, float]:
     return {name: mean_ap(outcome) - now for name, outcome in zip(KINDS, without, strict=True)}
 
 
+def sizes_of(area: Floats) -> Indices:
+    """Return the position in SIZES of (N,) areas in square pixels.
+
+    >>> sizes_of(np.array([1023, 1024, 9216], np.float32)).tolist()
+    [0, 1, 2]
+    """
+    return np.digitize(area, list(SIZES.values())[1:]).astype(np.int64)
+
+
 def _found_by_size(judged: Judged) -> dict[str, tuple[int, int]]:
     hit, objects = np.isfinite(judged.found_at), judged.objects
-    size = np.digitize(objects.area, list(SIZES.values())[1:])
+    size = sizes_of(objects.area)
     of_size = [(size == i) & ~objects.ignore for i in range(len(SIZES))]
     return {name: (int(mask.sum()), int((mask & hit).sum())) for name, mask in zip(SIZES, of_size, strict=True)}

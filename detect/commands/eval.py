@@ -32,6 +32,15 @@ class ReportOptions:
     """Reports."""
 
     mistakes: Annotated[bool, typer.Option(help="Say what kinds of mistakes were made.")] = True
+    lost_score: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Say where objects were lost that no detection of this score or more finds.",
+            show_default="any score",
+        ),
+    ] = None
     json: ToJson = None
     html: Annotated[
         Path | None, typer.Option(help="Also write a page with tables, curves, mistakes and photos, in one file.")
@@ -63,6 +72,7 @@ def detections(
     from detect.evaluation import files_read, photos_named_as, show, sources
     from detect.report import Gallery, report_values, require_same_photos, with_photos, write_report
     from detect.scored import Question, score_run
+    from eval.lost_report import lost_sheets, lost_warnings
     from eval.page.tables import class_table, overall_table
     from eval.page.write import require_extra
     from eval.report import mistake_sheets, percent
@@ -75,14 +85,18 @@ def detections(
         require_extra()
     dataset = truth.open(report.images)
     check_outputs([report.json, report.html], photos_named_as([report.json, report.html], dataset))
-    question = Question(protocol, choice.classes, choice.only_detected, choice.allow_extra)
+    question = Question(protocol, choice.classes, choice.only_detected, choice.allow_extra, report.lost_score)
     runs = [score_run(each, dataset, question) for each in files]
     require_same_photos(runs)
     scores = [run.scores for run in runs]
     sheets = [class_table(scores), overall_table(scores)]
+    warnings = [line for run in runs for line in run.warnings]
     if report.mistakes:
         sheets += mistake_sheets(runs[0].mistakes)
-    show(sheets, list(dict.fromkeys(line for run in runs for line in run.warnings)))
+    if report.mistakes and runs[0].regions:
+        sheets += lost_sheets(runs[0].losses)
+        warnings += lost_warnings(runs[0].losses)
+    show(sheets, list(dict.fromkeys(warnings)))
     for run in runs:
         figure, value = run.scores.headline
         name, objects = run.scores.protocol, sum(run.scores.objects)

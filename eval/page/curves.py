@@ -6,11 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.average_precision import RankedOutcomes, rank_outcomes
-from eval.matching import IGNORED, TRUE
+from eval.matching import IGNORED, TRUE, best_of_objects
 from eval.mistakes import Judged
 from eval.proposal_recall import recall
-from eval.tables import shared_groups
-from structures.boxes import Floats, Indices, iou
+from structures.boxes import Floats, Indices
 
 Values = npt.NDArray[np.float64]
 POINTS = 200  # the most points of a curve; there may be a million detections
@@ -119,7 +118,4 @@ def recall_by_iou(judged: Judged) -> dict[str, Values]:
 
 
 def _best_overlaps(judged: Judged, *, by_class: bool) -> Floats:
-    best = np.zeros(len(judged.objects), np.float32)
-    for rows, held in shared_groups(judged.found, judged.objects, by_class=by_class):
-        best[held] = iou(judged.objects.boxes[held], judged.found.boxes[rows]).max(axis=1)
-    return best[~judged.objects.ignore]
+    return best_of_objects(judged.found, judged.objects, by_class=by_class)[~judged.objects.ignore]
