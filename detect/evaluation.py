@@ -12,6 +12,7 @@ from detect.options import with_options
 from eval.coco import CocoDataset, read_coco_results
 from eval.names import match_names
 from eval.proposal_recall import Coverage, measure_coverage
+from eval.region_layout import INDEX_FILE, REGIONS_FILE
 from eval.report import Sheet
 from eval.results import DETECTIONS_FILE, Aligned, align, align_records, count_images, read_lines
 from eval.selection import Selection
@@ -44,7 +45,7 @@ def files_read(path: Path) -> list[Path]:
     """Return what may be read where a folder is named: that of VOC, of results, or of proposals; a file is itself."""
     if not path.is_dir():
         return [path]
-    names = ("Annotations", "ImageSets", "JPEGImages", DETECTIONS_FILE, MANIFEST)
+    names = ("Annotations", "ImageSets", "JPEGImages", DETECTIONS_FILE, INDEX_FILE, REGIONS_FILE, MANIFEST)
     return [*(path / name for name in names), *path.glob("shard-*.npz")]
 
 

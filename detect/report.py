@@ -9,7 +9,7 @@ from typing import Any
 from detect.options import with_options
 from detect.runs.record import read_run
 from detect.scored import ScoredRun
-from eval.lost_report import lost_json
+from eval.lost_report import lost_json, lost_sheets, lost_warnings
 from eval.page.figures import run_values
 from eval.page.gallery import Scale, mistakes_at, photo_values, scale_of, worst_first
 from eval.page.tables import LETTERS
@@ -74,7 +74,10 @@ def with_photos(values: Mapping[str, Any], runs: Sequence[ScoredRun], gallery: G
     """Add the boxes of the photos that a page shows to the values of its runs."""
     scale = scale_of([run.judged for run in runs])
     shown = _worst(runs, scale, gallery.photos)
-    photos = [photo_values(run.judged, list(run.photos), shown) for run in runs]
+    photos = [
+        photo_values(run.judged, list(run.photos), shown, run.losses if run.regions and "lost" in values else None)
+        for run in runs
+    ]
     against = {"against": {**values["against"], "photos": photos[1]}} if len(runs) > 1 else {}
     return {**values, **against, "gallery": scale.values(), "photos": photos[0]}
 
@@ -102,22 +105,29 @@ def write_report(path: Path, runs: Sequence[ScoredRun], values: Mapping[str, Any
     """
     pictures = _pictures(runs[0], values, gallery)
     unread = [each.reason for each in pictures if each.reason]
-    lost = [f"{len(unread)} photos are shown without their pictures, the first because {unread[0]}"] if unread else []
+    warnings = [line for run in runs for line in _warnings(run, with_losses="lost" in values)]
+    if unread:
+        warnings.append(f"{len(unread)} photos are shown without their pictures, the first because {unread[0]}")
     several = len(runs) > 1
     page = Page(
         values=values,
         scores=[run.scores for run in runs],
         mistakes=[run.mistakes for run in runs] if "mistakes" in values else [],
+        lost=[lost_sheets(run.losses) if run.regions else [] for run in runs] if "lost" in values else [],
         names=[
             f"{letter}: {run.file}" if several else str(run.file) for letter, run in zip(LETTERS, runs, strict=False)
         ],
         facts=_facts(runs, values),
-        warnings=[with_options(line) for line in dict.fromkeys([*(w for run in runs for w in run.warnings), *lost])],
+        warnings=list(map(with_options, dict.fromkeys(warnings))),
         thumbnails=pictures,
         photos_hint=_hint(len(pictures), len(runs[0].photos)),
     )
     write_page(path, page)
     return f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(pictures)} photos of at most {gallery.side} pixels"
+
+
+def _warnings(run: ScoredRun, *, with_losses: bool) -> list[str]:
+    return [*run.warnings, *(lost_warnings(run.losses) if with_losses else [])]
 
 
 def _pictures(run: ScoredRun, values: Mapping[str, Any], gallery: Gallery) -> list[Thumbnail]:

@@ -26,7 +26,7 @@ def hostile_run(folder: Path, *options: str, against: bool = False) -> None:
     truth = folder / "instances.json"
     truth.write_text(json.dumps(_annotations()), encoding="utf-8")
     lines = [
-        _line(HOSTILE_PHOTO, (CAT, HOSTILE_CLASS, 0.9), ([0, 60, 20, 80], "dog", 0.6)),
+        _line(HOSTILE_PHOTO, (CAT, HOSTILE_CLASS, 0.9), ([0, 60, 20, 80], "dog", 0.95)),
         _line(PLAIN_PHOTO, (DOG, "dog", 0.8)),
     ]
     _write(folder / "run", lines)

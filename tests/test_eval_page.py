@@ -6,13 +6,17 @@ import html.parser
 import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+from typer.testing import CliRunner
 
+from detect.commands.eval import app
 from eval.confusion import confusion
+from eval.lost import Losses, LostObject
 from eval.mistakes import KINDS, Judged, find_mistakes, judge
 from eval.page.curves import by_score, precision_recall, recall_by_iou
 from eval.page.figures import run_values
@@ -21,6 +25,8 @@ from eval.page.plots import plots
 from eval.page.thumbnails import thumbnails
 from eval.scores import score
 from structures.boxes import area, as_boxes
+from structures.errors import InputError
+from structures.files import FileRefused
 from structures.records import Detections, GroundTruth
 from tests.report_files import HOSTILE_CLASS, HOSTILE_PHOTO, hostile_run
 
@@ -146,6 +152,17 @@ def test_the_boxes_of_a_photo_with_what_became_of_them() -> None:
     assert one["objects"]["boxes"] == [A, B]
 
 
+def test_the_boxes_of_a_photo_say_where_objects_were_lost() -> None:
+    judged, truths = two_photos()
+    lost = (LostObject("one", 1, 1, "small", "no proposal", box=(19.0, 20.0, 30.0, 40.0), iou=0.45),)
+    losses = Losses(lost, CLASSES, np.zeros((2, 3), np.int64), 2, 2, 0.5, None)
+    two, one = photo_values(judged, truths, [1, 0], losses)
+    said = {"stage": "no proposal", "reason": "the best proposed box has IoU 0.45", "boxes": [[19, 20, 30, 40]]}
+    assert one["objects"]["lost"] == [None, said]
+    assert two["objects"]["lost"] == [None, None]
+    assert "lost" not in photo_values(judged, truths, [0])[0]["objects"]
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_photos_hold_as_many_of_a_kind_as_the_whole(seed: int) -> None:
     judged, truths, _ = random_run(seed)
@@ -266,10 +283,36 @@ def test_two_runs_stand_side_by_side(tmp_path: Path) -> None:
 def test_mistakes_are_left_out_where_nobody_asks(tmp_path: Path) -> None:
     hostile_run(tmp_path, "--no-mistakes")
     written = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert not {"mistakes", "confusion"} & written.keys()
+    assert not {"mistakes", "confusion", "lost"} & written.keys()
     ids = {own.get("id") for _, own in Page((tmp_path / "report.html").read_text(encoding="utf-8")).tags}
     assert "photos" in ids
-    assert not {"mistakes", "confusion"} & ids
+    assert not {"mistakes", "confusion", "lost"} & ids
+
+
+@pytest.mark.parametrize("package", ["jinja2", "plotly.graph_objects"])
+def test_what_the_page_needs_is_named_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    needed = rf"^{package.partition('.')[0]} is not installed: pip install 'googlenet-rcnn\[report\]'$"
+    with pytest.raises(InputError, match=needed):
+        hostile_run(tmp_path)
+    assert not (tmp_path / "report.json").exists()
+
+
+@pytest.mark.parametrize("name", ["photos/plain.png", "run/run.json", "run/detections.jsonl", "other/detections.jsonl"])
+def test_nothing_that_the_page_is_of_is_written_over(tmp_path: Path, name: str) -> None:
+    hostile_run(tmp_path, against=True)
+    (tmp_path / "run" / "run.json").write_text("{}")
+    before = (tmp_path / name).read_bytes()
+    words = ["run", "--ground-truth", "instances.json", "--images", "photos", "--against", "other", "--html", name]
+    with pytest.raises(FileRefused, match="would be written over an input"):
+        CliRunner().invoke(
+            app,
+            ["detections", *(w if w.startswith("--") else str(tmp_path / w) for w in words)],
+            catch_exceptions=False,
+        )
+    assert (tmp_path / name).read_bytes() == before
 
 
 def test_the_worst_photos_are_kept(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def detections(
     """Score detections: mean average precision, with a table by class."""
     from detect.evaluation import files_read, photos_named_as, show, sources
     from detect.report import Gallery, report_values, require_same_photos, with_photos, write_report
+    from detect.runs.record import RUN_FILE
     from detect.scored import Question, score_run
     from eval.lost_report import lost_sheets, lost_warnings
     from eval.page.tables import class_table, overall_table
@@ -80,6 +81,7 @@ def detections(
 
     files = [file, *([report.against] if report.against else [])]
     read = [path for each in (*files, truth.ground_truth) for path in files_read(each)]
+    read += [each / RUN_FILE for each in files]
     check_outputs([report.json, report.html], [*read, report.images])
     if report.html:
         require_extra()

@@ -1,13 +1,14 @@
 """The photos of a page: what became of every box in them, which photos are the worst, from which score on."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from eval.lost import Losses
 from eval.matching import FALSE, IGNORED, TRUE
 from eval.mistakes import KINDS, Judged
 from eval.page.curves import by_score
@@ -78,19 +79,23 @@ def worst_first(mistakes: Indices, most: int) -> list[int]:
     return [int(photo) for photo in np.argsort(-mistakes, kind="stable")[:most]]
 
 
-def photo_values(judged: Judged, truths: Sequence[GroundTruth], photos: Sequence[int]) -> list[dict[str, Any]]:
+def photo_values(
+    judged: Judged, truths: Sequence[GroundTruth], photos: Sequence[int], losses: Losses | None = None
+) -> list[dict[str, Any]]:
     """Return the boxes of some photos for a JSON file, in columns as in detections.jsonl.
 
     `found` has `kinds`: true, ignored, or the kind of mistake; `objects` has `found_at`, the score of the detection
-    that found the object, or null.
+    that found the object, or null, and with losses `lost`: null, or the stage that lost it, the reason, and the boxes
+    that show it.
 
     Args:
         judged: a run.
         truths: of all photos, in the order of the run.
         photos: positions of those that are wanted.
+        losses: where the objects of the run that were missed were lost.
     """
     found, objects = _spans(judged.found.image, len(truths)), _spans(judged.objects.image, len(truths))
-    found_at = judged.found_at
+    found_at, lost = judged.found_at, _lost_values(losses)
     return [
         {
             "image": truths[photo].image_id,
@@ -101,11 +106,27 @@ def photo_values(judged: Judged, truths: Sequence[GroundTruth], photos: Sequence
                 "labels": [judged.classes[label] for label in judged.objects.labels[objects[photo]]],
                 "ignored": judged.objects.ignore[objects[photo]].tolist(),
                 "found_at": rounded(found_at[objects[photo]]),
+                **({"lost": _of_photo(lost, truths[photo])} if losses else {}),
             },
             "found": _found_values(judged, _best(judged, found[photo])),
         }
         for photo in photos
     ]
+
+
+def _lost_values(losses: Losses | None) -> dict[tuple[str, int], dict[str, Any]]:
+    return {
+        (each.image_id, each.row): {
+            "stage": each.stage,
+            "reason": each.reason(),
+            "boxes": [rounded(box) for box in (each.box, each.other) if box],
+        }
+        for each in (losses.lost if losses else ())
+    }
+
+
+def _of_photo(lost: Mapping[tuple[str, int], dict[str, Any]], truth: GroundTruth) -> list[dict[str, Any] | None]:
+    return [lost.get((truth.image_id, row)) for row in range(len(truth))]
 
 
 def _spans(images: Indices, photos: int) -> list[slice]:

@@ -94,8 +94,10 @@ function boxesOf(photo, score) {
   objects.boxes.forEach((box, row) => {
     const at = objects.found_at[row], hit = at !== null && at >= score;
     const kind = objects.ignored[row] ? "ignored" : hit ? "annotated" : "missed";
-    const note = kind === "missed" && objects.lost && objects.lost[row] || (objects.ignored[row] ? "difficult or crowd" : "");
-    boxes.push({box, kind, label: objects.labels[row], note});
+    const lost = kind === "missed" && objects.lost ? objects.lost[row] : null;
+    const weak = kind === "missed" && at !== null ? `found only at score ${at.toFixed(3)}` : "";
+    const note = lost ? `${lost.stage}: ${lost.reason}` : weak || (objects.ignored[row] ? "difficult or crowd" : "");
+    boxes.push({box, kind, label: objects.labels[row], note, hints: lost ? lost.boxes : []});
   });
   found.boxes.forEach((box, row) => {
     if (found.scores[row] < score) return;
@@ -233,8 +235,13 @@ function row(each, run, rect) {
   const made = element("tr", {}, ...cells.map((text, at) => element("td", at < 2 || at === 4 ? {class: "text"} : {}, element("bdi", {}, printable(text)))));
   made.cells[0].classList.add("what", each.kind);
   if (runs.length > 1) made.cells[0].prepend("AB"[run] + " ");
-  made.addEventListener("mouseenter", () => rect.classList.add("lit"));
-  made.addEventListener("mouseleave", () => rect.classList.remove("lit"));
+  const hints = (each.hints || []).map((box) => rectangle(box, "box hint"));
+  made.tabIndex = 0;
+  const light = (on) => () => {
+    rect.classList.toggle("lit", on);
+    hints.forEach((hint) => on ? rect.after(hint) : hint.remove());
+  };
+  for (const [name, on] of [["mouseenter", true], ["focus", true], ["mouseleave", false], ["blur", false]]) made.addEventListener(name, light(on));
   return made;
 }
 function open(at) {

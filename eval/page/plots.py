@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
+from eval.lost import STAGES
 from eval.mistakes import KINDS
 from eval.page.tables import LETTERS
 from structures.extras import installed
@@ -36,6 +37,8 @@ def plots(runs: Sequence[Values]) -> dict[str, str]:
     if all("mistakes" in run for run in runs):
         made["plot-kinds"] = _kinds(runs)
         made.update((f"plot-confusion-{place}", _confusion(run)) for place, run in enumerate(runs))
+    with_regions = [place for place, run in enumerate(runs) if run.get("lost", {}).get("images_with_regions")]
+    made.update((f"plot-lost-{place}", _lost(runs[place]["lost"])) for place in with_regions)
     return {place: str(figure.to_json()) for place, figure in made.items()}
 
 
@@ -148,6 +151,21 @@ def _kinds(runs: Sequence[Values]) -> Any:
         showlegend=len(runs) > 1,
         legend={"orientation": "h", "y": 1.15},
     )
+
+
+def _lost(lost: Values) -> Any:
+    """Return bars of the missed objects of each class, divided by the stage that lost them; the most missed first."""
+    graph = installed("plotly.graph_objects", extra=EXTRA)
+    classes = sorted(lost["by_class"], key=lambda name: -sum(lost["by_class"][name].values()))[:MOST_CURVES]
+    stages = [stage for stage in STAGES if lost["stages"].get(stage)]
+    bars = [
+        graph.Bar(
+            x=list(map(plain, classes)), y=[lost["by_class"][name].get(stage, 0) for name in classes], name=stage,
+            marker={"color": colour}, hovertemplate="%{x}, %{fullData.name}: %{y}<extra></extra>",
+        )
+        for stage, colour in zip(stages, cycle(COLOURS))
+    ]  # fmt: skip
+    return _figure(bars, barmode="stack", yaxis={"title": {"text": "objects missed"}}, xaxis={"tickangle": -45})
 
 
 def _confusion(run: Values) -> Any:

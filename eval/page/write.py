@@ -12,7 +12,7 @@ from eval.mistakes import KINDS, Mistakes
 from eval.page.plots import EXTRA, plots
 from eval.page.tables import LETTERS, class_table, overall_table
 from eval.page.thumbnails import Thumbnail
-from eval.report import mistake_sheets, percent
+from eval.report import Sheet, mistake_sheets, percent
 from eval.scores import Scores
 from structures.extras import installed
 from structures.files import replacing
@@ -38,6 +38,7 @@ class Page:
         values: all figures, as --json writes them; those of a second run under "against".
         scores: of the one or two runs.
         mistakes: of each run; empty leaves them out.
+        lost: tables of where objects were lost, of each run, which may have none; empty leaves them out.
         names: what the runs are called.
         facts: lines about them.
         warnings: lines that stand out.
@@ -48,6 +49,7 @@ class Page:
     values: Mapping[str, Any]
     scores: Sequence[Scores]
     mistakes: Sequence[Mistakes]
+    lost: Sequence[Sequence[Sheet]]
     names: Sequence[str]
     facts: Sequence[str]
     warnings: Sequence[str]
@@ -94,14 +96,14 @@ def _content(page: Page) -> dict[str, Any]:
         "overall": overall_table(page.scores),
         "classes": class_table(page.scores),
         "mistakes": [mistake_sheets(each) for each in page.mistakes],
-        "lost": [],
+        "lost": page.lost,
     }
     return {
         "title": _title(page.scores),
         "policy": _policy(scripts.values()),
         "style": trusted(_own("page.css")),
         **{name: trusted(text) for name, text in scripts.items()},
-        "sections": _sections(bool(page.mistakes)),
+        "sections": _sections(with_mistakes=bool(page.mistakes), with_lost=bool(page.lost)),
         "tiles": _tiles(page, runs),
         "facts": page.facts,
         "warnings": page.warnings,
@@ -147,11 +149,13 @@ def _title(scores: Sequence[Scores]) -> str:
     return f"{figures[0][0]} {' and '.join(percent(value) for _, value in figures)} % ({scores[0].protocol})"
 
 
-def _sections(with_mistakes: bool) -> list[dict[str, str]]:
+def _sections(*, with_mistakes: bool, with_lost: bool) -> list[dict[str, str]]:
     titles = {"summary": "Summary", "classes": "Classes", "curves": "Curves"}
     if with_mistakes:
         titles |= {"mistakes": "Mistakes", "confusion": "Confusion"}
-    titles |= {"lost": "Where objects got lost", "photos": "Photos"}
+    if with_lost:
+        titles |= {"lost": "Where objects were lost"}
+    titles |= {"photos": "Photos"}
     return [{"id": name, "title": title} for name, title in titles.items()]
 
 
