@@ -2,10 +2,10 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,10 @@ from detect.commands.detect import Features
 from detect.commands.groups import examples
 from detect.commands.options import PlacementOptions, ToJson, TruthOptions
 from detect.commands.records import with_records
-from structures.files import write_bytes, write_json, write_text
+from structures.files import as_json, write_bytes
+
+if TYPE_CHECKING:
+    from detect.bench_detection import BenchJob, BenchResult
 
 SCORE = 0.001  # of the weakest detections: mAP counts all
 GENERATORS = ("ranked:selective-search+multibox", "multibox")
@@ -67,54 +70,47 @@ def detect(
     """Hold detectors with different proposal generators against each other: boxes, recall, mAP, AP, seconds."""
     from rich.console import Console
 
-    from detect import bench, bench_detection
-    from detect.classifiers import default_weights, weights_file
-    from detect.detector import Detector
+    from detect import bench_detection
+    from detect.classifiers import default_weights
     from detect.evaluation import files_read, show
-    from detect.runs.record import fingerprint
-    from eval.coco import CocoDataset
-    from eval.plots import picture_format, to_picture
-    from eval.selection import Selection, pick_evenly
+    from eval.plots import picture_format
     from proposals.generators import files_in
     from structures.own_files import check_outputs
 
     names = list(dict.fromkeys(proposals or GENERATORS))
     boxes = [file for name in names for path in files_in(name) for file in files_read(path)]
+    files = weights or [default_weights(features.value)]
     written = [reports.json, reports.csv, reports.html, reports.plot]
-    check_outputs(written, [*files_read(truth.ground_truth), images, *boxes])
+    check_outputs(written, [*files_read(truth.ground_truth), images, *boxes, *files])
     form = picture_format(reports.plot) if reports.plot else ""  # now, not when all is measured
-    dataset, console = truth.open(images), Console(stderr=True)
-    part, crowd = Selection(dataset, photos=photos), isinstance(dataset, CocoDataset)
-    ids, files = list(part.image_ids), weights or [default_weights(features.value)]
-    placed: Any = where.as_names()
-    made = [bench_detection.boxes_in_folder(name, out, dataset, ids, console, where.device) for name in names]
-    detectors = [
-        Detector.load(files, name, **placed, features=features.value, score_floor=SCORE, max_boxes=max_boxes)
-        for name in made
-    ]
-    seconds = None
-    if timed:
-        chosen = list(bench.read_photos(dataset, pick_evenly(ids, timed), console))
-        console.print(f"timing {max(0, len(chosen) - 1)} photos, after one to warm up")
-        seconds = bench_detection.time_stages(detectors, chosen)
-    fingerprints, protocol = [fingerprint(weights_file(file)) for file in files], "voc" if crowd else "voc07"
-    figures = []
-    for name, detector in zip(names, detectors, strict=True):
-        folder, settings = out / bench.folder_name(name), {**detector.settings(), "weights": fingerprints}
-        console.print(name, markup=False, highlight=False, style="bold", soft_wrap=True)
-        skipped = bench_detection.run_detector(detector, settings, dataset, ids, folder, console)
-        figures.append(bench_detection.read_figures(name, folder, part, protocol, crowd=crowd, skipped=skipped))
-    rows = bench_detection.figure_rows(figures, seconds)
-    counted = 0 if seconds is None else len(seconds)
-    sheets = bench_detection.detector_sheets(rows, protocol, len(ids), counted)
-    show(sheets, dataset.notes)
+    options = {**where.as_names(), "features": features.value, "max_boxes": max_boxes, "score_floor": SCORE}
+    job = bench_detection.BenchJob(truth.open(images), photos, timed, out, names, files, options)
+    result = bench_detection.run_bench(job, Console(stderr=True))
+    show(result.sheets(), job.dataset.notes)
+    for path, content in _contents(result, job, reports, form):
+        write_bytes(path, content)
+
+
+def _contents(result: "BenchResult", job: "BenchJob", reports: BenchReports, form: str) -> Iterator[tuple[Path, bytes]]:
+    """Yield each file that was asked for, with its content."""
+    from detect.bench import circumstances
+    from eval.plain_page import plain_page
+    from eval.plots import to_picture
+
     if reports.json:
-        facts = {"photos": len(ids), "timed": counted, "protocol": protocol}
-        write_json(reports.json, {**bench.circumstances(), **facts, "detectors": rows})
+        facts = {**circumstances(), "photos": len(job.photos), "timed": result.timed, "protocol": job.protocol}
+        yield reports.json, as_json({**facts, "detectors": result.rows})
     if reports.csv:
-        write_text(reports.csv, _table(rows))
+        yield reports.csv, _table(result.rows).encode()
+    if reports.html:
+        told = [f"{len(job.photos)} photos; {job.options['features']} features; weights: {', '.join(job.weights)}"]
+        pictures = {"mAP against seconds per photo, and recall against boxes": to_picture(result.plot(), "svg")}
+        page = plain_page(
+            "Detectors side by side", facts=told, warnings=job.dataset.notes, sheets=result.sheets(), pictures=pictures
+        )
+        yield reports.html, page.encode()
     if reports.plot:
-        write_bytes(reports.plot, to_picture(bench_detection.detector_plot(figures, rows), form))
+        yield reports.plot, to_picture(result.plot(), form)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
