@@ -136,7 +136,9 @@ def test_it_goes_on_where_it_stopped(bench: Callable[..., int], capsys: pytest.C
 
 def test_boxes_of_another_program_are_found_by_their_names(bench: Callable[..., int], tmp_path: Path) -> None:
     boxes = tmp_path / "boxes.json"
-    boxes.write_text(json.dumps({"0": [[10, 10, 60, 50]], "1": [[40, 20, 90, 60]], "2": [[60, 30, 110, 70]]}))
+    corners = [(10, 10), (40, 20), (60, 30)]
+    entries = [{"image_id": i, "category_id": 1, "bbox": [*xy, 50, 40], "score": 1} for i, xy in enumerate(corners)]
+    boxes.write_text(json.dumps(entries))
     assert bench("--proposals", f"file:{boxes}", "--timed", 0, "--json", tmp_path / "bench.json") == 0
     (row,) = json.loads((tmp_path / "bench.json").read_text())["detectors"]
     assert (row["proposals"], row["recall@0.70"], row["skipped"]) == (f"file:{boxes}", 1, 0)
