@@ -75,6 +75,15 @@ def test_a_whole_photo_that_is_better_than_others_is_before_them():
     np.testing.assert_array_equal(found.boxes, boxes[[1, 0, 2]])
 
 
+def test_what_is_cut_is_left_out_best_first():
+    boxes = many()
+    found = Ranked(Given(boxes), by_area, {}, max_boxes=5)(PHOTO)
+    every = np.concatenate([found.boxes, found.left_out.boxes])
+    assert sorted(map(tuple, every.tolist())) == sorted(map(tuple, boxes.tolist()))
+    np.testing.assert_array_equal(found.left_out.scores, by_area(PHOTO, found.left_out.boxes))
+    assert (np.diff(found.left_out.scores) <= 0).all()
+
+
 def test_settings_tell_everything():
     told = Ranked(Given(many()), by_area, {"by": "area"}, max_boxes=5, nms_threshold=0.5).parameters
     assert told == {
