@@ -41,16 +41,21 @@ class RunsInEngines(Protocol):
 
 
 class Probabilities(nn.Module):
-    """A GoogLeNet with softmax behind it."""
+    """A GoogLeNet with softmax behind it.
 
-    def __init__(self, network: GoogLeNet) -> None:
+    Args:
+        network: gives logits.
+        several: the columns do not exclude each other: a sigmoid for each in the place of the softmax.
+    """
+
+    def __init__(self, network: GoogLeNet, *, several: bool = False) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.several = network, several
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, 3, S, S) to (N, columns) probabilities; float32 from the last layer on."""
         logits: Tensor = self.network(x)
-        return logits.float().softmax(dim=1)
+        return logits.float().sigmoid() if self.several else logits.float().softmax(dim=1)
 
 
 class GoogLeNetRegions:
