@@ -70,7 +70,8 @@ class PhotoFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, 3, S, S) to (N, 1024) features."""
-        return self.network.trunk(x).mean(dim=(2, 3))
+        pooled: Tensor = self.network.pooled(self.network.trunk(x))
+        return pooled
 
 
 def photo_features(checkpoint: Checkpoint, photos: Iterable[Image], placement: Placement) -> Iterator[Floats]:

@@ -79,23 +79,35 @@ def load_classifier(
     mirrored: bool = False,
     batch_size: int | None = None,
     features: Features = "auto",
+    with_features: bool = False,
 ) -> RegionClassifier:
-    """Put one region classifier, or an ensemble where several weights are named, to work on a device."""
+    """Put one region classifier, or an ensemble where several weights are named, to work on a device.
+
+    With `with_features` it also gives the features of each region (`classifier.regions.feature_count`).
+    """
     names = [weights] if isinstance(weights, str | Path) else list(weights)
     placement = place(device=device, engine=engine, dtype=dtype)
     members = [
-        _classifier(load_regions(name, features=features), placement, mirrored=mirrored, batch_size=batch_size)
+        _classifier(
+            load_regions(name, features=features),
+            placement,
+            mirrored=mirrored,
+            batch_size=batch_size,
+            with_features=with_features,
+        )
         for name in names
     ]
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
 def _classifier(
-    checkpoint: Checkpoint, placement: Placement, *, mirrored: bool, batch_size: int | None
+    checkpoint: Checkpoint, placement: Placement, *, mirrored: bool, batch_size: int | None, with_features: bool
 ) -> RegionClassifier:
     if checkpoint.task == "shared":
-        return SharedRegions(SharedFeatures(checkpoint, placement), mirrored=mirrored)
-    return GoogLeNetRegions(checkpoint, placement, mirrored=mirrored, batch_size=batch_size)
+        return SharedRegions(SharedFeatures(checkpoint, placement), mirrored=mirrored, with_features=with_features)
+    return GoogLeNetRegions(
+        checkpoint, placement, mirrored=mirrored, batch_size=batch_size, with_features=with_features
+    )
 
 
 def shared_features(classify: RegionClassifier) -> SharedFeatures | None:

@@ -5,6 +5,7 @@ object. In this order a classifier can stop after a quarter of the boxes and los
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,14 +75,16 @@ class Ranked:
         return {"ranked": inner, "by": dict(self._scorer), **cut}
 
     def __call__(self, image: Image) -> Proposals:
-        """Return the best of the generator's boxes with the new scores, best first."""
+        """Return the best of the generator's boxes with the new scores, best first, and the others as left out."""
         found = self._propose(image)
         scores = self._score(image, found.boxes)
         scored = Proposals(found.boxes, scores, found.image_size, found.source, found.source_names)
         kept = self._best(scored)
         whole = np.flatnonzero((scored.boxes == whole_image(scored.image_size)).all(axis=1))
         rows = np.concatenate([kept, np.setdiff1d(whole, kept)])
-        return scored.take(rows[best_first(scored.scores[rows])])
+        rest = np.setdiff1d(np.arange(len(scored)), rows)
+        left_out = scored.take(rest[best_first(scored.scores[rest])])
+        return replace(scored.take(rows[best_first(scored.scores[rows])]), left_out=left_out)
 
     def _best(self, scored: Proposals) -> Indices:
         """Return the rows of the boxes that stay, those close to each other first."""
