@@ -52,17 +52,19 @@ class Probabilities(nn.Module):
 
     Args:
         network: in evaluation mode, or to be brought to it.
+        several: the columns do not exclude each other: a sigmoid for each in the place of the softmax.
         with_features: also give what the last layer sees.
     """
 
-    def __init__(self, network: GoogLeNet, *, with_features: bool = False) -> None:
+    def __init__(self, network: GoogLeNet, *, several: bool = False, with_features: bool = False) -> None:
         super().__init__()
-        self.network, self.with_features = network, with_features
+        self.network, self.several, self.with_features = network, several, with_features
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, 3, S, S) to (N, columns) probabilities, float32 from the last layer on; features behind them."""
         pooled = self.network.pooled(self.network.trunk(x))
-        probabilities = self.network.last_layer(pooled).softmax(dim=1)
+        logits = self.network.last_layer(pooled)
+        probabilities = logits.sigmoid() if self.several else logits.softmax(dim=1)
         return torch.cat([probabilities, pooled], dim=1) if self.with_features else probabilities
 
 

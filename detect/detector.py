@@ -118,7 +118,7 @@ class Detector:
                 fits an object.
             vote_threshold: boxes that overlap a detection by this IoU or more move it to their mean, above 0 to 1; None
                 leaves detections at their proposals.
-            vote_power: of the scores that votes are weighted by, above 0; 2 gives tighter boxes.
+            vote_power: of the scores that votes are weighted by, above 0.
             exif: "apply" turns photos from files as displayed, "ignore" takes the stored pixels.
             keep_features: have `classified` also return what the network's last layer sees of each region.
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from classifier.engines import Placement, place
 from classifier.shared_regions import WIDTH, RegionMaps, SharedRegionHead
-from classifier.weights.checkpoint import Checkpoint, Preprocessing, WeightsError, load_state
+from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, Preprocessing, WeightsError, load_state
 from detect.multibox import (
     MAX_WIDTH,
     SCALES,
@@ -115,7 +115,7 @@ def from_checkpoint(checkpoint: Checkpoint) -> SharedNetwork:
         width=head_width(checkpoint),
         region_width=_region_width(checkpoint),
     )
-    load_state(network, checkpoint.state)
+    load_state(network, {n: v for n, v in checkpoint.state.items() if not n.startswith(SHARED_PHOTOS)})
     return network.eval()
 
 

@@ -39,6 +39,32 @@ def recall_plots(
     return figure
 
 
+def detector_plots(
+    points: Mapping[str, tuple[float, float, float]], curves: Mapping[str, tuple[Values, Values]]
+) -> Figure:
+    """Draw how good detectors are against how long they take, and the recall of their boxes against how many they are.
+
+    Args:
+        points: seconds per photo, mAP and its standard error, by name; seconds of 0 leave the left half out.
+        curves: numbers of best boxes per image, and recall with these, by name.
+    """
+    timed = all(seconds > 0 for seconds, _, _ in points.values())
+    figure = Figure(figsize=(11, 4.6) if timed else (6, 4.6), layout="constrained")
+    axes = figure.subplots(1, 2 if timed else 1, squeeze=False)[0]
+    for name, (seconds, value, error) in points.items() if timed else ():
+        axes[0].errorbar(seconds, 100 * value, yerr=100 * error, marker="o", capsize=3, label=name)
+    if timed:
+        axes[0].set(xlabel="seconds per photo", ylabel="mAP, % (with its standard error)", xscale="log")
+    for name, (counts, recall) in curves.items():
+        axes[-1].plot(counts, 100 * recall, marker=".", label=name)
+    axes[-1].set(xlabel="boxes per photo", ylabel="recall at IoU 0.5, %", xscale="log")
+    for each in axes:
+        each.grid(alpha=0.3, which="both")
+    handles, names = axes[-1].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
 def picture_format(path: Path) -> str:
     """Return the format that the name of a picture asks for; png without a suffix.
 

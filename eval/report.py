@@ -29,7 +29,7 @@ class Sheet:
         """Return it for rich; names are shown as they are, also those with square brackets."""
         table = Table(title=Text(printable(self.caption), "bold"), title_justify="left", box=rich.box.SIMPLE_HEAD)
         for place, name in enumerate(self.head):
-            table.add_column(Text(printable(name)), justify="left" if place < self.texts else "right")
+            table.add_column(Text(printable(name)), justify="left" if place < self.texts else "right", overflow="fold")
         for row in self.rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
         return table

@@ -10,7 +10,7 @@ from torch import Tensor
 from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine, place
 from classifier.googlenet import GoogLeNet, Variant
-from classifier.regions import Ensemble, GoogLeNetRegions
+from classifier.regions import Ensemble, GoogLeNetRegions, feature_count
 from classifier.weights.checkpoint import CAFFE, TORCHVISION, Checkpoint, Preprocessing, WeightsError
 from structures.boxes import mirror
 from structures.records import Image
@@ -65,6 +65,22 @@ def test_probabilities_are_those_of_the_network_on_the_crops(
     assert np.allclose(found, expected, atol=1e-5)
     assert np.allclose(found.sum(axis=1), 1, atol=1e-5)
     assert np.ptp(found, axis=0).max() > 0.05  # the regions differ
+
+
+def test_features_stand_behind_the_probabilities(checkpoint: Checkpoint, classify: GoogLeNetRegions) -> None:
+    boxes, both = some_boxes(5), GoogLeNetRegions(checkpoint, PLAIN, batch_size=4, with_features=True)
+    found = both(photo(), boxes)
+    assert (feature_count(both), feature_count(classify), found.shape) == (1024, 0, (5, 4 + 1024))
+    np.testing.assert_allclose(found[:, :4], classify(photo(), boxes), atol=1e-6)
+    logits = found[:, 4:] @ checkpoint.state["fc.weight"].numpy().T + checkpoint.state["fc.bias"].numpy()
+    again = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found[:, :4], again, atol=1e-4)  # they are what the last layer sees
+    assert both(photo(), some_boxes(0)).shape == (0, 4 + 1024)
+
+
+def test_an_ensemble_has_no_features(checkpoint: Checkpoint, classify: GoogLeNetRegions) -> None:
+    with pytest.raises(ValueError, match="features are kept of one network: name one `weights`"):
+        Ensemble([classify, GoogLeNetRegions(checkpoint, PLAIN, with_features=True)])
 
 
 def test_convention_background_is_the_last_column(checkpoint: Checkpoint) -> None:

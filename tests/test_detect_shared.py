@@ -104,6 +104,18 @@ def test_probabilities_of_regions(features: SharedFeatures) -> None:
         classify(photo, as_boxes([[0, 0, np.nan, 5]]))
 
 
+def test_features_are_the_last_hidden_layer(features: SharedFeatures) -> None:
+    boxes, plain = as_boxes([[3, 4, 60, 70], [10, 20, 100, 80]]), SharedRegions(features)
+    both = SharedRegions(features, with_features=True)
+    found = both(noise(90, 120), boxes)
+    width = features.head.predict.in_features
+    assert (both.feature_count, found.shape) == (width, (2, 3 + width))
+    np.testing.assert_array_equal(found[:, :3], plain(noise(90, 120), boxes))
+    assert found[:, 3:].min() == 0  # of a rectifier
+    assert found[:, 3:].max() > 0
+    assert both(noise(90, 120), boxes[:0]).shape == (0, 3 + width)
+
+
 def test_mirrored_looks_are_those_of_the_mirrored_photo(features: SharedFeatures) -> None:
     """So the mean of both looks does not care which way round the photo is."""
     photo, boxes = noise(96, 128), as_boxes([[5, 5, 60, 70], [30, 20, 128, 96]])  # fills its canvas

@@ -74,9 +74,7 @@ class DetectorOptions:
     ] = True
     vote_power: Annotated[
         float | None,
-        typer.Option(
-            min=0.1, max=10, help="Of the scores that votes are weighted by; 2 gives tighter boxes.", show_default="1"
-        ),
+        typer.Option(min=0.1, max=10, help="Of the scores that votes are weighted by.", show_default=f"{VOTE_POWER:g}"),
     ] = None
 
     @property

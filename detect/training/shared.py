@@ -17,7 +17,7 @@ from classifier.googlenet import STAGES
 from classifier.processes import current_process, first_then_others, share_of
 from classifier.running_average import State
 from classifier.training import StepProgress, parameter_groups, train
-from classifier.weights.checkpoint import Checkpoint, WeightsError, for_regions, load_state
+from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, WeightsError, for_regions, load_state
 from detect.multibox import LAST_FROZEN, head_shapes, head_width
 from detect.runs.ahead import one_core_per_photo
 from detect.shared import SharedNetwork, from_checkpoint, to_checkpoint
@@ -57,7 +57,8 @@ def start_shared(
         network = SharedNetwork(
             head_shapes(start), start.preprocessing, len(classes) + 1, variant=start.variant, width=head_width(start)
         )
-    state = {name: value.float() for name, value in start.state.items() if not name.startswith("regions.")}
+    old = ("regions.", SHARED_PHOTOS)  # of other classes
+    state = {name: value.float() for name, value in start.state.items() if not name.startswith(old)}
     if regions is not None:
         named = for_regions(regions, classes).state
         for name in (name for name in state if name.startswith("trunk.")):
