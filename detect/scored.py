@@ -10,7 +10,7 @@ from detect.runs.record import high_floor
 from eval.checks import upright
 from eval.coco import CocoDataset
 from eval.lost import Losses
-from eval.mistakes import Judged, Mistakes, find_mistakes, judge
+from eval.mistakes import JudgedRun, Mistakes, find_mistakes, judge
 from eval.regions import KeptRegions, read_regions
 from eval.results import DETECTIONS_FILE, Aligned
 from eval.scores import Scores, score
@@ -57,7 +57,7 @@ class ScoredRun:
     file: Path
     photos: AnyDataset | Selection
     scores: Scores
-    judged: Judged
+    judged: JudgedRun
     aligned: Aligned
     warnings: list[str]
     detections: Sequence[Detections]

@@ -5,12 +5,12 @@ from collections import Counter
 import numpy as np
 
 from eval.matching import TRUE
-from eval.mistakes import Judged
+from eval.mistakes import JudgedRun
 
 Confusion = dict[tuple[int | None, int | None], int]
 
 
-def confusion(judged: Judged) -> Confusion:
+def confusion(judged: JudgedRun) -> Confusion:
     """Return the counts by (class meant, class said), without those that are 0.
 
     The detections are the best of each class, as many as it has objects, as for the kinds of mistakes. The class meant

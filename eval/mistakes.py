@@ -17,7 +17,7 @@ import numpy.typing as npt
 from eval.average_precision import all_point, rank_outcomes
 from eval.matching import FALSE, IGNORED, TRUE, Matches, match_voc, most_overlapped_of_others
 from eval.tables import DetectionTable, ObjectTable
-from structures.boxes import Floats, Indices
+from structures.boxes import Floats, Indices, Mask
 from structures.records import Detections, GroundTruth
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU: TIDE's t_f and t_b
@@ -56,7 +56,7 @@ class Mistakes:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class JudgedRun:
     """Every detection of a run held against the objects, at IoU 0.5 as the VOC devkit matches.
 
     Attributes:
@@ -66,6 +66,7 @@ class Judged:
         matches: what became of each detection.
         kinds: (N,) position in KINDS of each detection; it means something for false ones only.
         others: (N,) row of the object of another class that the detection overlaps most; -1 for none.
+        other_overlap: (N,) its IoU, 0 where there is none.
         best: rows of the best detections of every class, as many as it has objects; ignored ones do not count.
     """
 
@@ -75,6 +76,7 @@ class Judged:
     matches: Matches
     kinds: Indices
     others: Indices
+    other_overlap: Floats
     best: Indices
 
     @property
@@ -90,6 +92,12 @@ class Judged:
         return confused
 
     @property
+    def on_others(self) -> Mask:
+        """(N,) whether a detection is false because it lies on an object of another class: confusion, or both."""
+        kinds = [list(KINDS).index(kind) for kind in ("confusion", "both")]
+        return np.asarray((self.matches.outcome == FALSE) & np.isin(self.kinds, kinds), np.bool_)
+
+    @property
     def found_at(self) -> Floats:
         """(M,) score of the detection that found each object; NaN for objects that none did."""
         scores = np.full(len(self.objects), np.nan, np.float32)
@@ -98,7 +106,7 @@ class Judged:
         return scores
 
 
-def judge(truths: Sequence[GroundTruth], detections: Sequence[Detections], classes: Sequence[str]) -> Judged:
+def judge(truths: Sequence[GroundTruth], detections: Sequence[Detections], classes: Sequence[str]) -> JudgedRun:
     """Hold every detection against the objects.
 
     Args:
@@ -110,10 +118,12 @@ def judge(truths: Sequence[GroundTruth], detections: Sequence[Detections], class
     matches = match_voc(found, objects, iou_threshold=FOREGROUND)
     others, other_overlap = most_overlapped_of_others(found, objects)
     best = _best(found, matches, objects, len(classes))
-    return Judged(tuple(classes), found, objects, matches, _kinds(matches, other_overlap), others, best)
+    return JudgedRun(
+        tuple(classes), found, objects, matches, _kinds(matches, other_overlap), others, other_overlap, best
+    )
 
 
-def find_mistakes(judged: Judged) -> Mistakes:
+def find_mistakes(judged: JudgedRun) -> Mistakes:
     """Split the false detections by kind and the missed objects by size."""
     wrong, confused, classes = judged.best_false, judged.best_confused, judged.classes
     meant = judged.objects.labels[judged.others[confused]]
@@ -148,7 +158,7 @@ def _best(found: DetectionTable, matches: Matches, objects: ObjectTable, classes
     return np.concatenate([np.zeros(0, np.int64), *chosen])
 
 
-def _gains(judged: Judged) -> dict[str, float]:
+def _gains(judged: JudgedRun) -> dict[str, float]:
     outcomes = judged.matches.outcome
 
     def mean_ap(outcome: npt.NDArray[np.int8]) -> float:
@@ -171,7 +181,7 @@ def sizes_of(area: Floats) -> Indices:
     return np.digitize(area, list(SIZES.values())[1:]).astype(np.int64)
 
 
-def _found_by_size(judged: Judged) -> dict[str, tuple[int, int]]:
+def _found_by_size(judged: JudgedRun) -> dict[str, tuple[int, int]]:
     hit, objects = np.isfinite(judged.found_at), judged.objects
     size = sizes_of(objects.area)
     of_size = [(size == i) & ~objects.ignore for i in range(len(SIZES))]

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from detect.commands.eval import app
 from eval.confusion import confusion
 from eval.lost import Losses, LostObject
-from eval.mistakes import KINDS, Judged, find_mistakes, judge
-from eval.page.curves import by_score, precision_recall, recall_by_iou
+from eval.mistakes import KINDS, JudgedRun, find_mistakes, judge
+from eval.page.curves import ByScore, by_score, precision_recall, recall_by_iou
 from eval.page.figures import run_values
 from eval.page.gallery import mistakes_at, photo_values, scale_of, worst_first
 from eval.page.plots import plots
@@ -48,14 +48,14 @@ def found(*boxes: tuple[list[float], int, float]) -> Detections:
 A, B, C, FAR = [0, 0, 10, 10], [20, 20, 40, 40], [50, 50, 90, 90], [90, 0, 95, 5]
 
 
-def two_photos() -> tuple[Judged, list[GroundTruth]]:
+def two_photos() -> tuple[JudgedRun, list[GroundTruth]]:
     """Photo one: a cat found, a dog taken for a cat. Photo two: a dog missed, a false dog, an ignored cat found."""
     truths = [truth("one", (A, 0), (B, 1)), truth("two", (C, 1), (A, 0), ignore=(1,))]
     detections = [found((A, 0, 0.9), (B, 0, 0.8)), found((FAR, 1, 0.7), (A, 0, 0.95))]
     return judge(truths, detections, CLASSES), truths
 
 
-def random_run(seed: int) -> tuple[Judged, list[GroundTruth], list[Detections]]:
+def random_run(seed: int) -> tuple[JudgedRun, list[GroundTruth], list[Detections]]:
     generator = np.random.default_rng(seed)
 
     def boxes(count: int) -> list[list[float]]:
@@ -103,6 +103,16 @@ def test_precision_and_recall_by_score_as_counted_one_by_one(seed: int) -> None:
     assert (best.f1 if best else 0) == pytest.approx(max(f1, default=0))
 
 
+def test_a_long_curve_is_thinned_evenly_by_score_too_and_keeps_its_ends() -> None:
+    scores = np.float32(np.linspace(1, 0, 50_000) ** 8)  # most are near 0
+    curve = ByScore(scores, np.linspace(1, 0.1, 50_000), np.linspace(0, 1, 50_000))
+    thin = curve.thinned()
+    assert len(thin.scores) < 500
+    assert (thin.scores[0], thin.scores[-1]) == (scores[0], scores[-1])
+    assert (np.diff(thin.scores) < 0).all()
+    assert np.diff(thin.scores).min() > -0.01
+
+
 def test_no_detections_and_no_objects_have_no_balance() -> None:
     assert by_score(judge([truth("a", (A, 0))], [found()], CLASSES)).balance is None
     assert by_score(judge([truth("a")], [found((A, 0, 0.5))], CLASSES)).balance is None
@@ -148,6 +158,7 @@ def test_the_boxes_of_a_photo_with_what_became_of_them() -> None:
     assert two["objects"]["ignored"] == [False, True]
     assert one["found"]["kinds"] == ["true", "confusion"]
     assert one["found"]["labels"] == ["cat", "cat"]
+    assert (one["found"]["ious"], one["found"]["meant"]) == ([1, 1], [None, "dog"])
     assert one["objects"]["found_at"] == [0.9, None]
     assert one["objects"]["boxes"] == [A, B]
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from eval.average_precision import RankedOutcomes, rank_outcomes
 from eval.matching import IGNORED, TRUE, best_of_objects
-from eval.mistakes import Judged
+from eval.mistakes import JudgedRun
 from eval.proposal_recall import recall
 from structures.boxes import Floats, Indices
 
@@ -35,7 +35,7 @@ class PrecisionRecall:
 
 @dataclass(frozen=True, eq=False)
 class ByScore:
-    """Precision and recall over all classes together, when weaker detections are dropped.
+    """Precision and recall over all classes together, when detections below a score are dropped.
 
     Attributes:
         scores: (P,) the weakest score kept, falling.
@@ -46,6 +46,15 @@ class ByScore:
     scores: Floats
     precision: Values
     recall: Values
+
+    def thinned(self) -> "ByScore":
+        """Return an even sample of the points, by their number and by their scores."""
+        if len(self.scores) <= 2 * POINTS:
+            return self
+        levels = np.linspace(self.scores[0], self.scores[-1], POINTS)
+        by_score = np.searchsorted(-self.scores, -levels).clip(max=len(self.scores) - 1)
+        rows = np.union1d(by_score, _sample(np.arange(len(self.scores))))
+        return ByScore(self.scores[rows], self.precision[rows], self.recall[rows])
 
     @property
     def balance(self) -> "Balance | None":
@@ -75,7 +84,7 @@ class Balance:
     f1: float
 
 
-def precision_recall(judged: Judged) -> dict[str, PrecisionRecall]:
+def precision_recall(judged: JudgedRun) -> dict[str, PrecisionRecall]:
     """Return the curve of every class that has objects that count."""
     ranked = rank_outcomes(judged.found, judged.matches, judged.objects, judged.classes)
     curves = zip(judged.classes, ranked, strict=True)
@@ -95,7 +104,7 @@ def _sample(rows: Indices) -> Indices:
     return rows[np.linspace(0, len(rows) - 1, POINTS).astype(np.int64)]
 
 
-def by_score(judged: Judged) -> ByScore:
+def by_score(judged: JudgedRun) -> ByScore:
     """Return precision and recall over all classes as the weakest score that is kept falls."""
     order = judged.found.ranking[judged.matches.outcome[judged.found.ranking] != IGNORED]
     true = np.cumsum(judged.matches.outcome[order] == TRUE)
@@ -103,13 +112,12 @@ def by_score(judged: Judged) -> ByScore:
     ends = np.flatnonzero(
         np.append(scores[1:] != scores[:-1], [True] * bool(len(scores)))
     )  # equal scores stay together
-    rows = _sample(ends)
     positives = int((~judged.objects.ignore).sum())
-    shares = true[rows] / positives if positives else np.full(len(rows), np.nan)
-    return ByScore(scores[rows], true[rows] / (rows + 1), shares)
+    shares = true[ends] / positives if positives else np.full(len(ends), np.nan)
+    return ByScore(scores[ends], true[ends] / (ends + 1), shares)
 
 
-def recall_by_iou(judged: Judged) -> dict[str, Values]:
+def recall_by_iou(judged: JudgedRun) -> dict[str, Values]:
     """Return the share of objects that some detection overlaps by each of IOU_LEVELS: of its class, and of any."""
     return {
         "right class": recall(_best_overlaps(judged, by_class=True), IOU_LEVELS),
@@ -117,5 +125,5 @@ def recall_by_iou(judged: Judged) -> dict[str, Values]:
     }
 
 
-def _best_overlaps(judged: Judged, *, by_class: bool) -> Floats:
+def _best_overlaps(judged: JudgedRun, *, by_class: bool) -> Floats:
     return best_of_objects(judged.found, judged.objects, by_class=by_class)[~judged.objects.ignore]

@@ -7,14 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.confusion import confusion
-from eval.mistakes import Judged, Mistakes
+from eval.mistakes import JudgedRun, Mistakes
 from eval.page.curves import IOU_LEVELS, by_score, precision_recall, recall_by_iou
 from eval.scores import Scores, or_null
 
 DIGITS = 6  # of curves, boxes and scores: more than a page can show
 
 
-def run_values(scores: Scores, judged: Judged, mistakes: Mistakes | None) -> dict[str, Any]:
+def run_values(scores: Scores, judged: JudgedRun, mistakes: Mistakes | None) -> dict[str, Any]:
     """Return all figures of a run for a JSON file; NaN becomes null.
 
     Args:
@@ -31,7 +31,9 @@ def run_values(scores: Scores, judged: Judged, mistakes: Mistakes | None) -> dic
                 name: {key: rounded(getattr(curve, key)) for key in ("recall", "precision", "ceiling", "scores")}
                 for name, curve in precision_recall(judged).items()
             },
-            "by_score": {key: rounded(getattr(score_curve, key)) for key in ("scores", "precision", "recall")},
+            "by_score": {
+                key: rounded(getattr(score_curve.thinned(), key)) for key in ("scores", "precision", "recall")
+            },
             "recall_by_iou": {
                 "iou": rounded(IOU_LEVELS),
                 **{name: rounded(shares) for name, shares in recall_by_iou(judged).items()},
@@ -71,7 +73,7 @@ def _rounded(value: Any) -> Any:
     return or_null(float(f"{value:.{DIGITS}g}"))
 
 
-def _confusion_values(judged: Judged) -> list[dict[str, Any]]:
+def _confusion_values(judged: JudgedRun) -> list[dict[str, Any]]:
     def name(label: int | None) -> str | None:
         return None if label is None else judged.classes[label]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from eval.lost import Losses
 from eval.matching import FALSE, IGNORED, TRUE
-from eval.mistakes import KINDS, Judged
+from eval.mistakes import KINDS, JudgedRun
 from eval.page.curves import by_score
 from eval.page.figures import rounded
 from structures.boxes import Indices
@@ -42,7 +42,7 @@ class Scale:
         return asdict(self)
 
 
-def scale_of(runs: Sequence[Judged]) -> Scale:
+def scale_of(runs: Sequence[JudgedRun]) -> Scale:
     """Return the scale for the scores of some runs: from 0 to 1 for probabilities, else from the lowest to the highest.
 
     Args:
@@ -56,7 +56,7 @@ def scale_of(runs: Sequence[Judged]) -> Scale:
     return Scale(low, high, step, float(f"{start:.9g}"))
 
 
-def mistakes_at(judged: Judged, score: float, photos: int) -> Indices:
+def mistakes_at(judged: JudgedRun, score: float, photos: int) -> Indices:
     """Return the (photos,) number of mistakes in each: false detections, and objects missed, at this score or above.
 
     Args:
@@ -80,11 +80,12 @@ def worst_first(mistakes: Indices, most: int) -> list[int]:
 
 
 def photo_values(
-    judged: Judged, truths: Sequence[GroundTruth], photos: Sequence[int], losses: Losses | None = None
+    judged: JudgedRun, truths: Sequence[GroundTruth], photos: Sequence[int], losses: Losses | None = None
 ) -> list[dict[str, Any]]:
     """Return the boxes of some photos for a JSON file, in columns as in detections.jsonl.
 
-    `found` has `kinds`: true, ignored, or the kind of mistake; `objects` has `found_at`, the score of the detection
+    `found` has `kinds`: true, ignored, or the kind of mistake; `ious` with the object that it was held against; and
+    `meant`, the class of that object where it is another. `objects` has `found_at`, the score of the detection
     that found the object, or null, and with losses `lost`: null, or the stage that lost it, the reason, and the boxes
     that show it.
 
@@ -135,14 +136,14 @@ def _spans(images: Indices, photos: int) -> list[slice]:
     return [slice(first, last) for first, last in pairwise(bounds)]
 
 
-def _best(judged: Judged, rows: slice) -> Indices:
+def _best(judged: JudgedRun, rows: slice) -> Indices:
     order = np.argsort(-judged.found.scores[rows], kind="stable")[:MOST_BOXES]
     return np.asarray(rows.start + order, np.int64)
 
 
-def _found_values(judged: Judged, rows: Indices) -> dict[str, Any]:
+def _found_values(judged: JudgedRun, rows: Indices) -> dict[str, Any]:
     kinds = list(KINDS)
-    outcomes = judged.matches.outcome[rows].tolist()
+    outcomes, elsewhere = judged.matches.outcome[rows].tolist(), judged.on_others[rows]
     return {
         "boxes": rounded(judged.found.boxes[rows]),
         "labels": [judged.classes[label] for label in judged.found.labels[rows]],
@@ -150,5 +151,9 @@ def _found_values(judged: Judged, rows: Indices) -> dict[str, Any]:
         "kinds": [
             FATES.get(fate, kinds[kind]) for fate, kind in zip(outcomes, judged.kinds[rows].tolist(), strict=True)
         ],
-        "ious": rounded(judged.matches.overlap[rows]),
+        "ious": rounded(np.where(elsewhere, judged.other_overlap[rows], judged.matches.overlap[rows])),
+        "meant": [
+            judged.classes[judged.objects.labels[other]] if on else None
+            for on, other in zip(elsewhere.tolist(), judged.others[rows].tolist(), strict=True)
+        ],
     }

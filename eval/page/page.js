@@ -101,7 +101,8 @@ function boxesOf(photo, score) {
   });
   found.boxes.forEach((box, row) => {
     if (found.scores[row] < score) return;
-    boxes.push({box, kind: found.kinds[row], label: found.labels[row], score: found.scores[row], iou: found.ious[row]});
+    boxes.push({box, kind: found.kinds[row], label: found.labels[row], score: found.scores[row], iou: found.ious[row],
+      note: found.meant[row] === null ? "" : "on an object of class " + found.meant[row]});
   });
   return boxes;
 }

@@ -39,7 +39,8 @@ def plots(runs: Sequence[Values]) -> dict[str, str]:
         made.update((f"plot-confusion-{place}", _confusion(run)) for place, run in enumerate(runs))
     with_regions = [place for place, run in enumerate(runs) if run.get("lost", {}).get("images_with_regions")]
     made.update((f"plot-lost-{place}", _lost(runs[place]["lost"])) for place in with_regions)
-    return {place: str(figure.to_json()) for place, figure in made.items()}
+    # Not orjson, which Plotly takes where it is installed: it writes control characters of names as they are.
+    return {place: str(figure.to_json(engine="json")) for place, figure in made.items()}
 
 
 def plain(name: object) -> str:
