@@ -16,7 +16,7 @@ import pytest
 from tests.report_files import HOSTILE_CLASS, PLAIN_PHOTO, hostile_run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-PATIENCE = 60_000  # ms, for busy machines; nothing waits that long where all is well
+PATIENCE = 180_000  # ms, for busy machines; nothing waits that long where all is well
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
