@@ -30,7 +30,9 @@ from detect.multibox import (
     start_network,
     unflatten,
 )
-from detect.training.multibox import check_frozen, freeze, make_optimiser, train_multibox
+from detect.training.bookkeeping import Bookkeeping
+from detect.training.canvases import freeze
+from detect.training.multibox import check_frozen, make_optimiser, train_multibox
 from detect.training.multibox_batches import CanvasBatches, Order, find_shapes
 from detect.training.multibox_losses import MultiBoxLoss
 from detect.training.multibox_recipe import MultiBoxRecipe
@@ -93,9 +95,8 @@ def trunk() -> Checkpoint:
 
 
 def run(trunk, photos, work, report=lambda progress: None, recipe=RECIPE, **options):
-    return train_multibox(
-        trunk, photos, recipe=recipe, placement=TORCH, work=work, save_every=1, report=report, **options
-    )
+    books = Bookkeeping(work, save_every=1, report=report)
+    return train_multibox(trunk, photos, recipe=recipe, placement=TORCH, books=books, **options)
 
 
 @pytest.fixture(scope="module")
@@ -167,15 +168,7 @@ def test_a_state_of_another_recipe_is_refused(trunk, photos, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_multibox(
-            trunk,
-            photos,
-            recipe=replace(RECIPE, epochs=1),
-            placement=TORCH,
-            work=tmp_path,
-            save_every=1,
-            report=lambda p: stop(p) if p.step == 2 else None,
-        )
+        run(trunk, photos, tmp_path, lambda p: stop(p) if p.step == 2 else None, recipe=replace(RECIPE, epochs=1))
     with pytest.raises(WeightsError, match=r"state\.pt: begun with epochs=1, not 2"):
         run(trunk, photos, tmp_path)
 
@@ -255,7 +248,7 @@ def test_every_option_reaches_the_recipe(trunk, tmp_path, rcnn, monkeypatch):
         asked.extend(recipes)
         raise ValueError("enough")
 
-    monkeypatch.setattr("detect.training.multibox_phases.phases", enough)
+    monkeypatch.setattr("detect.training.multibox.phases", enough)
     save_checkpoint(trunk, tmp_path / "trunk.safetensors")
     names = {"batch_size": "batch", "learning_rate": "learning-rate", "trunk_factor": "trunk-rate"}
     words = [word for name, value in given.items() for word in (f"--{names.get(name, name)}", value)]
@@ -375,7 +368,7 @@ def test_regions_are_half_objects_and_never_ignored_ones():
 
 @pytest.mark.parametrize(("processes", "complaint"), [(3, "3 processes"), (8, "4 photos give no batch for 8")])
 def test_processes_share_batches_evenly_or_not_at_all(trunk, photos, tmp_path, monkeypatch, processes, complaint):
-    monkeypatch.setattr("detect.training.multibox.current_process", lambda: Process(0, processes))
+    monkeypatch.setattr("detect.training.canvases.current_process", lambda: Process(0, processes))
     monkeypatch.setattr("detect.training.multibox_batches.current_process", lambda: Process(0, processes))
     with pytest.raises(ValueError, match=complaint):
         run(trunk, photos, tmp_path, recipe=replace(RECIPE, batch_size=8))

@@ -225,7 +225,7 @@ def regions(
         trainings = [
             RegionTraining(
                 replace(recipe.change(phase.recipe), dtype=where.dtype),
-                examples.change(phase.examples, use_ignored=photos.voc is not None),
+                examples.change(phase.examples, use_ignored=bool(photos.voc)),
                 recipe.frozen(phase.frozen),
             ).with_seed(run.seed + number)
             for number, phase in enumerate(chosen.phases)
@@ -247,10 +247,11 @@ def regions(
         )
         plan = TrainingPlan(
             start,
-            phases(trainings, dataset, stored, placement=placement, workers=photos_at_once, save_every=save_every),
+            phases(trainings, dataset, stored, placement=placement, workers=photos_at_once),
             rows="regions",
             work=folder,
             reason=placement.reason,
+            save_every=save_every,
             measure=measure,
             measure_every=validation.every,
             about=photos.about(preset),
