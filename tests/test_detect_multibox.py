@@ -382,23 +382,21 @@ def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path):
     for file, state in zip(files, (trained[0].state, moved), strict=True):
         save_checkpoint(replace(trained[0], state=state), file)
     photo = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
-    one, other = (load_proposals(f"multibox:{file}", device="cpu") for file in files)
+    one, other = (load_proposals(f"multibox:{file}", place(device="cpu")) for file in files)
     assert np.array_equal(one(photo).boxes, load_multibox(files[0], place(device="cpu"))(photo).boxes)
     assert one.parameters != other.parameters  # the key of what is stored
-    twice = load_proposals(f"multibox-multiscale:{files[0]}", device="cpu")
+    twice = load_proposals(f"multibox-multiscale:{files[0]}", place(device="cpu"))
     assert twice.parameters == {**one.parameters, "scales": [1.0, 2.0]}
     assert (one.name, twice.name) == ("multibox", "multibox-multiscale")
     again = load_multibox(files[0], place(device="cpu"), scales=(1.0, 2.0))
     assert np.array_equal(twice(photo).boxes, again(photo).boxes)
-    by_one, by_other = (load_proposals(f"ranked:random+multibox:{file}", device="cpu") for file in files)
+    by_one, by_other = (load_proposals(f"ranked:random+multibox:{file}", place(device="cpu")) for file in files)
     assert by_one.parameters["by"] == one.parameters
     assert not np.array_equal(by_one(photo).scores, by_other(photo).scores)
-    by_two = load_proposals(f"ranked:random+multibox-multiscale:{files[0]}", device="cpu")
+    by_two = load_proposals(f"ranked:random+multibox-multiscale:{files[0]}", place(device="cpu"))
     assert by_two.parameters["by"] == twice.parameters
     with pytest.raises(WeightsError, match=r"`proposals` .*nowhere"):
         load_proposals(f"multibox:{tmp_path / 'nowhere.safetensors'}")
-    with pytest.raises(ValueError, match="`dtype` 'float8'"):
-        load_proposals(f"ranked:random+multibox:{files[0]}", device="cpu", dtype="float8")
 
 
 def test_classes_that_multibox_never_learned_from_are_warned_of(trained, tmp_path):
@@ -407,7 +405,7 @@ def test_classes_that_multibox_never_learned_from_are_warned_of(trained, tmp_pat
     own = f"multibox:{tmp_path / 'a.safetensors'}"
 
     def warning(name, *classes):
-        return unlearned_warning(load_proposals(name, device="cpu", engine="torch"), classes)
+        return unlearned_warning(load_proposals(name, TORCH), classes)
 
     assert warning(own, "Thing") == ""
     for name in (own, f"ranked:grid+{own}", f"multibox-multiscale:{tmp_path / 'a.safetensors'}+{own}"):
@@ -431,7 +429,7 @@ def test_a_ranked_union_runs_the_network_once_for_each_look_at_a_photo(trained, 
         CanvasRunner, "__call__", lambda self, pixels: ran.append(pixels.shape[2:]) or run(self, pixels)
     )
     name = f"ranked:grid+multibox-multiscale:{tmp_path / 'a.safetensors'}"
-    load_proposals(name, device="cpu", engine="torch")(np.zeros((100, 120, 3), np.uint8))
+    load_proposals(name, TORCH)(np.zeros((100, 120, 3), np.uint8))
     assert ran == [(384, 512), (768, 1024)]
 
 

@@ -231,13 +231,13 @@ def regions(
             for number, phase in enumerate(chosen.phases)
         ]
         boxes_of, start = proposals or chosen.proposals, load_checkpoint(weights or chosen.weights)
-        generator = build_for_many(boxes_of, str(here), dtype=run.dtype, cut=False)
+        generator = build_for_many(boxes_of, placement, cut=False)
         if first and (warning := unlearned_warning(generator, dataset.classes)):
             typer.echo(printable(warning), err=True)
         check(trainings, start, generator, current_process())
         measure = None
         if judged is not None:
-            judged_in = build_for_many(val_proposals or boxes_of, str(here), dtype=run.dtype)
+            judged_in = build_for_many(val_proposals or boxes_of, placement)
             kept, protocol = folder / "val-proposals", "coco" if validation.val is None else "voc07"
             measure = RegionMeasure(
                 judged, judged_in, folder=kept, protocol=protocol, placement=placement, workers=photos_at_once

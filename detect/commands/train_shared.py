@@ -95,7 +95,7 @@ def train_on_shared_features(
             replace(each, multibox=replace(each.multibox, dtype=where.dtype)).with_seed(run.seed + number)
             for number, each in enumerate(recipes)
         ]
-        generator = build_for_many(proposals or chosen.proposals, str(here), dtype=run.dtype)
+        generator = build_for_many(proposals or chosen.proposals, placement)
         stored = kept_proposals(dataset, generator, folder / "proposals", workers=cores(), console=Console(stderr=True))
         protocol = "coco" if validation.val is None else "voc07"
         plan = TrainingPlan(
