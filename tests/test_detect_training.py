@@ -522,7 +522,7 @@ def test_coco_files_need_not_say_how_large_photos_are(tmp_path: Path) -> None:
         del image["width"], image["height"]
     (tmp_path / "train.json").write_text(json.dumps(content))
     named: dict[str, Any] = {
-        "voc": None,
+        "voc": [],
         "split": None,
         "coco": tmp_path / "train.json",
         "images": tmp_path / "JPEGImages",

@@ -1,7 +1,7 @@
 """Training shared features: every part learns, exact resume, what it begins with, the command from end to end."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from detect.training.shared import check_frozen, start_shared, train_shared
 from detect.training.shared_recipe import SharedRecipe
 from eval.voc import VocDataset
 from proposals.baselines import Grid
+from proposals.multibox.samples import random_view
+from proposals.multibox.views import whole_photo
 from proposals.stored.reader import ProposalStore
 from tests.shapes import write_voc
 
@@ -30,6 +32,16 @@ TORCH = place(device="cpu", engine="torch", dtype="float32")
 MULTIBOX = MultiBoxRecipe(epochs=1, frozen="inception4d", batch_size=1, warmup=1, regions=8, dtype="float32")
 RECIPE = SharedRecipe(MULTIBOX, regions=RegionDraw(count=8, positives=3))
 PARTS = {"confidence", "boxes", "refined_confidence", "refined_boxes", "classes"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_canvases() -> Iterator[None]:
+    """A quarter of the usual pixels: what is proven here does not depend on them, and its time does."""
+    canvases = ((192, 256), (256, 192))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(whole_photo.__kwdefaults__, "canvases", canvases)
+        patch.setattr(random_view, "__defaults__", (canvases,))
+        yield
 
 
 @pytest.fixture(scope="module")
