@@ -41,7 +41,7 @@ $(VENV)/.for-demo: pyproject.toml | $(IN_VENV)
 	@touch $@
 
 $(VENV)/.for-tests: pyproject.toml | $(IN_VENV)
-	$(IN_VENV) -m pip install --quiet --editable ".[dev,openvino,export]"
+	$(IN_VENV) -m pip install --quiet --editable ".[dev,openvino,export,report]"
 	@touch $@ $(VENV)/.for-demo
 
 $(VENV)/.for-docs: pyproject.toml | $(IN_VENV)

@@ -20,7 +20,9 @@ class RegionClassifier(Protocol):
     """Says what every box of a photo holds.
 
     A classifier that has settings which decide its answers, beside its weights, has an attribute parameters: a mapping
-    of JSON values, for the record of a run.
+    of JSON values, for the record of a run. One that was asked for features, what its last layer sees of a region, has
+    an attribute feature_count with their number D, and they stand behind the probabilities: (N, C + 1 + D). See
+    `feature_count`.
     """
 
     @property
@@ -29,6 +31,11 @@ class RegionClassifier(Protocol):
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return (N, C + 1) probabilities for (N, 4) boxes in pixels of the RGB uint8 photo; rows sum to 1."""
+
+
+def feature_count(classify: object) -> int:
+    """Return how many features of each region a classifier gives behind its probabilities; most give none."""
+    return int(getattr(classify, "feature_count", 0))
 
 
 @runtime_checkable
@@ -41,16 +48,24 @@ class RunsInEngines(Protocol):
 
 
 class Probabilities(nn.Module):
-    """A GoogLeNet with softmax behind it."""
+    """A GoogLeNet with softmax behind it.
 
-    def __init__(self, network: GoogLeNet) -> None:
+    Args:
+        network: in evaluation mode, or to be brought to it.
+        several: the columns do not exclude each other: a sigmoid for each in the place of the softmax.
+        with_features: also give what the last layer sees.
+    """
+
+    def __init__(self, network: GoogLeNet, *, several: bool = False, with_features: bool = False) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.several, self.with_features = network, several, with_features
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, 3, S, S) to (N, columns) probabilities; float32 from the last layer on."""
-        logits: Tensor = self.network(x)
-        return logits.float().softmax(dim=1)
+        """Map (N, 3, S, S) to (N, columns) probabilities, float32 from the last layer on; features behind them."""
+        pooled = self.network.pooled(self.network.trunk(x))
+        logits = self.network.last_layer(pooled)
+        probabilities = logits.sigmoid() if self.several else logits.softmax(dim=1)
+        return torch.cat([probabilities, pooled], dim=1) if self.with_features else probabilities
 
 
 class GoogLeNetRegions:
@@ -61,6 +76,7 @@ class GoogLeNetRegions:
         placement: where to run; None chooses.
         mirrored: also classify the mirrored crops and take the mean of the two.
         batch_size: regions a batch; None takes the engine's own.
+        with_features: also give the 1,024 numbers that the last layer sees of each region, behind its probabilities.
 
     Raises:
         WeightsError: the checkpoint is not one of a region classifier.
@@ -73,12 +89,15 @@ class GoogLeNetRegions:
         *,
         mirrored: bool = False,
         batch_size: int | None = None,
+        with_features: bool = False,
     ) -> None:
         if checkpoint.task != "regions":
             raise WeightsError(f"these weights are for {checkpoint.task}, a region classifier is needed")
         self.classes, self.mirrored = checkpoint.classes, mirrored
         self._preprocessing = checkpoint.preprocessing
-        module = Probabilities(checkpoint.network())
+        network = checkpoint.network()
+        self.feature_count = network.fc.in_features if with_features else 0
+        module = Probabilities(network, with_features=with_features)
         size = checkpoint.preprocessing.size
         self.engine = make_engine(module, placement or place(), size=size, batch_size=batch_size)
 
@@ -93,13 +112,13 @@ class GoogLeNetRegions:
         return {"mirrored": self.mirrored}
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
-        """Return (N, C + 1) float32 probabilities, background last; equal boxes are computed once.
+        """Return (N, C + 1) float32 probabilities, background last, and the features; equal boxes are computed once.
 
         Raises:
             InputError: boxes or photo are malformed, or what the network gives is not finite.
         """
         if len(boxes) == 0:
-            return np.zeros((0, len(self.classes) + 1), np.float32)
+            return np.zeros((0, len(self.classes) + 1 + self.feature_count), np.float32)
         distinct, back = np.unique(_checked(boxes), axis=0, return_inverse=True)
         crops = self._crops(image)
         rows = self._run(crops, distinct, mirrored=False)
@@ -131,12 +150,15 @@ class Ensemble:
     """Several region classifiers on the same boxes, their probabilities averaged (GoogLeNet, section 8).
 
     Raises:
-        InputError: no classifier, or their classes differ.
+        InputError: no classifier, their classes differ, or one gives features: a mean of those of several networks says
+            nothing.
     """
 
     def __init__(self, members: Sequence[RegionClassifier]) -> None:
         if not members or any(tuple(m.classes) != tuple(members[0].classes) for m in members):
             raise InputError("an ensemble needs at least one classifier, and the same classes in all of them")
+        if any(map(feature_count, members)):
+            raise InputError("features are kept of one network: name one `weights`")
         self.members, self.classes = tuple(members), tuple(members[0].classes)
 
     @property

@@ -80,21 +80,51 @@ def time_in_turn(
     Raises:
         InputError: fewer than two photos.
     """
+
+    def measure(place: int, image: Image) -> float:
+        begin = clock()
+        entries[place].propose(image)
+        return clock() - begin
+
     with one_core_per_photo():
-        rows = [_one_turn(entries, image, number, clock) for number, image in enumerate(images)]
+        return in_turn(len(entries), images, measure)
+
+
+def in_turn(entries: int, images: Iterable[Image], measure: Callable[[int, Image], float | Sequence[float]]) -> Seconds:
+    """Measure every entry on every photo in turn; the first photo is not counted, the first to go changes.
+
+    Args:
+        entries: how many there are.
+        images: the photos.
+        measure: takes the number of an entry and a photo, and returns the seconds, of one thing or of several.
+
+    Returns:
+        (photos, entries) seconds, or (photos, entries, things).
+
+    Raises:
+        InputError: fewer than two photos.
+    """
+    rows = [_one_turn(entries, image, number, measure) for number, image in enumerate(images)]
     if len(rows) < 2:
         raise InputError(f"{len(rows)} photos cannot be timed: the first one only warms up")
     return np.array(rows[1:])
 
 
-def _one_turn(entries: Sequence[Contestant], image: Image, number: int, clock: Callable[[], float]) -> list[float]:
-    seconds = [0.0] * len(entries)
-    for step in range(len(entries)):
-        place = (number + step) % len(entries)
-        begin = clock()
-        entries[place].propose(image)
-        seconds[place] = clock() - begin
-    return seconds
+def _one_turn(
+    entries: int, image: Image, number: int, measure: Callable[[int, Image], float | Sequence[float]]
+) -> list[float | Sequence[float]]:
+    places = [(number + step) % entries for step in range(entries)]
+    seconds = {place: measure(place, image) for place in places}
+    return [seconds[place] for place in range(entries)]
+
+
+def folder_name(generator: str) -> str:
+    """Return the name of a folder for what a generator made.
+
+    >>> folder_name("ranked:selective-search+multibox")
+    'ranked-selective-search+multibox'
+    """
+    return generator.replace(":", "-").replace("/", "-")
 
 
 def read_photos(dataset: AnyDataset, image_ids: Sequence[str], console: Console) -> Iterator[Image]:

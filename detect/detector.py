@@ -34,6 +34,7 @@ from structures.errors import InputError
 from structures.nms import suppress_per_class, vote
 from structures.photos import PhotoLike, as_image, name_of, several
 from structures.records import Image, Proposals
+from structures.regions import Regions
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -93,6 +94,7 @@ class Detector:
         vote_threshold: float | None = VOTE_THRESHOLD,
         vote_power: float = VOTE_POWER,
         exif: "ExifPolicy" = "apply",
+        keep_features: bool = False,
     ) -> "Self":
         """Build a detector from names, all of which may be left out.
 
@@ -116,8 +118,9 @@ class Detector:
                 fits an object.
             vote_threshold: boxes that overlap a detection by this IoU or more move it to their mean, above 0 to 1; None
                 leaves detections at their proposals.
-            vote_power: of the scores that votes are weighted by, above 0; 2 gives tighter boxes.
+            vote_power: of the scores that votes are weighted by, above 0.
             exif: "apply" turns photos from files as displayed, "ignore" takes the stored pixels.
+            keep_features: have `classified` also return what the network's last layer sees of each region.
 
         Raises:
             InputError: a setting out of its range, or a name, file or device that cannot be used.
@@ -143,6 +146,7 @@ class Detector:
             mirrored=mirrored,
             batch_size=batch_size,
             features=features,
+            with_features=keep_features,
         )
         propose = load_proposals(proposals, placement, shared=shared_features(classify))
         return cls(propose, classify, settings)
@@ -208,7 +212,7 @@ class Detector:
         """The first stage alone: may run in another thread, ahead of the classifier."""
         with self._timed("propose"):
             proposals = self.propose(image)
-            return proposals if self.options.max_boxes is None else proposals.take(slice(self.options.max_boxes))
+            return proposals if self.options.max_boxes is None else proposals.first(self.options.max_boxes)
 
     def detect(self, image: Image, proposals: Proposals) -> Found:
         """The second and third stage: classify the given regions of a photo and keep the best of each group.
@@ -216,12 +220,30 @@ class Detector:
         Raises:
             InputError: the regions are of a photo of another size.
         """
+        return self.choose(self.classified(image, proposals))
+
+    def classified(self, image: Image, proposals: Proposals) -> Regions:
+        """The second stage alone: what is in the given regions of a photo.
+
+        Returns:
+            The regions with all class probabilities, and with features where the classifier gives them
+            (`keep_features`).
+
+        Raises:
+            InputError: the regions are of a photo of another size.
+        """
         if tuple(proposals.image_size) != image.shape[:2]:
             raise InputError(f"regions of a photo of {proposals.image_size} in a photo of {image.shape[:2]}")
         with self._timed("classify"):
-            probabilities = self.classify(image, proposals.boxes)
+            rows = self.classify(image, proposals.boxes)
+        columns = len(self.classes) + 1
+        return Regions(proposals, rows[:, :columns], self.classes, rows[:, columns:])
+
+    def choose(self, regions: Regions) -> Found:
+        """The third stage alone: keep the best of each group of regions, where their neighbours vote them to."""
         with self._timed("suppress"):
-            boxes, rows, labels, scores = self._keep(proposals.boxes, self._weighed(probabilities[:, :-1], proposals))
+            boxes, rows, labels, scores = self._keep(regions)
+        proposals = regions.proposals
         return Found(
             boxes,
             labels,
@@ -233,9 +255,10 @@ class Detector:
             exif=self.options.exif,
         )
 
-    def _keep(self, boxes: Boxes, weighed: Floats) -> tuple[Boxes, Indices, Indices, Floats]:
+    def _keep(self, regions: Regions) -> tuple[Boxes, Indices, Indices, Floats]:
         """Return the boxes that stay, where their neighbours vote them to, with their rows, labels and scores."""
-        options = self.options
+        boxes, options = regions.boxes, self.options
+        weighed = regions.scores(weigh_by_fit=bool(options.weigh_by_fit))
         rows, labels, scores = suppress_per_class(
             boxes,
             weighed,
@@ -247,10 +270,6 @@ class Detector:
             return boxes[rows], rows, labels, scores
         threshold, power = options.vote_threshold, options.vote_power
         return vote(boxes, weighed, rows, labels, iou_threshold=threshold, power=power), rows, labels, scores
-
-    def _weighed(self, probabilities: Floats, proposals: Proposals) -> Floats:
-        """Chance that a box fits an object, times chance that the object is of the class."""
-        return probabilities * proposals.scores[:, None] if self.options.weigh_by_fit else probabilities
 
     def settings(self) -> Mapping[str, Any]:
         """Every setting of the stages, as JSON values; which weights classify is for the caller to add."""

@@ -49,13 +49,14 @@ def load_proposals(
     extra = {part: partial(learned, part) for part in [*MULTIBOX, *filter(_is_multibox, parts)]}
     if not name.startswith(RANKED_PREFIX):
         return build(name, extra=extra, **options)
+    from proposals.multibox.generator import SCORE
     from proposals.ranking import Ranked
 
     inner = build(name.removeprefix(RANKED_PREFIX), extra=extra, **options)
     scorer = learned(_that_ranks(parts))
     all_boxes: dict[str, Any] = {} if cut else {"max_boxes": None, "nms_threshold": 1}
-    learned_from = scorer.learned_classes
-    return Ranked(inner, scorer.score, scorer.parameters, learned_classes=learned_from, **all_boxes)
+    by = {**scorer.parameters, "score": SCORE}
+    return Ranked(inner, scorer.score, by, learned_classes=scorer.learned_classes, **all_boxes)
 
 
 def _is_multibox(part: str) -> bool:

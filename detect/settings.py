@@ -19,7 +19,7 @@ SCORE_FLOOR = 0.05
 NMS_THRESHOLD = 0.3  # R-CNN, section 2.2
 MAX_PER_CLASS = 100  # R-CNN keeps at most this many boxes of a class per image
 VOTE_THRESHOLD = 0.5  # Gidaris and Komodakis, ICCV 2015, section 5
-VOTE_POWER = 1.0
+VOTE_POWER = 3.0  # of 1 to 6; 1 gives boxes 6 points looser in AP (coco), with the same mAP (benchmarks/LOG.md)
 DRAW_FLOOR = 0.5  # weaker detections make a picture that nobody can read
 COUNT = "a whole number of at least 1"
 
@@ -38,8 +38,7 @@ class DetectorSettings:
             an object, as MultiBox's do; None asks the generator (its `scores_tell_fit`).
         vote_threshold: boxes that overlap a detection by this IoU or more move it to their mean, see
             `structures.nms.vote`, above 0 to 1; None leaves detections at their proposals, as the paper does.
-        vote_power: of the scores that votes are weighted by, above 0; 1 is best where IoU 0.5 counts, 2 gives tighter
-            boxes.
+        vote_power: of the scores that votes are weighted by, above 0; the higher, the more the best boxes count.
         exif: of photos that are read from files: "apply" turns them as displayed, "ignore" takes the stored pixels.
 
     Raises:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from classifier.engines import Placement, place
 from classifier.shared_regions import WIDTH, RegionMaps, SharedRegionHead
-from classifier.weights.checkpoint import Checkpoint, Preprocessing, WeightsError, load_state
+from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, Preprocessing, WeightsError, load_state
 from detect.multibox import (
     MAX_WIDTH,
     SCALES,
@@ -115,7 +115,7 @@ def from_checkpoint(checkpoint: Checkpoint) -> SharedNetwork:
         width=head_width(checkpoint),
         region_width=_region_width(checkpoint),
     )
-    load_state(network, checkpoint.state)
+    load_state(network, {n: v for n, v in checkpoint.state.items() if not n.startswith(SHARED_PHOTOS)})
     return network.eval()
 
 
@@ -199,10 +199,12 @@ class SharedRegions:
     Args:
         features: of photos.
         mirrored: also classify on the mirrored photo, and take the mean of the two.
+        with_features: also give the numbers of the region head's last hidden layer, behind the probabilities.
     """
 
-    def __init__(self, features: SharedFeatures, *, mirrored: bool = False) -> None:
+    def __init__(self, features: SharedFeatures, *, mirrored: bool = False, with_features: bool = False) -> None:
         self.features, self.classes, self.mirrored = features, features.classes, mirrored
+        self.feature_count = features.head.predict.in_features if with_features else 0
 
     @property
     def engines(self) -> tuple[Placement, ...]:
@@ -215,7 +217,7 @@ class SharedRegions:
         return {"mirrored": self.mirrored}
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
-        """Return (N, C + 1) float32 probabilities for (N, 4) boxes in pixels of the photo, background last.
+        """Return (N, C + 1) float32 probabilities for (N, 4) boxes in pixels of the photo; features behind them.
 
         Raises:
             InputError: boxes or photo are malformed, or what the network gives is not finite.
@@ -224,7 +226,7 @@ class SharedRegions:
         if not np.isfinite(boxes).all():
             raise InputError("boxes hold values that are not finite")
         if len(boxes) == 0:
-            return np.zeros((0, len(self.classes) + 1), np.float32)
+            return np.zeros((0, len(self.classes) + 1 + self.feature_count), np.float32)
         view = whole_photo((image.shape[0], image.shape[1]))
         rows, places = self._look(view.draw(image), view.to_canvas(boxes)), view.to_canvas(boxes)
         if self.mirrored:
@@ -239,6 +241,9 @@ class SharedRegions:
     @torch.inference_mode()
     def _look(self, canvas: Image, boxes: Boxes) -> Floats:
         maps = self.features(canvas).regions
-        logits = self.features.head(maps, [torch.from_numpy(boxes).to(self.features.placement.device)])
-        rows: Floats = logits.softmax(dim=1).cpu().numpy()
+        placed, head = [torch.from_numpy(boxes).to(self.features.placement.device)], self.features.head
+        logits, hidden = head(maps, placed, with_hidden=self.feature_count > 0).split(
+            [len(self.classes) + 1, self.feature_count], dim=1
+        )
+        rows: Floats = torch.cat([logits.softmax(dim=1), hidden], dim=1).cpu().numpy()
         return rows

@@ -21,6 +21,9 @@ BEYOND = (
     "judged as they are"
 )
 INSIDE_OUT = "detections with x2 < x1 or y2 < y1, of negative width or height, left out"
+INSIDE_OUT_OF_COCO = (
+    "detections of negative width or height: judged by the protocol coco as pycocotools does, left out by the others"
+)
 
 
 def note_beyond(notes: Notes, boxes: Boxes, image_size: ImageSize, path: Path) -> None:
@@ -49,6 +52,12 @@ def without_inside_out(
         return found
     notes.add(INSIDE_OUT, place(int(wrong[0])), len(wrong))
     return found.take(np.delete(np.arange(len(sides)), wrong))
+
+
+def upright(found: Detections) -> Detections:
+    """Return the detections whose boxes are not turned inside out."""
+    kept = np.flatnonzero((found.boxes[:, 2:] >= found.boxes[:, :2]).all(axis=1))
+    return found if len(kept) == len(found) else found.take(kept)
 
 
 @dataclass(frozen=True)

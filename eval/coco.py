@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.checks import Category, note_beyond, unused_categories, without_inside_out
+from eval.checks import INSIDE_OUT_OF_COCO, Category, note_beyond, unused_categories
 from eval.coco_json import (
     CocoError,
     Entry,
@@ -220,7 +220,7 @@ def read_coco_results(
 
     Returns:
         Detections of every image of the dataset that the file names, the ids of the images left out, and notes on
-        other entries that were left out: with sides below 0, or of categories that are no classes of the dataset.
+        odd entries: with sides below 0, or left out as they are of categories that are no classes of the dataset.
 
     Raises:
         CocoError: an entry that is malformed, of an unknown image or category, or whose numbers are not finite.
@@ -251,7 +251,10 @@ def _detections(
     positions, rows = [position for position, _ in placed], [entry for _, entry in placed]
     sides = to_sides([row["bbox"] for row in rows], f"{path}: image {name}")
     scores = np.array([row["score"] for row in rows], np.float64)
-    found = CocoDetections(
+    wrong = np.flatnonzero((sides[:, 2:] < 0).any(axis=1))
+    if len(wrong):
+        notes.add(INSIDE_OUT_OF_COCO, f"{path}: entry {positions[wrong[0]]}", len(wrong))
+    return CocoDetections(
         boxes=to_corners(sides, f"{path}: image {name}"),
         labels=to_labels(rows, dataset.category_ids, path),
         scores=scores.astype(np.float32),
@@ -259,7 +262,6 @@ def _detections(
         sides=sides,
         exact_scores=scores,
     )
-    return without_inside_out(found, sides[:, 2:], notes, lambda row: f"{path}: entry {positions[row]}")
 
 
 def class_name(category: Entry) -> str:

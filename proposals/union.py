@@ -1,9 +1,8 @@
 """Several generators -> one list: duplicates removed, the source of each box kept."""
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
-
-import numpy as np
 
 from proposals.protocol import ProposalGenerator, learned_classes
 from structures.boxes import unique_rows
@@ -21,12 +20,8 @@ def merge(parts: Sequence[Proposals]) -> Proposals:
         raise InputError("nothing to merge")
     if len({part.image_size for part in parts}) > 1:
         raise InputError(f"parts of different image sizes: {[part.image_size for part in parts]}")
-    names = tuple(dict.fromkeys(name for part in parts for name in part.source_names))
-    source = [np.array([names.index(name) for name in part.source_names], np.uint8)[part.source] for part in parts]
-    boxes = np.concatenate([part.boxes for part in parts])
-    scores = np.concatenate([part.scores for part in parts])
-    joined = Proposals(boxes, scores, parts[0].image_size, np.concatenate(source), names)
-    return joined.take(unique_rows(boxes))
+    joined = reduce(Proposals.followed_by, parts)
+    return joined.take(unique_rows(joined.boxes))
 
 
 class Union:

@@ -66,7 +66,7 @@ def test_detections_by_hand() -> None:
 
 
 def test_boxes_around_a_detection_move_it_by_their_votes() -> None:
-    found, still = detector()(PHOTO), detector(vote_threshold=None)(PHOTO)
+    found, still = detector(vote_power=1)(PHOTO), detector(vote_threshold=None)(PHOTO)
     assert [BOXES[0], BOXES[1]] == [[0, 0, 50, 50], [0, 0, 50, 40]]
     assert found.boxes[0].tolist() == pytest.approx([0, 0, 50, (0.9 * 50 + 0.6 * 40) / 1.5])
     assert found.boxes[[1, 3]].tolist() == [BOXES[2], BOXES[2]]  # alone
@@ -158,7 +158,7 @@ def test_the_record_of_a_run_has_the_keys_that_it_always_had(weights: Path) -> N
     settings = loaded.settings()
     assert {name: settings[name] for name in settings if name not in ("proposals", "classes")} == {
         **{"score_floor": 0.05, "nms_threshold": 0.3, "max_boxes": None, "max_per_class": 100, "weigh_by_fit": False},
-        **{"vote_threshold": 0.5, "vote_power": 1.0, "mirrored": True, "exif": "ignore"},
+        **{"vote_threshold": 0.5, "vote_power": 3.0, "mirrored": True, "exif": "ignore"},
     }
     assert settings["classes"] == ["cat", "dog"]
     assert Detector(loaded.propose, Ensemble([loaded.classify] * 2), loaded.options).settings() == settings

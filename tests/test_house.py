@@ -20,7 +20,8 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "generators",
         "detector",
         "runs",
-        "training bench",
+        "training bench scored",
+        "report",
         "commands",
         "cli",
         "demo __main__",
@@ -187,8 +188,8 @@ def test_packages_without_a_network_do_without_torch(package: str) -> None:
     assert run_python(f"import sys, {package}; print('torch' in sys.modules)") == "False"
 
 
-NOT_EVERYWHERE = ("pycocotools", "openvino", "skimage", "hypothesis", "onnx", "onnxruntime")
-STARTS = "runs.detect classifiers generators detector bench training.regions training.multibox evaluation".split()
+NOT_EVERYWHERE = ("pycocotools", "openvino", "skimage", "hypothesis", "onnx", "onnxruntime", "plotly", "jinja2")
+STARTS = "runs.detect classifiers generators detector bench training.regions training.multibox report".split()
 
 
 def test_commands_start_where_packages_are_missing() -> None:

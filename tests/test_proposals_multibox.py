@@ -1,5 +1,6 @@
 """Heads and the generator: layouts, boxes there and back, views put together, with made-up networks."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from torchvision.ops import clip_boxes_to_image, roi_align
 
 from proposals.multibox.generator import MultiBox, ScoredBoxes, on_photo
-from proposals.multibox.heads import POOLED, STRIDES, DenseHead, RefineHead, decode, encode, pool
+from proposals.multibox.heads import POOLED, STRIDES, DenseHead, RefineHead, decode, encode, fit, pool
 from proposals.multibox.paper import PaperHead, PaperPredictor, squares
 from proposals.multibox.predictor import DensePredictor, split_levels
 from proposals.multibox.priors import grid_priors
@@ -115,6 +116,24 @@ def test_pool_passes_the_gradient_on():
 def test_boxes_are_clipped_as_by_torchvision():
     boxes = random_boxes(50, 0) * 3 - 40
     assert torch.equal(clip_boxes(boxes, (60, 90)), clip_boxes_to_image(boxes, (60, 90)))
+
+
+def test_fit_of_a_box_falls_with_how_far_it_would_be_moved() -> None:
+    head, canvas = RefineHead(8), (64, 64)
+    pyramid = [torch.zeros(1, 8, 64 // stride, 64 // stride) for stride in STRIDES]
+    boxes = torch.tensor([[10.0, 10.0, 30.0, 30.0], [20.0, 20.0, 60.0, 60.0]])
+    with torch.no_grad():
+        head.predict.weight.zero_()
+        head.predict.bias[0] = 1.0
+        unmoved = fit(head, pyramid, [boxes], canvas)
+        head.predict.bias[1] = 5.0  # the centre, by a tenth of the width
+        moved = fit(head, pyramid, [boxes], canvas)
+        nothing = fit(head, pyramid, [boxes[:0]], canvas)
+    sure = 1 / (1 + math.exp(-1))
+    # By half the width: a third of the union is shared. The second box is cut off at the canvas's border.
+    torch.testing.assert_close(unmoved, torch.tensor([sure, sure]))
+    torch.testing.assert_close(moved, torch.tensor([sure / 3, sure * 20 / 44]))
+    assert nothing.shape == (0,)
 
 
 def test_refine_head_takes_no_boxes():

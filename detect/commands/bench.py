@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from detect.commands.bench_detect import detect
 from detect.commands.groups import add, examples, group
 from detect.commands.options import GeneratorDevice, ToJson, TruthOptions, placement_on
 from detect.commands.records import with_records
@@ -74,7 +75,7 @@ def proposals(
         counted, times = len(seconds), bench.time_rows(entries, seconds)
     ids = pick_evenly(dataset.image_ids, photos)
     with TemporaryDirectory() as temporary:
-        folders = {name: (report.out or Path(temporary)) / name.replace(":", "-").replace("/", "-") for name in names}
+        folders = {name: (report.out or Path(temporary)) / bench.folder_name(name) for name in names}
         coverages = {name: bench.cover(name, dataset, ids, folders[name], console, placement) for name in names}
     quality = {name: bench.quality_row(coverage, len(dataset.classes)) for name, coverage in coverages.items()}
     show(bench.bench_sheets(times, quality, counted, len(ids)), dataset.notes)
@@ -88,3 +89,4 @@ def proposals(
 
 app = group("Measure speed and quality side by side, in one run on this machine.")
 add(app, proposals)
+add(app, detect)

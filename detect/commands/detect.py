@@ -28,6 +28,13 @@ class Format(str, Enum):
     voc = "voc"
 
 
+class Keep(str, Enum):
+    """What is kept of each classified region."""
+
+    scores = "scores"
+    features = "features"
+
+
 class Features(str, Enum):
     """What regions are classified by."""
 
@@ -67,9 +74,7 @@ class DetectorOptions:
     ] = True
     vote_power: Annotated[
         float | None,
-        typer.Option(
-            min=0.1, max=10, help="Of the scores that votes are weighted by; 2 gives tighter boxes.", show_default="1"
-        ),
+        typer.Option(min=0.1, max=10, help="Of the scores that votes are weighted by.", show_default=f"{VOTE_POWER:g}"),
     ] = None
 
     @property
@@ -104,6 +109,14 @@ class ResultOptions:
         str | None, typer.Option(help="For --format voc: part of the file names.", show_default="test")
     ] = None
     coco_ids: Annotated[Path | None, typer.Option(help="For --format coco: instances.json with the ids.")] = None
+    keep: Annotated[
+        Keep | None,
+        typer.Option(
+            help="Also keep all classified regions with their class probabilities, and with the features that these "
+            "were computed from.",
+            show_default="nothing",
+        ),
+    ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away what earlier runs wrote to OUT.")] = False
 
     def arguments(self) -> dict[str, Any]:
@@ -124,13 +137,14 @@ class ResultOptions:
             "format": self.format_.value,
             "split": self.split or "test",
             "coco_ids": self.coco_ids,
+            "keep_regions": self.keep is not None,
             "overwrite": self.overwrite,
         }
 
 
 @examples(
     "rcnn detect photos --out results --draw",
-    "rcnn detect --list val.txt --out val --score 0.001 --proposals multibox",
+    "rcnn detect --list val.txt --out val --score 0.001 --proposals multibox --keep scores",
 )
 @with_records
 def detect(
@@ -165,7 +179,14 @@ def detect(
         **more,
     )
     placed: Any = where.as_names()  # which words are known, loading says
-    loaded = Detector.load(detector.names, detector.proposals, **placed, **detector.arguments(), exif=photos.exif.value)
+    loaded = Detector.load(
+        detector.names,
+        detector.proposals,
+        **placed,
+        **detector.arguments(),
+        exif=photos.exif.value,
+        keep_features=results.keep is Keep.features,
+    )
     files = [fingerprint(file) for file in weights]
     settings = {**loaded.settings(), "weights": files}
     warning = unlearned_warning(loaded.propose, loaded.classes)

@@ -18,12 +18,14 @@ from detect.fonts import missing_fonts
 from detect.runs.ahead import PATIENCE, Skipped, is_of_the_gpu, prepare_ahead
 from detect.runs.draw import Drawing, Pictures, picture_name
 from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_names, require_exportable
+from detect.runs.kept import RegionFiles, forget_regions, open_regions
 from detect.runs.photos import PICTURES, Photo, is_changed, renamed, root_of
 from detect.runs.progress import Bar, table
 from detect.runs.record import RUN_FILE, RunError, RunRecord, cores
 from detect.runs.results import SKIPPED_FILE, Results
 from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
 from detect.runs.summary import DetectionSummary
+from eval.region_layout import REGIONS_FILE
 from eval.results import DETECTIONS_FILE, count_images
 from structures.files import FileRefused
 from structures.images import MAX_PIXELS
@@ -45,6 +47,8 @@ class DetectionJob:
         draw_score: weakest detection that is drawn, to OUT/pictures; None draws none.
         format: what to write besides detections.jsonl, with VOC's split and COCO's ids.
         overwrite: throw away what earlier runs wrote to the folder.
+        keep_regions: also write the classified regions, with their probabilities and with the features that the
+            detector was loaded for.
         inputs: files that are read besides the photos.
     """
 
@@ -57,6 +61,7 @@ class DetectionJob:
     split: str = "test"
     coco_ids: Path | None = None
     overwrite: bool = False
+    keep_regions: bool = False
     inputs: Sequence[Path] = ()
 
 
@@ -101,6 +106,7 @@ def detect_to_folder(
         _clear(job, files, results, detector.classes)
         if todo:
             discard_exports(files, console)  # of the results of before
+        kept = stack.enter_context(open_regions(job.out, detector, results.done)) if job.keep_regions else None
         pictures = None if job.draw_score is None else open_pictures(files, results, Drawing(job.draw_score), run)
         drawing = {} if pictures is None else pictures.drawing.facts()
         before = run.last("placement")
@@ -119,6 +125,7 @@ def detect_to_folder(
             max_pixels=job.max_pixels,
             workers=workers,
             pictures=pictures,
+            kept=kept,
         )
         written, summary = _write_the_rest(job, files, pictures, detector, summary)
         run.finish(**summary.as_json())
@@ -147,6 +154,8 @@ def _clear(job: DetectionJob, files: OwnFiles, results: Results, classes: Sequen
     images = {*results.done, *(photo.image_id for photo in job.photos)}
     exports = export_names(job.format, classes, split=job.split, numbering=job.coco_ids)
     files.sweep([RUN_FILE, *exports, *(f"{PICTURES}/{picture_name(image_id)}" for image_id in images)])
+    if not results.done:
+        forget_regions(job.out)
     for name in files if job.overwrite else ():
         files.remove(name)
 
@@ -158,6 +167,8 @@ def _write_the_rest(
     written = [lines, job.out / RUN_FILE]
     if summary.skipped:
         written.append(job.out / SKIPPED_FILE)
+    if job.keep_regions:
+        written.append(job.out / REGIONS_FILE)
     if pictures is not None:
         todo = [photo for photo in job.photos if not pictures.has(photo.image_id)]
         undrawn = draw_stored(todo, lines, pictures, classes, exif=detector.options.exif, max_pixels=job.max_pixels)
@@ -176,13 +187,17 @@ def detect_photos(
     max_pixels: int = MAX_PIXELS,
     workers: int = 1,
     pictures: Pictures | None = None,
+    kept: RegionFiles | None = None,
 ) -> DetectionSummary:
     """Detect objects on the photos that are not done yet, and write down what was found, photo by photo.
+
+    Photos that are done, but whose regions are to be kept and are not, are done again for these alone.
 
     Raises:
         RunError: the results are of other photos of the same names, or of the same photos by other names.
     """
-    todo = [photo for photo in photos if photo.image_id not in results.done]
+    done = results.done if kept is None else kept.kept
+    todo = [photo for photo in photos if photo.image_id not in done]
     if len(todo) < len(photos):
         console.print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")
     _require_same(photos, results)
@@ -196,7 +211,8 @@ def detect_photos(
                 continue
             before, name = dict(detector.seconds), item.photo.image_id
             try:
-                found = detector.detect(item.image, item.proposals)
+                seen = detector.classified(item.image, item.proposals)
+                found = detector.choose(seen)
             except Exception as error:  # whatever the classifier makes of one photo must not stop all the others
                 failed += 1
                 if failed == PATIENCE or is_of_the_gpu(error):
@@ -206,10 +222,13 @@ def detect_photos(
                 continue
             failed = 0
             seconds, begin = item.seconds | _spent(before, detector.seconds), time.perf_counter()
-            if pictures is not None:  # before the line is written: a photo that has a line is done altogether
-                with suppress(OSError, ValueError):  # tried again at the end, and named
-                    pictures.add(name, item.image, found, detector.classes)
-            results.write(name, found, detector.classes, item.key)
+            if kept is not None:  # before the line is written: a photo that has a line is done altogether
+                kept.add(name, seen)
+            if name not in results.done:
+                if pictures is not None:  # likewise
+                    with suppress(OSError, ValueError):  # tried again at the end, and named
+                        pictures.add(name, item.image, found, detector.classes)
+                results.write(name, found, detector.classes, item.key)
             bar.step(boxes=len(found), seconds=seconds | {"write": time.perf_counter() - begin})
             regions.update(_sources(item.proposals))
             boxes.update(_sources(found))

@@ -14,7 +14,7 @@ from classifier.engines import Placement
 from classifier.googlenet import STAGES
 from classifier.running_average import State
 from classifier.training import parameter_groups
-from classifier.weights.checkpoint import Checkpoint, WeightsError, for_regions, load_state
+from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, WeightsError, for_regions, load_state
 from detect.multibox import LAST_FROZEN, head_shapes, head_width
 from detect.shared import SharedNetwork, from_checkpoint, to_checkpoint
 from detect.training.bookkeeping import Bookkeeping
@@ -54,7 +54,8 @@ def start_shared(
         network = SharedNetwork(
             head_shapes(start), start.preprocessing, len(classes) + 1, variant=start.variant, width=head_width(start)
         )
-    state = {name: value.float() for name, value in start.state.items() if not name.startswith("regions.")}
+    old = ("regions.", SHARED_PHOTOS)  # of other classes
+    state = {name: value.float() for name, value in start.state.items() if not name.startswith(old)}
     if regions is not None:
         named = for_regions(regions, classes).state
         for name in (name for name in state if name.startswith("trunk.")):

@@ -15,6 +15,7 @@ from structures.records import Image, Proposals
 MAX_BOXES = 200  # GoogLeNet, section 8
 NMS_THRESHOLD = 0.7
 MIN_SIDE = 2.0  # pixels of the photo
+SCORE = "fit of the box as it is"  # what `MultiBox.score` gives; earlier: of the box as the second look would move it
 INNER_MARGIN = 0.1  # boxes this near to a cut edge, as a share of the window, belong to a neighbour (arXiv 1412.1441)
 
 Canvases = npt.NDArray[np.uint8]  # (N, h, w, 3) RGB

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from proposals.operators import roi_align
+from proposals.operators import clip_boxes, paired_iou, roi_align
 
 STRIDES = (8, 16, 32, 64)  # of the pyramid's levels: three maps of the trunk and one more
 POOLED_LEVELS = 3  # RefineHead pools from strides 8 to 32
@@ -142,6 +142,24 @@ class RefineHead(nn.Module):
         x = functional.relu(self.hidden2(x))
         output = self.predict(x).float()
         return output[:, 0], output[:, 1:]
+
+
+def fit(refine: RefineHead, pyramid: Sequence[Tensor], boxes: Sequence[Tensor], canvas: tuple[int, int]) -> Tensor:
+    """Return the (sum of n,) estimated overlaps of boxes, as they are, with an object: 0..1.
+
+    The head learned how well a box fits that it has moved. How far it moves it tells how loose the box is.
+
+    Args:
+        refine: the head.
+        pyramid: as for the head.
+        boxes: for each canvas (n, 4) xyxy in its pixels.
+        canvas: height and width.
+    """
+    logits, residuals = refine(pyramid, boxes)
+    rows = torch.cat(list(boxes))
+    moved = clip_boxes(decode(residuals, rows), canvas)
+    estimated: Tensor = logits.sigmoid() * paired_iou(rows, moved)
+    return estimated
 
 
 def pool(pyramid: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
+from proposals.operators import paired_iou
+
 NOTHING, IGNORED = -1, -2  # in the place of an object's number: background, and no loss at all
 POSITIVE_IOU = 0.5  # SSD, section 2.2
 BEST_PRIORS = 4  # this many priors per object are positive even below that overlap
@@ -73,11 +75,3 @@ def dense_loss(logits: Tensor, boxes: Tensor, assigned: Tensor, objects: Tensor)
     overlap = generalized_box_iou_loss(moved, targets, reduction="none")
     # Priors that fit better weigh more, so that the forced ones do not dominate.
     return confidence, (overlap * fit).sum(), len(positive)
-
-
-def paired_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Return the (N,) overlaps of row with row of two (N, 4) lists; 0 where neither has an area."""
-    sides = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
-    shared = sides.prod(dim=1)
-    union = (a[:, 2:] - a[:, :2]).prod(dim=1) + (b[:, 2:] - b[:, :2]).prod(dim=1) - shared
-    return shared / union.clamp(min=1e-6)

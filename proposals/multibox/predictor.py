@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from proposals.multibox.generator import Canvases, ScoredBoxes
-from proposals.multibox.heads import STRIDES, DenseHead, RefineHead, decode
+from proposals.multibox.heads import STRIDES, DenseHead, RefineHead, decode, fit
 from proposals.multibox.priors import grid_priors
 from proposals.operators import clip_boxes, nms
 from structures.boxes import Boxes, Floats
@@ -68,13 +68,13 @@ class DensePredictor:
 
     @torch.inference_mode()
     def score(self, canvas: Canvases, boxes: Boxes) -> Floats:
-        """Return the second look's confidence in each of (N, 4) boxes on one canvas (1, h, w, 3)."""
+        """Return how well each of (N, 4) boxes on one canvas (1, h, w, 3) fits an object as it is: (N,) in 0..1."""
         if self._refine is None:
             raise InputError("only MultiBox with a second look can score boxes that are not its own")
         pyramid, _ = self._maps(canvas)
-        inside = clip_boxes(torch.from_numpy(boxes).to(self._device), (canvas.shape[1], canvas.shape[2]))
-        logits, _ = self._refine(pyramid, [inside])
-        scores: Floats = logits.sigmoid().cpu().numpy()
+        size = (canvas.shape[1], canvas.shape[2])
+        inside = clip_boxes(torch.from_numpy(boxes).to(self._device), size)
+        scores: Floats = fit(self._refine, pyramid, [inside], size).cpu().numpy()
         return scores
 
     def _maps(self, canvases: Canvases) -> Maps:
