@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,9 @@ from structures.images import ImageError, read_image
 from structures.records import Image
 from structures.text import printable
 
+if TYPE_CHECKING:
+    from classifier.engines import Placement
+
 DEFAULT_GENERATORS = ("opencv-selective-search", "selective-search")
 SHOWN_COUNTS = (10, 50, 100, 200, 500, 1000, 2000, 10000)  # of COUNTS
 Seconds = npt.NDArray[np.float64]
@@ -53,7 +56,7 @@ class Contestant:
     propose: ProposalGenerator
 
 
-def contestants(names: Sequence[str], *, device: str = "auto") -> list[Contestant]:
+def contestants(names: Sequence[str], placement: "Placement | None" = None) -> list[Contestant]:
     """Build every generator: Selective Search of ours with one thread and with all cores, the others as they run.
 
     OpenCV's generators use one core whatever they are given; learned ones and unions take all.
@@ -62,10 +65,10 @@ def contestants(names: Sequence[str], *, device: str = "auto") -> list[Contestan
     for name in names:
         if name.startswith("selective-search") and "+" not in name:
             counts = sorted({1, cores()})
-            found += [Contestant(name, n, load_proposals(name, device=device, threads=n)) for n in counts]
+            found += [Contestant(name, n, load_proposals(name, placement, threads=n)) for n in counts]
         else:
             shares = "multibox" in name or "+" in name or name.startswith(RANKED_PREFIX)
-            found.append(Contestant(name, cores() if shares else 1, load_proposals(name, device=device)))
+            found.append(Contestant(name, cores() if shares else 1, load_proposals(name, placement)))
     return found
 
 
@@ -134,14 +137,14 @@ def read_photos(dataset: AnyDataset, image_ids: Sequence[str], console: Console)
 
 
 def cover(
-    name: str, dataset: AnyDataset, image_ids: Sequence[str], out: Path, console: Console, device: str
+    name: str, dataset: AnyDataset, image_ids: Sequence[str], out: Path, console: Console, placement: "Placement | None"
 ) -> Coverage:
     """Make the boxes of one generator, keep them in a folder, and hold them against the objects.
 
     A photo that cannot be worked on counts as one without boxes, and is named on the console.
     """
     summary = propose_to_folder(
-        ProposalJob(photos_of(dataset, image_ids), out, workers=cores()), build_for_many(name, device), console
+        ProposalJob(photos_of(dataset, image_ids), out, workers=cores()), build_for_many(name, placement), console
     )
     store = ProposalStore(out)  # may hold boxes of before of a photo that is damaged now
     return measure_coverage(

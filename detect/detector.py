@@ -125,6 +125,7 @@ class Detector:
         Raises:
             InputError: a setting out of its range, or a name, file or device that cannot be used.
         """
+        from classifier.engines import place
         from detect.classifiers import default_weights, load_classifier, shared_features
         from detect.generators import load_proposals
 
@@ -138,18 +139,16 @@ class Detector:
             vote_power=vote_power,
             exif=exif,
         )
+        placement = place(device=device, engine=engine, dtype=dtype)
         classify = load_classifier(
             default_weights(features) if weights is None else weights,
-            device=device,
-            engine=engine,
-            dtype=dtype,
+            placement,
             mirrored=mirrored,
             batch_size=batch_size,
             features=features,
             with_features=keep_features,
         )
-        shared = shared_features(classify)
-        propose = load_proposals(proposals, device=device, engine=engine, dtype=dtype, shared=shared)
+        propose = load_proposals(proposals, placement, shared=shared_features(classify))
         return cls(propose, classify, settings)
 
     @property

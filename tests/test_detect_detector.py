@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from classifier.engines import Placement, place
 from classifier.googlenet import GoogLeNet
 from classifier.regions import Ensemble, GoogLeNetRegions
 from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError, save_checkpoint
@@ -251,13 +252,13 @@ def test_loading_by_name_and_path(weights: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_generator_runs_where_the_classifier_does(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
-    def load(name: str, **options: Any) -> Random:
-        asked.update(name=name, **options)
+    def load(name: str, placement: Placement, **options: Any) -> Random:
+        asked.update(name=name, placement=placement, **options)
         return Random()
 
     monkeypatch.setattr("detect.generators.load_proposals", load)
     Detector.load(weights, "multibox", **TORCH, score_floor=0.5, batch_size=3)
-    assert asked == {"name": "multibox", "shared": None, **TORCH}
+    assert asked == {"name": "multibox", "placement": place(**TORCH), "shared": None}
 
 
 def test_names_come_before_files_and_paths_are_files(

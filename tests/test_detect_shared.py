@@ -155,7 +155,7 @@ def test_weights_there_and_back(weights: Checkpoint, tmp_path: Path) -> None:
 def test_weights_are_loaded_by_what_they_are(weights: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_checkpoint(weights, path)
-    classify = load_classifier(path, engine="torch", dtype="float32")
+    classify = load_classifier(path, TORCH)
     assert isinstance(classify, SharedRegions)
     assert shared_features(classify) is classify.features
     with pytest.raises(WeightsError, match="weights for regions are needed"):
@@ -167,7 +167,7 @@ def test_weights_are_loaded_by_what_they_are(weights: Checkpoint, tmp_path: Path
 def test_an_ensemble_of_both_kinds_shares_the_features(weights: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_checkpoint(weights, path)
-    classify = load_classifier([path, path], engine="torch", dtype="float32")
+    classify = load_classifier([path, path], TORCH)
     assert shared_features(classify) is not None
 
 

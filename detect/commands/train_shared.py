@@ -83,7 +83,7 @@ def train_on_shared_features(
     from detect.training.region_measure import SharedMeasure
     from detect.training.region_phases import kept_proposals
     from detect.training.setup import check_out, frozen_placement, save_weights, training_placement
-    from detect.training.shared_phases import phases
+    from detect.training.shared import phases
 
     check_out(out, weights, proposals, shared.region_weights)
     name = preset or "shared"
@@ -101,7 +101,7 @@ def train_on_shared_features(
             replace(each, multibox=replace(each.multibox, dtype=where.dtype)).with_seed(run.seed + number)
             for number, each in enumerate(recipes)
         ]
-        generator = build_for_many(proposals or chosen.proposals, str(here), dtype=run.dtype)
+        generator = build_for_many(proposals or chosen.proposals, placement)
         stored = kept_proposals(dataset, generator, folder / "proposals", workers=cores(), console=Console(stderr=True))
         protocol = "coco" if validation.val is None else "voc07"
         plan = TrainingPlan(
@@ -113,11 +113,11 @@ def train_on_shared_features(
                 propose=stored,
                 placement=placement,
                 workers=usual_readers(here.type, on_cpu=1),
-                save_every=save_every,
             ),
             rows="photos",
             work=folder,
             reason=placement.reason,
+            save_every=save_every,
             measure=None if judged is None else SharedMeasure(judged, protocol=protocol, placement=placement),
             measure_every=validation.every,
             about=photos.about(name),

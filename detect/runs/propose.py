@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -18,6 +18,9 @@ from proposals.stored.reader import StoredPhoto, file_key, pixel_key
 from proposals.stored.writer import StoreWriter
 from structures.errors import InputError
 from structures.images import MAX_PIXELS, ExifPolicy
+
+if TYPE_CHECKING:
+    from classifier.engines import Placement
 
 ENOUGH = 10  # photos for each worker: of fewer, those that begin together and end together decide the rate
 
@@ -63,11 +66,11 @@ class ProposalSummary:
         return self.photos - len(self.skipped)
 
 
-def build_for_many(name: str, device: str = "auto", **options: Any) -> ProposalGenerator:
+def build_for_many(name: str, placement: "Placement | None" = None, **options: Any) -> ProposalGenerator:
     """Build a generator for many photos at the same time: Selective Search takes one core for each."""
     if name.startswith("selective-search") and "+" not in name:
         options = {"threads": 1, **options}
-    return load_proposals(name, device=device, **options)
+    return load_proposals(name, placement, **options)
 
 
 def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: Console) -> ProposalSummary:
