@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jinja2
 import rich.box
 from rich.table import Table
 from rich.text import Text
@@ -142,6 +141,8 @@ def write_page(
         sheets: tables.
         pictures: PNG files by caption.
     """
+    import jinja2  # here, since tables for the terminal do without
+
     template = jinja2.Environment(autoescape=True).from_string(PAGE)
     coded = [{"caption": name, "data": base64.b64encode(png).decode()} for name, png in (pictures or {}).items()]
     write_text(path, template.render(title=title, facts=facts, warnings=warnings, tables=sheets, pictures=coded))
