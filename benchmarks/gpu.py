@@ -45,7 +45,9 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--voc", type=Path, help="photos in VOC layout; default $RCNN_DATA/voc2007, else drawn ones")
     parser.add_argument("--quick", action="store_true", help="a few photos and steps, to try the script itself")
     parser.add_argument("--parts", default=",".join(SECONDS), help="which, with commas between them")
-    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds for all parts together")
+    parser.add_argument(
+        "--budget", type=float, default=BUDGET, help="seconds for all parts together; those of each part grow with it"
+    )
     parser.add_argument("--only", choices=list(SECONDS), help=argparse.SUPPRESS)  # the process of one part
     return parser.parse_args(words)
 
@@ -54,9 +56,22 @@ def run_part(name: str, options: argparse.Namespace, limit: float) -> list[dict[
     """Run a part in a process of its own; return its rows, the last of which says how it ended if that was odd."""
     rows_file, begin = options.out / f"{name}.jsonl", time.perf_counter()
     rows_file.unlink(missing_ok=True)
-    words = [sys.executable, __file__, "--only", name, "--out", str(options.out), "--device", options.device]
+    words = [
+        sys.executable,
+        str(Path(__file__).resolve()),
+        "--only",
+        name,
+        "--out",
+        str(options.out),
+        "--device",
+        options.device,
+    ]
     words += ["--quick"] * options.quick + (["--voc", str(options.voc)] if options.voc else [])
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONUNBUFFERED": "1",
+    }
     with (options.out / f"{name}.log").open("w") as log:
         part = subprocess.Popen(words, stdout=log, stderr=log, env=env, cwd=ROOT, start_new_session=True)
         try:
@@ -112,7 +127,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if left < GRACE:
             rows.append({"part": name, "what": "failed", "why": "no time was left"})
             continue
-        rows += run_part(name, options, min(left, SECONDS[name]))
+        rows += run_part(name, options, min(left, SECONDS[name] * options.budget / BUDGET))
         about = {"machine": platform.platform(), "device": options.device, "quick": options.quick, "rows": rows}
         (options.out / "gpu.json").write_text(json.dumps(about, indent=1) + "\n")  # now: the machine may go away
     Console().print(table(rows))

@@ -345,3 +345,13 @@ def test_a_canvas_that_was_just_searched_is_not_run_again_to_score_boxes_on_it(h
     with ThreadPoolExecutor(1) as pool_of_one:  # one looks ahead, another decodes
         assert pool_of_one.submit(predict.score, bright, boxes).result().shape == (5,)
     assert ran == [10, 50, 200, 10]
+
+
+@torch.no_grad()
+def test_confidences_are_float32_whatever_the_precision_of_the_network(head):
+    low = DenseHead(head.shapes, inputs=[8, 8, 8], width=16).to(torch.bfloat16).eval()
+    maps = [torch.randn(1, 8, 64 // stride, 64 // stride, dtype=torch.bfloat16) for stride in STRIDES[:3]]
+    logits, _ = low.split(low.joined(maps)[:, 16:])
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())
+    assert len(logits.unique()) == logits.numel()

@@ -12,8 +12,8 @@ from torch import Tensor
 from structures.records import Image
 from structures.timing import Timer
 
-MOST_BYTES = {"cpu": 2**28}  # that are kept; the maps of a canvas of 384 x 512 take 4 MB
-MOST_BYTES_ELSEWHERE = 2**30
+USUAL_BYTES = 2**27  # that are kept; the maps of a canvas of 384 x 512 take 4 MB
+IN_FLIGHT = 4  # groups: one that the network is at, one that waits, one that is decoded, and one to spare
 
 
 class CanvasMemory:
@@ -22,15 +22,15 @@ class CanvasMemory:
     Args:
         run: maps RGB pixels 0..255, float32 (N, 3, h, w) on the device, to (N, ...).
         device: where the pixels go.
-        most_bytes: that are kept; None takes what suits the device. The last canvas is kept in any case.
+        most_bytes: that are kept; None keeps at least the last four groups of canvases. The last canvas is kept in any
+            case.
     """
 
     def __init__(
         self, run: Callable[[Tensor], Tensor], *, device: torch.device | str = "cpu", most_bytes: int | None = None
     ) -> None:
         self._run, self._device = run, torch.device(device)
-        usual = MOST_BYTES.get(self._device.type, MOST_BYTES_ELSEWHERE)
-        self._most = usual if most_bytes is None else most_bytes
+        self._most, self._grows = USUAL_BYTES if most_bytes is None else most_bytes, most_bytes is None
         self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
         self._bytes, self._keeping = 0, threading.Lock()
 
@@ -64,6 +64,8 @@ class CanvasMemory:
 
     def _keep(self, rows: dict[bytes, Tensor]) -> None:
         with self._keeping:
+            if self._grows:
+                self._most = max(self._most, IN_FLIGHT * sum(row.nbytes for row in rows.values()))
             for key, row in rows.items():
                 self._bytes += row.nbytes if key not in self._kept else 0
                 self._kept[key] = row
