@@ -9,16 +9,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from detect.evaluation import NO_BOXES, AnyDataset
 from detect.generators import load_proposals
-from detect.runs.ahead import one_core_per_photo
+from detect.runs.cores import one_core_per_photo
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from detect.runs.record import command, commit, cores, processor, versions
@@ -32,6 +31,9 @@ from structures.errors import InputError
 from structures.images import ImageError, read_image
 from structures.records import Image
 from structures.text import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DEFAULT_GENERATORS = ("opencv-selective-search", "selective-search")
 SHOWN_COUNTS = (10, 50, 100, 200, 500, 1000, 2000, 10000)  # of COUNTS
@@ -202,7 +204,7 @@ def bench_sheets(
     ]
 
 
-def bench_plot(coverages: dict[str, Coverage]) -> Figure:
+def bench_plot(coverages: dict[str, Coverage]) -> "Figure":
     """Draw recall against IoU with all boxes, and recall at 0.5 against the number of boxes, a line a generator."""
     by_threshold = {name: recall(coverage.overlap, THRESHOLDS) for name, coverage in coverages.items()}
     by_count = {

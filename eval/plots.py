@@ -3,19 +3,22 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 
 from structures.errors import InputError
+
+if TYPE_CHECKING:  # matplotlib is slow to import, and needed for plots alone
+    from matplotlib.figure import Figure
 
 Values = npt.NDArray[np.floating]
 
 
 def recall_plots(
     thresholds: Values, by_threshold: Mapping[str, Values], counts: Values, by_count: Mapping[str, Values]
-) -> Figure:
+) -> "Figure":
     """Draw recall against the IoU asked for and against the number of boxes kept, a line for every name.
 
     Args:
@@ -24,6 +27,8 @@ def recall_plots(
         counts: (K,) numbers of best boxes per image.
         by_count: recall at each count, at the IoU that the name says.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, recall in by_threshold.items():
@@ -75,13 +80,15 @@ def picture_format(path: Path) -> str:
     'svg'
     """
     suffix = path.suffix.lower().removeprefix(".") or "png"
+    from matplotlib.figure import Figure
+
     known = Figure().canvas.get_supported_filetypes()
     if suffix not in known:
         raise InputError(f"{path}: pictures are written as {', '.join(sorted(known))}")
     return suffix
 
 
-def to_picture(figure: Figure, kind: str = "png", *, dpi: int = 110) -> bytes:
+def to_picture(figure: "Figure", kind: str = "png", *, dpi: int = 110) -> bytes:
     """Return a figure as the bytes of a file.
 
     Raises:

@@ -20,7 +20,7 @@ from classifier.training import StepProgress, parameter_groups, train
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.digest import digest
 from detect.multibox import LAST_FROZEN, DenseMultiBox, from_checkpoint, learned_classes, start_network, to_checkpoint
-from detect.runs.ahead import one_core_per_photo
+from detect.runs.cores import one_core_per_photo
 from detect.training.folder import START_FILE, STATE, contents, require_same_origin
 from detect.training.multibox_batches import CanvasBatches, count_steps, find_shapes
 from detect.training.multibox_losses import MultiBoxLoss

@@ -19,7 +19,7 @@ from classifier.running_average import State
 from classifier.training import StepProgress, parameter_groups, train
 from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, WeightsError, for_regions, load_state
 from detect.multibox import LAST_FROZEN, head_shapes, head_width
-from detect.runs.ahead import one_core_per_photo
+from detect.runs.cores import one_core_per_photo
 from detect.shared import SharedNetwork, from_checkpoint, to_checkpoint
 from detect.training.folder import STATE
 from detect.training.multibox import freeze, require_same_training
