@@ -81,8 +81,8 @@ def usual_together() -> int:
 def pixels_of(value: Any) -> int:
     """Return how many pixels are held with a photo, or with a tuple that it is the first of."""
     image = value[0] if isinstance(value, tuple) else value
-    height, width, *_ = (*getattr(image, "shape", ()), 0, 0)
-    return int(height * width)
+    shape: tuple[int, ...] = tuple(getattr(image, "shape", ()))
+    return shape[0] * shape[1] if len(shape) > 1 else 0
 
 
 def flow(
