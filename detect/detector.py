@@ -10,17 +10,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from classifier import regions as region_classifiers
 from classifier.regions import RegionClassifier
 from detect.defaults import PROPOSALS
-from detect.flow import Stage, each, flow, pixels_of, usual_together
+from detect.flow import Stage, flow, pixels_of
 from detect.found import Found
 from detect.settings import (
     MAX_PER_CLASS,
@@ -31,7 +29,8 @@ from detect.settings import (
     DetectorSettings,
     SettingChanges,
 )
-from proposals.protocol import ProposalGenerator, in_steps, tells_fit
+from detect.steps import Steps
+from proposals.protocol import ProposalGenerator, tells_fit
 from structures.boxes import Boxes, Floats, Indices, Mask
 from structures.errors import InputError
 from structures.names import ClassNames, near
@@ -78,8 +77,10 @@ class Detector:
         self.propose, self.classify, self.options = propose, classify, replace(options, weigh_by_fit=by_fit)
         self._wanted = None if options.only is None else _columns(options.only, tuple(classify.classes))
         self.seconds: dict[str, float] = defaultdict(float)
-        self._proposing, self._classifying = in_steps(propose), region_classifiers.in_steps(classify)
         self._adding = Lock()
+        self._steps = Steps(
+            propose, classify, first=self._first, regions=self._regions, found=self._found, timed=self._timed
+        )
 
     @classmethod
     def load(
@@ -217,20 +218,14 @@ class Detector:
                 yield replace(passed.value.found, image=name_of(passed.item), photo=kept)
 
     def stages(self, read: Callable[[Any], Image], *, workers: int = 1, together: int | None = None) -> list[Stage]:
-        """Return what becomes of a photo, as `detect.flow.flow` wants it; `Detected` comes out at the end.
+        """Return what becomes of a photo, as `detect.flow.flow` wants it; `detect.steps.Detected` comes out at the end.
 
         Args:
             read: returns the pixels of what goes in.
             workers: threads that read and propose.
             together: at most this many photos go through the networks together; None takes what suits the device.
         """
-        count = together or usual_together()
-        return [
-            Stage("propose", each(partial(self._begun, read)), workers=workers),
-            Stage("trunk", self._looked, together=count),
-            Stage("classify", self._classified, together=count),
-            Stage("suppress", each(self._detected)),
-        ]
+        return self._steps.stages(read, workers=workers, together=together)
 
     def read(self, photo: "PhotoLike") -> Image:
         """Return a photo as RGB uint8 (H, W, 3), for `regions` and `detect`."""
@@ -268,32 +263,6 @@ class Detector:
         """The third stage alone: keep the best of each group of regions, where their neighbours vote them to."""
         with self._timed("suppress"):
             return self._found(regions)
-
-    def _begun(self, read: Callable[[Any], Image], photo: Any) -> "_Begun":
-        with Timer("read"):
-            image = read(photo)
-        with self._timed("propose"):
-            return _Begun(image, self._proposing.begin(image), self._classifying.begin(image))
-
-    def _looked(self, photos: "Sequence[_Begun]") -> "Sequence[_Begun]":
-        with self._timed("trunk"):
-            self._proposing.look([photo.proposing for photo in photos])
-            self._classifying.look([photo.classifying for photo in photos])
-        return photos
-
-    def _classified(self, photos: "Sequence[_Begun]") -> list[tuple[Image, Regions]]:
-        with self._timed("propose"):
-            found = [self._first(own) for own in self._proposing.finish([photo.proposing for photo in photos])]
-        with self._timed("classify"):
-            boxes = [proposals.boxes for proposals in found]
-            rows = self._classifying.finish([photo.classifying for photo in photos], boxes)
-        regions = map(self._regions, found, rows)
-        return list(zip([photo.image for photo in photos], regions, strict=True))
-
-    def _detected(self, classified: tuple[Image, Regions]) -> "Detected":
-        image, regions = classified
-        with self._timed("suppress"):
-            return Detected(image, regions, self._found(regions))
 
     def _first(self, proposals: Proposals) -> Proposals:
         return proposals if self.options.max_boxes is None else proposals.first(self.options.max_boxes)
@@ -369,19 +338,3 @@ def _columns(names: Sequence[str], classes: Sequence[str]) -> Mask:
         name = names[places.index(-1)]
         raise InputError(f"`only` {name}: the weights know no such class{near(name, classes)}")
     return np.isin(np.arange(len(classes)), places)
-
-
-class _Begun(NamedTuple):
-    """A photo that the networks can look at, with what the generator and the classifier made of it."""
-
-    image: Image
-    proposing: Any
-    classifying: Any
-
-
-class Detected(NamedTuple):
-    """What came of a photo: its pixels, the regions with their probabilities, and the detections."""
-
-    image: Image
-    regions: Regions
-    found: Found

@@ -81,8 +81,8 @@ def usual_together() -> int:
 def pixels_of(value: Any) -> int:
     """Return how many pixels are held with a photo, or with a tuple that it is the first of."""
     image = value[0] if isinstance(value, tuple) else value
-    shape: tuple[int, ...] = getattr(image, "shape", ())
-    return int(shape[0] * shape[1]) if len(shape) > 1 else 0
+    shape: tuple[int, ...] = tuple(getattr(image, "shape", ()))
+    return shape[0] * shape[1] if len(shape) > 1 else 0
 
 
 def flow(

@@ -17,7 +17,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "defaults flow fonts labels options settings multibox stopping weights",
         "drawing evaluation shared",
         "classifiers found",
-        "generators",
+        "generators steps",
         "detector",
         "runs",
         "training bench scored",

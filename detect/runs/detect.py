@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from classifier.regions import RunsInEngines
-from detect.detector import Detected, Detector
+from detect.detector import Detector
 from detect.flow import flow, pixels_of
 from detect.fonts import missing_fonts
 from detect.runs.cores import one_core_per_photo, usual_workers
@@ -29,6 +29,7 @@ from detect.runs.record import RUN_FILE, RunError, RunRecord
 from detect.runs.results import SKIPPED_FILE, Results
 from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
 from detect.runs.summary import DetectionSummary, profile_table
+from detect.steps import Detected
 from eval.region_layout import REGIONS_FILE
 from eval.results import DETECTIONS_FILE, count_images
 from structures.files import FileRefused
