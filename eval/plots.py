@@ -1,4 +1,4 @@
-"""The plot of an evaluation of proposals: recall against IoU and against the number of boxes."""
+"""Plots of evaluations: recall against IoU and against the number of boxes, detectors against their time."""
 
 import io
 from collections.abc import Mapping
@@ -46,13 +46,15 @@ def recall_plots(
 
 def detector_plots(
     points: Mapping[str, tuple[float, float, float]], curves: Mapping[str, tuple[Values, Values]]
-) -> Figure:
+) -> "Figure":
     """Draw how good detectors are against how long they take, and the recall of their boxes against how many they are.
 
     Args:
         points: seconds per photo, mAP and its standard error, by name; seconds of 0 leave the left half out.
         curves: numbers of best boxes per image, and recall with these, by name.
     """
+    from matplotlib.figure import Figure
+
     timed = all(seconds > 0 for seconds, _, _ in points.values())
     figure = Figure(figsize=(11, 4.6) if timed else (6, 4.6), layout="constrained")
     axes = figure.subplots(1, 2 if timed else 1, squeeze=False)[0]
