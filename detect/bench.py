@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from detect.evaluation import NO_BOXES, AnyDataset
 from detect.generators import load_proposals
-from detect.runs.ahead import one_core_per_photo
+from detect.runs.cores import one_core_per_photo
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from detect.runs.record import command, commit, cores, processor, versions
@@ -34,6 +33,8 @@ from structures.records import Image
 from structures.text import printable
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from classifier.engines import Placement
 
 DEFAULT_GENERATORS = ("opencv-selective-search", "selective-search")
@@ -205,7 +206,7 @@ def bench_sheets(
     ]
 
 
-def bench_plot(coverages: dict[str, Coverage]) -> Figure:
+def bench_plot(coverages: dict[str, Coverage]) -> "Figure":
     """Draw recall against IoU with all boxes, and recall at 0.5 against the number of boxes, a line a generator."""
     by_threshold = {name: recall(coverage.overlap, THRESHOLDS) for name, coverage in coverages.items()}
     by_count = {

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from detect.bench import Seconds, folder_name, in_turn, quality_row, read_photos
@@ -35,6 +34,9 @@ from eval.selection import Selection, pick_evenly
 from eval.trace import find_lost
 from proposals.generators import FILE_PREFIX
 from structures.records import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class BenchResult:
         """Return the tables for the terminal."""
         return detector_sheets(self.rows, self.job.protocol, len(self.job.photos), self.timed)
 
-    def plot(self) -> Figure:
+    def plot(self) -> "Figure":
         """Draw mAP against seconds per photo, and recall at 0.5 against the number of boxes."""
         return detector_plot(self.figures, self.rows)
 

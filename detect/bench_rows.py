@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from detect.bench import Seconds
 from eval.bootstrap import Drawn, difference_interval, mean_ap_interval
@@ -18,6 +17,9 @@ from eval.scores import or_null
 
 STAGE_TIMES = ("propose", "classify", "suppress")  # of a detector's `seconds`
 QUALITY = ("recall@0.50", "recall@0.70", "MABO")
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +130,7 @@ def _range(row: Mapping[str, Any]) -> str:
     return "-" if low is None or high is None else f"{signed(low)}, {signed(high)}"
 
 
-def detector_plot(all_figures: Sequence[Figures], rows: Sequence[Mapping[str, Any]]) -> Figure:
+def detector_plot(all_figures: Sequence[Figures], rows: Sequence[Mapping[str, Any]]) -> "Figure":
     """Draw mAP against seconds per photo, and recall at 0.5 against the number of boxes."""
     return detector_plots({row["proposals"]: _point(row) for row in rows}, dict(map(_curve, all_figures)))
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 
 from eval.average_precision import RankedOutcomes, all_point, eleven_point
 from structures.boxes import Floats
@@ -90,6 +89,8 @@ def _losses(scores: Doubles, labels: Labels) -> Doubles:
 
 def _sharpness(logs: Doubles, labels: Labels) -> float:
     """Return the factor with the least mean loss, which is convex in it."""
+    from scipy.optimize import minimize_scalar  # here, since all else works without scipy
+
     found = minimize_scalar(lambda factor: _losses(factor * logs, labels).mean(), bounds=SHARPNESS, method="bounded")
     return float(found.x)
 

@@ -49,12 +49,16 @@ class Rules:
         nms_threshold: one was dropped when its IoU with a better one of its class was above this.
         max_per_class: at most this many of a class were kept per photo.
         weigh_by_fit: class probabilities were multiplied by the proposals' scores.
+        class_agnostic: one was also dropped for a better one of another class.
+        only: classes that were looked for; None where all were.
     """
 
     score_floor: float
     nms_threshold: float
     max_per_class: int
     weigh_by_fit: bool
+    class_agnostic: bool = False
+    only: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

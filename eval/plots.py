@@ -1,21 +1,24 @@
-"""The plot of an evaluation of proposals: recall against IoU and against the number of boxes."""
+"""Plots of evaluations: recall against IoU and against the number of boxes, detectors against their time."""
 
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 
 from structures.errors import InputError
+
+if TYPE_CHECKING:  # matplotlib is slow to import, and needed for plots alone
+    from matplotlib.figure import Figure
 
 Values = npt.NDArray[np.floating]
 
 
 def recall_plots(
     thresholds: Values, by_threshold: Mapping[str, Values], counts: Values, by_count: Mapping[str, Values]
-) -> Figure:
+) -> "Figure":
     """Draw recall against the IoU asked for and against the number of boxes kept, a line for every name.
 
     Args:
@@ -24,6 +27,8 @@ def recall_plots(
         counts: (K,) numbers of best boxes per image.
         by_count: recall at each count, at the IoU that the name says.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, recall in by_threshold.items():
@@ -41,13 +46,15 @@ def recall_plots(
 
 def detector_plots(
     points: Mapping[str, tuple[float, float, float]], curves: Mapping[str, tuple[Values, Values]]
-) -> Figure:
+) -> "Figure":
     """Draw how good detectors are against how long they take, and the recall of their boxes against how many they are.
 
     Args:
         points: seconds per photo, mAP and its standard error, by name; seconds of 0 leave the left half out.
         curves: numbers of best boxes per image, and recall with these, by name.
     """
+    from matplotlib.figure import Figure
+
     timed = all(seconds > 0 for seconds, _, _ in points.values())
     figure = Figure(figsize=(11, 4.6) if timed else (6, 4.6), layout="constrained")
     axes = figure.subplots(1, 2 if timed else 1, squeeze=False)[0]
@@ -75,13 +82,15 @@ def picture_format(path: Path) -> str:
     'svg'
     """
     suffix = path.suffix.lower().removeprefix(".") or "png"
+    from matplotlib.figure import Figure
+
     known = Figure().canvas.get_supported_filetypes()
     if suffix not in known:
         raise InputError(f"{path}: pictures are written as {', '.join(sorted(known))}")
     return suffix
 
 
-def to_picture(figure: Figure, kind: str = "png", *, dpi: int = 110) -> bytes:
+def to_picture(figure: "Figure", kind: str = "png", *, dpi: int = 110) -> bytes:
     """Return a figure as the bytes of a file.
 
     Raises:

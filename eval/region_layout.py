@@ -157,6 +157,8 @@ def read_head(line: Any, place: str) -> Head | None:
             nms_threshold=float(rules["nms_threshold"]),
             max_per_class=int(rules["max_per_class"]),
             weigh_by_fit=bool(rules["weigh_by_fit"]),
+            class_agnostic=bool(rules["class_agnostic"]),
+            only=None if rules["only"] is None else tuple(map(str, rules["only"])),
         )
     except (TypeError, KeyError, ValueError, OverflowError):
         raise RegionsError(f"{place}: its rules cannot be read") from None

@@ -7,7 +7,7 @@ themselves show can be told.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from itertools import pairwise
 
 import numpy as np
@@ -21,9 +21,11 @@ from eval.tables import DetectionTable, ObjectTable
 from structures.boxes import Boxes, Floats, Indices, Mask, iou
 from structures.errors import InputError
 from structures.names import ClassNames
-from structures.nms import suppress
+from structures.nms import suppress_per_class
 from structures.records import Detections, GroundTruth
 from structures.regions import Regions
+
+NONE = -1  # no column
 
 
 def find_lost(
@@ -59,7 +61,7 @@ def find_lost(
         raise InputError("regions without the rules that made detections of them")
     objects, strong = ObjectTable.of(truths), [found.where(score=score) for found in detections]
     missed = _missed(truths, objects, strong, iou_threshold)
-    columns = cache(lambda known: [ClassNames(known).find(name) for name in classes])
+    columns = cache(partial(_columns, classes, rules.only if rules else None))
     lost, without = list[LostObject](), frozenset(missing)
     for truth, rows, found, every in zip(truths, missed, strong, detections, strict=True):
         if truth.image_id in without:
@@ -76,6 +78,12 @@ def find_lost(
     np.add.at(counts, (objects.labels[~objects.ignore], sizes_of(objects.area[~objects.ignore])), 1)
     kept = sum(truth.image_id in regions for truth in truths)
     return Losses(tuple(lost), tuple(classes), counts, kept, len(truths), iou_threshold, score)
+
+
+def _columns(classes: Sequence[str], only: Sequence[str] | None, known: Sequence[str]) -> list[int]:
+    """Return the column of each class among the known ones; -1 for those that are not known, or not looked for."""
+    names, wanted = ClassNames(known), ClassNames(classes if only is None else only)
+    return [names.find(name) if wanted.find(name) >= 0 else NONE for name in classes]
 
 
 def _missed(
@@ -176,7 +184,9 @@ class _RegionTrace:
     ) -> None:
         self.regions, self.columns, self.rules, self.iou_threshold = regions, columns, rules, iou_threshold
         self.floor = max(rules.score_floor, rules.score_floor if score is None else score)
-        self.scores = regions.scores(weigh_by_fit=rules.weigh_by_fit)
+        looked_for = ClassNames(regions.classes if rules.only is None else rules.only)
+        wanted = [looked_for.find(name) >= 0 for name in regions.classes]
+        self.scores = np.where(wanted, regions.scores(weigh_by_fit=rules.weigh_by_fit), np.float32(-1))
         self.proposed = regions.proposals.followed_by(regions.proposals.left_out)
 
     def __call__(self, truth: GroundTruth, row: int, found: Detections) -> LostObject:
@@ -196,11 +206,11 @@ class _RegionTrace:
         at = _best(own, fits)
         if column < 0 or own[at] < self.floor:
             return self._misread(_begun(truth, row, "background"), overlap, fits, column)
-        kept = self._kept(column)
-        survivors = fits & np.isin(np.arange(len(fits)), kept)
+        rows, columns = self._kept
+        survivors = fits & np.isin(np.arange(len(fits)), rows[columns == column])
         if not survivors.any():
             lost = self._at(_begun(truth, row, "suppressed"), overlap, at, column)
-            return self._suppressed(lost, at, column, kept)
+            return self._suppressed(lost, at, column)
         lost = self._at(_begun(truth, row, "loose"), overlap, _best(own, survivors), column)
         near = found.labels == truth.labels[row]
         return _with_other(lost, found, _best(_overlap(truth, row, found.boxes), near)) if near.any() else lost
@@ -215,18 +225,29 @@ class _RegionTrace:
         stage: Stage = "wrong class" if likeliest[at] < probabilities.shape[1] - 1 else "background"
         return self._at(replace(lost, stage="below the floor" if right.any() else stage), overlap, at, column)
 
-    def _suppressed(self, lost: LostObject, at: int, column: int, kept: Indices) -> LostObject:
+    def _suppressed(self, lost: LostObject, at: int, column: int) -> LostObject:
         """Name the box that suppressed a region; none did where it is beyond the most of its class."""
-        boxes, scores = self.regions.boxes, self.scores[:, column]
-        by = kept[iou(boxes[at : at + 1], boxes[kept])[0] > self.rules.nms_threshold]
-        return replace(lost, other=_box(boxes, by[0]), other_score=float(scores[by[0]])) if len(by) else lost
+        boxes, (rows, columns) = self.regions.boxes, self._kept
+        rival = (iou(boxes[at : at + 1], boxes[rows])[0] > self.rules.nms_threshold) & (
+            self.rules.class_agnostic | (columns == column)
+        )
+        if not rival.any():
+            return lost
+        by = int(rival.argmax())
+        return replace(lost, other=_box(boxes, rows[by]), other_score=float(self.scores[rows[by], columns[by]]))
 
-    def _kept(self, column: int) -> Indices:
-        """Return the regions that became detections of a class, best first."""
-        scores = self.scores[:, column]
-        rows = np.flatnonzero(scores >= self.floor)
-        kept = suppress(self.regions.boxes[rows], scores[rows], iou_threshold=self.rules.nms_threshold)
-        return rows[kept[: self.rules.max_per_class]]
+    @cached_property
+    def _kept(self) -> tuple[Indices, Indices]:
+        """The regions that became detections, best first, and the columns of their classes."""
+        rows, columns, _ = suppress_per_class(
+            self.regions.boxes,
+            self.scores,
+            score_floor=self.floor,
+            iou_threshold=self.rules.nms_threshold,
+            max_per_class=self.rules.max_per_class,
+            class_agnostic=self.rules.class_agnostic,
+        )
+        return rows, columns
 
     def _at(self, lost: LostObject, overlap: Floats, at: int, column: int | None = None) -> LostObject:
         """Add one of the proposals, and where it was classified what it was taken for."""

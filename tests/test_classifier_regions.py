@@ -9,27 +9,12 @@ from torch import Tensor
 
 from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine, place
-from classifier.googlenet import GoogLeNet, Variant
 from classifier.regions import Ensemble, GoogLeNetRegions, feature_count
-from classifier.weights.checkpoint import CAFFE, TORCHVISION, Checkpoint, Preprocessing, WeightsError
+from classifier.weights.checkpoint import TORCHVISION, Checkpoint, WeightsError
 from structures.boxes import mirror
-from structures.records import Image
+from tests.networks import CLASSES, SMALL, make, photo, some_boxes
 
-CLASSES = ("cat", "cup", "person")
-SMALL = replace(CAFFE, size=64, context=5)
 PLAIN = place(device="cpu", engine="torch", dtype="float32")
-
-
-def make(variant: Variant = "paper", preprocessing: Preprocessing = SMALL, seed: int = 0) -> Checkpoint:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = GoogLeNet(len(CLASSES) + 1, variant=variant).eval()
-    crops = RegionCrops(normalise(photo(), preprocessing), size=preprocessing.size, context=preprocessing.context)
-    with torch.no_grad():  # a random network says the same of everything: let it say what sets these regions apart
-        spread, mean = torch.std_mean(network(crops(torch.from_numpy(some_boxes(8)))), dim=0)
-        network.fc.weight /= spread[:, None]
-        network.fc.bias.copy_((network.fc.bias - mean) / spread)
-    return Checkpoint(network.state_dict(), CLASSES, preprocessing, variant, "regions")
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +25,6 @@ def checkpoint() -> Checkpoint:
 @pytest.fixture(scope="module")
 def classify(checkpoint: Checkpoint) -> GoogLeNetRegions:
     return GoogLeNetRegions(checkpoint, PLAIN, batch_size=4)
-
-
-def photo(height: int = 60, width: int = 80, seed: int = 0) -> Image:
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
-    return np.ascontiguousarray(np.kron(coarse, np.ones((height // 6, width // 8, 1), np.uint8)))
-
-
-def some_boxes(count: int, seed: int = 0) -> np.ndarray:
-    corners = np.sort(np.random.default_rng(seed).integers(0, 60, (count, 2, 2)), axis=1).reshape(-1, 4)
-    return (corners + np.array([0, 0, 9, 9])).astype(np.float32)
 
 
 def test_probabilities_are_those_of_the_network_on_the_crops(

@@ -91,6 +91,23 @@ def test_the_floor_the_threshold_and_the_limit() -> None:
     assert detector(max_per_class=1)(PHOTO).scores.tolist() == pytest.approx([0.9, 0.7])
 
 
+def test_only_the_classes_that_are_looked_for_are_found() -> None:
+    found = detector(vote_threshold=None, only=["Dog"], score_floor=0.0)(PHOTO)
+    every = detector(vote_threshold=None, score_floor=0.0)(PHOTO)
+    assert set(found.labels.tolist()) == {1}
+    assert found.scores.tolist() == every.scores[every.labels == 1].tolist()
+    assert "only" not in detector().settings()
+    assert json.loads(json.dumps(detector(only=["dog"], class_agnostic=True).settings()))["only"] == ["dog"]
+    with pytest.raises(ValueError, match=r"`only` dgo: the weights know no such class; did you mean 'dog'"):
+        detector(only=["dgo"])
+
+
+def test_better_detections_of_other_classes_suppress_too_if_asked_for() -> None:
+    found = detector(vote_threshold=None, class_agnostic=True)(PHOTO)
+    assert found.boxes.tolist() == [BOXES[0], BOXES[2]]
+    assert found.labels.tolist() == [0, 1]
+
+
 def test_only_the_first_boxes_are_classified() -> None:
     limited = detector(max_boxes=2)
     found = limited(PHOTO)
@@ -200,6 +217,9 @@ def test_regions_of_another_photo_are_refused() -> None:
         {"max_boxes": 2.5},
         {"max_per_class": None},
         {"exif": "maybe"},
+        {"class_agnostic": 1},
+        {"only": "dog"},
+        {"only": ()},
     ],
 )
 def test_settings_out_of_range(options: dict[str, Any]) -> None:
@@ -244,7 +264,7 @@ def test_loading_by_name_and_path(weights: Path, monkeypatch: pytest.MonkeyPatch
     assert loaded.settings()["max_boxes"] == 5
     assert loaded.classify.engine.batch_size == 3  # type: ignore[attr-defined]
     monkeypatch.setattr(classifiers, "SHIPPED", weights.parent)
-    by_name = Detector.load("w", "random", **TORCH, score_floor=0.0, max_boxes=5)
+    by_name = Detector.load("w", "random", **TORCH, score_floor=0.0, max_boxes=5, batch_size=3)
     assert np.array_equal(by_name(PHOTO).scores, found.scores)
     assert np.array_equal(by_name(PHOTO).boxes, found.boxes)
 

@@ -126,6 +126,8 @@ def open_regions(folder: Path, detector: Detector, done: Collection[str]) -> Reg
         nms_threshold=options.nms_threshold,
         max_per_class=options.max_per_class,
         weigh_by_fit=bool(options.weigh_by_fit),
+        class_agnostic=options.class_agnostic,
+        only=options.only,
     )
     return RegionFiles(folder, Head(detector.classes, rules), features=feature_count(detector.classify), done=done)
 

@@ -14,7 +14,8 @@ from proposals.multibox.priors import grid_priors
 from proposals.multibox.samples import draw_regions
 from structures.boxes import ImageSize
 
-Single = tuple[Tensor, Tensor, int]  # of one canvas: sums of the confidence and box losses, boxes that count as objects
+# Of a canvas: sums of confidence and box losses, and the number of boxes that are objects.
+Single = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +153,6 @@ class MultiBoxLoss:
 
 def _mean(losses: Sequence[Single]) -> tuple[Tensor, Tensor]:
     """Return the losses of a batch per box that counts as an object."""
-    positives = max(1, sum(count for _, _, count in losses))
+    positives = torch.stack([count for _, _, count in losses]).sum().clamp(min=1)
     confidence = torch.stack([each for each, _, _ in losses]).sum() / positives
     return confidence, torch.stack([each for _, each, _ in losses]).sum() / positives

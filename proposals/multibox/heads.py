@@ -89,8 +89,13 @@ class DenseHead(nn.Module):
 
     def joined(self, maps: Sequence[Tensor]) -> Tensor:
         """Do the same and return one tensor (N, width + 5 A, cells), as engines want it; see `split_levels`."""
-        rows = [torch.cat([level, self.predict(self.shared(level))], dim=1) for level in self.pyramid(maps)]
+        rows = [torch.cat([level.float(), self._exact(self.shared(level))], dim=1) for level in self.pyramid(maps)]
         return torch.cat([row.flatten(2) for row in rows], dim=2)
+
+    def _exact(self, x: Tensor) -> Tensor:
+        """Do the last layer in float32, whatever the precision: among bfloat16's confidences many would be equal."""
+        assert self.predict.bias is not None
+        return functional.conv2d(x.float(), self.predict.weight.float(), self.predict.bias.float())
 
     def split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Split (N, 5 A, cells) outputs into (N, cells * A) logits and (N, cells * A, 4) residuals."""
