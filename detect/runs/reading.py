@@ -55,6 +55,6 @@ def complaint(passed: Passing[Photo]) -> str:
     error, path = passed.error, passed.item.path
     if isinstance(error, ImageError):
         return str(error)
-    what = "no proposals" if passed.stage == "propose" else "not classified"
+    what = "not classified" if passed.stage in ("classify", "suppress") else "no proposals"
     kind = "" if isinstance(error, StoreError | ForeignError) else f"{type(error).__name__}: "
     return f"{path}: {what}: {kind}{error}"
