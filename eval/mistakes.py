@@ -66,7 +66,7 @@ def find_mistakes(truths: Sequence[GroundTruth], detections: Sequence[Detections
     matches = match_voc(found, objects, iou_threshold=FOREGROUND)
     other, other_overlap = most_overlapped_of_others(found, objects)
     kind = _kinds(matches, other_overlap)
-    best = _best(found, matches, objects, len(classes))
+    best = best_of_each_class(found, matches, objects, len(classes))
     wrong = best[matches.outcome[best] == FALSE]
     confused = wrong[kind[wrong] == list(KINDS).index("confusion")]
     pairs = Counter(zip(found.labels[confused].tolist(), objects.labels[other[confused]].tolist(), strict=True))
@@ -91,7 +91,7 @@ def _count(kinds: Indices) -> dict[str, int]:
     return dict(zip(KINDS, np.bincount(kinds, minlength=len(KINDS)).tolist(), strict=True))
 
 
-def _best(found: DetectionTable, matches: Matches, objects: ObjectTable, classes: int) -> Indices:
+def best_of_each_class(found: DetectionTable, matches: Matches, objects: ObjectTable, classes: int) -> Indices:
     """Return the rows of the best detections of every class, as many as it has objects; ignored ones do not count."""
     order = found.ranking[matches.outcome[found.ranking] != IGNORED]
     limits = objects.counted(classes)

@@ -54,7 +54,7 @@ class Sheet:
         """Return it for rich; names are shown as they are, also those with square brackets."""
         table = Table(title=Text(printable(self.caption), "bold"), title_justify="left", box=rich.box.SIMPLE_HEAD)
         for place, name in enumerate(self.head):
-            table.add_column(Text(printable(name)), justify="left" if place < self.texts else "right")
+            table.add_column(Text(printable(name)), justify="left" if place < self.texts else "right", overflow="fold")
         for row in self.rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
         return table
@@ -69,7 +69,12 @@ def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Return a difference of shares in points, with its sign.
+
+    >>> signed(0.0123), signed(float("nan"))
+    ('+1.23', '-')
+    """
     return percent(value) if math.isnan(value) else f"{100 * value:+.2f}"
 
 
@@ -97,7 +102,7 @@ def mistake_sheets(mistakes: Mistakes) -> list[Sheet]:
     true, false = mistakes.best
     total = max(true + false, 1)
     kinds = [
-        [kind, KINDS[kind], str(count), percent(count / total), _signed(mistakes.gain[kind])]
+        [kind, KINDS[kind], str(count), percent(count / total), signed(mistakes.gain[kind])]
         for kind, count in sorted(mistakes.kinds.items(), key=lambda item: -item[1])
     ]
     pairs = [[f"{said} for {meant}", str(count)] for said, meant, count in mistakes.confusions]

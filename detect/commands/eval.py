@@ -7,10 +7,16 @@ from typing import Annotated
 import typer
 
 from detect.commands.eval_classification import classification
+from detect.commands.eval_compare import compare, require_at_least
 from detect.commands.groups import add, examples, group
 from detect.commands.options import Classes, ToJson, TruthOptions
 from detect.commands.records import with_records
 from structures.files import write_bytes, write_json
+
+FailUnder = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="End with exit code 3 if mAP (AP of coco) is below: 0.5."),
+]
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,13 @@ class ReportOptions:
 
     mistakes: Annotated[bool, typer.Option(help="Say what kinds of mistakes were made.")] = True
     json: ToJson = None
+    fail_under: FailUnder = None
     html: Annotated[Path | None, typer.Option(help="Also write a page with tables, curves and mistakes.")] = None
 
 
 @examples(
     "rcnn eval detections results --ground-truth VOC2007",
+    "rcnn eval detections results --ground-truth VOC2007 --fail-under 0.6",
     "rcnn eval detections results --ground-truth instances.json --only-detected --classes dog,cat",
 )
 @with_records
@@ -52,7 +60,6 @@ def detections(
     """Score detections: mean average precision, with a table by class."""
     from detect.evaluation import choose, draw_curves, files_read, read_detections, show, sources
     from detect.runs.record import high_floor
-    from eval.checks import upright
     from eval.coco import CocoDataset
     from eval.mistakes import find_mistakes
     from eval.report import class_sheet, mistake_sheets, overall_sheet, percent, write_page
@@ -70,7 +77,7 @@ def detections(
     warnings = [*dataset.notes, *notes, *high_floor(file), *doubts, *scores.warnings()]
     sheets = [class_sheet(scores), overall_sheet(scores)]
     if report.mistakes:
-        sheets += mistake_sheets(find_mistakes(list(scored), [upright(each) for each in found], scored.classes))
+        sheets += mistake_sheets(find_mistakes(list(scored), found, scored.classes))
     show(sheets, warnings)
     figure, value = scores.headline
     typer.echo(f"{figure} ({name}) {percent(value)} % on {scores.images} images with {sum(scores.objects)} objects")
@@ -83,6 +90,7 @@ def detections(
         title = f"{figure} {percent(value)} % ({name})"
         pictures = draw_curves(scored, found)
         write_page(report.html, title, facts=facts, warnings=warnings, sheets=sheets, pictures=pictures)
+    require_at_least(report.fail_under, value, f"{figure} ({name})")
 
 
 @examples(
@@ -122,5 +130,5 @@ def proposals(
 
 
 app = group("Measure detections, proposals and classification against ground truth.")
-for command in (detections, proposals, classification):
+for command in (detections, compare, proposals, classification):
     add(app, command)
