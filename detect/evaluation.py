@@ -11,7 +11,6 @@ from detect.options import with_options
 from eval.coco import CocoDataset, read_coco_results
 from eval.matching import match_voc
 from eval.names import match_names
-from eval.plots import precision_recall, to_picture
 from eval.proposal_recall import Coverage, measure_coverage
 from eval.protocols import class_curves
 from eval.report import Sheet
@@ -107,6 +106,8 @@ def choose(
 
 def draw_curves(dataset: AnyDataset | Selection, found: Sequence[Detections]) -> dict[str, bytes]:
     """Return the plot of precision against recall, by its caption."""
+    from eval.plots import precision_recall, to_picture  # matplotlib takes long to import
+
     curves = class_curves(list(dataset), found, dataset.classes, match_voc)
     caption = "Precision against recall at IoU 0.5, with its ceiling and the area under it (all-point AP in %)"
     return {caption: to_picture(precision_recall(curves, dataset.classes))}

@@ -249,9 +249,10 @@ def read_coco_results(
 
 def _rows_of_classes(entries: Sequence[Entry], dataset: CocoDataset, path: Path, notes: Notes) -> Indices:
     """Return the rows of entries that are not of a category that is no class; those are noted."""
-    unused = [row for row, entry in enumerate(entries) if entry["category_id"] in dataset.unused]
+    others = dataset.unused
+    unused = [row for row, entry in enumerate(entries) if entry["category_id"] in others] if others else []
     for row in unused:
-        name = dataset.unused[entries[row]["category_id"]]
+        name = others[entries[row]["category_id"]]
         notes.add(f"detections of the category {name!r:.60} left out, which is no class", f"{path}: entry {row}")
     return np.delete(np.arange(len(entries)), unused)
 

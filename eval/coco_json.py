@@ -65,8 +65,13 @@ def _are_plain(entries: list[Any], needed: Sequence[str]) -> bool:
     """Say whether all entries surely have all that is needed, and ids that are written as whole numbers."""
     if not set(map(type, entries)) <= {dict}:
         return False
-    numbers = [[entry[key] for entry in entries if key in entry] for key in WHOLE_NUMBERS]
-    return all(sum(key in entry for entry in entries) == len(entries) for key in needed) and all(
+    try:
+        columns = {key: [entry[key] for entry in entries] for key in needed}
+    except KeyError:
+        return False
+    others = [[entry[key] for entry in entries if key in entry] for key in WHOLE_NUMBERS if key not in needed]
+    numbers = [*(columns[key] for key in WHOLE_NUMBERS if key in needed), *others]
+    return all(
         set(map(type, values)) <= {int} and max(map(abs, values), default=0) <= LARGEST_WHOLE for values in numbers
     )
 
@@ -109,9 +114,11 @@ def read_results(path: Path) -> list[Entry]:
     if not isinstance(entries, list):
         raise CocoError(f"{path}: expected a JSON list of results")
     check_entries(entries, ("image_id", "category_id", "bbox", "score"), lambda position: f"{path}: entry {position}")
-    odd = next((position for position, entry in enumerate(entries) if not _is_finite(entry["score"])), None)
-    if odd is not None:
-        raise CocoError(f"{path}: entry {odd} has score {entries[odd]['score']!r:.60}")
+    scores = [entry["score"] for entry in entries]
+    if not (set(map(type, scores)) <= {float} and (np.abs(np.array(scores)) <= LARGEST).all()):
+        for position, score in enumerate(scores):
+            if not _is_finite(score):
+                raise CocoError(f"{path}: entry {position} has score {score!r:.60}")
     return entries
 
 

@@ -6,7 +6,7 @@ reader decides, and says what is wrong (structures/json_reader.py).
 """
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -48,25 +48,25 @@ def _all_there(value: Any, colons: int, max_depth: int) -> bool:
 
     A key that was there twice has left a colon behind.
     """
-    level, keys, levels = [value], 0, list[list[Any]]()
+    keys, objects, lists = 0, list[dict[str, Any]](), list[list[Any]]()
+    level, depth = [value], 0
     while level := [each for each in level if type(each) in NESTED]:
-        if len(levels) == max_depth:
+        if depth == max_depth:
             return False
-        levels.append(level)
-        keys += sum(len(each) for each in level if type(each) is dict)
-        level = list(chain.from_iterable(map(_values, level)))
-    return keys == colons or keys + _colons_in_strings(value, levels) == colons
+        here = [each for each in level if type(each) is dict]
+        others = [each for each in level if type(each) is list]
+        objects, lists, keys, depth = objects + here, lists + others, keys + sum(map(len, here)), depth + 1
+        level = list(_inside(others, here))
+    return keys == colons or keys + _colons(chain([value], _inside(lists, objects), *objects)) == colons
 
 
-def _values(nested: Any) -> Any:
-    return nested.values() if type(nested) is dict else nested
+def _inside(lists: Iterable[Any], objects: Iterable[dict[str, Any]]) -> Iterator[Any]:
+    return chain(chain.from_iterable(map(dict.values, objects)), chain.from_iterable(lists))
 
 
-def _colons_in_strings(value: Any, levels: list[list[Any]]) -> int:
-    nested = list(chain([[value]], chain.from_iterable(levels)))
-    strings = (each for each in chain.from_iterable(map(_values, nested)) if type(each) is str)
-    keys = chain.from_iterable(each for each in nested if type(each) is dict)
-    return sum(text.count(":") for text in chain(strings, keys))
+def _colons(values: Iterable[Any]) -> int:
+    """Return the colons in those of some values that are strings."""
+    return sum(text.count(":") for text in values if type(text) is str)
 
 
 @contextmanager
