@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 
@@ -241,7 +240,7 @@ def read_coco_results(
     named = np.unique(image[image >= 0])
     bounds = np.searchsorted(image[rows], np.append(named, len(places))).tolist()
     found = {
-        name: replace(whole.take(slice(first, last)), image_size=dataset.ground_truth(name).image_size)
+        name: _part(whole, slice(first, last), dataset.ground_truth(name).image_size)
         for name, first, last in zip((dataset.image_ids[place] for place in named), bounds, bounds[1:], strict=False)
     }
     return found, list(dict.fromkeys(str(entries[row]["image_id"]) for row in unknown)), notes.lines()
@@ -277,6 +276,17 @@ def _of_entries(
         image_size=(1, 1),
         sides=sides,
         exact_scores=scores,
+    )
+
+
+def _part(whole: CocoDetections, rows: slice, image_size: ImageSize) -> CocoDetections:
+    return CocoDetections(
+        boxes=whole.boxes[rows],
+        labels=whole.labels[rows],
+        scores=whole.scores[rows],
+        image_size=image_size,
+        sides=whole.sides[rows],
+        exact_scores=whole.exact_scores[rows],
     )
 
 
