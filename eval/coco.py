@@ -74,6 +74,7 @@ class CocoDataset:
         self.image_numbers = dict(zip(self.image_ids, numbers, strict=True))
         self._rows = self._by_image(objects)
         self._records = {p["file_name"]: self._record(p) for p in photos}
+        self._note_ids([entry["id"] for entry in objects if "id" in entry])
         self._images = images or self._find_images()
 
     def __len__(self) -> int:
@@ -159,6 +160,15 @@ class CocoDataset:
                 self._notes.add("objects without area: they count and cannot be found", self.annotations)
             if row.get("ignore") and not row.get("iscrowd"):
                 self._notes.add("objects with ignore=1 but no crowds: they count, as in pycocotools", self.annotations)
+
+    def _note_ids(self, numbers: list[int]) -> None:
+        """Note the ids of objects that lead pycocotools astray; here they play no part."""
+        if 0 in numbers:
+            kind = "objects with id 0, which pycocotools takes for missed: here they count like any other"
+            self._notes.add(kind, self.annotations, numbers.count(0))
+        if twice := len(numbers) - len(set(numbers)):
+            kind = "objects with the id of another, in whose place pycocotools puts the other: here each counts"
+            self._notes.add(kind, self.annotations, twice)
 
     def _find_images(self) -> Path:
         beside = self.annotations.parent
