@@ -70,7 +70,7 @@ def read_detections(
     Raises:
         InputError: the file does not fit the dataset, or does not say which photos were searched but is asked.
     """
-    if file.suffix.lower() != ".json":
+    if lists_photos(file):
         lines, notes = read_lines(file / DETECTIONS_FILE if file.is_dir() else file)
         return align(lines, dataset, allow_extra=allow_extra), notes
     if not isinstance(dataset, CocoDataset):
@@ -79,6 +79,11 @@ def read_detections(
         raise InputError(f"{file}: `only_detected` needs detections.jsonl; COCO results do not list photos of nothing")
     found, extra, notes = read_coco_results(file, dataset, allow_extra=allow_extra)
     return align_records(found, dataset, extra), notes
+
+
+def lists_photos(file: Path) -> bool:
+    """Say whether results name the photos on which nothing was found, too; COCO's do not."""
+    return file.suffix.lower() != ".json"
 
 
 def choose(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.average_precision import mean_of_known
-from eval.judged import judge
+from eval.rankings import rank
 from structures.records import Detections, GroundTruth
 
 DRAWS = 1000
@@ -91,8 +91,8 @@ def draw_scores(
     >>> sure.value, round(sure.error, 1)
     (0.5, 0.4)
     """
-    judged = judge(protocol, truths, detections, classes, crowd=crowd)
-    return Drawn(tuple(classes), judged.average_precision(draw_photos(len(truths), draws, seed)))
+    ranked = rank(protocol, truths, detections, classes, crowd=crowd)
+    return Drawn(tuple(classes), ranked.average_precision(draw_photos(len(truths), draws, seed)))
 
 
 def mean_ap_interval(drawn: Drawn) -> Interval:

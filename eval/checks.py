@@ -29,6 +29,8 @@ INSIDE_OUT_OF_COCO = (
 def note_beyond(notes: Notes, boxes: Boxes, image_size: ImageSize, path: Path) -> None:
     """Note the annotated boxes (N, 4) that lie outside their photo, or reach more than half a pixel beyond its edge."""
     inside = clip(boxes, image_size)
+    if (inside == boxes).all():
+        return
     outside = (area(boxes) > 0) & (area(inside) == 0)
     beyond = (np.abs(boxes - inside) > ROUNDING).any(axis=1) & (area(boxes) > 0) & ~outside
     for kind, rows in ((OUTSIDE, outside), (BEYOND, beyond)):

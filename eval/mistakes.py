@@ -117,7 +117,7 @@ def judge(truths: Sequence[GroundTruth], detections: Sequence[Detections], class
     found, objects = DetectionTable.of(detections), ObjectTable.of(truths)
     matches = match_voc(found, objects, iou_threshold=FOREGROUND)
     others, other_overlap = most_overlapped_of_others(found, objects)
-    best = _best(found, matches, objects, len(classes))
+    best = best_of_each_class(found, matches, objects, len(classes))
     return JudgedRun(
         tuple(classes), found, objects, matches, _kinds(matches, other_overlap), others, other_overlap, best
     )
@@ -150,7 +150,7 @@ def _count(kinds: Indices) -> dict[str, int]:
     return dict(zip(KINDS, np.bincount(kinds, minlength=len(KINDS)).tolist(), strict=True))
 
 
-def _best(found: DetectionTable, matches: Matches, objects: ObjectTable, classes: int) -> Indices:
+def best_of_each_class(found: DetectionTable, matches: Matches, objects: ObjectTable, classes: int) -> Indices:
     """Return the rows of the best detections of every class, as many as it has objects; ignored ones do not count."""
     order = found.ranking[matches.outcome[found.ranking] != IGNORED]
     limits = objects.counted(classes)

@@ -45,7 +45,11 @@ def percent(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """Return a difference of shares in percent, with its sign; `-` for NaN."""
+    """Return a difference of shares in points, with its sign.
+
+    >>> signed(0.0123), signed(float("nan"))
+    ('+1.23', '-')
+    """
     return percent(value) if math.isnan(value) else f"{100 * value:+.2f}"
 
 

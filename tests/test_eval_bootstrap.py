@@ -88,7 +88,7 @@ def test_large_sets_are_drawn_in_parts(monkeypatch):
     truths, detections = scene(4)
     whole = draw_scores("coco", truths, detections, CLASSES, draws=10)
     assert whole.mean[0] == pytest.approx(dict(coco(truths, detections, CLASSES, crowd=False))["AP"])
-    monkeypatch.setattr("eval.judged.MOST_WEIGHTS", 40)
+    monkeypatch.setattr("eval.rankings.MOST_WEIGHTS", 40)
     parts = draw_scores("coco", truths, detections, CLASSES, draws=10)
     assert np.allclose(parts.by_class, whole.by_class, rtol=1e-12, equal_nan=True)
 

@@ -1,17 +1,28 @@
 """Measure detections, proposals and classification against ground truth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from detect.commands.eval_classification import classification
+from detect.commands.eval_compare import compare, require_at_least
 from detect.commands.groups import add, examples, group
 from detect.commands.options import Classes, ToJson, TruthOptions
 from detect.commands.records import with_records
 from structures.files import write_bytes, write_json
 from structures.text import printable
+
+if TYPE_CHECKING:
+    from detect.evaluation import AnyDataset
+    from detect.scored import ScoredRun
+
+FailUnder = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="End with exit code 3 if mAP (AP of coco) is below: 0.5."),
+]
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,7 @@ class ReportOptions:
         ),
     ] = None
     json: ToJson = None
+    fail_under: FailUnder = None
     html: Annotated[
         Path | None, typer.Option(help="Also write a page with tables, curves, mistakes and photos, in one file.")
     ] = None
@@ -56,6 +68,7 @@ class ReportOptions:
 @examples(
     "rcnn eval detections results --ground-truth VOC2007 --html report.html",
     "rcnn eval detections results --ground-truth VOC2007 --against others --html report.html",
+    "rcnn eval detections results --ground-truth VOC2007 --fail-under 0.6",
     "rcnn eval detections results --ground-truth instances.json --only-detected --classes dog,cat",
 )
 @with_records
@@ -69,8 +82,8 @@ def detections(
     ] = "auto",
 ) -> None:
     """Score detections: mean average precision, with a table by class."""
-    from detect.evaluation import files_read, photos_named_as, show, sources
-    from detect.report import Gallery, report_values, require_same_photos, with_photos, write_report
+    from detect.evaluation import files_read, photos_named_as, show
+    from detect.report import require_same_photos
     from detect.runs.record import RUN_FILE
     from detect.scored import Question, score_run
     from eval.lost_report import lost_sheets, lost_warnings
@@ -104,8 +117,18 @@ def detections(
         name, objects = run.scores.protocol, sum(run.scores.objects)
         where = f", {printable(run.file)}" if len(runs) > 1 else ""
         typer.echo(f"{figure} ({name}) {percent(value)} % on {run.scores.images} images with {objects} objects{where}")
-    if not (report.json or report.html):
-        return
+    if report.json or report.html:
+        _write(runs, report, truth, file, dataset)
+    figure, value = runs[0].scores.headline
+    require_at_least(report.fail_under, value, f"{figure} ({runs[0].scores.protocol})")
+
+
+def _write(
+    runs: "Sequence[ScoredRun]", report: ReportOptions, truth: TruthOptions, file: Path, dataset: "AnyDataset"
+) -> None:
+    from detect.evaluation import sources
+    from detect.report import Gallery, report_values, with_photos, write_report
+
     values = report_values(runs, sources(file, truth.ground_truth, truth.split, dataset), mistakes=report.mistakes)
     if report.html:
         gallery = Gallery(report.html_photos, report.html_pixels)
@@ -152,5 +175,5 @@ def proposals(
 
 
 app = group("Measure detections, proposals and classification against ground truth.")
-for command in (detections, proposals, classification):
+for command in (detections, compare, proposals, classification):
     add(app, command)

@@ -28,7 +28,7 @@ MOST_WEIGHTS = 2**22  # draws times detections at a time: bounds the memory
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class Rankings:
     """The detections of one run by one protocol.
 
     Attributes:
@@ -73,18 +73,18 @@ class Judged:
         return np.asarray(np.mean(values, axis=0))
 
 
-def judge(
+def rank(
     protocol: str,
     truths: Sequence[GroundTruth],
     detections: Sequence[Detections],
     classes: Sequence[str],
     *,
     crowd: bool = False,
-) -> Judged:
+) -> Rankings:
     """Match detections by the rules of a protocol, once. Arguments and errors as `eval.scores.score`."""
     check_protocol(protocol)
     if protocol == "coco":
-        return _judge_coco(truths, detections, len(classes), crowd)
+        return _rank_by_coco(truths, detections, len(classes), crowd=crowd)
     matcher, summary = MATCHERS[protocol]
     found, objects = DetectionTable.of([upright(each) for each in detections]), ObjectTable.of(truths)
     for table in (found, objects):
@@ -92,15 +92,17 @@ def judge(
     outcome, ranking = matcher(found, objects).outcome, found.ranking
     rows = [ranking[places] for places in rows_by_class(found.labels[ranking], len(classes))]
     positives = _positives(objects, ~objects.ignore, len(truths), len(classes))
-    return Judged([found.image[r] for r in rows], [outcome[None, r] for r in rows], positives, summary)
+    return Rankings([found.image[r] for r in rows], [outcome[None, r] for r in rows], positives, summary)
 
 
-def _judge_coco(truths: Sequence[GroundTruth], detections: Sequence[Detections], classes: int, crowd: bool) -> Judged:
+def _rank_by_coco(
+    truths: Sequence[GroundTruth], detections: Sequence[Detections], classes: int, *, crowd: bool
+) -> Rankings:
     matches = match_coco(truths, detections, classes, crowd=crowd)
     rows, outcome = rows_by_class(matches.labels, classes), matches.outcome[ALL_AREAS]
     positives = _positives(matches.objects, matches.counts[:, ALL_AREAS], len(truths), classes)
     summary = partial(mean_at_levels, levels=COCO_LEVELS)
-    return Judged([matches.image[r] for r in rows], [outcome[:, r] for r in rows], positives, summary)
+    return Rankings([matches.image[r] for r in rows], [outcome[:, r] for r in rows], positives, summary)
 
 
 def _positives(objects: ObjectTable, counts: npt.NDArray[np.bool_], photos: int, classes: int) -> Counts:
