@@ -42,7 +42,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "crops shared_regions shared_sampling views training_state loading",
         "region_features regions training",
         "classification_loss export images",
-        "image_training",
+        "image_training photos",
     ),
 }
 PLACES = {f"{room}.{name}": at for room in INSIDE for at, names in enumerate(INSIDE[room]) for name in names.split()}
