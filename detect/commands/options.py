@@ -11,7 +11,7 @@ from detect.defaults import MaxPixels
 
 if TYPE_CHECKING:
     from detect.evaluation import AnyDataset
-    from detect.runs.photos import Photo
+    from detect.runs.photos import Photos
 
 
 class Exif(str, Enum):
@@ -51,7 +51,7 @@ class PhotoOptions:
     exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply
     max_pixels: MaxPixels = None
 
-    def find(self, leave_out: Path | None = None) -> "list[Photo]":
+    def find(self, leave_out: Path | None = None) -> "Photos":
         """Return the photos that are named.
 
         Args:

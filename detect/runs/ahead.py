@@ -19,6 +19,7 @@ from detect.runs.photos import Photo
 from proposals.protocol import ProposalsByName
 from proposals.stored.foreign_entries import ForeignError
 from proposals.stored.reader import StoreError, file_key
+from structures.file_notes import Stamp, stamp_of
 from structures.images import MAX_PIXELS, ExifPolicy, ImageError, read_image
 from structures.records import Image, Proposals
 
@@ -36,6 +37,7 @@ class Prepared:
         image: its pixels.
         proposals: where objects might be.
         key: of the file's bytes (`proposals.stored.reader.file_key`).
+        stamp: of the file before it was read.
         seconds: time spent in "read" and "propose".
     """
 
@@ -43,6 +45,7 @@ class Prepared:
     image: Image
     proposals: Proposals
     key: str
+    stamp: Stamp | None
     seconds: dict[str, float]
 
 
@@ -120,6 +123,7 @@ def is_of_the_gpu(error: Exception) -> bool:
 def _prepare(propose: Callable[[Image], Proposals], read: Callable[[Path], Image], photo: Photo) -> Prepared | Skipped:
     begin = time.perf_counter()
     try:
+        stamp = stamp_of(photo.path)
         image = read(photo.path)
         key, done = file_key(photo.path), time.perf_counter()
         by_name = propose.proposals_of if isinstance(propose, ProposalsByName) else None
@@ -132,4 +136,4 @@ def _prepare(propose: Callable[[Image], Proposals], read: Callable[[Path], Image
         if is_of_the_gpu(error):
             raise
         return Skipped(photo, f"{photo.path}: no proposals: {type(error).__name__}: {error}", error)
-    return Prepared(photo, image, proposals, key, {"read": done - begin, "propose": time.perf_counter() - done})
+    return Prepared(photo, image, proposals, key, stamp, {"read": done - begin, "propose": time.perf_counter() - done})

@@ -2,10 +2,11 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from detect.fonts import missing_fonts
 from detect.runs.ahead import PATIENCE, Skipped, is_of_the_gpu, prepare_ahead
 from detect.runs.draw import Drawing, Pictures, picture_name
 from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_names, require_exportable
-from detect.runs.photos import PICTURES, Photo, is_changed, renamed, root_of
+from detect.runs.photos import PICTURES, Photo, chosen, names_of, places_of, root_of
 from detect.runs.progress import Bar, table
 from detect.runs.record import RUN_FILE, RunError, RunRecord, cores
+from detect.runs.renamed import renamed
 from detect.runs.results import SKIPPED_FILE, Results
 from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
 from detect.runs.summary import DetectionSummary
@@ -82,7 +84,7 @@ def detect_to_folder(
     Raises:
         FileRefused: the folder of the results cannot be used, or something that is not ours is in the way there.
     """
-    images = (photo.image_id for photo in job.photos)
+    images = names_of(job.photos)
     fits = partial(require_exportable, job.format, classes=detector.classes, numbering=job.coco_ids)
     fits(images)  # now, not after the last photo
     reasons, gpu = placement(detector)
@@ -90,13 +92,13 @@ def detect_to_folder(
     job.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.callback(lock_folder(job.out).release)
-        files = stack.enter_context(OwnFiles(job.out, [*job.inputs, *(photo.path for photo in job.photos)]))
+        files = stack.enter_context(OwnFiles(job.out, _inputs(job)))
         _require_room(job, files, detector.classes if job.overwrite else ())
         results = stack.enter_context(Results(job.out, overwrite=job.overwrite))
-        todo = any(photo.image_id not in results.done for photo in job.photos)
+        todo = any(name not in results.done for name in names_of(job.photos))
         _require_room(job, files, detector.classes if todo else ())
         if results.done:
-            fits(dict.fromkeys([*results.done, *(photo.image_id for photo in job.photos)]))
+            fits(_all_names(job.photos, results))
         run = RunRecord(job.out, settings, in_use=bool(results.done), overwrite=job.overwrite)
         _clear(job, files, results, detector.classes)
         if todo:
@@ -126,6 +128,17 @@ def detect_to_folder(
     return summary
 
 
+def _inputs(job: DetectionJob) -> Iterator[str | Path]:
+    yield from job.inputs
+    yield from (path for _, path in places_of(job.photos))
+
+
+def _all_names(photos: Sequence[Photo], results: Results) -> Iterator[str]:
+    """Yield the image ids of a job and of earlier ones, each once."""
+    yield from results.done
+    yield from (name for name in names_of(photos) if name not in results.done)
+
+
 def placement(detector: Detector) -> tuple[list[str], bool]:
     """Return where and how precisely the networks run, with the reason, and whether one is on a GPU."""
     engines = detector.classify.engines if isinstance(detector.classify, RunsInEngines) else ()
@@ -144,9 +157,9 @@ def _require_room(job: DetectionJob, files: OwnFiles, classes: Sequence[str]) ->
 
 def _clear(job: DetectionJob, files: OwnFiles, results: Results, classes: Sequence[str]) -> None:
     """Remove what killed runs left unfinished, and what earlier ones wrote if all is to be written again."""
-    images = {*results.done, *(photo.image_id for photo in job.photos)}
+    images = _all_names(job.photos, results)
     exports = export_names(job.format, classes, split=job.split, numbering=job.coco_ids)
-    files.sweep([RUN_FILE, *exports, *(f"{PICTURES}/{picture_name(image_id)}" for image_id in images)])
+    files.sweep(chain([RUN_FILE, *exports], (f"{PICTURES}/{picture_name(image_id)}" for image_id in images)))
     for name in files if job.overwrite else ():
         files.remove(name)
 
@@ -159,7 +172,7 @@ def _write_the_rest(
     if summary.skipped:
         written.append(job.out / SKIPPED_FILE)
     if pictures is not None:
-        todo = [photo for photo in job.photos if not pictures.has(photo.image_id)]
+        todo = list(chosen(job.photos, lambda name: not pictures.has(name)))
         undrawn = draw_stored(todo, lines, pictures, classes, exif=detector.options.exif, max_pixels=job.max_pixels)
         summary = replace(summary, undrawn=undrawn)
         written.append(job.out / PICTURES)
@@ -182,13 +195,14 @@ def detect_photos(
     Raises:
         RunError: the results are of other photos of the same names, or of the same photos by other names.
     """
-    todo = [photo for photo in photos if photo.image_id not in results.done]
-    if len(todo) < len(photos):
-        console.print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")
+    done = sum(name in results.done for name in names_of(photos))
+    if done:
+        console.print(f"{done} of {len(photos)} photos are done already")
     _require_same(photos, results)
+    todo = chosen(photos, lambda name: name not in results.done)
     regions, boxes, failed = Counter[str](), Counter[str](), 0
     ahead = prepare_ahead(todo, detector.regions, exif=detector.options.exif, max_pixels=max_pixels, workers=workers)
-    with Bar(len(todo), console) as bar, closing(ahead):
+    with Bar(len(photos) - done, console) as bar, closing(ahead):
         for item in ahead:
             if isinstance(item, Skipped):
                 results.skip(item.photo.image_id, item.reason)
@@ -209,7 +223,7 @@ def detect_photos(
             if pictures is not None:  # before the line is written: a photo that has a line is done altogether
                 with suppress(OSError, ValueError):  # tried again at the end, and named
                     pictures.add(name, item.image, found, detector.classes)
-            results.write(name, found, detector.classes, item.key)
+            results.write(name, found, detector.classes, item.key, item.stamp)
             bar.step(boxes=len(found), seconds=seconds | {"write": time.perf_counter() - begin})
             regions.update(_sources(item.proposals))
             boxes.update(_sources(found))
@@ -218,13 +232,13 @@ def detect_photos(
 
 def _require_same(photos: Sequence[Photo], results: Results) -> None:
     """Refuse results whose photos had the same names and other content."""
-    changed = [photo.image_id for photo in photos if is_changed(photo, results.done.get(photo.image_id))]
+    changed = results.changed(places_of(photos))
     if changed:
         raise RunError(
             f"{results.folder}: holds results of other photos by the names of {count_images(changed)}; "
             "name another `out`, or start from scratch with `overwrite=True`"
         )
-    other_name = renamed(photos, results.done)
+    other_name = renamed(photos, results.done, results.done.__getitem__)
     if other_name:
         raise RunError(f"{results.folder}: {other_name}")
 
@@ -243,9 +257,9 @@ def _report(
 ) -> DetectionSummary:
     return DetectionSummary(
         photos=len(photos),
-        done=sum(photo.image_id in results.done for photo in photos),
+        done=sum(name in results.done for name in names_of(photos)),
         fresh=bar.pace.done,
-        skipped={p.image_id: results.skipped[p.image_id] for p in photos if p.image_id in results.skipped},
+        skipped={name: results.skipped[name] for name in names_of(photos) if name in results.skipped},
         proposals=dict(regions),
         boxes=dict(boxes),
         seconds=bar.pace.seconds,

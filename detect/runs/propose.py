@@ -1,6 +1,6 @@
 """Many photos through a proposal generator, into a folder of shards: all cores, resumable, bad photos passed over."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +10,12 @@ from rich.console import Console
 
 from detect.generators import load_proposals
 from detect.runs.ahead import Prepared, Skipped, one_core_per_photo, prepare_ahead
-from detect.runs.photos import Photo, renamed
+from detect.runs.photos import Photo, chosen, names_of, places_of
 from detect.runs.progress import Bar, duration, table
 from detect.runs.record import command, commit, peak_memory_text, versions
+from detect.runs.renamed import renamed
 from proposals.protocol import TELLS_FIT, ProposalGenerator, ProposalsByName, tells_fit
-from proposals.stored.reader import StoredPhoto, file_key, pixel_key
+from proposals.stored.reader import pixel_key
 from proposals.stored.writer import StoreWriter
 from structures.errors import InputError
 from structures.images import MAX_PIXELS, ExifPolicy
@@ -79,15 +80,17 @@ def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: C
     """
     facts = {"command": command(), "commit": commit(), "versions": versions()}
     with StoreWriter(job.out, settings(job, generator), facts) as writer:
-        other_name = renamed(job.photos, {name: photo.file for name, photo in writer.known.items()})
+        other_name = renamed(job.photos, writer.known, lambda name: writer.known[name].file)
         if other_name:
             raise InputError(f"{job.out}: {other_name}")
-        todo = [photo for photo in job.photos if not is_known(photo, writer.known)]
-        summary = ProposalSummary(len(job.photos), len(job.photos) - len(todo))
+        changed = writer.changed(places_of(job.photos))
+        todo = sum(name not in writer.known for name in names_of(job.photos)) + len(changed)
+        photos = chosen(job.photos, lambda name: name not in writer.known or name in changed)
+        summary = ProposalSummary(len(job.photos), len(job.photos) - todo)
         if summary.before:
             console.print(f"{summary.before} of {summary.photos} photos are done already")
-        ahead = prepare_ahead(todo, generator, exif=job.exif, max_pixels=job.max_pixels, workers=job.workers)
-        with Bar(len(todo), console) as bar, closing(ahead), one_core_per_photo():
+        ahead = prepare_ahead(photos, generator, exif=job.exif, max_pixels=job.max_pixels, workers=job.workers)
+        with Bar(todo, console) as bar, closing(ahead), one_core_per_photo():
             _store(ahead, writer, bar, summary, job.max_boxes)
     console.print(table(_rows(job, summary, bar)))
     for line in generator.doubts if isinstance(generator, ProposalsByName) else ():
@@ -102,15 +105,6 @@ def settings(job: ProposalJob, generator: ProposalGenerator) -> dict[str, Any]:
     return made | {"max_boxes": job.max_boxes} | fit
 
 
-def is_known(photo: Photo, known: Mapping[str, StoredPhoto]) -> bool:
-    """Say whether the boxes of a photo are stored and its file is still the same."""
-    stored = known.get(photo.image_id)
-    try:
-        return stored is not None and stored.file == file_key(photo.path)
-    except OSError:  # it will be reported when it is read
-        return False
-
-
 def _store(
     ahead: Iterable[Prepared | Skipped], writer: StoreWriter, bar: Bar, summary: ProposalSummary, max_boxes: int | None
 ) -> None:
@@ -120,7 +114,7 @@ def _store(
             bar.skip(item.reason)
             continue
         proposals = item.proposals.take(slice(max_boxes))
-        writer.add(item.photo.image_id, pixel_key(item.image), item.key, proposals)
+        writer.add(item.photo.image_id, pixel_key(item.image), item.key, proposals, item.stamp)
         bar.step(boxes=len(proposals), seconds=item.seconds)
 
 
