@@ -15,7 +15,27 @@ from tests.shapes import random_start, write_voc
 
 PHOTOS = 12
 SHARD_PHOTOS = 3  # of a proposal store, so that there are several shards
+SKIPPING = frozenset({"detect", "propose"})  # commands that are given a photo that cannot be read
+LOCKED = frozenset({"detect", "propose", "train"})  # those that keep a second one away from their folder
 RUNS_RECORDS = frozenset({"run.json"})  # says when and by which commands; hidden files are locks and caches
+
+
+CPU = "--device cpu --dtype float32"
+ON_VOC = "--voc {root}/voc --split train --weights {root}/start.safetensors --freeze inception5a --save-every 2"
+COMMANDS = {  # by name, where {out} is a folder of its own
+    "detect": "detect {root}/some --out {out}/results --weights {root}/regions.safetensors --engine torch --score 0 "
+    "--proposals grid --max-boxes 4 --draw --draw-score 0.2 --format coco " + CPU,
+    "propose": "propose {root}/some --out {out}/boxes --proposals grid",
+    "train classifier": "train classifier --folder {root}/photos --out {out}/net.safetensors --size 32 --device cpu "
+    "--epochs 2 --batch 4 --save-every 3 --workers 0 --no-auxiliary",
+    "train regions": "train regions --out {out}/net.safetensors --proposals grid --steps 6 --batch 8 "
+    + f"{ON_VOC} {CPU}",
+    "train multibox": "train multibox --out {out}/net.safetensors --epochs 2 --batch 4 --workers 0 --device cpu "
+    + ON_VOC,
+    "eval": "eval detections {root}/truth.jsonl --ground-truth {root}/voc --split train --html {out}/report.html "
+    "--json {out}/report.json",
+    "convert": "convert {root}/voc --to coco --split train --out {out}/coco",
+}
 
 
 @dataclass(frozen=True)
@@ -24,22 +44,26 @@ class Case:
 
     Attributes:
         name: as in the table.
-        words: returns its words, for an output folder.
+        command: its words, with {out} for an output folder.
         content: returns what it made there, which must not depend on what happened on the way.
         code: its exit code if nothing happens.
         locked: whether two of them at a time are kept apart; else each must succeed.
     """
 
     name: str
-    words: Callable[[Path], list[object]]
+    command: str
     content: Callable[[Path], Mapping[str, bytes]]
     code: int = 0
     locked: bool = True
 
+    def words(self, out: Path) -> list[str]:
+        """Return the words of the command for an output folder."""
+        return self.command.format(out=out).split()
+
 
 def make_inputs(root: Path) -> None:
     """Draw photos with their annotations, one photo that cannot be read, and random weights to start from."""
-    from classifier.weights.checkpoint import Checkpoint, save_checkpoint
+    from classifier.weights.checkpoint import for_regions, save_checkpoint
 
     write_voc(root / "voc", "train", range(PHOTOS))
     photos = root / "photos"
@@ -53,86 +77,26 @@ def make_inputs(root: Path) -> None:
     (root / "some/torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
     start = random_start(size=64, context=4)
     save_checkpoint(start, root / "start.safetensors")
-    regions = Checkpoint(start.state, start.classes, start.preprocessing, "paper", "regions")
-    save_checkpoint(regions, root / "regions.safetensors")
+    save_checkpoint(for_regions(start, ("disc", "square")), root / "regions.safetensors")
 
 
 def cases(root: Path) -> list[Case]:
     """Return the commands that there are, with inputs in a folder."""
     from detect.cli import build
 
-    known = {each.name or getattr(each.callback, "__name__", "") for each in build().registered_commands}
-    cpu: list[object] = ["--device", "cpu", "--dtype", "float32"]
-    voc: list[object] = ["--voc", root / "voc", "--split", "train", "--weights", root / "start.safetensors"]
-    detect: list[object] = [
-        "detect",
-        root / "some",
-        "--weights",
-        root / "regions.safetensors",
-        "--engine",
-        "torch",
-        *cpu,
+    made = {"detect": files_of("results"), "propose": boxes_of, "eval": files_of("."), "convert": files_of("coco")}
+    there = {str(each.name or getattr(each.callback, "__name__", "")) for each in build().registered_commands}
+    return [
+        Case(
+            name,
+            command.format(root=root, out="{out}"),
+            made.get(name, files_of("net.safetensors")),
+            code=int(name in SKIPPING),
+            locked=name.split()[0] in LOCKED,
+        )
+        for name, command in COMMANDS.items()
+        if name.split()[0] in {*there, "train", "eval"}
     ]
-    detect += ["--proposals", "grid", "--max-boxes", "4", "--score", "0", "--draw", "--draw-score", "0.2"]
-    found = [
-        Case("detect", lambda out: [*detect, "--format", "coco", "--out", out / "results"], files_of("results"), 1),
-        Case(
-            "propose",
-            lambda out: ["propose", root / "some", "--proposals", "grid", "--out", out / "boxes"],
-            boxes_of,
-            1,
-        ),
-        Case(
-            "train classifier",
-            lambda out: [
-                *("train", "classifier", "--folder", root / "photos", "--size", "32", "--device", "cpu"),
-                *(
-                    "--epochs",
-                    "3",
-                    "--batch",
-                    "4",
-                    "--save-every",
-                    "2",
-                    "--workers",
-                    "0",
-                    "--out",
-                    out / "net.safetensors",
-                ),
-            ],
-            files_of("net.safetensors"),
-        ),
-        Case(
-            "train regions",
-            lambda out: [
-                *("train", "regions", *voc, *cpu, "--proposals", "grid", "--freeze", "inception5a", "--steps", "6"),
-                *("--batch", "8", "--save-every", "2", "--out", out / "net.safetensors"),
-            ],
-            files_of("net.safetensors"),
-        ),
-        Case(
-            "train multibox",
-            lambda out: [
-                *("train", "multibox", *voc, "--device", "cpu", "--freeze", "inception5a", "--epochs", "2"),
-                *("--batch", "4", "--save-every", "2", "--workers", "0", "--out", out / "net.safetensors"),
-            ],
-            files_of("net.safetensors"),
-        ),
-        Case(
-            "eval",
-            lambda out: [
-                *("eval", "detections", root / "truth.jsonl", "--ground-truth", root / "voc", "--split", "train"),
-                *("--html", out / "report.html", "--json", out / "report.json"),
-            ],
-            files_of("."),
-            locked=False,
-        ),
-        Case(
-            "convert",
-            lambda out: ["convert", root / "voc", "--to", "coco", "--split", "train", "--out", out / "coco"],
-            files_of("coco"),
-        ),
-    ]
-    return [case for case in found if case.name.split()[0] in {*known, "train", "eval"}]
 
 
 def files_of(name: str) -> Callable[[Path], Mapping[str, bytes]]:
@@ -171,7 +135,7 @@ def write_truth(root: Path) -> None:
             file.write(json.dumps({**entry, "boxes": (truth.boxes + 1).tolist(), "scores": [0.5] * len(truth)}) + "\n")
 
 
-def start(words: list[object], log: Path, *, largest: int | None = None) -> int:
+def start(words: list[str], log: Path, *, largest: int | None = None) -> int:
     """Run a command in a process of its own, which has what is slow to import already; return its number.
 
     Args:
@@ -191,7 +155,7 @@ def start(words: list[object], log: Path, *, largest: int | None = None) -> int:
         if largest is not None:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-        code = _run(list(map(str, words)))
+        code = _run(words)
     except BaseException:
         traceback.print_exc()
     finally:

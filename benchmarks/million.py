@@ -81,19 +81,24 @@ def make_results(out: Path, photos: Path, count: int) -> None:
     from detect.found import as_entry
     from detect.runs.record import RunRecord
     from proposals.stored.reader import file_key
+    from structures.file_notes import FileNotes, stamp_of
     from structures.records import Detections
 
     if (out / "run.json").is_file():
         return
     RunRecord(out, SETTINGS).finish()
-    keys = [file_key(photos.parent / "files" / f"{number}.png") for number in range(FILES)]
+    files = [photos.parent / "files" / f"{number}.png" for number in range(FILES)]
+    keys, stamps = list(map(file_key, files)), [stamp for file in files if (stamp := stamp_of(file))]
     corners = np.array([[0.5, 1, 4 + number, 6.25] for number in range(BOXES)], np.float32)
     scores = np.array([0.9, 0.5, 0.0625], np.float32)
     found = Detections(corners, np.arange(BOXES), scores, (SIDE, SIDE), source_names=("selective-search",))
     entry = as_entry("NAME", found, CLASSES)
+    notes = FileNotes(out)
     with (out / "detections.jsonl").open("w", encoding="utf-8") as file:
         for number, name in enumerate(names_of(count)):
             file.write(json.dumps({**entry, "image": name, "file_key": keys[number % FILES]}) + "\n")
+            notes.add(name, stamps[number % FILES], keys[number % FILES])
+    notes.write()
 
 
 def apart(name: str, root: Path, count: int) -> str:
@@ -158,6 +163,12 @@ def resume(root: Path, count: int, form: str = "jsonl") -> None:
     summary = detect_to_folder(job, detector, SETTINGS, Console(quiet=True))
     assert summary.done == count
     assert summary.fresh == 0
+
+
+def first_resume(root: Path, count: int) -> None:
+    """Do the same where nothing says which photos were changed, as in folders of earlier versions: all are hashed."""
+    (root / "out/.rcnn.files").unlink(missing_ok=True)
+    resume(root, count)
 
 
 def export_as(form: str) -> Callable[[Path, int], None]:
@@ -239,6 +250,7 @@ STEPS: Mapping[str, Callable[[Path, int], None]] = {
     "list": list_photos,
     "list-file": list_file,
     "resume": resume,
+    "first-resume": first_resume,
     "coco": export_as("coco"),
     "voc": export_as("voc"),
     "evaluate": evaluate,

@@ -10,6 +10,7 @@ from contextlib import suppress
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
+from struct import Struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from structures.own_files import inside
 
 NOTES_FILE = ".rcnn.files"
 NOTE = np.dtype([("name", "<u8", 2), ("size", "<i8"), ("time", "<i8"), ("digest", "<u8", 2)])
+PACKED = Struct("<16sqq16s")  # the same
 HEADER = b"googlenet-rcnn files 1\n".ljust(NOTE.itemsize)
 DIGEST_BYTES = 16
 TOGETHER = 4096  # files that are looked up at a time
@@ -89,10 +91,7 @@ class FileNotes:
 
     def add(self, name: str, stamp: Stamp, digest: str) -> None:
         """Note that a file of this name and stamp has this digest."""
-        note = np.zeros((), NOTE)
-        note["size"], note["time"] = stamp.size, stamp.time
-        note["name"], note["digest"] = _numbers(_key(name)), _numbers(bytes.fromhex(digest))
-        self._waiting.append(note.tobytes())
+        self._waiting.append(PACKED.pack(_key(name), stamp.size, stamp.time, bytes.fromhex(digest)))
         if len(self._waiting) >= WAITING:
             self.write()
 
