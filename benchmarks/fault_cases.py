@@ -17,6 +17,7 @@ PHOTOS = 12
 SHARD_PHOTOS = 3  # of a proposal store, so that there are several shards
 SKIPPING = frozenset({"detect", "propose"})  # commands that are given a photo that cannot be read
 LOCKED = frozenset({"detect", "propose", "train"})  # those that keep a second one away from their folder
+RECORD = "written.jsonl"
 RUNS_RECORDS = frozenset({"run.json"})  # says when and by which commands; hidden files are locks and caches
 
 
@@ -106,9 +107,15 @@ def files_of(name: str) -> Callable[[Path], Mapping[str, bytes]]:
         place = out / name
         paths = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
         kept = [path for path in paths if path.name not in RUNS_RECORDS and not path.name.startswith(".rcnn.")]
-        return {path.relative_to(out).as_posix(): path.read_bytes() for path in kept}
+        return {path.relative_to(out).as_posix(): _content(path) for path in kept}
 
     return read
+
+
+def _content(path: Path) -> bytes:
+    """Return the bytes of a file; of the list of what was written, whose order depends on the runs, sorted."""
+    content = path.read_bytes()
+    return b"".join(sorted(content.splitlines(keepends=True))) if path.name == RECORD else content
 
 
 def boxes_of(out: Path) -> Mapping[str, bytes]:

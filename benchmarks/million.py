@@ -9,7 +9,6 @@ Nothing is detected: the steps are what a run does about photos that are done. T
 """
 
 import argparse
-import gc
 import json
 import multiprocessing
 import os
@@ -43,6 +42,9 @@ def main() -> None:
     parser.add_argument("--steps", default=",".join(STEPS), help="some of them, separated by commas")
     parser.add_argument("--folder", type=Path, help="kept, and used again where it is filled; else a temporary one")
     options = parser.parse_args()
+    import detect.runs.detect
+    import detect.runs.propose  # noqa: F401  # before the clocks start
+
     root = options.folder or Path(tempfile.mkdtemp(prefix="rcnn-million-"))
     try:
         begin = time.perf_counter()
@@ -103,7 +105,7 @@ def make_results(out: Path, photos: Path, count: int) -> None:
 
 def apart(name: str, root: Path, count: int) -> str:
     """Run a step in a process of its own; return the cells of its row."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")  # with all imports done: what they take shows as "before"
     mine, theirs = context.Pipe(duplex=False)
     process = context.Process(target=measured, args=(name, root, count, theirs))
     process.start()
@@ -118,10 +120,6 @@ def apart(name: str, root: Path, count: int) -> str:
 
 def measured(name: str, root: Path, count: int, answer: Any) -> None:
     """Be that process."""
-    import detect.runs.detect
-    import detect.runs.propose  # noqa: F401  # before the clock starts
-
-    gc.collect()
     before, begin, busy = peak_megabytes(), time.perf_counter(), time.process_time()
     STEPS[name](root, count)
     seconds, cpu = time.perf_counter() - begin, time.process_time() - busy
