@@ -97,9 +97,18 @@ class Bench:
         differ = sorted(name for name in {*made, *self.whole} if made.get(name) != self.whole.get(name))
         if not self.wrong and differ:
             self.wrong.append(f"{what}: {', '.join(differ[:9])} differ from the undisturbed run's")
+            self.keep("undisturbed", {name: self.whole[name] for name in differ if name in self.whole})
+            self.keep("made", {name: made[name] for name in differ if name in made})
         left = [path for path in self.out.rglob("*.partial")]
         if left:
             self.wrong.append(f"{what}: unfinished files are left: {', '.join(map(str, left[:9]))}")
+
+    def keep(self, name: str, contents: Mapping[str, bytes]) -> None:
+        """Write what differs to a folder, to be looked at."""
+        for number, (file, content) in enumerate(contents.items()):
+            path = self.root / name / f"{number} {Path(file).name}"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
 
     def kill(self, number: signal.Signals) -> None:
         """Kill it some times in a row at random moments."""
