@@ -170,9 +170,11 @@ def start(words: list[str], log: Path, *, largest: int | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    import detect.runs.record
     import proposals.stored.writer
     from detect.cli import main
 
+    detect.runs.record._git = lambda *words: None  # a commit meanwhile would be another one in the weights
     proposals.stored.writer.SHARD_PHOTOS = SHARD_PHOTOS
     sys.argv = ["rcnn", *words]
     try:
