@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval.packed import PackedDetections
@@ -15,6 +15,7 @@ def found(count: int, size: tuple[int, int]) -> Detections:
     return Detections(boxes, rng.integers(0, 999, count), rng.uniform(0, 1, count).astype(np.float32), size)
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.integers(0, 5), max_size=8).flatmap(
         lambda counts: st.tuples(st.just(counts), st.permutations(range(len(counts))))
