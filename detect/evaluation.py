@@ -1,6 +1,7 @@
 """Brings files and ground truth together for `rcnn eval`; the measures themselves are in eval/."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,9 @@ from rich.console import Console
 
 from detect.options import with_options
 from eval.coco import CocoDataset, read_coco_results
-from eval.matching import match_voc
 from eval.names import match_names
-from eval.plots import precision_recall, to_picture
 from eval.proposal_recall import Coverage, measure_coverage
-from eval.protocols import class_curves
+from eval.region_layout import INDEX_FILE, REGIONS_FILE
 from eval.report import Sheet
 from eval.results import DETECTIONS_FILE, Aligned, ResultLines, align, align_records, count_images
 from eval.selection import Selection
@@ -46,8 +45,15 @@ def files_read(path: Path) -> list[Path]:
     """Return what may be read where a folder is named: that of VOC, of results, or of proposals; a file is itself."""
     if not path.is_dir():
         return [path]
-    names = ("Annotations", "ImageSets", "JPEGImages", DETECTIONS_FILE, MANIFEST)
+    names = ("Annotations", "ImageSets", "JPEGImages", DETECTIONS_FILE, INDEX_FILE, REGIONS_FILE, MANIFEST)
     return [*(path / name for name in names), *path.glob("shard-*.npz")]
+
+
+def photos_named_as(outputs: Iterable[Path | None], dataset: AnyDataset) -> list[Path]:
+    """Return the photos of a dataset that have the names of files to write, links followed, and may be these."""
+    names = {Path(os.path.realpath(path)).name for path in outputs if path is not None}
+    paths = map(dataset.image_path, dataset.image_ids) if names else ()
+    return [path for path in paths if path.name in names]
 
 
 def sources(file: Path, ground_truth: Path, split: str, dataset: AnyDataset) -> dict[str, str]:
@@ -64,7 +70,7 @@ def read_detections(
     Raises:
         InputError: the file does not fit the dataset, or does not say which photos were searched but is asked.
     """
-    if file.suffix.lower() != ".json":
+    if lists_photos(file):
         lines = ResultLines(file / DETECTIONS_FILE if file.is_dir() else file)
         aligned = align(lines, dataset, allow_extra=allow_extra)
         return aligned, lines.notes
@@ -74,6 +80,11 @@ def read_detections(
         raise InputError(f"{file}: `only_detected` needs detections.jsonl; COCO results do not list photos of nothing")
     found, extra, notes = read_coco_results(file, dataset, allow_extra=allow_extra)
     return align_records(found, dataset, extra), notes
+
+
+def lists_photos(file: Path) -> bool:
+    """Say whether results name the photos on which nothing was found, too; COCO's do not."""
+    return file.suffix.lower() != ".json"
 
 
 def choose(
@@ -99,13 +110,6 @@ def choose(
         raise InputError("no photo of the ground truth has a line of results, so `only_detected` leaves none")
     kept = zip(dataset.image_ids, aligned.detections, strict=True)
     return part, [part.relabel(each) for image_id, each in kept if image_id not in without]
-
-
-def draw_curves(dataset: AnyDataset | Selection, found: Sequence[Detections]) -> dict[str, bytes]:
-    """Return the plot of precision against recall, by its caption."""
-    curves = class_curves(list(dataset), found, dataset.classes, match_voc)
-    caption = "Precision against recall at IoU 0.5, with its ceiling and the area under it (all-point AP in %)"
-    return {caption: to_picture(precision_recall(curves, dataset.classes))}
 
 
 def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mapping[str, Any], list[str]]:

@@ -144,8 +144,13 @@ def _annotation_path(root: Path, image_id: str) -> Path:
     return root / "Annotations" / f"{image_id}.xml"
 
 
+def list_file(root: Path, split: str) -> Path:
+    """Return where the image list of a split is."""
+    return root / "ImageSets" / "Main" / f"{split}.txt"
+
+
 def _read_split(root: Path, split: str, notes: Notes) -> tuple[str, ...]:
-    path = root / "ImageSets" / "Main" / f"{split}.txt"
+    path = list_file(root, split)
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))[:20])
         raise VocError(

@@ -58,6 +58,7 @@ class FileNotes:
 
     def __init__(self, folder: Path) -> None:
         self._path, self._waiting = inside(folder, NOTES_FILE), list[bytes]()
+        self._latest: tuple[str | Path, Stamp, str] | None = None  # photos that are one file, a film, come in a row
         self._notes = _read(self._path)
         first = self._notes["name"][:, 0]
         self._order = np.argsort(first, kind="stable")  # of two notes on a file the later one counts
@@ -82,10 +83,12 @@ class FileNotes:
                     yield name, noted[1] if stamp == noted[0] else self._digest(name, path, stamp)
 
     def _digest(self, name: str, path: str | Path, stamp: Stamp) -> str:
-        try:
-            digest = file_digest(regular_file(path))
-        except OSError:
-            return ""
+        if self._latest is None or self._latest[:2] != (path, stamp):
+            try:
+                self._latest = path, stamp, file_digest(regular_file(path))
+            except OSError:
+                return ""
+        digest = self._latest[2]
         self.add(name, stamp, digest)
         return digest
 

@@ -25,6 +25,7 @@ from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError, read_
 from classifier.weights.digest import digest
 from detect.detector import Detector
 from detect.training import region_examples as module
+from detect.training.bookkeeping import Bookkeeping
 from detect.training.data import open_dataset
 from detect.training.folder import kept_regions, require_same_origin
 from detect.training.region_examples import PhotoCache, draw_regions
@@ -74,8 +75,9 @@ def start_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(start: Checkpoint, dataset: Any, work: Path, **changes: Any) -> Checkpoint:
     """Train from few proposals, with all but the last module frozen."""
     options: dict[str, Any] = {"recipe": RECIPE, "examples": EXAMPLES, "placement": PLAIN, "frozen": "inception5a"}
-    options |= {"propose": Random(count=60)} | changes
-    return train_regions(start, dataset, options.pop("propose"), work=work, save_every=2, **options)
+    options |= {"propose": Random(count=60), "report": lambda progress: None} | changes
+    books = Bookkeeping(work, save_every=2, report=options.pop("report"))
+    return train_regions(start, dataset, options.pop("propose"), books=books, **options)
 
 
 @pytest.fixture(scope="module")
@@ -457,8 +459,8 @@ def test_fingerprints_tell_contents_and_names_apart() -> None:
 
 
 def test_datasets_are_named_by_one_option(tmp_path: Path, voc: Path) -> None:
-    nothing: dict[str, Any] = {"voc": None, "coco": None, "images": None, "split": None}
-    for changes in ({}, {"voc": voc, "coco": tmp_path / "a.json"}):
+    nothing: dict[str, Any] = {"voc": [], "coco": None, "images": None, "split": None}
+    for changes in ({}, {"voc": [voc], "coco": tmp_path / "a.json"}):
         with pytest.raises(ValueError, match="either a folder as `voc`, or a file as `coco`"):
             open_dataset(**{**nothing, **changes})
     with pytest.raises(ValueError, match="`coco` needs `images`"):
@@ -466,8 +468,8 @@ def test_datasets_are_named_by_one_option(tmp_path: Path, voc: Path) -> None:
     with pytest.raises(ValueError, match="`split` is a list of `voc`"):
         open_dataset(**{**nothing, "coco": tmp_path / "a.json", "split": "val"})
     with pytest.raises(ValueError, match="`images` is the folder of `coco`"):
-        open_dataset(**{**nothing, "voc": voc, "images": tmp_path})
-    assert len(open_dataset(**{**nothing, "voc": voc})) == 12
+        open_dataset(**{**nothing, "voc": [voc], "images": tmp_path})
+    assert len(open_dataset(**{**nothing, "voc": [voc]})) == 12
 
 
 def test_photos_of_another_size_than_was_annotated_are_named(tmp_path: Path) -> None:
@@ -480,7 +482,7 @@ def test_photos_of_another_size_than_was_annotated_are_named(tmp_path: Path) -> 
     with pytest.raises(
         ValueError, match=f"000.png: is {half} x {SIDE} pixels, but {SIDE} x {SIDE} were annotated"
     ) as e:
-        open_dataset(voc=tmp_path, split="train", coco=None, images=None)
+        open_dataset(voc=[tmp_path], split="train", coco=None, images=None)
     assert ": no such file; " in str(e.value)
     assert str(e.value).endswith("; and 1 more")
 
@@ -494,7 +496,7 @@ def test_boxes_that_fill_the_photo_do_not_hide_that_it_is_larger_than_annotated(
     (tmp_path / "Annotations" / "000.xml").write_text(content)
     PIL.Image.new("RGB", (2 * SIDE, 2 * SIDE)).save(tmp_path / "JPEGImages" / "000.png")
     with pytest.raises(ValueError, match=f"is {2 * SIDE} x {2 * SIDE} pixels, but {SIDE} x {SIDE} were annotated"):
-        open_dataset(voc=tmp_path, split="train", coco=None, images=None)
+        open_dataset(voc=[tmp_path], split="train", coco=None, images=None)
 
 
 def test_photos_that_lie_on_their_side_are_refused_with_a_remedy(tmp_path: Path) -> None:
@@ -507,9 +509,9 @@ def test_photos_that_lie_on_their_side_are_refused_with_a_remedy(tmp_path: Path)
     picture.save(path, exif=turned)
     remedy = r" were annotated \(if its EXIF turns it wrongly, exiftool -Orientation= FILE\)$"
     with pytest.raises(ValueError, match=f"000.png: is {SIDE} x {2 * SIDE} pixels, but {2 * SIDE} x {SIDE}{remedy}"):
-        open_dataset(voc=tmp_path, split="train", coco=None, images=None)
+        open_dataset(voc=[tmp_path], split="train", coco=None, images=None)
     picture.save(path)
-    assert len(open_dataset(voc=tmp_path, split="train", coco=None, images=None)) == 1
+    assert len(open_dataset(voc=[tmp_path], split="train", coco=None, images=None)) == 1
 
 
 def test_coco_files_need_not_say_how_large_photos_are(tmp_path: Path) -> None:
@@ -520,7 +522,7 @@ def test_coco_files_need_not_say_how_large_photos_are(tmp_path: Path) -> None:
         del image["width"], image["height"]
     (tmp_path / "train.json").write_text(json.dumps(content))
     named: dict[str, Any] = {
-        "voc": None,
+        "voc": [],
         "split": None,
         "coco": tmp_path / "train.json",
         "images": tmp_path / "JPEGImages",
@@ -538,7 +540,7 @@ def test_photos_without_objects_are_nothing_to_learn_from(tmp_path: Path) -> Non
             f"<annotation><size><width>{SIDE}</width><height>{SIDE}</height></size></annotation>"
         )
     with pytest.raises(ValueError, match="no objects to learn from on the 2 photos"):
-        open_dataset(voc=tmp_path, split="train", coco=None, images=None)
+        open_dataset(voc=[tmp_path], split="train", coco=None, images=None)
 
 
 @pytest.mark.parametrize("name", ["a.pt", "file/a.safetensors", "folder.safetensors"])

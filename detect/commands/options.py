@@ -10,6 +10,7 @@ import typer
 from detect.defaults import MaxPixels
 
 if TYPE_CHECKING:
+    from classifier.engines import Placement
     from detect.evaluation import AnyDataset
     from detect.runs.photos import Photos
 
@@ -35,9 +36,23 @@ Weights = Annotated[
 ]
 Crops = Annotated[int, typer.Option(help="Views of each photo: 1, 10 or 144.")]
 Warp = Annotated[bool, typer.Option("--warp", help="Squeeze photos to a square, as BVLC tests.")]
+GeneratorDevice = Annotated[str, typer.Option(help="For learned generators: auto, cpu, cuda, ...")]
 ToJson = Annotated[
     Path | None, typer.Option("--json", help="Also write the figures to this file, as shares from 0 to 1.")
 ]
+
+
+def placement_on(device: str) -> "Placement | None":
+    """Return where learned generators run; None for "auto", so that torch is not imported for those without a network.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    if device == "auto":
+        return None
+    from classifier.engines import place
+
+    return place(device=device)
 
 
 @dataclass(frozen=True)

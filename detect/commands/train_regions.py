@@ -225,19 +225,19 @@ def regions(
         trainings = [
             RegionTraining(
                 replace(recipe.change(phase.recipe), dtype=where.dtype),
-                examples.change(phase.examples, use_ignored=photos.voc is not None),
+                examples.change(phase.examples, use_ignored=bool(photos.voc)),
                 recipe.frozen(phase.frozen),
             ).with_seed(run.seed + number)
             for number, phase in enumerate(chosen.phases)
         ]
         boxes_of, start = proposals or chosen.proposals, load_checkpoint(weights or chosen.weights)
-        generator = build_for_many(boxes_of, str(here), dtype=run.dtype, cut=False)
+        generator = build_for_many(boxes_of, placement, cut=False)
         if first and (warning := unlearned_warning(generator, dataset.classes)):
             typer.echo(printable(warning), err=True)
         check(trainings, start, generator, current_process())
         measure = None
         if judged is not None:
-            judged_in = build_for_many(val_proposals or boxes_of, str(here), dtype=run.dtype)
+            judged_in = build_for_many(val_proposals or boxes_of, placement)
             kept, protocol = folder / "val-proposals", "coco" if validation.val is None else "voc07"
             measure = RegionMeasure(
                 judged, judged_in, folder=kept, protocol=protocol, placement=placement, workers=photos_at_once
@@ -247,10 +247,11 @@ def regions(
         )
         plan = TrainingPlan(
             start,
-            phases(trainings, dataset, stored, placement=placement, workers=photos_at_once, save_every=save_every),
+            phases(trainings, dataset, stored, placement=placement, workers=photos_at_once),
             rows="regions",
             work=folder,
             reason=placement.reason,
+            save_every=save_every,
             measure=measure,
             measure_every=validation.every,
             about=photos.about(preset),

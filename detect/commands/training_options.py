@@ -23,7 +23,9 @@ SaveEvery = Annotated[int, typer.Option(min=1, help="Steps between two states on
 class PhotoOptions:
     """Photos to learn from."""
 
-    voc: Annotated[Path | None, typer.Option(help="Folder in VOC layout.")] = None
+    voc: Annotated[
+        list[Path] | None, typer.Option(help="Folder in VOC layout; the option again adds one with the same classes.")
+    ] = None
     split: Annotated[
         str | None, typer.Option(help="List in ImageSets/Main of the VOC folder.", show_default="train")
     ] = None
@@ -39,13 +41,15 @@ class PhotoOptions:
         """
         from detect.training.data import open_dataset
 
-        return open_dataset(voc=self.voc, split=self.split, coco=self.coco, images=self.images, classes=self.classes)
+        return open_dataset(
+            voc=self.voc or (), split=self.split, coco=self.coco, images=self.images, classes=self.classes
+        )
 
     def about(self, preset: str) -> dict[str, Any]:
         """Return what the metadata of the weights say about the photos, and the preset's name."""
         from detect.training.data import SPLIT
 
-        name = (self.voc or self.coco or Path()).name
+        name = "+".join(path.name for path in self.voc or [self.coco or Path()])
         return {"data": name, "split": (self.split or SPLIT) if self.voc else None, "preset": preset}
 
 
@@ -53,7 +57,9 @@ class PhotoOptions:
 class ValidationOptions:
     """Validation."""
 
-    val: Annotated[str | None, typer.Option(help="Validate on this list of the VOC folder.")] = None
+    val: Annotated[
+        str | None, typer.Option(help="Validate on this list of the VOC folder; of several, of those that have it.")
+    ] = None
     val_coco: Annotated[Path | None, typer.Option(help="Validate on the photos of this COCO file.")] = None
     val_images: Annotated[Path | None, typer.Option(help="Their folder; by default --images.")] = None
     val_every: Annotated[
@@ -88,7 +94,7 @@ class ValidationOptions:
         refuse_validation_options(self.val is not None or self.val_coco is not None, **options)
         return open_validation(
             dataset,
-            voc=photos.voc,
+            voc=photos.voc or (),
             val=self.val,
             val_coco=self.val_coco,
             val_images=self.val_images,

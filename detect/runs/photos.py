@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path, PurePath, PurePosixPath
 from typing import overload
 
+from detect.runs.frames import file_of
 from detect.runs.record import drew
 from structures.errors import InputError
 from structures.files import regular_file
@@ -75,10 +76,10 @@ def names_of(photos: Sequence[Photo]) -> Iterable[str]:
 
 
 def places_of(photos: Sequence[Photo]) -> Iterator[tuple[str, str | Path]]:
-    """Yield the image ids of photos, and where they lie."""
+    """Yield the image ids of photos, and where they lie: a frame in its film."""
     if isinstance(photos, Photos):
-        return ((name, os.path.join(photos.root, name)) for name in photos.names)
-    return ((photo.image_id, photo.path) for photo in photos)
+        return ((name, file_of(os.path.join(photos.root, name))) for name in photos.names)
+    return ((photo.image_id, file_of(photo.path)) for photo in photos)
 
 
 def chosen(photos: Sequence[Photo], wanted: Callable[[str], bool]) -> Iterator[Photo]:

@@ -1,19 +1,18 @@
 """Does a folder of results know photos by other names, since other folders were named then?"""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path
 
+from detect.runs.frames import key_of
 from detect.runs.photos import Photo, chosen, names_of
-from proposals.stored.reader import file_key
 
 
-def renamed(photos: Sequence[Photo], known: Collection[str], key_of: Callable[[str], str]) -> str | None:
+def renamed(photos: Sequence[Photo], known: Collection[str], noted: Callable[[str], str]) -> str | None:
     """Say which photo an earlier run knows by a name with more or fewer folders in front, since others were named.
 
     Args:
         photos: that were named now.
         known: names of the photos that are known.
-        key_of: returns the `file_key` of a known photo, by its name; "" if it has none.
+        noted: returns the `file_key` of a known photo, by its name; "" if it has none.
 
     Returns:
         The complaint, with what to do; None if there is no such photo.
@@ -30,8 +29,8 @@ def renamed(photos: Sequence[Photo], known: Collection[str], key_of: Callable[[s
     whole = frozenset(old)
     for photo in chosen(photos, lambda name: name not in known):
         candidates = [*longer.get(photo.image_id, []), *(each for each in _endings(photo.image_id) if each in whole)]
-        key = _key(photo.path) if candidates else ""
-        same = next((each for each in candidates if key and key_of(each) == key), None)
+        key = key_of(photo.path) if candidates else ""
+        same = next((each for each in candidates if key and noted(each) == key), None)
         if same is not None:
             return (
                 f"holds {photo.path} by the name {same}, which would be {photo.image_id} now: names begin at the "
@@ -49,10 +48,3 @@ def _endings(name: str) -> Iterator[str]:
     while "/" in name:
         name = name.partition("/")[2]
         yield name
-
-
-def _key(path: Path) -> str:
-    try:
-        return file_key(path)
-    except OSError:  # it will be reported when it is read
-        return ""

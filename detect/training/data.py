@@ -7,8 +7,9 @@ from pathlib import Path
 
 from detect.defaults import VAL_PHOTOS, refuse_options_without_effect
 from eval.coco import CocoDataset
+from eval.joined import JoinedDataset, folder_names
 from eval.selection import Selection
-from eval.voc import VocDataset
+from eval.voc import VocDataset, list_file
 from structures.boxes import ImageSize
 from structures.class_lists import read_class_names
 from structures.errors import InputError
@@ -21,26 +22,33 @@ COMPLAINTS = 3  # about photos, in one error
 
 def open_dataset(
     *,
-    voc: Path | None,
-    split: str | None,
-    coco: Path | None,
-    images: Path | None,
+    voc: Sequence[Path] = (),
+    split: str | None = None,
+    coco: Path | None = None,
+    images: Path | None = None,
     classes: Sequence[str] | None = None,
 ) -> Dataset:
-    """Open the one dataset that the options name, with only the classes that are listed (`read_class_names`), if any.
+    """Open the photos that the options name, with only the classes that are listed (`read_class_names`), if any.
+
+    Args:
+        voc: folders in VOC layout; several are joined.
+        split: name of a list that each of these folders has.
+        coco: COCO annotations.
+        images: folder of the COCO photos.
+        classes: only these.
 
     Raises:
-        InputError: none or both are named, COCO photos have no folder, a class is unknown, no photo shows an object, or
-            photos cannot be read or are not those that were annotated.
+        InputError: no photos are named, or both kinds; the classes of folders differ; COCO photos have no folder, a
+            class is unknown, no photo shows an object, or photos cannot be read or are not those that were annotated.
     """
-    if (voc is None) == (coco is None):
+    if (not voc) == (coco is None):
         raise InputError(
             "name the photos to learn from: either a folder as `voc`, or a file as `coco` and its `images`"
         )
     refuse_options_without_effect(
         {
-            "`images` is the folder of `coco`; `voc` has its own": voc is not None and images is not None,
-            "`split` is a list of `voc`": voc is None and split is not None,
+            "`images` is the folder of `coco`; `voc` has its own": bool(voc) and images is not None,
+            "`split` is a list of `voc`": not voc and split is not None,
         }
     )
     dataset = _open(voc, split or SPLIT, coco, images, "`coco` needs `images`, the folder of its photos")
@@ -89,10 +97,10 @@ def some_of(complaints: Sequence[str]) -> str:
 def open_validation(
     learned_from: Dataset,
     *,
-    voc: Path | None,
-    val: str | None,
-    val_coco: Path | None,
-    val_images: Path | None,
+    voc: Sequence[Path] = (),
+    val: str | None = None,
+    val_coco: Path | None = None,
+    val_images: Path | None = None,
     usual_images: Path | None = None,
     photos: int | None = None,
 ) -> Selection | None:
@@ -100,8 +108,8 @@ def open_validation(
 
     Args:
         learned_from: dataset of the training.
-        voc: its VOC folder.
-        val: list of the VOC folder.
+        voc: its VOC folders.
+        val: a list that the VOC folders have, or some of them.
         val_coco: COCO annotations.
         val_images: folder of the COCO photos.
         usual_images: the same where none is named.
@@ -118,10 +126,11 @@ def open_validation(
         return None
     if val is not None and val_coco is not None:
         raise InputError("name the photos to validate on once: either `val` or `val_coco`")
-    if val is not None and voc is None:
+    if val is not None and not voc:
         raise InputError("`val` is a list of the `voc` folder; COCO photos are named by `val_coco`, a file")
     folder, complaint = val_images or usual_images, "`val_coco` needs `val_images`, a folder"
-    whole = _open(voc if val is not None else None, val or "", val_coco, folder, complaint, keep=learned_from.classes)
+    having = [] if val is None else [each for each in voc if list_file(each, val).is_file()] or voc[:1]
+    whole = _open(having, val or "", val_coco, folder, complaint, keep=learned_from.classes)
     chosen = Selection(whole, classes=learned_from.classes, photos=VAL_PHOTOS if photos is None else photos)
     if all(truth.ignore.all() for truth in chosen):
         raise InputError(f"no object that counts on the {len(chosen)} photos to validate on")
@@ -179,7 +188,7 @@ def summary(dataset: Dataset, judged: Dataset | None) -> list[str]:
 
 
 def _open(
-    voc: Path | None,
+    voc: Sequence[Path],
     split: str,
     coco: Path | None,
     images: Path | None,
@@ -187,8 +196,11 @@ def _open(
     *,
     keep: Collection[str] = (),
 ) -> Dataset:
-    if voc is not None:
-        return VocDataset(voc, split)
+    if len(voc) > 1:
+        named = zip(folder_names(voc), voc, strict=True)
+        return JoinedDataset({name: VocDataset(folder, split) for name, folder in named})
+    if voc:
+        return VocDataset(voc[0], split)
     if coco is None or images is None:
         raise InputError(complaint)
     return CocoDataset(coco, images, keep=keep)

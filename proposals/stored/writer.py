@@ -143,7 +143,7 @@ class StoreWriter:
         before = self.known.get(image_id)
         self.boxes += len(proposals) - (before.boxes if before else 0)
         self.known[image_id] = StoredPhoto(image_id, "", file, len(proposals), "", -1)
-        if stamp is not None:
+        if file and stamp is not None:
             self._files.add(image_id, stamp, file)
         if len(self._batch.photos) >= SHARD_PHOTOS or time.monotonic() - self._begin > SHARD_SECONDS:
             self.flush()
