@@ -52,6 +52,14 @@ def test_a_file_is_read_once_and_again_when_it_was_changed(
     assert read == ["photo a", "photo b", "c", "photo a", "photo b"]
 
 
+def test_what_several_names_in_a_row_mean_is_read_once(tmp_path: Path, files: dict[str, Path], read: list[str]) -> None:
+    frames = dict.fromkeys(("film/1", "film/2", "film/3"), files["a"])
+    assert set(look(tmp_path, frames).values()) == {file_digest(files["a"])}
+    files["a"].write_text("another film")
+    assert look(tmp_path, frames) == dict.fromkeys(frames, file_digest(files["a"]))
+    assert read == ["photo a", "photo a"]
+
+
 def test_files_that_cannot_be_read_have_no_digest_and_no_pipe_is_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     notes = FileNotes(tmp_path)
