@@ -1,5 +1,5 @@
-# make demo | test | test-lowest | lint | docs | clean. Each but clean makes .venv and installs what it needs there; they
-# need only Python 3.10 or newer.
+# make demo | test | test-lowest | lint | faults | docs | clean. Each but clean makes .venv and installs what it needs
+# there; they need only Python 3.10 or newer.
 # PYTHON=python3.12 chooses another Python, VENV=elsewhere another place, WORKERS=4 more processes for the tests.
 
 PYTHON ?= python3
@@ -7,7 +7,7 @@ VENV ?= .venv
 WORKERS ?= 2
 IN_VENV := $(VENV)/bin/python
 
-.PHONY: demo test test-lowest lint docs clean
+.PHONY: demo test test-lowest lint faults docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.for-demo
@@ -32,6 +32,11 @@ lint: $(VENV)/.for-tests
 	$(IN_VENV) -m ruff format --check .
 	@if $(IN_VENV) -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then echo "mypy"; $(IN_VENV) -m mypy; \
 	else echo "mypy left out: the last NumPy for Python 3.10 has annotations that ours do not fit"; fi
+
+# Five minutes of kills, full disks and damaged files; an hour of them: python benchmarks/faults.py.
+faults: $(VENV)/.for-tests
+	OMP_NUM_THREADS=1 $(IN_VENV) benchmarks/faults.py --minutes 4 --only "detect,propose,train classifier"
+	OMP_NUM_THREADS=1 $(IN_VENV) benchmarks/faults.py --fuzz --minutes 1
 
 docs: $(VENV)/.for-docs
 	NO_MKDOCS_2_WARNING=1 $(IN_VENV) -m mkdocs build --strict --quiet

@@ -14,7 +14,7 @@ from eval.names import match_names
 from eval.proposal_recall import Coverage, measure_coverage
 from eval.region_layout import INDEX_FILE, REGIONS_FILE
 from eval.report import Sheet
-from eval.results import DETECTIONS_FILE, Aligned, align, align_records, count_images, read_lines
+from eval.results import DETECTIONS_FILE, Aligned, ResultLines, align, align_records, count_images
 from eval.selection import Selection
 from eval.voc import VocDataset
 from proposals.stored.generator import NamedBoxes, open_boxes
@@ -71,8 +71,9 @@ def read_detections(
         InputError: the file does not fit the dataset, or does not say which photos were searched but is asked.
     """
     if lists_photos(file):
-        lines, notes = read_lines(file / DETECTIONS_FILE if file.is_dir() else file)
-        return align(lines, dataset, allow_extra=allow_extra), notes
+        lines = ResultLines(file / DETECTIONS_FILE if file.is_dir() else file)
+        aligned = align(lines, dataset, allow_extra=allow_extra)
+        return aligned, lines.notes
     if not isinstance(dataset, CocoDataset):
         raise InputError(f"{file}: COCO results need COCO ground truth, an instances.json, as `ground_truth`")
     if only_detected:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,6 +14,7 @@ from eval.checks import without_inside_out
 from eval.coco_json import whole_number
 from eval.names import LEAVE_OUT, ImageNames
 from eval.notes import Notes
+from eval.packed import PackedDetections
 from structures.boxes import ImageSize, as_boxes
 from structures.errors import InputError
 from structures.files import regular_file
@@ -23,6 +25,7 @@ from structures.records import Dataset, Detections
 DETECTIONS_FILE = "detections.jsonl"  # in the folder of a run
 FIELDS = ("image", "width", "height", "boxes", "labels", "scores")
 LARGEST_SIDE = 2**31 - 1  # pixels
+LARGEST_SUM = 1e38  # of numbers that float32 holds, so that each of them is such a number
 MOST_SOURCES = 256  # generators that a record can tell apart
 
 
@@ -60,7 +63,7 @@ class Aligned:
         remedy: what to do about missing images, for the warning.
     """
 
-    detections: list[Detections]
+    detections: Sequence[Detections]
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
     unknown_labels: Mapping[str, int] = field(default_factory=dict)
@@ -110,24 +113,84 @@ def read_lines(path: Path) -> tuple[list[ResultLine], list[str]]:
     Raises:
         ResultsError: any other line is malformed, holds numbers that are not finite, or names a photo again.
     """
-    content = regular_file(path).read_bytes().split(b"\n")
-    lines = [line for line in enumerate(content, 1) if line[1].strip()]
-    results, notes, odd, seen = [], [], Notes(), dict[str, str]()
-    for number, text in lines:
-        place = f"{path}: line {number}"
-        try:
-            entry = parse_json(text, place)
-        except JsonError as error:
-            if number != len(content) or not text.startswith(b"{"):
-                raise ResultsError(str(error)) from None
-            notes.append(f"{place}: the last line is cut off and was left out: 1 image")
-            continue
-        result = read_line(entry, place)
-        if result.image in seen:
-            raise ResultsError(f"{place}: {result.image} again, first at {seen[result.image]}")
-        seen[result.image] = place
-        results.append(_well_formed(result, odd))
-    return results, [*notes, *odd.lines()]
+    lines = ResultLines(path)
+    return list(lines), lines.notes
+
+
+class ResultLines:
+    """The lines of a detections.jsonl, as `read_lines` has them, of which one at a time is held; may be read again.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        notes: of the latest reading, complete when it came to the end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.notes = path, list[str]()
+
+    def __iter__(self) -> Iterator[ResultLine]:
+        odd, seen = Notes(), dict[str, int]()
+        for number, entry in self._entries():
+            place = f"{self.path}: line {number}"
+            result = read_line(entry, place)
+            if seen.setdefault(result.image, number) != number:
+                raise ResultsError(f"{place}: {result.image} again, first at {self.path}: line {seen[result.image]}")
+            yield _well_formed(result, odd)
+        self.notes += odd.lines()
+
+    def images(self) -> Iterator[str]:
+        """Yield the names of the photos, without the rest of their lines.
+
+        Raises:
+            ResultsError: a line is malformed.
+        """
+        return (require_line(entry, f"{self.path}: line {number}") for number, entry in self._entries())
+
+    def _entries(self) -> Iterator[tuple[int, Any]]:
+        self.notes = []
+        with regular_file(self.path).open("rb") as file:
+            for number, text in enumerate(file, start=1):
+                place = f"{self.path}: line {number}"
+                try:
+                    if text.strip():
+                        yield number, parse_json(text.removesuffix(b"\n"), place)
+                except JsonError as error:
+                    if text.endswith(b"\n") or not text.startswith(b"{"):
+                        raise ResultsError(str(error)) from None
+                    self.notes.append(f"{place}: the last line is cut off and was left out: 1 image")
+
+
+def require_line(entry: Any, place: str) -> str:
+    """Return the photo that a line is about, if `read_line` could read it.
+
+    Raises:
+        ResultsError: as `read_line`.
+    """
+    return str(entry["image"]) if _is_plain(entry) else read_line(entry, place).image
+
+
+def _is_plain(entry: Any) -> bool:
+    """Say whether a line is one as we write them: quickly, as a folder may have millions."""
+    try:
+        image, width, height, boxes, labels, scores = map(entry.__getitem__, FIELDS)
+        numbers = [*chain.from_iterable(boxes), *scores]
+        return (
+            type(image) is str
+            and image.strip("./") != ""
+            and {type(width), type(height)} == {int}
+            and 0 < min(width, height) <= max(width, height) <= LARGEST_SIDE
+            and {type(boxes), type(labels), type(scores)} == {list}
+            and {list} >= set(map(type, boxes))
+            and {4} >= set(map(len, boxes))
+            and {str} >= set(map(type, labels))
+            and {int, float} >= set(map(type, numbers))
+            and len(boxes) == len(labels) == len(scores)
+            and sum(map(abs, numbers)) < LARGEST_SUM
+        )
+    except (KeyError, TypeError, AttributeError, OverflowError):
+        return False
 
 
 def _well_formed(line: ResultLine, notes: Notes) -> ResultLine:
@@ -194,20 +257,57 @@ def align(lines: Iterable[ResultLine], dataset: Dataset, *, allow_extra: bool = 
     Raises:
         ResultsError: a photo is not in the dataset, two photos are the same image of it, or no class is known to it.
     """
-    chosen, extra = _choose(lines, dataset, allow_extra)
-    classes = ClassNames(dataset.classes)
-    unknown = Counter(name for line in chosen.values() for name in _names(line) if classes.find(name) < 0)
-    if unknown and unknown.total() == sum(len(line.found) for line in chosen.values()):
-        raise ResultsError(f"no detection is of a class of the ground truth: {', '.join(sorted(unknown)[:20])}")
-    sizes = {truth.image_id: truth.image_size for truth in dataset}
-    return Aligned(
-        detections=[_relabel(chosen[i], classes) if i in chosen else _empty(sizes[i]) for i in dataset.image_ids],
-        missing=[image_id for image_id in dataset.image_ids if image_id not in chosen],
-        extra=extra,
-        unknown_labels=unknown,
-        resized=[line.image for image_id, line in chosen.items() if line.found.image_size != sizes[image_id]],
-        remedy=" (`only_detected=True` leaves them out)",
-    )
+    matching = _Matching(dataset, allow_extra)
+    for line in lines:
+        matching.add(line)
+    return matching.aligned()
+
+
+class _Matching:
+    """Result lines that find their images in a dataset one after the other; only their numbers are kept."""
+
+    def __init__(self, dataset: Dataset, allow_extra: bool) -> None:
+        self._dataset, self._allow_extra = dataset, allow_extra
+        self._names, self._classes = ImageNames(dataset), ClassNames(dataset.classes)
+        self._sizes = {truth.image_id: truth.image_size for truth in dataset}
+        self._places, self._photos, self._found = dict[str, int](), list[str](), PackedDetections()
+        self._extra, self._resized = list[str](), list[str]()
+        self._labels, self._unknown = 0, Counter[str]()
+
+    def add(self, line: ResultLine) -> None:
+        image_id = self._names.find(line.image)
+        if image_id is None and not self._allow_extra:
+            raise ResultsError(f"{line.place}: {line.image} is not in the ground truth ({LEAVE_OUT})")
+        if image_id is None:
+            self._extra.append(line.image)
+            return
+        if image_id in self._places:
+            other = self._photos[self._places[image_id]]
+            raise ResultsError(f"{line.place}: {line.image} and {other} are both image {image_id}")
+        self._places[image_id] = len(self._photos)
+        self._photos.append(line.image)
+        self._found.add(_relabel(line, self._classes))
+        self._labels += len(line.found)
+        self._unknown.update(name for name in _names(line) if self._classes.find(name) < 0)
+        if line.found.image_size != self._sizes[image_id]:
+            self._resized.append(line.image)
+
+    def aligned(self) -> Aligned:
+        if self._unknown and self._unknown.total() == self._labels:
+            unknown = ", ".join(sorted(self._unknown)[:20])
+            raise ResultsError(f"no detection is of a class of the ground truth: {unknown}")
+        missing = [image_id for image_id in self._dataset.image_ids if image_id not in self._places]
+        for image_id in missing:
+            self._places[image_id] = len(self._found)
+            self._found.add_empty(self._sizes[image_id])
+        return Aligned(
+            detections=self._found.in_order([self._places[image_id] for image_id in self._dataset.image_ids]),
+            missing=missing,
+            extra=self._extra,
+            unknown_labels=self._unknown,
+            resized=self._resized,
+            remedy=" (`only_detected=True` leaves them out)",
+        )
 
 
 def align_records(detections: Mapping[str, Detections], dataset: Dataset, extra: Sequence[str] = ()) -> Aligned:
@@ -224,25 +324,6 @@ def align_records(detections: Mapping[str, Detections], dataset: Dataset, extra:
         missing=[image_id for image_id in dataset.image_ids if image_id not in detections],
         extra=list(extra),
     )
-
-
-def _choose(
-    lines: Iterable[ResultLine], dataset: Dataset, allow_extra: bool
-) -> tuple[dict[str, ResultLine], list[str]]:
-    """Return the line of every image id, and the photos that the dataset lacks."""
-    names = ImageNames(dataset)
-    chosen, extra = dict[str, ResultLine](), list[str]()
-    for line in lines:
-        image_id = names.find(line.image)
-        if image_id is None and not allow_extra:
-            raise ResultsError(f"{line.place}: {line.image} is not in the ground truth ({LEAVE_OUT})")
-        if image_id is None:
-            extra.append(line.image)
-        elif image_id in chosen:
-            raise ResultsError(f"{line.place}: {line.image} and {chosen[image_id].image} are both image {image_id}")
-        else:
-            chosen[image_id] = line
-    return chosen, extra
 
 
 def _names(line: ResultLine) -> Iterator[str]:

@@ -8,6 +8,7 @@ reports its own settings if a number is too long.
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from structures.quick_json import UNSURE, read_quickly
 MAX_DEPTH = 64  # lists and objects inside each other; COCO's polygons are 5 deep
 MAX_BYTES = 2**31  # COCO's largest file has 0.5 GB, that of LVIS 1.1 GB; in memory it takes about ten times as much
 MAX_RECORD_BYTES = 2**26  # of what runs write about themselves: a few kB per run
+NESTED = frozenset({list, dict})
 DIGITS = "integer string conversion"  # in Python's own words, where a whole number has more than 4300 digits
 
 
@@ -59,7 +61,9 @@ def parse_json(text: bytes | str, place: str | Path) -> Any:
     if isinstance(text, bytes) and (quick := read_quickly(text, max_depth=MAX_DEPTH)) is not UNSURE:
         return quick
     try:
-        value = json.loads(text, object_pairs_hook=_object)
+        if isinstance(text, bytes):
+            text = text.decode(json.detect_encoding(text), "surrogatepass")
+        value = READER.decode(text)
     except RecursionError:
         raise JsonError(_too_deep(place)) from None
     except UnicodeDecodeError as error:
@@ -96,20 +100,25 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+READER = json.JSONDecoder(object_pairs_hook=_object)  # made once: files of results have a text for each photo
+
+
 def _check_depth(value: Any, place: str | Path) -> None:
     """Refuse what is nested too deep to be shown or written again."""
     level = [value]
     for _ in range(MAX_DEPTH):
-        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, list | dict)]
+        level = [inner for outer in level for inner in _inside(outer)]
         if not level:
             return
     raise JsonError(_too_deep(place))
 
 
-def _inside(value: Any) -> Any:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
+def _inside(value: Any) -> Sequence[Any]:
+    """Return the lists and objects in a list or an object."""
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if NESTED.isdisjoint(map(type, values)):  # as is the case for nearly all: quick
+        return ()
+    return [inner for inner in values if type(inner) in NESTED]
 
 
 def _too_deep(place: str | Path) -> str:

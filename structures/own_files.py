@@ -7,9 +7,10 @@ file of lines in the folder itself, each with a digest of what was written: what
 
 import glob
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
+from itertools import chain
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -91,17 +92,18 @@ class OwnFiles:
 
     Args:
         folder: made if it is missing; no other process may write there until the record is closed.
-        inputs: files that are read, which are never written over, whatever the record says.
+        inputs: files that are read, which are never written over, whatever the record says; gone through when the
+            first file is written where one lies.
 
     Raises:
         FileRefused: the record is not one of ours, or another process has it.
     """
 
-    def __init__(self, folder: Path, inputs: Iterable[Path] = ()) -> None:
+    def __init__(self, folder: Path, inputs: Iterable[str | Path] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
-        self._inputs = frozenset(map(os.path.realpath, inputs))
-        self._digests: dict[str, set[str]] = defaultdict(set)
+        self._given = inputs
+        self._digests = dict[str, tuple[str, ...]]()
         self._record = LineFile(inside(folder, RECORD), ("file", "digest"), self._read)
 
     def __enter__(self) -> "OwnFiles":
@@ -128,7 +130,7 @@ class OwnFiles:
             FileRefused: the name leads out of the folder, or is that of an input or of something that is no file.
         """
         path = inside(self.folder, name)
-        if os.path.realpath(path) in self._inputs:
+        if os.path.lexists(path) and os.path.realpath(path) in self._inputs:
             raise FileRefused(f"{path}: is an input and would be written over; name another folder for the results")
         if path.exists() and not path.is_file():
             raise FileRefused(f"{path}: is in the way of a file of this name")
@@ -149,9 +151,9 @@ class OwnFiles:
             digest = file_digest(partial)
             if path.exists() and not self.owns(name) and file_digest(path) != digest:
                 raise FileRefused(not_ours(path))
-            if digest not in self._digests[name]:
+            if digest not in self._digests.get(name, ()):
                 self._record.add({"file": name, "digest": digest})
-                self._digests[name].add(digest)
+                self._note(name, digest)
 
     def remove(self, name: str) -> bool:
         """Remove a file if it is ours, with the folders that are empty then; return whether none of this name is left.
@@ -169,12 +171,21 @@ class OwnFiles:
         return not os.path.lexists(self.folder / name)
 
     def sweep(self, names: Iterable[str]) -> None:
-        """Remove what killed runs left unfinished of these files, and of those that we ever wrote."""
-        by_folder: dict[str, set[str]] = defaultdict(set)
-        for name in {*names, *self}:
+        """Remove what killed runs left unfinished of these files, and of those that we ever wrote.
+
+        Args:
+            names: of the files; gone through only if there is something unfinished.
+        """
+        left = dict[str, set[str]]()
+        for place, _, files in os.walk(self.folder):
+            if any(file.endswith(PARTIAL) for file in files):
+                below = Path(place).relative_to(self.folder)
+                left["/".join(below.parts)] = set()
+        for name in chain(names, self) if left else ():
             folder, _, last = name.rpartition("/")
-            by_folder[folder].add(last)
-        for folder, lasts in by_folder.items():
+            if folder in left:
+                left[folder].add(last)
+        for folder, lasts in left.items():
             with suppress(FileRefused):
                 sweep(inside(self.folder, folder) if folder else self.folder, lasts.__contains__)
 
@@ -182,7 +193,29 @@ class OwnFiles:
         name, digest = entry.get("file"), entry.get("digest")
         if not isinstance(name, str) or not isinstance(digest, str):
             raise FileRefused(f"{place}: no name and digest of a file")
-        self._digests[name].add(digest)
+        self._note(name, digest)
+
+    def _note(self, name: str, digest: str) -> None:
+        self._digests[name] = (*self._digests.get(name, ()), digest)
+
+    @cached_property
+    def _inputs(self) -> frozenset[str]:
+        """Where inputs really lie, of those in the folder: nothing else could be written over."""
+        inside_it = os.path.join(os.path.realpath(self.folder), "")
+        return frozenset(real for _, real in real_paths(self._given) if real.startswith(inside_it))
+
+
+def real_paths(paths: Iterable[str | Path]) -> Iterator[tuple[str | Path, str]]:
+    """Yield paths, each with where it really leads as `os.path.realpath` has it, which is asked once per folder."""
+    folders = dict[str, str]()
+    for path in paths:
+        folder, name = os.path.split(path)
+        if name in ("", ".", "..") or os.path.islink(path):
+            yield path, os.path.realpath(path)
+            continue
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        yield path, os.path.join(folders[folder], name)
 
 
 def not_ours(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import PurePosixPath
 
 
@@ -48,12 +49,19 @@ class PhotoNames:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        last_parts = [PurePosixPath(forward(name)).name for name in names]
-        counts = Counter(last_parts)
-        self._meant = {last: name for last, name in zip(last_parts, names, strict=True) if counts[last] == 1}
-        self._meant.update({forward(name): name for name in names})
-        self._meant.update({name: name for name in names})
+        self._names = dict.fromkeys(names)
 
     def find(self, name: str) -> str | None:
         """Return the photo's own name; None if no photo is meant."""
+        if name in self._names:  # the most exact, and nearly always so
+            return name
         return next((self._meant[spelling] for spelling in spellings(name) if spelling in self._meant), None)
+
+    @cached_property
+    def _meant(self) -> dict[str, str]:
+        last_parts = [PurePosixPath(forward(name)).name for name in self._names]
+        counts = Counter(last_parts)
+        meant = {last: name for last, name in zip(last_parts, self._names, strict=True) if counts[last] == 1}
+        meant.update({forward(name): name for name in self._names})
+        meant.update({name: name for name in self._names})
+        return meant

@@ -1,6 +1,7 @@
 """Films are folders of frames: found, counted, decoded in order, detected on, drawn, and gone on with."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from detect.runs.films import Films, camera_frames, count_frames, film_of, frames_of, truncated
+from detect.runs.films import Films, camera_frames, count_frames, frames_of, truncated
+from detect.runs.frames import film_of
 from detect.runs.photos import Photo, SourceError
+from structures.files import file_digest
 from structures.images import ImageError
 from tests.test_detect_command import entries, propose, rcnn, weights
 
@@ -78,6 +81,32 @@ def test_a_film_is_detected_on_drawn_and_gone_on_with(rcnn: Callable[..., int], 
     (out / "detections.jsonl").write_text("".join(lines[:2]))
     assert rcnn(film, "--out", out, "--every", 2) == 0
     assert entries(out) == found
+
+
+def test_a_film_that_is_as_it_was_is_not_read_again_and_another_is_refused(
+    rcnn: Callable[..., int],
+    film: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, read = tmp_path / "out", list[Path]()
+    assert rcnn(film, "--out", out, "--every", 4) == 0
+
+    def digest(path: Path) -> str:
+        read.append(path)
+        return file_digest(path)
+
+    monkeypatch.setattr("structures.file_notes.file_digest", digest)
+    assert rcnn(film, "--out", out, "--every", 4) == 0
+    assert read == []
+    os.utime(film, ns=(0, 5))
+    for _ in range(2):
+        assert rcnn(film, "--out", out, "--every", 4) == 0
+        assert read == [film]  # once for all frames, and known by its new time
+    film.write_bytes(film.read_bytes() + b"more")
+    assert rcnn(film, "--out", out, "--every", 4) == 2
+    assert "holds results of other photos by the names of 3 images (film.avi/000000.jpg" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

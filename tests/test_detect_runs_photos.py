@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from detect.runs.photos import SourceError, find_photos
+from detect.runs.photos import SourceError, chosen, find_photos, places_of
 from detect.runs.record import RunRecord
+from detect.runs.renamed import renamed
+from proposals.stored.reader import file_key
 from structures.images import ImageError, read_image
 
 
@@ -185,3 +187,39 @@ def test_a_folder_that_cannot_be_searched_is_reported_like_a_photo_and_the_rest_
         read_image(tree / "photos/sub")
     with pytest.raises(PermissionError):
         ids("photos/sub")
+
+
+def test_millions_of_photos_are_names_and_each_is_made_when_it_is_needed(tree: Path) -> None:
+    found = find_photos(["photos"])
+    assert found.names == tuple(photo.image_id for photo in found)
+    assert (found[1], found[-1], found[1:3][0]) == (list(found)[1], list(found)[-1], list(found)[1])
+    assert list(places_of(found)) == [(photo.image_id, str(photo.path)) for photo in found]
+    assert list(places_of(list(found))) == [(photo.image_id, photo.path) for photo in found]
+    wanted = {"b.jpg", "sub/b.jpg"}.__contains__
+    assert list(chosen(found, wanted)) == list(chosen(list(found), wanted)) == [found[1], found[2]]
+
+
+def test_a_link_that_leads_to_itself_is_reported_and_one_to_a_folder_is_no_photo(tree: Path) -> None:
+    (tree / "photos/self.jpg").symlink_to("self.jpg")
+    (tree / "elsewhere").mkdir()
+    (tree / "photos/folder.jpg").symlink_to(tree / "elsewhere", target_is_directory=True)
+    assert ids("photos") == ["A.JPG", "b.jpg", "self.jpg", "sub/b.jpg", "sub/deep/ünï cödé.png"]
+
+
+def test_photos_under_names_with_more_or_fewer_folders_are_noticed(tree: Path) -> None:
+    for at, name in enumerate(("x/b.jpg", "y/b.jpg", "y/z/c.jpg")):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(str(at))
+    keys = {name: file_key(tree / name) for name in ("x/b.jpg", "y/b.jpg", "y/z/c.jpg")}
+    longer = {f"far/{name}": key for name, key in keys.items()}
+    everything = find_photos(["x", "y"])
+    assert renamed(everything, keys, keys.__getitem__) is None
+    assert renamed(everything, {}, str) is None
+    assert "by the name far/x/b.jpg, which would be x/b.jpg now" in str(renamed(everything, longer, longer.__getitem__))
+    inner = find_photos(["y"])
+    assert inner.names == ("b.jpg", "z/c.jpg")
+    assert "by the name y/b.jpg, which would be b.jpg now" in str(renamed(inner, keys, keys.__getitem__))  # not x/b.jpg
+    other = dict.fromkeys(keys, "0" * 32) | {"b.jpg": ""}
+    assert renamed(inner, other, other.__getitem__) is None
+    (tree / "y/b.jpg").unlink()  # cannot be read any more, and is reported later
+    assert renamed(inner, {"y/b.jpg": ""}, lambda name: "") is None

@@ -1,6 +1,7 @@
 """Results on disk survive kills, are added to, and are never mixed with those of other settings."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from detect.runs.exports import export, require_exportable
 from detect.runs.record import RunError, RunRecord, commit, differences, peak_memory, usual_readers, versions
 from detect.runs.results import SKIPPED_FILE, Results
 from eval.coco import CocoDataset, read_coco_results
-from eval.results import DETECTIONS_FILE, read_lines
-from structures.files import FileRefused
+from eval.results import DETECTIONS_FILE, ResultsError, read_line, read_lines, require_line
+from structures.file_notes import stamp_of
+from structures.files import FileRefused, file_digest
 from structures.own_files import OwnFiles
 from structures.records import Detections
 
@@ -263,6 +265,67 @@ def test_coco_results_with_the_ids_of_a_ground_truth(tmp_path: Path) -> None:
     assert [e["category_id"] for e in json.loads(path.read_text())] == [17, 18]  # the very name, not that in capitals
     with pytest.raises(ValueError, match="'tv/monitor' cannot be part of a file name"):
         require_exportable("voc", ["a.jpg"], ["tv/monitor"], numbering=None)
+
+
+@pytest.mark.parametrize("names", [(), ("a.jpg",), ('"ü".jpg', "b\n.jpg")])
+def test_the_list_of_coco_images_is_written_as_all_json_is(tmp_path: Path, names: tuple[str, ...]) -> None:
+    fill(tmp_path, *names)
+    path = exported(tmp_path, "coco", CLASSES)[1]
+    assert path.read_text() == json.dumps(json.loads(path.read_text()), indent=2) + "\n"
+    assert [image["file_name"] for image in json.loads(path.read_text())["images"]] == list(names)
+
+
+PLAIN: dict[str, Any] = {
+    "image": "a",
+    "width": 4,
+    "height": 3,
+    "boxes": [[0, 0.5, 1, 2]],
+    "labels": ["x"],
+    "scores": [1],
+}
+ODD = [
+    {"image": ""}, {"image": "."}, {"image": "a/."}, {"image": "./"}, {"image": 7}, {"image": None}, {"image": True},
+    {"width": 0}, {"width": 4.0}, {"width": True}, {"height": 2**31}, {"height": "3"}, {"boxes": []},
+    {"boxes": [[1, 2]]}, {"boxes": [[0, 0, 1, float("nan")]]}, {"boxes": [[0, 0, 1, 1e39]]},
+    {"boxes": [[0, 0, 1, 10**400]]},
+    {"boxes": [[0, 0, 1, "2"]]}, {"boxes": ["abcd"]}, {"boxes": {}}, {"boxes": None}, {"labels": []}, {"labels": "x"},
+    {"labels": [1]}, {"labels": None}, {"scores": [None]}, {"scores": [True]}, {"scores": 1}, {"scores": [-1e38, 1]},
+    {"scores": [float("inf")]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ODD, ids=repr)
+def test_the_quick_look_at_a_line_refuses_what_the_full_one_does(change: dict[str, Any]) -> None:
+    entry = PLAIN | change
+    try:
+        expected = read_line(entry, "place").image
+    except ResultsError as error:
+        with pytest.raises(ResultsError, match=re.escape(str(error))):
+            require_line(entry, "place")
+    else:
+        assert require_line(entry, "place") == expected
+
+
+def test_a_line_that_lacks_something_is_refused() -> None:
+    for name in PLAIN:
+        with pytest.raises(ResultsError, match=f"no {name}"):
+            require_line({key: value for key, value in PLAIN.items() if key != name}, "place")
+    for entry in (None, [], "image", 3):
+        with pytest.raises(ResultsError, match="no image"):
+            require_line(entry, "place")
+
+
+def test_other_photos_of_the_same_names_are_noticed(tmp_path: Path) -> None:
+    paths = {name: tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg")}
+    for name, path in paths.items():
+        path.write_text(name)
+    with Results(begun(tmp_path / "out")) as results:
+        for name, path in paths.items():
+            results.write(name, found(0.5), CLASSES, file_digest(path), stamp_of(path))
+    paths["b.jpg"].write_text("other")
+    paths["c.jpg"].unlink()
+    with Results(tmp_path / "out") as results:
+        assert results.changed(paths.items()) == ["b.jpg"]
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:

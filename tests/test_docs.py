@@ -146,7 +146,7 @@ def test_targets_of_make_exist(path: Path) -> None:
 def test_the_site_has_every_page_and_fetches_nothing() -> None:
     site = read(ROOT / "mkdocs.yml")
     pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").glob("**/*.md")}
-    outside = {"index.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/LOG.md"}  # docs/site/pages.py
+    outside = {"index.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "benchmarks/LOG.md"}  # docs/site/pages.py
     assert set(re.findall(r"[\w/]+\.md", site)) == pages | outside
     assert "://" not in site
     assert "font: false" in site  # else fonts come from Google

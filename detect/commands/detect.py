@@ -1,5 +1,6 @@
 """`rcnn detect`: find objects on photos."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -169,26 +170,29 @@ class FilmOptions:
         int | None, typer.Option(min=1, help="Frames that are taken from a camera.", show_default="1000")
     ] = None
 
-    def photos(self, named: PhotoOptions) -> "tuple[list[Photo], list[Path], list[str]]":
+    def photos(self, named: PhotoOptions) -> "tuple[Sequence[Photo], list[Path], list[str]]":
         """Return the photos and frames that are named, the films among them, and what is odd about those.
 
         Raises:
             InputError: none is named, or one is not there; or an option would change nothing.
         """
-        from detect.runs import films
+        from detect.runs import films, frames
+        from detect.runs.photos import chosen
 
         words = named.photos or []
-        cameras = list(dict.fromkeys(word for word in words if films.CAMERA.fullmatch(word)))
+        cameras = list(dict.fromkeys(word for word in words if frames.CAMERA.fullmatch(word)))
         files = replace(named, photos=[word for word in words if word not in cameras])
         found = [] if cameras and not files.photos and not files.list_file else files.find()
-        shot = [photo for photo in found if films.is_film(photo.path)]
+        shot = list(chosen(found, frames.is_film))
         refuse_options_without_effect(
             {
                 "--every needs a film": self.every > 1 and not shot,
                 "--frames needs a camera, such as camera:0": self.frames is not None and not cameras,
             }
         )
-        photos = [photo for photo in found if photo not in shot]
+        if not shot and not cameras:
+            return found, [], []
+        photos = list(chosen(found, lambda name: not frames.is_film(name)))
         photos += [frame for film in shot for frame in films.frames_of(film, self.every)]
         photos += [frame for each in cameras for frame in films.camera_frames(each, self.frames or films.CAMERA_FRAMES)]
         warnings = [line for film in shot if (line := films.truncated(film.path))]

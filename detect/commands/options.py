@@ -12,7 +12,7 @@ from detect.defaults import MaxPixels
 if TYPE_CHECKING:
     from classifier.engines import Placement
     from detect.evaluation import AnyDataset
-    from detect.runs.photos import Photo
+    from detect.runs.photos import Photos
 
 
 class Exif(str, Enum):
@@ -66,7 +66,7 @@ class PhotoOptions:
     exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply
     max_pixels: MaxPixels = None
 
-    def find(self, leave_out: Path | None = None) -> "list[Photo]":
+    def find(self, leave_out: Path | None = None) -> "Photos":
         """Return the photos that are named.
 
         Args:

@@ -1,7 +1,7 @@
 """Detections cut out of their photos: OUT/crops/CLASS/PHOTO.NUMBER.jpg."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,9 @@ import PIL.Image
 
 from detect.runs.draw import JPEG_QUALITY, Drawing
 from detect.runs.exports import with_labels_of
-from detect.runs.photos import Photo
+from detect.runs.photos import Photo, names_of
 from detect.runs.reading import PhotoReader
-from eval.results import read_lines
+from eval.results import ResultLines
 from structures.errors import InputError
 from structures.images import ImageError
 from structures.own_files import OwnFiles
@@ -59,12 +59,12 @@ class Crops:
         self, photos: Sequence[Photo], lines: Path, classes: Sequence[str], read: PhotoReader
     ) -> dict[str, str]:
         """Cut out what earlier runs left out; return image id -> why for photos where that cannot be done."""
-        known: Mapping[str, Photo] = {photo.image_id: photo for photo in photos}
+        places = {name: place for place, name in enumerate(names_of(photos))}
         complaints = dict[str, str]()
-        for line in read_lines(lines)[0]:
-            photo = known.get(line.image)
-            if photo is None:
+        for line in ResultLines(lines):
+            if line.image not in places:
                 continue
+            photo = photos[places[line.image]]
             found = with_labels_of(line, classes)
             if all(self.files.owns(name) for name in self.names(line.image, found, classes)):
                 continue

@@ -2,10 +2,11 @@
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,11 +22,13 @@ from detect.runs.crops import CROPS_FOLDER, Crops
 from detect.runs.draw import Drawing, Pictures, picture_name
 from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_names, require_exportable
 from detect.runs.films import decoded, write_films
+from detect.runs.frames import Version
 from detect.runs.kept import RegionFiles, forget_regions, open_regions
-from detect.runs.photos import PICTURES, Photo, is_changed, renamed, root_of
+from detect.runs.photos import PICTURES, Photo, chosen, names_of, places_of, root_of
 from detect.runs.progress import Bar, table
 from detect.runs.reading import PhotoReader, complaint
 from detect.runs.record import RUN_FILE, RunError, RunRecord
+from detect.runs.renamed import renamed
 from detect.runs.results import SKIPPED_FILE, Results
 from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
 from detect.runs.summary import DetectionSummary, profile_table
@@ -108,7 +111,7 @@ def detect_to_folder(
     Raises:
         FileRefused: the folder of the results cannot be used, or something that is not ours is in the way there.
     """
-    images = (photo.image_id for photo in job.photos)
+    images = names_of(job.photos)
     fits = partial(require_exportable, job.format, classes=detector.classes, numbering=job.coco_ids)
     fits(images)  # now, not after the last photo
     reasons, gpu = placement(detector)
@@ -116,13 +119,13 @@ def detect_to_folder(
     job.out.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.callback(lock_folder(job.out).release)
-        files = stack.enter_context(OwnFiles(job.out, [*job.inputs, *(photo.path for photo in job.photos)]))
+        files = stack.enter_context(OwnFiles(job.out, _inputs(job)))
         _require_room(job, files, detector.classes if job.overwrite else ())
         results = stack.enter_context(Results(job.out, overwrite=job.overwrite))
-        todo = any(photo.image_id not in results.done for photo in job.photos)
+        todo = any(name not in results.done for name in names_of(job.photos))
         _require_room(job, files, detector.classes if todo else ())
         if results.done:
-            fits(dict.fromkeys([*results.done, *(photo.image_id for photo in job.photos)]))
+            fits(_all_names(job.photos, results))
         run = RunRecord(job.out, settings, in_use=bool(results.done), overwrite=job.overwrite)
         _clear(job, files, results, detector.classes)
         if todo:
@@ -162,6 +165,17 @@ def detect_to_folder(
     return summary
 
 
+def _inputs(job: DetectionJob) -> Iterator[str | Path]:
+    yield from job.inputs
+    yield from (path for _, path in places_of(job.photos))
+
+
+def _all_names(photos: Sequence[Photo], results: Results) -> Iterator[str]:
+    """Yield the image ids of a job and of earlier ones, each once."""
+    yield from results.done
+    yield from (name for name in names_of(photos) if name not in results.done)
+
+
 def placement(detector: Detector) -> tuple[list[str], bool]:
     """Return where and how precisely the networks run, with the reason, and whether one is on a GPU."""
     engines = detector.classify.engines if isinstance(detector.classify, RunsInEngines) else ()
@@ -180,9 +194,9 @@ def _require_room(job: DetectionJob, files: OwnFiles, classes: Sequence[str]) ->
 
 def _clear(job: DetectionJob, files: OwnFiles, results: Results, classes: Sequence[str]) -> None:
     """Remove what killed runs left unfinished, and what earlier ones wrote if all is to be written again."""
-    images = {*results.done, *(photo.image_id for photo in job.photos)}
+    images = _all_names(job.photos, results)
     exports = export_names(job.format, classes, split=job.split, numbering=job.coco_ids)
-    files.sweep([RUN_FILE, *exports, *(f"{PICTURES}/{picture_name(image_id)}" for image_id in images)])
+    files.sweep(chain([RUN_FILE, *exports], (f"{PICTURES}/{picture_name(image_id)}" for image_id in images)))
     if not results.done:
         forget_regions(job.out)
     for name in files if job.overwrite else ():
@@ -204,7 +218,7 @@ def _write_the_rest(
     if job.keep_regions:
         written.append(job.out / REGIONS_FILE)
     if pictures is not None:
-        todo = [photo for photo in job.photos if not pictures.has(photo.image_id)]
+        todo = list(chosen(job.photos, lambda name: not pictures.has(name)))
         undrawn = draw_stored(todo, lines, pictures, classes, exif=detector.options.exif, max_pixels=job.max_pixels)
         summary = replace(summary, undrawn=undrawn)
         written += [job.out / PICTURES, *write_films(files, pictures, job.photos, every=job.every)]
@@ -256,19 +270,20 @@ def detect_photos(
         RunError: the results are of other photos of the same names, or of the same photos by other names.
     """
     ready = results.done if kept is None else kept.kept
-    todo = [photo for photo in photos if photo.image_id not in ready]
-    if len(todo) < len(photos):
-        console.print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")
+    waiting = sum(name not in ready for name in names_of(photos))
+    if waiting < len(photos):
+        console.print(f"{len(photos) - waiting} of {len(photos)} photos are done already")
     _require_same(photos, results)
+    todo = chosen(photos, lambda name: name not in ready)
     stages = detector.stages(read, workers=workers, together=together)
     regions, boxes = Counter[str](), Counter[str]()
     with (
-        Bar(len(todo), console) as bar,
+        Bar(waiting, console) as bar,
         one_core_per_photo(workers),
         closing(flow(decoded(todo, read.films), stages, pixels=pixels_of, settle=settle)) as done,
     ):
         for passed in done:
-            photo = passed.item
+            photo, version = passed.item, read.version_of(passed.item)
             if passed.error is not None:
                 results.skip(photo.image_id, complaint(passed))
                 bar.skip(results.skipped[photo.image_id])
@@ -277,7 +292,7 @@ def detect_photos(
                 if kept is not None:  # before the line is written: a photo that has a line is done altogether
                     kept.add(photo.image_id, passed.value.regions)
                 if photo.image_id not in results.done:
-                    _write(photo.image_id, passed.value, results, drawn, detector.classes, read.key_of(photo))
+                    _write(photo.image_id, passed.value, results, drawn, detector.classes, version)
             bar.step(boxes=len(passed.value.found), seconds=passed.seconds | writing.seconds)
             regions.update(_sources(passed.value.regions.proposals))
             boxes.update(_sources(passed.value.found))
@@ -285,23 +300,23 @@ def detect_photos(
 
 
 def _write(
-    name: str, detected: Detected, results: Results, drawn: Sequence[Shown], classes: Sequence[str], key: str
+    name: str, detected: Detected, results: Results, drawn: Sequence[Shown], classes: Sequence[str], version: Version
 ) -> None:
     for shown in drawn:  # before the line is written: a photo that has a line is done altogether
         with suppress(OSError, ValueError):  # tried again at the end, and named
             shown.add(name, detected.image, detected.found, classes)
-    results.write(name, detected.found, classes, key)
+    results.write(name, detected.found, classes, version.key, version.stamp)
 
 
 def _require_same(photos: Sequence[Photo], results: Results) -> None:
     """Refuse results whose photos had the same names and other content."""
-    changed = [photo.image_id for photo in photos if is_changed(photo, results.done.get(photo.image_id))]
+    changed = results.changed(places_of(photos))
     if changed:
         raise RunError(
             f"{results.folder}: holds results of other photos by the names of {count_images(changed)}; "
             "name another `out`, or start from scratch with `overwrite=True`"
         )
-    other_name = renamed(photos, results.done)
+    other_name = renamed(photos, results.done, results.done.__getitem__)
     if other_name:
         raise RunError(f"{results.folder}: {other_name}")
 
@@ -316,9 +331,9 @@ def _report(
 ) -> DetectionSummary:
     return DetectionSummary(
         photos=len(photos),
-        done=sum(photo.image_id in results.done for photo in photos),
+        done=sum(name in results.done for name in names_of(photos)),
         fresh=bar.pace.done,
-        skipped={p.image_id: results.skipped[p.image_id] for p in photos if p.image_id in results.skipped},
+        skipped={name: results.skipped[name] for name in names_of(photos) if name in results.skipped},
         proposals=dict(regions),
         boxes=dict(boxes),
         seconds=bar.pace.seconds,

@@ -1,19 +1,22 @@
 """detections.jsonl in the formats of the official evaluators: COCO results, VOC result files."""
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
+from textwrap import indent
 
 import numpy as np
 from rich.console import Console
 
 from eval.coco import CocoDataset, write_coco_results
 from eval.names import ImageNames
-from eval.results import DETECTIONS_FILE, ResultLine, read_lines
+from eval.results import DETECTIONS_FILE, ResultLine, ResultLines
 from eval.voc import result_name, voc_result_files
 from structures.errors import InputError
-from structures.files import write_json
 from structures.names import ClassNames, not_one_of
 from structures.own_files import OwnFiles
 from structures.records import Detections
@@ -22,6 +25,7 @@ COCO_FILE = "coco_results.json"
 COCO_IMAGES_FILE = "coco_images.json"
 VOC_FOLDER = "voc_results"
 FORMATS = ("jsonl", "coco", "voc")
+TOGETHER = 10_000  # photos whose lines are written at a time
 NUMBER = re.compile("[0-9]{1,18}")  # a name that may be a number: as 64 bits hold
 
 
@@ -49,7 +53,7 @@ def export(
         raise InputError(f"`format` {not_one_of(kind, FORMATS)}")
     if kind == "jsonl":
         return []
-    lines = read_lines(files.folder / DETECTIONS_FILE)[0]
+    lines = ResultLines(files.folder / DETECTIONS_FILE)  # gone through twice: for the names, and for the boxes
     if kind == "voc":
         return _export_voc(files, lines, classes, split)
     return _export_coco(files, lines, classes, numbering)
@@ -101,66 +105,85 @@ def with_labels_of(line: ResultLine, classes: Sequence[str]) -> Detections:
 
 
 def _named(
-    lines: Sequence[ResultLine], classes: Sequence[str], names: Mapping[str, str]
+    lines: Iterable[ResultLine], classes: Sequence[str], name: Callable[[str], str]
 ) -> Iterator[tuple[str, Detections]]:
     """Yield each line with the name it has in the format, and with labels as places in classes."""
-    return ((names[line.image], with_labels_of(line, classes)) for line in lines)
+    return ((name(line.image), with_labels_of(line, classes)) for line in lines)
 
 
-def _voc_ids(lines: Sequence[ResultLine]) -> dict[str, str]:
+def _without_suffix(image: str) -> str:
+    return str(PurePosixPath(image).with_suffix(""))
+
+
+def _voc_name(lines: ResultLines) -> Callable[[str], str]:
     """VOC names images without suffix; where two would then be one, the suffix stays."""
-    return _unless_equal(lines, lambda image: str(PurePosixPath(image).with_suffix("")))
+    seen = set[str]()
+    for name in map(_without_suffix, lines.images()):
+        if name in seen:
+            return str
+        seen.add(name)
+    return _without_suffix
 
 
-def _unless_equal(lines: Sequence[ResultLine], name: Callable[[str], str]) -> dict[str, str]:
-    names = {line.image: name(line.image) for line in lines}
-    return names if len(set(names.values())) == len(names) else {image: image for image in names}
+def _export_voc(files: OwnFiles, lines: ResultLines, classes: Sequence[str], split: str) -> list[Path]:
+    names = [f"{VOC_FOLDER}/{result_name(split, name)}" for name in classes]
+    found = _named(lines, classes, _voc_name(lines))
+    with ExitStack() as stack:
+        partials = [stack.enter_context(files.writing(name)) for name in names]
+        for partial in partials:
+            partial.write_bytes(b"")
+        while some := list(islice(found, TOGETHER)):
+            for partial, content in zip(partials, voc_result_files(some, classes, split).values(), strict=True):
+                with partial.open("ab") as file:
+                    file.write(content)
+    return [files.folder / name for name in names]
 
 
-def _export_voc(files: OwnFiles, lines: Sequence[ResultLine], classes: Sequence[str], split: str) -> list[Path]:
-    contents = voc_result_files(_named(lines, classes, _voc_ids(lines)), classes, split)
-    for name, content in contents.items():
-        with files.writing(f"{VOC_FOLDER}/{name}") as path:
-            path.write_bytes(content)
-    return [files.folder / VOC_FOLDER / name for name in contents]
-
-
-def _export_coco(
-    files: OwnFiles, lines: Sequence[ResultLine], classes: Sequence[str], numbering: Path | None
-) -> list[Path]:
+def _export_coco(files: OwnFiles, lines: ResultLines, classes: Sequence[str], numbering: Path | None) -> list[Path]:
     if numbering is not None:
         dataset = CocoDataset(numbering, keep=classes)
-        names = _coco_names((line.image for line in lines), dataset)
-        found = _named(lines, classes, names)
+        names = _coco_names(lines.images(), dataset)
+        found = _named(lines, classes, names.__getitem__)
         ids = _category_ids(dataset, classes)
         with files.writing(COCO_FILE) as path:
             write_coco_results(path, found, category_ids=ids, image_numbers=dataset.image_numbers)
         return [files.folder / COCO_FILE]
     numbers = _image_numbers(lines)
-    same = {line.image: line.image for line in lines}
-    found = _named(lines, classes, same)
+    found = _named(lines, classes, str)
     with files.writing(COCO_FILE) as path:
         write_coco_results(path, found, category_ids=range(1, len(classes) + 1), image_numbers=numbers)
     with files.writing(COCO_IMAGES_FILE) as path:
-        write_json(path, _as_coco(lines, numbers, classes))
+        _write_images(path, lines, numbers, classes)
     return [files.folder / COCO_FILE, files.folder / COCO_IMAGES_FILE]
 
 
-def _image_numbers(lines: Sequence[ResultLine]) -> dict[str, int]:
-    stems = [PurePosixPath(line.image).stem for line in lines]
-    if all(map(NUMBER.fullmatch, stems)) and len({int(stem) for stem in stems}) == len(stems):
-        return {line.image: int(stem) for line, stem in zip(lines, stems, strict=True)}
-    return {line.image: number for number, line in enumerate(lines, start=1)}
+def _image_numbers(lines: ResultLines) -> dict[str, int]:
+    """Return a number for each photo: its name where all are named by different numbers, else counted from 1."""
+    counted = {image: number for number, image in enumerate(lines.images(), start=1)}
+    stems = map(_stem, counted)
+    if all(map(NUMBER.fullmatch, stems)):
+        named = {image: int(_stem(image)) for image in counted}
+        if len(set(named.values())) == len(named):
+            return named
+    return counted
 
 
-def _as_coco(lines: Sequence[ResultLine], numbers: Mapping[str, int], classes: Sequence[str]) -> dict[str, object]:
-    images = [
-        {"id": numbers[line.image], "file_name": line.image, "height": size[0], "width": size[1]}
-        for line in lines
-        for size in [line.found.image_size]
-    ]
+def _stem(image: str) -> str:
+    return PurePosixPath(image).stem
+
+
+def _write_images(path: Path, lines: Iterable[ResultLine], numbers: Mapping[str, int], classes: Sequence[str]) -> None:
+    """Write the numbers of photos and classes as `structures.files.write_json` would, a photo at a time."""
     categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
-    return {"images": images, "categories": categories}
+    head, tail = json.dumps({"images": [0], "categories": categories}, indent=2).split("\n    0\n", 1)
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+        separator = head
+        for line in lines:
+            height, width = line.found.image_size
+            entry = {"id": numbers[line.image], "file_name": line.image, "height": height, "width": width}
+            file.write(f"{separator}\n{indent(json.dumps(entry, indent=2), '    ')}")
+            separator = ","
+        file.write((f"{head}{tail.lstrip()}" if separator == head else f"\n{tail}") + "\n")
 
 
 def _coco_names(images: Iterable[str], dataset: CocoDataset) -> dict[str, str]:

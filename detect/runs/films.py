@@ -4,12 +4,11 @@ Frames are decoded one after the other, by whoever asks; a film that is asked fo
 """
 
 import os
-import re
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -19,15 +18,13 @@ import cv2
 import numpy as np
 
 from detect.runs.draw import Pictures
+from detect.runs.frames import CAMERA, film_of
 from detect.runs.photos import Photo, SourceError
 from structures.errors import InputError
 from structures.images import MAX_PIXELS, ImageError
 from structures.own_files import OwnFiles
 from structures.records import Image
 
-FILMS = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .ogv .ts".split())
-CAMERA = re.compile(r"camera:(\d{1,3})")
-FRAME = re.compile(r"(\d{6,})\.jpg")
 FILMS_FOLDER = "films"
 CODEC = "mp4v"  # MPEG-4, which OpenCV's own packages can write
 CAMERA_RATE = 10.0  # frames per second of a film of what a camera saw: they come at whatever rate they are done
@@ -35,19 +32,6 @@ CAMERA_FRAMES = 1000  # that are taken from a camera where nobody says how many
 OLD = 0.005  # seconds; a frame that comes quicker than this was waiting, and a newer one may be there
 MOST_OLD = 30  # frames that are passed over to reach the newest
 FEWER = 0.01  # share of its frames that a film may lack, compared with what its head says
-
-
-def is_film(path: str | Path) -> bool:
-    """Say whether a path is that of a film, by its suffix."""
-    return Path(path).suffix.lower() in FILMS
-
-
-def film_of(path: Path) -> tuple[Path, int] | None:
-    """Return the film, or camera, and the number of the frame that a path means; None where it is that of a photo."""
-    found = FRAME.fullmatch(path.name)
-    if found is None or not ((is_film(path.parent) and path.parent.is_file()) or CAMERA.fullmatch(path.parent.name)):
-        return None
-    return path.parent, int(found[1])
 
 
 def frames_of(film: Photo, every: int = 1) -> list[Photo]:
@@ -191,7 +175,7 @@ class Frame(Photo):
     image: Image | ImageError = field(compare=False)
 
 
-def decoded(photos: Sequence[Photo], films: Films) -> Iterator[Photo]:
+def decoded(photos: Iterable[Photo], films: Films) -> Iterator[Photo]:
     """Yield photos as they are, and frames with their pixels: those of a film can only be decoded in order."""
     for photo in photos:
         place = film_of(photo.path)

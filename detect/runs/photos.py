@@ -7,13 +7,14 @@ different folders stay apart, and the names do not depend on where the command r
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
-from pathlib import Path, PurePosixPath
+from functools import cache
+from pathlib import Path, PurePath, PurePosixPath
+from typing import overload
 
+from detect.runs.frames import file_of
 from detect.runs.record import drew
-from proposals.stored.reader import file_key
 from structures.errors import InputError
 from structures.files import regular_file
 from structures.images import SUFFIXES
@@ -28,7 +29,7 @@ class SourceError(InputError):
     """Photos that cannot be found; the message names the path."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Photo:
     """One photo to work on.
 
@@ -41,42 +42,57 @@ class Photo:
     path: Path
 
 
+@dataclass(frozen=True)
+class Photos(Sequence[Photo]):
+    """Photos that lie where their names say: millions take little more memory than the names.
+
+    Attributes:
+        root: folder that the names begin at.
+        names: each once.
+    """
+
+    root: str
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, place: int) -> Photo: ...
+    @overload
+    def __getitem__(self, place: slice) -> "Photos": ...
+    def __getitem__(self, place: int | slice) -> "Photo | Photos":
+        if isinstance(place, slice):
+            return Photos(self.root, self.names[place])
+        return Photo(self.names[place], Path(self.root, self.names[place]))
+
+    def __iter__(self) -> Iterator[Photo]:
+        return (Photo(name, Path(self.root, name)) for name in self.names)
+
+
+def names_of(photos: Sequence[Photo]) -> Iterable[str]:
+    """Return the image ids of photos."""
+    return photos.names if isinstance(photos, Photos) else (photo.image_id for photo in photos)
+
+
+def places_of(photos: Sequence[Photo]) -> Iterator[tuple[str, str | Path]]:
+    """Yield the image ids of photos, and where they lie: a frame in its film."""
+    if isinstance(photos, Photos):
+        return ((name, file_of(os.path.join(photos.root, name))) for name in photos.names)
+    return ((photo.image_id, file_of(photo.path)) for photo in photos)
+
+
+def chosen(photos: Sequence[Photo], wanted: Callable[[str], bool]) -> Iterator[Photo]:
+    """Yield the photos whose image ids are wanted when it is their turn."""
+    if isinstance(photos, Photos):
+        return (Photo(name, Path(photos.root, name)) for name in photos.names if wanted(name))
+    return (photo for photo in photos if wanted(photo.image_id))
+
+
 def photos_of(dataset: Dataset, image_ids: Iterable[str] | None = None) -> list[Photo]:
     """Return the photos of a dataset, all or those named."""
     names = dataset.image_ids if image_ids is None else image_ids
     return [Photo(image_id, dataset.image_path(image_id)) for image_id in names]
-
-
-def renamed(photos: Iterable[Photo], known: Mapping[str, str]) -> str | None:
-    """Say which photo an earlier run knows by a name with more or fewer folders in front, since others were named.
-
-    Args:
-        photos: that were named now.
-        known: name -> `file_key` of the photos that are known.
-
-    Returns:
-        The complaint, with what to do; None if there is no such photo.
-    """
-    named = {photo.image_id: photo for photo in photos}
-    old = {name for name in known if name not in named}
-    last = {PurePosixPath(name).name for name in old}
-    for photo in named.values():
-        if photo.image_id in known or PurePosixPath(photo.image_id).name not in last:
-            continue
-        for name in old:
-            ends = f"/{photo.image_id}".endswith(f"/{name}") or f"/{name}".endswith(f"/{photo.image_id}")
-            if ends and known[name] and known[name] == key_of(photo.path):
-                return (
-                    f"holds {photo.path} by the name {name}, which would be {photo.image_id} now: names begin at the "
-                    "deepest folder that holds all that is named; name the same folders again, or another `out`"
-                )
-    return None
-
-
-def is_changed(photo: Photo, key: str | None) -> bool:
-    """Return whether another photo lies where one of this `file_key` did; not where none can be read any more."""
-    now = key_of(photo.path)
-    return bool(key) and bool(now) and now != key
 
 
 def root_of(photos: Sequence[Photo]) -> str | None:
@@ -87,31 +103,7 @@ def root_of(photos: Sequence[Photo]) -> str | None:
     return str(path.parents[len(name.parts) - 1])
 
 
-def key_of(path: Path) -> str:
-    """Return `proposals.stored.reader.file_key` of a photo, or of the film of a frame; "" if it cannot be read."""
-    try:
-        if path.parent.is_file():
-            stat = path.parent.stat()
-            return _key_of_film(path.parent, stat.st_size, stat.st_mtime_ns)
-        return file_key(path)
-    except OSError:  # it will be reported when it is read
-        return ""
-
-
-@lru_cache
-def _key_of_film(path: Path, size: int, changed: int) -> str:
-    return file_key(path)
-
-
-@dataclass(frozen=True)
-class _Found:
-    base: str  # what names are relative to: the folder that was named, or the folder of the file that was named
-    files: list[str]
-
-
-def find_photos(
-    paths: Sequence[str], *, lists: Sequence[str | Path] = (), leave_out: Path | None = None
-) -> list[Photo]:
+def find_photos(paths: Sequence[str], *, lists: Sequence[str | Path] = (), leave_out: Path | None = None) -> Photos:
     """Find all photos that were named, sorted by image id, each once.
 
     Args:
@@ -128,13 +120,16 @@ def find_photos(
     Raises:
         SourceError: nothing was named, a path is not there, a glob matches nothing, or a folder holds no pictures.
     """
-    found = [_find(argument, leave_out) for argument in _arguments(paths, lists, leave_out)]
+    found = dict[str, list[str]]()  # by what names are relative to: a folder that was named, or that of a file
+    for argument in _arguments(paths, lists, leave_out):
+        base, names = _find(argument, leave_out)
+        found.setdefault(base, []).extend(names)
     if not found:
         raise SourceError("no photos were named: give files, folders, globs or @list.txt")
-    root = os.path.commonpath([part.base for part in found])
-    files = {file for part in found for file in part.files}
-    photos = [Photo(Path(os.path.relpath(file, root)).as_posix(), Path(file)) for file in files]
-    return sorted(photos, key=lambda photo: photo.image_id)
+    root = os.path.commonpath(found)
+    below = {base: PurePath(os.path.relpath(base, root)).as_posix() for base in found}
+    all_names = (name if below[base] == "." else f"{below[base]}/{name}" for base in found for name in found[base])
+    return Photos(root, tuple(sorted(set(all_names))))
 
 
 def _arguments(paths: Iterable[str], lists: Iterable[str | Path], leave_out: Path | None) -> Iterator[str]:
@@ -148,15 +143,15 @@ def _arguments(paths: Iterable[str], lists: Iterable[str | Path], leave_out: Pat
 
 
 def _read_list(list_file: str | Path, leave_out: Path | None) -> Iterator[str]:
-    try:
-        lines = regular_file(list_file).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise SourceError(f"{list_file}: not a list of photos, one a line in UTF-8") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    folder = Path(list_file).parent
+    number = 0
+    with regular_file(list_file).open(encoding="utf-8-sig") as lines:
         try:
-            yield from _matches(_beside(line.strip(), Path(list_file).parent), leave_out)
+            for number, line in enumerate(lines, start=1):  # noqa: B007  # named in the error below
+                if line.strip():
+                    yield from _matches(_beside(line.strip(), folder), leave_out)
+        except UnicodeDecodeError:
+            raise SourceError(f"{list_file}: not a list of photos, one a line in UTF-8") from None
         except SourceError as error:
             raise SourceError(f"{list_file}: line {number}: {error}") from None
 
@@ -202,45 +197,56 @@ def _without_drawn(matches: Iterable[str], named: Path, leave_out: Path | None) 
     return [match for match, path in paths.items() if not passed_over(path if path.is_dir() else path.parent)]
 
 
-def _find(path: str, leave_out: Path | None) -> _Found:
+def _find(path: str, leave_out: Path | None) -> tuple[str, Iterable[str]]:
+    """Return a folder and the names in it of the photos that are named by a path."""
     full = os.path.abspath(path)
     if not os.path.isdir(full):
-        return _Found(os.path.dirname(full), [full])
-    files = list(_pictures(full, leave_out))
-    if not files:
+        base, name = os.path.split(full)
+        return base, [name]
+    names = list(_pictures(full, leave_out))
+    if not names:
         raise SourceError(f"{path}: the folder holds no pictures (looked for {', '.join(sorted(SUFFIXES))})")
-    return _Found(full, files)
+    return full, names
 
 
 def _pictures(folder: str, leave_out: Path | None) -> Iterator[str]:
     """Walk through a folder, links to other folders included, each folder once; those that cannot be searched, too."""
-    visited = {os.path.realpath(leave_out)} if leave_out else set()
-    closed = list[str]()
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=partial(_note_closed, folder, closed)):
+    visited = {os.path.realpath(leave_out)} if leave_out else set[str]()
+    waiting = [""]  # names of folders, each with a slash behind it
+    while waiting:
+        below = waiting.pop()
+        place = os.path.join(folder, below[:-1]) if below else folder
         real = os.path.realpath(place)
-        if real in visited or (place != folder and _is_drawn(place)):
-            folders.clear()
+        if real in visited or (below and _is_drawn(place)):
             continue
         visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            path = os.path.join(place, name)
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES and _is_file_or_dead_link(path):
-                yield path
-    yield from closed
+        try:
+            entries = [entry for entry in os.scandir(place) if not entry.name.startswith(".")]
+        except OSError:
+            if not below:
+                raise
+            yield below[:-1]
+            continue
+        yield from (f"{below}{entry.name}" for entry in entries if _is_picture(entry))
+        folders = sorted(entry.name for entry in entries if _is_folder(entry))
+        waiting += [f"{below}{name}/" for name in reversed(folders)]  # the first is the next
 
 
-def _note_closed(top: str, closed: list[str], error: OSError) -> None:
-    if error.filename == top:
-        raise error
-    closed.append(error.filename)
+def _is_picture(entry: "os.DirEntry[str]") -> bool:
+    """Say whether it may be a photo by its name; a dead link shall be reported, a pipe would block forever."""
+    if os.path.splitext(entry.name)[1].lower() not in SUFFIXES:
+        return False
+    return entry.is_file(follow_symlinks=False) or (entry.is_symlink() and not _is_folder(entry))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _is_drawn(folder: str) -> bool:
     """Say whether a folder has the pictures of a run: photos with boxes on them."""
     results, name = os.path.split(folder)
     return name == PICTURES and drew(Path(results))
-
-
-def _is_file_or_dead_link(path: str) -> bool:
-    return os.path.isfile(path) or os.path.islink(path)  # a dead link shall be reported; a pipe would block for ever

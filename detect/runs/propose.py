@@ -1,6 +1,6 @@
 """Many photos through a proposal generator, into a folder of shards: all cores, resumable, bad photos passed over."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +11,13 @@ from rich.console import Console
 from detect.flow import Passing, Stage, each, flow, pixels_of, usual_together
 from detect.generators import load_proposals
 from detect.runs.cores import one_core_per_photo
-from detect.runs.photos import Photo, renamed
+from detect.runs.photos import Photo, chosen, names_of, places_of
 from detect.runs.progress import Bar, duration, table
 from detect.runs.reading import PhotoReader, complaint
 from detect.runs.record import command, commit, peak_memory_text, versions
+from detect.runs.renamed import renamed
 from proposals.protocol import TELLS_FIT, ProposalGenerator, ProposalsByName, in_steps, tells_fit
-from proposals.stored.reader import StoredPhoto, file_key, pixel_key
+from proposals.stored.reader import pixel_key
 from proposals.stored.writer import StoreWriter
 from structures.errors import InputError
 from structures.images import MAX_PIXELS, ExifPolicy
@@ -88,19 +89,21 @@ def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: C
     """
     facts = {"command": command(), "commit": commit(), "versions": versions()}
     with StoreWriter(job.out, settings(job, generator), facts) as writer:
-        other_name = renamed(job.photos, {name: photo.file for name, photo in writer.known.items()})
+        other_name = renamed(job.photos, writer.known, lambda name: writer.known[name].file)
         if other_name:
             raise InputError(f"{job.out}: {other_name}")
-        todo = [photo for photo in job.photos if not is_known(photo, writer.known)]
-        summary = ProposalSummary(len(job.photos), len(job.photos) - len(todo))
+        changed = writer.changed(places_of(job.photos))
+        todo = sum(name not in writer.known for name in names_of(job.photos)) + len(changed)
+        photos = chosen(job.photos, lambda name: name not in writer.known or name in changed)
+        summary = ProposalSummary(len(job.photos), len(job.photos) - todo)
         if summary.before:
             console.print(f"{summary.before} of {summary.photos} photos are done already")
         read = PhotoReader(exif=job.exif, max_pixels=job.max_pixels)
         stages = proposing_stages(generator, read, workers=job.workers, together=job.together)
         with (
-            Bar(len(todo), console) as bar,
+            Bar(todo, console) as bar,
             one_core_per_photo(),
-            closing(flow(todo, stages, pixels=pixels_of)) as done,
+            closing(flow(photos, stages, pixels=pixels_of)) as done,
         ):
             _store(done, read, writer, bar, summary, job.max_boxes)
     console.print(table(_rows(job, summary, bar)))
@@ -114,15 +117,6 @@ def settings(job: ProposalJob, generator: ProposalGenerator) -> dict[str, Any]:
     made = {"generator": generator.name, "parameters": dict(generator.parameters), "exif": job.exif}
     fit = {TELLS_FIT: True} if tells_fit(generator) else {}
     return made | {"max_boxes": job.max_boxes} | fit
-
-
-def is_known(photo: Photo, known: Mapping[str, StoredPhoto]) -> bool:
-    """Say whether the boxes of a photo are stored and its file is still the same."""
-    stored = known.get(photo.image_id)
-    try:
-        return stored is not None and stored.file == file_key(photo.path)
-    except OSError:  # it will be reported when it is read
-        return False
 
 
 def proposing_stages(
@@ -166,14 +160,14 @@ def _store(
     max_boxes: int | None,
 ) -> None:
     for passed in done:
-        photo = passed.item
+        photo, version = passed.item, read.version_of(passed.item)
         if passed.error is not None:
             summary.skipped[photo.image_id] = complaint(passed)
             bar.skip(summary.skipped[photo.image_id])
             continue
         image, found = passed.value
         proposals = found.take(slice(max_boxes))
-        writer.add(photo.image_id, pixel_key(image), read.key_of(photo), proposals)
+        writer.add(photo.image_id, pixel_key(image), version.key, proposals, version.stamp)
         bar.step(boxes=len(proposals), seconds=passed.seconds)
 
 

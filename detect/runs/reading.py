@@ -1,12 +1,12 @@
 """Photos of a run: read, with the key of the file, and why one of them was passed over."""
 
-from pathlib import Path
-
 from detect.flow import Passing
-from detect.runs.films import Films, Frame, film_of
-from detect.runs.photos import Photo, key_of
+from detect.runs.films import Films, Frame
+from detect.runs.frames import Version, file_of, film_of, key_of
+from detect.runs.photos import Photo
 from proposals.stored.foreign_entries import ForeignError
 from proposals.stored.reader import StoreError
+from structures.file_notes import stamp_of
 from structures.images import MAX_PIXELS, ExifPolicy, ImageError, read_image
 from structures.records import Image
 
@@ -25,7 +25,7 @@ class PhotoReader:
     def __init__(self, *, exif: ExifPolicy = "apply", max_pixels: int = MAX_PIXELS) -> None:
         self._exif, self._max_pixels = exif, max_pixels
         self.films = Films(max_pixels=max_pixels)
-        self._keys: dict[Path, str] = {}
+        self._versions: dict[str, Version] = {}
 
     def __call__(self, photo: Photo) -> Image:
         """Return the pixels of a photo.
@@ -33,7 +33,7 @@ class PhotoReader:
         Raises:
             ImageError: it cannot be read.
         """
-        place = film_of(photo.path)
+        stamp, place = stamp_of(file_of(photo.path)), film_of(photo.path)
         if isinstance(photo, Frame):
             image = photo.image
         elif place is not None:
@@ -42,12 +42,12 @@ class PhotoReader:
             image = read_image(photo.path, exif=self._exif, max_pixels=self._max_pixels)
         if isinstance(image, ImageError):
             raise image
-        self._keys[photo.path] = key_of(photo.path)
+        self._versions[photo.image_id] = Version(key_of(photo.path), stamp)
         return image
 
-    def key_of(self, photo: Photo) -> str:
-        """Return the `detect.runs.photos.key_of` of a photo that was read; it is forgotten then."""
-        return self._keys.pop(photo.path)
+    def version_of(self, photo: Photo) -> Version:
+        """Return which bytes a photo was when it was read, unknown where it was not; it is forgotten then."""
+        return self._versions.pop(photo.image_id, Version())
 
 
 def complaint(passed: Passing[Photo]) -> str:

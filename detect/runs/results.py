@@ -4,14 +4,15 @@ A killed run leaves at worst half a line at the end. The next run cuts that off,
 and tries the skipped ones again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from detect.found import as_entry
 from detect.runs.record import RUN_FILE, RunError, read_run
 from eval.region_layout import INDEX_FILE, REGIONS_FILE
-from eval.results import DETECTIONS_FILE, ResultsError, read_line
+from eval.results import DETECTIONS_FILE, ResultsError, require_line
+from structures.file_notes import FileNotes, Stamp
 from structures.line_files import LineFile
 from structures.own_files import inside
 from structures.records import Detections
@@ -30,6 +31,7 @@ class Results:
         folder: where they lie.
         done: image ids with detections, of this run and earlier ones -> `proposals.stored.reader.file_key` of the
             photo; empty where it was not noted.
+        files: which photos are as they were when they were read.
         skipped: image ids that could not be worked on -> why.
 
     Raises:
@@ -41,6 +43,7 @@ class Results:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.done, self.skipped = folder, dict[str, str](), dict[str, str]()
         _require_own(folder)
+        self.files = FileNotes(folder)
         self._detections = LineFile(
             inside(folder, DETECTIONS_FILE), ("image", "width"), self._read_done, overwrite=overwrite
         )
@@ -56,14 +59,19 @@ class Results:
 
     def __exit__(self, *exception: object) -> None:
         self._detections.close()
+        self.files.write()
         self._skips.replace([{"image": image_id, "reason": reason} for image_id, reason in self.skipped.items()])
         self._skips.close(keep_empty=False)
 
-    def write(self, image_id: str, found: Detections, classes: Sequence[str], key: str = "") -> None:
-        """Add the detections of a photo, with the key of its file."""
+    def write(
+        self, image_id: str, found: Detections, classes: Sequence[str], key: str = "", stamp: Stamp | None = None
+    ) -> None:
+        """Add the detections of a photo, with the key of its file, and the stamp that this had before it was read."""
         self._detections.add(as_entry(image_id, found, classes) | ({"file_key": key} if key else {}))
         self.done[image_id] = key
         self.skipped.pop(image_id, None)
+        if key and stamp is not None:
+            self.files.add(image_id, stamp, key)
 
     def skip(self, image_id: str, reason: str) -> None:
         """Add a photo that could not be worked on."""
@@ -71,8 +79,17 @@ class Results:
             self._skips.add({"image": image_id, "reason": reason})
         self.skipped[image_id] = reason
 
+    def changed(self, photos: Iterable[tuple[str, str | Path]]) -> list[str]:
+        """Return the image ids of other photos than those of which there are results; not of those that are gone.
+
+        Args:
+            photos: image id and place of each.
+        """
+        known = ((image_id, path) for image_id, path in photos if self.done.get(image_id))
+        return [image_id for image_id, key in self.files.digests(known) if key not in ("", self.done[image_id])]
+
     def _read_done(self, entry: Any, place: str) -> None:
-        image_id = read_line(entry, place).image
+        image_id = require_line(entry, place)
         if image_id in self.done:
             raise ResultsError(f"{place}: {image_id} again")
         self.done[image_id] = str(entry.get("file_key") or "")

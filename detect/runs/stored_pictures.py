@@ -13,19 +13,19 @@ from rich.console import Console
 from detect.fonts import missing_fonts
 from detect.runs.draw import Drawing, Pictures, picture_name
 from detect.runs.exports import with_labels_of
-from detect.runs.photos import PICTURES, Photo, is_changed
+from detect.runs.photos import PICTURES, Photo, Photos, chosen, places_of
 from detect.runs.progress import Bar
 from detect.runs.reading import PhotoReader
 from detect.runs.record import RUN_FILE, RunError, RunRecord, last_fact, read_run
 from detect.runs.results import Results
-from eval.results import DETECTIONS_FILE, read_lines
+from eval.results import DETECTIONS_FILE, ResultLines
 from structures.class_lists import read_class_names
 from structures.errors import InputError
 from structures.files import FileRefused
 from structures.images import MAX_PIXELS, ExifPolicy, ImageError
 from structures.locks import lock_folder
 from structures.names import ClassNames, did_you_mean
-from structures.own_files import OwnFiles
+from structures.own_files import OwnFiles, real_paths
 from structures.text import printable
 
 
@@ -66,18 +66,18 @@ def redraw(
     with ExitStack() as stack:
         stack.callback(lock_folder(out).release)
         results = stack.enter_context(Results(out))
-        photos = [Photo(image_id, root / image_id) for image_id in results.done]
+        photos = Photos(str(root), tuple(results.done))
         refuse_drawing_among(photos, out)
-        files = stack.enter_context(OwnFiles(out, [photo.path for photo in photos]))
+        files = stack.enter_context(OwnFiles(out, (path for _, path in places_of(photos))))
         run = RunRecord(out, record["settings"], in_use=True)
-        files.sweep(f"{PICTURES}/{picture_name(photo.image_id)}" for photo in photos)
+        files.sweep(f"{PICTURES}/{picture_name(image_id)}" for image_id in photos.names)
         pictures = open_pictures(files, results, drawing, run)
         run.update(**drawing.facts(), images=os.path.abspath(root))
         if warning := missing_fonts(drawing.classes or classes):
             console.print(printable(warning), markup=False, highlight=False, soft_wrap=True)
-        other = [photo for photo in photos if is_changed(photo, results.done[photo.image_id])]
-        undrawn = {each.image_id: f"{each.path}: is another photo than the one that was searched" for each in other}
-        todo = [each for each in photos if each.image_id not in undrawn and not pictures.has(each.image_id)]
+        other = results.changed(places_of(photos))
+        undrawn = {name: f"{root / name}: is another photo than the one that was searched" for name in other}
+        todo = list(chosen(photos, lambda name: name not in undrawn and not pictures.has(name)))
         with Bar(len(todo), console) as bar:
             undrawn |= draw_stored(
                 todo, out / DETECTIONS_FILE, pictures, classes, exif=exif, max_pixels=max_pixels, bar=bar
@@ -141,10 +141,10 @@ def refuse_drawing_among(photos: Sequence[Photo], out: Path) -> None:
     Raises:
         FileRefused: one is; names it.
     """
-    drawn = os.path.realpath(out / PICTURES)
-    among = [photo.path for photo in photos if Path(os.path.realpath(photo.path)).is_relative_to(drawn)]
-    if among:
-        raise FileRefused(f"{among[0]}: is an input, in the folder that pictures are drawn to; name another `out`")
+    drawn = os.path.join(os.path.realpath(out / PICTURES), "")
+    for path, real in real_paths(path for _, path in places_of(photos)):
+        if real.startswith(drawn):
+            raise FileRefused(f"{path}: is an input, in the folder that pictures are drawn to; name another `out`")
 
 
 def draw_stored(
@@ -160,7 +160,7 @@ def draw_stored(
     """Draw photos from their lines of results, where they have one; return why for those that cannot be drawn."""
     wanted, undrawn = {photo.image_id: photo for photo in photos}, dict[str, str]()
     read = PhotoReader(exif=exif, max_pixels=max_pixels)
-    for line in read_lines(results_file)[0] if wanted else ():
+    for line in ResultLines(results_file) if wanted else ():
         if line.image in wanted:
             path, begin = wanted[line.image].path, time.perf_counter()
             try:

@@ -17,6 +17,7 @@ OUTSIDE = {  # path in the repository -> path in the site
     "README.md": "index.md",
     "CONTRIBUTING.md": "CONTRIBUTING.md",
     "CHANGELOG.md": "CHANGELOG.md",
+    "SECURITY.md": "SECURITY.md",
     "benchmarks/LOG.md": "benchmarks/LOG.md",
     "LICENSE": "LICENSE.txt",
     "CITATION.cff": "CITATION.cff",

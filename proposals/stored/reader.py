@@ -10,7 +10,7 @@ shard.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def file_key(path: str | Path) -> str:
     return file_digest(regular_file(path))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StoredPhoto:
     """Where the boxes of one photo are: its name, its keys, how many boxes, and shard and row."""
 
@@ -78,10 +78,9 @@ class ProposalStore:
         self._load = lru_cache(CACHED_SHARDS)(self._read_shard)
         self._by_id: dict[str, StoredPhoto] = {}
         self._by_pixels: dict[str, StoredPhoto] = {}
-        for photo in self._scan():
+        for photo in stored_photos(self.folder):
             self._by_id[photo.image_id] = photo
             self._by_pixels[photo.pixels] = photo
-        self._names = PhotoNames(self.image_ids)
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -95,6 +94,10 @@ class ProposalStore:
     def photos(self) -> Mapping[str, StoredPhoto]:
         """The photos by name."""
         return self._by_id
+
+    @cached_property
+    def _names(self) -> PhotoNames:
+        return PhotoNames(self.image_ids)
 
     def find(self, image: Image) -> Proposals | None:
         """Return the proposals of a photo with these pixels; None if there are none."""
@@ -132,20 +135,30 @@ class ProposalStore:
         boxes = shard["boxes"][rows].astype(np.float32)
         return Proposals(boxes, shard["scores"][rows], (height, width), shard["source"][rows], names)
 
-    def _scan(self) -> Iterator[StoredPhoto]:
-        for path in sorted(self.folder.glob("shard-*.npz")):
-            columns = _read_columns(path, "ids", "pixels", "files", "offsets")
-            _check_index(columns, path)
-            counts = np.diff(columns["offsets"])
-            for row, image_id in enumerate(columns["ids"]):
-                keys = columns["pixels"][row].decode(), columns["files"][row].decode()
-                yield StoredPhoto(str(image_id), *keys, int(counts[row]), path.name, row)
-
     def _read_shard(self, name: str) -> dict[str, npt.NDArray[Any]]:
         path = self.folder / name
         columns = _read_columns(path, "sizes", "offsets", "boxes", "scores", "source", "source_names")
         _check_boxes(columns, path)
         return columns
+
+
+def stored_photos(folder: Path, *, pixels: bool = True) -> Iterator[StoredPhoto]:
+    """Yield the photos of a folder of proposals, in the order they were stored; of one stored twice the last counts.
+
+    Args:
+        folder: may be empty.
+        pixels: with the keys of their pixels, which take half of the memory; else these are empty.
+
+    Raises:
+        StoreError: a shard is damaged.
+    """
+    for path in sorted(folder.glob("shard-*.npz")):
+        columns = _read_columns(path, "ids", "pixels", "files", "offsets")
+        _check_index(columns, path)
+        counts, shard = np.diff(columns["offsets"]).tolist(), path.name
+        keys = columns["pixels"].astype(str).tolist() if pixels else [""] * len(counts)
+        rows = zip(columns["ids"].tolist(), keys, columns["files"].astype(str).tolist(), counts, strict=True)
+        yield from (StoredPhoto(*row, shard, number) for number, row in enumerate(rows))
 
 
 def _read_columns(path: Path, *names: str) -> dict[str, npt.NDArray[Any]]:

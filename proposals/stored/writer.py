@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from proposals.stored.reader import FORMAT, MANIFEST, ProposalStore, StoredPhoto, StoreError, read_manifest
+from proposals.stored.reader import FORMAT, MANIFEST, StoredPhoto, StoreError, read_manifest, stored_photos
 from structures.boxes import Boxes
+from structures.file_notes import FileNotes, Stamp
 from structures.files import replacing, sweep, write_json
 from structures.json_reader import through_json
 from structures.locks import lock_folder
@@ -72,6 +73,10 @@ class StoreWriter:
         made: what decides the boxes, as JSON values: generator, parameters, EXIF policy.
         facts: more for the manifest, such as versions and the command; they may differ from run to run.
 
+    Attributes:
+        known: the photos by name, those that wait for their shard included; without the key of their pixels.
+        boxes: how many boxes these have.
+
     Raises:
         StoreError: the folder holds something else, or boxes that were made in another way.
         FolderInUse: another run writes there.
@@ -84,14 +89,11 @@ class StoreWriter:
         self._lock = lock_folder(self.folder)  # of two shards of one number the later would replace the earlier
         self._check()  # again: another run may have begun and ended meanwhile
         sweep(self.folder, lambda name: name == MANIFEST or SHARD.fullmatch(name) is not None)
-        self.known = dict(ProposalStore(self.folder).photos) if (self.folder / MANIFEST).exists() else {}
+        self.known = {photo.image_id: photo for photo in stored_photos(self.folder, pixels=False)}
+        self.boxes = sum(photo.boxes for photo in self.known.values())
+        self._files, self._next = FileNotes(self.folder), _next_number(self.folder)
         self._batch, self._begin = _Batch(), time.monotonic()
         self._write_manifest()
-
-    @property
-    def boxes(self) -> int:
-        """How many boxes there are, those that wait for their shard included."""
-        return sum(photo.boxes for photo in self.known.values())
 
     def _check(self) -> None:
         if self.folder.is_file():
@@ -115,30 +117,54 @@ class StoreWriter:
         finally:
             self._lock.release()
 
-    def add(self, image_id: str, pixels: str, file: str, proposals: Proposals) -> None:
-        """Take the proposals of a photo, with its `pixel_key` and `file_key`; they are on disk after a while.
+    def changed(self, photos: Iterable[tuple[str, str | Path]]) -> frozenset[str]:
+        """Return the image ids of photos that have boxes, and are other photos by now or gone.
+
+        Args:
+            photos: image id and place of each.
+        """
+        known = ((image_id, path) for image_id, path in photos if image_id in self.known)
+        return frozenset(name for name, key in self._files.digests(known) if key != self.known[name].file)
+
+    def add(self, image_id: str, pixels: str, file: str, proposals: Proposals, stamp: Stamp | None = None) -> None:
+        """Take the proposals of a photo; they are on disk after a while.
 
         If the name is there already, the newer boxes count.
+
+        Args:
+            image_id: its name.
+            pixels: its `pixel_key`.
+            file: its `file_key`.
+            proposals: its boxes.
+            stamp: of its file before it was read, if a later run is to know it by this.
         """
         self._batch.photos.append((image_id, pixels, file))
         self._batch.proposals.append(proposals)
-        self.known[image_id] = StoredPhoto(image_id, pixels, file, len(proposals), "", -1)
+        before = self.known.get(image_id)
+        self.boxes += len(proposals) - (before.boxes if before else 0)
+        self.known[image_id] = StoredPhoto(image_id, "", file, len(proposals), "", -1)
+        if file and stamp is not None:
+            self._files.add(image_id, stamp, file)
         if len(self._batch.photos) >= SHARD_PHOTOS or time.monotonic() - self._begin > SHARD_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         """Write the waiting photos as one more shard, then the manifest."""
         if self._batch.photos:
-            with replacing(self._next_shard()) as partial, partial.open("wb") as file:
+            shard = self.folder / f"shard-{self._next:06d}.npz"
+            with replacing(shard) as partial, partial.open("wb") as file:
                 np.savez(file, allow_pickle=False, **self._batch.columns())
+            self._next += 1
+        self._files.write()
         self._batch, self._begin = _Batch(), time.monotonic()
         self._write_manifest()
-
-    def _next_shard(self) -> Path:
-        names = map(SHARD.fullmatch, os.listdir(self.folder))
-        return self.folder / f"shard-{max((int(name[1]) for name in names if name), default=-1) + 1:06d}.npz"
 
     def _write_manifest(self) -> None:
         counts = {"photos": len(self.known), "boxes": self.boxes}
         content = {"format": FORMAT, "layout": LAYOUT, **self._made, **self._facts, **counts}
         write_json(inside(self.folder, MANIFEST), content)
+
+
+def _next_number(folder: Path) -> int:
+    names = map(SHARD.fullmatch, os.listdir(folder))
+    return max((int(name[1]) for name in names if name), default=-1) + 1

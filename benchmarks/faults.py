@@ -1,0 +1,251 @@
+"""Kills, full disks, read-only disks and two runs at a time: are the results those of a run that nothing happened to?
+
+    python benchmarks/faults.py [--minutes 60] [--only detect,propose] [--seed 0]
+    python benchmarks/faults.py --fuzz --minutes 10       # damaged files for every reader, see benchmarks/fuzz.py
+
+Each command of `benchmarks/fault_cases.py` is run once undisturbed. Then it is killed (SIGKILL, SIGTERM) at random
+moments and started again, its disk is filled up or made read-only, or two are started on one folder; at last it may
+end. What it made must equal the undisturbed run's, byte for byte. With the whole hour each command is killed 50 times
+with each signal; with less, fewer times. Linux only. As root full and read-only disks are real ones (tmpfs), else
+limits on the size of files and permissions stand for them. Exit code 1: something was lost; the folder then stays.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.fault_cases import Case, cases, make_inputs, start, warm_up, write_truth
+
+KILLS = 50  # of each command with each signal
+KILLS_PER_RUN = 5  # before it may end
+ROUNDS = 10  # of full and read-only disks, and of two at a time
+STOPPED = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143}
+
+
+@dataclass
+class Bench:
+    """One command under test.
+
+    Attributes:
+        case: the command.
+        root: folder of its own, on a disk that can be filled.
+        rng: decides the moments.
+        whole: what the undisturbed run made.
+        seconds: how long that took.
+        wrong: what went wrong, a line each.
+        counts: what was done how often.
+    """
+
+    case: Case
+    root: Path
+    rng: random.Random
+    whole: Mapping[str, bytes] = field(default_factory=dict)
+    seconds: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def out(self) -> Path:
+        """Where it writes."""
+        return self.root / "disk"
+
+    @property
+    def log(self) -> Path:
+        """What it says."""
+        return self.root / "log"
+
+    def first(self) -> None:
+        """Run it undisturbed."""
+        self.root.mkdir()
+        begin = time.monotonic()
+        with fresh(self.out):
+            self.expect(self.wait(self.begin()), {self.case.code}, "undisturbed")
+            self.seconds = time.monotonic() - begin
+            self.whole = {} if self.wrong else self.case.content(self.out)
+
+    def begin(self, **limits: int) -> int:
+        """Start it; return its process."""
+        return start(self.case.words(self.out), self.log, **limits)
+
+    def wait(self, process: int) -> int:
+        """Return its exit code, below 0 if a signal ended it."""
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+    def expect(self, code: int, codes: set[int], what: str) -> None:
+        """Note an exit code that should not be, or a traceback."""
+        said = self.log.read_text(errors="replace")
+        if code not in codes or "Traceback" in said:
+            self.wrong.append(f"{what}: exit code {code}, expected {sorted(codes)}: {said[-2000:]}")
+
+    def finish(self, what: str) -> None:
+        """Let it end, and compare."""
+        self.expect(self.wait(self.begin()), {self.case.code}, f"{what}, then run again")
+        made = {} if self.wrong else self.case.content(self.out)
+        differ = sorted(name for name in {*made, *self.whole} if made.get(name) != self.whole.get(name))
+        if not self.wrong and differ:
+            self.wrong.append(f"{what}: {', '.join(differ[:9])} differ from the undisturbed run's")
+            self.keep("undisturbed", {name: self.whole[name] for name in differ if name in self.whole})
+            self.keep("made", {name: made[name] for name in differ if name in made})
+        left = [path for path in self.out.rglob("*.partial")]
+        if left:
+            self.wrong.append(f"{what}: unfinished files are left: {', '.join(map(str, left[:9]))}")
+
+    def keep(self, name: str, contents: Mapping[str, bytes]) -> None:
+        """Write what differs to a folder, to be looked at."""
+        for number, (file, content) in enumerate(contents.items()):
+            path = self.root / name / f"{number} {Path(file).name}"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+
+    def kill(self, number: signal.Signals) -> None:
+        """Kill it some times in a row at random moments."""
+        with fresh(self.out):
+            for _ in range(KILLS_PER_RUN):
+                process = self.begin()
+                time.sleep(self.rng.uniform(0, self.seconds))
+                os.kill(process, number)
+                code = self.wait(process)
+                self.expect(code, {STOPPED[number], -number, self.case.code}, number.name)
+                self.counts[number.name] += code != self.case.code
+            self.finish(number.name)
+
+    def fill_disk(self) -> None:
+        """Let the disk be full at a random size, then let it have room."""
+        room = self.rng.randint(1, max(2, sum(map(len, self.whole.values()))))
+        with fresh(self.out, room) as disk:
+            limits = {} if disk else {"largest": room}
+            code = self.wait(self.begin(**limits))
+            self.expect(code, {2, self.case.code, 1}, f"{room} bytes of room")
+            self.counts["full"] += code == 2
+            disk and disk("size=4g")
+            self.finish(f"{room} bytes of room")
+
+    def protect_disk(self) -> None:
+        """Make the disk read-only after a kill, then writable."""
+        with fresh(self.out, 2**32) as disk:
+            process = self.begin()
+            time.sleep(self.rng.uniform(0, self.seconds))
+            os.kill(process, signal.SIGKILL)
+            self.wait(process)
+            disk("ro") if disk else self.out.chmod(0o555)
+            self.expect(self.wait(self.begin()), {2} if disk else {2, self.case.code}, "read-only")
+            disk("rw") if disk else self.out.chmod(0o755)
+            self.counts["read-only"] += 1
+            self.finish("read-only")
+
+    def double(self) -> None:
+        """Start two at the same time."""
+        with fresh(self.out):
+            other = self.log.with_name("other log")
+            first, second = self.begin(), start(self.case.words(self.out), other)
+            codes = {self.wait(first), self.wait(second)}
+            usual = {self.case.code, 2} if self.case.locked else {self.case.code}
+            said = self.log.read_text(errors="replace") + other.read_text(errors="replace")
+            if not codes <= usual or "Traceback" in said or (2 in codes and "is writing" not in said):
+                self.wrong.append(f"two at a time: exit codes {sorted(codes)}: {said[-2000:]}")
+            self.counts["two at a time"] += 1
+            self.finish("two at a time")
+
+
+@contextmanager
+def fresh(folder: Path, size: int = 0) -> Iterator[Callable[[str], None] | None]:
+    """Give an empty folder, on a disk of its own of some size where that is possible; yield what changes the disk."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={-(-size // 4096) * 4096}", "tmpfs", str(folder)]
+    mounted = size > 0 and os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+
+    def change(options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+    try:
+        yield change if mounted else None
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=False)
+        shutil.rmtree(folder)
+
+
+def harm(bench: Bench, until: float) -> None:
+    """Do to a command what there is time for, in turns, until something is lost."""
+    kinds: dict[str, tuple[Callable[[], None], int]] = {
+        "SIGKILL": (lambda: bench.kill(signal.SIGKILL), KILLS),
+        "SIGTERM": (lambda: bench.kill(signal.SIGTERM), KILLS),
+        "full": (bench.fill_disk, ROUNDS),
+        "read-only": (bench.protect_disk, ROUNDS),
+        "two at a time": (bench.double, ROUNDS),
+    }
+    rounds = 0
+    while not bench.wrong and time.monotonic() < until and rounds < 10 * KILLS:
+        left = [do for name, (do, often) in kinds.items() if bench.counts[name] < often]
+        if not left:
+            return
+        left[rounds % len(left)]()
+        rounds += 1
+
+
+def main() -> None:
+    """Harm every command, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=60, help="in all")
+    parser.add_argument("--only", help="commands, separated by commas; by default all that there are")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments and the damage")
+    parser.add_argument("--fuzz", action="store_true", help="give damaged files to every reader instead")
+    options = parser.parse_args()
+    if options.fuzz:
+        from benchmarks.fuzz import fuzz
+
+        sys.exit(fuzz(60 * options.minutes, options.seed))
+    end, root = time.monotonic() + 60 * options.minutes, Path(tempfile.mkdtemp(prefix="rcnn-faults-"))
+    warm_up()
+    for make in (make_inputs, write_truth):
+        in_child(make, root)
+    only = options.only.split(",") if options.only else None
+    chosen = [case for case in cases(root) if only is None or case.name in only]
+    print("| command | seconds undisturbed | SIGKILL | SIGTERM | disk full | read-only | two at a time | lost |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    lost = 0
+    for at, case in enumerate(chosen):
+        bench = Bench(case, root / case.name.replace(" ", "-"), random.Random(f"{options.seed} {case.name}"))
+        bench.first()
+        harm(bench, time.monotonic() + (end - time.monotonic()) / (len(chosen) - at))
+        counts = " | ".join(
+            str(bench.counts[kind]) for kind in ("SIGKILL", "SIGTERM", "full", "read-only", "two at a time")
+        )
+        print(f"| {case.name} | {bench.seconds:.1f} | {counts} | {len(bench.wrong) or 'nothing'} |", flush=True)
+        lost += len(bench.wrong)
+        for line in bench.wrong:
+            print(f"{case.name}: {line}", file=sys.stderr, flush=True)
+    if not lost:
+        shutil.rmtree(root)
+    sys.exit(1 if lost else 0)
+
+
+def in_child(make: Callable[[Path], None], root: Path) -> None:
+    """Do something in a process of its own, so that no thread is there when commands are started from this one."""
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            make(root)
+            code = 0
+        finally:
+            os._exit(code)
+    if os.waitpid(process, 0)[1]:
+        sys.exit(f"the inputs cannot be made in {root}")
+
+
+if __name__ == "__main__":
+    main()
