@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from detect.evaluation import open_ground_truth, read_detections
+from detect.evaluation import read_detections
+from eval.ground_truth import open_ground_truth
 from eval.protocols import PROTOCOLS
 from eval.scores import score
 

@@ -16,12 +16,13 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from detect.evaluation import NO_BOXES, AnyDataset
+from detect.evaluation import NO_BOXES
 from detect.generators import load_proposals
 from detect.runs.ahead import one_core_per_photo
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from detect.runs.record import command, commit, cores, processor, versions
+from eval.ground_truth import AnyDataset
 from eval.plots import recall_plots
 from eval.proposal_recall import COUNTS, THRESHOLDS, Coverage, class_mabo, measure_coverage, recall
 from eval.report import Sheet, percent

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from detect.options import with_options
 from eval.coco import CocoDataset, read_coco_results
+from eval.ground_truth import AnyDataset
 from eval.matching import match_voc
 from eval.names import match_names
 from eval.plots import precision_recall, to_picture
@@ -17,7 +18,6 @@ from eval.protocols import class_curves
 from eval.report import Sheet
 from eval.results import DETECTIONS_FILE, Aligned, align, align_records, count_images, read_lines
 from eval.selection import Selection
-from eval.voc import VocDataset
 from proposals.stored.generator import NamedBoxes, open_boxes
 from proposals.stored.lost_boxes import LostBoxes
 from proposals.stored.reader import MANIFEST
@@ -27,33 +27,27 @@ from structures.errors import InputError
 from structures.records import Detections, GroundTruth
 from structures.text import printable
 
-AnyDataset = VocDataset | CocoDataset
+PARTS = (  # of folders that are read
+    *("Annotations", "ImageSets", "JPEGImages", "annotations", "images", "labels", "train", "val", "valid", "test"),
+    *(DETECTIONS_FILE, MANIFEST),
+)
+PATTERNS = ("shard-*.npz", "*.xml", "*.txt", "*.y*ml", "*.data", "*.names", "*instances*.json", "*coco*.json")
 NO_BOXES: Boxes = np.zeros((0, 4), np.float32)
 SUSPICIOUS = 0.5  # share of objects that have a box exactly equal to them
 
 
-def open_ground_truth(path: Path, split: str, images: Path | None = None) -> AnyDataset:
-    """Open COCO's instances.json, with the folder of its photos if they are needed, or one split of a VOC folder.
-
-    Raises:
-        InputError: it is neither.
-    """
-    is_json = path.is_file() or path.suffix.lower() == ".json"
-    return CocoDataset(path, images) if is_json else VocDataset(path, split)
-
-
 def files_read(path: Path) -> list[Path]:
-    """Return what may be read where a folder is named: that of VOC, of results, or of proposals; a file is itself."""
+    """Return what may be read where a folder is named: ground truth, results, or proposals; a file is itself."""
     if not path.is_dir():
         return [path]
-    names = ("Annotations", "ImageSets", "JPEGImages", DETECTIONS_FILE, MANIFEST)
-    return [*(path / name for name in names), *path.glob("shard-*.npz")]
+    return [*(path / name for name in PARTS), *(file for pattern in PATTERNS for file in path.glob(pattern))]
 
 
-def sources(file: Path, ground_truth: Path, split: str, dataset: AnyDataset) -> dict[str, str]:
+def sources(file: Path, ground_truth: Path, dataset: AnyDataset) -> dict[str, str]:
     """Return what was held against what, for reports."""
     where = {"file": str(file), "ground_truth": str(ground_truth)}
-    return where if isinstance(dataset, CocoDataset) else {**where, "split": split}
+    split = "" if isinstance(dataset, CocoDataset) else dataset.split
+    return {**where, "split": split} if split else where
 
 
 def read_detections(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.checks import Category, note_beyond, unused_categories, without_inside_out
+from eval.checks import Category, Place, note_beyond, unused_categories, with_area, without_inside_out
 from eval.coco_json import (
     CocoError,
     Entry,
@@ -26,7 +26,7 @@ from eval.coco_json import (
 from eval.coco_records import CocoDetections, CocoTruth, sides_of
 from eval.names import LEAVE_OUT
 from eval.notes import Notes
-from structures.boxes import Boxes, ImageSize, area, reach
+from structures.boxes import Boxes, ImageSize, reach
 from structures.files import replacing
 from structures.photo_names import forward
 from structures.records import Detections, GroundTruth
@@ -37,8 +37,8 @@ class CocoDataset:
 
     Args:
         annotations: the JSON file.
-        images: folder of the photos; without it they are looked for in `images` next to the file, next to it, and
-            in COCO's own layout (annotations/instances_val2017.json and val2017/).
+        images: folder of the photos; without it they are looked for in `images` next to the file, next to it, in
+            COCO's own layout (annotations/instances_val2017.json and val2017/), and in `images` next to `annotations`.
         keep: names of classes that stay though no object of them is annotated and others stand below them.
 
     Attributes:
@@ -129,10 +129,10 @@ class CocoDataset:
         place = f"{self.annotations}: image {photo['id']}"
         sides = to_sides([row["bbox"] for row in rows], place)
         boxes, areas = to_corners(sides, place), to_areas(rows, sides, self.annotations)
-        self._note(rows, boxes)
+        self._note(rows, boxes, photo["file_name"])
         stated = self._stated_size(photo)
         if stated is not None:
-            note_beyond(self._notes, boxes, stated, self.annotations)
+            note_beyond(self._notes, boxes, stated, self._place_in(rows, photo["file_name"]))
         return CocoTruth(
             image_id=photo["file_name"],
             boxes=boxes,
@@ -149,19 +149,25 @@ class CocoDataset:
         height, width = whole_number(photo.get("height")), whole_number(photo.get("width"))
         if height is not None and width is not None and min(height, width) > 0:
             return height, width
-        self._notes.add("images without width and height, taken to reach as far as their boxes", self.annotations)
+        kind = "images without width and height, taken to reach as far as their boxes"
+        self._notes.add(kind, f"{self.annotations}: image {photo['id']}")
         return None
 
-    def _note(self, rows: list[Entry], boxes: Boxes) -> None:
-        for row, size in zip(rows, area(boxes), strict=True):
-            if size == 0:
-                self._notes.add("objects without area: they count and cannot be found", self.annotations)
+    def _note(self, rows: list[Entry], boxes: Boxes, image_id: str) -> None:
+        place = self._place_in(rows, image_id)
+        with_area(boxes, self._notes, place, kept=True)
+        for position, row in enumerate(rows):
             if row.get("ignore") and not row.get("iscrowd"):
-                self._notes.add("objects with ignore=1 but no crowds: they count, as in pycocotools", self.annotations)
+                kind = "objects with ignore=1 but no crowds: they count, as in pycocotools"
+                self._notes.add(kind, place(position))
+
+    def _place_in(self, rows: list[Entry], image_id: str) -> Place:
+        return lambda position: f"{self.annotations}: annotation {rows[position].get('id')} of {image_id}"
 
     def _find_images(self) -> Path:
-        beside = self.annotations.parent
-        folders = [beside / "images", beside, beside.parent / self.annotations.stem.removeprefix("instances_")]
+        beside, split = self.annotations.parent, self.annotations.stem.removeprefix("instances_")
+        above = beside.parent
+        folders = [beside / "images", beside, above / split, above / "images", above / "images" / split]
         return next((f for f in folders if self.image_ids and (f / self.image_ids[0]).exists()), folders[0])
 
 

@@ -480,7 +480,7 @@ def test_photos_of_another_size_than_was_annotated_are_named(tmp_path: Path) -> 
     with pytest.raises(
         ValueError, match=f"000.png: is {half} x {SIDE} pixels, but {SIDE} x {SIDE} were annotated"
     ) as e:
-        open_dataset(voc=tmp_path, split="train", coco=None, images=None)
+        open_dataset(tmp_path)
     assert ": no such file; " in str(e.value)
     assert str(e.value).endswith("; and 1 more")
 
@@ -494,7 +494,7 @@ def test_boxes_that_fill_the_photo_do_not_hide_that_it_is_larger_than_annotated(
     (tmp_path / "Annotations" / "000.xml").write_text(content)
     PIL.Image.new("RGB", (2 * SIDE, 2 * SIDE)).save(tmp_path / "JPEGImages" / "000.png")
     with pytest.raises(ValueError, match=f"is {2 * SIDE} x {2 * SIDE} pixels, but {SIDE} x {SIDE} were annotated"):
-        open_dataset(voc=tmp_path, split="train", coco=None, images=None)
+        open_dataset(tmp_path)
 
 
 def test_photos_that_lie_on_their_side_are_refused_with_a_remedy(tmp_path: Path) -> None:
@@ -507,9 +507,9 @@ def test_photos_that_lie_on_their_side_are_refused_with_a_remedy(tmp_path: Path)
     picture.save(path, exif=turned)
     remedy = r" were annotated \(if its EXIF turns it wrongly, exiftool -Orientation= FILE\)$"
     with pytest.raises(ValueError, match=f"000.png: is {SIDE} x {2 * SIDE} pixels, but {2 * SIDE} x {SIDE}{remedy}"):
-        open_dataset(voc=tmp_path, split="train", coco=None, images=None)
+        open_dataset(tmp_path)
     picture.save(path)
-    assert len(open_dataset(voc=tmp_path, split="train", coco=None, images=None)) == 1
+    assert len(open_dataset(tmp_path)) == 1
 
 
 def test_coco_files_need_not_say_how_large_photos_are(tmp_path: Path) -> None:
@@ -538,7 +538,7 @@ def test_photos_without_objects_are_nothing_to_learn_from(tmp_path: Path) -> Non
             f"<annotation><size><width>{SIDE}</width><height>{SIDE}</height></size></annotation>"
         )
     with pytest.raises(ValueError, match="no objects to learn from on the 2 photos"):
-        open_dataset(voc=tmp_path, split="train", coco=None, images=None)
+        open_dataset(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a.pt", "file/a.safetensors", "folder.safetensors"])

@@ -31,7 +31,6 @@ class ReportOptions:
 def proposals(
     truth: TruthOptions,
     report: ReportOptions,
-    images: Annotated[Path | None, typer.Option(help="Folder of the COCO photos.")] = None,
     proposals: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,9 +57,9 @@ def proposals(
 
     names = list(dict.fromkeys(proposals or bench.DEFAULT_GENERATORS))
     boxes = [file for name in names for path in files_in(name) for file in files_read(path)]
-    check_outputs([report.json, report.plot], [*files_read(truth.ground_truth), images, *boxes])
+    check_outputs([report.json, report.plot], [*files_read(truth.ground_truth), truth.images, *boxes])
     form = picture_format(report.plot) if report.plot else ""  # now, not when all is measured
-    dataset = truth.open(images)
+    dataset = truth.open()
     console, facts = Console(stderr=True), bench.circumstances()
     entries = bench.contestants(names, device=device)
     times = {}

@@ -46,13 +46,13 @@ def detections(
     choice: ChoiceOptions,
     report: ReportOptions,
     protocol: Annotated[
-        str, typer.Option(help="voc07, voc, coco or ilsvrc; auto is voc07 for VOC and coco for COCO.")
+        str, typer.Option(help="voc07, voc, coco or ilsvrc; auto is voc07 for VOC, else coco.")
     ] = "auto",
 ) -> None:
     """Score detections: mean average precision, with a table by class."""
     from detect.evaluation import choose, draw_curves, files_read, read_detections, show, sources
     from detect.runs.record import high_floor
-    from eval.coco import CocoDataset
+    from eval.ground_truth import has_crowds, usual_protocol
     from eval.mistakes import find_mistakes
     from eval.report import class_sheet, mistake_sheets, overall_sheet, percent, write_page
     from eval.scores import score
@@ -60,10 +60,10 @@ def detections(
 
     check_outputs([report.json, report.html], [*files_read(file), *files_read(truth.ground_truth)])
     dataset = truth.open()
-    crowd = isinstance(dataset, CocoDataset)
+    crowd = has_crowds(dataset)
     aligned, notes = read_detections(file, dataset, allow_extra=choice.allow_extra, only_detected=choice.only_detected)
     scored, found = choose(dataset, aligned, choice.classes, only_detected=choice.only_detected)
-    name = protocol if protocol != "auto" else ("coco" if crowd else "voc07")
+    name = protocol if protocol != "auto" else usual_protocol(dataset)
     scores = score(name, list(scored), found, scored.classes, crowd=crowd)
     doubts = aligned.warnings(missing_count=not choice.only_detected)
     warnings = [*dataset.notes, *notes, *high_floor(file), *doubts, *scores.warnings()]
@@ -73,7 +73,7 @@ def detections(
     show(sheets, warnings)
     figure, value = scores.headline
     typer.echo(f"{figure} ({name}) {percent(value)} % on {scores.images} images with {sum(scores.objects)} objects")
-    source = sources(file, truth.ground_truth, truth.split, dataset)
+    source = sources(file, truth.ground_truth, dataset)
     if report.json:
         counts = {"missing_images": len(aligned.missing), "extra_images": len(aligned.extra), "warnings": warnings}
         write_json(report.json, {**source, **scores.as_json(), **counts})
@@ -114,7 +114,7 @@ def proposals(
     typer.echo(f"{figures} with {boxes:.0f} boxes an image on {len(dataset)} images, {len(coverage.labels)} objects")
     if json:
         counts = {"images": len(dataset), "objects": len(coverage.labels), "warnings": warnings, "made": dict(made)}
-        source = sources(file, truth.ground_truth, truth.split, dataset)
+        source = sources(file, truth.ground_truth, dataset)
         write_json(json, {**source, **as_json(values, dataset.classes), **counts})
     if plot:
         write_bytes(plot, to_picture(proposal_plot(coverage), form))

@@ -10,8 +10,8 @@ import typer
 from detect.defaults import MaxPixels
 
 if TYPE_CHECKING:
-    from detect.evaluation import AnyDataset
     from detect.runs.photos import Photo
+    from eval.ground_truth import AnyDataset
 
 
 class Exif(str, Enum):
@@ -35,6 +35,7 @@ Weights = Annotated[
 ]
 Crops = Annotated[int, typer.Option(help="Views of each photo: 1, 10 or 144.")]
 Warp = Annotated[bool, typer.Option("--warp", help="Squeeze photos to a square, as BVLC tests.")]
+GROUND_TRUTH = "Annotated photos: folder of VOC's, YOLO's or COCO's, or the instances.json, data.yaml or obj.data."
 ToJson = Annotated[
     Path | None, typer.Option("--json", help="Also write the figures to this file, as shares from 0 to 1.")
 ]
@@ -89,18 +90,20 @@ class PlacementOptions:
 class TruthOptions:
     """Ground truth."""
 
-    ground_truth: Annotated[Path, typer.Option(help="A folder in VOC layout, or COCO's instances.json.")]
-    split: Annotated[str, typer.Option(help="Image list in the VOC folder's ImageSets/Main.")] = "val"
+    ground_truth: Annotated[Path, typer.Option(help=GROUND_TRUTH)]
+    split: Annotated[
+        str | None, typer.Option(help="List or folder of the photos.", show_default="val, or the only one")
+    ] = None
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the photos.", show_default="the usual ones of the format")
+    ] = None
 
-    def open(self, images: Path | None = None) -> "AnyDataset":
+    def open(self) -> "AnyDataset":
         """Return the photos with their objects.
 
-        Args:
-            images: folder of COCO's photos, if they are needed.
-
         Raises:
-            InputError: it is neither VOC's nor COCO's.
+            InputError: it is of no format that is known, or cannot be used.
         """
-        from detect.evaluation import open_ground_truth
+        from eval.ground_truth import open_ground_truth
 
-        return open_ground_truth(self.ground_truth, self.split, images)
+        return open_ground_truth(self.ground_truth, self.split, self.images)

@@ -54,8 +54,8 @@ class RecipeOptions:
 
 
 @examples(
-    "rcnn train multibox --voc VOC2007 --out boxes.safetensors",
-    "rcnn train multibox --coco train.json --images photos --epochs 5 --out boxes.safetensors",
+    "rcnn train multibox --ground-truth VOC2007 --out boxes.safetensors",
+    "rcnn train multibox --ground-truth train.json --images photos --epochs 5 --out boxes.safetensors",
 )
 @with_records
 def multibox(
@@ -80,7 +80,7 @@ def multibox(
 ) -> None:
     """Train MultiBox, whatever the classes: Selective Search's learned companion. Runs under torchrun, too.
 
-    With --val or --val-coco, OUT gets the weights of the best recall, and OUT with .last before its suffix the last.
+    With validation photos, OUT gets the weights of the best recall, and OUT with .last before its suffix the last.
     """
     from classifier.processes import current_process, joined
     from detect.classifiers import load_checkpoint
@@ -112,7 +112,7 @@ def multibox(
             reason=placement.reason,
             measure=None if judged is None else MultiBoxMeasure(judged, placement),
             measure_every=validation.every,
-            about=photos.about(preset),
+            about=photos.about(preset, dataset),
         )
         best, last = run_phases(plan)
         if first:

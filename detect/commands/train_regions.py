@@ -145,8 +145,8 @@ def refuse_other_kind(features: Features, *others: object) -> None:
 
 
 @examples(
-    "rcnn train regions --voc VOC2007 --out net.safetensors --val val",
-    "rcnn train regions --coco train.json --images photos --classes dog,cat --out net.safetensors",
+    "rcnn train regions --ground-truth VOC2007 --out net.safetensors --val val",
+    "rcnn train regions --ground-truth train.json --images photos --classes dog,cat --out net.safetensors",
 )
 @with_records
 def regions(
@@ -189,7 +189,7 @@ def regions(
 ) -> None:
     """Fine-tune a region classifier: R-CNN's softmax, without box regression. Runs under torchrun, too.
 
-    With --val or --val-coco, OUT gets the best weights, and OUT with .last before its suffix the last ones.
+    With validation photos, OUT gets the best weights, and OUT with .last before its suffix the last ones.
     """
     from rich.console import Console
 
@@ -204,6 +204,7 @@ def regions(
     from detect.training.region_phases import check, kept_proposals, phases
     from detect.training.region_recipe import RegionTraining
     from detect.training.setup import check_out, frozen_placement, save_weights, training_placement, what_stays
+    from eval.ground_truth import has_crowds, usual_protocol
 
     if features is Features.shared:
         refuse_other_kind(features, recipe, examples)
@@ -225,7 +226,7 @@ def regions(
         trainings = [
             RegionTraining(
                 replace(recipe.change(phase.recipe), dtype=where.dtype),
-                examples.change(phase.examples, use_ignored=photos.voc is not None),
+                examples.change(phase.examples, use_ignored=not has_crowds(dataset)),
                 recipe.frozen(phase.frozen),
             ).with_seed(run.seed + number)
             for number, phase in enumerate(chosen.phases)
@@ -238,7 +239,7 @@ def regions(
         measure = None
         if judged is not None:
             judged_in = build_for_many(val_proposals or boxes_of, str(here), dtype=run.dtype)
-            kept, protocol = folder / "val-proposals", "coco" if validation.val is None else "voc07"
+            kept, protocol = folder / "val-proposals", usual_protocol(judged)
             measure = RegionMeasure(
                 judged, judged_in, folder=kept, protocol=protocol, placement=placement, workers=photos_at_once
             )
@@ -253,7 +254,7 @@ def regions(
             reason=placement.reason,
             measure=measure,
             measure_every=validation.every,
-            about=photos.about(preset),
+            about=photos.about(preset, dataset),
         )
         trained, last = run_phases(plan)
         if first:

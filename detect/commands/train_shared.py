@@ -78,6 +78,7 @@ def train_on_shared_features(
     from detect.training.region_phases import kept_proposals
     from detect.training.setup import check_out, frozen_placement, save_weights, training_placement
     from detect.training.shared_phases import phases
+    from eval.ground_truth import usual_protocol
 
     check_out(out, weights, proposals, shared.region_weights)
     name = preset or "shared"
@@ -97,7 +98,6 @@ def train_on_shared_features(
         ]
         generator = build_for_many(proposals or chosen.proposals, str(here), dtype=run.dtype)
         stored = kept_proposals(dataset, generator, folder / "proposals", workers=cores(), console=Console(stderr=True))
-        protocol = "coco" if validation.val is None else "voc07"
         plan = TrainingPlan(
             load_checkpoint(weights or chosen.weights),
             phases(
@@ -112,9 +112,11 @@ def train_on_shared_features(
             rows="photos",
             work=folder,
             reason=placement.reason,
-            measure=None if judged is None else SharedMeasure(judged, protocol=protocol, placement=placement),
+            measure=None
+            if judged is None
+            else SharedMeasure(judged, protocol=usual_protocol(judged), placement=placement),
             measure_every=validation.every,
-            about=photos.about(name),
+            about=photos.about(name, dataset),
         )
         trained, last = run_phases(plan)
         if first:

@@ -2,48 +2,44 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from detect.defaults import VAL_PHOTOS, refuse_options_without_effect
-from eval.coco import CocoDataset
+from eval.ground_truth import open_ground_truth
 from eval.selection import Selection
-from eval.voc import VocDataset
 from structures.boxes import ImageSize
 from structures.class_lists import read_class_names
 from structures.errors import InputError
 from structures.images import ImageError, read_size
 from structures.records import Dataset, GroundTruth
 
-SPLIT = "train"  # of a VOC folder, where none is named
+SPLIT = "train"  # where none is named
 COMPLAINTS = 3  # about photos, in one error
 
 
 def open_dataset(
+    ground_truth: Path | None,
     *,
-    voc: Path | None,
-    split: str | None,
-    coco: Path | None,
-    images: Path | None,
+    split: str | None = None,
+    images: Path | None = None,
     classes: Sequence[str] | None = None,
-) -> Dataset:
-    """Open the one dataset that the options name, with only the classes that are listed (`read_class_names`), if any.
+) -> Selection:
+    """Open the photos to learn from, with only the classes that are listed (`read_class_names`), if any.
+
+    Args:
+        ground_truth: as `eval.ground_truth.open_ground_truth` takes it.
+        split: a part of it; None takes "train", or the only one.
+        images: folder of the photos; None takes the usual ones of the format.
+        classes: names, or files of names.
 
     Raises:
-        InputError: none or both are named, COCO photos have no folder, a class is unknown, no photo shows an object, or
-            photos cannot be read or are not those that were annotated.
+        InputError: none is named, a class is unknown, no photo shows an object, or photos cannot be read or are not
+            those that were annotated.
     """
-    if (voc is None) == (coco is None):
-        raise InputError(
-            "name the photos to learn from: either a folder as `voc`, or a file as `coco` and its `images`"
-        )
-    refuse_options_without_effect(
-        {
-            "`images` is the folder of `coco`; `voc` has its own": voc is not None and images is not None,
-            "`split` is a list of `voc`": voc is None and split is not None,
-        }
-    )
-    dataset = _open(voc, split or SPLIT, coco, images, "`coco` needs `images`, the folder of its photos")
+    if ground_truth is None:
+        raise InputError("name the photos to learn from as `ground_truth`")
+    dataset = open_ground_truth(ground_truth, split, images, usual=SPLIT)
     _check_photos(dataset)
     names = None if classes is None else read_class_names(classes, known=dataset.classes)
     chosen = Selection(dataset, classes=names, to_learn=True)
@@ -89,9 +85,9 @@ def some_of(complaints: Sequence[str]) -> str:
 def open_validation(
     learned_from: Dataset,
     *,
-    voc: Path | None,
+    ground_truth: Path | None,
     val: str | None,
-    val_coco: Path | None,
+    val_ground_truth: Path | None,
     val_images: Path | None,
     usual_images: Path | None = None,
     photos: int | None = None,
@@ -100,28 +96,25 @@ def open_validation(
 
     Args:
         learned_from: dataset of the training.
-        voc: its VOC folder.
-        val: list of the VOC folder.
-        val_coco: COCO annotations.
-        val_images: folder of the COCO photos.
+        ground_truth: where it is.
+        val: list or folder of the photos, in `val_ground_truth` or else in `ground_truth`.
+        val_ground_truth: other annotated photos.
+        val_images: folder of these photos.
         usual_images: the same where none is named.
-        photos: so many, evenly spread; 0 takes all, None as many as are usual.
+        photos: at most this many, evenly spread; 0 takes all, None as many as are usual.
 
     Raises:
-        InputError: both kinds are named, the list has no VOC folder, the photos lack a class, there is nothing to find
-            on them, none can be read, or some are not those that were annotated.
+        InputError: the photos lack a class, there is nothing to find on them, none can be read, or some are not those
+            that were annotated.
     """
+    other = val_ground_truth is not None
     refuse_options_without_effect(
-        {"`val_images` is the folder of `val_coco`": val_coco is None and val_images is not None}
+        {"`val_images` is the folder of `val_ground_truth`": not other and val_images is not None}
     )
-    if val is None and val_coco is None:
+    path = val_ground_truth or (ground_truth if val is not None else None)
+    if path is None:
         return None
-    if val is not None and val_coco is not None:
-        raise InputError("name the photos to validate on once: either `val` or `val_coco`")
-    if val is not None and voc is None:
-        raise InputError("`val` is a list of the `voc` folder; COCO photos are named by `val_coco`, a file")
-    folder, complaint = val_images or usual_images, "`val_coco` needs `val_images`, a folder"
-    whole = _open(voc if val is not None else None, val or "", val_coco, folder, complaint, keep=learned_from.classes)
+    whole = open_ground_truth(path, val, val_images or usual_images, keep=learned_from.classes)
     chosen = Selection(whole, classes=learned_from.classes, photos=VAL_PHOTOS if photos is None else photos)
     if all(truth.ignore.all() for truth in chosen):
         raise InputError(f"no object that counts on the {len(chosen)} photos to validate on")
@@ -176,19 +169,3 @@ def summary(dataset: Dataset, judged: Dataset | None) -> list[str]:
         told = f"{len(both)} of {len(ids)} photos to validate on are learned from"
         lines.append(f"warning: {told}; the figure will flatter")
     return lines
-
-
-def _open(
-    voc: Path | None,
-    split: str,
-    coco: Path | None,
-    images: Path | None,
-    complaint: str,
-    *,
-    keep: Collection[str] = (),
-) -> Dataset:
-    if voc is not None:
-        return VocDataset(voc, split)
-    if coco is None or images is None:
-        raise InputError(complaint)
-    return CocoDataset(coco, images, keep=keep)
