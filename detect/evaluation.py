@@ -16,7 +16,8 @@ from eval.plots import precision_recall, to_picture
 from eval.proposal_recall import Coverage, measure_coverage
 from eval.protocols import class_curves
 from eval.report import Sheet
-from eval.results import DETECTIONS_FILE, Aligned, align, align_records, count_images, read_lines
+from eval.result_formats import COCO, photos_of_dataset, read_results, require_known
+from eval.results import DETECTIONS_FILE, Aligned, align, align_records, count_images
 from eval.selection import Selection
 from proposals.stored.generator import NamedBoxes, open_boxes
 from proposals.stored.lost_boxes import LostBoxes
@@ -53,13 +54,13 @@ def sources(file: Path, ground_truth: Path, dataset: AnyDataset) -> dict[str, st
 def read_detections(
     file: Path, dataset: AnyDataset, *, allow_extra: bool, only_detected: bool = False
 ) -> tuple[Aligned, list[str]]:
-    """Read detections.jsonl, or its folder, or COCO results, in the order of the dataset; with notes.
+    """Read results of any format of `eval.result_formats`, in the order of the dataset; with notes.
 
     Raises:
         InputError: the file does not fit the dataset, or does not say which photos were searched but is asked.
     """
-    if file.suffix.lower() != ".json":
-        lines, notes = read_lines(file / DETECTIONS_FILE if file.is_dir() else file)
+    if require_known(file) != COCO:
+        lines, _, notes = read_results(file, photos_of_dataset(dataset))
         return align(lines, dataset, allow_extra=allow_extra), notes
     if not isinstance(dataset, CocoDataset):
         raise InputError(f"{file}: COCO results need COCO ground truth, an instances.json, as `ground_truth`")
@@ -149,9 +150,15 @@ def _leaks(coverage: Coverage) -> bool:
 
 def show(sheets: Sequence[Sheet], warnings: Sequence[str]) -> None:
     """Print tables to stdout and warnings to stderr."""
-    console, errors = Console(), Console(stderr=True)
+    console = Console()
     for sheet in sheets:
         if sheet.rows:
             console.print(sheet.for_terminal())
+    warn(warnings)
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Print warnings to stderr."""
+    errors = Console(stderr=True)
     for line in warnings:
         errors.print(f"warning: {printable(with_options(line))}", markup=False, highlight=False, soft_wrap=True)

@@ -40,6 +40,7 @@ class CocoDataset:
         images: folder of the photos; without it they are looked for in `images` next to the file, next to it, in
             COCO's own layout (annotations/instances_val2017.json and val2017/), and in `images` next to `annotations`.
         keep: names of classes that stay though no object of them is annotated and others stand below them.
+        without_objects: read the numbers of photos and classes only; the list of annotations may be missing.
 
     Attributes:
         classes: names in the order of their category ids; a label is an index into them.
@@ -51,14 +52,21 @@ class CocoDataset:
         CocoError: not such a file, without categories, or an entry that cannot be used.
     """
 
-    def __init__(self, annotations: Path, images: Path | None = None, *, keep: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        annotations: Path,
+        images: Path | None = None,
+        *,
+        keep: Collection[str] = (),
+        without_objects: bool = False,
+    ) -> None:
         self.annotations = Path(annotations)
         self._notes = Notes()
         content = load(self.annotations)
         photos = sorted(read_entries(content, "images", self.annotations), key=itemgetter("id"))
         for photo in photos:
             photo["file_name"] = forward(str(photo["file_name"]))
-        objects = read_entries(content, "annotations", self.annotations)
+        objects = [] if without_objects else read_entries(content, "annotations", self.annotations)
         listed = sorted(read_entries(content, "categories", self.annotations), key=itemgetter("id"))
         distinct([entry["id"] for entry in listed], "category id", self.annotations)
         self._unused = self._unused_ids(listed, objects, keep)
@@ -99,6 +107,10 @@ class CocoDataset:
         if image_id not in self._records:
             raise CocoError(f"{self.annotations}: no image {image_id!r}")
         return self._records[image_id]
+
+    def entries(self, image_id: str) -> list[Entry]:
+        """Return what the file says of each object of an image, in the order of its ground truth."""
+        return self._rows[self.image_numbers[image_id]]
 
     @property
     def unused(self) -> Mapping[int, str]:

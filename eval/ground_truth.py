@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
+from eval import voc_layout, yolo_layout
 from eval.coco import CocoDataset
-from eval.layout import spellings_of
+from eval.layout import SPLITS, spellings_of
 from eval.selection import Selection
 from eval.voc import VocDataset
 from eval.voc_layout import has_lists, has_xml
@@ -80,10 +81,24 @@ def _open_file(
             f"{path}: no format of annotations that is known; expected a folder, .json, .yaml or {DARKNET}"
         )
     if split is not None:
-        raise InputError(
-            f"{path}: is one file, of which `split` names no part; name the folder above it, or no `split`"
-        )
+        raise InputError(f"{path}: is one file without lists, so that `split` {split!r} means nothing")
     return CocoDataset(path, images, keep=keep)
+
+
+def splits_of(path: Path) -> list[str]:
+    """Return the names of the splits of annotated photos; none where there are none, or only one goes by other names.
+
+    Raises:
+        InputError: the file that names them cannot be used.
+    """
+    if path.is_file() and yolo_config(path) is None:
+        return []
+    if has_lists(path):
+        return voc_layout.splits_of(path)
+    of_coco = [split for split in SPLITS if path.is_dir() and coco_file(path, split)]
+    if of_coco or yolo_config(path) is not None:
+        return of_coco or yolo_layout.splits_of(path)
+    return voc_layout.splits_of(path) if has_xml(path) else yolo_layout.splits_of(path)
 
 
 def coco_file(folder: Path, split: str | None, usual: str = "val") -> Path | None:

@@ -126,11 +126,12 @@ def read_lines(path: Path) -> tuple[list[ResultLine], list[str]]:
         if result.image in seen:
             raise ResultsError(f"{place}: {result.image} again, first at {seen[result.image]}")
         seen[result.image] = place
-        results.append(_well_formed(result, odd))
+        results.append(well_formed(result, odd))
     return results, [*notes, *odd.lines()]
 
 
-def _well_formed(line: ResultLine, notes: Notes) -> ResultLine:
+def well_formed(line: ResultLine, notes: Notes) -> ResultLine:
+    """Return a line without the boxes that are turned inside out, which are noted."""
     boxes = line.found.boxes
     sides = boxes[:, 2:] - boxes[:, :2]
     return replace(line, found=without_inside_out(line.found, sides, notes, lambda row: f"{line.place}: box {row + 1}"))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.layout import find_photo, photo_folders, read_list, spellings_of
+from eval.layout import SPLITS, find_photo, photo_folders, read_list, spellings_of
 from eval.notes import Notes
 from eval.voc_xml import VocError
 
@@ -50,6 +50,13 @@ def has_xml(folder: Path) -> bool:
 def has_lists(root: Path) -> bool:
     """Say whether a folder has VOC's image lists, or should have them."""
     return (root / LISTS).is_dir()
+
+
+def splits_of(root: Path) -> list[str]:
+    """Return the names of the usual splits of a folder; none where all photos are together or go by other names."""
+    if has_lists(root):
+        return [name for name in SPLITS if (root / LISTS / f"{name}.txt").is_file()]
+    return [name for split in SPLITS for name in spellings_of(split) if has_xml(root / name)]
 
 
 def voc_layout(root: Path, split: str | None, usual: str, images: Path | None, notes: Notes) -> VocLayout:

@@ -80,6 +80,19 @@ def names_file(folder: Path) -> Path | None:
     return next((f for place in (folder, folder / "labels") for f in _listed(place) if f.is_file()), None)
 
 
+def class_names(path: Path) -> list[str] | None:
+    """Return the classes of a YOLO folder, or of its data.yaml or obj.data; None where nothing names them.
+
+    Raises:
+        YoloError: they cannot be used.
+    """
+    config = yolo_config(path)
+    if config is not None:
+        return _classes(_read_config(config), config)
+    listed = names_file(path)
+    return None if listed is None else _distinct(read_list(listed, YoloError) or [""], listed)
+
+
 def _listed(folder: Path) -> Iterator[Path]:
     yield from (folder / name for name in NAME_LISTS)
     yield from sorted(folder.glob("*.names"))
@@ -102,9 +115,9 @@ def yolo_layout(path: Path, split: str | None, usual: str, images: Path | None, 
     root = path if path.is_dir() else path.parent
     if config is None:
         return _plain(root, split, usual, images, notes)
-    content = _read_yaml(config) if config.suffix.lower() in YAML_SUFFIXES else _read_darknet(config)
+    content = _read_config(config)
     classes, keypoints = _classes(content, config), _keypoints(content, config)
-    name = _choose([each for each in content if each in _known_splits(content)], split, usual, config, notes)
+    name = _choose(_known_splits(content), split, usual, config, notes)
     bases = [root / str(content.get("path") or "."), root]
     photos = _photos_of(content[name], bases, config) if images is None else _below(images)
     return _checked(classes, photos, name, keypoints, root)
@@ -114,6 +127,22 @@ def _known_splits(content: Mapping[str, Any]) -> list[str]:
     """Return the keys of a data.yaml that name photos."""
     others = ("path", "names", "nc", "download", "kpt_shape", "flip_idx", "roboflow", "channels", "backup", "classes")
     return [key for key, value in content.items() if key not in others and value and isinstance(value, str | list)]
+
+
+def splits_of(path: Path) -> list[str]:
+    """Return the names of the splits of a YOLO folder; none where all photos are together."""
+    config = yolo_config(path)
+    if config is not None:
+        content, root = _read_config(config), config.parent
+        named = {name: content[name] for name in _known_splits(content)}
+        bases = [root / str(content.get("path") or "."), root]
+        there = [name for name, listed in named.items() if _is_there(listed, bases)]
+        return there or list(named)
+    return [name for name in _spelled_splits(None, SPLITS[0]) if _folders_of(path, name)]
+
+
+def _is_there(listed: str | list[str], bases: Sequence[Path]) -> bool:
+    return any(resolve_listed(each, bases).exists() for each in (listed if isinstance(listed, list) else [listed]))
 
 
 def _choose(there: Sequence[str], split: str | None, usual: str, config: Path, notes: Notes) -> str:
@@ -127,17 +156,31 @@ def _choose(there: Sequence[str], split: str | None, usual: str, config: Path, n
     return found
 
 
+def _read_config(path: Path) -> dict[str, Any]:
+    return _read_yaml(path) if path.suffix.lower() in YAML_SUFFIXES else _read_darknet(path)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
+    """Return the keys of a data.yaml whose values are a text, or a list or an object of texts; others are not ours.
+
+    Everything is read as text: YAML would make False of a class named `no`.
+    """
     if regular_file(path).stat().st_size > MOST_BYTES:
         raise YoloError(f"{path}: larger than {MOST_BYTES} bytes, which is no data.yaml")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)  # texts and nothing else
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise YoloError(f"{path}: not readable as YAML: {reason:.200}") from None
     if not isinstance(content, dict):
         raise YoloError(f"{path}: not a data.yaml: expected names, and the photos of each split")
-    return {str(key): value for key, value in content.items()}
+    return {str(key): value for key, value in content.items() if _is_flat(value)}
+
+
+def _is_flat(value: Any) -> bool:
+    """Say whether a value holds texts and no more lists: those can be many times as long as the file."""
+    inner = [*value, *value.values()] if isinstance(value, dict) else value
+    return all(isinstance(each, str) for each in (inner if isinstance(inner, list) else [inner]))
 
 
 def _has_names(path: Path) -> bool:
@@ -161,15 +204,16 @@ def _read_darknet(path: Path) -> dict[str, Any]:
 def _classes(content: Mapping[str, Any], config: Path) -> list[str]:
     names = content.get("names")
     if isinstance(names, dict):
-        if sorted(names, key=str) != sorted(range(len(names)), key=str):
+        numbered = [str(number) for number in range(len(names))]
+        if {key.strip() for key in names} != set(numbered):
             raise YoloError(f"{config}: names must be numbered from 0 to {len(names) - 1}")
-        names = [names[number] for number in range(len(names))]
+        names = [names[number] for number in numbered]
     if not isinstance(names, list) or not names:
         raise YoloError(f"{config}: no names of classes")
-    count = content.get("nc")
-    if isinstance(count, int) and count != len(names):
-        raise YoloError(f"{config}: nc is {count}, but there are {len(names)} names")
-    return _distinct([str(name).strip() for name in names], config)
+    count = str(content.get("nc", "")).strip()
+    if count.isdecimal() and count != str(len(names)):
+        raise YoloError(f"{config}: nc is {count:.20}, but there are {len(names)} names")
+    return _distinct([name.strip() for name in names], config)
 
 
 def _distinct(names: list[str], place: Path) -> list[str]:
@@ -181,12 +225,12 @@ def _distinct(names: list[str], place: Path) -> list[str]:
 
 def _keypoints(content: Mapping[str, Any], config: Path) -> int:
     shape = content.get("kpt_shape")
-    if shape is None:
+    if not shape:
         return 0
-    whole = isinstance(shape, list) and len(shape) == 2 and all(type(n) is int and 0 < n for n in shape)
-    if not whole or shape[0] * shape[1] > MOST_KEYPOINTS:
-        raise YoloError(f"{config}: kpt_shape must be two numbers, got {shape!r:.60}")
-    return int(shape[0] * shape[1])
+    numbers = [int(text) for text in shape if len(text) < 9 and text.isdecimal()] if isinstance(shape, list) else []
+    if len(numbers) != 2 or len(shape) != 2 or not 0 < numbers[0] * numbers[1] <= MOST_KEYPOINTS:
+        raise YoloError(f"{config}: kpt_shape must be two numbers, such as [17, 3]")
+    return numbers[0] * numbers[1]
 
 
 def _photos_of(listed: Any, bases: Sequence[Path], config: Path) -> dict[str, Path]:
@@ -217,11 +261,10 @@ def _of_list(path: Path, bases: Sequence[Path]) -> dict[str, Path]:
 
 def _plain(root: Path, split: str | None, usual: str, images: Path | None, notes: Notes) -> YoloLayout:
     """Find a split in folders alone."""
-    listed = names_file(root)
-    if listed is None:
+    classes = class_names(root)
+    if classes is None:
         looked = ", ".join(["data.yaml", DARKNET, *NAME_LISTS])
         raise YoloError(f"{root}: no names of classes; looked for {looked}, in it and in its labels/")
-    classes = _distinct(read_list(listed, YoloError) or [""], listed)
     folders = {name: place for name in _spelled_splits(split, usual) for place in _folders_of(root, name)}
     if folders:
         name = _choose(list(folders), split, usual, root, notes)

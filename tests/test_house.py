@@ -20,7 +20,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "generators",
         "detector",
         "runs",
-        "training bench",
+        "training bench convert",
         "commands",
         "cli",
         "demo __main__",

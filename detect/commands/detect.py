@@ -26,6 +26,8 @@ class Format(str, Enum):
     jsonl = "jsonl"
     coco = "coco"
     voc = "voc"
+    yolo = "yolo"
+    csv = "csv"
 
 
 class Features(str, Enum):
@@ -99,7 +101,9 @@ class ResultOptions:
     draw_score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Weakest detection that is drawn.", show_default=str(DRAW_FLOOR))
     ] = None
-    format_: Annotated[Format, typer.Option("--format", help="Also write COCO results or VOC files.")] = Format.jsonl
+    format_: Annotated[
+        Format, typer.Option("--format", help="Also write COCO results, VOC or YOLO files, or a table.")
+    ] = Format.jsonl
     split: Annotated[
         str | None, typer.Option(help="For --format voc: part of the file names.", show_default="test")
     ] = None
