@@ -34,6 +34,7 @@ PARTS = (  # of folders that are read
 )
 PATTERNS = ("shard-*.npz", "*.xml", "*.txt", "*.y*ml", "*.data", "*.names", "*instances*.json", "*coco*.json")
 NO_BOXES: Boxes = np.zeros((0, 4), np.float32)
+PIPE_WIDTH = 10_000  # columns of what is no terminal
 SUSPICIOUS = 0.5  # share of objects that have a box exactly equal to them
 
 
@@ -149,8 +150,10 @@ def _leaks(coverage: Coverage) -> bool:
 
 
 def show(sheets: Sequence[Sheet], warnings: Sequence[str]) -> None:
-    """Print tables to stdout and warnings to stderr."""
+    """Print tables to stdout and warnings to stderr; in a pipe a row is one line, however long."""
     console = Console()
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
     for sheet in sheets:
         if sheet.rows:
             console.print(sheet.for_terminal())

@@ -1,12 +1,15 @@
 """What people read: tables for the terminal, one self-contained HTML file, JSON for other programs."""
 
 import base64
+import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
 import rich.box
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -54,10 +57,25 @@ class Sheet:
         """Return it for rich; names are shown as they are, also those with square brackets."""
         table = Table(title=Text(printable(self.caption), "bold"), title_justify="left", box=rich.box.SIMPLE_HEAD)
         for place, name in enumerate(self.head):
-            table.add_column(Text(printable(name)), justify="left" if place < self.texts else "right")
+            side: JustifyMethod = "left" if place < self.texts else "right"
+            table.add_column(Text(printable(name)), justify=side, overflow="fold")  # broken where it must be, never cut
         for row in self.rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
         return table
+
+
+def sheets_csv(sheets: Sequence[Sheet]) -> str:
+    """Return tables as CSV with a line for each value: table, row, column, value.
+
+    A row is named by its first column, as it is shown.
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["table", "row", "column", "value"])
+    for sheet in sheets:
+        for first, *values in sheet.rows:
+            writer.writerows([sheet.caption, first, *pair] for pair in zip(sheet.head[1:], values, strict=True))
+    return file.getvalue()
 
 
 def percent(value: float) -> str:

@@ -16,7 +16,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
     "detect": (
         "defaults fonts labels options settings multibox stopping weights",
         "drawing evaluation shared",
-        "classifiers found",
+        "classifiers found preview",
         "generators",
         "detector",
         "runs",

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from detect.commands.groups import add, examples, group
-from detect.commands.options import ToJson, TruthOptions
+from detect.commands.options import ToCsv, ToJson, TruthOptions
 from detect.commands.records import with_records
-from structures.files import write_bytes, write_json
+from structures.files import write_bytes, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class ReportOptions:
         Path | None, typer.Option(help="Keep the boxes here, a folder each; run again, it goes on where it stopped.")
     ] = None
     json: ToJson = None
+    csv: ToCsv = None
     plot: Annotated[Path | None, typer.Option(help="Also draw recall to this file (.png, .svg or .pdf).")] = None
 
 
@@ -50,6 +51,7 @@ def proposals(
     from detect import bench
     from detect.evaluation import files_read, show
     from eval.plots import picture_format, to_picture
+    from eval.report import sheets_csv
     from eval.scores import or_null
     from eval.selection import pick_evenly
     from proposals.generators import files_in
@@ -57,7 +59,7 @@ def proposals(
 
     names = list(dict.fromkeys(proposals or bench.DEFAULT_GENERATORS))
     boxes = [file for name in names for path in files_in(name) for file in files_read(path)]
-    check_outputs([report.json, report.plot], [*files_read(truth.ground_truth), truth.images, *boxes])
+    check_outputs([report.json, report.csv, report.plot], [*files_read(truth.ground_truth), truth.images, *boxes])
     form = picture_format(report.plot) if report.plot else ""  # now, not when all is measured
     dataset = truth.open()
     console, facts = Console(stderr=True), bench.circumstances()
@@ -76,7 +78,10 @@ def proposals(
         folders = {name: (report.out or Path(temporary)) / name.replace(":", "-").replace("/", "-") for name in names}
         coverages = {name: bench.cover(name, dataset, ids, folders[name], console, device) for name in names}
     quality = {name: bench.quality_row(coverage, len(dataset.classes)) for name, coverage in coverages.items()}
-    show(bench.bench_sheets(times, quality, counted, len(ids)), dataset.notes)
+    sheets = bench.bench_sheets(times, quality, counted, len(ids))
+    show(sheets, dataset.notes)
+    if report.csv:
+        write_text(report.csv, sheets_csv(sheets))
     if report.json:
         speed = [{"generator": name, "threads": threads, **figures} for (name, threads), figures in times.items()]
         figures = {name: {what: or_null(value) for what, value in row.items()} for name, row in quality.items()}

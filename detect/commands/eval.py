@@ -2,15 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from detect.commands.eval_classification import classification
 from detect.commands.groups import add, examples, group
-from detect.commands.options import Classes, ToJson, TruthOptions
+from detect.commands.options import Classes, DryRun, ToCsv, ToJson, TruthOptions
 from detect.commands.records import with_records
-from structures.files import write_bytes, write_json
+from structures.files import write_bytes, write_json, write_text
+from structures.text import printable
+
+if TYPE_CHECKING:
+    from eval.ground_truth import AnyDataset
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,18 @@ class ReportOptions:
 
     mistakes: Annotated[bool, typer.Option(help="Say what kinds of mistakes were made.")] = True
     json: ToJson = None
+    csv: ToCsv = None
     html: Annotated[Path | None, typer.Option(help="Also write a page with tables, curves and mistakes.")] = None
+
+
+def look_at(dataset: "AnyDataset", folder: Path, json: Path | None) -> None:
+    """Show what would be judged by, as `--dry-run` asks for."""
+    from detect.preview import preview
+
+    shown = preview({"ground truth": dataset}, folder)
+    typer.echo(f"nothing was scored; {len(shown['drawn'])} examples drawn in {printable(folder)}")
+    if json:
+        write_json(json, shown)
 
 
 @examples(
@@ -48,18 +63,23 @@ def detections(
     protocol: Annotated[
         str, typer.Option(help="voc07, voc, coco or ilsvrc; auto is voc07 for VOC, else coco.")
     ] = "auto",
+    dry_run: DryRun = None,
 ) -> None:
     """Score detections: mean average precision, with a table by class."""
     from detect.evaluation import choose, draw_curves, files_read, read_detections, show, sources
     from detect.runs.record import high_floor
     from eval.ground_truth import has_crowds, usual_protocol
     from eval.mistakes import find_mistakes
-    from eval.report import class_sheet, mistake_sheets, overall_sheet, percent, write_page
+    from eval.report import class_sheet, mistake_sheets, overall_sheet, percent, sheets_csv, write_page
     from eval.scores import score
     from structures.own_files import check_outputs
 
-    check_outputs([report.json, report.html], [*files_read(file), *files_read(truth.ground_truth)])
+    outputs = [report.json, report.csv, report.html]
+    check_outputs(outputs, [*files_read(file), *files_read(truth.ground_truth)])
     dataset = truth.open()
+    if dry_run is not None:
+        look_at(dataset, dry_run, report.json)
+        return
     crowd = has_crowds(dataset)
     aligned, notes = read_detections(file, dataset, allow_extra=choice.allow_extra, only_detected=choice.only_detected)
     scored, found = choose(dataset, aligned, choice.classes, only_detected=choice.only_detected)
@@ -74,6 +94,8 @@ def detections(
     figure, value = scores.headline
     typer.echo(f"{figure} ({name}) {percent(value)} % on {scores.images} images with {sum(scores.objects)} objects")
     source = sources(file, truth.ground_truth, dataset)
+    if report.csv:
+        write_text(report.csv, sheets_csv(sheets))
     if report.json:
         counts = {"missing_images": len(aligned.missing), "extra_images": len(aligned.extra), "warnings": warnings}
         write_json(report.json, {**source, **scores.as_json(), **counts})
@@ -93,22 +115,30 @@ def proposals(
     truth: TruthOptions,
     plot: Annotated[Path | None, typer.Option(help="Also draw recall to this file (.png, .svg or .pdf).")] = None,
     json: ToJson = None,
+    csv: ToCsv = None,
+    dry_run: DryRun = None,
 ) -> None:
     """Measure proposals: recall by IoU and by number of boxes, average recall, MABO."""
     from detect.evaluation import files_read, measure_proposals, show, sources
     from eval.plots import picture_format, to_picture
     from eval.proposal_recall import proposal_rows
     from eval.proposal_report import as_json, proposal_plot, proposal_sheets
-    from eval.report import percent
+    from eval.report import percent, sheets_csv
     from structures.own_files import check_outputs
 
-    check_outputs([json, plot], [*files_read(file), *files_read(truth.ground_truth)])
+    check_outputs([json, csv, plot], [*files_read(file), *files_read(truth.ground_truth)])
     form = picture_format(plot) if plot else ""  # now, not when all is measured
     dataset = truth.open()
+    if dry_run is not None:
+        look_at(dataset, dry_run, json)
+        return
     coverage, made, doubts = measure_proposals(file, dataset)
     warnings = [*dataset.notes, *doubts]
     values = dict(proposal_rows(coverage, dataset.classes))
-    show(proposal_sheets(values, dataset.classes), warnings)
+    sheets = proposal_sheets(values, dataset.classes)
+    show(sheets, warnings)
+    if csv:
+        write_text(csv, sheets_csv(sheets))
     figures = ", ".join(f"{name} {percent(values[name])} %" for name in ("MABO", "recall@0.50", "recall@0.70"))
     boxes = values["boxes an image, mean"]
     typer.echo(f"{figures} with {boxes:.0f} boxes an image on {len(dataset)} images, {len(coverage.labels)} objects")

@@ -39,6 +39,17 @@ GROUND_TRUTH = "Annotated photos: folder of VOC's, YOLO's or COCO's, or the inst
 ToJson = Annotated[
     Path | None, typer.Option("--json", help="Also write the figures to this file, as shares from 0 to 1.")
 ]
+ToCsv = Annotated[
+    Path | None, typer.Option("--csv", help="Also write the tables to this file: table, row, column, value.")
+]
+DryRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--dry-run",
+        metavar="FOLDER",
+        help="Only show what is read and what is odd about it, and draw twenty examples into this folder.",
+    ),
+]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,15 @@ import typer
 
 from detect.commands.groups import examples
 from detect.commands.records import with_records
-from detect.commands.training_options import PRESET, Out, PhotoOptions, RunOptions, SaveEvery, ValidationOptions
+from detect.commands.training_options import (
+    PRESET,
+    Out,
+    PhotoOptions,
+    RunOptions,
+    SaveEvery,
+    ValidationOptions,
+    show_photos,
+)
 from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.presets import MULTIBOX, describe, find, given
 from structures.text import printable
@@ -94,6 +102,9 @@ def multibox(
     check_out(out, weights)
     where, chosen, dataset = training_placement(run.device, run.dtype), find(MULTIBOX, preset), photos.open()
     judged = validation.open(photos, dataset)
+    if run.dry_run is not None:
+        show_photos(dataset, judged, run.dry_run)
+        return
     with joined(where.device) as here:
         first = current_process().rank == 0
         if first:

@@ -10,7 +10,15 @@ from classifier.recipes import Recipe
 from detect.commands.groups import examples
 from detect.commands.records import with_records
 from detect.commands.train_shared import Common, SharedOptions, train_on_shared_features
-from detect.commands.training_options import PRESET, Out, PhotoOptions, RunOptions, SaveEvery, ValidationOptions
+from detect.commands.training_options import (
+    PRESET,
+    Out,
+    PhotoOptions,
+    RunOptions,
+    SaveEvery,
+    ValidationOptions,
+    show_photos,
+)
 from detect.training.presets import REGIONS, SHARED, describe, find, given
 from detect.training.region_recipe import Examples
 from structures.errors import InputError
@@ -218,6 +226,9 @@ def regions(
     dataset = photos.open()
     judged = validation.open(photos, dataset, val_proposals=val_proposals)
     photos_at_once = workers or cores()
+    if run.dry_run is not None:
+        show_photos(dataset, judged, run.dry_run)
+        return
     with joined(where.device) as here:
         first = current_process().rank == 0
         if first:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from detect.commands.training_options import PRESET, PhotoOptions, RunOptions, ValidationOptions
+from detect.commands.training_options import PRESET, PhotoOptions, RunOptions, ValidationOptions, show_photos
 from detect.training.presets import SHARED, find, given
 from detect.training.shared_recipe import SharedRecipe
 from structures.text import printable
@@ -86,6 +86,9 @@ def train_on_shared_features(
     dataset = photos.open()
     judged = validation.open(photos, dataset)
     begin = shared.region_weights or REGION_WEIGHTS
+    if run.dry_run is not None:
+        show_photos(dataset, judged, run.dry_run)
+        return
     with joined(where.device) as here:
         first = current_process().rank == 0
         if first:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detect.commands.options import GROUND_TRUTH, Classes
+from detect.commands.options import GROUND_TRUTH, Classes, DryRun
 from detect.defaults import VAL_EVERY, VAL_PHOTOS
 from structures.errors import InputError
+from structures.text import printable
 
 if TYPE_CHECKING:
     from eval.selection import Selection
@@ -111,10 +112,22 @@ class RunOptions:
     dtype: Annotated[str, typer.Option(help="Precision of the training: auto, float32 or bfloat16.")] = "auto"
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
     seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0
+    dry_run: DryRun = None
 
     def folder(self, out: Path) -> Path:
         """Return the folder of the run that writes a file."""
         return self.work or out.with_suffix(".work")
+
+
+def show_photos(dataset: "Selection", judged: "Selection | None", folder: Path) -> None:
+    """Show what would be learned from and validated on, as `--dry-run` asks for."""
+    from detect.preview import preview
+    from detect.training.data import summary
+
+    told = [line.removeprefix("warning: ") for line in summary(dataset, judged) if line.startswith("warning: ")]
+    chosen = {"to learn from": dataset} | ({} if judged is None else {"to validate on": judged})
+    shown = preview(chosen, folder, told)
+    typer.echo(f"nothing was trained; {len(shown['drawn'])} examples drawn in {printable(folder)}")
 
 
 def refuse_validation_options(validates: bool, **options: object) -> None:
