@@ -19,8 +19,8 @@ from eval.report import Sheet
 from eval.result_formats import COCO, photos_of_dataset, read_results, require_known
 from eval.results import DETECTIONS_FILE, Aligned, align, align_records, count_images
 from eval.selection import Selection
+from proposals.stored.checks import BoxChecks
 from proposals.stored.generator import NamedBoxes, open_boxes
-from proposals.stored.lost_boxes import LostBoxes
 from proposals.stored.reader import MANIFEST
 from structures.boxes import Boxes
 from structures.class_lists import read_class_names
@@ -118,15 +118,15 @@ def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mappin
     except ValueError as error:
         raise InputError(f"{file}: {error}") from None
     missing = [image_id for image_id in dataset.image_ids if image_id not in names]
-    lost = LostBoxes()
-    coverage = measure_coverage(_pairs(boxes, names, missing, dataset, lost))
+    checks = BoxChecks()
+    coverage = measure_coverage(_pairs(boxes, names, missing, dataset, checks))
     doubts = [
         (
             missing,
             f"{count_images(missing)} of the ground truth without boxes in the file: their objects count as missed",
         ),
         (extra, f"{count_images(extra)} unknown to the ground truth left out"),
-        (lost.line(), lost.line()),
+        *((line, line) for line in checks.lines()),
         (_leaks(coverage), "most objects have a box exactly equal to them: is the ground truth among the proposals?"),
     ]
     made: Mapping[str, Any] = getattr(boxes, "manifest", {})
@@ -134,12 +134,12 @@ def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mappin
 
 
 def _pairs(
-    boxes: NamedBoxes, names: Mapping[str, str], missing: Sequence[str], dataset: AnyDataset, lost: LostBoxes
+    boxes: NamedBoxes, names: Mapping[str, str], missing: Sequence[str], dataset: AnyDataset, checks: BoxChecks
 ) -> Iterator[tuple[GroundTruth, Boxes]]:
     for image_id, name in names.items():  # in the order of the file, which reads each shard once
         truth, found = dataset.ground_truth(image_id), boxes.boxes_of(name)[0]
         if truth.size_known:
-            lost.look(image_id, found, truth.image_size)
+            checks.look(image_id, found, truth.image_size)
         yield truth, found
     for image_id in missing:
         yield dataset.ground_truth(image_id), NO_BOXES

@@ -77,11 +77,16 @@ def voc_layout(root: Path, split: str | None, usual: str, images: Path | None, n
     for name in spellings_of(split or usual):
         if has_xml(root / name):
             return _whole(root / name, images, name)
-    folders = [folder.name for folder in sorted(root.iterdir()) if folder.is_dir() and any(folder.glob("*.xml"))]
+    folders = [folder.name for folder in _folders_of_xml(root)]
     if split is None and (any(root.glob("*.xml")) or len(folders) == 1):
         return _whole(root, images, "")
-    there = f"there are {', '.join(folders)}" if folders else f"{root} has no lists and no folders of splits"
+    there = f"there are {', '.join(folders[:20])}" if folders else f"{root} is not a VOC folder"
     raise VocError(f"{root}: no split {split or usual!r}: neither {LISTS} nor a folder of that name; {there}")
+
+
+def _folders_of_xml(root: Path) -> list[Path]:
+    folders = sorted(root.iterdir()) if root.is_dir() else []
+    return [folder for folder in folders if folder.is_dir() and any(folder.glob("*.xml"))]
 
 
 def _by_list(root: Path, split: str | None, usual: str, images: Path | None, notes: Notes) -> VocLayout:
@@ -111,9 +116,7 @@ def _whole(root: Path, images: Path | None, split: str) -> VocLayout:
 
 
 def _only_folder(root: Path) -> Path:
-    folders = [root / name for name in USUAL if any((root / name).glob("*.xml"))]
-    others = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and any(folder.glob("*.xml"))]
-    found = [*folders, *others]
+    found = [*(root / name for name in USUAL if any((root / name).glob("*.xml"))), *_folders_of_xml(root)]
     if not found:
         raise VocError(f"{root}: no XML file in it or in a folder of it")
     return found[0]

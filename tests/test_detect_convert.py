@@ -240,6 +240,15 @@ def test_splits_stay_apart(tmp_path: Path) -> None:
 # Refusals
 
 
+def test_photos_of_one_name_in_two_splits_do_not_become_one(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        photo(tmp_path / f"in/{split}/a.jpg")
+        coco(tmp_path / f"in/{split}/_annotations.coco.json", ["a.jpg"])
+    with pytest.raises(InputError, match=r"train.a\.jpg and .*valid.a\.jpg are of one name"):
+        run(tmp_path / "in", "voc", tmp_path / "out")
+    assert run(tmp_path / "in", "yolo", tmp_path / "yolo", copy_photos=True).photos == 2
+
+
 def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
     voc_lists(tmp_path / "in")
     text(tmp_path / "out/instances_val.json", "mine")
@@ -318,3 +327,37 @@ def test_sizes_come_from_ground_truth_too(tmp_path: Path) -> None:
     run(tmp_path / "found", "csv", tmp_path / "out", ground_truth=tmp_path / "voc")
     table = (tmp_path / "out/detections.csv").read_text()
     assert table == "image,width,height,label,score,x1,y1,x2,y2,source\na,100,40,dog,0.5,10,4,60,24,\n"
+
+
+# The command
+
+
+def test_the_command_converts_and_says_what_is_not_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from detect.cli import main
+
+    def rcnn(*words: object) -> int:
+        monkeypatch.setattr("sys.argv", ["rcnn", *map(str, words)])
+        with pytest.raises(SystemExit) as done:
+            main()
+        return int(done.value.code or 0)
+
+    labelimg_side_by_side(tmp_path / "in")
+    for name in "ab":
+        (tmp_path / f"in/{name}.jpg").rename(tmp_path / f"{name}.jpg")
+    words = ("convert", tmp_path / "in", "--to", "yolo", "--out", tmp_path / "out", "--images", tmp_path)
+    assert rcnn(*words, "--copy-photos", "--classes", "cat,dog", "--json", tmp_path / "x.json") == 0
+    told = capsys.readouterr()
+    assert told.out == f"annotations of 2 photos, 2 objects, 2 classes, written to {tmp_path / 'out'}\n"
+    said = json.loads((tmp_path / "x.json").read_text())
+    assert (said["what"], said["photos"], said["classes"], said["losses"]) == ("annotations", 2, ["cat", "dog"], [])
+    assert len(open_ground_truth(tmp_path / "out", "train")) == 2
+    assert rcnn("convert", tmp_path / "out", "--to", "coco", "--split", "val", "--out", tmp_path / "coco") == 2
+    assert "no split 'val'; there are train" in capsys.readouterr().err
+    text(tmp_path / "found/comp4_det_val_dog.txt", "a 0.5 11 5 60 24\n")
+    truth = ("--ground-truth", tmp_path / "in")
+    assert rcnn("convert", tmp_path / "found", "--to", "csv", "--out", tmp_path / "csv", *truth) == 0
+    assert capsys.readouterr().out.startswith("results of 1 photos, 1 detections, 20 classes")
+    assert rcnn("convert", tmp_path / "nowhere", "--to", "csv", "--out", tmp_path / "csv") == 2
+    assert "nowhere: No such file or directory" in capsys.readouterr().err

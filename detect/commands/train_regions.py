@@ -154,7 +154,7 @@ def refuse_other_kind(features: Features, *others: object) -> None:
 
 @examples(
     "rcnn train regions --ground-truth VOC2007 --out net.safetensors --val val",
-    "rcnn train regions --ground-truth train.json --images photos --classes dog,cat --out net.safetensors",
+    "rcnn train regions --ground-truth train.json --classes dog,cat --out net.safetensors",
 )
 @with_records
 def regions(

@@ -33,7 +33,7 @@ def convert_annotations(job: Conversion, files: OwnFiles) -> Converted:
         InputError: they are in the format already, or cannot be used.
     """
     losses, datasets = Notes(), _open_all(job)
-    classes = tuple(dict.fromkeys(name for dataset in datasets.values() for name in dataset.classes))
+    classes = tuple(dict.fromkeys(name for dataset in datasets.values() for name in _classes(dataset)))
     if job.classes is not None:
         classes = _listed(job.classes, classes)
     if any(type(dataset) is SAME[job.form] for dataset in datasets.values()):
@@ -42,6 +42,8 @@ def convert_annotations(job: Conversion, files: OwnFiles) -> Converted:
         split: [_relabelled(photo, dataset, classes) for photo in annotated_photos(dataset, losses)]
         for split, dataset in datasets.items()
     }
+    if job.form == "voc" or (job.form == "coco" and job.copy_photos):
+        _refuse_equal_names(photos)
     WRITERS[job.form](files, photos, classes, losses)
     _copy_photos(job, files, photos, losses)
     notes = list(dict.fromkeys(chain.from_iterable(dataset.notes for dataset in datasets.values())))
@@ -64,17 +66,34 @@ def _split_name(dataset: AnyDataset) -> str:
     return stem.removeprefix("instances_") if stem.startswith("instances_") else FIRST_SPLIT
 
 
+def _classes(dataset: AnyDataset) -> list[str]:
+    """Return the classes of a dataset; of VOC's, which may be the usual twenty, those that objects have."""
+    if not isinstance(dataset, VocDataset):
+        return list(dataset.classes)
+    used = {int(label) for truth in dataset for label in truth.labels}
+    return [name for label, name in enumerate(dataset.classes) if label in used]
+
+
+def _refuse_equal_names(photos: Photos) -> None:
+    """Refuse two photos of one name, of several splits, where all go to one folder."""
+    seen = dict[str, AnnotatedPhoto]()
+    for photo in (photo for some in photos.values() for photo in some):
+        other = seen.setdefault(photo.name, photo)
+        if other.path != photo.path:
+            raise InputError(f"{other.path} and {photo.path} are of one name; rename one of them")
+
+
 def _listed(given: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
     names = read_class_names(given, known=classes)
     missing = [name for name in classes if ClassNames(names).find(name) < 0]
     if missing:
-        raise InputError(f"`classes` lack {missing[0]!r:.60}, of which objects may be annotated")
+        raise InputError(f"`classes` lack {missing[0]!r:.60}, which is one of those that were read")
     return tuple(names)
 
 
 def _relabelled(photo: AnnotatedPhoto, dataset: AnyDataset, classes: Sequence[str]) -> AnnotatedPhoto:
     known = ClassNames(classes)
-    places = np.array([known.find(name) for name in dataset.classes], np.int64)
+    places = np.array([known.find(name) for name in dataset.classes], np.int64)  # -1 where nothing is annotated
     return replace(photo, labels=places[photo.labels])
 
 
