@@ -1,6 +1,7 @@
 """Annotations and results keep through other formats what these can hold; what they cannot is counted and named."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -333,16 +334,8 @@ def test_sizes_come_from_ground_truth_too(tmp_path: Path) -> None:
 
 
 def test_the_command_converts_and_says_what_is_not_kept(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from detect.cli import main
-
-    def rcnn(*words: object) -> int:
-        monkeypatch.setattr("sys.argv", ["rcnn", *map(str, words)])
-        with pytest.raises(SystemExit) as done:
-            main()
-        return int(done.value.code or 0)
-
     labelimg_side_by_side(tmp_path / "in")
     for name in "ab":
         (tmp_path / f"in/{name}.jpg").rename(tmp_path / f"{name}.jpg")

@@ -63,19 +63,6 @@ def test_a_photo_that_cannot_be_drawn_is_named_and_the_others_are_drawn(
     assert "warning: not drawn: " in capsys.readouterr().err
 
 
-@pytest.fixture
-def rcnn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    from detect.cli import main
-
-    def call(*words: object) -> int:
-        monkeypatch.setattr("sys.argv", ["rcnn", *map(str, words)])
-        with pytest.raises(SystemExit) as done:
-            main()
-        return int(done.value.code or 0)
-
-    return call
-
-
 def test_detections_and_proposals_have_a_dry_run(
     rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
