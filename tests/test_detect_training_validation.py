@@ -307,19 +307,19 @@ def test_a_box_in_a_crowd_is_no_false_alarm_for_coco(
 
 def test_photos_to_validate_on_are_named_by_one_option(voc: Path) -> None:
     learned = open_dataset(voc, classes=["square"])
-    nothing: dict[str, Any] = {"voc": voc, "val": None, "val_coco": None, "val_images": None}
+    nothing: dict[str, Any] = {"ground_truth": voc, "val": None, "val_ground_truth": None, "val_images": None}
     opened: Callable[..., Selection | None] = partial(open_validation, learned)
     assert opened(**nothing) is None
     val = opened(**{**nothing, "val": "val", "photos": 3})
     assert val is not None
     assert (len(val), val.classes) == (3, ("square",))
-    coco = opened(**{**nothing, "val_coco": voc / "val.json", "val_images": voc / "JPEGImages"})
+    coco = opened(**{**nothing, "val_ground_truth": voc / "val.json", "val_images": voc / "JPEGImages"})
     assert coco is not None
     assert (len(coco), coco.classes) == (8, ("square",))
     for changes, complaint in [
-        ({"val": "val", "val_coco": voc / "val.json"}, "either `val` or `val_coco`"),
-        ({"val": "val", "voc": None}, "`val` is a list of the `voc` folder"),
-        ({"val_coco": voc / "val.json"}, "`val_coco` needs `val_images`"),
+        ({"val": "val", "val_ground_truth": voc / "val.json"}, "one file without lists"),
+        ({"val_ground_truth": voc / "val.json"}, "none of the 8 photos to validate on can be read"),
+        ({"val_images": voc}, "`val_images` is the folder of `val_ground_truth`"),
         ({"val": "nights"}, "no such image list"),
     ]:
         with pytest.raises(ValueError, match=complaint):

@@ -102,8 +102,8 @@ def multibox(
     check_out(out, weights)
     where, chosen, dataset = training_placement(run.device, run.dtype), find(MULTIBOX, preset), photos.open()
     judged = validation.open(photos, dataset)
-    if run.dry_run is not None:
-        show_photos(dataset, judged, run.dry_run)
+    if photos.dry_run is not None:
+        show_photos(dataset, judged, photos.dry_run)
         return
     with joined(where.device) as here:
         first = current_process().rank == 0

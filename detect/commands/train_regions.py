@@ -226,8 +226,8 @@ def regions(
     dataset = photos.open()
     judged = validation.open(photos, dataset, val_proposals=val_proposals)
     photos_at_once = workers or cores()
-    if run.dry_run is not None:
-        show_photos(dataset, judged, run.dry_run)
+    if photos.dry_run is not None:
+        show_photos(dataset, judged, photos.dry_run)
         return
     with joined(where.device) as here:
         first = current_process().rank == 0

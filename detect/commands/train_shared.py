@@ -86,8 +86,8 @@ def train_on_shared_features(
     dataset = photos.open()
     judged = validation.open(photos, dataset)
     begin = shared.region_weights or REGION_WEIGHTS
-    if run.dry_run is not None:
-        show_photos(dataset, judged, run.dry_run)
+    if photos.dry_run is not None:
+        show_photos(dataset, judged, photos.dry_run)
         return
     with joined(where.device) as here:
         first = current_process().rank == 0

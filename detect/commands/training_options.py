@@ -34,6 +34,7 @@ class PhotoOptions:
         Path | None, typer.Option(help="Folder of the photos.", show_default="the usual ones of the format")
     ] = None
     classes: Classes = None
+    dry_run: DryRun = None
 
     def open(self) -> "Selection":
         """Return the photos with their objects.
@@ -112,7 +113,6 @@ class RunOptions:
     dtype: Annotated[str, typer.Option(help="Precision of the training: auto, float32 or bfloat16.")] = "auto"
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
     seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0
-    dry_run: DryRun = None
 
     def folder(self, out: Path) -> Path:
         """Return the folder of the run that writes a file."""

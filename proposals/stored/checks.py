@@ -17,7 +17,7 @@ def _inside_out(boxes: Boxes, image_size: ImageSize) -> Mask:
 
 
 def _lost(boxes: Boxes, image_size: ImageSize) -> Mask:
-    return (area(clip(boxes, image_size)) == 0) & ~_inside_out(boxes, image_size)
+    return np.asarray(area(clip(boxes, image_size)) == 0) & ~_inside_out(boxes, image_size)
 
 
 def _cut(boxes: Boxes, image_size: ImageSize) -> Mask:
