@@ -34,6 +34,7 @@ def convert_annotations(job: Conversion, files: OwnFiles) -> Converted:
     """
     losses, datasets = Notes(), _open_all(job)
     classes = tuple(dict.fromkeys(name for dataset in datasets.values() for name in _classes(dataset)))
+    classes = classes or tuple(next(iter(datasets.values())).classes)  # no object at all
     if job.classes is not None:
         classes = _listed(job.classes, classes)
     if any(type(dataset) is SAME[job.form] for dataset in datasets.values()):
