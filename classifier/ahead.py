@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from threading import Condition, Thread
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -38,3 +39,59 @@ def map_ahead(pool: ThreadPoolExecutor, do: Callable[[T], R], items: Iterable[T]
         if not waiting:
             return
         yield waiting.popleft().result()
+
+
+class InBackground(Generic[T]):
+    """Takes items in a thread of its own, a few ahead of whoever iterates; their order stays.
+
+    Args:
+        items: taken one after the other; what they raise is raised here, in its turn.
+        held: at most this many wait to be taken from here.
+        name: of the thread.
+    """
+
+    def __init__(self, items: Iterable[T], *, held: int, name: str = "ahead") -> None:
+        self._items, self._held, self._changed = items, held, Condition()
+        self._ready, self._ended, self._closed = deque[T](), False, False
+        self._error: BaseException | None = None
+        self._thread = Thread(target=self._take, name=name, daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self._ended or self._closed)
+            if self._ready and not self._closed:
+                self._changed.notify_all()
+                return self._ready.popleft()
+        if self._error is not None and not self._closed:
+            raise self._error
+        raise StopIteration
+
+    def close(self) -> None:
+        """Take nothing more; what is being made when this is called is thrown away."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join()
+
+    def _take(self) -> None:
+        try:
+            for item in self._items:
+                with self._changed:
+                    self._changed.wait_for(lambda: len(self._ready) < self._held or self._closed)
+                    if self._closed:
+                        return
+                    self._ready.append(item)
+                    self._changed.notify_all()
+        except BaseException as error:
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()

@@ -30,7 +30,10 @@ def to_pixels(image: Image, device: torch.device | str = "cpu") -> Tensor:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise InputError(f"a photo must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
     pixels = np.require(image, requirements=("C", "W"))  # torch takes neither mirrored views nor read-only arrays
-    return torch.from_numpy(pixels).to(device).permute(2, 0, 1)
+    tensor = torch.from_numpy(pixels)
+    if torch.device(device).type == "cuda":  # from pinned memory the copy goes on while the CPU does
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True).permute(2, 0, 1)
 
 
 def normalise_pixels(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
@@ -71,15 +74,18 @@ class RegionCrops:
 
         Boxes may reach over the photo and may be narrower than a pixel.
         """
-        grown = with_context(boxes.to(self._pyramid[0]), size=self.size, context=self.context)
+        boxes = boxes.to("cpu", torch.float32)  # what is decided there makes no GPU wait
+        grown = with_context(boxes, size=self.size, context=self.context)
         if mirrored:
             grown = grown[:, [2, 1, 0, 3]]
         shrink = (grown[:, 2:] - grown[:, :2]).abs().amax(dim=1) / self.size
         level = (shrink / SKIPPED).clamp(min=1).log2().ceil().long()
+        device = self._pyramid[0].device
         crops = self._pyramid[0].new_empty((len(boxes), 3, self.size, self.size))
         for number in torch.unique(level).tolist():
-            chosen = level == number
-            crops[chosen] = self._sample(self._level(int(number)), grown[chosen])
+            chosen = torch.nonzero(level == number)[:, 0]
+            cut = self._sample(self._level(int(number)), grown[chosen].to(device, non_blocking=True))
+            crops.index_copy_(0, chosen.to(device, non_blocking=True), cut)
         return crops
 
     def _level(self, number: int) -> Tensor:

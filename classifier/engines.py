@@ -8,6 +8,7 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
@@ -23,6 +24,7 @@ EngineName = Literal["auto", "torch", "compiled", "openvino"]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 CPU_BATCH = 16  # of 16, 32 and 64 the quickest in OpenVINO on two cores (benchmarks/LOG.md)
 GPU_BATCH = 256
+COMPILED_SHARES = (8, 4, 2, 1)  # of a batch: sizes that are compiled on a GPU, so that little is computed for nothing
 PRECISIONS = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}  # as OpenVINO has them
 
 
@@ -131,7 +133,11 @@ def make_engine(
 
 
 class TorchEngine:
-    """Torch in channels-last layout; float16 and bfloat16 run the whole network in that precision."""
+    """Torch in channels-last layout; float16 and bfloat16 run the whole network in that precision.
+
+    On a CPU short batches are filled up, so that results never depend on what else is in a batch: another number of
+    inputs is computed in another order. A compiled network takes batches of a few sizes, each of which is compiled.
+    """
 
     name = "torch"
 
@@ -141,8 +147,13 @@ class TorchEngine:
         self._dtype = getattr(torch, placement.dtype)
         module = module.eval().to(device=self.device, dtype=self._dtype)
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._full = placement.engine == "compiled"  # fill short batches up: each new size would be compiled anew
-        self._module: Callable[[Tensor], Tensor] = torch.compile(module, dynamic=False) if self._full else module
+        compiled = placement.engine == "compiled"
+        self._module: Callable[[Tensor], Tensor] = torch.compile(module, dynamic=False) if compiled else module
+        self._shares = COMPILED_SHARES if compiled and self.device.type != "cpu" else (1,)
+        self._any_size = not compiled and self.device.type != "cpu"
+        # Nobody promises that a network can be compiled in two threads at once; and who is last out of memory waits.
+        self._one_at_a_time = threading.Lock()
+        self._turn: Any = self._one_at_a_time if compiled else nullcontext()
 
     @torch.no_grad()  # not inference_mode: what a frozen trunk gives is what the layers behind it learn from
     def __call__(self, batch: Tensor) -> Tensor:
@@ -156,17 +167,20 @@ class TorchEngine:
 
     def _run(self, batch: Tensor) -> Tensor:
         try:
-            return self._forward(batch)
+            with self._turn:
+                return self._forward(batch)
         except torch.cuda.OutOfMemoryError:
-            if len(batch) == 1:
-                raise
+            pass  # what the error holds on to must go first
         torch.cuda.empty_cache()
+        if len(batch) == 1:  # once more: other threads may have given back what they had
+            with self._one_at_a_time:
+                return self._forward(batch)
         self.batch_size = (len(batch) + 1) // 2
         return self(batch)
 
     def _forward(self, batch: Tensor) -> Tensor:
         moved = batch.to(device=self.device, dtype=self._dtype, memory_format=torch.channels_last)
-        missing = self.batch_size - len(batch) if self._full else 0
+        missing = self._padded(len(batch)) - len(batch)
         if missing > 0:
             moved = functional.pad(moved, (0, 0, 0, 0, 0, 0, 0, missing))
         try:
@@ -176,6 +190,35 @@ class TorchEngine:
                 raise
             why = str(error).splitlines()[0]
             raise InputError(f'`engine="compiled"`: torch cannot here, take `engine="torch"` ({why})') from error
+
+    def _padded(self, count: int) -> int:
+        """Return how many inputs a batch is filled up to."""
+        if self._any_size:
+            return count
+        sizes = (-(-self.batch_size // share) for share in self._shares)
+        return min((size for size in sizes if size >= count), default=count)
+
+
+def in_batches(engine: Engine, count: int, make: Callable[[slice], Tensor]) -> Tensor:
+    """Return what an engine gives for rows that are made batch by batch; out of GPU memory, smaller batches are made.
+
+    Args:
+        engine: which.
+        count: of the rows, at least 1.
+        make: rows from start to stop -> (n, 3, H, W).
+    """
+    found, start = list[Tensor](), 0
+    while start < count:
+        size = engine.batch_size
+        try:
+            found.append(engine(make(slice(start, min(start + size, count)))))
+            start += size
+        except torch.cuda.OutOfMemoryError:
+            if size == 1:
+                raise
+            torch.cuda.empty_cache()
+            engine.batch_size = min(engine.batch_size, (size + 1) // 2)
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def _is_of_the_compiler(error: RuntimeError) -> bool:

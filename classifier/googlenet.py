@@ -257,7 +257,14 @@ class GoogLeNet(nn.Module):
 
         In float32 whatever the precision of the rest (autocast aside): a logit of 10 in bfloat16 is rounded to 1/16.
         """
-        pooled = features.float().mean(dim=(2, 3))
+        return self.last_layer(self.pooled(features))
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """Map (N, 1024, h, w) features of 5b to the (N, 1024) that the last layer sees, float32."""
+        return features.float().mean(dim=(2, 3))
+
+    def last_layer(self, pooled: Tensor) -> Tensor:
+        """Map (N, 1024) pooled features to (N, num_classes) logits."""
         return functional.linear(self.dropout(pooled), self.fc.weight.float(), self.fc.bias.float())
 
 

@@ -19,6 +19,8 @@ from structures.boxes import Floats
 from structures.errors import InputError
 from structures.records import Image
 
+WHOLE_PHOTOS = ("images", "photos")  # tasks
+
 
 class ImageClassifier:
     """GoogLeNet on whole photos: softmax averaged over crops and over networks (GoogLeNet, section 7).
@@ -29,6 +31,9 @@ class ImageClassifier:
         warp: squeeze photos to a square, as BVLC's network was trained.
         placement: where to run; None chooses.
         batch_size: crops a batch; None takes the engine's own, or the crops of one photo where these are fewer.
+
+    Attributes:
+        several: a photo may show several of the classes, or none: each has a probability of its own.
 
     Raises:
         WeightsError: no weights, not of an image classifier, or of different classes.
@@ -47,11 +52,12 @@ class ImageClassifier:
         _check(checkpoints)
         placement = placement or place()
         self.classes, self.crops, self.reason = checkpoints[0].classes, crops, placement.reason
+        self.several = checkpoints[0].task == "photos"
         self.batch_size = min(crops, usual_batch(placement.device)) if batch_size is None else batch_size
         self.members = [_Member(each, crops, warp, placement, self.batch_size) for each in checkpoints]
 
     def __call__(self, image: Image) -> Floats:
-        """Return the (C,) float32 probabilities of an RGB uint8 (H, W, 3) photo; they sum to 1."""
+        """Return the (C,) float32 probabilities of an RGB uint8 (H, W, 3) photo; they sum to 1 unless `several`."""
         row: Floats = self.many([image])[0]
         return row
 
@@ -85,8 +91,10 @@ def _check(checkpoints: Sequence[Checkpoint]) -> None:
     if not checkpoints:
         raise WeightsError("no weights were given")
     for checkpoint in checkpoints:
-        if checkpoint.task != "images":
+        if checkpoint.task not in WHOLE_PHOTOS:
             raise WeightsError(f"these weights are for {checkpoint.task}, a classifier of images is needed")
+        if checkpoint.task != checkpoints[0].task:
+            raise WeightsError("of an ensemble, either all networks or none may find several classes on a photo")
         if checkpoint.classes != checkpoints[0].classes:
             raise WeightsError("the networks of an ensemble must have the same classes in the same order")
 
@@ -97,8 +105,8 @@ class _Member:
     def __init__(self, checkpoint: Checkpoint, crops: Crops, warp: bool, placement: Placement, batch_size: int) -> None:
         self.crops, self.warp, self.preprocessing = crops, warp, checkpoint.preprocessing
         list_views((1, 1), crops, self.preprocessing, warp=warp)  # a wrong choice shows here and not at the first photo
-        size = self.preprocessing.size
-        self.engine = make_engine(Probabilities(checkpoint.network()), placement, size=size, batch_size=batch_size)
+        size, module = self.preprocessing.size, Probabilities(checkpoint.network(), several=checkpoint.task == "photos")
+        self.engine = make_engine(module, placement, size=size, batch_size=batch_size)
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image]) -> Floats:

@@ -1,6 +1,6 @@
 """RegionClassifier: a photo and boxes in, class probabilities out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from classifier.crops import RegionCrops, normalise
-from classifier.engines import Engine, Placement, make_engine, place
+from classifier.engines import Engine, Placement, in_batches, make_engine, place
 from classifier.googlenet import GoogLeNet
 from classifier.weights.checkpoint import Checkpoint, WeightsError
-from structures.boxes import Boxes, Floats, as_boxes
+from structures.boxes import Boxes, Floats, Indices, as_boxes
 from structures.errors import InputError
 from structures.records import Image
 
@@ -20,7 +20,9 @@ class RegionClassifier(Protocol):
     """Says what every box of a photo holds.
 
     A classifier that has settings which decide its answers, beside its weights, has an attribute parameters: a mapping
-    of JSON values, for the record of a run.
+    of JSON values, for the record of a run. One that was asked for features, what its last layer sees of a region, has
+    an attribute feature_count with their number D, and they stand behind the probabilities: (N, C + 1 + D). See
+    `feature_count`.
     """
 
     @property
@@ -29,6 +31,49 @@ class RegionClassifier(Protocol):
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return (N, C + 1) probabilities for (N, 4) boxes in pixels of the RGB uint8 photo; rows sum to 1."""
+
+
+def feature_count(classify: object) -> int:
+    """Return how many features of each region a classifier gives behind its probabilities; most give none."""
+    return int(getattr(classify, "feature_count", 0))
+
+
+@runtime_checkable
+class ClassifiesInSteps(Protocol):
+    """A region classifier that works on several photos together; calling it takes the steps for one photo.
+
+    No photo's probabilities depend on which others are with it, beyond what rounding on the device brings.
+    """
+
+    def begin(self, image: Image) -> Any:
+        """Do for an RGB uint8 photo what needs no network; from any thread."""
+
+    def look(self, begun: Sequence[Any]) -> None:
+        """Run what sees whole photos, and keep what it gives; `finish` does it where this was not."""
+
+    def finish(self, begun: Sequence[Any], boxes: Sequence[Boxes]) -> list[Floats]:
+        """Return the (N, C + 1) probabilities of (N, 4) boxes of each photo that was begun."""
+
+
+class _AtOnce:
+    """Any other classifier, in steps: all is done in the last."""
+
+    def __init__(self, classify: Callable[[Image, Boxes], Floats]) -> None:
+        self._classify = classify
+
+    def begin(self, image: Image) -> Image:
+        return image
+
+    def look(self, begun: Sequence[Image]) -> None:
+        pass
+
+    def finish(self, begun: Sequence[Image], boxes: Sequence[Boxes]) -> list[Floats]:
+        return [self._classify(image, own) for image, own in zip(begun, boxes, strict=True)]
+
+
+def in_steps(classify: Callable[[Image, Boxes], Floats]) -> ClassifiesInSteps:
+    """Return a classifier as one that works in steps."""
+    return classify if isinstance(classify, ClassifiesInSteps) else _AtOnce(classify)
 
 
 @runtime_checkable
@@ -41,16 +86,24 @@ class RunsInEngines(Protocol):
 
 
 class Probabilities(nn.Module):
-    """A GoogLeNet with softmax behind it."""
+    """A GoogLeNet with softmax behind it.
 
-    def __init__(self, network: GoogLeNet) -> None:
+    Args:
+        network: in evaluation mode, or to be brought to it.
+        several: the columns do not exclude each other: a sigmoid for each in the place of the softmax.
+        with_features: also give what the last layer sees.
+    """
+
+    def __init__(self, network: GoogLeNet, *, several: bool = False, with_features: bool = False) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.several, self.with_features = network, several, with_features
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, 3, S, S) to (N, columns) probabilities; float32 from the last layer on."""
-        logits: Tensor = self.network(x)
-        return logits.float().softmax(dim=1)
+        """Map (N, 3, S, S) to (N, columns) probabilities, float32 from the last layer on; features behind them."""
+        pooled = self.network.pooled(self.network.trunk(x))
+        logits = self.network.last_layer(pooled)
+        probabilities = logits.sigmoid() if self.several else logits.softmax(dim=1)
+        return torch.cat([probabilities, pooled], dim=1) if self.with_features else probabilities
 
 
 class GoogLeNetRegions:
@@ -61,6 +114,7 @@ class GoogLeNetRegions:
         placement: where to run; None chooses.
         mirrored: also classify the mirrored crops and take the mean of the two.
         batch_size: regions a batch; None takes the engine's own.
+        with_features: also give the 1,024 numbers that the last layer sees of each region, behind its probabilities.
 
     Raises:
         WeightsError: the checkpoint is not one of a region classifier.
@@ -73,12 +127,15 @@ class GoogLeNetRegions:
         *,
         mirrored: bool = False,
         batch_size: int | None = None,
+        with_features: bool = False,
     ) -> None:
         if checkpoint.task != "regions":
             raise WeightsError(f"these weights are for {checkpoint.task}, a region classifier is needed")
         self.classes, self.mirrored = checkpoint.classes, mirrored
         self._preprocessing = checkpoint.preprocessing
-        module = Probabilities(checkpoint.network())
+        network = checkpoint.network()
+        self.feature_count = network.fc.in_features if with_features else 0
+        module = Probabilities(network, with_features=with_features)
         size = checkpoint.preprocessing.size
         self.engine = make_engine(module, placement or place(), size=size, batch_size=batch_size)
 
@@ -93,51 +150,107 @@ class GoogLeNetRegions:
         return {"mirrored": self.mirrored}
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
-        """Return (N, C + 1) float32 probabilities, background last; equal boxes are computed once.
+        """Return (N, C + 1) float32 probabilities, background last, and the features; equal boxes are computed once.
 
         Raises:
             InputError: boxes or photo are malformed, or what the network gives is not finite.
         """
-        if len(boxes) == 0:
-            return np.zeros((0, len(self.classes) + 1), np.float32)
-        distinct, back = np.unique(_checked(boxes), axis=0, return_inverse=True)
-        crops = self._crops(image)
-        rows = self._run(crops, distinct, mirrored=False)
+        return self.finish([image], [boxes])[0]
+
+    def begin(self, image: Image) -> Image:
+        """Return the photo itself: its crops are cut when there is room for them."""
+        return image
+
+    def look(self, begun: Sequence[Image]) -> None:
+        """Do nothing: the network sees no whole photos."""
+
+    def finish(self, begun: Sequence[Image], boxes: Sequence[Boxes]) -> list[Floats]:
+        """Return the probabilities of (N, 4) boxes of each photo; regions of several photos fill a batch."""
+        pairs = [np.unique(checked(own), axis=0, return_inverse=True) for own in boxes]
+        distinct = [rows for rows, _ in pairs]
+        found = self._run(begun, distinct, mirrored=False)
         if self.mirrored:
-            rows = np.float32(0.5) * (rows + self._run(crops, distinct, mirrored=True))
-        if not np.isfinite(rows).all():
+            found = np.float32(0.5) * (found + self._run(begun, distinct, mirrored=True))
+        if not np.isfinite(found).all():
             raise InputError(f'the network\'s answers are not finite in {self.engine.dtype}; try `dtype="float32"`')
-        return rows[back.reshape(-1)]
+        parts = np.split(found, np.cumsum([len(rows) for rows in distinct])[:-1])
+        return [rows[back.reshape(-1)] for rows, (_, back) in zip(parts, pairs, strict=True)]
+
+    @torch.inference_mode()
+    def _run(self, images: Sequence[Image], boxes: Sequence[Boxes], *, mirrored: bool) -> Floats:
+        ends = np.cumsum([len(own) for own in boxes])
+        cut = _Cutter(images, boxes, ends, self._crops, mirrored=mirrored)
+        if not ends[-1]:
+            return np.zeros((0, len(self.classes) + 1 + self.feature_count), np.float32)
+        rows: Floats = in_batches(self.engine, int(ends[-1]), cut).cpu().numpy()
+        return rows
 
     def _crops(self, image: Image) -> RegionCrops:
         photo = normalise(image, self._preprocessing, self.engine.device)
         return RegionCrops(photo, size=self._preprocessing.size, context=self._preprocessing.context)
 
-    @torch.inference_mode()
-    def _run(self, crops: RegionCrops, boxes: Boxes, *, mirrored: bool) -> Floats:
-        batches = torch.split(torch.from_numpy(boxes).to(self.engine.device), self.engine.batch_size)
-        rows: Floats = torch.cat([self.engine(crops(batch, mirrored=mirrored)) for batch in batches]).cpu().numpy()
-        return rows
+
+class _Cutter:
+    """Cuts crops of several photos, numbered one photo after the other; the photo that was cut last is at hand."""
+
+    def __init__(
+        self,
+        images: Sequence[Image],
+        boxes: Sequence[Boxes],
+        ends: Indices,
+        crops: Callable[[Image], RegionCrops],
+        *,
+        mirrored: bool,
+    ) -> None:
+        self._images, self._boxes, self._ends, self._crops = images, boxes, ends, crops
+        self._mirrored = mirrored
+        self._last: tuple[int, RegionCrops | None] = (-1, None)
+
+    def __call__(self, rows: slice) -> Tensor:
+        first, last = np.searchsorted(self._ends, (rows.start, rows.stop - 1), side="right").tolist()
+        parts = []
+        for photo in range(first, last + 1):
+            begin = self._ends[photo] - len(self._boxes[photo])
+            own = self._boxes[photo][max(0, rows.start - begin) : max(0, rows.stop - begin)]
+            if len(own):
+                parts.append(self._of(photo)(torch.from_numpy(own), mirrored=self._mirrored))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _of(self, photo: int) -> RegionCrops:
+        number, crops = self._last
+        if number != photo or crops is None:
+            crops = self._crops(self._images[photo])
+            self._last = photo, crops
+        return crops
 
 
-def _checked(boxes: Boxes) -> Boxes:
-    checked = as_boxes(boxes)
-    if not np.isfinite(checked).all():
+def checked(boxes: Boxes) -> Boxes:
+    """Return boxes as (N, 4) float32.
+
+    Raises:
+        InputError: they are malformed, or not finite.
+    """
+    found = as_boxes(boxes)
+    if not np.isfinite(found).all():
         raise InputError("boxes hold values that are not finite")
-    return checked
+    return found
 
 
 class Ensemble:
     """Several region classifiers on the same boxes, their probabilities averaged (GoogLeNet, section 8).
 
     Raises:
-        InputError: no classifier, or their classes differ.
+        InputError: no classifier, their classes differ, or one gives features: a mean of those of several networks says
+            nothing.
     """
 
     def __init__(self, members: Sequence[RegionClassifier]) -> None:
         if not members or any(tuple(m.classes) != tuple(members[0].classes) for m in members):
             raise InputError("an ensemble needs at least one classifier, and the same classes in all of them")
+        if any(map(feature_count, members)):
+            raise InputError("features are kept of one network: name one `weights`")
         self.members, self.classes = tuple(members), tuple(members[0].classes)
+        self._steps = [in_steps(member) for member in members]
 
     @property
     def engines(self) -> tuple[Engine | Placement, ...]:
@@ -151,5 +264,18 @@ class Ensemble:
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return the mean (N, C + 1) probabilities."""
-        mean: Floats = np.mean([member(image, boxes) for member in self.members], axis=0, dtype=np.float32)
-        return mean
+        return self.finish([self.begin(image)], [boxes])[0]
+
+    def begin(self, image: Image) -> list[Any]:
+        """Begin with all members; see `ClassifiesInSteps`."""
+        return [member.begin(image) for member in self._steps]
+
+    def look(self, begun: Sequence[list[Any]]) -> None:
+        """Have all members look at photos that were begun."""
+        for member, own in zip(self._steps, zip(*begun, strict=True), strict=False):
+            member.look(own)
+
+    def finish(self, begun: Sequence[list[Any]], boxes: Sequence[Boxes]) -> list[Floats]:
+        """Return the mean probabilities of (N, 4) boxes of each photo that was begun."""
+        each = [member.finish(own, boxes) for member, own in zip(self._steps, zip(*begun, strict=True), strict=False)]
+        return [np.mean(rows, axis=0, dtype=np.float32) for rows in zip(*each, strict=True)]

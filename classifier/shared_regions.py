@@ -85,22 +85,24 @@ class SharedRegionHead(nn.Module):
         small = (canvas[0] // 16, canvas[1] // 16)
         return [(fine, canvas[0] // 8, canvas[1] // 8), (sum(coarse), *small), (self.columns * PARTS**2, *small)]
 
-    def forward(self, maps: RegionMaps, boxes: Sequence[Tensor]) -> Tensor:
+    def forward(self, maps: RegionMaps, boxes: Sequence[Tensor], *, with_hidden: bool = False) -> Tensor:
         """Return (sum of n, columns) logits, float32.
 
         Args:
             maps: of N photos.
             boxes: for each of the N photos (n, 4) xyxy in its pixels.
+            with_hidden: put the width numbers of the second hidden layer behind the logits.
         """
         found = [
-            self._logits(RegionMaps(*(each[number] for each in maps)), part.float())
+            self._logits(RegionMaps(*(each[number] for each in maps)), part.float(), with_hidden=with_hidden)
             for number, rows in enumerate(boxes)
             for part in torch.split(rows, CHUNK)
             if len(part)
         ]
-        return torch.cat(found) if found else maps.parts.new_zeros((0, self.columns)).float()
+        columns = self.columns + (self.predict.in_features if with_hidden else 0)
+        return torch.cat(found) if found else maps.parts.new_zeros((0, columns)).float()
 
-    def _logits(self, maps: RegionMaps, boxes: Tensor) -> Tensor:
+    def _logits(self, maps: RegionMaps, boxes: Tensor, *, with_hidden: bool) -> Tensor:
         grown = with_context(boxes, GROWN)
         coarse, fine = (on_map(grown, stride, shift) for stride, shift in ((16, SHIFT_16), (8, SHIFT_8)))
         pooled = [pool(maps.fine, fine, cells=CELLS), pool(maps.coarse, coarse, cells=CELLS)]
@@ -109,7 +111,7 @@ class SharedRegionHead(nn.Module):
         x = functional.relu(self.hidden2(self.dropout(x)))
         parts = pool_parts(maps.parts, on_map(with_context(boxes, PART_GROWN), 16, SHIFT_16), parts=PARTS)
         logits: Tensor = parts.float() + self.predict(x).float()
-        return logits
+        return torch.cat([logits, x.float()], dim=1) if with_hidden else logits
 
 
 def with_context(boxes: Tensor, factor: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""`python -m detect` is the same as `rcnn`."""
+"""`python -m detect` is the same as `rcnn`, but in a folder with another detect.py Python runs that instead."""
 
 from detect.cli import main
 

@@ -9,16 +9,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
 from rich.console import Console
 
 from detect.evaluation import NO_BOXES
 from detect.generators import load_proposals
-from detect.runs.ahead import one_core_per_photo
+from detect.runs.cores import one_core_per_photo
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from detect.runs.record import command, commit, cores, processor, versions
@@ -33,6 +32,11 @@ from structures.errors import InputError
 from structures.images import ImageError, read_image
 from structures.records import Image
 from structures.text import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from classifier.engines import Placement
 
 DEFAULT_GENERATORS = ("opencv-selective-search", "selective-search")
 SHOWN_COUNTS = (10, 50, 100, 200, 500, 1000, 2000, 10000)  # of COUNTS
@@ -54,7 +58,7 @@ class Contestant:
     propose: ProposalGenerator
 
 
-def contestants(names: Sequence[str], *, device: str = "auto") -> list[Contestant]:
+def contestants(names: Sequence[str], placement: "Placement | None" = None) -> list[Contestant]:
     """Build every generator: Selective Search of ours with one thread and with all cores, the others as they run.
 
     OpenCV's generators use one core whatever they are given; learned ones and unions take all.
@@ -63,10 +67,10 @@ def contestants(names: Sequence[str], *, device: str = "auto") -> list[Contestan
     for name in names:
         if name.startswith("selective-search") and "+" not in name:
             counts = sorted({1, cores()})
-            found += [Contestant(name, n, load_proposals(name, device=device, threads=n)) for n in counts]
+            found += [Contestant(name, n, load_proposals(name, placement, threads=n)) for n in counts]
         else:
             shares = "multibox" in name or "+" in name or name.startswith(RANKED_PREFIX)
-            found.append(Contestant(name, cores() if shares else 1, load_proposals(name, device=device)))
+            found.append(Contestant(name, cores() if shares else 1, load_proposals(name, placement)))
     return found
 
 
@@ -78,21 +82,51 @@ def time_in_turn(
     Raises:
         InputError: fewer than two photos.
     """
+
+    def measure(place: int, image: Image) -> float:
+        begin = clock()
+        entries[place].propose(image)
+        return clock() - begin
+
     with one_core_per_photo():
-        rows = [_one_turn(entries, image, number, clock) for number, image in enumerate(images)]
+        return in_turn(len(entries), images, measure)
+
+
+def in_turn(entries: int, images: Iterable[Image], measure: Callable[[int, Image], float | Sequence[float]]) -> Seconds:
+    """Measure every entry on every photo in turn; the first photo is not counted, the first to go changes.
+
+    Args:
+        entries: how many there are.
+        images: the photos.
+        measure: takes the number of an entry and a photo, and returns the seconds, of one thing or of several.
+
+    Returns:
+        (photos, entries) seconds, or (photos, entries, things).
+
+    Raises:
+        InputError: fewer than two photos.
+    """
+    rows = [_one_turn(entries, image, number, measure) for number, image in enumerate(images)]
     if len(rows) < 2:
         raise InputError(f"{len(rows)} photos cannot be timed: the first one only warms up")
     return np.array(rows[1:])
 
 
-def _one_turn(entries: Sequence[Contestant], image: Image, number: int, clock: Callable[[], float]) -> list[float]:
-    seconds = [0.0] * len(entries)
-    for step in range(len(entries)):
-        place = (number + step) % len(entries)
-        begin = clock()
-        entries[place].propose(image)
-        seconds[place] = clock() - begin
-    return seconds
+def _one_turn(
+    entries: int, image: Image, number: int, measure: Callable[[int, Image], float | Sequence[float]]
+) -> list[float | Sequence[float]]:
+    places = [(number + step) % entries for step in range(entries)]
+    seconds = {place: measure(place, image) for place in places}
+    return [seconds[place] for place in range(entries)]
+
+
+def folder_name(generator: str) -> str:
+    """Return the name of a folder for what a generator made.
+
+    >>> folder_name("ranked:selective-search+multibox")
+    'ranked-selective-search+multibox'
+    """
+    return generator.replace(":", "-").replace("/", "-")
 
 
 def read_photos(dataset: AnyDataset, image_ids: Sequence[str], console: Console) -> Iterator[Image]:
@@ -105,14 +139,14 @@ def read_photos(dataset: AnyDataset, image_ids: Sequence[str], console: Console)
 
 
 def cover(
-    name: str, dataset: AnyDataset, image_ids: Sequence[str], out: Path, console: Console, device: str
+    name: str, dataset: AnyDataset, image_ids: Sequence[str], out: Path, console: Console, placement: "Placement | None"
 ) -> Coverage:
     """Make the boxes of one generator, keep them in a folder, and hold them against the objects.
 
     A photo that cannot be worked on counts as one without boxes, and is named on the console.
     """
     summary = propose_to_folder(
-        ProposalJob(photos_of(dataset, image_ids), out, workers=cores()), build_for_many(name, device), console
+        ProposalJob(photos_of(dataset, image_ids), out, workers=cores()), build_for_many(name, placement), console
     )
     store = ProposalStore(out)  # may hold boxes of before of a photo that is damaged now
     return measure_coverage(
@@ -173,7 +207,7 @@ def bench_sheets(
     ]
 
 
-def bench_plot(coverages: dict[str, Coverage]) -> Figure:
+def bench_plot(coverages: dict[str, Coverage]) -> "Figure":
     """Draw recall against IoU with all boxes, and recall at 0.5 against the number of boxes, a line a generator."""
     by_threshold = {name: recall(coverage.overlap, THRESHOLDS) for name, coverage in coverages.items()}
     by_count = {

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from classifier.engines import DType, EngineName, Placement, place
+from classifier.engines import Placement, place
 from classifier.regions import Ensemble, GoogLeNetRegions, RegionClassifier
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from classifier.weights.load import load_weights
@@ -72,30 +72,46 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
 
 def load_classifier(
     weights: str | Path | Sequence[str | Path],
+    placement: Placement | None = None,
     *,
-    device: str = "auto",
-    engine: EngineName = "auto",
-    dtype: DType = "auto",
     mirrored: bool = False,
     batch_size: int | None = None,
     features: Features = "auto",
+    with_features: bool = False,
 ) -> RegionClassifier:
-    """Put one region classifier, or an ensemble where several weights are named, to work on a device."""
+    """Put one region classifier, or an ensemble where several weights are named, to work where a placement says.
+
+    Args:
+        weights: built-in names, or files.
+        placement: as `classifier.engines.place` returns it; None leaves the choice to it.
+        mirrored: classify mirrored regions as well, and take the mean of the two.
+        batch_size: regions per batch; None takes what suits the engine.
+        features: "crops", "shared", or "auto" for what the weights are for.
+        with_features: also give the features of each region (`classifier.regions.feature_count`).
+    """
     names = [weights] if isinstance(weights, str | Path) else list(weights)
-    placement = place(device=device, engine=engine, dtype=dtype)
+    where = placement or place()
     members = [
-        _classifier(load_regions(name, features=features), placement, mirrored=mirrored, batch_size=batch_size)
+        _classifier(
+            load_regions(name, features=features),
+            where,
+            mirrored=mirrored,
+            batch_size=batch_size,
+            with_features=with_features,
+        )
         for name in names
     ]
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
 def _classifier(
-    checkpoint: Checkpoint, placement: Placement, *, mirrored: bool, batch_size: int | None
+    checkpoint: Checkpoint, placement: Placement, *, mirrored: bool, batch_size: int | None, with_features: bool
 ) -> RegionClassifier:
     if checkpoint.task == "shared":
-        return SharedRegions(SharedFeatures(checkpoint, placement), mirrored=mirrored)
-    return GoogLeNetRegions(checkpoint, placement, mirrored=mirrored, batch_size=batch_size)
+        return SharedRegions(SharedFeatures(checkpoint, placement), mirrored=mirrored, with_features=with_features)
+    return GoogLeNetRegions(
+        checkpoint, placement, mirrored=mirrored, batch_size=batch_size, with_features=with_features
+    )
 
 
 def shared_features(classify: RegionClassifier) -> SharedFeatures | None:

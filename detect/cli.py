@@ -2,7 +2,7 @@
 
 Exit codes: 0 all done; 1 done, but some photos could not be worked on, or drawn (they are named and counted); 2 wrong
 usage or nothing done, with the reason on one line, or a bug of this program, with its traceback and how to report it;
-130 stopped by Ctrl-C; 143 stopped by SIGTERM.
+3 done, but a figure is below --fail-under; 130 stopped by Ctrl-C; 143 stopped by SIGTERM.
 
 A command stands in detect/commands/NAME.py. Command files import what is heavy inside their functions, so that
 `rcnn --help` is quick.

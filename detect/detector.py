@@ -6,18 +6,19 @@
 >>> found.boxes, found.labels, found.scores            # doctest: +SKIP
 """
 
-import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from classifier.ahead import HELD_PER_THREAD, map_ahead
+import numpy as np
+
 from classifier.regions import RegionClassifier
 from detect.defaults import PROPOSALS
+from detect.flow import Stage, flow, pixels_of
 from detect.found import Found
 from detect.settings import (
     MAX_PER_CLASS,
@@ -28,12 +29,16 @@ from detect.settings import (
     DetectorSettings,
     SettingChanges,
 )
+from detect.steps import Steps
 from proposals.protocol import ProposalGenerator, tells_fit
-from structures.boxes import Boxes, Floats, Indices
+from structures.boxes import Boxes, Floats, Indices, Mask
 from structures.errors import InputError
+from structures.names import ClassNames, near
 from structures.nms import suppress_per_class, vote
 from structures.photos import PhotoLike, as_image, name_of, several
 from structures.records import Image, Proposals
+from structures.regions import Regions
+from structures.timing import Timer
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -70,8 +75,12 @@ class Detector:
         options = replace(settings or DetectorSettings(), **changes)
         by_fit = tells_fit(propose) if options.weigh_by_fit is None else options.weigh_by_fit
         self.propose, self.classify, self.options = propose, classify, replace(options, weigh_by_fit=by_fit)
+        self._wanted = None if options.only is None else _columns(options.only, tuple(classify.classes))
         self.seconds: dict[str, float] = defaultdict(float)
         self._adding = Lock()
+        self._steps = Steps(
+            propose, classify, first=self._first, regions=self._regions, found=self._found, timed=self._timed
+        )
 
     @classmethod
     def load(
@@ -92,7 +101,10 @@ class Detector:
         weigh_by_fit: bool | None = None,
         vote_threshold: float | None = VOTE_THRESHOLD,
         vote_power: float = VOTE_POWER,
+        class_agnostic: bool = False,
+        only: "Sequence[str] | None" = None,
         exif: "ExifPolicy" = "apply",
+        keep_features: bool = False,
     ) -> "Self":
         """Build a detector from names, all of which may be left out.
 
@@ -116,12 +128,16 @@ class Detector:
                 fits an object.
             vote_threshold: boxes that overlap a detection by this IoU or more move it to their mean, above 0 to 1; None
                 leaves detections at their proposals.
-            vote_power: of the scores that votes are weighted by, above 0; 2 gives tighter boxes.
+            vote_power: of the scores that votes are weighted by, above 0.
+            class_agnostic: a detection also goes for a better one of another class.
+            only: classes that are looked for; None looks for all that the classifier knows.
             exif: "apply" turns photos from files as displayed, "ignore" takes the stored pixels.
+            keep_features: have `classified` also return what the network's last layer sees of each region.
 
         Raises:
             InputError: a setting out of its range, or a name, file or device that cannot be used.
         """
+        from classifier.engines import place
         from detect.classifiers import default_weights, load_classifier, shared_features
         from detect.generators import load_proposals
 
@@ -133,19 +149,20 @@ class Detector:
             weigh_by_fit=weigh_by_fit,
             vote_threshold=vote_threshold,
             vote_power=vote_power,
+            class_agnostic=class_agnostic,
+            only=None if only is None else tuple(only),
             exif=exif,
         )
+        placement = place(device=device, engine=engine, dtype=dtype)
         classify = load_classifier(
             default_weights(features) if weights is None else weights,
-            device=device,
-            engine=engine,
-            dtype=dtype,
+            placement,
             mirrored=mirrored,
             batch_size=batch_size,
             features=features,
+            with_features=keep_features,
         )
-        shared = shared_features(classify)
-        propose = load_proposals(proposals, device=device, engine=engine, dtype=dtype, shared=shared)
+        propose = load_proposals(proposals, placement, shared=shared_features(classify))
         return cls(propose, classify, settings)
 
     @property
@@ -169,12 +186,14 @@ class Detector:
         image = self.read(photo)
         return replace(self.detect(image, self.regions(image)), image=name_of(photo), photo=photo)
 
-    def many(self, photos: "Iterable[PhotoLike]", *, workers: int = 1) -> Iterator[Found]:
-        """Find objects in several photos; the next ones are read and searched for regions in background threads.
+    def many(self, photos: "Iterable[PhotoLike]", *, workers: int = 1, together: int | None = None) -> Iterator[Found]:
+        """Find objects in several photos; reading, proposing, the networks and suppression overlap.
 
         Args:
-            photos: each in any form that one photo may have; taken as needed, a few ahead.
+            photos: each in any form that one photo may have; taken as needed, a few ahead, in another thread.
             workers: threads that read photos and propose regions; with a GPU more than one pays.
+            together: at most this many photos go through the networks together; None takes what suits the device. On a
+                CPU the results are the same to the last bit.
 
         Returns:
             One result per photo, in order. They hold paths to draw on, but no pixels: photos that were given otherwise
@@ -183,33 +202,38 @@ class Detector:
         Raises:
             InputError: one photo instead of several; or, in its turn, a photo that cannot be used.
         """
-        if workers < 1:
-            raise InputError(f"`workers` {workers} must be at least 1")
-        return self._each(several(photos), workers)
+        for name, value in (("workers", workers), ("together", together)):
+            if value is not None and value < 1:
+                raise InputError(f"`{name}` {value} must be at least 1")
+        return self._each(several(photos), workers, together)
 
-    def _each(self, photos: "Iterable[PhotoLike]", workers: int) -> Iterator[Found]:
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="propose")
-        try:
-            ahead = map_ahead(pool, self._prepare, photos, held=workers * HELD_PER_THREAD)
-            for photo, image, proposals in ahead:
-                kept = photo if isinstance(photo, str | Path) else None
-                yield replace(self.detect(image, proposals), image=name_of(photo), photo=kept)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    def _each(self, photos: "Iterable[PhotoLike]", workers: int, together: int | None) -> Iterator[Found]:
+        stages = self.stages(self.read, workers=workers, together=together)
+        with closing(flow(photos, stages, pixels=pixels_of)) as done:
+            for passed in done:
+                if passed.error is not None:
+                    raise passed.error
+                kept = passed.item if isinstance(passed.item, str | Path) else None
+                yield replace(passed.value.found, image=name_of(passed.item), photo=kept)
 
-    def _prepare(self, photo: "PhotoLike") -> "tuple[PhotoLike, Image, Proposals]":
-        image = self.read(photo)
-        return photo, image, self.regions(image)
+    def stages(self, read: Callable[[Any], Image], *, workers: int = 1, together: int | None = None) -> list[Stage]:
+        """Return what becomes of a photo, as `detect.flow.flow` wants it; `detect.steps.Detected` comes out at the end.
+
+        Args:
+            read: returns the pixels of what goes in.
+            workers: threads that read and propose.
+            together: at most this many photos go through the networks together; None takes what suits the device.
+        """
+        return self._steps.stages(read, workers=workers, together=together)
 
     def read(self, photo: "PhotoLike") -> Image:
         """Return a photo as RGB uint8 (H, W, 3), for `regions` and `detect`."""
         return as_image(photo, exif=self.options.exif)
 
     def regions(self, image: Image) -> Proposals:
-        """The first stage alone: may run in another thread, ahead of the classifier."""
+        """The first stage alone: what may be objects."""
         with self._timed("propose"):
-            proposals = self.propose(image)
-            return proposals if self.options.max_boxes is None else proposals.take(slice(self.options.max_boxes))
+            return self._first(self.propose(image))
 
     def detect(self, image: Image, proposals: Proposals) -> Found:
         """The second and third stage: classify the given regions of a photo and keep the best of each group.
@@ -217,12 +241,39 @@ class Detector:
         Raises:
             InputError: the regions are of a photo of another size.
         """
+        return self.choose(self.classified(image, proposals))
+
+    def classified(self, image: Image, proposals: Proposals) -> Regions:
+        """The second stage alone: what is in the given regions of a photo.
+
+        Returns:
+            The regions with all class probabilities, and with features where the classifier gives them
+            (`keep_features`).
+
+        Raises:
+            InputError: the regions are of a photo of another size.
+        """
         if tuple(proposals.image_size) != image.shape[:2]:
             raise InputError(f"regions of a photo of {proposals.image_size} in a photo of {image.shape[:2]}")
         with self._timed("classify"):
-            probabilities = self.classify(image, proposals.boxes)
+            return self._regions(proposals, self.classify(image, proposals.boxes))
+
+    def choose(self, regions: Regions) -> Found:
+        """The third stage alone: keep the best of each group of regions, where their neighbours vote them to."""
         with self._timed("suppress"):
-            boxes, rows, labels, scores = self._keep(proposals.boxes, self._weighed(probabilities[:, :-1], proposals))
+            return self._found(regions)
+
+    def _first(self, proposals: Proposals) -> Proposals:
+        return proposals if self.options.max_boxes is None else proposals.first(self.options.max_boxes)
+
+    def _regions(self, proposals: Proposals, rows: Floats) -> Regions:
+        """Take the answers of the classifier apart: probabilities, and features behind them."""
+        columns = len(self.classes) + 1
+        return Regions(proposals, rows[:, :columns], self.classes, rows[:, columns:])
+
+    def _found(self, regions: Regions) -> Found:
+        boxes, rows, labels, scores = self._keep(regions)
+        proposals = regions.proposals
         return Found(
             boxes,
             labels,
@@ -234,46 +285,55 @@ class Detector:
             exif=self.options.exif,
         )
 
-    def _keep(self, boxes: Boxes, weighed: Floats) -> tuple[Boxes, Indices, Indices, Floats]:
+    def _keep(self, regions: Regions) -> tuple[Boxes, Indices, Indices, Floats]:
         """Return the boxes that stay, where their neighbours vote them to, with their rows, labels and scores."""
-        options = self.options
+        boxes, options = regions.boxes, self.options
+        weighed = self._weighed(regions)
         rows, labels, scores = suppress_per_class(
             boxes,
             weighed,
             score_floor=options.score_floor,
             iou_threshold=options.nms_threshold,
             max_per_class=options.max_per_class,
+            class_agnostic=options.class_agnostic,
         )
         if options.vote_threshold is None:
             return boxes[rows], rows, labels, scores
         threshold, power = options.vote_threshold, options.vote_power
         return vote(boxes, weighed, rows, labels, iou_threshold=threshold, power=power), rows, labels, scores
 
-    def _weighed(self, probabilities: Floats, proposals: Proposals) -> Floats:
-        """Chance that a box fits an object, times chance that the object is of the class."""
-        return probabilities * proposals.scores[:, None] if self.options.weigh_by_fit else probabilities
+    def _weighed(self, regions: Regions) -> Floats:
+        """Return the (N, C) scores of regions; below 0 for classes that are not looked for."""
+        weighed = regions.scores(weigh_by_fit=bool(self.options.weigh_by_fit))
+        return weighed if self._wanted is None else np.where(self._wanted, weighed, np.float32(-1))
 
     def settings(self) -> Mapping[str, Any]:
         """Every setting of the stages, as JSON values; which weights classify is for the caller to add."""
         return {
             "proposals": {"name": self.propose.name, **self.propose.parameters},
             "classes": list(self.classes),
-            **asdict(self.options),
+            **self.options.as_record(),
             **getattr(self.classify, "parameters", {}),
         }
 
-    def _timed(self, stage: str) -> "_Stopwatch":
-        return _Stopwatch(self.seconds, stage, self._adding)
-
-
-class _Stopwatch:
-    def __init__(self, seconds: dict[str, float], stage: str, adding: Lock) -> None:
-        self._seconds, self._stage, self._adding = seconds, stage, adding
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *exception: object) -> None:
-        spent = time.perf_counter() - self._start
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        with Timer(stage) as timer:
+            yield
         with self._adding:
-            self._seconds[self._stage] += spent
+            for name, spent in timer.seconds.items():
+                self.seconds[name] += spent
+
+
+def _columns(names: Sequence[str], classes: Sequence[str]) -> Mask:
+    """Say which of the classes are named, in whatever spelling of theirs.
+
+    Raises:
+        InputError: a name is that of none of them.
+    """
+    known = ClassNames(classes)
+    places = [known.find(name) for name in names]
+    if min(places) < 0:
+        name = names[places.index(-1)]
+        raise InputError(f"`only` {name}: the weights know no such class{near(name, classes)}")
+    return np.isin(np.arange(len(classes)), places)

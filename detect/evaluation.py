@@ -1,6 +1,7 @@
 """Brings files and ground truth together for `rcnn eval`; the measures themselves are in eval/."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,9 @@ from rich.console import Console
 from detect.options import with_options
 from eval.coco import CocoDataset, read_coco_results
 from eval.ground_truth import AnyDataset
-from eval.matching import match_voc
 from eval.names import match_names
-from eval.plots import precision_recall, to_picture
 from eval.proposal_recall import Coverage, measure_coverage
-from eval.protocols import class_curves
+from eval.region_layout import INDEX_FILE, REGIONS_FILE
 from eval.report import Sheet
 from eval.result_formats import COCO, photos_of_dataset, read_results, require_known
 from eval.results import DETECTIONS_FILE, Aligned, align, align_records, count_images
@@ -30,7 +29,7 @@ from structures.text import printable
 
 PARTS = (  # of folders that are read
     *("Annotations", "ImageSets", "JPEGImages", "annotations", "images", "labels", "train", "val", "valid", "test"),
-    *(DETECTIONS_FILE, MANIFEST),
+    *(DETECTIONS_FILE, INDEX_FILE, REGIONS_FILE, MANIFEST),
 )
 PATTERNS = ("shard-*.npz", "*.xml", "*.txt", "*.y*ml", "*.data", "*.names", "*instances*.json", "*coco*.json")
 NO_BOXES: Boxes = np.zeros((0, 4), np.float32)
@@ -45,11 +44,22 @@ def files_read(path: Path) -> list[Path]:
     return [*(path / name for name in PARTS), *(file for pattern in PATTERNS for file in path.glob(pattern))]
 
 
+def photos_named_as(outputs: Iterable[Path | None], dataset: AnyDataset) -> list[Path]:
+    """Return the photos of a dataset that have the names of files to write, links followed, and may be these."""
+    names = {Path(os.path.realpath(path)).name for path in outputs if path is not None}
+    paths = map(dataset.image_path, dataset.image_ids) if names else ()
+    return [path for path in paths if path.name in names]
+
+
 def sources(file: Path, ground_truth: Path, dataset: AnyDataset) -> dict[str, str]:
     """Return what was held against what, for reports."""
-    where = {"file": str(file), "ground_truth": str(ground_truth)}
+    return {"file": str(file), **truth_source(ground_truth, dataset)}
+
+
+def truth_source(path: Path, dataset: AnyDataset) -> dict[str, str]:
+    """Return what is right, for reports: the ground truth, and its split where it has any."""
     split = "" if isinstance(dataset, CocoDataset) else dataset.split
-    return {**where, "split": split} if split else where
+    return {"ground_truth": str(path), "split": split} if split else {"ground_truth": str(path)}
 
 
 def read_detections(
@@ -60,7 +70,7 @@ def read_detections(
     Raises:
         InputError: the file does not fit the dataset, or does not say which photos were searched but is asked.
     """
-    if require_known(file) != COCO:
+    if lists_photos(file):
         lines, _, notes = read_results(file, photos_of_dataset(dataset))
         return align(lines, dataset, allow_extra=allow_extra), notes
     if not isinstance(dataset, CocoDataset):
@@ -69,6 +79,15 @@ def read_detections(
         raise InputError(f"{file}: `only_detected` needs detections.jsonl; COCO results do not list photos of nothing")
     found, extra, notes = read_coco_results(file, dataset, allow_extra=allow_extra)
     return align_records(found, dataset, extra), notes
+
+
+def lists_photos(file: Path) -> bool:
+    """Say whether results name the photos on which nothing was found, too; COCO's do not.
+
+    Raises:
+        InputError: they are of no format that is known.
+    """
+    return require_known(file) != COCO
 
 
 def choose(
@@ -94,13 +113,6 @@ def choose(
         raise InputError("no photo of the ground truth has a line of results, so `only_detected` leaves none")
     kept = zip(dataset.image_ids, aligned.detections, strict=True)
     return part, [part.relabel(each) for image_id, each in kept if image_id not in without]
-
-
-def draw_curves(dataset: AnyDataset | Selection, found: Sequence[Detections]) -> dict[str, bytes]:
-    """Return the plot of precision against recall, by its caption."""
-    curves = class_curves(list(dataset), found, dataset.classes, match_voc)
-    caption = "Precision against recall at IoU 0.5, with its ceiling and the area under it (all-point AP in %)"
-    return {caption: to_picture(precision_recall(curves, dataset.classes))}
 
 
 def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mapping[str, Any], list[str]]:

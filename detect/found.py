@@ -2,7 +2,6 @@
 
 import base64
 import html
-import importlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from detect.drawing import draw
 from detect.settings import DRAW_FLOOR
 from structures.boxes import Floats
 from structures.errors import InputError
+from structures.extras import installed
 from structures.images import ExifPolicy
 from structures.photos import PhotoLike, as_image
 from structures.records import Detections
@@ -79,7 +79,7 @@ class Found(Detections):
             **dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T, strict=True)),
             "source": np.array(self.source_names, object)[self.source],
         }
-        return _installed("pandas").DataFrame(columns)
+        return installed("pandas", extra="pandas").DataFrame(columns)
 
     def to_supervision(self) -> "supervision.Detections":
         """Return `supervision.Detections`, with the names of the classes as its data["class_name"].
@@ -88,7 +88,7 @@ class Found(Detections):
             InputError: supervision is not installed.
         """
         names = np.array(self.names(), np.str_)
-        return _installed("supervision").Detections(
+        return installed("supervision", extra="supervision").Detections(
             xyxy=self.boxes.copy(),
             confidence=self.scores.copy(),
             class_id=self.labels.copy(),
@@ -129,11 +129,3 @@ def as_entry(image_id: str, found: Detections, classes: Sequence[str]) -> dict[s
 
 def _numbers(values: Floats) -> list[float]:
     return [float(f"{value:.9g}") for value in values.tolist()]  # 9 digits give a float32 back exactly
-
-
-def _installed(package: str) -> Any:
-    """Import a package that is an extra of this one."""
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        raise InputError(f"{package} is not installed: pip install 'googlenet-rcnn[{package}]'") from None

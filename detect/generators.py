@@ -1,6 +1,6 @@
 """Names to proposal generators, with the learned ones; torch is only imported for those that need it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from proposals.protocol import ProposalGenerator, learned_classes
 from structures.names import ClassNames
 
 if TYPE_CHECKING:
+    from classifier.engines import Placement
     from detect.shared import SharedFeatures
     from proposals.multibox.generator import MultiBox
 
@@ -23,10 +24,8 @@ NAMED = 3  # classes that a warning names
 
 def load_proposals(
     name: str,
+    placement: "Placement | None" = None,
     *,
-    device: str = "auto",
-    engine: str = "auto",
-    dtype: str = "auto",
     cut: bool = True,
     shared: "SharedFeatures | None" = None,
     **options: Any,
@@ -36,28 +35,28 @@ def load_proposals(
     `multibox` looks at a photo once, `multibox-multiscale` once more at twice the size, for small objects; with `:FILE`
     behind it has weights of your own. `ranked:NAME` has MultiBox put the boxes of a generator into
     the order of how well they fit an object: the first MultiBox that the name holds, else the built-in one. It leaves
-    the best 200; without `cut` all boxes stay, in that order. Device, engine and dtype are MultiBox's, see
-    `classifier.engines.place`. With `shared`, the MultiBox of names without a FILE is the one on these features.
+    the best 200; without `cut` all boxes stay, in that order. The placement is MultiBox's; `classifier.engines.place`
+    chooses it where there is none. With `shared`, the MultiBox of names without a FILE is the one on these features.
     """
     parts = parts_of(name.removeprefix(RANKED_PREFIX))
-    placed = {"device": device, "engine": engine, "dtype": dtype}
     made: dict[str, MultiBox] = {}
 
     def learned(part: str, **options: Any) -> "MultiBox":  # one of each: a ranking asks the one that has just searched
         if part not in made:
-            made[part] = _multibox(part, placed, shared, **options)
+            made[part] = _multibox(part, placement, shared, **options)
         return made[part]
 
     extra = {part: partial(learned, part) for part in [*MULTIBOX, *filter(_is_multibox, parts)]}
     if not name.startswith(RANKED_PREFIX):
         return build(name, extra=extra, **options)
+    from proposals.multibox.generator import SCORE
     from proposals.ranking import Ranked
 
     inner = build(name.removeprefix(RANKED_PREFIX), extra=extra, **options)
     scorer = learned(_that_ranks(parts))
     all_boxes: dict[str, Any] = {} if cut else {"max_boxes": None, "nms_threshold": 1}
-    learned_from = scorer.learned_classes
-    return Ranked(inner, scorer.score, scorer.parameters, learned_classes=learned_from, **all_boxes)
+    by = {**scorer.parameters, "score": SCORE}
+    return Ranked(inner, scorer.score, by, learned_classes=scorer.learned_classes, **all_boxes)
 
 
 def _is_multibox(part: str) -> bool:
@@ -68,7 +67,7 @@ def _that_ranks(parts: Sequence[str]) -> str:
     return next(filter(_is_multibox, parts), "multibox")
 
 
-def _multibox(name: str, placed: Mapping[str, Any], shared: "SharedFeatures | None", **options: Any) -> "MultiBox":
+def _multibox(name: str, placement: "Placement | None", shared: "SharedFeatures | None", **options: Any) -> "MultiBox":
     from classifier.engines import place
     from detect.multibox import load_multibox
 
@@ -76,7 +75,7 @@ def _multibox(name: str, placed: Mapping[str, Any], shared: "SharedFeatures | No
     options |= {"scales": MULTIBOX[kind], "name": kind}
     if shared is not None and not file:
         return shared.multibox(**options)
-    return load_multibox(_weights_file(name), place(**placed), **options)
+    return load_multibox(_weights_file(name), placement or place(), **options)
 
 
 def unlearned_warning(generator: ProposalGenerator, classes: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from classifier.weights.checkpoint import Checkpoint, Preprocessing, WeightsErro
 from classifier.weights.digest import digest
 from proposals.multibox.generator import MultiBox, Predictor
 from proposals.multibox.heads import DenseHead, RefineHead
+from proposals.multibox.memory import CanvasMemory
 from proposals.multibox.predictor import DensePredictor
 from proposals.multibox.views import CanvasView, Colour, whole_photo
 from structures.boxes import ImageSize
@@ -26,6 +27,7 @@ BEFORE_INCEPTION = 192  # channels of maxpool2
 LAST_FROZEN = ("maxpool2", *TABLE_1)  # stages that can be the last frozen one
 SCALES = (1.0,)
 MAX_WIDTH = 1024  # channels of the head; ours has 128
+GPU_CANVASES = 32  # that a GPU runs together
 MAX_SHAPES = 100  # shapes of priors per level; ours has 3
 
 
@@ -191,10 +193,16 @@ class CanvasRunner:
     """Runs a copy of a network on canvases of a few sizes.
 
     OpenVINO needs an engine for every size, made when it is first met; torch's takes any. May be used from any thread.
+
+    Args:
+        network: maps (N, 3, H, W) pixels to one tensor.
+        placement: where.
+        batch_size: canvases that are run together; None takes what suits the device. One fills two cores.
     """
 
-    def __init__(self, network: nn.Module, placement: Placement, *, batch_size: int = 1) -> None:
-        self._network, self._placement, self._batch_size = copy.deepcopy(network), placement, batch_size
+    def __init__(self, network: nn.Module, placement: Placement, *, batch_size: int | None = None) -> None:
+        self._network, self._placement = copy.deepcopy(network), placement
+        self._batch_size = batch_size or (1 if placement.device.type == "cpu" else GPU_CANVASES)
         self._engines: dict[tuple[int, int] | None, Engine] = {}
         self._making = threading.Lock()
 
@@ -222,7 +230,8 @@ def make_multibox(
         **options: max_boxes, nms_threshold, mirrored and name of `proposals.multibox.MultiBox`.
     """
     network, where = from_checkpoint(checkpoint), placement or place()
-    predict = DensePredictor(CanvasRunner(network, where), network.head, network.refine, device=where.device)
+    memory = CanvasMemory(CanvasRunner(network, where), device=where.device)
+    predict = DensePredictor(memory, network.head, network.refine, device=where.device)
     facts, learned = weights_facts(checkpoint), learned_classes(checkpoint)
     return multibox_of(network, predict, facts, scales=scales, learned_classes=learned, **options)
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 
 MENTION = re.compile(r"`(\w+)(?:=([^`]*))?`")  # `dtype`, `dtype="float32"` or `overwrite=True`
 _SAME = (
-    "allow_extra auxiliary average average_from balance best_share classes device dtype engine epochs exif "
-    "format ground_truth hard_examples images label_smoothing learning_rate max_boxes max_pixels mirrored "
-    "near_share only_detected out overwrite positive_share preset proposals ramp schedule split val "
+    "allow_extra auxiliary average average_from balance best_share class_agnostic classes device dtype engine epochs "
+    "exif format ground_truth hard_examples images label_smoothing learning_rate max_boxes max_pixels mirrored "
+    "near_share only_detected out overwrite positive_share preset proposals ramp schedule split together val "
     "val_ground_truth val_images val_proposals vote_power weight_decay weights work workers "
 )
 OPTIONS: Mapping[str, str] = {
@@ -19,6 +19,8 @@ OPTIONS: Mapping[str, str] = {
     "batch_size": "--batch",
     "form": "--to",
     "frozen": "--freeze",
+    "nms_threshold": "--nms",
+    "only": "--classes",
     "score_floor": "--score",
     "vote_threshold": "--vote",
 }

@@ -5,8 +5,8 @@ The command line, `run.json` and Python share it. The generator and the classifi
 """
 
 import math
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, TypedDict
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
@@ -19,7 +19,7 @@ SCORE_FLOOR = 0.05
 NMS_THRESHOLD = 0.3  # R-CNN, section 2.2
 MAX_PER_CLASS = 100  # R-CNN keeps at most this many boxes of a class per image
 VOTE_THRESHOLD = 0.5  # Gidaris and Komodakis, ICCV 2015, section 5
-VOTE_POWER = 1.0
+VOTE_POWER = 3.0  # of 1 to 6; 1 gives boxes 6 points looser in AP (coco), with the same mAP (benchmarks/LOG.md)
 DRAW_FLOOR = 0.5  # weaker detections make a picture that nobody can read
 COUNT = "a whole number of at least 1"
 
@@ -38,8 +38,9 @@ class DetectorSettings:
             an object, as MultiBox's do; None asks the generator (its `scores_tell_fit`).
         vote_threshold: boxes that overlap a detection by this IoU or more move it to their mean, see
             `structures.nms.vote`, above 0 to 1; None leaves detections at their proposals, as the paper does.
-        vote_power: of the scores that votes are weighted by, above 0; 1 is best where IoU 0.5 counts, 2 gives tighter
-            boxes.
+        vote_power: of the scores that votes are weighted by, above 0; the higher, the more the best boxes count.
+        class_agnostic: a detection also goes for a better one of another class.
+        only: classes that are looked for, others are no objects; None looks for all that the classifier knows.
         exif: of photos that are read from files: "apply" turns them as displayed, "ignore" takes the stored pixels.
 
     Raises:
@@ -53,6 +54,8 @@ class DetectorSettings:
     weigh_by_fit: bool | None = None
     vote_threshold: float | None = VOTE_THRESHOLD
     vote_power: float = VOTE_POWER
+    class_agnostic: bool = False
+    only: tuple[str, ...] | None = None
     exif: "ExifPolicy" = "apply"
 
     def __post_init__(self) -> None:
@@ -60,6 +63,8 @@ class DetectorSettings:
             value = getattr(self, each.name)
             if isinstance(value, np.generic):  # JSON knows Python's numbers only
                 object.__setattr__(self, each.name, value.item())
+        if self.only is not None and not isinstance(self.only, str):
+            object.__setattr__(self, "only", tuple(self.only))
         score, iou, power, threshold = self.score_floor, self.nms_threshold, self.vote_power, self.vote_threshold
         voting = threshold is None or (_number(threshold) and 0 < threshold <= 1)
         _require(_number(score) and 0 <= score <= 1, "score_floor", score, "from 0 to 1")
@@ -68,7 +73,18 @@ class DetectorSettings:
         _require(_counts(self.max_per_class), "max_per_class", self.max_per_class, COUNT)
         _require(voting, "vote_threshold", threshold, "above 0 and at most 1, or None")
         _require(_number(power) and 0 < power < math.inf, "vote_power", power, "above 0 and finite")
+        _require(isinstance(self.class_agnostic, bool), "class_agnostic", self.class_agnostic, "True or False")
+        named = self.only is None or (isinstance(self.only, tuple) and all(isinstance(name, str) for name in self.only))
+        _require(named and self.only != (), "only", self.only, "names of classes, or None")
         _require(self.exif in ("apply", "ignore"), "exif", self.exif, "'apply' or 'ignore'")
+
+    def as_record(self) -> dict[str, Any]:
+        """Return them as JSON values; what was added later is left out where it changes nothing.
+
+        So folders of results from earlier versions can be gone on with.
+        """
+        later = {"class_agnostic": False, "only": None}
+        return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
 
 class SettingChanges(TypedDict, total=False):
@@ -81,6 +97,8 @@ class SettingChanges(TypedDict, total=False):
     weigh_by_fit: bool | None
     vote_threshold: float | None
     vote_power: float
+    class_agnostic: bool
+    only: tuple[str, ...] | None
     exif: "ExifPolicy"
 
 

@@ -4,11 +4,8 @@ The photo is drawn on a canvas, the trunk runs over it once, and proposals, thei
 all read from its maps. Regions of any other generator are classified from the same maps.
 """
 
-import threading
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +13,9 @@ import torch
 from torch import Tensor
 
 from classifier.engines import Placement, place
+from classifier.regions import checked
 from classifier.shared_regions import WIDTH, RegionMaps, SharedRegionHead
-from classifier.weights.checkpoint import Checkpoint, Preprocessing, WeightsError, load_state
+from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, Preprocessing, WeightsError, load_state
 from detect.multibox import (
     MAX_WIDTH,
     SCALES,
@@ -28,14 +26,13 @@ from detect.multibox import (
     multibox_of,
     weights_facts,
 )
-from proposals.multibox.generator import MultiBox
+from proposals.multibox.generator import Look, MultiBox, drawn
+from proposals.multibox.memory import CanvasMemory
 from proposals.multibox.predictor import DensePredictor
 from proposals.multibox.views import whole_photo
-from structures.boxes import Boxes, Floats, as_boxes, mirror
+from structures.boxes import Boxes, Floats
 from structures.errors import InputError
 from structures.records import Image
-
-KEPT = 16  # canvases whose maps are kept, 4 MB each: photos that are proposed for ahead of their classification
 
 
 class TrunkMaps(NamedTuple):
@@ -115,7 +112,7 @@ def from_checkpoint(checkpoint: Checkpoint) -> SharedNetwork:
         width=head_width(checkpoint),
         region_width=_region_width(checkpoint),
     )
-    load_state(network, checkpoint.state)
+    load_state(network, {n: v for n, v in checkpoint.state.items() if not n.startswith(SHARED_PHOTOS)})
     return network.eval()
 
 
@@ -152,45 +149,37 @@ class SharedFeatures:
     Args:
         checkpoint: of the task "shared".
         placement: where to run; None chooses.
+        batch_size: canvases of one size that are run together; None takes what suits the device.
 
     Raises:
         WeightsError: the checkpoint is of another task.
     """
 
-    def __init__(self, checkpoint: Checkpoint, placement: Placement | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, placement: Placement | None = None, *, batch_size: int | None = None
+    ) -> None:
         self.classes, self.network = checkpoint.classes, from_checkpoint(checkpoint)
         self.placement = placement or place()
-        self._run = CanvasRunner(self.network, self.placement)
+        run = CanvasRunner(self.network, self.placement, batch_size=batch_size)
+        self.memory = CanvasMemory(run, device=self.placement.device)
         self.head = self.network.regions.to(self.placement.device)
         self._facts = weights_facts(checkpoint)
-        self._kept: OrderedDict[bytes, PhotoMaps] = OrderedDict()
-        self._keeping = threading.Lock()
 
-    @torch.inference_mode()
-    def __call__(self, canvas: Image) -> PhotoMaps:
-        """Return the maps of an RGB uint8 (H, W, 3) canvas, on the device of the placement."""
-        key = blake2b(canvas.tobytes(), digest_size=16, salt=repr(canvas.shape[:2]).encode()[:16]).digest()
-        with self._keeping:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-        pixels = torch.from_numpy(np.ascontiguousarray(canvas)).permute(2, 0, 1)[None].float()
-        maps = PhotoMaps(*self.network.split(self._run(pixels), (canvas.shape[0], canvas.shape[1])))
-        with self._keeping:
-            self._kept[key] = maps
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        return maps
+    def __call__(self, canvases: Sequence[Image]) -> PhotoMaps:
+        """Return the maps of RGB uint8 (H, W, 3) canvases of one size, on the device of the placement."""
+        rows, size = self.memory(canvases), (canvases[0].shape[0], canvases[0].shape[1])
+        return PhotoMaps(*self.network.split(rows[0][None] if len(rows) == 1 else torch.stack(rows), size))
 
     def multibox(self, *, scales: tuple[float, ...] = SCALES, **options: Any) -> MultiBox:
         """Return the proposal generator on these features; options as for `detect.multibox.make_multibox`."""
         predict = DensePredictor(self._joined, self.network.head, self.network.refine, device=self.placement.device)
         return multibox_of(self.network, predict, self._facts, scales=scales, learned_classes=self.classes, **options)
 
-    def _joined(self, pixels: Tensor) -> Tensor:
-        """Do what DensePredictor asks of a network: (N, 3, h, w) RGB pixels -> pyramid and outputs, joined."""
-        canvases = pixels.permute(0, 2, 3, 1).to(torch.uint8).cpu().numpy()
-        return torch.cat([self(canvas).joined for canvas in canvases])
+    def _joined(self, canvases: Sequence[Image]) -> list[Tensor]:
+        """Do what DensePredictor asks of a network: canvases -> pyramid and outputs of each, joined."""
+        rows = self.memory(canvases)
+        sizes = [(canvas.shape[0], canvas.shape[1]) for canvas in canvases]
+        return [self.network.split(row[None], size)[0][0] for row, size in zip(rows, sizes, strict=True)]
 
 
 class SharedRegions:
@@ -199,10 +188,12 @@ class SharedRegions:
     Args:
         features: of photos.
         mirrored: also classify on the mirrored photo, and take the mean of the two.
+        with_features: also give the numbers of the region head's last hidden layer, behind the probabilities.
     """
 
-    def __init__(self, features: SharedFeatures, *, mirrored: bool = False) -> None:
+    def __init__(self, features: SharedFeatures, *, mirrored: bool = False, with_features: bool = False) -> None:
         self.features, self.classes, self.mirrored = features, features.classes, mirrored
+        self.feature_count = features.head.predict.in_features if with_features else 0
 
     @property
     def engines(self) -> tuple[Placement, ...]:
@@ -215,30 +206,57 @@ class SharedRegions:
         return {"mirrored": self.mirrored}
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
-        """Return (N, C + 1) float32 probabilities for (N, 4) boxes in pixels of the photo, background last.
+        """Return (N, C + 1) float32 probabilities for (N, 4) boxes in pixels of the photo; features behind them.
 
         Raises:
             InputError: boxes or photo are malformed, or what the network gives is not finite.
         """
-        boxes = as_boxes(boxes)
-        if not np.isfinite(boxes).all():
-            raise InputError("boxes hold values that are not finite")
-        if len(boxes) == 0:
-            return np.zeros((0, len(self.classes) + 1), np.float32)
+        return self.finish([self.begin(image)], [boxes])[0]
+
+    def begin(self, image: Image) -> list[Look]:
+        """Draw a photo; see `classifier.regions.ClassifiesInSteps`."""
         view = whole_photo((image.shape[0], image.shape[1]))
-        rows, places = self._look(view.draw(image), view.to_canvas(boxes)), view.to_canvas(boxes)
-        if self.mirrored:
-            flipped = self._look(view.draw(image, mirrored=True), mirror(places, view.canvas))
-            rows = np.float32(0.5) * (rows + flipped)
-        if not np.isfinite(rows).all():
+        return [drawn(image, view, mirrored) for mirrored in ((False, True) if self.mirrored else (False,))]
+
+    def look(self, begun: Sequence[list[Look]]) -> None:
+        """Run the network for photos that were drawn."""
+        self.features.memory([look.canvas for looks in begun for look in looks])
+
+    def finish(self, begun: Sequence[list[Look]], boxes: Sequence[Boxes]) -> list[Floats]:
+        """Return the probabilities of (N, 4) boxes of each photo."""
+        places = [checked(own) for own in boxes]
+        plain, *turned = ([looks[side] for looks in begun] for side in range(2 if self.mirrored else 1))
+        rows = self._rows(plain, places)
+        for looks in turned:
+            half = np.float32(0.5)
+            rows = [half * (a + b) for a, b in zip(rows, self._rows(looks, places), strict=True)]
+        if not all(np.isfinite(each).all() for each in rows):
             raise InputError(
                 f'the network\'s answers are not finite in {self.features.placement.dtype}; try `dtype="float32"`'
             )
         return rows
 
+    def _rows(self, looks: Sequence[Look], boxes: Sequence[Boxes]) -> list[Floats]:
+        """Classify photo by photo on a CPU, so that company changes nothing; elsewhere those of one canvas together."""
+        alone = self.features.placement.device.type == "cpu"
+        groups: dict[Any, list[int]] = {}
+        for number, look in enumerate(looks):
+            groups.setdefault(number if alone else look.view.canvas, []).append(number)
+        found: dict[int, Floats] = {}
+        for numbers in groups.values():
+            found |= zip(numbers, self._group([looks[n] for n in numbers], [boxes[n] for n in numbers]), strict=True)
+        return [found[number] for number in range(len(looks))]
+
     @torch.inference_mode()
-    def _look(self, canvas: Image, boxes: Boxes) -> Floats:
-        maps = self.features(canvas).regions
-        logits = self.features.head(maps, [torch.from_numpy(boxes).to(self.features.placement.device)])
-        rows: Floats = logits.softmax(dim=1).cpu().numpy()
-        return rows
+    def _group(self, looks: Sequence[Look], boxes: Sequence[Boxes]) -> list[Floats]:
+        if not any(map(len, boxes)):
+            return [np.zeros((0, len(self.classes) + 1 + self.feature_count), np.float32) for _ in boxes]
+        placed = [look.placed(own) for look, own in zip(looks, boxes, strict=True)]
+        device = self.features.placement.device
+        maps = self.features([look.canvas for look in looks]).regions
+        found = self.features.head(
+            maps, [torch.from_numpy(own).to(device) for own in placed], with_hidden=self.feature_count > 0
+        )
+        logits, hidden = found.split([len(self.classes) + 1, self.feature_count], dim=1)
+        rows: Floats = torch.cat([logits.softmax(dim=1), hidden], dim=1).cpu().numpy()
+        return np.split(rows, np.cumsum([len(own) for own in boxes])[:-1])

@@ -11,6 +11,7 @@ from eval.tables import DetectionTable, ObjectTable
 from structures.boxes import Floats, Indices
 
 Curve64 = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.integer]
 
 RECALL_LEVELS: Curve64 = np.arange(11, dtype=np.float64) * 0.1  # VOC 2007, see eleven_point
 EXACT_LEVELS: Curve64 = np.arange(11, dtype=np.float64) / 10
@@ -51,12 +52,74 @@ def rank_outcomes(
 ) -> list[RankedOutcomes]:
     """Return the ranked outcomes of every class, in label order."""
     order = found.ranking[matches.outcome[found.ranking] != IGNORED]
-    by_class = order[np.argsort(found.labels[order], kind="stable")]
-    bounds = np.searchsorted(found.labels[by_class], np.arange(len(classes) + 1))
     return [
         RankedOutcomes(np.cumsum(matches.outcome[rows] == TRUE), found.scores[rows], int(positives))
-        for rows, positives in zip(np.split(by_class, bounds[1:-1]), objects.counted(len(classes)), strict=True)
+        for rows, positives in zip(
+            (order[places] for places in rows_by_class(found.labels[order], len(classes))),
+            objects.counted(len(classes)),
+            strict=True,
+        )
     ]
+
+
+def rows_by_class(labels: Indices, classes: int) -> list[Indices]:
+    """Return the rows of every class, in label order; rows of one class keep their order.
+
+    >>> [rows.tolist() for rows in rows_by_class(np.array([1, 0, 1]), 3)]
+    [[1], [0, 2], []]
+    """
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.searchsorted(labels[order], np.arange(1, classes)))
+
+
+def mean_at_levels(true: Counts, seen: Counts, positives: Counts, levels: Curve64) -> Curve64:
+    """Return the mean of the highest precisions at recalls from some levels on, for several rankings at once.
+
+    Only the places where some ranking finds an object need be given.
+
+    Args:
+        true: (D, N) objects found so far.
+        seen: (D, N) detections so far, without the ignored ones.
+        positives: (D,) objects to find.
+        levels: (L,) recalls to reach, ascending from 0.
+
+    Returns:
+        (D,); NaN where there is nothing to find.
+    """
+    found, ceiling = _recall(true, positives), _ceiling(true, seen)
+    reached = np.searchsorted(levels, found, side="right")  # the levels up to each place
+    return _where_any((np.diff(reached, axis=1, prepend=0) * ceiling).sum(axis=1) / len(levels), positives)
+
+
+def area_under(true: Counts, seen: Counts, positives: Counts) -> Curve64:
+    """Return the area under the precision ceiling, for several rankings at once; arguments as `mean_at_levels`."""
+    steps = np.diff(_recall(true, positives), axis=1, prepend=0)
+    return _where_any((steps * _ceiling(true, seen)).sum(axis=1), positives)
+
+
+def mean_of_known(values: Curve64, axis: int | None = None) -> Curve64:
+    """Return the mean of the values that are not NaN, over all or along an axis; NaN where there are none.
+
+    >>> mean_of_known(np.array([[0.5, np.nan], [np.nan, np.nan]]), axis=1).tolist()
+    [0.5, nan]
+    """
+    known = ~np.isnan(values)
+    count = known.sum(axis=axis)
+    total = np.where(known, values, 0).sum(axis=axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _recall(true: Counts, positives: Counts) -> Curve64:
+    return np.asarray(true / np.maximum(positives, 1)[:, None])
+
+
+def _ceiling(true: Counts, seen: Counts) -> Curve64:
+    precision = true / np.maximum(seen, 1)
+    return np.asarray(np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1])
+
+
+def _where_any(values: Curve64, positives: Counts) -> Curve64:
+    return np.where(positives > 0, values, np.nan)
 
 
 def eleven_point(ranked: RankedOutcomes, *, levels: Curve64 = RECALL_LEVELS) -> float:
@@ -75,11 +138,7 @@ def eleven_point(ranked: RankedOutcomes, *, levels: Curve64 = RECALL_LEVELS) -> 
     >>> round(eleven_point(ranked) * 11), round(eleven_point(ranked, levels=EXACT_LEVELS) * 11)
     (3, 4)
     """
-    if ranked.positives == 0:
-        return float("nan")
-    reached = np.searchsorted(ranked.recall, levels)  # the first detection with recall >= level
-    heights = np.append(ranked.ceiling, 0.0)[reached]  # a level that is never reached: 0
-    return float(heights.mean())
+    return float(mean_at_levels(*_as_rows(ranked), levels)[0])
 
 
 def all_point(ranked: RankedOutcomes) -> float:
@@ -88,7 +147,9 @@ def all_point(ranked: RankedOutcomes) -> float:
     >>> all_point(RankedOutcomes(np.array([1, 1, 2]), np.ones(3, np.float32), positives=2))
     0.8333333333333333
     """
-    if ranked.positives == 0:
-        return float("nan")
-    steps = np.diff(ranked.true, prepend=0)  # 1 where recall grows
-    return float((steps * ranked.ceiling).sum() / ranked.positives)
+    return float(area_under(*_as_rows(ranked))[0])
+
+
+def _as_rows(ranked: RankedOutcomes) -> tuple[Counts, Counts, Counts]:
+    hits = np.flatnonzero(np.diff(ranked.true, prepend=0))  # where recall grows
+    return ranked.true[hits][None], hits[None] + 1, np.array([ranked.positives])

@@ -24,6 +24,9 @@ WITHOUT_AREA = "objects without area"
 EXCHANGED = "objects with x2 < x1 or y2 < y1, of negative width or height"
 LEFT_OUT, COUNT = " left out", ": they count and cannot be found"  # what becomes of the two
 INSIDE_OUT = "detections with x2 < x1 or y2 < y1, of negative width or height, left out"
+INSIDE_OUT_OF_COCO = (
+    "detections of negative width or height: judged by the protocol coco as pycocotools does, left out by the others"
+)
 
 Place = Callable[[int], str]
 """Returns the file and row of an object or a detection, by its position among the boxes that are checked."""
@@ -50,6 +53,8 @@ def with_area(boxes: Boxes, notes: Notes, place: Place, *, kept: bool = False) -
 def note_beyond(notes: Notes, boxes: Boxes, image_size: ImageSize, place: Place) -> None:
     """Note the annotated boxes (N, 4) that lie outside their photo, or reach more than half a pixel beyond its edge."""
     inside = clip(boxes, image_size)
+    if (inside == boxes).all():
+        return
     outside = (area(boxes) > 0) & (area(inside) == 0)
     beyond = (np.abs(boxes - inside) > ROUNDING).any(axis=1) & (area(boxes) > 0) & ~outside
     _note(notes, OUTSIDE, outside, place)
@@ -75,6 +80,12 @@ def without_inside_out(found: Detections, sides: npt.NDArray[np.floating], notes
         return found
     notes.add(INSIDE_OUT, place(int(wrong[0])), len(wrong))
     return found.take(np.delete(np.arange(len(sides)), wrong))
+
+
+def upright(found: Detections) -> Detections:
+    """Return the detections whose boxes are not turned inside out."""
+    kept = np.flatnonzero((found.boxes[:, 2:] >= found.boxes[:, :2]).all(axis=1))
+    return found if len(kept) == len(found) else found.take(kept)
 
 
 @dataclass(frozen=True)

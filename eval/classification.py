@@ -1,11 +1,14 @@
-"""How good the class probabilities of whole photos are: top-k accuracy and log loss."""
+"""How good the class probabilities of whole photos are.
+
+Top-k accuracy and log loss where each photo is of one class; average precision where it may show several.
+"""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
 
+from eval.average_precision import RankedOutcomes, all_point, eleven_point
 from structures.boxes import Floats
 from structures.errors import InputError
 from structures.records import Labels
@@ -86,6 +89,8 @@ def _losses(scores: Doubles, labels: Labels) -> Doubles:
 
 def _sharpness(logs: Doubles, labels: Labels) -> float:
     """Return the factor with the least mean loss, which is convex in it."""
+    from scipy.optimize import minimize_scalar  # here, since all else works without scipy
+
     found = minimize_scalar(lambda factor: _losses(factor * logs, labels).mean(), bounds=SHARPNESS, method="bounded")
     return float(found.x)
 
@@ -109,3 +114,45 @@ def _check(probabilities: Floats, labels: Labels) -> None:
         raise InputError(f"label {labels.max()} is not a column of {probabilities.shape[1]}")
     if not np.isfinite(probabilities).all():
         raise InputError("probabilities hold values that are not finite")
+
+
+def presence_precision(
+    probabilities: Floats, present: npt.NDArray[np.int8], classes: Sequence[str]
+) -> dict[str, float]:
+    """Return how well the photos that show a class come before those that do not: AP as in VOC's classification.
+
+    Args:
+        probabilities: (N, C), each for itself.
+        present: (N, C): 1 where a photo shows the class, 0 where it does not, -1 where it counts neither way.
+        classes: C names.
+
+    Returns:
+        The mean over the classes that are on some photo, by VOC 2007's eleven points and by all points, then the
+        eleven-point AP of each class by its name; NaN for a class that is on no photo. Equal probabilities keep the
+        order of the photos.
+
+    Raises:
+        InputError: shapes that do not fit, or a probability that is not finite.
+
+    >>> rows = np.array([[0.9], [0.8], [0.7]], np.float32)
+    >>> scores = presence_precision(rows, np.array([[1], [0], [1]], np.int8), ["cat"])
+    >>> [(name, round(value, 4)) for name, value in scores.items()]
+    [('mAP (voc07)', 0.8485), ('mAP (all points)', 0.8333), ('cat', 0.8485)]
+    """
+    if probabilities.shape != present.shape or probabilities.shape[1:] != (len(classes),):
+        raise InputError(f"{probabilities.shape} probabilities, {present.shape} answers and {len(classes)} classes")
+    if not np.isfinite(probabilities).all():
+        raise InputError("probabilities hold values that are not finite")
+    ranked = [_ranked(probabilities[:, column], present[:, column]) for column in range(len(classes))]
+    known = [each for each in ranked if each.positives]
+    means = {
+        "mAP (voc07)": float(np.mean([eleven_point(each) for each in known])) if known else float("nan"),
+        "mAP (all points)": float(np.mean([all_point(each) for each in known])) if known else float("nan"),
+    }
+    return means | {name: eleven_point(each) for name, each in zip(classes, ranked, strict=True)}
+
+
+def _ranked(scores: Floats, present: npt.NDArray[np.int8]) -> RankedOutcomes:
+    counts = np.flatnonzero(present >= 0)
+    order = counts[np.argsort(-scores[counts], kind="stable")]
+    return RankedOutcomes(np.cumsum(present[order] == 1), scores[order], int((present == 1).sum()))

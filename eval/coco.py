@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.checks import Category, Place, note_beyond, unused_categories, with_area, without_inside_out
+from eval.checks import INSIDE_OUT_OF_COCO, Category, Place, note_beyond, unused_categories, with_area
 from eval.coco_json import (
     CocoError,
     Entry,
@@ -18,6 +18,7 @@ from eval.coco_json import (
     read_entries,
     read_results,
     to_areas,
+    to_boxes,
     to_corners,
     to_labels,
     to_sides,
@@ -26,7 +27,7 @@ from eval.coco_json import (
 from eval.coco_records import CocoDetections, CocoTruth, sides_of
 from eval.names import LEAVE_OUT
 from eval.notes import Notes
-from structures.boxes import Boxes, ImageSize, reach
+from structures.boxes import Boxes, ImageSize, Indices, reach
 from structures.files import replacing
 from structures.photo_names import forward
 from structures.records import Detections, GroundTruth
@@ -81,6 +82,7 @@ class CocoDataset:
         self.image_numbers = dict(zip(self.image_ids, numbers, strict=True))
         self._rows = self._by_image(objects)
         self._records = {p["file_name"]: self._record(p) for p in photos}
+        self._note_ids([entry["id"] for entry in objects if "id" in entry])
         self._images = images or self._find_images()
 
     def __len__(self) -> int:
@@ -176,6 +178,15 @@ class CocoDataset:
     def _place_in(self, rows: list[Entry], image_id: str) -> Place:
         return lambda position: f"{self.annotations}: annotation {rows[position].get('id')} of {image_id}"
 
+    def _note_ids(self, numbers: list[int]) -> None:
+        """Note the ids of objects that lead pycocotools astray; here they play no part."""
+        if 0 in numbers:
+            kind = "objects with id 0, which pycocotools takes for missed: here they count like any other"
+            self._notes.add(kind, self.annotations, numbers.count(0))
+        if twice := len(numbers) - len(set(numbers)):
+            kind = "objects with the id of another, in whose place pycocotools puts the other: here each counts"
+            self._notes.add(kind, self.annotations, twice)
+
     def _find_images(self) -> Path:
         beside, split = self.annotations.parent, self.annotations.stem.removeprefix("instances_")
         above = beside.parent
@@ -238,46 +249,73 @@ def read_coco_results(
 
     Returns:
         Detections of every image of the dataset that the file names, the ids of the images left out, and notes on
-        other entries that were left out: with sides below 0, or of categories that are no classes of the dataset.
+        odd entries: with sides below 0, or left out as they are of categories that are no classes of the dataset.
 
     Raises:
         CocoError: an entry that is malformed, of an unknown image or category, or whose numbers are not finite.
     """
+    entries, notes = read_results(path), Notes()
+    places = {number: place for place, number in enumerate(dataset.image_numbers.values())}
+    image = np.array([places.get(entry["image_id"], -1) for entry in entries], np.int64)
+    unknown = np.flatnonzero(image < 0)
+    if len(unknown) and not allow_extra:
+        number = entries[unknown[0]]["image_id"]
+        raise CocoError(f"{path}: entry {unknown[0]}: image {number} is not in the ground truth ({LEAVE_OUT})")
+    rows = _rows_of_classes(entries, dataset, path, notes)
+    rows = rows[image[rows] >= 0]
+    rows = rows[np.argsort(image[rows], kind="stable")]
+    whole = _of_entries(entries, rows, dataset, path, notes)
+    named = np.unique(image[image >= 0])
+    bounds = np.searchsorted(image[rows], np.append(named, len(places))).tolist()
+    found: dict[str, Detections] = {
+        name: _part(whole, slice(first, last), dataset.ground_truth(name).image_size)
+        for name, first, last in zip((dataset.image_ids[place] for place in named), bounds, bounds[1:], strict=False)
+    }
+    return found, list(dict.fromkeys(str(entries[row]["image_id"]) for row in unknown)), notes.lines()
+
+
+def _rows_of_classes(entries: Sequence[Entry], dataset: CocoDataset, path: Path, notes: Notes) -> Indices:
+    """Return the rows of entries that are not of a category that is no class; those are noted."""
+    others = dataset.unused
+    unused = [row for row, entry in enumerate(entries) if entry["category_id"] in others] if others else []
+    for row in unused:
+        name = others[entries[row]["category_id"]]
+        notes.add(f"detections of the category {name!r:.60} left out, which is no class", f"{path}: entry {row}")
+    return np.delete(np.arange(len(entries)), unused)
+
+
+def _of_entries(
+    entries: Sequence[Entry], rows: Indices, dataset: CocoDataset, path: Path, notes: Notes
+) -> CocoDetections:
+    """Return the chosen entries, of all images, as one record."""
+    chosen = [entries[row] for row in rows.tolist()]
     names = {number: name for name, number in dataset.image_numbers.items()}
-    rows: dict[int, list[tuple[int, Entry]]] = {}
-    notes = Notes()
-    for position, entry in enumerate(read_results(path)):
-        number = entry["image_id"]
-        if number not in names and not allow_extra:
-            place = f"{path}: entry {position}"
-            raise CocoError(f"{place}: image {number} is not in the ground truth ({LEAVE_OUT})")
-        entries = rows.setdefault(number, [])
-        if entry["category_id"] in dataset.unused:
-            name = dataset.unused[entry["category_id"]]
-            notes.add(
-                f"detections of the category {name!r:.60} left out, which is no class", f"{path}: entry {position}"
-            )
-        else:
-            entries.append((position, entry))
-    found = {names[n]: _detections(some, names[n], path, dataset, notes) for n, some in rows.items() if n in names}
-    return found, [str(number) for number in rows if number not in names], notes.lines()
-
-
-def _detections(
-    placed: list[tuple[int, Entry]], name: str, path: Path, dataset: CocoDataset, notes: Notes
-) -> Detections:
-    positions, rows = [position for position, _ in placed], [entry for _, entry in placed]
-    sides = to_sides([row["bbox"] for row in rows], f"{path}: image {name}")
-    scores = np.array([row["score"] for row in rows], np.float64)
-    found = CocoDetections(
-        boxes=to_corners(sides, f"{path}: image {name}"),
-        labels=to_labels(rows, dataset.category_ids, path),
+    sides, boxes = to_boxes(
+        [entry["bbox"] for entry in chosen], lambda row: f"{path}: image {names[chosen[row]['image_id']]}"
+    )
+    scores = np.array([entry["score"] for entry in chosen], np.float64)
+    wrong = rows[(sides[:, 2:] < 0).any(axis=1)]
+    if len(wrong):
+        notes.add(INSIDE_OUT_OF_COCO, f"{path}: entry {wrong.min()}", len(wrong))
+    return CocoDetections(
+        boxes=boxes,
+        labels=to_labels(chosen, dataset.category_ids, path),
         scores=scores.astype(np.float32),
-        image_size=dataset.ground_truth(name).image_size,
+        image_size=(1, 1),
         sides=sides,
         exact_scores=scores,
     )
-    return without_inside_out(found, sides[:, 2:], notes, lambda row: f"{path}: entry {positions[row]}")
+
+
+def _part(whole: CocoDetections, rows: slice, image_size: ImageSize) -> CocoDetections:
+    return CocoDetections(
+        boxes=whole.boxes[rows],
+        labels=whole.labels[rows],
+        scores=whole.scores[rows],
+        image_size=image_size,
+        sides=whole.sides[rows],
+        exact_scores=whole.exact_scores[rows],
+    )
 
 
 def class_name(category: Entry) -> str:

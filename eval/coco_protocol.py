@@ -1,27 +1,24 @@
-"""COCO's average precision and recall, through pycocotools, with its traps shut.
+"""COCO's average precision and recall: the figures of pycocotools, with its traps shut.
 
 pycocotools counts an annotation with id 0 as unmatched, fails on empty results, scores an unknown category 0 and a NaN
-as a hit, and cannot ignore a difficult object other than as a crowd. So ids are made here, starting at 1; records
-cannot hold scores that are not finite; labels are checked; and ignored objects that are no crowds keep plain IoU.
+as a hit, and cannot ignore a difficult object other than as a crowd. Here ids play no part; records cannot hold scores
+that are not finite; labels are checked; and ignored objects that are no crowds keep plain IoU. The rest is equal, to
+the last digit; tests hold it against pycocotools.
 """
 
-import contextlib
-import importlib.util
-import io
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
-from eval.coco_records import areas_of, scores_of, sides_of
-from structures.errors import InputError
+from eval.average_precision import Curve64, mean_at_levels, mean_of_known, rows_by_class
+from eval.coco_matching import AREAS, MOST_DETECTIONS, THRESHOLDS, CocoMatches, match_coco
+from eval.matching import IGNORED, TRUE
+from structures.boxes import Indices
 from structures.records import Detections, GroundTruth
 
-SUMMARY = (
-    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
-    *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
-)  # the order of COCOeval.stats
-ALL_AREAS, MOST_DETECTIONS = 0, -1  # positions in COCOeval's areaRng and maxDets
+RECALL_LEVELS: Curve64 = np.linspace(0, 1, 101)  # not multiples of 0.01 to the last digit: those of pycocotools
+ALL_AREAS, AP50, AP75 = 0, 0, 5  # positions in AREAS and THRESHOLDS
+FEWER = (1, 10)  # of a class in an image, for recall
 
 
 def coco(
@@ -37,95 +34,55 @@ def coco(
             inside them. False, for VOC's difficult objects: one excuses one detection, by IoU.
 
     Raises:
-        InputError: a label without a class, or pycocotools is not installed.
+        InputError: a label without a class.
     """
-    evaluation = _evaluate(truths, detections, classes, crowd)
-    yield from zip(SUMMARY, map(_known, evaluation.stats), strict=True)
-    precision = evaluation.eval["precision"][..., ALL_AREAS, MOST_DETECTIONS]  # (IoU thresholds, recalls, classes)
+    matches = match_coco(truths, detections, len(classes), crowd=crowd)
+    precision = average_precision(matches, len(classes))
+    yield from ((name, float(mean_of_known(values))) for name, values in _figures(matches, precision))
     for label, name in enumerate(classes):
-        yield f"AP/{name}", _known(precision[:, :, label].mean())
-        yield f"AP50/{name}", _known(precision[0, :, label].mean())
+        yield f"AP/{name}", float(precision[label, ALL_AREAS].mean())
+        yield f"AP50/{name}", float(precision[label, ALL_AREAS, AP50])
 
 
-def _honour_ignore(evaluation: Any) -> None:
-    """Let `ignore` count where an object is no crowd; COCOeval overwrites it with `iscrowd` when it prepares."""
-    prepare = evaluation._prepare
-
-    def prepare_and_restore() -> None:
-        prepare()
-        for objects in evaluation._gts.values():
-            for item in objects:
-                item["ignore"] = item["difficult"] or item["iscrowd"]
-
-    evaluation._prepare = prepare_and_restore
-
-
-def _known(value: float) -> float:
-    """Return NaN for pycocotools' -1: nothing to find."""
-    return float("nan") if value < 0 else float(value)
+def _figures(matches: CocoMatches, precision: Curve64) -> Iterator[tuple[str, Curve64]]:
+    """Yield the twelve figures, each with what it is the mean of."""
+    ranges = [(area, name) for area, name in enumerate(AREAS) if area != ALL_AREAS]
+    yield "AP", precision[:, ALL_AREAS]
+    yield "AP50", precision[:, ALL_AREAS, AP50]
+    yield "AP75", precision[:, ALL_AREAS, AP75]
+    yield from ((f"AP_{name}", precision[:, area]) for area, name in ranges)
+    yield from ((f"AR_{count}", recall(matches, len(precision), count)[:, ALL_AREAS]) for count in FEWER)
+    found = recall(matches, len(precision))
+    yield f"AR_{MOST_DETECTIONS}", found[:, ALL_AREAS]
+    yield from ((f"AR_{name}", found[:, area]) for area, name in ranges)
 
 
-def _evaluate(
-    truths: Sequence[GroundTruth], detections: Sequence[Detections], classes: Sequence[str], crowd: bool
-) -> Any:
-    if importlib.util.find_spec("pycocotools") is None:
-        raise InputError("COCO's protocol needs pycocotools: pip install pycocotools")
-    from pycocotools.cocoeval import COCOeval
-
-    objects = [row for image, truth in enumerate(truths, 1) for row in _object_rows(image, truth, len(classes), crowd)]
-    found = [row for image, some in enumerate(detections, 1) for row in _found_rows(image, some, len(classes))]
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports by printing
-        evaluation = COCOeval(_index(objects, truths, classes), _index(found, truths, classes), "bbox")
-        _honour_ignore(evaluation)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation
+def average_precision(matches: CocoMatches, classes: int) -> Curve64:
+    """Return the (classes, 4, 10) average precision in each range of area at each threshold; NaN without objects."""
+    positives = _positives(matches, classes)
+    columns = matches.outcome.reshape(len(AREAS) * len(THRESHOLDS), -1)
+    values = np.empty((classes, len(AREAS), len(THRESHOLDS)))
+    for label, rows in enumerate(rows_by_class(matches.labels, classes)):
+        outcome = columns[:, rows]
+        true = outcome == TRUE
+        hits = np.flatnonzero(true.any(axis=0))
+        seen = np.cumsum(outcome != IGNORED, axis=1, dtype=np.int32)[:, hits]
+        objects = np.repeat(positives[label], len(THRESHOLDS))
+        curves = np.cumsum(true[:, hits], axis=1, dtype=np.int32), seen
+        values[label] = mean_at_levels(*curves, objects, RECALL_LEVELS).reshape(values.shape[1:])
+    return values
 
 
-def _index(rows: list[dict[str, Any]], truths: Sequence[GroundTruth], classes: Sequence[str]) -> Any:
-    from pycocotools.coco import COCO
-
-    for number, row in enumerate(rows, 1):  # 0 would read as "unmatched"
-        row["id"] = number
-    table = COCO()
-    table.dataset = {
-        "images": [{"id": image} for image in range(1, len(truths) + 1)],
-        "categories": [{"id": label + 1, "name": name} for label, name in enumerate(classes)],
-        "annotations": rows,
-    }
-    table.createIndex()
-    return table
+def recall(matches: CocoMatches, classes: int, most: int = MOST_DETECTIONS) -> Curve64:
+    """Return the (classes, 4, 10) recall with the best detections of a class in each image; NaN without objects."""
+    area, threshold, rows = np.nonzero((matches.outcome == TRUE) & (matches.rank < most))
+    found = np.zeros((classes, len(AREAS), len(THRESHOLDS)))
+    np.add.at(found, (matches.labels[rows], area, threshold), 1)
+    positives = _positives(matches, classes)[:, :, None]
+    return np.divide(found, positives, out=np.full_like(found, np.nan), where=positives > 0)
 
 
-def _object_rows(image: int, truth: GroundTruth, classes: int, crowd: bool) -> Iterator[dict[str, Any]]:
-    _check_labels(truth.labels, classes, f"ground truth of {truth.image_id}")
-    areas = areas_of(truth).tolist()
-    for row, box in enumerate(sides_of(truth).tolist()):
-        ignore = bool(truth.ignore[row])
-        yield {
-            "image_id": image,
-            "category_id": int(truth.labels[row]) + 1,
-            "bbox": box,
-            "area": areas[row],
-            "iscrowd": int(ignore and crowd),
-            "difficult": int(ignore and not crowd),
-        }
-
-
-def _found_rows(image: int, found: Detections, classes: int) -> Iterator[dict[str, Any]]:
-    _check_labels(found.labels, classes, f"detections of image {image}")
-    scores = scores_of(found).tolist()
-    for row, box in enumerate(sides_of(found).tolist()):
-        yield {
-            "image_id": image,
-            "category_id": int(found.labels[row]) + 1,
-            "bbox": box,
-            "area": box[2] * box[3],
-            "score": scores[row],
-        }
-
-
-def _check_labels(labels: np.ndarray[Any, np.dtype[np.int64]], classes: int, place: str) -> None:
-    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-        raise InputError(f"{place}: labels go from {labels.min()} to {labels.max()}, but there are {classes} classes")
+def _positives(matches: CocoMatches, classes: int) -> Indices:
+    """Return the (classes, 4) number of objects that count in each range of area."""
+    labels = matches.objects.labels
+    return np.stack([np.bincount(labels[counts], minlength=classes) for counts in matches.counts.T], axis=1)

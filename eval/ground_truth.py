@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from eval import voc_layout, yolo_layout
 from eval.coco import CocoDataset
+from eval.joined import JoinedDataset
 from eval.layout import SPLITS, spellings_of
 from eval.selection import Selection
 from eval.voc import VocDataset
@@ -101,6 +102,19 @@ def splits_of(path: Path) -> list[str]:
     return voc_layout.splits_of(path) if has_xml(path) else yolo_layout.splits_of(path)
 
 
+def has_split(path: Path, split: str) -> bool:
+    """Say whether annotated photos have a split of this name.
+
+    Raises:
+        InputError: the file that names them cannot be used.
+    """
+    if has_lists(path):
+        return voc_layout.has_list(path, split)
+    if path.is_dir() and coco_file(path, split) is not None:
+        return True
+    return any(has_xml(path / name) for name in spellings_of(split)) or yolo_layout.has_split(path, split)
+
+
 def coco_file(folder: Path, split: str | None, usual: str = "val") -> Path | None:
     """Return the COCO file of a split in a folder; of any, where none is named and there is one only."""
     named = _matches(folder, [each.format(split=name) for name in spellings_of(split or usual) for each in SPLIT_NAMES])
@@ -121,14 +135,18 @@ def _globbed(folder: Path, patterns: Collection[str]) -> Iterator[Path]:
 
 def usual_protocol(dataset: Dataset) -> str:
     """Return the protocol by which detections on these photos are usually judged: VOC's for VOC's annotations."""
-    return "voc07" if isinstance(whole_of(dataset), VocDataset) else "coco"
+    return "voc07" if all(isinstance(part, VocDataset) for part in parts_of(dataset)) else "coco"
 
 
 def has_crowds(dataset: Dataset) -> bool:
     """Say whether the ignored objects of a dataset are COCO's crowds, not VOC's difficult ones."""
-    return isinstance(whole_of(dataset), CocoDataset)
+    return any(isinstance(part, CocoDataset) for part in parts_of(dataset))
 
 
-def whole_of(dataset: Dataset) -> Dataset:
-    """Return the dataset that a selection is a part of; any other is itself."""
-    return whole_of(dataset.whole) if isinstance(dataset, Selection) else dataset
+def parts_of(dataset: Dataset) -> list[Dataset]:
+    """Return the datasets that a selection, or several joined, are made of; any other is itself."""
+    if isinstance(dataset, Selection):
+        return parts_of(dataset.whole)
+    if isinstance(dataset, JoinedDataset):
+        return [inner for part in dataset.parts.values() for inner in parts_of(part)]
+    return [dataset]

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from eval.average_precision import all_point, rank_outcomes
-from eval.matching import FALSE, IGNORED, TRUE, Matches, match_voc
-from eval.tables import DetectionTable, ObjectTable, shared_groups
-from structures.boxes import Floats, Indices, iou
+from eval.matching import FALSE, IGNORED, TRUE, Matches, match_voc, most_overlapped_of_others
+from eval.tables import DetectionTable, ObjectTable
+from structures.boxes import Floats, Indices, Mask
 from structures.records import Detections, GroundTruth
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU: TIDE's t_f and t_b
@@ -54,8 +55,59 @@ class Mistakes:
     sizes: Mapping[str, tuple[int, int]]
 
 
-def find_mistakes(truths: Sequence[GroundTruth], detections: Sequence[Detections], classes: Sequence[str]) -> Mistakes:
-    """Split the false detections by kind and the missed objects by size.
+@dataclass(frozen=True, eq=False)
+class JudgedRun:
+    """Every detection of a run held against the objects, at IoU 0.5 as the VOC devkit matches.
+
+    Attributes:
+        classes: class names in label order.
+        found: the detections of all images.
+        objects: the objects of all images.
+        matches: what became of each detection.
+        kinds: (N,) position in KINDS of each detection; it means something for false ones only.
+        others: (N,) row of the object of another class that the detection overlaps most; -1 for none.
+        other_overlap: (N,) its IoU, 0 where there is none.
+        best: rows of the best detections of every class, as many as it has objects; ignored ones do not count.
+    """
+
+    classes: tuple[str, ...]
+    found: DetectionTable
+    objects: ObjectTable
+    matches: Matches
+    kinds: Indices
+    others: Indices
+    other_overlap: Floats
+    best: Indices
+
+    @property
+    def best_false(self) -> Indices:
+        """Rows of the false ones among the best."""
+        false: Indices = self.best[self.matches.outcome[self.best] == FALSE]
+        return false
+
+    @property
+    def best_confused(self) -> Indices:
+        """Rows of those among the best that lie on an object of another class."""
+        confused: Indices = self.best_false[self.kinds[self.best_false] == list(KINDS).index("confusion")]
+        return confused
+
+    @property
+    def on_others(self) -> Mask:
+        """(N,) whether a detection is false because it lies on an object of another class: confusion, or both."""
+        kinds = [list(KINDS).index(kind) for kind in ("confusion", "both")]
+        return np.asarray((self.matches.outcome == FALSE) & np.isin(self.kinds, kinds), np.bool_)
+
+    @property
+    def found_at(self) -> Floats:
+        """(M,) score of the detection that found each object; NaN for objects that none did."""
+        scores = np.full(len(self.objects), np.nan, np.float32)
+        true = self.matches.outcome == TRUE
+        scores[self.matches.nearest[true]] = self.found.scores[true]
+        return scores
+
+
+def judge(truths: Sequence[GroundTruth], detections: Sequence[Detections], classes: Sequence[str]) -> JudgedRun:
+    """Hold every detection against the objects.
 
     Args:
         truths: of all images.
@@ -64,19 +116,26 @@ def find_mistakes(truths: Sequence[GroundTruth], detections: Sequence[Detections
     """
     found, objects = DetectionTable.of(detections), ObjectTable.of(truths)
     matches = match_voc(found, objects, iou_threshold=FOREGROUND)
-    other, other_overlap = _nearest_of_other_classes(found, objects)
-    kind = _kinds(matches, other_overlap)
-    best = _best(found, matches, objects, len(classes))
-    wrong = best[matches.outcome[best] == FALSE]
-    confused = wrong[kind[wrong] == list(KINDS).index("confusion")]
-    pairs = Counter(zip(found.labels[confused].tolist(), objects.labels[other[confused]].tolist(), strict=True))
+    others, other_overlap = most_overlapped_of_others(found, objects)
+    best = best_of_each_class(found, matches, objects, len(classes))
+    return JudgedRun(
+        tuple(classes), found, objects, matches, _kinds(matches, other_overlap), others, other_overlap, best
+    )
+
+
+def find_mistakes(judged: JudgedRun) -> Mistakes:
+    """Split the false detections by kind and the missed objects by size."""
+    wrong, confused, classes = judged.best_false, judged.best_confused, judged.classes
+    meant = judged.objects.labels[judged.others[confused]]
+    pairs = Counter(zip(judged.found.labels[confused].tolist(), meant.tolist(), strict=True))
+    labels = judged.found.labels[wrong]
     return Mistakes(
-        best=(len(best) - len(wrong), len(wrong)),
-        kinds=_count(kind[wrong]),
-        by_class={name: _count(kind[wrong[found.labels[wrong] == i]]) for i, name in enumerate(classes)},
-        gain=_gains(found, matches, objects, classes, kind),
+        best=(len(judged.best) - len(wrong), len(wrong)),
+        kinds=_count(judged.kinds[wrong]),
+        by_class={name: _count(judged.kinds[wrong[labels == i]]) for i, name in enumerate(classes)},
+        gain=_gains(judged),
         confusions=[(classes[a], classes[b], n) for (a, b), n in pairs.most_common(CONFUSIONS_SHOWN)],
-        sizes=_found_by_size(matches, objects),
+        sizes=_found_by_size(judged),
     )
 
 
@@ -91,17 +150,7 @@ def _count(kinds: Indices) -> dict[str, int]:
     return dict(zip(KINDS, np.bincount(kinds, minlength=len(KINDS)).tolist(), strict=True))
 
 
-def _nearest_of_other_classes(found: DetectionTable, objects: ObjectTable) -> tuple[Indices, Floats]:
-    nearest, overlap = np.full(len(found), -1, np.int64), np.zeros(len(found), np.float32)
-    for rows, held in shared_groups(found, objects, by_class=False):
-        pairs = iou(found.boxes[rows], objects.boxes[held])
-        pairs[found.labels[rows][:, None] == objects.labels[held][None, :]] = 0
-        best = pairs.argmax(axis=1)
-        nearest[rows], overlap[rows] = held[best], pairs[np.arange(len(rows)), best]
-    return nearest, overlap
-
-
-def _best(found: DetectionTable, matches: Matches, objects: ObjectTable, classes: int) -> Indices:
+def best_of_each_class(found: DetectionTable, matches: Matches, objects: ObjectTable, classes: int) -> Indices:
     """Return the rows of the best detections of every class, as many as it has objects; ignored ones do not count."""
     order = found.ranking[matches.outcome[found.ranking] != IGNORED]
     limits = objects.counted(classes)
@@ -109,23 +158,31 @@ def _best(found: DetectionTable, matches: Matches, objects: ObjectTable, classes
     return np.concatenate([np.zeros(0, np.int64), *chosen])
 
 
-def _gains(
-    found: DetectionTable, matches: Matches, objects: ObjectTable, classes: Sequence[str], kind: Indices
-) -> dict[str, float]:
-    def mean_ap(outcome: np.ndarray[tuple[int, ...], np.dtype[np.int8]]) -> float:
-        ranked = rank_outcomes(found, replace(matches, outcome=outcome), objects, classes)
+def _gains(judged: JudgedRun) -> dict[str, float]:
+    outcomes = judged.matches.outcome
+
+    def mean_ap(outcome: npt.NDArray[np.int8]) -> float:
+        matches = replace(judged.matches, outcome=outcome)
+        ranked = rank_outcomes(judged.found, matches, judged.objects, judged.classes)
         known = [all_point(curve) for curve in ranked if curve.positives]
         return float(np.mean(known)) if known else float("nan")
 
-    now = mean_ap(matches.outcome)
-    false = matches.outcome == FALSE
-    without = [np.where(false & (kind == i), IGNORED, matches.outcome).astype(np.int8) for i in range(len(KINDS))]
+    now, false = mean_ap(outcomes), outcomes == FALSE
+    without = [np.where(false & (judged.kinds == i), IGNORED, outcomes).astype(np.int8) for i in range(len(KINDS))]
     return {name: mean_ap(outcome) - now for name, outcome in zip(KINDS, without, strict=True)}
 
 
-def _found_by_size(matches: Matches, objects: ObjectTable) -> dict[str, tuple[int, int]]:
-    hit = np.zeros(len(objects), bool)
-    hit[matches.nearest[matches.outcome == TRUE]] = True
-    size = np.digitize(objects.area, list(SIZES.values())[1:])
+def sizes_of(area: Floats) -> Indices:
+    """Return the position in SIZES of (N,) areas in square pixels.
+
+    >>> sizes_of(np.array([1023, 1024, 9216], np.float32)).tolist()
+    [0, 1, 2]
+    """
+    return np.digitize(area, list(SIZES.values())[1:]).astype(np.int64)
+
+
+def _found_by_size(judged: JudgedRun) -> dict[str, tuple[int, int]]:
+    hit, objects = np.isfinite(judged.found_at), judged.objects
+    size = sizes_of(objects.area)
     of_size = [(size == i) & ~objects.ignore for i in range(len(SIZES))]
     return {name: (int(mask.sum()), int((mask & hit).sum())) for name, mask in zip(SIZES, of_size, strict=True)}

@@ -1,50 +1,24 @@
-"""Plots of an evaluation: precision against recall, recall against IoU and against the number of boxes."""
+"""Plots of evaluations: recall against IoU and against the number of boxes, detectors against their time."""
 
 import io
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from eval.average_precision import RankedOutcomes, all_point
 from structures.errors import InputError
 
+if TYPE_CHECKING:  # matplotlib is slow to import, and needed for plots alone
+    from matplotlib.figure import Figure
+
 Values = npt.NDArray[np.floating]
-COLUMNS = 5  # small plots in a row
-POINTS = 400  # the most points of a curve; there may be a million detections
-
-
-def precision_recall(curves: Sequence[RankedOutcomes], classes: Sequence[str]) -> Figure:
-    """Draw one small plot a class: precision and its ceiling against recall; classes without objects are left out."""
-    shown = [(curve, name) for curve, name in zip(curves, classes, strict=True) if curve.positives]
-    rows = max(math.ceil(len(shown) / COLUMNS), 1)
-    figure = Figure(figsize=(2.6 * COLUMNS, 2.4 * rows), layout="constrained")
-    for place, (curve, name) in enumerate(shown):
-        axes = figure.add_subplot(rows, COLUMNS, place + 1)
-        _draw_curve(axes, curve)
-        axes.set_title(f"{name}  {100 * all_point(curve):.1f}", fontsize=9)
-    figure.supxlabel("recall", fontsize=9)
-    figure.supylabel("precision", fontsize=9)
-    return figure
-
-
-def _draw_curve(axes: Axes, curve: RankedOutcomes) -> None:
-    last = len(curve.true) - 1
-    chosen = np.unique(np.linspace(0, last, min(POINTS, last + 1)).astype(np.int64))
-    axes.plot(curve.recall[chosen], curve.precision[chosen], color="0.7", linewidth=0.8)
-    axes.step(curve.recall[chosen], curve.ceiling[chosen], where="pre", color="tab:blue", linewidth=1.2)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02))
-    axes.tick_params(labelsize=7)
-    axes.grid(alpha=0.3)
 
 
 def recall_plots(
     thresholds: Values, by_threshold: Mapping[str, Values], counts: Values, by_count: Mapping[str, Values]
-) -> Figure:
+) -> "Figure":
     """Draw recall against the IoU asked for and against the number of boxes kept, a line for every name.
 
     Args:
@@ -53,6 +27,8 @@ def recall_plots(
         counts: (K,) numbers of best boxes per image.
         by_count: recall at each count, at the IoU that the name says.
     """
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, recall in by_threshold.items():
@@ -68,6 +44,34 @@ def recall_plots(
     return figure
 
 
+def detector_plots(
+    points: Mapping[str, tuple[float, float, float]], curves: Mapping[str, tuple[Values, Values]]
+) -> "Figure":
+    """Draw how good detectors are against how long they take, and the recall of their boxes against how many they are.
+
+    Args:
+        points: seconds per photo, mAP and its standard error, by name; seconds of 0 leave the left half out.
+        curves: numbers of best boxes per image, and recall with these, by name.
+    """
+    from matplotlib.figure import Figure
+
+    timed = all(seconds > 0 for seconds, _, _ in points.values())
+    figure = Figure(figsize=(11, 4.6) if timed else (6, 4.6), layout="constrained")
+    axes = figure.subplots(1, 2 if timed else 1, squeeze=False)[0]
+    for name, (seconds, value, error) in points.items() if timed else ():
+        axes[0].errorbar(seconds, 100 * value, yerr=100 * error, marker="o", capsize=3, label=name)
+    if timed:
+        axes[0].set(xlabel="seconds per photo", ylabel="mAP, % (with its standard error)", xscale="log")
+    for name, (counts, recall) in curves.items():
+        axes[-1].plot(counts, 100 * recall, marker=".", label=name)
+    axes[-1].set(xlabel="boxes per photo", ylabel="recall at IoU 0.5, %", xscale="log")
+    for each in axes:
+        each.grid(alpha=0.3, which="both")
+    handles, names = axes[-1].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=8)
+    return figure
+
+
 def picture_format(path: Path) -> str:
     """Return the format that the name of a picture asks for; png without a suffix.
 
@@ -78,13 +82,15 @@ def picture_format(path: Path) -> str:
     'svg'
     """
     suffix = path.suffix.lower().removeprefix(".") or "png"
+    from matplotlib.figure import Figure
+
     known = Figure().canvas.get_supported_filetypes()
     if suffix not in known:
         raise InputError(f"{path}: pictures are written as {', '.join(sorted(known))}")
     return suffix
 
 
-def to_picture(figure: Figure, kind: str = "png", *, dpi: int = 110) -> bytes:
+def to_picture(figure: "Figure", kind: str = "png", *, dpi: int = 110) -> bytes:
     """Return a figure as the bytes of a file.
 
     Raises:

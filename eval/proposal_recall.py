@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from eval.mistakes import SIZES
+from eval.mistakes import SIZES, sizes_of
 from structures.boxes import Boxes, Floats, Indices, iou
 from structures.records import GroundTruth
 
@@ -117,7 +117,7 @@ def class_mabo(coverage: Coverage, classes: int) -> Values:
 
 def recall_by_size(coverage: Coverage, threshold: float = 0.5) -> dict[str, float]:
     """Return the recall of small, medium and large objects (COCO's bounds)."""
-    size = np.digitize(coverage.area, list(SIZES.values())[1:])
+    size = sizes_of(coverage.area)
     return {name: float(recall(coverage.overlap[size == i], threshold)[0]) for i, name in enumerate(SIZES)}
 
 

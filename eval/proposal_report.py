@@ -1,15 +1,17 @@
 """Proposal recall as people and programs read it: tables, a plot, JSON."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from eval.plots import recall_plots
 from eval.proposal_recall import AVERAGE_RECALL_AT, COUNTS, SHOWN, THRESHOLDS, Coverage, recall
 from eval.report import Sheet, percent
 from eval.scores import of_class, or_null
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def proposal_sheets(values: Mapping[str, float], classes: Sequence[str]) -> list[Sheet]:
@@ -34,7 +36,7 @@ def proposal_sheets(values: Mapping[str, float], classes: Sequence[str]) -> list
     ]
 
 
-def proposal_plot(coverage: Coverage) -> Figure:
+def proposal_plot(coverage: Coverage) -> "Figure":
     """Draw recall against IoU, for some numbers of boxes, and against the number of boxes, for some IoU."""
     counts = [*AVERAGE_RECALL_AT, None]
     by_threshold = {

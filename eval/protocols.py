@@ -5,17 +5,17 @@ area with a lower IoU threshold for small objects. `coco`: averaged over ten IoU
 docs/evaluation.md compares them.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 
-from eval.average_precision import RankedOutcomes, all_point, eleven_point, rank_outcomes
+from eval.average_precision import RankedOutcomes, all_point, eleven_point, mean_of_known, rank_outcomes
 from eval.coco_protocol import coco
 from eval.matching import Matcher, match_ilsvrc, match_voc
-from eval.tables import DetectionTable, ObjectTable
+from eval.tables import DetectionTable, ObjectTable, check_labels
 from structures.errors import InputError
+from structures.names import did_you_mean
 from structures.records import Detections, GroundTruth
 
 Rows = Iterator[tuple[str, float]]
@@ -73,10 +73,19 @@ def class_curves(
     if len(truths) != len(detections):
         raise InputError(f"ground truth of {len(truths)} images but detections of {len(detections)}")
     found, objects = DetectionTable.of(detections), ObjectTable.of(truths)
-    for table, kind in ((found, "detections"), (objects, "ground truth")):
-        if len(table) and not 0 <= table.labels.min() <= table.labels.max() < len(classes):
-            raise InputError(f"{kind}: label {table.labels.max()}, but there are {len(classes)} classes")
+    for table in (found, objects):
+        check_labels(table, len(classes))
     return rank_outcomes(found, matcher(found, objects), objects, classes)
+
+
+def check_protocol(name: str) -> None:
+    """Refuse a name that no protocol has.
+
+    Raises:
+        InputError: names those that there are.
+    """
+    if name not in PROTOCOLS:
+        raise InputError(f"no protocol {name!r}; there are {', '.join(PROTOCOLS)}{did_you_mean(name, PROTOCOLS)}")
 
 
 def mean_and_classes(values: Sequence[float], classes: Sequence[str]) -> Rows:
@@ -85,6 +94,5 @@ def mean_and_classes(values: Sequence[float], classes: Sequence[str]) -> Rows:
     >>> list(mean_and_classes([0.5, float("nan")], ["cat", "dog"]))
     [('mAP', 0.5), ('AP/cat', 0.5), ('AP/dog', nan)]
     """
-    known = [value for value in values if not math.isnan(value)]
-    yield "mAP", float(np.mean(known)) if known else float("nan")
+    yield "mAP", float(mean_of_known(np.array(values)))
     yield from ((f"AP/{name}", value) for name, value in zip(classes, values, strict=True))

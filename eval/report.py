@@ -1,13 +1,10 @@
-"""What people read: tables for the terminal, one self-contained HTML file, JSON for other programs."""
+"""The tables that people read, on the terminal and on a page."""
 
-import base64
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-import jinja2
 import rich.box
 from rich.console import JustifyMethod
 from rich.table import Table
@@ -15,29 +12,7 @@ from rich.text import Text
 
 from eval.mistakes import KINDS, SIZES, Mistakes
 from eval.scores import Scores
-from structures.files import write_text
 from structures.text import printable
-
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{{ title }}</title><style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0 2rem } caption { text-align: left; font-weight: 600 }
-th, td { padding: .15rem .8rem; border-bottom: 1px solid #ddd; text-align: right; font-variant-numeric: tabular-nums }
-.text { text-align: left } img { max-width: 100% } .note { color: #a40 }
-</style></head><body>
-<h1>{{ title }}</h1>
-{% for line in facts %}<p>{{ line }}</p>
-{% endfor %}{% for line in warnings %}<p class="note">{{ line }}</p>
-{% endfor %}{% for table in tables %}<table><caption>{{ table.caption }}</caption>
-<tr>{% for cell in table.head %}<th{% if loop.index <= table.texts %} class="text"{% endif %}>{{ cell }}</th>
-{%- endfor %}</tr>
-{% for row in table.rows %}<tr>
-{%- for cell in row %}<td{% if loop.index <= table.texts %} class="text"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
-{% endfor %}</table>
-{% endfor %}{% for picture in pictures %}<h2>{{ picture.caption }}</h2>
-<img alt="{{ picture.caption }}" src="data:image/png;base64,{{ picture.data }}">
-{% endfor %}</body></html>
-"""
 
 
 class Sheet:
@@ -87,7 +62,12 @@ def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """Return a difference of shares in points, with its sign.
+
+    >>> signed(0.0123), signed(float("nan"))
+    ('+1.23', '-')
+    """
     return percent(value) if math.isnan(value) else f"{100 * value:+.2f}"
 
 
@@ -115,7 +95,7 @@ def mistake_sheets(mistakes: Mistakes) -> list[Sheet]:
     true, false = mistakes.best
     total = max(true + false, 1)
     kinds = [
-        [kind, KINDS[kind], str(count), percent(count / total), _signed(mistakes.gain[kind])]
+        [kind, KINDS[kind], str(count), percent(count / total), signed(mistakes.gain[kind])]
         for kind, count in sorted(mistakes.kinds.items(), key=lambda item: -item[1])
     ]
     pairs = [[f"{said} for {meant}", str(count)] for said, meant, count in mistakes.confusions]
@@ -136,30 +116,6 @@ def mistake_sheets(mistakes: Mistakes) -> list[Sheet]:
             kinds,
             texts=2,
         ),
-        Sheet("Commonest confusions", ["said for meant", "count"], pairs),
+        Sheet("Most frequent confusions", ["said for meant", "count"], pairs),
         Sheet("Objects missed, by size", ["size", "area", "objects", "missed", "missed %"], sizes, texts=2),
     ]
-
-
-def write_page(
-    path: Path,
-    title: str,
-    *,
-    facts: Sequence[str] = (),
-    warnings: Sequence[str] = (),
-    sheets: Sequence[Sheet] = (),
-    pictures: Mapping[str, bytes] | None = None,
-) -> None:
-    """Write one HTML file that needs no other: tables and pictures are inside it.
-
-    Args:
-        path: replaced when all is written.
-        title: headline.
-        facts: lines below it.
-        warnings: lines that stand out.
-        sheets: tables.
-        pictures: PNG files by caption.
-    """
-    template = jinja2.Environment(autoescape=True).from_string(PAGE)
-    coded = [{"caption": name, "data": base64.b64encode(png).decode()} for name, png in (pictures or {}).items()]
-    write_text(path, template.render(title=title, facts=facts, warnings=warnings, tables=sheets, pictures=coded))

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from eval.checks import upright
 from eval.coco_protocol import coco
-from eval.protocols import PROTOCOLS
+from eval.protocols import PROTOCOLS, check_protocol
 from eval.tables import DetectionTable, ObjectTable
-from structures.errors import InputError
-from structures.names import did_you_mean
 from structures.records import Detections, GroundTruth
 
 
@@ -112,16 +111,16 @@ def score(
     Args:
         protocol: a name in `eval.protocols.PROTOCOLS`.
         truths: of all images, also those without objects.
-        detections: of the same images, in the same order.
+        detections: of the same images, in the same order; those turned inside out are judged by "coco" alone.
         classes: class names in label order.
         crowd: ignored objects are COCO crowds, not difficult ones; only "coco" tells them apart.
 
     Raises:
         InputError: no such protocol, or records that do not fit together.
     """
-    if protocol not in PROTOCOLS:
-        hint = did_you_mean(protocol, PROTOCOLS)
-        raise InputError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}{hint}")
+    check_protocol(protocol)
+    if protocol != "coco":
+        detections = [upright(each) for each in detections]
     rows = (
         coco(truths, detections, classes, crowd=crowd)
         if protocol == "coco"

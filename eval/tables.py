@@ -1,6 +1,6 @@
 """All boxes of a dataset in long columns, image by image: what matching works on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats, Indices, Mask
+from structures.errors import InputError
 from structures.nms import best_first
 from structures.records import Detections, GroundTruth
 
@@ -38,10 +39,10 @@ class ObjectTable:
         """Lay the objects of all images end to end."""
         return cls(
             image=_positions(truths),
-            boxes=_stack([t.boxes for t in truths], np.zeros((0, 4), np.float32)),
-            labels=_stack([t.labels for t in truths], np.zeros(0, np.int64)),
-            ignore=_stack([t.ignore for t in truths], np.zeros(0, bool)),
-            area=_stack([t.area for t in truths], np.zeros(0, np.float32)),
+            boxes=stack([t.boxes for t in truths], np.zeros((0, 4), np.float32)),
+            labels=stack([t.labels for t in truths], np.zeros(0, np.int64)),
+            ignore=stack([t.ignore for t in truths], np.zeros(0, bool)),
+            area=stack([t.area for t in truths], np.zeros(0, np.float32)),
         )
 
     def __len__(self) -> int:
@@ -73,13 +74,17 @@ class DetectionTable:
         """Lay the detections of all images end to end."""
         return cls(
             image=_positions(detections),
-            boxes=_stack([d.boxes for d in detections], np.zeros((0, 4), np.float32)),
-            labels=_stack([d.labels for d in detections], np.zeros(0, np.int64)),
-            scores=_stack([d.scores for d in detections], np.zeros(0, np.float32)),
+            boxes=stack([d.boxes for d in detections], np.zeros((0, 4), np.float32)),
+            labels=stack([d.labels for d in detections], np.zeros(0, np.int64)),
+            scores=stack([d.scores for d in detections], np.zeros(0, np.float32)),
         )
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def take(self, rows: Indices) -> "DetectionTable":
+        """Return the chosen rows, in their order."""
+        return DetectionTable(self.image[rows], self.boxes[rows], self.labels[rows], self.scores[rows])
 
     @cached_property
     def ranking(self) -> Indices:
@@ -87,24 +92,8 @@ class DetectionTable:
         return best_first(self.scores)
 
 
-def shared_groups(
-    found: DetectionTable, objects: ObjectTable, *, by_class: bool = True
-) -> Iterator[tuple[Indices, Indices]]:
-    """Yield the rows of detections and of objects that share an image (and a class), where there are both.
-
-    Rows of either kind come in table order.
-    """
-    found_key, object_key = _keys(found, by_class), _keys(objects, by_class)
-    found_rows, object_rows = np.argsort(found_key, kind="stable"), np.argsort(object_key, kind="stable")
-    keys, starts, counts = np.unique(object_key[object_rows], return_index=True, return_counts=True)
-    firsts = np.searchsorted(found_key[found_rows], keys, side="left")
-    lasts = np.searchsorted(found_key[found_rows], keys, side="right")
-    for first, last, start, count in zip(firsts, lasts, starts, counts, strict=True):
-        if last > first:
-            yield found_rows[first:last], object_rows[start : start + count]
-
-
-def _keys(table: ObjectTable | DetectionTable, by_class: bool) -> Indices:
+def shared_keys(table: ObjectTable | DetectionTable, *, by_class: bool = True) -> Indices:
+    """Return the (N,) numbers that are equal for rows of one image (and class)."""
     if not by_class:
         return table.image
     many_classes = 1 << 32  # labels are far fewer, so that a pair has one key
@@ -112,9 +101,23 @@ def _keys(table: ObjectTable | DetectionTable, by_class: bool) -> Indices:
     return keys
 
 
+def check_labels(table: ObjectTable | DetectionTable, classes: int) -> None:
+    """Refuse labels without a class.
+
+    Raises:
+        InputError: names the labels.
+    """
+    kind = "detections" if isinstance(table, DetectionTable) else "ground truth"
+    if len(table) and not 0 <= table.labels.min() <= table.labels.max() < classes:
+        raise InputError(
+            f"{kind}: labels {table.labels.min()} to {table.labels.max()}, but there are {classes} classes"
+        )
+
+
 def _positions(records: Sequence[Detections] | Sequence[GroundTruth]) -> Indices:
     return np.repeat(np.arange(len(records)), [len(record) for record in records]).astype(np.int64)
 
 
-def _stack(columns: Sequence[npt.NDArray[Scalar]], empty: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+def stack(columns: Sequence[npt.NDArray[Scalar]], empty: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+    """Lay columns end to end; where there are none, return the empty one."""
     return np.concatenate([empty, *columns])

@@ -52,6 +52,11 @@ def has_lists(root: Path) -> bool:
     return (root / LISTS).is_dir()
 
 
+def has_list(root: Path, split: str) -> bool:
+    """Say whether a folder has an image list of this name, in one of its spellings."""
+    return any((root / LISTS / f"{name}.txt").is_file() for name in spellings_of(split))
+
+
 def splits_of(root: Path) -> list[str]:
     """Return the names of the usual splits of a folder; none where all photos are together or go by other names."""
     if has_lists(root):

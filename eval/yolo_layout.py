@@ -141,6 +141,18 @@ def splits_of(path: Path) -> list[str]:
     return [name for name in _spelled_splits(None, SPLITS[0]) if _folders_of(path, name)]
 
 
+def has_split(path: Path, split: str) -> bool:
+    """Say whether a YOLO folder, or its data.yaml or obj.data, has a split of this name, in one of its spellings.
+
+    Raises:
+        YoloError: the file that names the splits cannot be used.
+    """
+    config, names = yolo_config(path), spellings_of(split)
+    if config is not None:
+        return not {*names}.isdisjoint(_known_splits(_read_config(config)))
+    return any(_folders_of(path, name) for name in names)
+
+
 def _is_there(listed: str | list[str], bases: Sequence[Path]) -> bool:
     return any(resolve_listed(each, bases).exists() for each in (listed if isinstance(listed, list) else [listed]))
 

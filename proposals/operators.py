@@ -56,3 +56,11 @@ def clip_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Clip (N, 4) xyxy boxes to a canvas of (height, width)."""
     height, width = size
     return torch.stack([boxes[:, side].clamp(0, most) for side, most in enumerate((width, height, width, height))], 1)
+
+
+def paired_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Return the (N,) overlaps of row with row of two (N, 4) lists; 0 where neither has an area."""
+    sides = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
+    shared = sides.prod(dim=1)
+    union = (a[:, 2:] - a[:, :2]).prod(dim=1) + (b[:, 2:] - b[:, :2]).prod(dim=1) - shared
+    return shared / union.clamp(min=1e-6)

@@ -1,6 +1,6 @@
 """The one interface of every proposal generator: image in, Proposals out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from structures.records import Image, Proposals
@@ -43,6 +43,44 @@ class ProposalsByName(Protocol):
 
     def proposals_of(self, image_id: str, image: Image) -> Proposals:
         """Return the proposals of a photo by its pixels or its name."""
+
+
+@runtime_checkable
+class ProposesInSteps(Protocol):
+    """A generator with a network, which works on several photos together; calling it takes the steps for one photo.
+
+    No photo's proposals depend on which others are with it, beyond what rounding on the device brings.
+    """
+
+    def begin(self, image: Image) -> Any:
+        """Do for an RGB uint8 (H, W, 3) photo what needs no network; from any thread."""
+
+    def look(self, begun: Sequence[Any]) -> None:
+        """Run the network for photos that were begun, and keep what it gives; `finish` does it where this was not."""
+
+    def finish(self, begun: Sequence[Any]) -> list[Proposals]:
+        """Return the proposals of photos that were begun."""
+
+
+class _AtOnce:
+    """A generator without a network, in steps: all is done in the first."""
+
+    def __init__(self, propose: Callable[[Image], Proposals]) -> None:
+        self._propose = propose
+
+    def begin(self, image: Image) -> Proposals:
+        return self._propose(image)
+
+    def look(self, begun: Sequence[Proposals]) -> None:
+        pass
+
+    def finish(self, begun: Sequence[Proposals]) -> list[Proposals]:
+        return list(begun)
+
+
+def in_steps(propose: Callable[[Image], Proposals]) -> ProposesInSteps:
+    """Return a generator as one that works in steps."""
+    return propose if isinstance(propose, ProposesInSteps) else _AtOnce(propose)
 
 
 def learned_classes(propose: object) -> tuple[str, ...]:

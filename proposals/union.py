@@ -1,11 +1,10 @@
 """Several generators -> one list: duplicates removed, the source of each box kept."""
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
-import numpy as np
-
-from proposals.protocol import ProposalGenerator, learned_classes
+from proposals.protocol import ProposalGenerator, in_steps, learned_classes
 from structures.boxes import unique_rows
 from structures.errors import InputError
 from structures.records import Image, Proposals
@@ -21,12 +20,8 @@ def merge(parts: Sequence[Proposals]) -> Proposals:
         raise InputError("nothing to merge")
     if len({part.image_size for part in parts}) > 1:
         raise InputError(f"parts of different image sizes: {[part.image_size for part in parts]}")
-    names = tuple(dict.fromkeys(name for part in parts for name in part.source_names))
-    source = [np.array([names.index(name) for name in part.source_names], np.uint8)[part.source] for part in parts]
-    boxes = np.concatenate([part.boxes for part in parts])
-    scores = np.concatenate([part.scores for part in parts])
-    joined = Proposals(boxes, scores, parts[0].image_size, np.concatenate(source), names)
-    return joined.take(unique_rows(boxes))
+    joined = reduce(Proposals.followed_by, parts)
+    return joined.take(unique_rows(joined.boxes))
 
 
 class Union:
@@ -36,6 +31,7 @@ class Union:
         if not generators:
             raise InputError("a union needs at least one generator")
         self.generators = tuple(generators)
+        self._steps = [in_steps(generator) for generator in generators]
 
     @property
     def name(self) -> str:
@@ -59,4 +55,18 @@ class Union:
 
     def __call__(self, image: Image) -> Proposals:
         """Run every generator on the photo and merge."""
-        return merge([generator(image) for generator in self.generators])
+        return self.finish([self.begin(image)])[0]
+
+    def begin(self, image: Image) -> list[Any]:
+        """Do what needs no network; see `proposals.protocol.ProposesInSteps`."""
+        return [part.begin(image) for part in self._steps]
+
+    def look(self, begun: Sequence[list[Any]]) -> None:
+        """Run the networks of all parts for photos that were begun."""
+        for part, own in zip(self._steps, zip(*begun, strict=True), strict=False):
+            part.look(own)
+
+    def finish(self, begun: Sequence[list[Any]]) -> list[Proposals]:
+        """Merge what all parts propose for photos that were begun."""
+        found = [part.finish(own) for part, own in zip(self._steps, zip(*begun, strict=True), strict=False)]
+        return [merge(parts) for parts in zip(*found, strict=True)]

@@ -82,6 +82,19 @@ def iou(a: Boxes, b: Boxes) -> Floats:
     return ratio
 
 
+def paired_iou(a: Boxes, b: Boxes) -> Floats:
+    """Return the (N,) intersection over union of each box of a (N, 4) with the box in the same row of b (N, 4).
+
+    >>> paired_iou(as_boxes([[0, 0, 2, 2], [0, 0, 0, 0]]), as_boxes([[1, 0, 3, 2], [0, 0, 0, 0]])).round(3).tolist()
+    [0.333..., 0.0]
+    """
+    shared = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    both: Floats = np.maximum(shared[:, 0], 0) * np.maximum(shared[:, 1], 0)
+    union = area(a) + area(b) - both
+    ratio: Floats = np.divide(both, union, out=np.zeros_like(both), where=union > 0)
+    return ratio
+
+
 def clip(boxes: Boxes, image_size: ImageSize) -> Boxes:
     """Return new boxes cut to the image; a box outside it ends up without area."""
     height, width = image_size

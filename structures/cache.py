@@ -32,7 +32,7 @@ def cache_folder(name: str) -> Path | None:
             return None
         folder = root / name
         return folder if _is_private(root) and _is_private(folder) else None
-    except (OSError, RuntimeError, ValueError):  # no home, no room, no right to write, a NUL in the name
+    except (ImportError, OSError, RuntimeError, ValueError):  # no platformdirs, home, room or right; a NUL in the name
         return None
 
 

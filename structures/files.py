@@ -130,4 +130,9 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file; the caller has replaced NaN by null."""
-    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_bytes(path, as_json(content))
+
+
+def as_json(content: Any) -> bytes:
+    """Return what `write_json` writes."""
+    return f"{json.dumps(content, indent=2, allow_nan=False)}\n".encode(errors="replace")

@@ -1,6 +1,7 @@
 """Reads JSON, with limits: the only place that does. Any error becomes one line that names the file.
 
-Python's own reader follows any nesting until the stack overflows, silently keeps the last of two equal keys, and
+Most texts are read by structures/quick_json.py; this is for those that it is not sure of, and for what is wrong with
+them. Python's own reader follows any nesting until the stack overflows, silently keeps the last of two equal keys, and
 reports its own settings if a number is too long.
 """
 
@@ -12,6 +13,7 @@ from typing import Any
 
 from structures.errors import InputError
 from structures.files import regular_file
+from structures.quick_json import UNSURE, read_quickly
 
 MAX_DEPTH = 64  # lists and objects inside each other; COCO's polygons are 5 deep
 MAX_BYTES = 2**31  # COCO's largest file has 0.5 GB, that of LVIS 1.1 GB; in memory it takes about ten times as much
@@ -54,6 +56,8 @@ def parse_json(text: bytes | str, place: str | Path) -> Any:
     Traceback (most recent call last):
     structures.json_reader.JsonError: a.json: not readable as JSON: the key 'a' is there twice in one object
     """
+    if isinstance(text, bytes) and (quick := read_quickly(text, max_depth=MAX_DEPTH)) is not UNSURE:
+        return quick
     try:
         value = json.loads(text, object_pairs_hook=_object)
     except RecursionError:

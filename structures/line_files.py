@@ -39,7 +39,7 @@ class LineFile:
         self, path: Path, keys: tuple[str, str], read: Callable[[Any, str], None], *, overwrite: bool = False
     ) -> None:
         self._path, self._keys = path, keys
-        _unshare(path)
+        unshare(path)
         self._file: IO[bytes] = path.open("a+b")
         try:
             if overwrite:
@@ -105,7 +105,7 @@ class LineFile:
         return False
 
 
-def _unshare(path: Path) -> None:
+def unshare(path: Path) -> None:
     """Give the name a file of its own where others lead to the same one, as in backups made of hard links."""
     if path.is_file() and path.stat().st_nlink > 1:
         with replacing(path) as partial:

@@ -2,8 +2,7 @@
 
 import errno
 from pathlib import Path
-
-from filelock import BaseFileLock, FileLock, Timeout
+from typing import Protocol
 
 from structures.errors import InputError
 
@@ -15,11 +14,24 @@ class FolderInUse(InputError):
     """Another run writes into a folder; the message names it."""
 
 
-def lock_folder(folder: Path) -> BaseFileLock:
+class Lock(Protocol):
+    """A lock that is held."""
+
+    def release(self) -> None:
+        """Give it up."""
+
+
+class _NoLock:
+    def release(self) -> None:
+        pass
+
+
+def lock_folder(folder: Path) -> Lock:
     """Lock a folder for this process alone, without waiting; child processes do not inherit the lock.
 
     The lock is an empty file in the folder, LOCK_FILE. It stays there: if it were removed, two runs could each lock a
-    file of that name. On a file system without locks nothing is locked, and runs are not kept apart.
+    file of that name. On a file system without locks, or without the package filelock, nothing is locked, and runs are
+    not kept apart.
 
     Args:
         folder: must exist.
@@ -39,6 +51,10 @@ def lock_folder(folder: Path) -> BaseFileLock:
         ...
     structures.locks.FolderInUse: ...: another run is writing here; wait for it or name another folder
     """
+    try:
+        from filelock import FileLock, Timeout
+    except ImportError:
+        return _NoLock()
     lock = FileLock(folder / LOCK_FILE, thread_local=False, fallback_to_soft=False)  # a soft lock outlives its process
     try:
         lock.acquire(blocking=False)

@@ -59,6 +59,7 @@ def suppress_per_class(
     score_floor: float = 0.05,
     iou_threshold: float = 0.3,
     max_per_class: int = 100,
+    class_agnostic: bool = False,
 ) -> tuple[Indices, npt.NDArray[np.int64], Floats]:
     """Turn region probabilities into detections: score floor, then suppression class by class.
 
@@ -68,6 +69,7 @@ def suppress_per_class(
         score_floor: boxes below it are dropped before suppression.
         iou_threshold: see `suppress`.
         max_per_class: the most boxes kept per class and image (R-CNN keeps 100).
+        class_agnostic: boxes also suppress those of other classes: where objects overlap, the best class stays.
 
     Returns:
         Row of each detection in boxes, its label and its score, best first; ties by label, then by row.
@@ -76,13 +78,27 @@ def suppress_per_class(
     labels: list[Indices] = [np.zeros(0, np.int64)]
     for label in range(probabilities.shape[1]):
         candidates = np.flatnonzero(probabilities[:, label] >= score_floor)
-        kept = suppress(boxes[candidates], probabilities[candidates, label], iou_threshold=iou_threshold)
-        rows.append(candidates[kept[:max_per_class]])
-        labels.append(np.full(len(rows[-1]), label, np.int64))
+        if not class_agnostic:
+            kept = suppress(boxes[candidates], probabilities[candidates, label], iou_threshold=iou_threshold)
+            candidates = candidates[kept[:max_per_class]]
+        rows.append(candidates)
+        labels.append(np.full(len(candidates), label, np.int64))
     row, label_column = np.concatenate(rows), np.concatenate(labels)
     scores = probabilities[row, label_column]
-    order = best_first(scores)
+    if class_agnostic:
+        order = suppress(boxes[row], scores, iou_threshold=iou_threshold)
+        order = order[_places_in_class(label_column[order]) < max_per_class]
+    else:
+        order = best_first(scores)
     return row[order], label_column[order], scores[order].astype(np.float32)
+
+
+def _places_in_class(labels: npt.NDArray[np.int64]) -> Indices:
+    """Return how many of the same label come before each."""
+    places = np.zeros(len(labels), np.int64)
+    for label in np.unique(labels):
+        places[labels == label] = np.arange(np.count_nonzero(labels == label))
+    return places
 
 
 def vote(

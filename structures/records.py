@@ -71,6 +71,7 @@ class Proposals(_Rows):
         image_size: (height, width) of the original image.
         source: (N,) uint8 index into source_names: which generator made the box.
         source_names: names of the generators.
+        left_out: boxes that the generator made, but does not propose, best first; None where it names none.
 
     Raises:
         InputError: columns of different lengths, or values that are not finite.
@@ -83,6 +84,7 @@ class Proposals(_Rows):
     image_size: ImageSize
     source: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
     source_names: tuple[str, ...] = ("",)
+    left_out: "Proposals | None" = None
 
     def __post_init__(self) -> None:
         boxes = as_boxes(self.boxes)
@@ -96,6 +98,25 @@ class Proposals(_Rows):
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def first(self, count: int) -> "Proposals":
+        """Return the first boxes; the others stand before those that are left out already."""
+        behind = self.take(slice(count, None))
+        return replace(self.take(slice(count)), left_out=behind.followed_by(self.left_out))
+
+    def followed_by(self, others: "Proposals | None") -> "Proposals":
+        """Return these boxes with others of the same photo behind them; nothing is left out of the two."""
+        if others is None:
+            return replace(self, left_out=None)
+        names = tuple(dict.fromkeys([*self.source_names, *others.source_names]))
+        source = [np.array([names.index(n) for n in p.source_names], np.uint8)[p.source] for p in (self, others)]
+        return Proposals(
+            np.concatenate([self.boxes, others.boxes]),
+            np.concatenate([self.scores, others.scores]),
+            self.image_size,
+            np.concatenate(source),
+            names,
+        )
 
 
 class Detection(NamedTuple):

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterator
 
 import PIL.Image
-import simplejpeg
 
 from structures.errors import InputError
 
@@ -55,6 +54,10 @@ def _check_jpeg(content: bytes, colours: str, most_scans: int) -> None:
             raise InputError(f"more than {most_scans} progressive scans, the limit for its size ({RAISED_BY})")
         if marker not in NOTES:
             bare.append(content[start:end])
+    try:
+        import simplejpeg  # here, since the rest works where it is missing; Pillow notices missing data itself
+    except ImportError:
+        return
     try:  # at an eighth of the size, since only the codes matter
         simplejpeg.decode_jpeg(b"".join(bare), colours, min_height=1, min_width=1, min_factor=8)
     except ValueError as error:  # a stream that is sound but odd, such as in its subsampling, is left to Pillow

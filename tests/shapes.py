@@ -38,16 +38,17 @@ def draw_photo(number: int) -> tuple[PIL.Image.Image, list[tuple[str, list[int]]
     return picture, objects
 
 
-def write_voc(root: Path, split: str, numbers: range) -> None:
+def write_voc(root: Path, split: str, numbers: range, named: range | None = None) -> None:
+    """Write drawn photos; `named` has the numbers in their file names, where these are others."""
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    for number in numbers:
-        picture, objects = draw_photo(number)
+    for drawn, number in zip(numbers, named or numbers, strict=True):
+        picture, objects = draw_photo(drawn)
         picture.save(root / "JPEGImages" / f"{number:03}.png")
         items = "".join(_as_xml(name, corners) for name, corners in objects)
         size = f"<size><width>{SIDE}</width><height>{SIDE}</height></size>"
         (root / "Annotations" / f"{number:03}.xml").write_text(f"<annotation>{size}{items}</annotation>")
-    names = "".join(f"{number:03}\n" for number in numbers)
+    names = "".join(f"{number:03}\n" for number in named or numbers)
     (root / "ImageSets" / "Main" / f"{split}.txt").write_text(names)
 
 

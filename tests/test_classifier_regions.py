@@ -9,27 +9,12 @@ from torch import Tensor
 
 from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine, place
-from classifier.googlenet import GoogLeNet, Variant
-from classifier.regions import Ensemble, GoogLeNetRegions
-from classifier.weights.checkpoint import CAFFE, TORCHVISION, Checkpoint, Preprocessing, WeightsError
+from classifier.regions import Ensemble, GoogLeNetRegions, feature_count
+from classifier.weights.checkpoint import TORCHVISION, Checkpoint, WeightsError
 from structures.boxes import mirror
-from structures.records import Image
+from tests.networks import CLASSES, SMALL, make, photo, some_boxes
 
-CLASSES = ("cat", "cup", "person")
-SMALL = replace(CAFFE, size=64, context=5)
 PLAIN = place(device="cpu", engine="torch", dtype="float32")
-
-
-def make(variant: Variant = "paper", preprocessing: Preprocessing = SMALL, seed: int = 0) -> Checkpoint:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = GoogLeNet(len(CLASSES) + 1, variant=variant).eval()
-    crops = RegionCrops(normalise(photo(), preprocessing), size=preprocessing.size, context=preprocessing.context)
-    with torch.no_grad():  # a random network says the same of everything: let it say what sets these regions apart
-        spread, mean = torch.std_mean(network(crops(torch.from_numpy(some_boxes(8)))), dim=0)
-        network.fc.weight /= spread[:, None]
-        network.fc.bias.copy_((network.fc.bias - mean) / spread)
-    return Checkpoint(network.state_dict(), CLASSES, preprocessing, variant, "regions")
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +25,6 @@ def checkpoint() -> Checkpoint:
 @pytest.fixture(scope="module")
 def classify(checkpoint: Checkpoint) -> GoogLeNetRegions:
     return GoogLeNetRegions(checkpoint, PLAIN, batch_size=4)
-
-
-def photo(height: int = 60, width: int = 80, seed: int = 0) -> Image:
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
-    return np.ascontiguousarray(np.kron(coarse, np.ones((height // 6, width // 8, 1), np.uint8)))
-
-
-def some_boxes(count: int, seed: int = 0) -> np.ndarray:
-    corners = np.sort(np.random.default_rng(seed).integers(0, 60, (count, 2, 2)), axis=1).reshape(-1, 4)
-    return (corners + np.array([0, 0, 9, 9])).astype(np.float32)
 
 
 def test_probabilities_are_those_of_the_network_on_the_crops(
@@ -65,6 +40,22 @@ def test_probabilities_are_those_of_the_network_on_the_crops(
     assert np.allclose(found, expected, atol=1e-5)
     assert np.allclose(found.sum(axis=1), 1, atol=1e-5)
     assert np.ptp(found, axis=0).max() > 0.05  # the regions differ
+
+
+def test_features_stand_behind_the_probabilities(checkpoint: Checkpoint, classify: GoogLeNetRegions) -> None:
+    boxes, both = some_boxes(5), GoogLeNetRegions(checkpoint, PLAIN, batch_size=4, with_features=True)
+    found = both(photo(), boxes)
+    assert (feature_count(both), feature_count(classify), found.shape) == (1024, 0, (5, 4 + 1024))
+    np.testing.assert_allclose(found[:, :4], classify(photo(), boxes), atol=1e-6)
+    logits = found[:, 4:] @ checkpoint.state["fc.weight"].numpy().T + checkpoint.state["fc.bias"].numpy()
+    again = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found[:, :4], again, atol=1e-4)  # they are what the last layer sees
+    assert both(photo(), some_boxes(0)).shape == (0, 4 + 1024)
+
+
+def test_an_ensemble_has_no_features(checkpoint: Checkpoint, classify: GoogLeNetRegions) -> None:
+    with pytest.raises(ValueError, match="features are kept of one network: name one `weights`"):
+        Ensemble([classify, GoogLeNetRegions(checkpoint, PLAIN, with_features=True)])
 
 
 def test_convention_background_is_the_last_column(checkpoint: Checkpoint) -> None:

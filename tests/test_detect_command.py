@@ -16,16 +16,18 @@ import pytest
 import detect.detector
 from detect.detector import Detector
 from detect.drawing import colour, draw
-from detect.runs.ahead import Prepared, Skipped, prepare_ahead
+from detect.flow import Passing, flow
 from detect.runs.draw import Drawing, Pictures
 from detect.runs.photos import Photo
 from detect.runs.progress import Pace
+from detect.runs.propose import proposing_stages
+from detect.runs.reading import PhotoReader
 from detect.runs.summary import DetectionSummary
 from detect.settings import DetectorSettings
 from eval.results import read_lines
 from structures.boxes import Boxes, Floats, whole_image
 from structures.files import naming
-from structures.images import ORIENTATION
+from structures.images import ORIENTATION, read_image
 from structures.own_files import OwnFiles
 from structures.records import Detections, Image, Proposals
 
@@ -129,13 +131,15 @@ def test_every_option_reaches_the_detector(
     path, other = photo(tmp_path / "a.png"), tmp_path / "other.safetensors"
     other.write_bytes(b"other answers")
     placed = ("--device", "cpu", "--engine", "torch", "--dtype", "float32")
-    own = ("--mirrored", "--score", 0.25, "--max-boxes", 7, "--vote-power", 3)
+    own = ("--mirrored", "--score", 0.25, "--max-boxes", 7, "--vote-power", 3, "--nms", 0.4, "--class-agnostic")
+    own += ("--classes", "dark,bright")
     assert rcnn(path, "--out", tmp_path / "out", "--weights", other, "--proposals", "grid", *placed, *own) == 0
     assert propose.asked == {
         "weights": [str(other), str(weights)],
         "proposals": "grid",
         **{"device": "cpu", "engine": "torch", "dtype": "float32", "mirrored": True},
         "features": "auto",
+        **{"nms_threshold": 0.4, "class_agnostic": True, "only": ["dark", "bright"]},
         **{"score_floor": 0.25, "max_boxes": 7, "vote_threshold": 0.5, "vote_power": 3, "exif": "apply"},
     }
 
@@ -225,7 +229,7 @@ def test_twenty_photos_with_bad_ones_among_them(
     assert {path.name for path in (out / "pictures").iterdir()} == good
     assert last_run(out)["skipped"] == len(bad)
     assert (last_run(out)["photos"], last_run(out)["done"]) == (20, 17)
-    assert last_run(out)["stages"].keys() == {"read", "propose", "classify", "suppress", "write"}
+    assert last_run(out)["stages"].keys() == {"read", "propose", "trunk", "classify", "suppress", "write"}
 
 
 def test_a_second_run_does_nothing_and_still_tells_of_the_bad_ones(
@@ -254,15 +258,15 @@ def test_a_stopped_run_goes_on_to_the_same_result(
     twenty_photos(tmp_path / "photos")
     rcnn(tmp_path / "photos", "--out", tmp_path / "whole")
     killed = tmp_path / "killed"
-    usual, calls = Detector.detect, []
+    usual, calls = Pictures.add, []
 
-    def stop_at_the_seventh(self: Detector, image: Image, proposals: Proposals) -> Detections:
+    def stop_at_the_seventh(self: Pictures, image_id: str, *photo: Any) -> None:
         calls.append(1)
         if len(calls) == 7:
             signal.raise_signal(number)
-        return usual(self, image, proposals)
+        usual(self, image_id, *photo)
 
-    monkeypatch.setattr(Detector, "detect", stop_at_the_seventh)
+    monkeypatch.setattr(Pictures, "add", stop_at_the_seventh)
     assert rcnn(tmp_path / "photos", "--out", killed, "--draw") == 128 + number
     signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err.splitlines()[-1] == "rcnn: stopped; the same command goes on"
@@ -659,8 +663,8 @@ def test_a_full_disk_is_named(
     assert "detections.jsonl: No space left on device" in capsys.readouterr().err
 
 
-def run_ahead(photos: list[Photo], workers: int) -> list[Prepared | Skipped]:
-    return list(prepare_ahead(photos, HalvesAndWhole(), workers=workers))
+def run_ahead(photos: list[Photo], workers: int) -> list[Passing[Photo]]:
+    return list(flow(photos, proposing_stages(HalvesAndWhole(), PhotoReader(), workers=workers)))
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -668,25 +672,42 @@ def test_photos_come_out_in_order_whatever_the_threads(tmp_path: Path, workers: 
     photos = [Photo(str(i), photo(tmp_path / f"{i}.png", i)) for i in range(9)]
     photos.insert(4, Photo("gone", tmp_path / "gone.png"))
     items = run_ahead(photos, workers)
-    assert [item.photo for item in items] == photos
-    assert [type(item) for item in items].index(Skipped) == 4
+    assert [item.item for item in items] == photos
+    assert [item.error is not None for item in items].index(True) == 4
     assert run_ahead([], workers) == []
 
 
 def test_only_a_few_photos_are_held_at_a_time(tmp_path: Path) -> None:
     path, started, lock = photo(tmp_path / "a.png"), [0], threading.Lock()
 
-    def count(image: Image) -> Proposals:
+    def count(photo: Photo) -> Image:
         with lock:
             started[0] += 1
-        return HalvesAndWhole()(image)
+        return read_image(photo.path)
 
-    stream = prepare_ahead([Photo(str(i), path) for i in range(50)], count, workers=2)
+    stages = proposing_stages(HalvesAndWhole(), count, workers=2)
+    stream = flow([Photo(str(i), path) for i in range(50)], stages)
     for taken in range(1, 11):
         next(stream)
-        assert started[0] <= taken + 4
+        assert started[0] <= taken + 11  # 4 read ahead, and behind each stage one at work and one that waits
     stream.close()
-    assert started[0] <= 14
+    assert started[0] <= 21
+
+
+def test_detections_are_cut_out_if_asked_for(rcnn: Callable[..., int], tmp_path: Path) -> None:
+    photo(tmp_path / "photos/a.png", 255)
+    photo(tmp_path / "photos/sub/b.jpg", 0)
+    out = tmp_path / "out"
+    assert rcnn(tmp_path / "photos", "--out", out, "--no-vote") == 0
+    assert rcnn(tmp_path / "photos", "--out", out, "--no-vote", "--save-crops") == 0  # also of photos that are done
+    crop = out / "crops/bright/a.png.0.jpg"
+    assert read_image(crop).shape == (30, 40, 3)
+    assert (out / "crops/dark/sub/b.jpg.0.jpg").is_file()
+    changed = crop.stat().st_mtime_ns
+    assert rcnn(tmp_path / "photos", "--out", out, "--no-vote", "--save-crops") == 0
+    assert crop.stat().st_mtime_ns == changed
+    assert rcnn(tmp_path / "photos", "--out", tmp_path / "new", "--save-crops", "--draw-score", "0.95") == 0
+    assert not (tmp_path / "new/crops").exists()
 
 
 def test_pace_leaves_out_the_first_photo() -> None:

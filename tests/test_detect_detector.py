@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from classifier.engines import Placement, place
 from classifier.googlenet import GoogLeNet
 from classifier.regions import Ensemble, GoogLeNetRegions
 from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError, save_checkpoint
@@ -65,7 +66,7 @@ def test_detections_by_hand() -> None:
 
 
 def test_boxes_around_a_detection_move_it_by_their_votes() -> None:
-    found, still = detector()(PHOTO), detector(vote_threshold=None)(PHOTO)
+    found, still = detector(vote_power=1)(PHOTO), detector(vote_threshold=None)(PHOTO)
     assert [BOXES[0], BOXES[1]] == [[0, 0, 50, 50], [0, 0, 50, 40]]
     assert found.boxes[0].tolist() == pytest.approx([0, 0, 50, (0.9 * 50 + 0.6 * 40) / 1.5])
     assert found.boxes[[1, 3]].tolist() == [BOXES[2], BOXES[2]]  # alone
@@ -88,6 +89,23 @@ def test_the_floor_the_threshold_and_the_limit() -> None:
     tolerant = detector(nms_threshold=0.8)(PHOTO)  # an IoU of the threshold itself does not suppress
     assert tolerant.scores.tolist() == pytest.approx([0.9, 0.7, 0.6, 0.3, 0.2, 0.05])
     assert detector(max_per_class=1)(PHOTO).scores.tolist() == pytest.approx([0.9, 0.7])
+
+
+def test_only_the_classes_that_are_looked_for_are_found() -> None:
+    found = detector(vote_threshold=None, only=["Dog"], score_floor=0.0)(PHOTO)
+    every = detector(vote_threshold=None, score_floor=0.0)(PHOTO)
+    assert set(found.labels.tolist()) == {1}
+    assert found.scores.tolist() == every.scores[every.labels == 1].tolist()
+    assert "only" not in detector().settings()
+    assert json.loads(json.dumps(detector(only=["dog"], class_agnostic=True).settings()))["only"] == ["dog"]
+    with pytest.raises(ValueError, match=r"`only` dgo: the weights know no such class; did you mean 'dog'"):
+        detector(only=["dgo"])
+
+
+def test_better_detections_of_other_classes_suppress_too_if_asked_for() -> None:
+    found = detector(vote_threshold=None, class_agnostic=True)(PHOTO)
+    assert found.boxes.tolist() == [BOXES[0], BOXES[2]]
+    assert found.labels.tolist() == [0, 1]
 
 
 def test_only_the_first_boxes_are_classified() -> None:
@@ -157,7 +175,7 @@ def test_the_record_of_a_run_has_the_keys_that_it_always_had(weights: Path) -> N
     settings = loaded.settings()
     assert {name: settings[name] for name in settings if name not in ("proposals", "classes")} == {
         **{"score_floor": 0.05, "nms_threshold": 0.3, "max_boxes": None, "max_per_class": 100, "weigh_by_fit": False},
-        **{"vote_threshold": 0.5, "vote_power": 1.0, "mirrored": True, "exif": "ignore"},
+        **{"vote_threshold": 0.5, "vote_power": 3.0, "mirrored": True, "exif": "ignore"},
     }
     assert settings["classes"] == ["cat", "dog"]
     assert Detector(loaded.propose, Ensemble([loaded.classify] * 2), loaded.options).settings() == settings
@@ -199,6 +217,9 @@ def test_regions_of_another_photo_are_refused() -> None:
         {"max_boxes": 2.5},
         {"max_per_class": None},
         {"exif": "maybe"},
+        {"class_agnostic": 1},
+        {"only": "dog"},
+        {"only": ()},
     ],
 )
 def test_settings_out_of_range(options: dict[str, Any]) -> None:
@@ -243,7 +264,7 @@ def test_loading_by_name_and_path(weights: Path, monkeypatch: pytest.MonkeyPatch
     assert loaded.settings()["max_boxes"] == 5
     assert loaded.classify.engine.batch_size == 3  # type: ignore[attr-defined]
     monkeypatch.setattr(classifiers, "SHIPPED", weights.parent)
-    by_name = Detector.load("w", "random", **TORCH, score_floor=0.0, max_boxes=5)
+    by_name = Detector.load("w", "random", **TORCH, score_floor=0.0, max_boxes=5, batch_size=3)
     assert np.array_equal(by_name(PHOTO).scores, found.scores)
     assert np.array_equal(by_name(PHOTO).boxes, found.boxes)
 
@@ -251,13 +272,13 @@ def test_loading_by_name_and_path(weights: Path, monkeypatch: pytest.MonkeyPatch
 def test_the_generator_runs_where_the_classifier_does(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {}
 
-    def load(name: str, **options: Any) -> Random:
-        asked.update(name=name, **options)
+    def load(name: str, placement: Placement, **options: Any) -> Random:
+        asked.update(name=name, placement=placement, **options)
         return Random()
 
     monkeypatch.setattr("detect.generators.load_proposals", load)
     Detector.load(weights, "multibox", **TORCH, score_floor=0.5, batch_size=3)
-    assert asked == {"name": "multibox", "shared": None, **TORCH}
+    assert asked == {"name": "multibox", "placement": place(**TORCH), "shared": None}
 
 
 def test_names_come_before_files_and_paths_are_files(

@@ -15,9 +15,11 @@ import pytest
 import typer.main
 
 from detect.cli import build, guarded
+from detect.flow import PATIENCE, Passing, flow
 from detect.options import MENTION, OPTIONS, with_options
-from detect.runs.ahead import PATIENCE, Skipped, prepare_ahead
 from detect.runs.photos import Photo
+from detect.runs.propose import proposing_stages
+from detect.runs.reading import PhotoReader
 from proposals.baselines import Random
 from proposals.stored.reader import StoreError
 from structures.errors import InputError
@@ -144,21 +146,24 @@ class Failing(Random):
         return super().__call__(image)
 
 
+def proposed(photos: list[Photo], generator: Random) -> Iterator[Passing[Photo]]:
+    return flow(photos, proposing_stages(generator, PhotoReader()))
+
+
 def test_a_generator_that_fails_on_photos_in_a_row_stops_the_run(photos: list[Photo]) -> None:
-    stream = prepare_ahead(photos, Failing(RuntimeError("odd"), 0, 2, 3, 4))
-    taken = [type(next(stream)) for _ in range(4)]
-    assert [kind is Skipped for kind in taken] == [True, False, True, True]
+    stream = proposed(photos, Failing(RuntimeError("odd"), 0, 2, 3, 4))
+    assert [next(stream).error is not None for _ in range(4)] == [True, False, True, True]
     with pytest.raises(RuntimeError, match="odd"):
         next(stream)
-    assert len(list(prepare_ahead(photos, Failing(RuntimeError("odd"), 0, 1, 3, 4)))) == 6
+    assert len(list(proposed(photos, Failing(RuntimeError("odd"), 0, 1, 3, 4)))) == 6
 
 
 def test_photos_that_cannot_be_read_or_have_no_stored_boxes_stop_nothing(photos: list[Photo]) -> None:
     for photo in photos[1:5]:
         photo.path.write_bytes(b"")
-    assert sum(isinstance(each, Skipped) for each in prepare_ahead(photos, Random())) == PATIENCE + 1
+    assert sum(each.error is not None for each in proposed(photos, Random())) == PATIENCE + 1
     unknown = Failing(StoreError("holds no boxes of this photo"), *range(6))
-    assert sum(isinstance(each, Skipped) for each in prepare_ahead(photos[:1] * 5, unknown)) == 5
+    assert sum(each.error is not None for each in proposed(photos[:1] * 5, unknown)) == 5
 
 
 class OutOfMemoryError(RuntimeError):
@@ -168,7 +173,7 @@ class OutOfMemoryError(RuntimeError):
 @pytest.mark.parametrize("error", [OutOfMemoryError("20 MiB"), RuntimeError("CUDA error: an illegal memory access")])
 def test_a_lost_gpu_stops_the_run_at_once(photos: list[Photo], error: Exception) -> None:
     with pytest.raises(type(error)):
-        list(prepare_ahead(photos, Failing(error, 0)))
+        list(proposed(photos, Failing(error, 0)))
 
 
 ODD = ["", " ", "nan", "-1", "1e400", "9" * 30, "\x00", "a\nb", "\udcff", "~", "/", "%s", "[", "`out`", "a" * 300, "é"]

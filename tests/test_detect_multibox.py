@@ -30,7 +30,9 @@ from detect.multibox import (
     start_network,
     unflatten,
 )
-from detect.training.multibox import check_frozen, freeze, make_optimiser, train_multibox
+from detect.training.bookkeeping import Bookkeeping
+from detect.training.canvases import freeze
+from detect.training.multibox import check_frozen, make_optimiser, train_multibox
 from detect.training.multibox_batches import CanvasBatches, Order, find_shapes
 from detect.training.multibox_losses import MultiBoxLoss
 from detect.training.multibox_recipe import MultiBoxRecipe
@@ -93,9 +95,8 @@ def trunk() -> Checkpoint:
 
 
 def run(trunk, photos, work, report=lambda progress: None, recipe=RECIPE, **options):
-    return train_multibox(
-        trunk, photos, recipe=recipe, placement=TORCH, work=work, save_every=1, report=report, **options
-    )
+    books = Bookkeeping(work, save_every=1, report=report)
+    return train_multibox(trunk, photos, recipe=recipe, placement=TORCH, books=books, **options)
 
 
 @pytest.fixture(scope="module")
@@ -167,15 +168,7 @@ def test_a_state_of_another_recipe_is_refused(trunk, photos, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_multibox(
-            trunk,
-            photos,
-            recipe=replace(RECIPE, epochs=1),
-            placement=TORCH,
-            work=tmp_path,
-            save_every=1,
-            report=lambda p: stop(p) if p.step == 2 else None,
-        )
+        run(trunk, photos, tmp_path, lambda p: stop(p) if p.step == 2 else None, recipe=replace(RECIPE, epochs=1))
     with pytest.raises(WeightsError, match=r"state\.pt: begun with epochs=1, not 2"):
         run(trunk, photos, tmp_path)
 
@@ -255,7 +248,7 @@ def test_every_option_reaches_the_recipe(trunk, tmp_path, rcnn, monkeypatch):
         asked.extend(recipes)
         raise ValueError("enough")
 
-    monkeypatch.setattr("detect.training.multibox_phases.phases", enough)
+    monkeypatch.setattr("detect.training.multibox.phases", enough)
     save_checkpoint(trunk, tmp_path / "trunk.safetensors")
     names = {"batch_size": "batch", "learning_rate": "learning-rate", "trunk_factor": "trunk-rate"}
     words = [word for name, value in given.items() for word in (f"--{names.get(name, name)}", value)]
@@ -375,7 +368,7 @@ def test_regions_are_half_objects_and_never_ignored_ones():
 
 @pytest.mark.parametrize(("processes", "complaint"), [(3, "3 processes"), (8, "4 photos give no batch for 8")])
 def test_processes_share_batches_evenly_or_not_at_all(trunk, photos, tmp_path, monkeypatch, processes, complaint):
-    monkeypatch.setattr("detect.training.multibox.current_process", lambda: Process(0, processes))
+    monkeypatch.setattr("detect.training.canvases.current_process", lambda: Process(0, processes))
     monkeypatch.setattr("detect.training.multibox_batches.current_process", lambda: Process(0, processes))
     with pytest.raises(ValueError, match=complaint):
         run(trunk, photos, tmp_path, recipe=replace(RECIPE, batch_size=8))
@@ -389,23 +382,21 @@ def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path):
     for file, state in zip(files, (trained[0].state, moved), strict=True):
         save_checkpoint(replace(trained[0], state=state), file)
     photo = np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8)
-    one, other = (load_proposals(f"multibox:{file}", device="cpu") for file in files)
+    one, other = (load_proposals(f"multibox:{file}", place(device="cpu")) for file in files)
     assert np.array_equal(one(photo).boxes, load_multibox(files[0], place(device="cpu"))(photo).boxes)
     assert one.parameters != other.parameters  # the key of what is stored
-    twice = load_proposals(f"multibox-multiscale:{files[0]}", device="cpu")
+    twice = load_proposals(f"multibox-multiscale:{files[0]}", place(device="cpu"))
     assert twice.parameters == {**one.parameters, "scales": [1.0, 2.0]}
     assert (one.name, twice.name) == ("multibox", "multibox-multiscale")
     again = load_multibox(files[0], place(device="cpu"), scales=(1.0, 2.0))
     assert np.array_equal(twice(photo).boxes, again(photo).boxes)
-    by_one, by_other = (load_proposals(f"ranked:random+multibox:{file}", device="cpu") for file in files)
+    by_one, by_other = (load_proposals(f"ranked:random+multibox:{file}", place(device="cpu")) for file in files)
     assert by_one.parameters["by"] == one.parameters
     assert not np.array_equal(by_one(photo).scores, by_other(photo).scores)
-    by_two = load_proposals(f"ranked:random+multibox-multiscale:{files[0]}", device="cpu")
+    by_two = load_proposals(f"ranked:random+multibox-multiscale:{files[0]}", place(device="cpu"))
     assert by_two.parameters["by"] == twice.parameters
     with pytest.raises(WeightsError, match=r"`proposals` .*nowhere"):
         load_proposals(f"multibox:{tmp_path / 'nowhere.safetensors'}")
-    with pytest.raises(ValueError, match="`dtype` 'float8'"):
-        load_proposals(f"ranked:random+multibox:{files[0]}", device="cpu", dtype="float8")
 
 
 def test_classes_that_multibox_never_learned_from_are_warned_of(trained, tmp_path):
@@ -414,7 +405,7 @@ def test_classes_that_multibox_never_learned_from_are_warned_of(trained, tmp_pat
     own = f"multibox:{tmp_path / 'a.safetensors'}"
 
     def warning(name, *classes):
-        return unlearned_warning(load_proposals(name, device="cpu", engine="torch"), classes)
+        return unlearned_warning(load_proposals(name, TORCH), classes)
 
     assert warning(own, "Thing") == ""
     for name in (own, f"ranked:grid+{own}", f"multibox-multiscale:{tmp_path / 'a.safetensors'}+{own}"):
@@ -438,7 +429,7 @@ def test_a_ranked_union_runs_the_network_once_for_each_look_at_a_photo(trained, 
         CanvasRunner, "__call__", lambda self, pixels: ran.append(pixels.shape[2:]) or run(self, pixels)
     )
     name = f"ranked:grid+multibox-multiscale:{tmp_path / 'a.safetensors'}"
-    load_proposals(name, device="cpu", engine="torch")(np.zeros((100, 120, 3), np.uint8))
+    load_proposals(name, TORCH)(np.zeros((100, 120, 3), np.uint8))
     assert ran == [(384, 512), (768, 1024)]
 
 

@@ -16,9 +16,10 @@ from rich.console import Console
 from classifier.googlenet import GoogLeNet
 from classifier.weights.checkpoint import CAFFE, Checkpoint, save_checkpoint
 from detect.detector import Detector
-from detect.runs.ahead import Prepared, prepare_ahead
+from detect.flow import flow
 from detect.runs.photos import Photo
-from detect.runs.propose import ProposalJob, propose_to_folder
+from detect.runs.propose import ProposalJob, propose_to_folder, proposing_stages
+from detect.runs.reading import PhotoReader, complaint
 from proposals.baselines import Random
 from proposals.generators import build
 from proposals.ranking import Ranked
@@ -276,9 +277,9 @@ def test_a_failing_generator_does_not_stop_the_rest(photos):
     def propose(image):
         raise RuntimeError("odd photo")
 
-    results = list(prepare_ahead([Photo("a", photos / "a.png")], propose))
-    assert not isinstance(results[0], Prepared)
-    assert "odd photo" in results[0].reason
+    stages = proposing_stages(propose, PhotoReader())
+    (passed,) = flow([Photo("a", photos / "a.png")], stages)
+    assert complaint(passed) == f"{photos / 'a.png'}: no proposals: RuntimeError: odd photo"
 
 
 def test_names_of_windows_find_their_photos(photos, tmp_path, rcnn):

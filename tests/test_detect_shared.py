@@ -12,11 +12,13 @@ from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpo
 from detect.classifiers import default_weights, load_classifier, shared_features
 from detect.detector import Detector
 from detect.generators import load_proposals
-from detect.shared import KEPT, SharedFeatures, SharedNetwork, SharedRegions, from_checkpoint, to_checkpoint
+from detect.shared import SharedFeatures, SharedRegions, from_checkpoint
+from proposals.multibox.memory import CanvasMemory
 from proposals.multibox.views import whole_photo
 from structures.boxes import as_boxes, mirror, whole_image
 from structures.records import Image
 from tests.boxes import keeps_protocol
+from tests.networks import make_shared
 
 TORCH = place(device="cpu", engine="torch", dtype="float32")
 CLASSES = ("cat", "dog")
@@ -24,14 +26,7 @@ CLASSES = ("cat", "dog")
 
 @pytest.fixture(scope="module")
 def weights() -> Checkpoint:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        shapes = torch.tensor([[[20.0, 24.0]], [[50.0, 60.0]], [[120.0, 110.0]], [[250.0, 260.0]]])
-        start = Checkpoint(state={}, classes=())
-        network = SharedNetwork(shapes, start.preprocessing, len(CLASSES) + 1, width=16)
-        for layer in (network.regions.parts, network.regions.predict):
-            torch.nn.init.normal_(layer.weight, std=0.05)
-        return to_checkpoint(network, start, CLASSES, network.state_dict(), {"data": "noise"})
+    return make_shared(CLASSES)
 
 
 @pytest.fixture
@@ -43,13 +38,13 @@ def features(weights: Checkpoint) -> SharedFeatures:
 def runs(features: SharedFeatures, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Note the shape of what the network is run on."""
     found: list[tuple[int, ...]] = []
-    run = features._run
+    run = features.memory._run
 
     def noted(pixels: torch.Tensor) -> torch.Tensor:
         found.append(tuple(pixels.shape))
         return run(pixels)
 
-    monkeypatch.setattr(features, "_run", noted)
+    monkeypatch.setattr(features.memory, "_run", noted)
     return found
 
 
@@ -69,12 +64,20 @@ def test_proposals_and_classes_come_of_one_run(features: SharedFeatures, runs: l
     assert len(runs) == 2
 
 
-def test_only_the_last_maps_are_kept(features: SharedFeatures, runs: list[tuple[int, ...]]) -> None:
-    canvases = [np.full((64, 64, 3), level, np.uint8) for level in range(KEPT + 1)]
-    for canvas in [*canvases, canvases[0], canvases[0], canvases[-1]]:
-        features(canvas)
-    assert len(runs) == KEPT + 2  # the first was forgotten by then
-    assert len(features._kept) == KEPT
+def test_only_the_last_maps_are_kept(weights: Checkpoint) -> None:
+    runs, canvases = [], [np.full((64, 64, 3), level, np.uint8) for level in range(4)]
+
+    def run(pixels: torch.Tensor) -> torch.Tensor:
+        runs.append(len(pixels))
+        return pixels[:, 0]
+
+    memory = CanvasMemory(run, most_bytes=3 * 64 * 64 * 4)
+    for canvas in [*canvases, canvases[0], canvases[0], canvases[3]]:
+        (found,) = memory([canvas])
+        assert (found == int(canvas[0, 0, 0])).all()
+    assert len(runs) == 4 + 1  # the first was forgotten by then
+    assert [int(row[0, 0]) for row in memory([canvases[n] for n in (1, 2, 1, 3)])] == [1, 2, 1, 3]
+    assert runs[5:] == [1]  # of equal canvases one is run; 2 and 3 were known
 
 
 def test_the_order_of_other_proposals_comes_of_the_same_run(
@@ -102,6 +105,18 @@ def test_probabilities_of_regions(features: SharedFeatures) -> None:
     assert classify(photo, as_boxes([])).shape == (0, 3)
     with pytest.raises(ValueError, match="not finite"):
         classify(photo, as_boxes([[0, 0, np.nan, 5]]))
+
+
+def test_features_are_the_last_hidden_layer(features: SharedFeatures) -> None:
+    boxes, plain = as_boxes([[3, 4, 60, 70], [10, 20, 100, 80]]), SharedRegions(features)
+    both = SharedRegions(features, with_features=True)
+    found = both(noise(90, 120), boxes)
+    width = features.head.predict.in_features
+    assert (both.feature_count, found.shape) == (width, (2, 3 + width))
+    np.testing.assert_array_equal(found[:, :3], plain(noise(90, 120), boxes))
+    assert found[:, 3:].min() == 0  # of a rectifier
+    assert found[:, 3:].max() > 0
+    assert both(noise(90, 120), boxes[:0]).shape == (0, 3 + width)
 
 
 def test_mirrored_looks_are_those_of_the_mirrored_photo(features: SharedFeatures) -> None:
@@ -143,7 +158,7 @@ def test_weights_there_and_back(weights: Checkpoint, tmp_path: Path) -> None:
 def test_weights_are_loaded_by_what_they_are(weights: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_checkpoint(weights, path)
-    classify = load_classifier(path, engine="torch", dtype="float32")
+    classify = load_classifier(path, TORCH)
     assert isinstance(classify, SharedRegions)
     assert shared_features(classify) is classify.features
     with pytest.raises(WeightsError, match="weights for regions are needed"):
@@ -155,7 +170,7 @@ def test_weights_are_loaded_by_what_they_are(weights: Checkpoint, tmp_path: Path
 def test_an_ensemble_of_both_kinds_shares_the_features(weights: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_checkpoint(weights, path)
-    classify = load_classifier([path, path], engine="torch", dtype="float32")
+    classify = load_classifier([path, path], TORCH)
     assert shared_features(classify) is not None
 
 
@@ -173,5 +188,5 @@ def test_openvino_gives_what_torch_gives(weights: Checkpoint) -> None:
     there = SharedFeatures(weights, place(device="cpu", engine="openvino", dtype="float32"))
     here = SharedFeatures(weights, TORCH)
     canvas = whole_photo((90, 120)).draw(photo)
-    torch.testing.assert_close(there(canvas).joined, here(canvas).joined, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(there([canvas]).joined, here([canvas]).joined, atol=1e-3, rtol=1e-3)
     np.testing.assert_allclose(SharedRegions(there)(photo, boxes), SharedRegions(here)(photo, boxes), atol=1e-3)

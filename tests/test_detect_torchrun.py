@@ -92,6 +92,7 @@ from pathlib import Path
 import torch
 from classifier.engines import place
 from classifier.processes import current_process
+from detect.training.bookkeeping import Bookkeeping
 from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.multibox import train_multibox
 from eval.voc import VocDataset
@@ -103,8 +104,7 @@ trained = train_multibox(
     VocDataset(here / "voc", "some"),
     recipe=MultiBoxRecipe(epochs=1, batch_size=2, warmup=1, width=32, priors_a_cell=1, regions=8, dtype="float32"),
     placement=place(device="cpu", engine="torch", dtype="float32"),
-    work=here / "two" / "multibox",
-    report=lambda step: losses.append(step.loss),
+    books=Bookkeeping(here / "two" / "multibox", report=lambda step: losses.append(step.loss)),
 )
 torch.save({"losses": losses, "state": dict(trained.state)}, here / "two" / f"multibox{current_process().rank}.pt")
 """
@@ -146,6 +146,7 @@ from classifier.recipes import Recipe
 from classifier.training import TrainingRun
 from classifier.weights.checkpoint import CAFFE, Checkpoint
 from detect.training import regions as module
+from detect.training.bookkeeping import Bookkeeping
 from detect.training.region_recipe import Examples
 from eval.voc import VocDataset
 from proposals.baselines import Random
@@ -164,12 +165,11 @@ for frozen in ("inception5a", None):
         start,
         VocDataset(Path(__file__).parent / "voc", "all"),
         Random(count=60),
-        work=out / str(frozen),
         recipe=Recipe(4, learning_rate=0.01, warmup=2, dtype="float32"),
         examples=Examples(positives=6, negatives=8, batch_size=8, positive_share=0.5),
         placement=place(device="cpu", engine="torch", dtype="float32"),
+        books=Bookkeeping(out / str(frozen), report=lambda step: losses.append(step.loss)),
         frozen=frozen,
-        report=lambda step: losses.append(step.loss),
     )
     states.append(dict(trained.state))
 torch.save({"losses": losses, "drawn": drawn, "rows": rows, "states": states}, out / f"regions{here.rank}.pt")

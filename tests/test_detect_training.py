@@ -25,6 +25,7 @@ from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError, read_
 from classifier.weights.digest import digest
 from detect.detector import Detector
 from detect.training import region_examples as module
+from detect.training.bookkeeping import Bookkeeping
 from detect.training.data import open_dataset
 from detect.training.folder import kept_regions, require_same_origin
 from detect.training.region_examples import PhotoCache, draw_regions
@@ -74,8 +75,9 @@ def start_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(start: Checkpoint, dataset: Any, work: Path, **changes: Any) -> Checkpoint:
     """Train from few proposals, with all but the last module frozen."""
     options: dict[str, Any] = {"recipe": RECIPE, "examples": EXAMPLES, "placement": PLAIN, "frozen": "inception5a"}
-    options |= {"propose": Random(count=60)} | changes
-    return train_regions(start, dataset, options.pop("propose"), work=work, save_every=2, **options)
+    options |= {"propose": Random(count=60), "report": lambda progress: None} | changes
+    books = Bookkeeping(work, save_every=2, report=options.pop("report"))
+    return train_regions(start, dataset, options.pop("propose"), books=books, **options)
 
 
 @pytest.fixture(scope="module")
@@ -458,13 +460,13 @@ def test_fingerprints_tell_contents_and_names_apart() -> None:
 
 def test_photos_to_learn_from_are_named_by_one_option(tmp_path: Path, voc: Path) -> None:
     with pytest.raises(ValueError, match="name the photos to learn from as `ground_truth`"):
-        open_dataset(None)
+        open_dataset([])
     (tmp_path / "a.json").write_text('{"images": [], "annotations": [], "categories": []}')
     with pytest.raises(ValueError, match="one file without lists, so that `split` 'val' means nothing"):
-        open_dataset(tmp_path / "a.json", split="val")
+        open_dataset([tmp_path / "a.json"], split="val")
     with pytest.raises(ValueError, match=r"nowhere: no such file or folder; looked for"):
-        open_dataset(tmp_path / "nowhere")
-    assert len(open_dataset(voc)) == len(open_dataset(voc, split="train")) == 12
+        open_dataset([tmp_path / "nowhere"])
+    assert len(open_dataset([voc])) == len(open_dataset([voc], split="train")) == 12
 
 
 def test_photos_of_another_size_than_was_annotated_are_named(tmp_path: Path) -> None:
@@ -477,7 +479,7 @@ def test_photos_of_another_size_than_was_annotated_are_named(tmp_path: Path) -> 
     with pytest.raises(
         ValueError, match=f"000.png: is {half} x {SIDE} pixels, but {SIDE} x {SIDE} were annotated"
     ) as e:
-        open_dataset(tmp_path)
+        open_dataset([tmp_path])
     assert ": no such file; " in str(e.value)
     assert str(e.value).endswith("; and 1 more")
 
@@ -491,7 +493,7 @@ def test_boxes_that_fill_the_photo_do_not_hide_that_it_is_larger_than_annotated(
     (tmp_path / "Annotations" / "000.xml").write_text(content)
     PIL.Image.new("RGB", (2 * SIDE, 2 * SIDE)).save(tmp_path / "JPEGImages" / "000.png")
     with pytest.raises(ValueError, match=f"is {2 * SIDE} x {2 * SIDE} pixels, but {SIDE} x {SIDE} were annotated"):
-        open_dataset(tmp_path)
+        open_dataset([tmp_path])
 
 
 def test_photos_that_lie_on_their_side_are_refused_with_a_remedy(tmp_path: Path) -> None:
@@ -504,9 +506,9 @@ def test_photos_that_lie_on_their_side_are_refused_with_a_remedy(tmp_path: Path)
     picture.save(path, exif=turned)
     remedy = r" were annotated \(if its EXIF turns it wrongly, exiftool -Orientation= FILE\)$"
     with pytest.raises(ValueError, match=f"000.png: is {SIDE} x {2 * SIDE} pixels, but {2 * SIDE} x {SIDE}{remedy}"):
-        open_dataset(tmp_path)
+        open_dataset([tmp_path])
     picture.save(path)
-    assert len(open_dataset(tmp_path)) == 1
+    assert len(open_dataset([tmp_path])) == 1
 
 
 def test_coco_files_need_not_say_how_large_photos_are(tmp_path: Path) -> None:
@@ -516,7 +518,7 @@ def test_coco_files_need_not_say_how_large_photos_are(tmp_path: Path) -> None:
     for image in content["images"]:
         del image["width"], image["height"]
     (tmp_path / "train.json").write_text(json.dumps(content))
-    named = {"ground_truth": tmp_path / "train.json", "images": tmp_path / "JPEGImages"}
+    named = {"ground_truth": [tmp_path / "train.json"], "images": tmp_path / "JPEGImages"}
     assert len(open_dataset(**named, classes=["disc"])) == 3
     PIL.Image.new("RGB", (200, 9)).save(tmp_path / "JPEGImages" / "002.png")  # boxes reach beyond it
     with pytest.raises(ValueError, match=r"002\.png: is 200 x 9 pixels"):
@@ -530,7 +532,7 @@ def test_photos_without_objects_are_nothing_to_learn_from(tmp_path: Path) -> Non
             f"<annotation><size><width>{SIDE}</width><height>{SIDE}</height></size></annotation>"
         )
     with pytest.raises(ValueError, match="no objects to learn from on the 2 photos"):
-        open_dataset(tmp_path)
+        open_dataset([tmp_path])
 
 
 @pytest.mark.parametrize("name", ["a.pt", "file/a.safetensors", "folder.safetensors"])

@@ -9,9 +9,8 @@ import torch
 from rich.console import Console
 
 from classifier.weights.checkpoint import Checkpoint
+from detect.training.bookkeeping import Bookkeeping
 from detect.training.phases import Phase, TrainingPlan, run_phases
-from detect.training.progress import Reporter
-from detect.training.validation import Validation
 
 
 def weights(value: float) -> Checkpoint:
@@ -38,12 +37,12 @@ class Values:
 def adding(amount: float) -> Phase:
     """Two steps that each add to the weights."""
 
-    def train(start: Checkpoint, folder: Path, reporter: Reporter, judge: Validation | None) -> Checkpoint:
+    def train(start: Checkpoint, *, books: Bookkeeping) -> Checkpoint:
         last = start
         for step in (1, 2):
             last = weights(float(last.state["value"]) + amount)
-            if judge is not None:
-                judge(step, lambda now=last: now)  # type: ignore[misc]
+            if books.judge is not None:
+                books.judge(step, lambda now=last: now)  # type: ignore[misc]
         return last
 
     return Phase(2, 1, train)
@@ -86,7 +85,7 @@ def test_a_training_of_one_phase_has_no_number(tmp_path: Path) -> None:
 def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
     """The later one would write over the features that the earlier one reads."""
 
-    def meddle(start: Checkpoint, folder: Path, reporter: Reporter, judge: Validation | None) -> Checkpoint:
+    def meddle(start: Checkpoint, *, books: Bookkeeping) -> Checkpoint:
         with pytest.raises(ValueError, match=f"{tmp_path}: another run is writing here; wait for it or name another"):
             run_phases(plan(tmp_path, [adding(1)]))
         return start

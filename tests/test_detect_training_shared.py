@@ -1,7 +1,7 @@
 """Training shared features: every part learns, exact resume, what it begins with, the command from end to end."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,32 @@ from classifier.training import StepProgress
 from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
 from detect.commands import train_shared as command
 from detect.multibox import start_network, to_checkpoint
+from detect.training.bookkeeping import Bookkeeping
 from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.presets import Preset
 from detect.training.shared import check_frozen, start_shared, train_shared
 from detect.training.shared_recipe import SharedRecipe
 from eval.voc import VocDataset
 from proposals.baselines import Grid
+from proposals.multibox.samples import random_view
+from proposals.multibox.views import whole_photo
+from proposals.stored.reader import ProposalStore
 from tests.shapes import write_voc
 
 TORCH = place(device="cpu", engine="torch", dtype="float32")
 MULTIBOX = MultiBoxRecipe(epochs=1, frozen="inception4d", batch_size=1, warmup=1, regions=8, dtype="float32")
 RECIPE = SharedRecipe(MULTIBOX, regions=RegionDraw(count=8, positives=3))
 PARTS = {"confidence", "boxes", "refined_confidence", "refined_boxes", "classes"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_canvases() -> Iterator[None]:
+    """A quarter of the usual pixels: what is proven here does not depend on them, and its time does."""
+    canvases = ((192, 256), (256, 192))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(whole_photo.__kwdefaults__, "canvases", canvases)
+        patch.setattr(random_view, "__defaults__", (canvases,))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +78,8 @@ def run(
     multibox: Checkpoint, photos: VocDataset, work: Path, report: Callable[[StepProgress], None], **options: Any
 ) -> Checkpoint:
     options = {"recipe": RECIPE, "propose": Grid(), **options}
-    return train_shared(multibox, photos, placement=TORCH, work=work, save_every=1, report=report, **options)
+    books = Bookkeeping(work, save_every=1, report=report)
+    return train_shared(multibox, photos, placement=TORCH, books=books, **options)
 
 
 @pytest.fixture(scope="module")
@@ -165,19 +180,22 @@ def test_the_command_from_end_to_end(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    write_voc(tmp_path / "voc", "train", range(2))
+    write_voc(tmp_path / "voc", "train", range(1))
+    write_voc(tmp_path / "other", "train", range(1, 2), named=range(1))  # a photo of the same name
     save_checkpoint(multibox, tmp_path / "multibox.safetensors", dtype=torch.float32)
     save_checkpoint(regions, tmp_path / "regions.safetensors", dtype=torch.float32)
     preset = Preset(purpose="a trial", weights="multibox", phases=(RECIPE,), proposals="grid")
     monkeypatch.setattr(command, "SHARED", {"shared": preset})
     begin = ("--weights", tmp_path / "multibox.safetensors", "--region-weights", tmp_path / "regions.safetensors")
-    data = ("--voc", tmp_path / "voc", "--val", "train", "--val-every", 1, "--dtype", "float32")
+    data = ("--voc", tmp_path / "voc", "--voc", tmp_path / "other")
+    data += ("--val", "train", "--val-every", 1, "--dtype", "float32")
     out = tmp_path / "shared.safetensors"
     assert rcnn("train", "regions", "--features", "shared", *begin, *data, "--out", out, "--epochs", 1) == 0
     weights = read_checkpoint(out)
     assert (weights.task, weights.classes) == ("shared", ("disc", "square"))
     assert weights.training["recipe"]["multibox"]["epochs"] == 1
-    assert weights.training["preset"] == "shared"
+    assert [weights.training[name] for name in ("preset", "data", "photos")] == ["shared", "voc+other", 2]
+    assert sorted(ProposalStore(tmp_path / "shared.work" / "proposals").image_ids) == ["other/000", "voc/000"]
     photo = tmp_path / "voc" / "JPEGImages" / "000.png"
     found = tmp_path / "found"
     asked = ("--weights", out, "--proposals", "multibox", "--features", "shared", "--score", 0, "--dtype", "float32")

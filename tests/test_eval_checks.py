@@ -18,6 +18,7 @@ from eval.coco_protocol import coco
 from eval.coco_records import CocoDetections
 from eval.notes import Notes
 from eval.results import align, align_records, read_lines
+from eval.scores import score
 from eval.selection import Selection
 from eval.voc import VocDataset, VocError
 
@@ -108,7 +109,8 @@ def test_figures_of_a_grid_of_ties_are_those_of_pycocotools(instances: Opened, t
     assert ours == pytest.approx(official(data, results), abs=1e-6)
 
 
-def test_results_of_negative_sides_are_left_out_and_named(instances: Opened, tmp_path: Path) -> None:
+def test_results_of_negative_sides_are_judged_as_by_pycocotools_and_named(instances: Opened, tmp_path: Path) -> None:
+    """Of one negative side the area is negative, in no range, and the detection ignored; of two it is a false alarm."""
     data = instances([(1, 1, [10, 10, 20, 20]), (1, 1, [50, 40, 30, 30])], CRATE)
     rows: list[tuple[int, int, list[float], float]] = [
         (1, 1, [10, 10, 20, 20], 0.9),
@@ -117,11 +119,14 @@ def test_results_of_negative_sides_are_left_out_and_named(instances: Opened, tmp
     ]
     results = write_results(tmp_path / "results.json", rows)
     found, _, notes = read_coco_results(results, data)
-    assert [len(some) for some in found.values()] == [2]
-    assert notes == [
-        f"1 detections with x2 < x1 or y2 < y1, of negative width or height, left out, first in {results}: entry 1"
-    ]
+    assert [note.split(":")[0] for note in notes] == ["1 detections of negative width or height"]
+    assert notes[0].endswith(f"first in {results}: entry 1")
     assert figures(data, results)[0] == pytest.approx(official(data, results)[0]) == pytest.approx(1)
+    for protocol in ("voc", "ilsvrc"):  # which leave them out
+        assert score(protocol, list(data), align_records(found, data).detections, data.classes).headline[1] == 1
+    write_results(results, [*rows, (1, 1, [80.0, 70, -30, -30], 0.97)])
+    assert 0.5 < figures(data, results)[0] < 0.9
+    assert figures(data, results) == pytest.approx(official(data, results), abs=1e-9)
 
 
 def test_lines_with_corners_exchanged_are_left_out_and_named(instances: Opened, tmp_path: Path) -> None:

@@ -96,6 +96,12 @@ def test_oddities_are_noted(instances):
     assert notes[1].startswith("2 objects with ignore=1")
 
 
+def test_ids_that_lead_pycocotools_astray_are_noted(instances):
+    rows = [{"id": i, "image_id": 4, "category_id": 1, "bbox": [0, 0, 3, 4]} for i in (0, 7, 7)]
+    notes = instances(annotations=rows).notes
+    assert [note.split(",")[0] for note in notes] == ["1 objects with id 0", "1 objects with the id of another"]
+
+
 def test_missing_sizes_are_noted_and_hold_all_boxes(instances):
     data = instances(images=[{"id": i, "file_name": f"{i}.jpg"} for i in (4, 9)])
     assert data.ground_truth("9.jpg").image_size == (50, 60)

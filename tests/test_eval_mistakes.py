@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eval.mistakes import KINDS, find_mistakes
+from eval.mistakes import KINDS, find_mistakes, judge
 from structures.boxes import area, as_boxes
 from structures.records import Detections, GroundTruth
 
@@ -21,7 +21,7 @@ def mistakes(objects, detections, ignore=None):
         np.linspace(0.9, 0.5, len(detections)),
         (200, 200),
     )
-    return find_mistakes([truth], [found], ["cat", "dog"])
+    return find_mistakes(judge([truth], [found], ["cat", "dog"]))
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,15 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"structures": 0, "proposals": 1, "classifier": 1, "eval": 1, "detect": 2}
 INSIDE = {  # files and folders of a room, the lowest floor first; a new one must be given its place
     "detect": (
-        "defaults fonts labels options settings multibox stopping weights",
+        "defaults flow fonts labels options settings multibox stopping weights",
         "drawing evaluation shared",
-        "classifiers found preview",
-        "generators",
+        "classifiers comparison found preview",
+        "generators steps",
         "detector",
         "runs",
-        "training bench convert",
+        "training bench convert scored",
+        "bench_rows report",
+        "bench_detection",
         "commands",
         "cli",
         "demo __main__",
@@ -40,7 +42,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "crops shared_regions shared_sampling views training_state loading",
         "region_features regions training",
         "classification_loss export images",
-        "image_training",
+        "image_training photos",
     ),
 }
 PLACES = {f"{room}.{name}": at for room in INSIDE for at, names in enumerate(INSIDE[room]) for name in names.split()}
@@ -187,8 +189,11 @@ def test_packages_without_a_network_do_without_torch(package: str) -> None:
     assert run_python(f"import sys, {package}; print('torch' in sys.modules)") == "False"
 
 
-NOT_EVERYWHERE = ("pycocotools", "openvino", "skimage", "hypothesis", "onnx", "onnxruntime")
-STARTS = "runs.detect classifiers generators detector bench training.regions training.multibox evaluation".split()
+NOT_EVERYWHERE = (
+    *("pycocotools", "openvino", "skimage", "hypothesis", "onnx", "onnxruntime", "simplejpeg", "filelock"),
+    *("platformdirs", "scipy", "matplotlib", "jinja2", "plotly"),
+)
+STARTS = "runs.detect classifiers generators detector bench training.regions training.multibox report".split()
 
 
 def test_commands_start_where_packages_are_missing() -> None:

@@ -1,5 +1,6 @@
 """Heads and the generator: layouts, boxes there and back, views put together, with made-up networks."""
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 from torchvision.ops import clip_boxes_to_image, roi_align
 
 from proposals.multibox.generator import MultiBox, ScoredBoxes, on_photo
-from proposals.multibox.heads import POOLED, STRIDES, DenseHead, RefineHead, decode, encode, pool
+from proposals.multibox.heads import POOLED, STRIDES, DenseHead, RefineHead, decode, encode, fit, pool
+from proposals.multibox.memory import CanvasMemory
 from proposals.multibox.paper import PaperHead, PaperPredictor, squares
 from proposals.multibox.predictor import DensePredictor, split_levels
 from proposals.multibox.priors import grid_priors
@@ -115,6 +117,24 @@ def test_pool_passes_the_gradient_on():
 def test_boxes_are_clipped_as_by_torchvision():
     boxes = random_boxes(50, 0) * 3 - 40
     assert torch.equal(clip_boxes(boxes, (60, 90)), clip_boxes_to_image(boxes, (60, 90)))
+
+
+def test_fit_of_a_box_falls_with_how_far_it_would_be_moved() -> None:
+    head, canvas = RefineHead(8), (64, 64)
+    pyramid = [torch.zeros(1, 8, 64 // stride, 64 // stride) for stride in STRIDES]
+    boxes = torch.tensor([[10.0, 10.0, 30.0, 30.0], [20.0, 20.0, 60.0, 60.0]])
+    with torch.no_grad():
+        head.predict.weight.zero_()
+        head.predict.bias[0] = 1.0
+        unmoved = fit(head, pyramid, [boxes], canvas)
+        head.predict.bias[1] = 5.0  # the centre, by a tenth of the width
+        moved = fit(head, pyramid, [boxes], canvas)
+        nothing = fit(head, pyramid, [boxes[:0]], canvas)
+    sure = 1 / (1 + math.exp(-1))
+    # By half the width: a third of the union is shared. The second box is cut off at the canvas's border.
+    torch.testing.assert_close(unmoved, torch.tensor([sure, sure]))
+    torch.testing.assert_close(moved, torch.tensor([sure / 3, sure * 20 / 44]))
+    assert nothing.shape == (0,)
 
 
 def test_refine_head_takes_no_boxes():
@@ -239,7 +259,7 @@ def test_dense_predictor_finds_the_prior_that_fires(head):
     joined = torch.zeros((1, 16 + 10, cells))
     joined[0, 16:18] = -9.0
     joined[0, 16, 16 * 24 + 3 * 12 + 5] = 4.0
-    found = DensePredictor(lambda pixels: joined, head)(np.zeros((1, *CANVAS, 3), np.uint8))[0]
+    found = DensePredictor(lambda canvases: list(joined), head)(np.zeros((1, *CANVAS, 3), np.uint8))[0]
     best = int(found.scores.argmax())
     assert found.boxes[best].tolist() == [5.5 * 16 - 16, 3.5 * 16 - 16, 5.5 * 16 + 16, 3.5 * 16 + 16]
     assert found.scores[best] == pytest.approx(1 / (1 + np.exp(-4)))
@@ -250,8 +270,8 @@ def test_a_refining_head_that_changes_nothing_keeps_the_boxes(head):
     torch.nn.init.zeros_(refine.predict.weight)
     joined = torch.randn((1, 26, sum((CANVAS[0] // s) * (CANVAS[1] // s) for s in STRIDES)))
     pixels = np.zeros((1, *CANVAS, 3), np.uint8)
-    first = DensePredictor(lambda p: joined, head)(pixels)[0]
-    second = DensePredictor(lambda p: joined, head, refine)(pixels)[0]
+    first = DensePredictor(lambda canvases: list(joined), head)(pixels)[0]
+    second = DensePredictor(lambda canvases: list(joined), head, refine)(pixels)[0]
     assert 0 < len(second.boxes) <= len(first.boxes)
     assert iou(second.boxes, first.boxes).max(axis=1).min() > 0.999
     best = int(first.scores.argmax())
@@ -323,7 +343,7 @@ def test_a_canvas_that_was_just_searched_is_not_run_again_to_score_boxes_on_it(h
 
     torch.manual_seed(0)
     refine = RefineHead(16, width=8)
-    predict, boxes = DensePredictor(run, head, refine), random_boxes(5, size=90).numpy()
+    predict, boxes = DensePredictor(CanvasMemory(run), head, refine), random_boxes(5, size=90).numpy()
     dark, bright = np.full((1, *CANVAS, 3), 10, np.uint8), np.full((1, *CANVAS, 3), 200, np.uint8)
     wide = np.full((1, 192, 128, 3), 50, np.uint8)
     predict(dark)
@@ -332,15 +352,25 @@ def test_a_canvas_that_was_just_searched_is_not_run_again_to_score_boxes_on_it(h
     predict.score(wide, boxes)
     assert ran == [10, 50]
     assert predict.score(bright, boxes).tolist() != scores.tolist()  # another photo on a canvas of the same size
-    alone = DensePredictor(run, head, refine)
+    alone = DensePredictor(CanvasMemory(run), head, refine)
     assert alone.score(dark, boxes).tolist() == scores.tolist()
     assert ran == [10, 50, 200, 10]
     buffer = dark.copy()
-    again = DensePredictor(run, head, refine)
+    again = DensePredictor(CanvasMemory(run), head, refine)
     again(buffer)
     buffer[:] = 200  # a caller may use its array again
     assert again.score(buffer, boxes).tolist() == predict.score(bright, boxes).tolist()
     del ran[4:]
-    with ThreadPoolExecutor(1) as pool_of_one:  # other threads have photos of their own
+    with ThreadPoolExecutor(1) as pool_of_one:  # one looks ahead, another decodes
         assert pool_of_one.submit(predict.score, bright, boxes).result().shape == (5,)
-    assert ran == [10, 50, 200, 10, 200]
+    assert ran == [10, 50, 200, 10]
+
+
+@torch.no_grad()
+def test_confidences_are_float32_whatever_the_precision_of_the_network(head):
+    low = DenseHead(head.shapes, inputs=[8, 8, 8], width=16).to(torch.bfloat16).eval()
+    maps = [torch.randn(1, 8, 64 // stride, 64 // stride, dtype=torch.bfloat16) for stride in STRIDES[:3]]
+    logits, _ = low.split(low.joined(maps)[:, 16:])
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.bfloat16().float())
+    assert len(logits.unique()) == logits.numel()

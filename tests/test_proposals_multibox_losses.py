@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from proposals.multibox.losses import IGNORED, NOTHING, assign, dense_loss, paired_iou, quality_loss
+from proposals.multibox.losses import IGNORED, NOTHING, assign, dense_loss, quality_loss
 from proposals.multibox.paper import ALPHA, match, multibox_loss
+from proposals.operators import paired_iou
 from structures.boxes import iou
 
 

@@ -75,6 +75,15 @@ def test_a_whole_photo_that_is_better_than_others_is_before_them():
     np.testing.assert_array_equal(found.boxes, boxes[[1, 0, 2]])
 
 
+def test_what_is_cut_is_left_out_best_first():
+    boxes = many()
+    found = Ranked(Given(boxes), by_area, {}, max_boxes=5)(PHOTO)
+    every = np.concatenate([found.boxes, found.left_out.boxes])
+    assert sorted(map(tuple, every.tolist())) == sorted(map(tuple, boxes.tolist()))
+    np.testing.assert_array_equal(found.left_out.scores, by_area(PHOTO, found.left_out.boxes))
+    assert (np.diff(found.left_out.scores) <= 0).all()
+
+
 def test_settings_tell_everything():
     told = Ranked(Given(many()), by_area, {"by": "area"}, max_boxes=5, nms_threshold=0.5).parameters
     assert told == {
@@ -82,4 +91,29 @@ def test_settings_tell_everything():
         "by": {"by": "area"},
         "max_boxes": 5,
         "nms_threshold": 0.5,
+        "close": 60,
+        "spread_threshold": 0.5,
     }
+
+
+def test_boxes_behind_the_best_are_spread_over_the_photo():
+    twins = [[10, 10, 30, 30 + i] for i in range(5)]  # overlap by 5 / 6 and more
+    loose = [[10, 10, 34, 34], [60, 60, 84, 84], [60, 60, 84, 90]]  # the first by 0.69 with a twin, the last two by 0.8
+    boxes = as_boxes([*twins, *loose, [0, 0, 100, 100]])
+    found = Ranked(Given(boxes), by_area, {}, max_boxes=8, nms_threshold=1, close=4)(PHOTO)
+    # The best four as they are; of the rest what overlaps neither these nor a better one by more than a half.
+    np.testing.assert_array_equal(found.boxes, boxes[[0, 1, 2, 3, 6, 8]])
+
+
+@pytest.mark.parametrize("close", [0, 3, 60])
+def test_the_spread_rest_is_what_plain_suppression_leaves(close):
+    boxes = many()
+    found = Ranked(Given(boxes), by_area, {}, max_boxes=40, nms_threshold=0.75, close=close)(PHOTO)
+    assert 2 <= len(found) <= 41
+    overlap = iou(found.boxes, found.boxes)
+    rest = overlap[np.triu_indices(len(found.boxes) - 1, 1)].reshape(-1)  # the last is the whole photo
+    assert rest.max() <= 0.75
+    if close == 0:
+        assert rest.max() <= 0.5
+    expected = boxes[suppress(boxes, by_area(PHOTO, boxes), iou_threshold=0.75)][: min(close, 40)]
+    assert {tuple(row) for row in expected.tolist()} <= {tuple(row) for row in found.boxes.tolist()}

@@ -1,5 +1,6 @@
 """JSON is read with limits, and whatever is wrong becomes one line that names the file."""
 
+import gc
 import json
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structures.json_reader import MAX_DEPTH, JsonError, parse_json, read_json, require_finite
+from structures.quick_json import UNSURE, read_quickly
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
@@ -15,6 +17,38 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(s
 @given(VALUES)
 def test_it_reads_what_python_writes(value):
     assert parse_json(json.dumps(value), "a.json") == value
+
+
+@given(VALUES)
+def test_the_quick_reader_reads_the_same_or_leaves_it_to_the_careful_one(value):
+    text = json.dumps(value, ensure_ascii=False)
+    quick = read_quickly(text.encode("utf-8", "surrogatepass"), max_depth=MAX_DEPTH)
+    assert quick is UNSURE or repr(quick) == repr(json.loads(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"a": 1, "a": 2}',
+        rb'{"a": "b:c", "b\u003a": 1}',
+        rb'{"a": "\u003a", "a": ""}',  # the colon of a key that went, made up for by one of a string
+        b'[{"a": 1}, {"a": ":", "b": 2, "a": 1}]',
+        b"[9223372036854775808]",
+        b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1),
+        b"[NaN]",
+        b"[1e999]",
+        b"\xef\xbb\xbf[]",
+        b"[",
+    ],
+)
+def test_what_the_quick_reader_leaves_to_the_careful_one(text):
+    assert read_quickly(text, max_depth=MAX_DEPTH) is UNSURE
+
+
+def test_what_is_common_is_read_quickly():
+    text = json.dumps({"url": "http://a.b/c:d", "score": 0.1234567890123456, "bbox": [1, -2.5], "id": 10**17})
+    assert read_quickly(text.encode(), max_depth=MAX_DEPTH) == json.loads(text)
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

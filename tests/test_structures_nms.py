@@ -174,3 +174,19 @@ def test_votes_stay_within_the_boxes_and_mirror_with_them(seed: int) -> None:
     assert (moved <= boxes.max(axis=0) + 1e-4).all()
     size = (100, 100)
     np.testing.assert_allclose(vote(mirror(boxes, size), scores, rows, labels), mirror(moved, size), atol=1e-3)
+
+
+def test_suppression_over_all_classes_leaves_the_best_class_of_each_place() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60]], np.float32)
+    chances = np.array([[0.6, 0.7], [0.9, 0.1], [0.3, 0.2]], np.float32)
+    rows, labels, scores = suppress_per_class(boxes, chances, class_agnostic=True)
+    assert list(zip(rows.tolist(), labels.tolist(), strict=True)) == [(1, 0), (2, 0)]
+    assert scores.tolist() == pytest.approx([0.9, 0.3])
+    twice = suppress_per_class(np.concatenate([boxes, boxes + 100]), np.tile(chances, (2, 1)), class_agnostic=True)
+    assert len(twice[0]) == 4
+    few = suppress_per_class(
+        np.concatenate([boxes, boxes + 100]), np.tile(chances, (2, 1)), class_agnostic=True, max_per_class=1
+    )
+    assert few[1].tolist() == [0]
+    kept = suppress_per_class(boxes, chances, class_agnostic=True, iou_threshold=1)
+    assert len(kept[0]) == 6

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from structures.boxes import as_boxes
 from structures.errors import InputError
 from structures.records import Detection, Detections, GroundTruth, Proposals
 
@@ -155,3 +156,17 @@ def test_detections_are_printed_as_a_short_table() -> None:
     assert str(many).endswith("... and 80 more")
     assert repr(many).endswith("dog 0.90, ...>")
     assert "\x1b" not in str(detections(labels=[0, 0], classes=("\x1b[2J",)))
+
+
+def test_proposals_behind_the_first_are_left_out_before_others_that_are() -> None:
+    cut = Proposals(as_boxes([[0, 0, 9, 9]]), np.ones(1, np.float32), (9, 9), source_names=("b",))
+    boxes = as_boxes([[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]])
+    source = np.array([0, 1, 0], np.uint8)
+    found = Proposals(boxes, np.array([3, 2, 1], np.float32), (9, 9), source, ("a", "b"), left_out=cut).first(1)
+    assert found.boxes.tolist() == [[0, 0, 1, 1]]
+    assert found.left_out is not None
+    assert found.left_out.boxes[:, 2].tolist() == [2, 3, 9]
+    assert [found.left_out.source_names[at] for at in found.left_out.source] == ["b", "a", "b"]
+    joined = found.followed_by(found.left_out)
+    assert joined.boxes[:, 2].tolist() == [1, 2, 3, 9]
+    assert joined.left_out is None

@@ -175,7 +175,7 @@ def test_a_png_with_right_checksums_and_missing_rows_is_damaged() -> None:
 def test_a_text_that_unpacks_to_megabytes_is_refused() -> None:
     bomb = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**25)))
     content = png(2, 4, 8, bytes(12))
-    with pytest.raises(ImageError, match="too large"):
+    with pytest.raises(ImageError, match=r"(?i)too large"):
         read(content[:33] + bomb + content[33:])
 
 

@@ -27,8 +27,9 @@ FORMAT = "googlenet-rcnn/1"
 AUXILIARY_PREFIXES = ("aux1.", "aux2.")
 LARGEST_INPUT = 4096  # pixels
 PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-Task = Literal["images", "regions", "multibox", "shared"]
+Task = Literal["images", "regions", "multibox", "shared", "photos"]
 OWN_NETWORK = ("multibox", "shared")  # tasks whose network is more than a GoogLeNet
+SHARED_PHOTOS = "photos."  # in shared weights, before the names of a layer that is not part of their network
 Interpolation = Literal["bilinear", "bicubic", "nearest", "area"]
 
 
@@ -109,8 +110,8 @@ class Checkpoint:
         classes: column names of the last layer, without background.
         preprocessing: how pixels become input.
         variant: which GoogLeNet.
-        task: "images" (C columns), "regions" (C + 1 columns, background last), "multibox", or
-            "shared": MultiBox and a region classifier on one trunk.
+        task: "images" (C columns, one of them right), "regions" (C + 1 columns, background last), "multibox",
+            "shared": MultiBox and a region classifier on one trunk, or "photos" (C columns, each right or not).
         training: free-form JSON values: data, split, command, commit, mAP and the like.
     """
 

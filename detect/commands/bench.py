@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from detect.commands.bench_detect import detect
 from detect.commands.groups import add, examples, group
-from detect.commands.options import ToCsv, ToJson, TruthOptions
+from detect.commands.options import GeneratorDevice, ToCsv, ToJson, TruthOptions, placement_on
 from detect.commands.records import with_records
 from structures.files import write_bytes, write_json, write_text
 
@@ -41,7 +42,7 @@ def proposals(
     ] = None,
     timed: Annotated[int, typer.Option(min=0, help="Photos to time, evenly spread; the first warms up; 0: none.")] = 31,
     photos: Annotated[int, typer.Option(min=0, help="Measure recall on this many, evenly spread; 0 takes all.")] = 0,
-    device: Annotated[str, typer.Option(help="For learned generators: auto, cpu, cuda, ...")] = "auto",
+    device: GeneratorDevice = "auto",
 ) -> None:
     """Hold proposal generators against each other: seconds per photo, boxes, recall at 0.5 and 0.7, MABO."""
     from tempfile import TemporaryDirectory
@@ -62,8 +63,8 @@ def proposals(
     check_outputs([report.json, report.csv, report.plot], [*files_read(truth.ground_truth), truth.images, *boxes])
     form = picture_format(report.plot) if report.plot else ""  # now, not when all is measured
     dataset = truth.open()
-    console, facts = Console(stderr=True), bench.circumstances()
-    entries = bench.contestants(names, device=device)
+    console, facts, placement = Console(stderr=True), bench.circumstances(), placement_on(device)
+    entries = bench.contestants(names, placement)
     times = {}
     chosen = pick_evenly(dataset.image_ids, timed) if timed else []
     counted = 0
@@ -75,8 +76,8 @@ def proposals(
         counted, times = len(seconds), bench.time_rows(entries, seconds)
     ids = pick_evenly(dataset.image_ids, photos)
     with TemporaryDirectory() as temporary:
-        folders = {name: (report.out or Path(temporary)) / name.replace(":", "-").replace("/", "-") for name in names}
-        coverages = {name: bench.cover(name, dataset, ids, folders[name], console, device) for name in names}
+        folders = {name: (report.out or Path(temporary)) / bench.folder_name(name) for name in names}
+        coverages = {name: bench.cover(name, dataset, ids, folders[name], console, placement) for name in names}
     quality = {name: bench.quality_row(coverage, len(dataset.classes)) for name, coverage in coverages.items()}
     sheets = bench.bench_sheets(times, quality, counted, len(ids))
     show(sheets, dataset.notes)
@@ -92,3 +93,4 @@ def proposals(
 
 app = group("Measure speed and quality side by side, in one run on this machine.")
 add(app, proposals)
+add(app, detect)

@@ -16,7 +16,11 @@ from structures.errors import InputError
 from structures.text import printable
 
 
-@examples("rcnn classify photo.jpg --weights bvlc_googlenet.caffemodel --warp", "rcnn classify photos --top 1 --json")
+@examples(
+    "rcnn classify photo.jpg",
+    "rcnn classify photos --top 1 --json",
+    "rcnn classify photo.jpg --weights bvlc_googlenet.caffemodel --warp",
+)
 @with_records
 def classify(
     photos: Annotated[list[str], typer.Argument(help="Files, folders, globs or @list.txt.")],
@@ -28,15 +32,20 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per photo.")] = False,
     max_pixels: MaxPixels = None,
 ) -> None:
-    """Name what is on photos: the most likely classes of each, with their probabilities."""
+    """Name what is on photos: the most likely classes of each, with their probabilities.
+
+    The built-in weights know VOC's 20 classes, several of which may be on a photo: each has a probability of its own.
+    Weights for ImageNet's 1,000 share one answer out among them: `--weights imagenet` downloads torchvision's.
+    """
     from classifier.images import best_classes
-    from classifier.weights.load import IMAGENET
-    from detect.runs.classify import PhotoStream, load_image_classifier
+    from detect.runs.classify import FOR_PHOTOS, PhotoStream, load_image_classifier
     from detect.runs.photos import find_photos
     from structures.images import MAX_PIXELS, ImageError
 
     found = find_photos(photos)
-    model = load_image_classifier(weights or [IMAGENET], crops=crops, warp=warp, photos=len(found), **where.as_names())
+    model = load_image_classifier(
+        weights or [FOR_PHOTOS], crops=crops, warp=warp, photos=len(found), **where.as_names()
+    )
     print(model.reason, file=sys.stderr)
     names: dict[Path, str] = {photo.path: photo.image_id for photo in found}
     skipped = 0

@@ -1,6 +1,6 @@
 """`rcnn detect`: find objects on photos."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detect.commands.groups import examples
-from detect.commands.options import PhotoOptions, PlacementOptions
+from detect.commands.options import Classes, PhotoOptions, PlacementOptions
 from detect.commands.records import with_records
 from detect.defaults import PROPOSALS, SOME_SKIPPED, refuse_options_without_effect
 from detect.options import with_options
-from detect.settings import DRAW_FLOOR, SCORE_FLOOR, VOTE_POWER, VOTE_THRESHOLD
+from detect.settings import DRAW_FLOOR, NMS_THRESHOLD, SCORE_FLOOR, VOTE_POWER, VOTE_THRESHOLD
+from structures.class_lists import read_class_names
 from structures.errors import InputError
 from structures.text import printable
 
 if TYPE_CHECKING:
+    from detect.runs.photos import Photo
     from detect.runs.summary import DetectionSummary
 
 
@@ -28,6 +30,13 @@ class Format(str, Enum):
     voc = "voc"
     yolo = "yolo"
     csv = "csv"
+
+
+class Keep(str, Enum):
+    """What is kept of each classified region."""
+
+    scores = "scores"
+    features = "features"
 
 
 class Features(str, Enum):
@@ -57,6 +66,13 @@ class DetectorOptions:
     score: Annotated[float, typer.Option(min=0, max=1, help="Drop weaker detections; 0.001 to measure mAP.")] = (
         SCORE_FLOOR
     )
+    nms: Annotated[
+        float, typer.Option(min=0, max=1, help="Drop a detection whose IoU with a better one is above this.")
+    ] = NMS_THRESHOLD
+    class_agnostic: Annotated[
+        bool, typer.Option("--class-agnostic", help="Also drop it for a better one of another class.")
+    ] = False
+    classes: Classes = None
     max_boxes: Annotated[
         int | None,
         typer.Option(
@@ -69,9 +85,7 @@ class DetectorOptions:
     ] = True
     vote_power: Annotated[
         float | None,
-        typer.Option(
-            min=0.1, max=10, help="Of the scores that votes are weighted by; 2 gives tighter boxes.", show_default="1"
-        ),
+        typer.Option(min=0.1, max=10, help="Of the scores that votes are weighted by.", show_default=f"{VOTE_POWER:g}"),
     ] = None
 
     @property
@@ -87,6 +101,9 @@ class DetectorOptions:
             "features": self.features.value,
             "mirrored": self.mirrored,
             "score_floor": self.score,
+            "nms_threshold": self.nms,
+            "class_agnostic": self.class_agnostic,
+            "only": read_class_names(self.classes) if self.classes else None,
             "max_boxes": self.max_boxes,
             "vote_threshold": VOTE_THRESHOLD if self.vote else None,
             "vote_power": VOTE_POWER if self.vote_power is None else self.vote_power,
@@ -104,10 +121,21 @@ class ResultOptions:
     format_: Annotated[
         Format, typer.Option("--format", help="Also write COCO results, VOC or YOLO files, or a table.")
     ] = Format.jsonl
+    save_crops: Annotated[
+        bool, typer.Option("--save-crops", help="Also cut out what is drawn, to OUT/crops/CLASS.")
+    ] = False
     split: Annotated[
         str | None, typer.Option(help="For --format voc: part of the file names.", show_default="test")
     ] = None
     coco_ids: Annotated[Path | None, typer.Option(help="For --format coco: instances.json with the ids.")] = None
+    keep: Annotated[
+        Keep | None,
+        typer.Option(
+            help="Also keep all classified regions with their class probabilities, and with the features that these "
+            "were computed from.",
+            show_default="nothing",
+        ),
+    ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away what earlier runs wrote to OUT.")] = False
 
     def arguments(self) -> dict[str, Any]:
@@ -119,22 +147,62 @@ class ResultOptions:
         refuse_options_without_effect(
             {
                 "--split needs --format voc": self.split is not None and self.format_ is not Format.voc,
-                "--draw-score needs --draw": self.draw_score is not None and not self.draw,
+                "--draw-score needs --draw or --save-crops": self.draw_score is not None
+                and not (self.draw or self.save_crops),
                 "--coco-ids needs --format coco": self.coco_ids is not None and self.format_ is not Format.coco,
             }
         )
+        floor = DRAW_FLOOR if self.draw_score is None else self.draw_score
         return {
-            "draw_score": (DRAW_FLOOR if self.draw_score is None else self.draw_score) if self.draw else None,
+            "draw_score": floor if self.draw else None,
+            "crop_score": floor if self.save_crops else None,
             "format": self.format_.value,
             "split": self.split or "test",
             "coco_ids": self.coco_ids,
+            "keep_regions": self.keep is not None,
             "overwrite": self.overwrite,
         }
 
 
+@dataclass(frozen=True)
+class FilmOptions:
+    """Films."""
+
+    every: Annotated[int, typer.Option(min=1, help="Of films, only every Nth frame.")] = 1
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Frames that are taken from a camera.", show_default="1000")
+    ] = None
+
+    def photos(self, named: PhotoOptions) -> "tuple[list[Photo], list[Path], list[str]]":
+        """Return the photos and frames that are named, the films among them, and what is odd about those.
+
+        Raises:
+            InputError: none is named, or one is not there; or an option would change nothing.
+        """
+        from detect.runs import films
+
+        words = named.photos or []
+        cameras = list(dict.fromkeys(word for word in words if films.CAMERA.fullmatch(word)))
+        files = replace(named, photos=[word for word in words if word not in cameras])
+        found = [] if cameras and not files.photos and not files.list_file else files.find()
+        shot = [photo for photo in found if films.is_film(photo.path)]
+        refuse_options_without_effect(
+            {
+                "--every needs a film": self.every > 1 and not shot,
+                "--frames needs a camera, such as camera:0": self.frames is not None and not cameras,
+            }
+        )
+        photos = [photo for photo in found if photo not in shot]
+        photos += [frame for film in shot for frame in films.frames_of(film, self.every)]
+        photos += [frame for each in cameras for frame in films.camera_frames(each, self.frames or films.CAMERA_FRAMES)]
+        warnings = [line for film in shot if (line := films.truncated(film.path))]
+        return photos, [film.path for film in shot], warnings
+
+
 @examples(
     "rcnn detect photos --out results --draw",
-    "rcnn detect --list val.txt --out val --score 0.001 --proposals multibox",
+    "rcnn detect film.mp4 --every 5 --out results --draw --features shared --proposals multibox",
+    "rcnn detect --list val.txt --out val --score 0.001 --proposals multibox --keep scores",
 )
 @with_records
 def detect(
@@ -142,10 +210,20 @@ def detect(
     photos: PhotoOptions,
     detector: DetectorOptions,
     where: PlacementOptions,
+    films: FilmOptions,
     results: ResultOptions,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that propose regions.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read photos and propose regions.")] = None,
+    together: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Photos that go through the networks together.", show_default="32 with a GPU, 1 on a CPU"
+        ),
+    ] = None,
+    profile: Annotated[bool, typer.Option("--profile", help="Tell where the time went; also in run.json.")] = False,
 ) -> None:
     """Find objects on photos: OUT/detections.jsonl, one line per photo, and OUT/run.json.
+
+    A film is a folder of frames. camera:0 is the first camera; Ctrl-C ends it.
 
     Exit code 0: all done; 1: some photos were skipped (see OUT/skipped.jsonl) or not drawn; 2: nothing done.
     """
@@ -160,19 +238,31 @@ def detect(
     without_effect = detector.vote_power is not None and not detector.vote
     refuse_options_without_effect({"--vote-power has no meaning with --no-vote": without_effect})
     more, weights = results.arguments(), list(map(weights_file, detector.names))
+    found, shot, warnings = films.photos(photos)
     job = DetectionJob(
-        photos.find(),
+        found,
         out,
         max_pixels=photos.most_pixels,
         workers=workers,
-        inputs=[*filter(None, [photos.list_file, results.coco_ids]), *weights],
+        together=together,
+        profile=profile,
+        every=films.every,
+        inputs=[*filter(None, [photos.list_file, results.coco_ids]), *weights, *shot],
         **more,
     )
     placed: Any = where.as_names()  # which words are known, loading says
-    loaded = Detector.load(detector.names, detector.proposals, **placed, **detector.arguments(), exif=photos.exif.value)
+    loaded = Detector.load(
+        detector.names,
+        detector.proposals,
+        **placed,
+        **detector.arguments(),
+        exif=photos.exif.value,
+        keep_features=results.keep is Keep.features,
+    )
     files = [fingerprint(file) for file in weights]
     settings = {**loaded.settings(), "weights": files}
-    warning = unlearned_warning(loaded.propose, loaded.classes)
+    warnings.append(unlearned_warning(loaded.propose, loaded.options.only or loaded.classes))
+    warning = "\n".join(filter(None, warnings))
     _exit(detect_to_folder(job, loaded, settings, Console(stderr=True), warning=warning, weights=detector.names))
 
 

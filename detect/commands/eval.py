@@ -1,5 +1,6 @@
 """Measure detections, proposals and classification against ground truth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detect.commands.eval_classification import classification
+from detect.commands.eval_compare import compare, require_at_least
 from detect.commands.groups import add, examples, group
 from detect.commands.options import Classes, DryRun, ToCsv, ToJson, TruthOptions
 from detect.commands.records import with_records
@@ -14,7 +16,13 @@ from structures.files import write_bytes, write_json, write_text
 from structures.text import printable
 
 if TYPE_CHECKING:
+    from detect.scored import ScoredRun
     from eval.ground_truth import AnyDataset
+
+FailUnder = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="End with exit code 3 if mAP (AP of coco) is below: 0.5."),
+]
 
 
 @dataclass(frozen=True)
@@ -35,9 +43,26 @@ class ReportOptions:
     """Reports."""
 
     mistakes: Annotated[bool, typer.Option(help="Say what kinds of mistakes were made.")] = True
+    lost_score: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Say where objects were lost that no detection of this score or more finds.",
+            show_default="any score",
+        ),
+    ] = None
     json: ToJson = None
     csv: ToCsv = None
-    html: Annotated[Path | None, typer.Option(help="Also write a page with tables, curves and mistakes.")] = None
+    fail_under: FailUnder = None
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page with tables, curves, mistakes and photos, in one file.")
+    ] = None
+    html_photos: Annotated[int, typer.Option(min=0, help="Most photos on the page, the worst.")] = 1000
+    html_pixels: Annotated[int, typer.Option(min=32, help="Longer side of the photos on the page.")] = 320
+    against: Annotated[
+        Path | None, typer.Option(help="Results of another run on the same photos, to be shown side by side.")
+    ] = None
 
 
 def look_at(dataset: "AnyDataset", folder: Path, json: Path | None) -> None:
@@ -51,7 +76,9 @@ def look_at(dataset: "AnyDataset", folder: Path, json: Path | None) -> None:
 
 
 @examples(
-    "rcnn eval detections results --ground-truth VOC2007",
+    "rcnn eval detections results --ground-truth VOC2007 --html report.html",
+    "rcnn eval detections results --ground-truth VOC2007 --against others --html report.html",
+    "rcnn eval detections results --ground-truth VOC2007 --fail-under 0.6",
     "rcnn eval detections results --ground-truth instances.json --only-detected --classes dog,cat",
 )
 @with_records
@@ -66,44 +93,65 @@ def detections(
     dry_run: DryRun = None,
 ) -> None:
     """Score detections: mean average precision, with a table by class."""
-    from detect.evaluation import choose, draw_curves, files_read, read_detections, show, sources
-    from detect.runs.record import high_floor
-    from eval.ground_truth import has_crowds, usual_protocol
-    from eval.mistakes import find_mistakes
-    from eval.report import class_sheet, mistake_sheets, overall_sheet, percent, sheets_csv, write_page
-    from eval.scores import score
+    from detect.evaluation import files_read, photos_named_as, show
+    from detect.report import require_same_photos
+    from detect.runs.record import RUN_FILE
+    from detect.scored import Question, score_run
+    from eval.lost_report import lost_sheets, lost_warnings
+    from eval.page.tables import class_table, overall_table
+    from eval.page.write import require_extra
+    from eval.report import mistake_sheets, percent, sheets_csv
     from structures.own_files import check_outputs
 
-    outputs = [report.json, report.csv, report.html]
-    check_outputs(outputs, [*files_read(file), *files_read(truth.ground_truth)])
+    files, outputs = [file, *([report.against] if report.against else [])], [report.json, report.csv, report.html]
+    read = [path for each in (*files, truth.ground_truth) for path in files_read(each)]
+    read += [each / RUN_FILE for each in files]
+    check_outputs(outputs, [*read, truth.images])
+    if report.html:
+        require_extra()
     dataset = truth.open()
+    check_outputs(outputs, photos_named_as(outputs, dataset))
     if dry_run is not None:
         look_at(dataset, dry_run, report.json)
         return
-    crowd = has_crowds(dataset)
-    aligned, notes = read_detections(file, dataset, allow_extra=choice.allow_extra, only_detected=choice.only_detected)
-    scored, found = choose(dataset, aligned, choice.classes, only_detected=choice.only_detected)
-    name = protocol if protocol != "auto" else usual_protocol(dataset)
-    scores = score(name, list(scored), found, scored.classes, crowd=crowd)
-    doubts = aligned.warnings(missing_count=not choice.only_detected)
-    warnings = [*dataset.notes, *notes, *high_floor(file), *doubts, *scores.warnings()]
-    sheets = [class_sheet(scores), overall_sheet(scores)]
+    question = Question(protocol, choice.classes, choice.only_detected, choice.allow_extra, report.lost_score)
+    runs = [score_run(each, dataset, question) for each in files]
+    require_same_photos(runs)
+    scores = [run.scores for run in runs]
+    sheets = [class_table(scores), overall_table(scores)]
+    warnings = [line for run in runs for line in run.warnings]
     if report.mistakes:
-        sheets += mistake_sheets(find_mistakes(list(scored), found, scored.classes))
-    show(sheets, warnings)
-    figure, value = scores.headline
-    typer.echo(f"{figure} ({name}) {percent(value)} % on {scores.images} images with {sum(scores.objects)} objects")
-    source = sources(file, truth.ground_truth, dataset)
+        sheets += mistake_sheets(runs[0].mistakes)
+    if report.mistakes and runs[0].regions:
+        sheets += lost_sheets(runs[0].losses)
+        warnings += lost_warnings(runs[0].losses)
+    show(sheets, list(dict.fromkeys(warnings)))
+    for run in runs:
+        figure, value = run.scores.headline
+        name, objects = run.scores.protocol, sum(run.scores.objects)
+        where = f", {printable(run.file)}" if len(runs) > 1 else ""
+        typer.echo(f"{figure} ({name}) {percent(value)} % on {run.scores.images} images with {objects} objects{where}")
     if report.csv:
         write_text(report.csv, sheets_csv(sheets))
-    if report.json:
-        counts = {"missing_images": len(aligned.missing), "extra_images": len(aligned.extra), "warnings": warnings}
-        write_json(report.json, {**source, **scores.as_json(), **counts})
+    if report.json or report.html:
+        _write(runs, report, truth, file, dataset)
+    figure, value = runs[0].scores.headline
+    require_at_least(report.fail_under, value, f"{figure} ({runs[0].scores.protocol})")
+
+
+def _write(
+    runs: "Sequence[ScoredRun]", report: ReportOptions, truth: TruthOptions, file: Path, dataset: "AnyDataset"
+) -> None:
+    from detect.evaluation import sources
+    from detect.report import Gallery, report_values, with_photos, write_report
+
+    values = report_values(runs, sources(file, truth.ground_truth, dataset), mistakes=report.mistakes)
     if report.html:
-        facts = [f"{key}: {text}" for key, text in source.items()]
-        title = f"{figure} {percent(value)} % ({name})"
-        pictures = draw_curves(scored, found)
-        write_page(report.html, title, facts=facts, warnings=warnings, sheets=sheets, pictures=pictures)
+        gallery = Gallery(report.html_photos, report.html_pixels)
+        values = with_photos(values, runs, gallery)
+        typer.echo(printable(write_report(report.html, runs, values, gallery)))
+    if report.json:
+        write_json(report.json, values)
 
 
 @examples(
@@ -151,5 +199,5 @@ def proposals(
 
 
 app = group("Measure detections, proposals and classification against ground truth.")
-for command in (detections, proposals, classification):
+for command in (detections, compare, proposals, classification):
     add(app, command)

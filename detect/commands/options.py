@@ -10,6 +10,7 @@ import typer
 from detect.defaults import MaxPixels
 
 if TYPE_CHECKING:
+    from classifier.engines import Placement
     from detect.runs.photos import Photo
     from eval.ground_truth import AnyDataset
 
@@ -36,6 +37,11 @@ Weights = Annotated[
 Crops = Annotated[int, typer.Option(help="Views of each photo: 1, 10 or 144.")]
 Warp = Annotated[bool, typer.Option("--warp", help="Squeeze photos to a square, as BVLC tests.")]
 GROUND_TRUTH = "Annotated photos: folder of VOC's, YOLO's or COCO's, or the instances.json, data.yaml or obj.data."
+GeneratorDevice = Annotated[str, typer.Option(help="For learned generators: auto, cpu, cuda, ...")]
+Split = Annotated[str | None, typer.Option(help="List or folder of the photos.", show_default="val, or the only one")]
+PhotoFolder = Annotated[
+    Path | None, typer.Option(help="Folder of the photos.", show_default="the usual ones of the format")
+]
 ToJson = Annotated[
     Path | None, typer.Option("--json", help="Also write the figures to this file, as shares from 0 to 1.")
 ]
@@ -50,6 +56,19 @@ DryRun = Annotated[
         help="Only show what is read and what is odd about it, and draw twenty examples into this folder.",
     ),
 ]
+
+
+def placement_on(device: str) -> "Placement | None":
+    """Return where learned generators run; None for "auto", so that torch is not imported for those without a network.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    if device == "auto":
+        return None
+    from classifier.engines import place
+
+    return place(device=device)
 
 
 @dataclass(frozen=True)
@@ -102,12 +121,8 @@ class TruthOptions:
     """Ground truth."""
 
     ground_truth: Annotated[Path, typer.Option(help=GROUND_TRUTH)]
-    split: Annotated[
-        str | None, typer.Option(help="List or folder of the photos.", show_default="val, or the only one")
-    ] = None
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of the photos.", show_default="the usual ones of the format")
-    ] = None
+    split: Split = None
+    images: PhotoFolder = None
 
     def open(self) -> "AnyDataset":
         """Return the photos with their objects.

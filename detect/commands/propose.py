@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detect.commands.groups import examples
-from detect.commands.options import PhotoOptions
+from detect.commands.options import GeneratorDevice, PhotoOptions, placement_on
 from detect.commands.records import with_records
 from detect.defaults import SOME_SKIPPED
 from detect.options import with_options
@@ -31,7 +31,7 @@ class GeneratorOptions:
     ] = None
     seed: Annotated[int | None, typer.Option(help="Of the ranking's random numbers.")] = None
     width: Annotated[int | None, typer.Option(min=1, help="Search photos at this width, in pixels.")] = None
-    device: Annotated[str, typer.Option(help="For learned generators: auto, cpu, cuda, ...")] = "auto"
+    device: GeneratorDevice = "auto"
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of the generator that somebody named."""
@@ -68,7 +68,7 @@ def propose(
     from detect.runs.record import cores
 
     found = photos.find(leave_out=out)
-    made_by = build_for_many(generator.proposals, generator.device, **generator.settings())
+    made_by = build_for_many(generator.proposals, placement_on(generator.device), **generator.settings())
     job = ProposalJob(
         found,
         out,

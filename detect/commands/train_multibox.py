@@ -94,8 +94,8 @@ def multibox(
     from detect.classifiers import load_checkpoint
     from detect.runs.record import usual_readers
     from detect.training.data import summary
+    from detect.training.multibox import phases
     from detect.training.multibox_measure import MultiBoxMeasure
-    from detect.training.multibox_phases import phases
     from detect.training.phases import TrainingPlan, run_phases
     from detect.training.setup import check_out, frozen_placement, save_weights, training_placement
 
@@ -117,10 +117,11 @@ def multibox(
         readers = usual_readers(here.type, on_cpu=0) if workers is None else workers
         plan = TrainingPlan(
             load_checkpoint(weights or chosen.weights),
-            phases(recipes, dataset, placement=placement, workers=readers, save_every=save_every),
+            phases(recipes, dataset, placement=placement, workers=readers),
             rows="photos",
             work=run.folder(out),
             reason=placement.reason,
+            save_every=save_every,
             measure=None if judged is None else MultiBoxMeasure(judged, placement),
             measure_every=validation.every,
             about=photos.about(preset, dataset),

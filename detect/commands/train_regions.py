@@ -243,13 +243,13 @@ def regions(
             for number, phase in enumerate(chosen.phases)
         ]
         boxes_of, start = proposals or chosen.proposals, load_checkpoint(weights or chosen.weights)
-        generator = build_for_many(boxes_of, str(here), dtype=run.dtype, cut=False)
+        generator = build_for_many(boxes_of, placement, cut=False)
         if first and (warning := unlearned_warning(generator, dataset.classes)):
             typer.echo(printable(warning), err=True)
         check(trainings, start, generator, current_process())
         measure = None
         if judged is not None:
-            judged_in = build_for_many(val_proposals or boxes_of, str(here), dtype=run.dtype)
+            judged_in = build_for_many(val_proposals or boxes_of, placement)
             kept, protocol = folder / "val-proposals", usual_protocol(judged)
             measure = RegionMeasure(
                 judged, judged_in, folder=kept, protocol=protocol, placement=placement, workers=photos_at_once
@@ -259,10 +259,11 @@ def regions(
         )
         plan = TrainingPlan(
             start,
-            phases(trainings, dataset, stored, placement=placement, workers=photos_at_once, save_every=save_every),
+            phases(trainings, dataset, stored, placement=placement, workers=photos_at_once),
             rows="regions",
             work=folder,
             reason=placement.reason,
+            save_every=save_every,
             measure=measure,
             measure_every=validation.every,
             about=photos.about(preset, dataset),

@@ -1,8 +1,9 @@
 """`rcnn train regions --features shared`: MultiBox and a region classifier together, on one trunk."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,11 @@ from detect.commands.training_options import PRESET, PhotoOptions, RunOptions, V
 from detect.training.presets import SHARED, find, given
 from detect.training.shared_recipe import SharedRecipe
 from structures.text import printable
+
+if TYPE_CHECKING:
+    from classifier.engines import Placement
+    from classifier.weights.checkpoint import Checkpoint
+    from structures.records import Dataset
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def train_on_shared_features(
     from detect.training.region_measure import SharedMeasure
     from detect.training.region_phases import kept_proposals
     from detect.training.setup import check_out, frozen_placement, save_weights, training_placement
-    from detect.training.shared_phases import phases
+    from detect.training.shared import phases
     from eval.ground_truth import usual_protocol
 
     check_out(out, weights, proposals, shared.region_weights)
@@ -99,7 +105,7 @@ def train_on_shared_features(
             replace(each, multibox=replace(each.multibox, dtype=where.dtype)).with_seed(run.seed + number)
             for number, each in enumerate(recipes)
         ]
-        generator = build_for_many(proposals or chosen.proposals, str(here), dtype=run.dtype)
+        generator = build_for_many(proposals or chosen.proposals, placement)
         stored = kept_proposals(dataset, generator, folder / "proposals", workers=cores(), console=Console(stderr=True))
         plan = TrainingPlan(
             load_checkpoint(weights or chosen.weights),
@@ -110,11 +116,11 @@ def train_on_shared_features(
                 propose=stored,
                 placement=placement,
                 workers=usual_readers(here.type, on_cpu=1),
-                save_every=save_every,
             ),
             rows="photos",
             work=folder,
             reason=placement.reason,
+            save_every=save_every,
             measure=None
             if judged is None
             else SharedMeasure(judged, protocol=usual_protocol(judged), placement=placement),
@@ -123,4 +129,15 @@ def train_on_shared_features(
         )
         trained, last = run_phases(plan)
         if first:
-            typer.echo("\n".join(map(printable, save_weights(out, trained, last))))
+            typer.echo(f"layer for whole photos: learning from {len(dataset)}", err=True)
+            layered = partial(_with_photo_layer, dataset=dataset, placement=placement)
+            saved = save_weights(out, layered(trained), None if last is None else layered(last))
+            typer.echo("\n".join(map(printable, saved)))
+
+
+def _with_photo_layer(weights: "Checkpoint", dataset: "Dataset", placement: "Placement") -> "Checkpoint":
+    from classifier.photos import photo_layer, presence
+    from structures.images import read_image
+
+    photos = (read_image(dataset.image_path(image_id)) for image_id in dataset.image_ids)
+    return photo_layer(weights, photos, [presence(truth, len(dataset.classes)) for truth in dataset], placement)

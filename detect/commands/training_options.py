@@ -25,7 +25,14 @@ class PhotoOptions:
     """Photos to learn from."""
 
     ground_truth: Annotated[
-        Path | None, typer.Option("--ground-truth", "--voc", "--coco", help=GROUND_TRUTH, show_default=False)
+        list[Path] | None,
+        typer.Option(
+            "--ground-truth",
+            "--voc",
+            "--coco",
+            help=f"{GROUND_TRUTH} The option again adds photos with the same classes.",
+            show_default=False,
+        ),
     ] = None
     split: Annotated[
         str | None, typer.Option(help="List or folder of the photos.", show_default="train, or the only one")
@@ -44,11 +51,11 @@ class PhotoOptions:
         """
         from detect.training.data import open_dataset
 
-        return open_dataset(self.ground_truth, split=self.split, images=self.images, classes=self.classes)
+        return open_dataset(self.ground_truth or (), split=self.split, images=self.images, classes=self.classes)
 
     def about(self, preset: str, dataset: "Selection") -> dict[str, Any]:
         """Return what the metadata of the weights say about the photos, and the preset's name."""
-        name = (self.ground_truth or Path()).name
+        name = "+".join(path.name for path in self.ground_truth or ())
         return {"data": name, "split": getattr(dataset.whole, "split", None) or None, "preset": preset}
 
 
@@ -56,7 +63,10 @@ class PhotoOptions:
 class ValidationOptions:
     """Validation."""
 
-    val: Annotated[str | None, typer.Option(help="Validate on this list or folder, of the same photos.")] = None
+    val: Annotated[
+        str | None,
+        typer.Option(help="Validate on this list or folder, of the same photos; of several, of those that have it."),
+    ] = None
     val_ground_truth: Annotated[
         Path | None,
         typer.Option("--val-ground-truth", "--val-coco", help="Validate on these photos, of which --val is a list."),
@@ -96,7 +106,7 @@ class ValidationOptions:
         refuse_validation_options(self.val is not None or self.val_ground_truth is not None, **options)
         return open_validation(
             dataset,
-            ground_truth=photos.ground_truth,
+            ground_truth=photos.ground_truth or (),
             val=self.val,
             val_ground_truth=self.val_ground_truth,
             val_images=self.val_images,

@@ -13,17 +13,20 @@ import numpy as np
 
 from classifier.ahead import map_ahead
 from classifier.engines import DType, EngineName, place, usual_batch
-from classifier.images import ImageClassifier
+from classifier.images import WHOLE_PHOTOS, ImageClassifier
+from classifier.photos import photo_classifier, presence
 from classifier.views import Crops
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from detect.classifiers import load_checkpoint
 from detect.runs.class_folders import ClassFolders
-from eval.classification import classification
+from eval.classification import classification, presence_precision
 from structures.boxes import Floats
 from structures.errors import InputError
 from structures.images import MAX_PIXELS, ImageError, read_image
-from structures.records import Image
+from structures.names import ClassNames
+from structures.records import Dataset, Image
 
+FOR_PHOTOS = "shared"  # built-in weights that are taken where none are named: VOC's classes
 COMPILE_FROM = 1000  # crops: fewer are done in torch before OpenVINO has compiled the network
 MOST_IN_MEMORY = 32  # photos; those of a telephone take 40 MB each
 READERS = 4  # threads; decoding a photo takes about as long as classifying one crop
@@ -42,7 +45,8 @@ def load_image_classifier(
     """Put one network, or an ensemble where several are named, to work; batches are as large as the photos fill.
 
     Args:
-        weights: names or files, as `detect.classifiers.load_checkpoint` takes them.
+        weights: names or files, as `detect.classifiers.load_checkpoint` takes them; of shared features their layer for
+            whole photos is taken.
         crops: 1, 10 or 144 a photo.
         warp: squeeze photos to a square.
         photos: how many there will be; None for many.
@@ -56,14 +60,24 @@ def load_image_classifier(
     work = COMPILE_FROM if photos is None else crops * photos
     chosen = "torch" if engine == "auto" and work < COMPILE_FROM else engine
     placement = place(device=device, engine=cast(EngineName, chosen), dtype=cast(DType, dtype))
-    checkpoints = [load_checkpoint(name) for name in weights]
+    checkpoints = [_load(name) for name in weights]
     for name, checkpoint in zip(weights, checkpoints, strict=True):
-        if checkpoint.task != "images":
-            raise WeightsError(f"{name}: weights for {checkpoint.task}, but an image classifier is needed")
         if checkpoint.classes != checkpoints[0].classes:
             raise WeightsError(f"{name}: not the classes of {weights[0]} in the same order, as an ensemble needs them")
     batch_size = max(1, min(usual_batch(placement.device), work))
     return ImageClassifier(checkpoints, crops=cast(Crops, crops), warp=warp, placement=placement, batch_size=batch_size)
+
+
+def _load(name: str) -> Checkpoint:
+    checkpoint = load_checkpoint(name)
+    if checkpoint.task in WHOLE_PHOTOS:
+        return checkpoint
+    if checkpoint.task != "shared":
+        raise WeightsError(f"{name}: weights for {checkpoint.task}, but an image classifier is needed")
+    try:
+        return photo_classifier(checkpoint)
+    except WeightsError as error:
+        raise WeightsError(f"{name}: {error}") from None
 
 
 class PhotoStream:
@@ -137,6 +151,28 @@ def judge(classifier: ImageClassifier, data: ClassFolders) -> Judgement:
     if not rows:
         raise InputError(f"none of {len(data)} photos could be read, the first: {skipped[0]}")
     scores = dict(classification(np.stack(rows), np.array(labels)))
+    return Judgement(scores, len(rows), tuple(skipped), stream.seconds / len(rows))
+
+
+def judge_several(classifier: ImageClassifier, dataset: Dataset) -> Judgement:
+    """Classify annotated photos and score, class by class, how well those that show it come first.
+
+    Raises:
+        InputError: not one photo could be read.
+    """
+    stream, rows, present, skipped = PhotoStream(classifier), [], [], []
+    paths = [dataset.image_path(image_id) for image_id in dataset.image_ids]
+    for truth, (_, row) in zip(dataset, stream(paths), strict=True):
+        if isinstance(row, ImageError):
+            skipped.append(row)
+        else:
+            rows.append(row)
+            present.append(presence(truth, len(dataset.classes)))
+    if not rows:
+        raise InputError(f"none of {len(paths)} photos could be read, the first: {skipped[0]}")
+    known = ClassNames(classifier.classes)
+    columns = [known.label(name) for name in dataset.classes]
+    scores = presence_precision(np.stack(rows)[:, columns], np.stack(present), dataset.classes)
     return Judgement(scores, len(rows), tuple(skipped), stream.seconds / len(rows))
 
 

@@ -1,36 +1,44 @@
-"""Many photos through a detector: proposals ahead in threads, results written at once, bad photos passed over."""
+"""Many photos through a detector: stages that overlap, results written at once, bad photos passed over."""
 
-import time
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from rich.console import Console
 
 from classifier.regions import RunsInEngines
 from detect.detector import Detector
+from detect.flow import flow, pixels_of
 from detect.fonts import missing_fonts
-from detect.runs.ahead import PATIENCE, Skipped, is_of_the_gpu, prepare_ahead
+from detect.runs.cores import one_core_per_photo, usual_workers
+from detect.runs.crops import CROPS_FOLDER, Crops
 from detect.runs.draw import Drawing, Pictures, picture_name
 from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_names, require_exportable
+from detect.runs.films import decoded, write_films
+from detect.runs.kept import RegionFiles, forget_regions, open_regions
 from detect.runs.photos import PICTURES, Photo, is_changed, renamed, root_of
 from detect.runs.progress import Bar, table
-from detect.runs.record import RUN_FILE, RunError, RunRecord, cores
+from detect.runs.reading import PhotoReader, complaint
+from detect.runs.record import RUN_FILE, RunError, RunRecord
 from detect.runs.results import SKIPPED_FILE, Results
 from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
-from detect.runs.summary import DetectionSummary
+from detect.runs.summary import DetectionSummary, profile_table
+from detect.steps import Detected
+from eval.region_layout import REGIONS_FILE
 from eval.results import DETECTIONS_FILE, count_images
 from structures.files import FileRefused
 from structures.images import MAX_PIXELS
 from structures.locks import lock_folder
 from structures.own_files import OwnFiles, not_ours
-from structures.records import Detections, Proposals
+from structures.records import Detections, Image, Proposals
 from structures.text import printable
+from structures.timing import Timer
 
 
 @dataclass(frozen=True)
@@ -41,10 +49,16 @@ class DetectionJob:
         photos: to work on.
         out: folder of the results.
         max_pixels: of a photo; larger ones are skipped.
-        workers: threads that propose; None takes what suits the device.
+        workers: threads that read and propose; None takes what suits the device.
+        together: at most this many photos go through the networks together; None takes what suits the device.
+        profile: note exactly where the time goes, and tell it.
         draw_score: weakest detection that is drawn, to OUT/pictures; None draws none.
+        crop_score: weakest detection that is cut out, to OUT/crops; None cuts none.
+        every: Nth frames of films that are among the photos.
         format: what to write besides detections.jsonl, with VOC's split and COCO's ids.
         overwrite: throw away what earlier runs wrote to the folder.
+        keep_regions: also write the classified regions, with their probabilities and with the features that the
+            detector was loaded for.
         inputs: files that are read besides the photos.
     """
 
@@ -52,12 +66,24 @@ class DetectionJob:
     out: Path
     max_pixels: int = MAX_PIXELS
     workers: int | None = None
+    together: int | None = None
+    profile: bool = False
     draw_score: float | None = None
+    crop_score: float | None = None
+    every: int = 1
     format: str = "jsonl"
     split: str = "test"
     coco_ids: Path | None = None
     overwrite: bool = False
+    keep_regions: bool = False
     inputs: Sequence[Path] = ()
+
+
+class Shown(Protocol):
+    """A folder where detections are to be seen."""
+
+    def add(self, image_id: str, image: Image, found: Detections, classes: Sequence[str]) -> None:
+        """Show those of one photo."""
 
 
 def detect_to_folder(
@@ -101,6 +127,7 @@ def detect_to_folder(
         _clear(job, files, results, detector.classes)
         if todo:
             discard_exports(files, console)  # of the results of before
+        kept = stack.enter_context(open_regions(job.out, detector, results.done)) if job.keep_regions else None
         pictures = None if job.draw_score is None else open_pictures(files, results, Drawing(job.draw_score), run)
         drawing = {} if pictures is None else pictures.drawing.facts()
         before = run.last("placement")
@@ -111,18 +138,27 @@ def detect_to_folder(
             told.append(f"warning: earlier photos in {job.out} were done elsewhere ({elsewhere}); scores may differ")
         for line in told:
             console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        read = PhotoReader(exif=detector.options.exif, max_pixels=job.max_pixels)
+        stack.callback(read.films.close)
+        crops = None if job.crop_score is None else Crops(files, Drawing(job.crop_score))
         summary = detect_photos(
             detector,
             job.photos,
             results,
             console,
-            max_pixels=job.max_pixels,
+            read=read,
             workers=workers,
-            pictures=pictures,
+            together=job.together,
+            drawn=[each for each in (pictures, crops) if each is not None],
+            kept=kept,
+            settle=_waits_for_the_gpu() if job.profile else None,
         )
-        written, summary = _write_the_rest(job, files, pictures, detector, summary)
-        run.finish(**summary.as_json())
+        written, summary = _write_the_rest(job, files, pictures, crops, detector, summary)
+        profile = {"profile": summary.profile(workers)} if job.profile else {}
+        run.finish(**summary.as_json(), **profile)
     console.print(table(summary.rows(written)))
+    if job.profile:
+        console.print(profile_table(summary.profile(workers)))
     return summary
 
 
@@ -147,24 +183,44 @@ def _clear(job: DetectionJob, files: OwnFiles, results: Results, classes: Sequen
     images = {*results.done, *(photo.image_id for photo in job.photos)}
     exports = export_names(job.format, classes, split=job.split, numbering=job.coco_ids)
     files.sweep([RUN_FILE, *exports, *(f"{PICTURES}/{picture_name(image_id)}" for image_id in images)])
+    if not results.done:
+        forget_regions(job.out)
     for name in files if job.overwrite else ():
         files.remove(name)
 
 
 def _write_the_rest(
-    job: DetectionJob, files: OwnFiles, pictures: Pictures | None, detector: Detector, summary: DetectionSummary
+    job: DetectionJob,
+    files: OwnFiles,
+    pictures: Pictures | None,
+    crops: Crops | None,
+    detector: Detector,
+    summary: DetectionSummary,
 ) -> tuple[list[Path], DetectionSummary]:
     lines, classes = job.out / DETECTIONS_FILE, detector.classes
     written = [lines, job.out / RUN_FILE]
     if summary.skipped:
         written.append(job.out / SKIPPED_FILE)
+    if job.keep_regions:
+        written.append(job.out / REGIONS_FILE)
     if pictures is not None:
         todo = [photo for photo in job.photos if not pictures.has(photo.image_id)]
         undrawn = draw_stored(todo, lines, pictures, classes, exif=detector.options.exif, max_pixels=job.max_pixels)
         summary = replace(summary, undrawn=undrawn)
-        written.append(job.out / PICTURES)
+        written += [job.out / PICTURES, *write_films(files, pictures, job.photos, every=job.every)]
+    if crops is not None:
+        read = PhotoReader(exif=detector.options.exif, max_pixels=job.max_pixels)
+        uncut = crops.add_missing(job.photos, lines, classes, read)
+        summary = replace(summary, undrawn={**summary.undrawn, **uncut})
+        written.append(job.out / CROPS_FOLDER)
     exported = export(files, job.format, classes, split=job.split, numbering=job.coco_ids)
     return written + (exported if job.format != "voc" else [job.out / VOC_FOLDER]), summary
+
+
+def _waits_for_the_gpu() -> Callable[[], object] | None:
+    torch = sys.modules.get("torch")
+    used = torch is not None and torch.cuda.is_initialized()
+    return torch.cuda.synchronize if torch is not None and used else None
 
 
 def detect_photos(
@@ -173,47 +229,68 @@ def detect_photos(
     results: Results,
     console: Console,
     *,
-    max_pixels: int = MAX_PIXELS,
+    read: PhotoReader,
     workers: int = 1,
-    pictures: Pictures | None = None,
+    together: int | None = None,
+    drawn: Sequence[Shown] = (),
+    kept: RegionFiles | None = None,
+    settle: Callable[[], object] | None = None,
 ) -> DetectionSummary:
     """Detect objects on the photos that are not done yet, and write down what was found, photo by photo.
+
+    Photos that are done, but whose regions are to be kept and are not, are done again for these alone.
+
+    Args:
+        detector: what to do it with.
+        photos: all of them.
+        results: where it is written.
+        console: where progress goes.
+        read: returns the pixels of a photo.
+        workers: threads that read and propose.
+        together: at most this many photos go through the networks together; None takes what suits the device.
+        drawn: where detections are shown.
+        kept: where classified regions are kept; None keeps none.
+        settle: waits for a GPU, so that each stage's time is its own; None lets the stages overlap there, too.
 
     Raises:
         RunError: the results are of other photos of the same names, or of the same photos by other names.
     """
-    todo = [photo for photo in photos if photo.image_id not in results.done]
+    ready = results.done if kept is None else kept.kept
+    todo = [photo for photo in photos if photo.image_id not in ready]
     if len(todo) < len(photos):
         console.print(f"{len(photos) - len(todo)} of {len(photos)} photos are done already")
     _require_same(photos, results)
-    regions, boxes, failed = Counter[str](), Counter[str](), 0
-    ahead = prepare_ahead(todo, detector.regions, exif=detector.options.exif, max_pixels=max_pixels, workers=workers)
-    with Bar(len(todo), console) as bar, closing(ahead):
-        for item in ahead:
-            if isinstance(item, Skipped):
-                results.skip(item.photo.image_id, item.reason)
-                bar.skip(item.reason)
+    stages = detector.stages(read, workers=workers, together=together)
+    regions, boxes = Counter[str](), Counter[str]()
+    with (
+        Bar(len(todo), console) as bar,
+        one_core_per_photo(workers),
+        closing(flow(decoded(todo, read.films), stages, pixels=pixels_of, settle=settle)) as done,
+    ):
+        for passed in done:
+            photo = passed.item
+            if passed.error is not None:
+                results.skip(photo.image_id, complaint(passed))
+                bar.skip(results.skipped[photo.image_id])
                 continue
-            before, name = dict(detector.seconds), item.photo.image_id
-            try:
-                found = detector.detect(item.image, item.proposals)
-            except Exception as error:  # whatever the classifier makes of one photo must not stop all the others
-                failed += 1
-                if failed == PATIENCE or is_of_the_gpu(error):
-                    raise
-                results.skip(name, f"{item.photo.path}: not classified: {type(error).__name__}: {error}")
-                bar.skip(results.skipped[name])
-                continue
-            failed = 0
-            seconds, begin = item.seconds | _spent(before, detector.seconds), time.perf_counter()
-            if pictures is not None:  # before the line is written: a photo that has a line is done altogether
-                with suppress(OSError, ValueError):  # tried again at the end, and named
-                    pictures.add(name, item.image, found, detector.classes)
-            results.write(name, found, detector.classes, item.key)
-            bar.step(boxes=len(found), seconds=seconds | {"write": time.perf_counter() - begin})
-            regions.update(_sources(item.proposals))
-            boxes.update(_sources(found))
+            with Timer("write") as writing:
+                if kept is not None:  # before the line is written: a photo that has a line is done altogether
+                    kept.add(photo.image_id, passed.value.regions)
+                if photo.image_id not in results.done:
+                    _write(photo.image_id, passed.value, results, drawn, detector.classes, read.key_of(photo))
+            bar.step(boxes=len(passed.value.found), seconds=passed.seconds | writing.seconds)
+            regions.update(_sources(passed.value.regions.proposals))
+            boxes.update(_sources(passed.value.found))
     return _report(photos, results, bar, regions, boxes)
+
+
+def _write(
+    name: str, detected: Detected, results: Results, drawn: Sequence[Shown], classes: Sequence[str], key: str
+) -> None:
+    for shown in drawn:  # before the line is written: a photo that has a line is done altogether
+        with suppress(OSError, ValueError):  # tried again at the end, and named
+            shown.add(name, detected.image, detected.found, classes)
+    results.write(name, detected.found, classes, key)
 
 
 def _require_same(photos: Sequence[Photo], results: Results) -> None:
@@ -234,10 +311,6 @@ def _sources(record: Proposals | Detections) -> dict[str, int]:
     return dict(zip(record.source_names, counts.tolist(), strict=True))
 
 
-def _spent(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
-    return {stage: now[stage] - before.get(stage, 0.0) for stage in ("classify", "suppress") if stage in now}
-
-
 def _report(
     photos: Sequence[Photo], results: Results, bar: Bar, regions: Mapping[str, int], boxes: Mapping[str, int]
 ) -> DetectionSummary:
@@ -252,8 +325,3 @@ def _report(
         stages=dict(bar.seconds),
         photos_per_second=bar.pace.rate(),
     )
-
-
-def usual_workers(*, gpu: bool) -> int:
-    """Return how many threads propose: all cores but one beside a GPU, else half, as the classifier needs cores too."""
-    return max(1, cores() - 1 if gpu else cores() // 2)

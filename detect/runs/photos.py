@@ -9,7 +9,7 @@ import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path, PurePosixPath
 
 from detect.runs.record import drew
@@ -65,7 +65,7 @@ def renamed(photos: Iterable[Photo], known: Mapping[str, str]) -> str | None:
             continue
         for name in old:
             ends = f"/{photo.image_id}".endswith(f"/{name}") or f"/{name}".endswith(f"/{photo.image_id}")
-            if ends and known[name] and known[name] == _key(photo.path):
+            if ends and known[name] and known[name] == key_of(photo.path):
                 return (
                     f"holds {photo.path} by the name {name}, which would be {photo.image_id} now: names begin at the "
                     "deepest folder that holds all that is named; name the same folders again, or another `out`"
@@ -75,7 +75,7 @@ def renamed(photos: Iterable[Photo], known: Mapping[str, str]) -> str | None:
 
 def is_changed(photo: Photo, key: str | None) -> bool:
     """Return whether another photo lies where one of this `file_key` did; not where none can be read any more."""
-    now = _key(photo.path)
+    now = key_of(photo.path)
     return bool(key) and bool(now) and now != key
 
 
@@ -87,11 +87,20 @@ def root_of(photos: Sequence[Photo]) -> str | None:
     return str(path.parents[len(name.parts) - 1])
 
 
-def _key(path: Path) -> str:
+def key_of(path: Path) -> str:
+    """Return `proposals.stored.reader.file_key` of a photo, or of the film of a frame; "" if it cannot be read."""
     try:
+        if path.parent.is_file():
+            stat = path.parent.stat()
+            return _key_of_film(path.parent, stat.st_size, stat.st_mtime_ns)
         return file_key(path)
     except OSError:  # it will be reported when it is read
         return ""
+
+
+@lru_cache
+def _key_of_film(path: Path, size: int, changed: int) -> str:
+    return file_key(path)
 
 
 @dataclass(frozen=True)

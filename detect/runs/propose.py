@@ -1,23 +1,30 @@
 """Many photos through a proposal generator, into a folder of shards: all cores, resumable, bad photos passed over."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from detect.flow import Passing, Stage, each, flow, pixels_of, usual_together
 from detect.generators import load_proposals
-from detect.runs.ahead import Prepared, Skipped, one_core_per_photo, prepare_ahead
+from detect.runs.cores import one_core_per_photo
 from detect.runs.photos import Photo, renamed
 from detect.runs.progress import Bar, duration, table
+from detect.runs.reading import PhotoReader, complaint
 from detect.runs.record import command, commit, peak_memory_text, versions
-from proposals.protocol import TELLS_FIT, ProposalGenerator, ProposalsByName, tells_fit
+from proposals.protocol import TELLS_FIT, ProposalGenerator, ProposalsByName, in_steps, tells_fit
 from proposals.stored.reader import StoredPhoto, file_key, pixel_key
 from proposals.stored.writer import StoreWriter
 from structures.errors import InputError
 from structures.images import MAX_PIXELS, ExifPolicy
+from structures.records import Image, Proposals
+from structures.timing import Timer
+
+if TYPE_CHECKING:
+    from classifier.engines import Placement
 
 ENOUGH = 10  # photos for each worker: of fewer, those that begin together and end together decide the rate
 
@@ -32,6 +39,7 @@ class ProposalJob:
         exif: whether photos are turned as displayed.
         max_pixels: of a photo; larger ones are skipped.
         workers: photos that are worked on at the same time.
+        together: at most this many photos go through a network together; None takes what suits the device.
         max_boxes: keep only so many of the best boxes of a photo; None keeps all.
     """
 
@@ -40,6 +48,7 @@ class ProposalJob:
     exif: ExifPolicy = "apply"
     max_pixels: int = MAX_PIXELS
     workers: int = 1
+    together: int | None = None
     max_boxes: int | None = None
 
 
@@ -63,11 +72,11 @@ class ProposalSummary:
         return self.photos - len(self.skipped)
 
 
-def build_for_many(name: str, device: str = "auto", **options: Any) -> ProposalGenerator:
+def build_for_many(name: str, placement: "Placement | None" = None, **options: Any) -> ProposalGenerator:
     """Build a generator for many photos at the same time: Selective Search takes one core for each."""
     if name.startswith("selective-search") and "+" not in name:
         options = {"threads": 1, **options}
-    return load_proposals(name, device=device, **options)
+    return load_proposals(name, placement, **options)
 
 
 def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: Console) -> ProposalSummary:
@@ -86,9 +95,14 @@ def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: C
         summary = ProposalSummary(len(job.photos), len(job.photos) - len(todo))
         if summary.before:
             console.print(f"{summary.before} of {summary.photos} photos are done already")
-        ahead = prepare_ahead(todo, generator, exif=job.exif, max_pixels=job.max_pixels, workers=job.workers)
-        with Bar(len(todo), console) as bar, closing(ahead), one_core_per_photo():
-            _store(ahead, writer, bar, summary, job.max_boxes)
+        read = PhotoReader(exif=job.exif, max_pixels=job.max_pixels)
+        stages = proposing_stages(generator, read, workers=job.workers, together=job.together)
+        with (
+            Bar(len(todo), console) as bar,
+            one_core_per_photo(),
+            closing(flow(todo, stages, pixels=pixels_of)) as done,
+        ):
+            _store(done, read, writer, bar, summary, job.max_boxes)
     console.print(table(_rows(job, summary, bar)))
     for line in generator.doubts if isinstance(generator, ProposalsByName) else ():
         console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
@@ -111,17 +125,56 @@ def is_known(photo: Photo, known: Mapping[str, StoredPhoto]) -> bool:
         return False
 
 
+def proposing_stages(
+    generator: ProposalGenerator, read: Callable[[Photo], Image], *, workers: int = 1, together: int | None = None
+) -> list[Stage]:
+    """Return how photos become proposals, as `detect.flow.flow` wants it: (pixels, proposals) come out.
+
+    Args:
+        generator: proposes.
+        read: returns the pixels of a photo.
+        workers: threads that read and propose.
+        together: at most this many photos go through a network together; None takes what suits the device.
+    """
+    by_name = generator.proposals_of if isinstance(generator, ProposalsByName) else None
+    steps = in_steps(generator)
+
+    def begin(photo: Photo) -> tuple[Image, Any]:
+        with Timer("read"):
+            image = read(photo)
+        return image, by_name(photo.image_id, image) if by_name else steps.begin(image)
+
+    def look(photos: Sequence[tuple[Image, Any]]) -> Sequence[tuple[Image, Any]]:
+        steps.look([begun for _, begun in photos])
+        return photos
+
+    def finish(photos: Sequence[tuple[Image, Any]]) -> list[tuple[Image, Proposals]]:
+        images, begun = zip(*photos, strict=True)
+        return list(zip(images, begun if by_name else steps.finish(begun), strict=True))
+
+    first = Stage("propose", each(begin), workers=workers)
+    count = together or usual_together()
+    return [first, Stage("trunk", look, together=count), Stage("propose", finish, together=count)]
+
+
 def _store(
-    ahead: Iterable[Prepared | Skipped], writer: StoreWriter, bar: Bar, summary: ProposalSummary, max_boxes: int | None
+    done: Iterable[Passing[Photo]],
+    read: PhotoReader,
+    writer: StoreWriter,
+    bar: Bar,
+    summary: ProposalSummary,
+    max_boxes: int | None,
 ) -> None:
-    for item in ahead:
-        if isinstance(item, Skipped):
-            summary.skipped[item.photo.image_id] = item.reason
-            bar.skip(item.reason)
+    for passed in done:
+        photo = passed.item
+        if passed.error is not None:
+            summary.skipped[photo.image_id] = complaint(passed)
+            bar.skip(summary.skipped[photo.image_id])
             continue
-        proposals = item.proposals.take(slice(max_boxes))
-        writer.add(item.photo.image_id, pixel_key(item.image), item.key, proposals)
-        bar.step(boxes=len(proposals), seconds=item.seconds)
+        image, found = passed.value
+        proposals = found.take(slice(max_boxes))
+        writer.add(photo.image_id, pixel_key(image), read.key_of(photo), proposals)
+        bar.step(boxes=len(proposals), seconds=passed.seconds)
 
 
 def _rows(job: ProposalJob, summary: ProposalSummary, bar: Bar) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from detect.found import as_entry
 from detect.runs.record import RUN_FILE, RunError, read_run
+from eval.region_layout import INDEX_FILE, REGIONS_FILE
 from eval.results import DETECTIONS_FILE, ResultsError, read_line
 from structures.line_files import LineFile
 from structures.own_files import inside
@@ -86,9 +87,9 @@ class Results:
 def _require_own(folder: Path) -> None:
     """Refuse files of our names that no run of ours wrote."""
     if read_run(folder) is None:
-        for path in (folder / DETECTIONS_FILE, folder / SKIPPED_FILE):
+        for path in (folder / name for name in (DETECTIONS_FILE, SKIPPED_FILE, INDEX_FILE, REGIONS_FILE)):
             if path.is_file() and path.stat().st_size:
                 raise RunError(
-                    f"{path}: holds lines, but there is no {RUN_FILE} which says that a run of ours wrote them; "
+                    f"{path}: is there, but there is no {RUN_FILE} which says that a run of ours wrote them; "
                     "name another `out`, or move it away"
                 )

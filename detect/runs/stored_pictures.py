@@ -15,13 +15,14 @@ from detect.runs.draw import Drawing, Pictures, picture_name
 from detect.runs.exports import with_labels_of
 from detect.runs.photos import PICTURES, Photo, is_changed
 from detect.runs.progress import Bar
+from detect.runs.reading import PhotoReader
 from detect.runs.record import RUN_FILE, RunError, RunRecord, last_fact, read_run
 from detect.runs.results import Results
 from eval.results import DETECTIONS_FILE, read_lines
 from structures.class_lists import read_class_names
 from structures.errors import InputError
 from structures.files import FileRefused
-from structures.images import MAX_PIXELS, ExifPolicy, ImageError, read_image
+from structures.images import MAX_PIXELS, ExifPolicy, ImageError
 from structures.locks import lock_folder
 from structures.names import ClassNames, did_you_mean
 from structures.own_files import OwnFiles
@@ -158,12 +159,12 @@ def draw_stored(
 ) -> dict[str, str]:
     """Draw photos from their lines of results, where they have one; return why for those that cannot be drawn."""
     wanted, undrawn = {photo.image_id: photo for photo in photos}, dict[str, str]()
+    read = PhotoReader(exif=exif, max_pixels=max_pixels)
     for line in read_lines(results_file)[0] if wanted else ():
         if line.image in wanted:
             path, begin = wanted[line.image].path, time.perf_counter()
             try:
-                image = read_image(path, exif=exif, max_pixels=max_pixels)
-                pictures.add(line.image, image, with_labels_of(line, classes), classes)
+                pictures.add(line.image, read(wanted[line.image]), with_labels_of(line, classes), classes)
             except ImageError as error:  # gone or changed since it was searched
                 undrawn[line.image] = str(error)
             except (OSError, ValueError) as error:

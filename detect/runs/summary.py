@@ -5,8 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from detect.runs.progress import duration
 from detect.runs.record import peak_memory_text
+
+ORDER = ("read", "propose", "trunk", "classify", "suppress", "write")  # of the stages
+IN_WORKERS = ("read", "propose")
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class DetectionSummary:
         proposals: regions that were classified in this run, by the generator that proposed them.
         boxes: detections of this run, likewise.
         seconds: of this run from the first photo to the last.
-        stages: seconds in each stage, summed over photos; read and propose go on beside the others.
+        stages: seconds in each stage, summed over photos and threads; the stages overlap.
         photos_per_second: without the first photo; None if there was no second.
         undrawn: image ids that are done, but whose pictures could not be drawn -> why.
     """
@@ -54,6 +59,19 @@ class DetectionSummary:
             "results": ", ".join(map(str, written)),
         }
 
+    def profile(self, workers: int) -> dict[str, dict[str, float]]:
+        """Return where the time went: for each stage seconds per photo, its threads, and the share that they worked.
+
+        Args:
+            workers: threads that read and proposed.
+        """
+        each, rows = max(1, self.fresh), dict[str, dict[str, float]]()
+        for stage in sorted(self.stages, key=ORDER.index):
+            threads, spent = (workers if stage in IN_WORKERS else 1), self.stages[stage]
+            busy = spent / (threads * self.seconds) if self.seconds else 0.0
+            rows[stage] = {"seconds per photo": spent / each, "threads": threads, "busy": busy}
+        return rows
+
     def _by_source(self, regions: int, boxes: int) -> str:
         shares = {name: (count / max(1, regions), self.boxes.get(name, 0)) for name, count in self.proposals.items()}
         parts = (
@@ -65,3 +83,13 @@ class DetectionSummary:
     def as_json(self) -> dict[str, Any]:
         """Return the facts for run.json; why photos were skipped stands in skipped.jsonl."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"skipped": len(self.skipped)}
+
+
+def profile_table(profile: Mapping[str, Mapping[str, float]]) -> Table:
+    """Return where the time went, as `DetectionSummary.profile` has it, for people."""
+    sheet = Table(box=None, pad_edge=False)
+    for name in ("stage", "seconds per photo", "threads", "busy"):
+        sheet.add_column(name, justify="left" if name == "stage" else "right")
+    for stage, row in profile.items():
+        sheet.add_row(stage, f"{row['seconds per photo']:.4f}", f"{row['threads']:.0f}", f"{row['busy']:.0%}")
+    return sheet

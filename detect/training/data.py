@@ -2,11 +2,12 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from detect.defaults import VAL_PHOTOS, refuse_options_without_effect
-from eval.ground_truth import open_ground_truth
+from eval.ground_truth import AnyDataset, has_split, open_ground_truth
+from eval.joined import JoinedDataset, folder_names
 from eval.selection import Selection
 from structures.boxes import ImageSize
 from structures.class_lists import read_class_names
@@ -19,7 +20,7 @@ COMPLAINTS = 3  # about photos, in one error
 
 
 def open_dataset(
-    ground_truth: Path | None,
+    ground_truth: Sequence[Path],
     *,
     split: str | None = None,
     images: Path | None = None,
@@ -28,18 +29,18 @@ def open_dataset(
     """Open the photos to learn from, with only the classes that are listed (`read_class_names`), if any.
 
     Args:
-        ground_truth: as `eval.ground_truth.open_ground_truth` takes it.
-        split: a part of it; None takes "train", or the only one.
+        ground_truth: folders or files as `eval.ground_truth.open_ground_truth` takes them; several are joined.
+        split: a part of each; None takes "train", or the only one.
         images: folder of the photos; None takes the usual ones of the format.
         classes: names, or files of names.
 
     Raises:
-        InputError: none is named, a class is unknown, no photo shows an object, or photos cannot be read or are not
-            those that were annotated.
+        InputError: none is named, the classes of several differ, a class is unknown, no photo shows an object, or
+            photos cannot be read or are not those that were annotated.
     """
-    if ground_truth is None:
+    if not ground_truth:
         raise InputError("name the photos to learn from as `ground_truth`")
-    dataset = open_ground_truth(ground_truth, split, images, usual=SPLIT)
+    dataset = _open(ground_truth, split, images, usual=SPLIT)
     _check_photos(dataset)
     names = None if classes is None else read_class_names(classes, known=dataset.classes)
     chosen = Selection(dataset, classes=names, to_learn=True)
@@ -85,10 +86,10 @@ def some_of(complaints: Sequence[str]) -> str:
 def open_validation(
     learned_from: Dataset,
     *,
-    ground_truth: Path | None,
-    val: str | None,
-    val_ground_truth: Path | None,
-    val_images: Path | None,
+    ground_truth: Sequence[Path],
+    val: str | None = None,
+    val_ground_truth: Path | None = None,
+    val_images: Path | None = None,
     usual_images: Path | None = None,
     photos: int | None = None,
 ) -> Selection | None:
@@ -97,7 +98,7 @@ def open_validation(
     Args:
         learned_from: dataset of the training.
         ground_truth: where it is.
-        val: list or folder of the photos, in `val_ground_truth` or else in `ground_truth`.
+        val: list or folder of the photos, in `val_ground_truth` or else in those of `ground_truth` that have it.
         val_ground_truth: other annotated photos.
         val_images: folder of these photos.
         usual_images: the same where none is named.
@@ -107,14 +108,12 @@ def open_validation(
         InputError: the photos lack a class, there is nothing to find on them, none can be read, or some are not those
             that were annotated.
     """
-    other = val_ground_truth is not None
-    refuse_options_without_effect(
-        {"`val_images` is the folder of `val_ground_truth`": not other and val_images is not None}
-    )
-    path = val_ground_truth or (ground_truth if val is not None else None)
-    if path is None:
+    alone = val_images is not None and val_ground_truth is None
+    refuse_options_without_effect({"`val_images` is the folder of `val_ground_truth`": alone})
+    paths = [val_ground_truth] if val_ground_truth is not None else _having(ground_truth, val)
+    if not paths:
         return None
-    whole = open_ground_truth(path, val, val_images or usual_images, keep=learned_from.classes)
+    whole = _open(paths, val, val_images or usual_images, keep=learned_from.classes)
     chosen = Selection(whole, classes=learned_from.classes, photos=VAL_PHOTOS if photos is None else photos)
     if all(truth.ignore.all() for truth in chosen):
         raise InputError(f"no object that counts on the {len(chosen)} photos to validate on")
@@ -169,3 +168,21 @@ def summary(dataset: Dataset, judged: Dataset | None) -> list[str]:
         told = f"{len(both)} of {len(ids)} photos to validate on are learned from"
         lines.append(f"warning: {told}; the figure will flatter")
     return lines
+
+
+def _having(ground_truth: Sequence[Path], val: str | None) -> Sequence[Path]:
+    """Return what has a list or folder of this name; the first, to be complained of, where nothing has."""
+    return [] if val is None else [path for path in ground_truth if has_split(path, val)] or ground_truth[:1]
+
+
+def _open(
+    paths: Sequence[Path],
+    split: str | None,
+    images: Path | None,
+    *,
+    usual: str = "val",
+    keep: Collection[str] = (),
+) -> AnyDataset | JoinedDataset:
+    names = folder_names(paths)  # refuses a folder that is named twice, too
+    parts = [open_ground_truth(path, split, images, usual=usual, keep=keep) for path in paths]
+    return parts[0] if len(parts) == 1 else JoinedDataset(dict(zip(names, parts, strict=True)))

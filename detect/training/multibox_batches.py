@@ -146,8 +146,16 @@ def _readable(samples: Sequence[Sample | ImageError]) -> list[Sample]:
 
 
 def count_steps(dataset: Dataset, recipe: MultiBoxRecipe) -> int:
-    """Return how many steps all epochs over a dataset have, in this process as in every other."""
-    return Order([truth.image_size for truth in dataset], recipe, 0, current_process()).steps()
+    """Return how many steps all epochs over a dataset have, in this process as in every other.
+
+    Raises:
+        InputError: none, since no batch has a photo for each process.
+    """
+    here = current_process()
+    steps = Order([truth.image_size for truth in dataset], recipe, 0, here).steps()
+    if steps == 0:
+        raise InputError(f"{len(dataset)} photos give no batch for {here.total} processes; take fewer, or more photos")
+    return steps
 
 
 def find_shapes(dataset: Dataset, recipe: MultiBoxRecipe) -> Tensor:

@@ -1,6 +1,6 @@
 """A whole training, as `rcnn train regions` and `multibox` do it: one phase or several, each judged on the way."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,13 +11,19 @@ from rich.console import Console
 
 from classifier.processes import current_process, first_then_others
 from classifier.weights.checkpoint import Checkpoint
+from detect.training.bookkeeping import Bookkeeping
 from detect.training.folder import occupied, phase_folder
 from detect.training.progress import Reporter
 from detect.training.setup import with_origin
 from detect.training.validation import RECORD, Validation
 
-Train = Callable[[Checkpoint, Path, Reporter, Validation | None], Checkpoint]
-"""Weights to start from, folder of the phase, who is told, who judges -> weights."""
+
+class Train(Protocol):
+    """Trains from weights."""
+
+    def __call__(self, start: Checkpoint, *, books: Bookkeeping) -> Checkpoint:
+        """Return what becomes of the weights to start from; `books` has the folder of the phase, and who is told."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ class TrainingPlan:
         rows: what a batch has: "regions" or "photos".
         work: folder of the run; the second phase has a folder phase2 in it, and so on.
         reason: device and precision, and why.
+        save_every: steps between two states on disk.
         measure: judges the weights; None for no validation.
         measure_every: steps between two judgements.
         about: facts for the metadata, such as the name of the data.
@@ -76,6 +83,7 @@ class TrainingPlan:
     rows: str
     work: Path
     reason: str
+    save_every: int = 500
     measure: Measure | None = None
     measure_every: int = 500
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -122,7 +130,8 @@ def _train(plan: TrainingPlan, number: int, start: Checkpoint) -> tuple[Checkpoi
     ) as reporter:
         about = {**plan.about, **({"phase": number} if count > 1 else {})}
         validation = _validation(plan, phase, folder, reporter, about)
-        trained = phase.train(start, folder, reporter, validation)
+        books = Bookkeeping(folder, plan.save_every, reporter.show, reporter.report, validation)
+        trained = phase.train(start, books=books)
         return validation.finish(trained) if validation else (None, with_origin(trained, about))
 
 

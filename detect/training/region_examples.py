@@ -1,6 +1,5 @@
 """Which regions of which photos a region classifier learns from, and how batches are mixed from them."""
 
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from classifier.ahead import HELD_PER_THREAD, map_ahead
 from classifier.sampling import Regions, choose_regions
 from classifier.weights.digest import digest
+from detect.training.bookkeeping import ShowProgress
 from detect.training.folder import contents
 from detect.training.region_recipe import Examples
 from proposals.protocol import ProposalGenerator, tells_fit
@@ -23,7 +23,6 @@ from structures.records import Dataset, Image
 # Fields of Examples that decide the regions.
 DRAWING = ("positives", "negatives", "near_share", "best_share", "use_ignored", "seed")
 BEST = 300  # ranked boxes that negatives to be told from objects come from: those that are looked at, and some more
-ShowProgress = Callable[[Iterable[int], int, str], Iterable[int]]
 PHOTO_MEMORY = 2**28  # bytes of photos kept in memory: a few hundred of VOC's, a handful from a camera
 
 

@@ -11,10 +11,11 @@ from classifier.engines import Placement
 from classifier.regions import GoogLeNetRegions
 from classifier.weights.checkpoint import Checkpoint
 from detect.detector import Detector
+from detect.flow import flow, pixels_of
 from detect.runs import propose
-from detect.runs.ahead import Prepared, prepare_ahead
-from detect.runs.detect import usual_workers
+from detect.runs.cores import one_core_per_photo, usual_workers
 from detect.runs.photos import photos_of
+from detect.runs.reading import PhotoReader
 from detect.shared import SharedFeatures, SharedRegions
 from detect.training.data import some_of, unreadable
 from detect.training.folder import contents
@@ -143,6 +144,6 @@ def figure_of(detector: Detector, dataset: Dataset, protocol: str, placement: Pl
 def detect_all(detector: Detector, dataset: Dataset, placement: Placement) -> dict[str, Detections]:
     """Return what a detector finds on the photos of a dataset, by image id, without those that cannot be worked on."""
     workers = usual_workers(gpu=placement.device.type != "cpu")
-    with closing(prepare_ahead(photos_of(dataset), detector.regions, workers=workers)) as ahead:
-        ready = (item for item in ahead if isinstance(item, Prepared))
-        return {item.photo.image_id: detector.detect(item.image, item.proposals) for item in ready}
+    stages = detector.stages(PhotoReader(), workers=workers)
+    with one_core_per_photo(workers), closing(flow(photos_of(dataset), stages, pixels=pixels_of)) as done:
+        return {each.item.image_id: each.value.found for each in done if each.error is None}

@@ -1,6 +1,7 @@
 """The phases of a training of regions, and what they need before they begin."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -12,12 +13,10 @@ from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob
 from detect.training.data import some_of
 from detect.training.phases import Phase
-from detect.training.progress import Reporter
 from detect.training.region_examples import check_ranking
 from detect.training.region_measure import fill_folder
 from detect.training.region_recipe import RegionTraining
 from detect.training.regions import check_start, train_regions
-from detect.training.validation import Validation
 from proposals.protocol import ProposalGenerator
 from proposals.stored.generator import StoredProposals
 from structures.errors import InputError
@@ -76,7 +75,6 @@ def phases(
     *,
     placement: Placement,
     workers: int = 2,
-    save_every: int = 500,
 ) -> list[Phase]:
     """Return the phases of a plan. Only the last one's kept features stay on disk: each has tens of gigabytes.
 
@@ -86,28 +84,12 @@ def phases(
         propose: where the examples come from.
         placement: device and engine.
         workers: photos whose proposals are made at the same time.
-        save_every: steps between two states on disk.
     """
+    train = partial(train_regions, dataset=dataset, propose=propose, placement=placement, workers=workers)
 
     def phase(training: RegionTraining, keep: bool) -> Phase:
-        def train(start: Checkpoint, folder: Path, reporter: Reporter, judge: Validation | None) -> Checkpoint:
-            return train_regions(
-                start,
-                dataset,
-                propose,
-                work=folder,
-                recipe=training.recipe,
-                examples=training.examples,
-                placement=placement,
-                frozen=training.frozen,
-                workers=workers,
-                show=reporter.show,
-                report=reporter.report,
-                save_every=save_every,
-                judge=judge,
-                keep=keep,
-            )
-
-        return Phase(training.recipe.steps, training.examples.batch_size, train)
+        recipe, examples = training.recipe, training.examples
+        one = partial(train, recipe=recipe, examples=examples, frozen=training.frozen, keep=keep)
+        return Phase(recipe.steps, examples.batch_size, one)
 
     return [phase(training, keep=training is trainings[-1]) for training in trainings]

@@ -5,7 +5,6 @@ of every photo (regions.npz), outputs of the frozen trunk (features.npy), the st
 what these were made from (start.json, batches.json), so that nothing is ever mixed.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -21,9 +20,10 @@ from classifier.recipes import Recipe
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, keep_features
 from classifier.running_average import State
 from classifier.sampling import BatchDraw, Regions, soft_labels
-from classifier.training import Batches, StepProgress, steps_done, train
+from classifier.training import Batches, steps_done
 from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError, for_regions
 from classifier.weights.digest import digest
+from detect.training.bookkeeping import Bookkeeping, ShowProgress
 from detect.training.folder import (
     BATCHES_FILE,
     FEATURES_FILES,
@@ -33,7 +33,7 @@ from detect.training.folder import (
     kept_regions,
     require_same_origin,
 )
-from detect.training.region_examples import DRAWING, PhotoCache, ShowProgress, draw_regions, drawn_from
+from detect.training.region_examples import DRAWING, PhotoCache, draw_regions, drawn_from
 from detect.training.region_recipe import Examples
 from proposals.protocol import ProposalGenerator
 from structures.errors import InputError
@@ -60,16 +60,12 @@ def train_regions(
     dataset: Dataset,
     propose: ProposalGenerator,
     *,
-    work: Path,
     recipe: Recipe,
     examples: Examples,
     placement: Placement,
+    books: Bookkeeping,
     frozen: str | None = "maxpool4",
     workers: int = 2,
-    show: ShowProgress = lambda items, total, name: items,
-    report: Callable[[StepProgress], None] = lambda progress: None,
-    save_every: int = 500,
-    judge: Callable[[int, Callable[[], Checkpoint]], None] | None = None,
     keep: bool = True,
 ) -> Checkpoint:
     """Fine-tune a region classifier.
@@ -81,17 +77,12 @@ def train_regions(
             classes, which are trained further.
         dataset: photos and their objects.
         propose: where the examples come from; should be the generator used at test time.
-        work: folder of all this.
         recipe: how to train.
         examples: what to learn from.
         placement: device and engine; training itself runs in torch.
+        books: folder of all this, and who is told.
         frozen: stages up to and with this one are not trained, and their outputs are kept on disk; None trains all.
         workers: threads that make proposals, and that read photos for fresh crops.
-        show: shows a bar over an iterable.
-        report: called after every step.
-        save_every: steps between two states on disk.
-        judge: called after every step with its number and a function that returns the weights so far; see
-            `classifier.training.train`.
         keep: the outputs of the frozen stages stay on disk when the training is done; they are large.
 
     Returns:
@@ -100,6 +91,7 @@ def train_regions(
     Raises:
         InputError: a photo, the examples or the weights cannot be used, or the folder belongs to another training.
     """
+    work, show = books.work, books.show
     checkpoint = _start(start, tuple(dataset.classes), frozen)
     record = {"recipe": asdict(recipe), "examples": asdict(examples), "frozen": frozen, "photos": len(dataset)}
     record |= {"proposals": propose.parameters.get("generator", propose.name), "start": dict(start.training)}
@@ -115,28 +107,25 @@ def train_regions(
         if first:
             _require_same_training(work, checkpoint, regions, examples, frozen, placement)
         head = _head(checkpoint, placement.device, frozen)
-        finished = steps_done(work / STATE, recipe, recipe.steps) >= recipe.steps
+        finished = steps_done(books.state_file, recipe, recipe.steps) >= recipe.steps
         batches = (
             _no_batch
             if finished
             else _batches(checkpoint, dataset, regions, work, examples, placement, frozen, recipe.steps, workers, show)
         )
-    state = train(
+    found = books.train(
         head,
         ClassificationLoss(recipe),
         batches,
         [momentum_descent(head, recipe)],
         recipe.schedule,
         recipe=recipe,
-        state_file=work / STATE,
-        save_every=save_every,
-        report=report,
-        judge=None if judge is None else lambda step, average: judge(step, partial(trained, average)),
+        to_checkpoint=trained,
     )
     if not keep and current_process().rank == 0:
         for name in FEATURES_FILES:
             (work / name).unlink(missing_ok=True)
-    return trained(state)
+    return found
 
 
 def _no_batch(step: int) -> LabelledBatch:

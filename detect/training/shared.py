@@ -4,26 +4,23 @@ The stages up to `frozen` keep their weights and run in the quick engine. Every 
 step, so that a killed run goes on from its last state as if nothing had happened.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import torch
 
 from classifier.engines import Placement
 from classifier.googlenet import STAGES
-from classifier.processes import current_process, first_then_others, share_of
 from classifier.running_average import State
-from classifier.training import StepProgress, parameter_groups, train
-from classifier.weights.checkpoint import Checkpoint, WeightsError, for_regions, load_state
+from classifier.training import parameter_groups
+from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, WeightsError, for_regions, load_state
 from detect.multibox import LAST_FROZEN, head_shapes, head_width
-from detect.runs.ahead import one_core_per_photo
 from detect.shared import SharedNetwork, from_checkpoint, to_checkpoint
-from detect.training.folder import STATE
-from detect.training.multibox import freeze, require_same_training
-from detect.training.multibox_batches import CanvasBatches, count_steps
+from detect.training.bookkeeping import Bookkeeping
+from detect.training.canvases import train_on_canvases
+from detect.training.multibox_batches import count_steps
+from detect.training.phases import Phase
 from detect.training.shared_losses import SharedLoss
 from detect.training.shared_recipe import SharedRecipe
 from proposals.protocol import ProposalGenerator
@@ -57,7 +54,8 @@ def start_shared(
         network = SharedNetwork(
             head_shapes(start), start.preprocessing, len(classes) + 1, variant=start.variant, width=head_width(start)
         )
-    state = {name: value.float() for name, value in start.state.items() if not name.startswith("regions.")}
+    old = ("regions.", SHARED_PHOTOS)  # of other classes
+    state = {name: value.float() for name, value in start.state.items() if not name.startswith(old)}
     if regions is not None:
         named = for_regions(regions, classes).state
         for name in (name for name in state if name.startswith("trunk.")):
@@ -104,11 +102,8 @@ def train_shared(
     propose: ProposalGenerator | None = None,
     recipe: SharedRecipe,
     placement: Placement,
-    work: Path,
+    books: Bookkeeping,
     workers: int = 0,
-    save_every: int = 200,
-    report: Callable[[StepProgress], None] = lambda progress: None,
-    judge: Callable[[int, Callable[[], Checkpoint]], None] | None = None,
 ) -> Checkpoint:
     """Train shared features on annotated photos.
 
@@ -119,49 +114,63 @@ def train_shared(
         propose: other proposals to learn from; should be stored ones, since every photo is asked for in every epoch.
         recipe: how.
         placement: device and engine; the trained stages run in torch.
-        work: folder of the state; a killed run goes on from it.
+        books: folder of the state, and who is told.
         workers: processes that draw samples; 0 draws them in between.
-        save_every: steps between two states on disk.
-        report: called after every step.
-        judge: called after every step with its number and a function that returns the weights so far; see
-            `classifier.training.train`.
 
     Returns:
         The running average of the weights.
 
     Raises:
-        InputError: there are no photos, or too few for a batch of all processes; one cannot be read; the weights cannot
-            be started from; or the folder belongs to another training.
+        InputError: as `train_on_canvases`; or the weights cannot be started from, or no such stage to freeze.
     """
-    classes, multibox = tuple(dataset.classes), recipe.multibox
-    check_frozen(multibox.frozen)
-    share_of(multibox.batch_size, current_process())
+    classes = tuple(dataset.classes)
+    check_frozen(recipe.multibox.frozen)
     network = start_shared(start, regions, classes, recipe.blend)
-    steps = count_steps(dataset, multibox)
-    if steps == 0:
-        raise InputError(f"{len(dataset)} photos give no batch; take more photos")
-    freeze(network, multibox.frozen)
-    network.to(placement.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with first_then_others() as first:
-        if first:
-            require_same_training(work, [start, *([] if regions is None else [regions])], dataset, propose)
     record = {"recipe": asdict(recipe), "photos": len(dataset), "start": dict(start.training)}
-    training: Mapping[str, Any] = record | ({} if propose is None else {"proposals": propose.name})
+    record |= {} if propose is None else {"proposals": propose.name}
 
     def trained(state: State) -> Checkpoint:
-        return to_checkpoint(network, start, classes, dict(state), training)
+        return to_checkpoint(network, start, classes, dict(state), record)
 
-    with one_core_per_photo() if workers else nullcontext():  # before they are forked: in a fork OpenCV would hang
-        state = train(
-            network,
-            SharedLoss(recipe, background=len(classes)),
-            CanvasBatches(dataset, network, multibox, placement, workers=workers, propose=propose),
-            [make_optimiser(network, recipe)],
-            multibox.schedule(steps),
-            recipe=recipe,
-            state_file=work / STATE,
-            save_every=save_every,
-            report=report,
-            judge=None if judge is None else lambda step, average: judge(step, lambda: trained(average)),
-        )
-    return trained(state)
+    return train_on_canvases(
+        network,
+        SharedLoss(recipe, background=len(classes)),
+        partial(make_optimiser, recipe=recipe),
+        dataset,
+        starts=[start, *([] if regions is None else [regions])],
+        recipe=recipe,
+        canvases=recipe.multibox,
+        to_checkpoint=trained,
+        placement=placement,
+        books=books,
+        workers=workers,
+        propose=propose,
+    )
+
+
+def phases(
+    recipes: Sequence[SharedRecipe],
+    dataset: Dataset,
+    *,
+    regions: Checkpoint | None,
+    propose: ProposalGenerator | None,
+    placement: Placement,
+    workers: int = 0,
+) -> list[Phase]:
+    """Return the phases of a plan, one for each recipe; the first begins with the region classifier.
+
+    For the other arguments see `train_shared`.
+
+    Raises:
+        InputError: a stage that cannot be the last frozen one, or too few photos for a batch of all processes.
+    """
+    for recipe in recipes:  # before anything is written
+        check_frozen(recipe.multibox.frozen)
+    train = partial(train_shared, dataset=dataset, propose=propose, placement=placement, workers=workers)
+
+    def phase(number: int, recipe: SharedRecipe) -> Phase:
+        begin = regions if number == 0 else None
+        one = partial(train, recipe=recipe, regions=begin)
+        return Phase(count_steps(dataset, recipe.multibox), recipe.multibox.batch_size, one)
+
+    return [phase(number, recipe) for number, recipe in enumerate(recipes)]

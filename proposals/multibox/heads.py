@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from proposals.operators import roi_align
+from proposals.operators import clip_boxes, paired_iou, roi_align
 
 STRIDES = (8, 16, 32, 64)  # of the pyramid's levels: three maps of the trunk and one more
 POOLED_LEVELS = 3  # RefineHead pools from strides 8 to 32
@@ -89,8 +89,13 @@ class DenseHead(nn.Module):
 
     def joined(self, maps: Sequence[Tensor]) -> Tensor:
         """Do the same and return one tensor (N, width + 5 A, cells), as engines want it; see `split_levels`."""
-        rows = [torch.cat([level, self.predict(self.shared(level))], dim=1) for level in self.pyramid(maps)]
+        rows = [torch.cat([level.float(), self._exact(self.shared(level))], dim=1) for level in self.pyramid(maps)]
         return torch.cat([row.flatten(2) for row in rows], dim=2)
+
+    def _exact(self, x: Tensor) -> Tensor:
+        """Do the last layer in float32, whatever the precision: among bfloat16's confidences many would be equal."""
+        assert self.predict.bias is not None
+        return functional.conv2d(x.float(), self.predict.weight.float(), self.predict.bias.float())
 
     def split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Split (N, 5 A, cells) outputs into (N, cells * A) logits and (N, cells * A, 4) residuals."""
@@ -142,6 +147,24 @@ class RefineHead(nn.Module):
         x = functional.relu(self.hidden2(x))
         output = self.predict(x).float()
         return output[:, 0], output[:, 1:]
+
+
+def fit(refine: RefineHead, pyramid: Sequence[Tensor], boxes: Sequence[Tensor], canvas: tuple[int, int]) -> Tensor:
+    """Return the (sum of n,) estimated overlaps of boxes, as they are, with an object: 0..1.
+
+    The head learned how well a box fits that it has moved. How far it moves it tells how loose the box is.
+
+    Args:
+        refine: the head.
+        pyramid: as for the head.
+        boxes: for each canvas (n, 4) xyxy in its pixels.
+        canvas: height and width.
+    """
+    logits, residuals = refine(pyramid, boxes)
+    rows = torch.cat(list(boxes))
+    moved = clip_boxes(decode(residuals, rows), canvas)
+    estimated: Tensor = logits.sigmoid() * paired_iou(rows, moved)
+    return estimated
 
 
 def pool(pyramid: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:

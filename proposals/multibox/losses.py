@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
+from proposals.operators import paired_iou
+
 NOTHING, IGNORED = -1, -2  # in the place of an object's number: background, and no loss at all
 POSITIVE_IOU = 0.5  # SSD, section 2.2
 BEST_PRIORS = 4  # this many priors per object are positive even below that overlap
@@ -43,20 +45,25 @@ def assign(priors: Tensor, objects: Tensor, ignore: Tensor) -> Tensor:
     return torch.where(ignored, IGNORED, assigned)
 
 
-def quality_loss(logits: Tensor, quality: Tensor) -> Tensor:
+def quality_loss(logits: Tensor, quality: Tensor, counted: Tensor | None = None) -> Tensor:
     """Return the summed varifocal loss: confidences learn how well the box fits (VarifocalNet, equation 2).
 
     Args:
         logits: (...) before the sigmoid.
         quality: (...) target in 0..1: overlap of the box with its object, 0 for background.
+        counted: (...) bool, which are in the sum; None for all.
     """
     chance = logits.detach().sigmoid()
     weight = torch.where(quality > 0, quality, NEGATIVE_WEIGHT * chance**FOCUS)
+    if counted is not None:
+        weight = weight * counted
     return functional.binary_cross_entropy_with_logits(logits, quality, weight=weight, reduction="sum")
 
 
-def dense_loss(logits: Tensor, boxes: Tensor, assigned: Tensor, objects: Tensor) -> tuple[Tensor, Tensor, int]:
+def dense_loss(logits: Tensor, boxes: Tensor, assigned: Tensor, objects: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the summed losses of confidences and of boxes for one photo, and how many priors are objects.
+
+    All rows are computed and those that do not count left out of the sums: to pick them would make a GPU wait.
 
     Args:
         logits: (M,) confidences before the sigmoid.
@@ -64,20 +71,13 @@ def dense_loss(logits: Tensor, boxes: Tensor, assigned: Tensor, objects: Tensor)
         assigned: (M,) from `assign`.
         objects: (G, 4) xyxy.
     """
-    # Rows by number, not by mask: each mask would make a GPU wait.
-    counted, positive = (torch.nonzero(chosen)[:, 0] for chosen in (assigned != IGNORED, assigned >= 0))
-    moved, targets = boxes[positive], objects[assigned[positive]]
-    fit = paired_iou(moved.detach(), targets).clamp(min=1e-3)
-    quality = torch.zeros_like(logits).index_copy(0, positive, fit)
-    confidence = quality_loss(logits[counted], quality[counted])
+    positive = assigned >= 0
+    if len(objects) == 0:  # known without waiting
+        return quality_loss(logits, torch.zeros_like(logits), assigned != IGNORED), boxes.sum() * 0, positive.sum()
+    targets = objects[assigned.clamp(min=0)]
+    fit = torch.where(positive, paired_iou(boxes.detach(), targets).clamp(min=1e-3), 0)
+    confidence = quality_loss(logits, fit.to(logits.dtype), assigned != IGNORED)
+    moved = torch.where(positive[:, None], boxes, targets)  # what is left out must not be without a gradient
     overlap = generalized_box_iou_loss(moved, targets, reduction="none")
     # Priors that fit better weigh more, so that the forced ones do not dominate.
-    return confidence, (overlap * fit).sum(), len(positive)
-
-
-def paired_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Return the (N,) overlaps of row with row of two (N, 4) lists; 0 where neither has an area."""
-    sides = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0)
-    shared = sides.prod(dim=1)
-    union = (a[:, 2:] - a[:, :2]).prod(dim=1) + (b[:, 2:] - b[:, :2]).prod(dim=1) - shared
-    return shared / union.clamp(min=1e-6)
+    return confidence, (overlap * fit).sum(), positive.sum()

@@ -18,7 +18,6 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -162,6 +161,8 @@ def match(cost: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
     [1, 0, -1]
     """
     matched = np.full(cost.shape[0], NOTHING)
+    from scipy.optimize import linear_sum_assignment  # here, since all else works without scipy
+
     rows, columns = linear_sum_assignment(cost)
     matched[rows] = columns
     return matched

@@ -1,38 +1,33 @@
 """What MultiBox's heads say about canvases -> boxes: the dense head, then the refining one."""
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from proposals.multibox.generator import Canvases, ScoredBoxes
-from proposals.multibox.heads import STRIDES, DenseHead, RefineHead, decode
+from proposals.multibox.heads import STRIDES, DenseHead, RefineHead, decode, fit
 from proposals.multibox.priors import grid_priors
 from proposals.operators import clip_boxes, nms
 from structures.boxes import Boxes, Floats
 from structures.errors import InputError
+from structures.records import Image
 
 CANDIDATES = 1000  # priors of one canvas that are decoded
 REFINED = 300  # boxes of one canvas that get a second look
 REFINED_NMS = 0.8  # overlap above which only the better box gets that look
 
+Look = Callable[[Sequence[Image]], list[Tensor]]  # canvases -> what the network gives for each
 Maps = tuple[tuple[Tensor, ...], Tensor]  # the pyramid, and the raw outputs of all levels
-
-
-class _Recent(threading.local):
-    """What the network last said about a canvas of each size, in this thread."""
-
-    def __init__(self) -> None:
-        self.maps: dict[tuple[int, ...], tuple[Canvases, Maps]] = {}
 
 
 class DensePredictor:
     """Decodes the dense head, and has the refining head look again at the best boxes.
 
     Args:
-        run: maps RGB pixels 0..255, float32 (N, 3, h, w), to (N, width + 5 A, cells): pyramid and outputs, joined.
+        run: maps N canvases to (width + 5 A, cells) for each, pyramid and outputs, joined, on the device; such as a
+            `proposals.multibox.memory.CanvasMemory`.
         head: knows how its outputs are laid out; its weights are not used here.
         refine: the second look; None goes without.
         device: where the decoding and the second look run.
@@ -40,7 +35,7 @@ class DensePredictor:
 
     def __init__(
         self,
-        run: Callable[[Tensor], Tensor],
+        run: Look,
         head: DenseHead,
         refine: RefineHead | None = None,
         *,
@@ -49,11 +44,22 @@ class DensePredictor:
         self._run, self._head, self._device = run, head.to(device), torch.device(device)
         self._refine = refine.to(device).eval() if refine is not None else None
         self._priors: dict[tuple[int, int], Tensor] = {}
-        self._recent = _Recent()
+
+    def look(self, canvases: Sequence[Image]) -> None:
+        """Run the network on canvases of any sizes, so that what it gives is there when it is needed."""
+        self._run(canvases)
 
     @torch.inference_mode()
     def __call__(self, canvases: Canvases) -> list[ScoredBoxes]:
-        """Return at most CANDIDATES boxes of each canvas, or REFINED where there is a second look."""
+        """Return at most CANDIDATES boxes of each canvas, or REFINED where there is a second look.
+
+        On a CPU each canvas is worked on alone: so its boxes are the same to the last bit in any company.
+        """
+        alone = self._device.type == "cpu"
+        groups = [canvases[i : i + 1] for i in range(len(canvases))] if alone else [canvases]
+        return [found for group in groups for found in self._boxes(group)]
+
+    def _boxes(self, canvases: Canvases) -> list[ScoredBoxes]:
         height, width = canvases.shape[1:3]
         pyramid, outputs = self._maps(canvases)
         logits, residuals = self._head.split(outputs)
@@ -64,28 +70,23 @@ class DensePredictor:
         found = list(zip(boxes, scores, strict=True))
         if self._refine is not None:
             found = self._second_look(pyramid, found, (height, width))
-        return [ScoredBoxes(b.cpu().numpy(), s.cpu().numpy()) for b, s in found]
+        return _on_the_cpu(found)
 
     @torch.inference_mode()
     def score(self, canvas: Canvases, boxes: Boxes) -> Floats:
-        """Return the second look's confidence in each of (N, 4) boxes on one canvas (1, h, w, 3)."""
+        """Return how well each of (N, 4) boxes on one canvas (1, h, w, 3) fits an object as it is: (N,) in 0..1."""
         if self._refine is None:
             raise InputError("only MultiBox with a second look can score boxes that are not its own")
         pyramid, _ = self._maps(canvas)
-        inside = clip_boxes(torch.from_numpy(boxes).to(self._device), (canvas.shape[1], canvas.shape[2]))
-        logits, _ = self._refine(pyramid, [inside])
-        scores: Floats = logits.sigmoid().cpu().numpy()
+        size = (canvas.shape[1], canvas.shape[2])
+        inside = clip_boxes(torch.from_numpy(boxes).to(self._device), size)
+        scores: Floats = fit(self._refine, pyramid, [inside], size).cpu().numpy()
         return scores
 
     def _maps(self, canvases: Canvases) -> Maps:
-        """Run the network, unless it has just seen these: a ranking scores boxes where MultiBox has searched."""
-        known = self._recent.maps.get(canvases.shape)
-        if known is not None and np.array_equal(known[0], canvases):
-            return known[1]
-        joined = self._run(torch.from_numpy(canvases).permute(0, 3, 1, 2).float()).to(self._device)
-        maps = split_levels(joined, self._head.width, (canvases.shape[1], canvases.shape[2]))
-        self._recent.maps[canvases.shape] = canvases.copy(), maps
-        return maps
+        rows = self._run(list(canvases))
+        joined = rows[0][None] if len(rows) == 1 else torch.stack(rows)
+        return split_levels(joined.to(self._device), self._head.width, (canvases.shape[1], canvases.shape[2]))
 
     def _grid(self, canvas: tuple[int, int]) -> Tensor:
         if canvas not in self._priors:
@@ -106,6 +107,13 @@ class DensePredictor:
         second = torch.split(logits.sigmoid(), lengths)
         # Both looks count alike: the geometric mean.
         return [(b, (s * t).sqrt()) for b, s, t in zip(moved, first, second, strict=True)]
+
+
+def _on_the_cpu(found: Sequence[tuple[Tensor, Tensor]]) -> list[ScoredBoxes]:
+    """Bring the boxes and scores of all canvases over in one copy: each one makes a GPU wait."""
+    rows = torch.cat([torch.cat([boxes, scores[:, None]], dim=1) for boxes, scores in found]).cpu().numpy()
+    parts = np.split(rows, np.cumsum([len(scores) for _, scores in found])[:-1])
+    return [ScoredBoxes(np.ascontiguousarray(part[:, :4]), np.ascontiguousarray(part[:, 4])) for part in parts]
 
 
 def split_levels(joined: Tensor, width: int, canvas: tuple[int, int]) -> tuple[tuple[Tensor, ...], Tensor]:

@@ -1,0 +1,164 @@
+"""Which classes are on a whole photo, several at a time: one linear layer behind the trunk of shared features.
+
+The trunk is GoogLeNet's, so that the layer turns it into a classifier of photos as any other. It learns by logistic
+regression on features that are computed once: minutes on a CPU.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from classifier.crops import to_pixels
+from classifier.engines import Placement, make_engine
+from classifier.googlenet import GoogLeNet
+from classifier.images import cut_views
+from classifier.views import list_views
+from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, WeightsError
+from structures.boxes import Floats
+from structures.errors import InputError
+from structures.records import GroundTruth, Image
+
+LAYER = ("weight", "bias")
+TRUNK = "trunk."  # before the names of the stages in shared weights
+DECAY = 1e-2  # of 0.0001 to 0.03: of the squares of the weights, beside the mean loss of a photo (benchmarks/LOG.md)
+ITERATIONS = 200  # L-BFGS, at most
+ABSENT, PRESENT, UNCLEAR = 0, 1, -1  # whether a photo shows a class; the last where only ignored objects do
+
+Presence = npt.NDArray[np.int8]
+
+
+def photo_classifier(checkpoint: Checkpoint) -> Checkpoint:
+    """Take the classifier of whole photos out of weights of shared features.
+
+    Raises:
+        WeightsError: the weights are of another task, or have no such layer.
+    """
+    names = [SHARED_PHOTOS + name for name in LAYER]
+    if checkpoint.task != "shared" or any(name not in checkpoint.state for name in names):
+        raise WeightsError(f"these weights are for {checkpoint.task}, and have no layer that classifies whole photos")
+    return _on_trunk(checkpoint, *(checkpoint.state[name] for name in names))
+
+
+def with_photo_layer(checkpoint: Checkpoint, weight: Tensor, bias: Tensor) -> Checkpoint:
+    """Put a layer (C, 1024) and (C,) for whole photos beside the heads of shared weights."""
+    layer = dict(zip((SHARED_PHOTOS + name for name in LAYER), (weight, bias), strict=True))
+    return replace(checkpoint, state={**checkpoint.state, **layer})
+
+
+def presence(truth: GroundTruth, classes: int) -> Presence:
+    """Return whether a photo shows each of C classes: PRESENT, ABSENT, or UNCLEAR where only ignored objects do.
+
+    As VOC's classification has it: difficult objects count neither way.
+    """
+    found = np.full(classes, ABSENT, np.int8)
+    found[truth.labels[truth.ignore]] = UNCLEAR
+    found[truth.labels[~truth.ignore]] = PRESENT
+    return found
+
+
+class PhotoFeatures(nn.Module):
+    """The trunk of a GoogLeNet with average pooling behind it."""
+
+    def __init__(self, network: GoogLeNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, 3, S, S) to (N, 1024) features."""
+        pooled: Tensor = self.network.pooled(self.network.trunk(x))
+        return pooled
+
+
+def photo_features(checkpoint: Checkpoint, photos: Iterable[Image], placement: Placement) -> Iterator[Floats]:
+    """Yield the (2, 1024) features of each photo: of its centre crop, and of that mirrored.
+
+    Args:
+        checkpoint: weights of shared features.
+        photos: RGB uint8 (H, W, 3).
+        placement: where the trunk runs.
+    """
+    fresh = torch.zeros(len(checkpoint.classes), 1024), torch.zeros(len(checkpoint.classes))
+    network, how = _on_trunk(checkpoint, *fresh).network(), checkpoint.preprocessing
+    engine = make_engine(PhotoFeatures(network), placement, size=how.size, batch_size=2)
+    for photo in photos:
+        pixels = to_pixels(photo, engine.device)
+        views = list(list_views((photo.shape[0], photo.shape[1]), 1, how))
+        views += [view._replace(mirrored=True) for view in views]
+        with torch.inference_mode():
+            found: Floats = engine(torch.stack(list(cut_views(pixels, views, how)))).float().cpu().numpy()
+        if not np.isfinite(found).all():
+            raise InputError(f'the network\'s answers are not finite in {engine.dtype}; try `dtype="float32"`')
+        yield found
+
+
+def fit_layer(
+    features: Floats,
+    present: Presence,
+    *,
+    decay: float = DECAY,
+    report: Callable[[float], None] = lambda loss: None,
+) -> tuple[Tensor, Tensor]:
+    """Learn which features go with which class, by logistic regression.
+
+    Args:
+        features: (N, F).
+        present: (N, C) PRESENT, ABSENT or UNCLEAR; the last do not count.
+        decay: of the squares of the weights.
+        report: called with the loss of every iteration.
+
+    Returns:
+        Weights (C, F) and biases (C,), float32.
+
+    Raises:
+        InputError: there are no rows.
+    """
+    if not len(features):
+        raise InputError("no photo to learn a layer for whole photos from")
+    inputs, labels = torch.from_numpy(features).double(), torch.from_numpy(present)
+    centre = inputs.mean(dim=0)
+    inputs = inputs - centre  # converges sooner; taken back into the bias below
+    target, counts = (labels == PRESENT).double(), (labels != UNCLEAR).double()
+    weight = torch.zeros(labels.shape[1], inputs.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(labels.shape[1], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        logits = functional.linear(inputs, weight, bias)
+        wrong = functional.binary_cross_entropy_with_logits(logits, target, weight=counts, reduction="sum")
+        total = wrong / len(inputs) + decay * weight.square().sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        report(total.item())
+        return total
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    learned = weight.detach()
+    return learned.float(), (bias.detach() - learned @ centre).float()
+
+
+def _on_trunk(checkpoint: Checkpoint, weight: Tensor, bias: Tensor) -> Checkpoint:
+    trunk = {n.removeprefix(TRUNK): value for n, value in checkpoint.state.items() if n.startswith(TRUNK)}
+    state = {**trunk, "fc.weight": weight, "fc.bias": bias}
+    found = replace(checkpoint, state=state, task="photos")
+    found.check()
+    return found
+
+
+def photo_layer(
+    checkpoint: Checkpoint, photos: Iterable[Image], present: Sequence[Presence], placement: Placement
+) -> Checkpoint:
+    """Learn the layer for whole photos of weights of shared features, and put it beside their heads.
+
+    Args:
+        checkpoint: weights of shared features.
+        photos: RGB uint8 (H, W, 3), in the order of `present`.
+        present: for each photo (C,), see `presence`.
+        placement: where the trunk runs.
+    """
+    features = np.concatenate(list(photo_features(checkpoint, photos, placement)))
+    return with_photo_layer(checkpoint, *fit_layer(features, np.repeat(np.stack(present), 2, axis=0)))

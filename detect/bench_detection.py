@@ -1,0 +1,185 @@
+"""Detectors that differ in their proposal generator, side by side on the same photos: figures, seconds, lost objects.
+
+Each has a folder of results as `rcnn detect --keep scores` makes it, and goes on there; all figures are read from these
+folders. For the times every photo goes through all detectors in turn, as in `detect.bench`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from detect.bench import Seconds, folder_name, in_turn, quality_row, read_photos
+from detect.bench_rows import STAGE_TIMES, Figures, detector_plot, detector_row, detector_sheets
+from detect.classifiers import weights_file
+from detect.detector import Detector
+from detect.evaluation import NO_BOXES
+from detect.runs.detect import DetectionJob, detect_to_folder
+from detect.runs.photos import photos_of
+from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
+from detect.runs.record import cores, fingerprint
+from eval.bootstrap import draw_scores
+from eval.checks import upright
+from eval.ground_truth import AnyDataset, has_crowds, usual_protocol
+from eval.proposal_recall import measure_coverage
+from eval.regions import read_regions
+from eval.report import Sheet
+from eval.results import DETECTIONS_FILE, align, read_lines
+from eval.scores import score
+from eval.selection import Selection, pick_evenly
+from eval.trace import find_lost
+from proposals.generators import FILE_PREFIX
+from structures.records import Image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class BenchJob:
+    """What is held against what.
+
+    Attributes:
+        dataset: the ground truth.
+        most: detect on this many photos, evenly spread; 0 takes all.
+        timed: time this many, evenly spread, the first to warm up; 0 times none.
+        out: folder of the results, a folder for each detector.
+        names: of the generators, each once.
+        weights: of the classifier.
+        options: more for `Detector.load`.
+    """
+
+    dataset: AnyDataset
+    most: int
+    timed: int
+    out: Path
+    names: Sequence[str]
+    weights: Sequence[str]
+    options: Mapping[str, Any]
+
+    @cached_property
+    def photos(self) -> Selection:
+        """The photos to detect on, with their objects."""
+        return Selection(self.dataset, photos=self.most)
+
+    @property
+    def crowd(self) -> bool:
+        """Whether ignored objects are COCO crowds."""
+        return has_crowds(self.dataset)
+
+    @property
+    def protocol(self) -> str:
+        """Of mAP."""
+        return "voc07" if usual_protocol(self.dataset) == "voc07" else "voc"
+
+    def folder(self, name: str) -> Path:
+        """Return where the results with a generator lie."""
+        return self.out / folder_name(name)
+
+
+@dataclass(frozen=True, eq=False)
+class BenchResult:
+    """What came of it.
+
+    Attributes:
+        job: what was asked.
+        figures: of each detector, in the order of their names.
+        seconds: (photos, detectors, stages) of each stage in STAGE_TIMES; None where none were timed.
+    """
+
+    job: BenchJob
+    figures: Sequence[Figures]
+    seconds: Seconds | None
+
+    @property
+    def timed(self) -> int:
+        """How many photos were timed."""
+        return 0 if self.seconds is None else len(self.seconds)
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row per detector for JSON and CSV: shares from 0 to 1, NaN as None."""
+        times = [None] * len(self.figures) if self.seconds is None else list(np.median(self.seconds, axis=0))
+        return [detector_row(each, self.figures[0], spent) for each, spent in zip(self.figures, times, strict=True)]
+
+    def sheets(self) -> list[Sheet]:
+        """Return the tables for the terminal."""
+        return detector_sheets(self.rows, self.job.protocol, len(self.job.photos), self.timed)
+
+    def plot(self) -> "Figure":
+        """Draw mAP against seconds per photo, and recall at 0.5 against the number of boxes."""
+        return detector_plot(self.figures, self.rows)
+
+
+def run_bench(job: BenchJob, console: Console) -> BenchResult:
+    """Time all detectors in turn, then detect with each, or go on where an earlier run stopped, and score it.
+
+    Raises:
+        InputError: a generator, weights or a folder that cannot be used; or too few photos to time.
+    """
+    ids = job.photos.image_ids
+    known = [boxes_in_folder(name, job, console) for name in job.names]
+    detectors = [Detector.load(job.weights, name, **job.options) for name in known]
+    seconds = None
+    if job.timed:
+        images = list(read_photos(job.dataset, pick_evenly(ids, job.timed), console))
+        console.print(f"timing {max(0, len(images) - 1)} photos, after one to warm up")
+        seconds = time_stages(detectors, images)
+    figures = []
+    for name, detector in zip(job.names, detectors, strict=True):
+        console.print(name, markup=False, highlight=False, style="bold", soft_wrap=True)
+        skipped = run_detector(detector, job, job.folder(name), console)
+        figures.append(read_figures(name, job, skipped))
+    return BenchResult(job, figures, seconds)
+
+
+def boxes_in_folder(name: str, job: BenchJob, console: Console) -> str:
+    """Return the name of a generator that knows photos by their pixels: a file of another program becomes a folder."""
+    path = Path(name.removeprefix(FILE_PREFIX))
+    if not name.startswith(FILE_PREFIX) or path.is_dir():
+        return name
+    folder = job.out / "boxes" / folder_name(name)
+    photos = photos_of(job.dataset, job.photos.image_ids)
+    propose_to_folder(ProposalJob(photos, folder, workers=cores()), build_for_many(name), console)
+    return f"{FILE_PREFIX}{folder}"
+
+
+def time_stages(detectors: Sequence[Detector], images: Sequence[Image]) -> Seconds:
+    """Return the (photos, detectors, stages) seconds of each stage in STAGE_TIMES, without the first photo."""
+
+    def measure(place: int, image: Image) -> list[float]:
+        detector = detectors[place]
+        before = dict(detector.seconds)
+        detector.detect(image, detector.regions(image))
+        return [detector.seconds[stage] - before.get(stage, 0.0) for stage in STAGE_TIMES]
+
+    return in_turn(len(detectors), images, measure)
+
+
+def run_detector(detector: Detector, job: BenchJob, out: Path, console: Console) -> int:
+    """Detect on all photos into a folder, or go on there; return how many photos could not be worked on."""
+    settings = {**detector.settings(), "weights": [fingerprint(weights_file(name)) for name in job.weights]}
+    photos = photos_of(job.dataset, job.photos.image_ids)
+    return len(detect_to_folder(DetectionJob(photos, out, keep_regions=True), detector, settings, console).skipped)
+
+
+def read_figures(name: str, job: BenchJob, skipped: int) -> Figures:
+    """Score the results with a generator, of which some photos could not be worked on."""
+    photos, out = job.photos, job.folder(name)
+    aligned = align(read_lines(out / DETECTIONS_FILE)[0], photos, allow_extra=True)
+    truths, found = list(photos), [upright(each) for each in aligned.detections]
+    kept = read_regions(out).of(photos)
+    coverage = measure_coverage((t, kept[t.image_id].boxes if t.image_id in kept else NO_BOXES) for t in truths)
+    return Figures(
+        name,
+        quality_row(coverage, len(photos.classes)),
+        coverage,
+        draw_scores(job.protocol, truths, found, photos.classes, crowd=job.crowd),
+        score("coco", truths, found, photos.classes, crowd=job.crowd).headline[1],
+        find_lost(truths, found, photos.classes, kept, kept.rules, missing=aligned.missing),
+        skipped,
+    )

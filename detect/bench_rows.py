@@ -1,0 +1,148 @@
+"""What detectors side by side achieved: a row for each, as tables, JSON, CSV and plots have it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from detect.bench import Seconds
+from eval.bootstrap import Drawn, difference_interval, mean_ap_interval
+from eval.lost import STAGES, Losses
+from eval.lost_report import SHORT
+from eval.plots import detector_plots
+from eval.proposal_recall import COUNTS, Coverage, Values, recall
+from eval.report import Sheet, percent, signed
+from eval.scores import or_null
+
+STAGE_TIMES = ("propose", "classify", "suppress")  # of a detector's `seconds`
+QUALITY = ("recall@0.50", "recall@0.70", "MABO")
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """What one detector achieved.
+
+    Attributes:
+        name: of its generator.
+        quality: of the boxes that were classified: `detect.bench.quality_row`.
+        coverage: of these boxes.
+        drawn: mAP on the photos and on draws of them.
+        ap: by COCO's protocol.
+        losses: where the objects were lost that no detection found.
+        skipped: photos that could not be worked on.
+    """
+
+    name: str
+    quality: Mapping[str, float]
+    coverage: Coverage
+    drawn: Drawn
+    ap: float
+    losses: Losses
+    skipped: int
+
+
+def detector_row(figures: Figures, first: Figures, times: Seconds | None) -> dict[str, Any]:
+    """Return the row of a detector.
+
+    Args:
+        figures: its own.
+        first: those that differences are to.
+        times: median seconds of each stage in STAGE_TIMES; None where none were timed.
+    """
+    sure, over = mean_ap_interval(figures.drawn), difference_interval(first.drawn, figures.drawn)
+    names = ("boxes", "recall@0.50", "recall@0.70", "MABO")
+    values = {
+        **{name: figures.quality[name] for name in names},
+        "mAP": sure.value,
+        "mAP, standard error": sure.error,
+        "AP": figures.ap,
+        "mAP over the first": over.value,
+        "mAP over the first, low": over.low,
+        "mAP over the first, high": over.high,
+    }
+    spent = {} if times is None else dict(zip(STAGE_TIMES, times.tolist(), strict=True))
+    timed = {f"seconds, {stage}": spent.get(stage, float("nan")) for stage in STAGE_TIMES}
+    lost = {f"lost, {stage}": figures.losses.stages[stage] for stage in STAGES}
+    missed = {"skipped": figures.skipped, "missed": len(figures.losses.lost)}
+    return {"proposals": figures.name, **{n: or_null(v) for n, v in (values | timed).items()}, **missed, **lost}
+
+
+def detector_sheets(rows: Sequence[Mapping[str, Any]], protocol: str, photos: int, timed: int) -> list[Sheet]:
+    """Return the tables for the terminal, a row per detector in each, named by letters from the second on."""
+    lettered = [(_letter(place), row) for place, row in enumerate(rows)]
+    boxes = [
+        [letter, row["proposals"], _number(row["boxes"], ".0f"), *map(_percent, _of(row, *QUALITY))]
+        for letter, row in lettered
+    ]
+    quality = [
+        [
+            letter,
+            *map(_percent, _of(row, "mAP", "mAP, standard error", "AP")),
+            *([signed(row["mAP over the first"] or 0.0), _range(row)] if letter != _letter(0) else ["", ""]),
+            *(_number(row[f"seconds, {stage}"], ".3f") for stage in ("propose", "classify")),
+        ]
+        for letter, row in lettered
+    ]
+    stages = [stage for stage in STAGES if any(row[f"lost, {stage}"] for row in rows)]
+    lost = [[letter, str(row["missed"]), *(str(row[f"lost, {stage}"]) for stage in stages)] for letter, row in lettered]
+    seconds = f"; median seconds per photo, on {timed} photos" if timed else ""
+    sheets = [
+        Sheet(
+            f"Boxes that were classified, on {photos} photos",
+            ["", "proposals", "boxes", "recall 0.5 %", "0.7 %", "MABO %"],
+            boxes,
+            texts=2,
+        ),
+        Sheet(
+            f"Detections ({protocol}; difference with its 95% interval{seconds})",
+            ["", "mAP %", "+-", "AP %", "over A", "from, to", "propose", "classify"],
+            quality,
+        ),
+    ]
+    if stages:
+        caption = "Where objects were lost: " + "; ".join(f"{SHORT[stage]}: {STAGES[stage]}" for stage in stages)
+        sheets.append(Sheet(caption, ["", "missed", *(SHORT[stage] for stage in stages)], lost))
+    return sheets
+
+
+def _letter(place: int) -> str:
+    return chr(ord("A") + place) if place < 26 else str(place + 1)
+
+
+def _of(row: Mapping[str, Any], *names: str) -> list[Any]:
+    return [row[name] for name in names]
+
+
+def _percent(value: float | None) -> str:
+    return percent(float("nan") if value is None else value)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _range(row: Mapping[str, Any]) -> str:
+    low, high = _of(row, "mAP over the first, low", "mAP over the first, high")
+    return "-" if low is None or high is None else f"{signed(low)}, {signed(high)}"
+
+
+def detector_plot(all_figures: Sequence[Figures], rows: Sequence[Mapping[str, Any]]) -> "Figure":
+    """Draw mAP against seconds per photo, and recall at 0.5 against the number of boxes."""
+    return detector_plots({row["proposals"]: _point(row) for row in rows}, dict(map(_curve, all_figures)))
+
+
+def _point(row: Mapping[str, Any]) -> tuple[float, float, float]:
+    seconds = sum(row[f"seconds, {stage}"] or 0.0 for stage in STAGE_TIMES)
+    return seconds, row["mAP"] or 0.0, row["mAP, standard error"] or 0.0
+
+
+def _curve(figures: Figures) -> tuple[str, tuple[Values, Values]]:
+    most = int(figures.quality["boxes"]) if figures.quality["boxes"] > 0 else 0
+    counts = [count for count in COUNTS if count < most]
+    values = [recall(figures.coverage.first(count), 0.5)[0] for count in counts]
+    last = recall(figures.coverage.overlap, 0.5)[0]
+    return figures.name, (np.array([*counts, most], np.float64), np.array([*values, last]))

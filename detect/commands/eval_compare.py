@@ -1,0 +1,101 @@
+"""`rcnn eval compare`: runs on the same photos, with intervals for their differences; and what --fail-under does."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detect.commands.groups import examples
+from detect.commands.options import Classes, ToJson, TruthOptions
+from detect.commands.records import with_records
+from structures.files import write_json, write_text
+
+BELOW = 3  # exit code: done, but a figure is below --fail-under
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """Intervals."""
+
+    draws: Annotated[int, typer.Option(min=2, help="How often the photos are drawn again, with replacement.")] = 1000
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0
+
+
+@dataclass(frozen=True)
+class CompareReports:
+    """Reports."""
+
+    photos: Annotated[int, typer.Option(min=0, help="Photos to list, those where the runs differ most.")] = 10
+    json: ToJson = None
+    csv: Annotated[Path | None, typer.Option(help="Also write the figures to this table, as shares from 0 to 1.")] = (
+        None
+    )
+    fail_under: Annotated[
+        float | None,
+        typer.Option(
+            min=-1,
+            max=1,
+            help="End with exit code 3 if a difference of mAP (AP of coco) to the first run is below this: -0.01.",
+        ),
+    ] = None
+
+
+@examples(
+    "rcnn eval compare before after --ground-truth VOC2007",
+    "rcnn eval compare a b c --ground-truth instances.json --csv differences.csv --fail-under -0.01",
+)
+@with_records
+def compare(
+    files: Annotated[
+        list[Path], typer.Argument(help="detections.jsonl, its folder, or results of other programs; also just one.")
+    ],
+    truth: TruthOptions,
+    drawing: DrawOptions,
+    reports: CompareReports,
+    classes: Classes = None,
+    allow_extra: Annotated[
+        bool, typer.Option("--allow-extra", help="Leave out photos that the ground truth lacks, instead of stopping.")
+    ] = False,
+    protocol: Annotated[
+        str, typer.Option(help="voc07, voc, coco or ilsvrc; auto is voc07 for VOC, else coco.")
+    ] = "auto",
+) -> None:
+    """Compare runs on the same photos: mAP and every class, with 95% intervals, and the photos where they differ."""
+    from detect.comparison import open_runs
+    from detect.evaluation import files_read, show
+    from eval.compare import compare_runs
+    from eval.compare_report import comparison_csv, comparison_json, comparison_sheets, verdicts
+    from eval.ground_truth import has_crowds, usual_protocol
+    from structures.own_files import check_outputs
+
+    read = [path for each in (*files, truth.ground_truth) for path in files_read(each)]
+    check_outputs([reports.json, reports.csv], [*read, truth.images])
+    dataset = truth.open()
+    scored, runs, warnings = open_runs(files, dataset, classes, allow_extra=allow_extra)
+    name = protocol if protocol != "auto" else usual_protocol(dataset)
+    compared = compare_runs(
+        name, list(scored), runs, scored.classes, crowd=has_crowds(dataset), draws=drawing.draws, seed=drawing.seed
+    )
+    names = list(map(str, files))
+    show(comparison_sheets(compared, names, photos=reports.photos), [*dataset.notes, *warnings])
+    for line in verdicts(compared):
+        typer.echo(line)
+    if reports.json:
+        source = {"ground_truth": str(truth.ground_truth), "warnings": warnings}
+        write_json(reports.json, {**source, **comparison_json(compared, names)})
+    if reports.csv:
+        write_text(reports.csv, comparison_csv(compared, names))
+    for apart in compared.differences:
+        require_at_least(reports.fail_under, apart.value, f"a difference of {compared.figure},")
+
+
+def require_at_least(least: float | None, value: float, what: str) -> None:
+    """End with exit code 3 if a figure is below what --fail-under asks for, or not known.
+
+    Raises:
+        typer.Exit: it is below.
+    """
+    if least is not None and not value >= least:
+        typer.echo(f"{what} {value:.4f} is below {least:g} (--fail-under)", err=True)
+        raise typer.Exit(BELOW)

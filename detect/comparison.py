@@ -1,0 +1,77 @@
+"""Reads runs to be compared, and keeps the photos that all of them have."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from detect.evaluation import lists_photos, read_detections
+from eval.compare_report import LETTERS
+from eval.ground_truth import AnyDataset
+from eval.results import Aligned, count_images
+from eval.selection import Selection
+from structures.class_lists import read_class_names
+from structures.errors import InputError
+from structures.records import Detections
+
+Runs = Sequence[Sequence[Detections]]
+
+
+def open_runs(
+    files: Sequence[Path], dataset: AnyDataset, classes: Sequence[str] | None, *, allow_extra: bool
+) -> tuple[AnyDataset | Selection, Runs, list[str]]:
+    """Return ground truth and the detections of each run, of the photos that all runs have; with warnings.
+
+    Photos without a line in some run are left out. COCO results do not list photos on which nothing was found, so they
+    leave none out.
+
+    Args:
+        files: as `detect.evaluation.read_detections` takes them.
+        dataset: the ground truth.
+        classes: those that are listed, as `read_class_names` has it; None takes all.
+        allow_extra: leave out photos that the dataset lacks.
+
+    Raises:
+        InputError: none or more than 26 files, one of them does not fit the dataset, or no photo is in all of them.
+    """
+    if not 1 <= len(files) <= len(LETTERS):
+        raise InputError(f"expected at most {len(LETTERS)} runs to compare, got {len(files)}")
+    names = None if classes is None else read_class_names(classes, known=dataset.classes)
+    read = [read_detections(file, dataset, allow_extra=allow_extra) for file in files]
+    pairs = list(zip(files, read, strict=True))
+    without = frozenset[str]().union(*(aligned.missing for file, (aligned, _) in pairs if lists_photos(file)))
+    part = Selection(dataset, classes=names, without=without) if without or names is not None else dataset
+    if not len(part):
+        raise InputError("no photo of the ground truth has a line of results in every run")
+    runs = [_of_photos(aligned, dataset, part, without) for aligned, _ in read]
+    warnings = [line for file, (aligned, notes) in pairs for line in _doubts(file, aligned, notes)]
+    return part, runs, [*warnings, *_left_out(without, dataset), *_other_classes(runs, part, files)]
+
+
+def _of_photos(
+    aligned: Aligned, dataset: AnyDataset, part: AnyDataset | Selection, without: frozenset[str]
+) -> Sequence[Detections]:
+    if not isinstance(part, Selection):
+        return aligned.detections
+    pairs = zip(dataset.image_ids, aligned.detections, strict=True)
+    return [part.relabel(found) for image_id, found in pairs if image_id not in without]
+
+
+def _doubts(file: Path, aligned: Aligned, notes: Sequence[str]) -> list[str]:
+    """Return what is odd about a run; missing photos are spoken of for all runs together."""
+    lines = [*notes, *aligned.warnings(missing_count=False)]
+    return [f"{file}: {line}" if str(file) not in line else line for line in lines if not line.endswith("are left out")]
+
+
+def _left_out(without: frozenset[str], dataset: AnyDataset) -> list[str]:
+    names = [image_id for image_id in dataset.image_ids if image_id in without]
+    return [f"{count_images(names)} of the ground truth left out, as not every run has a line of results"] * bool(names)
+
+
+def _other_classes(runs: Runs, part: AnyDataset | Selection, files: Sequence[Path]) -> list[str]:
+    """Return a line for each run without any detection of classes that another run has."""
+    known = [{label for found in run for label in found.labels.tolist()} for run in runs]
+    lacking = [sorted(set().union(*known) - own) for own in known]
+    return [
+        f"{file}: not one detection of {', '.join(part.classes[label] for label in labels)}, which other runs have"
+        for file, labels in zip(files, lacking, strict=True)
+        if labels
+    ]

@@ -1,0 +1,159 @@
+"""Scored runs as JSON and as a page: one run, or two on the same photos side by side."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detect.options import with_options
+from detect.runs.record import read_run
+from detect.scored import ScoredRun
+from eval.lost_report import lost_json, lost_sheets, lost_warnings
+from eval.page.figures import run_values
+from eval.page.gallery import Scale, mistakes_at, photo_values, scale_of, worst_first
+from eval.page.tables import LETTERS
+from eval.page.thumbnails import Thumbnail, thumbnails
+from eval.page.write import Page, write_page
+from structures.errors import InputError
+from structures.files import FileRefused
+from structures.images import ExifPolicy
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The photos of a page.
+
+    Attributes:
+        photos: the most of them: those with the most mistakes are taken.
+        side: most pixels of the longer side of a small picture.
+    """
+
+    photos: int = 1000
+    side: int = 320
+
+
+def require_same_photos(runs: Sequence[ScoredRun]) -> None:
+    """Refuse two runs that were not scored on the same photos.
+
+    Raises:
+        InputError: names the second.
+    """
+    first, last = runs[0], runs[-1]
+    if tuple(first.photos.image_ids) != tuple(last.photos.image_ids):
+        raise InputError(
+            f"{last.file}: was not scored on the same photos as {first.file}: leave `only_detected` out, so that both "
+            "are scored on all photos"
+        )
+
+
+def report_values(runs: Sequence[ScoredRun], source: Mapping[str, str], *, mistakes: bool) -> dict[str, Any]:
+    """Return all figures of one run, or of two, the second under "against", as plain values for JSON.
+
+    Args:
+        runs: one or two, on the same photos.
+        source: what was held against what.
+        mistakes: also say what kinds of mistakes were made.
+    """
+    first, *others = (_values(run, mistakes) for run in runs)
+    against = {"against": {"file": str(runs[-1].file), **others[0]}} if others else {}
+    return {**source, **first, **against}
+
+
+def _values(run: ScoredRun, mistakes: bool) -> dict[str, Any]:
+    return {
+        **run_values(run.scores, run.judged, run.mistakes if mistakes else None),
+        **({"lost": lost_json(run.losses)} if mistakes else {}),
+        "missing_images": len(run.aligned.missing),
+        "extra_images": len(run.aligned.extra),
+        "warnings": run.warnings,
+    }
+
+
+def with_photos(values: Mapping[str, Any], runs: Sequence[ScoredRun], gallery: Gallery) -> dict[str, Any]:
+    """Add the boxes of the photos that a page shows to the values of its runs."""
+    scale = scale_of([run.judged for run in runs])
+    shown = _worst(runs, scale, gallery.photos)
+    photos = [
+        photo_values(run.judged, list(run.photos), shown, run.losses if run.regions and "lost" in values else None)
+        for run in runs
+    ]
+    against = {"against": {**values["against"], "photos": photos[1]}} if len(runs) > 1 else {}
+    return {**values, **against, "gallery": scale.values(), "photos": photos[0]}
+
+
+def _worst(runs: Sequence[ScoredRun], scale: Scale, most: int) -> list[int]:
+    counts = [mistakes_at(run.judged, scale.start, len(run.photos)) for run in runs]
+    return worst_first(counts[0] if len(runs) == 1 else counts[0] + counts[1], most)
+
+
+def write_report(path: Path, runs: Sequence[ScoredRun], values: Mapping[str, Any], gallery: Gallery) -> str:
+    """Write a page.
+
+    Args:
+        path: replaced when all is written.
+        runs: one or two, on the same photos.
+        values: of these runs, as `with_photos` returns them.
+        gallery: which photos it shows.
+
+    Returns:
+        What was written: the size, and how many photos.
+
+    Raises:
+        InputError: Jinja or Plotly is not installed.
+        OSError: it cannot be written.
+    """
+    pictures = _pictures(runs[0], values, gallery)
+    unread = [each.reason for each in pictures if each.reason]
+    warnings = [line for run in runs for line in _warnings(run, with_losses="lost" in values)]
+    if unread:
+        warnings.append(f"{len(unread)} photos are shown without their pictures, the first because {unread[0]}")
+    several = len(runs) > 1
+    page = Page(
+        values=values,
+        scores=[run.scores for run in runs],
+        mistakes=[run.mistakes for run in runs] if "mistakes" in values else [],
+        lost=[lost_sheets(run.losses) if run.regions else [] for run in runs] if "lost" in values else [],
+        names=[
+            f"{letter}: {run.file}" if several else str(run.file) for letter, run in zip(LETTERS, runs, strict=False)
+        ],
+        facts=_facts(runs, values),
+        warnings=list(map(with_options, dict.fromkeys(warnings))),
+        thumbnails=pictures,
+        photos_hint=_hint(len(pictures), len(runs[0].photos)),
+    )
+    write_page(path, page)
+    return f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(pictures)} photos of at most {gallery.side} pixels"
+
+
+def _warnings(run: ScoredRun, *, with_losses: bool) -> list[str]:
+    return [*run.warnings, *(lost_warnings(run.losses) if with_losses else [])]
+
+
+def _pictures(run: ScoredRun, values: Mapping[str, Any], gallery: Gallery) -> list[Thumbnail]:
+    paths = [run.photos.image_path(each["image"]) for each in values["photos"]]
+    return list(thumbnails(paths, gallery.side, exif=_exif(run.file)))
+
+
+def _exif(results: Path) -> ExifPolicy:
+    """Return how the photos of a run were read; as displayed where no record says."""
+    with suppress(FileRefused, OSError):
+        record = read_run(results if results.is_dir() else results.parent)
+        if record and record["settings"].get("exif") == "ignore":
+            return "ignore"
+    return "apply"
+
+
+def _facts(runs: Sequence[ScoredRun], values: Mapping[str, Any]) -> list[str]:
+    files = [f"{letter}: {run.file}" for letter, run in zip(LETTERS, runs, strict=False)]
+    split = f", split {values['split']}" if "split" in values else ""
+    told = files if len(runs) > 1 else [f"results: {runs[0].file}"]
+    return [*told, f"ground truth: {values['ground_truth']}{split}"]
+
+
+def _hint(shown: int, photos: int) -> str:
+    which = f"All {photos} photos" if shown == photos else f"The {shown} photos with the most mistakes, of {photos}"
+    return (
+        f"{which}. A detection is true if it overlaps an object of its class by IoU 0.5 and no better one took it, "
+        "whatever the protocol of the figures. Choose a photo to see it large; the arrow keys go on."
+    )

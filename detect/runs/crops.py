@@ -1,0 +1,77 @@
+"""Detections cut out of their photos: OUT/crops/CLASS/PHOTO.NUMBER.jpg."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from detect.runs.draw import JPEG_QUALITY, Drawing
+from detect.runs.exports import with_labels_of
+from detect.runs.photos import Photo
+from detect.runs.reading import PhotoReader
+from eval.results import read_lines
+from structures.errors import InputError
+from structures.images import ImageError
+from structures.own_files import OwnFiles
+from structures.records import Detections, Image
+
+CROPS_FOLDER = "crops"
+ODD = re.compile(r"[^\w .+-]|^\.+$")  # in the name of a class that becomes the name of a folder
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Where crops go, and of what.
+
+    Attributes:
+        files: of the folder of results, that are ours.
+        drawing: which detections; the same as pictures show.
+    """
+
+    files: OwnFiles
+    drawing: Drawing
+
+    def names(self, image_id: str, found: Detections, classes: Sequence[str]) -> list[str]:
+        """Return the names of the crops of a photo, one for each detection that is chosen, best first."""
+        labels = self.drawing.chosen(found, classes).labels
+        folders = [ODD.sub("_", classes[label]) or "_" for label in labels.tolist()]
+        return [f"{CROPS_FOLDER}/{folder}/{image_id}.{number}.jpg" for number, folder in enumerate(folders)]
+
+    def add(self, image_id: str, image: Image, found: Detections, classes: Sequence[str]) -> None:
+        """Cut out the detections of one photo.
+
+        Raises:
+            FileRefused: a crop would take the place of something that is not ours.
+            OSError: it cannot be written.
+        """
+        boxes = self.drawing.chosen(found, classes).boxes
+        height, width = image.shape[:2]
+        for name, (x1, y1, x2, y2) in zip(self.names(image_id, found, classes), boxes.tolist(), strict=True):
+            left, top = min(int(x1), width - 1), min(int(y1), height - 1)
+            right, bottom = max(int(np.ceil(x2)), left + 1), max(int(np.ceil(y2)), top + 1)
+            with self.files.writing(name) as partial:
+                PIL.Image.fromarray(image[top:bottom, left:right]).save(partial, "JPEG", quality=JPEG_QUALITY)
+
+    def add_missing(
+        self, photos: Sequence[Photo], lines: Path, classes: Sequence[str], read: PhotoReader
+    ) -> dict[str, str]:
+        """Cut out what earlier runs left out; return image id -> why for photos where that cannot be done."""
+        known: Mapping[str, Photo] = {photo.image_id: photo for photo in photos}
+        complaints = dict[str, str]()
+        for line in read_lines(lines)[0]:
+            photo = known.get(line.image)
+            if photo is None:
+                continue
+            found = with_labels_of(line, classes)
+            if all(self.files.owns(name) for name in self.names(line.image, found, classes)):
+                continue
+            try:
+                self.add(line.image, read(photo), found, classes)
+            except ImageError as error:
+                complaints[line.image] = str(error)
+            except (OSError, InputError, ValueError) as error:
+                complaints[line.image] = f"{photo.path}: its crops cannot be written: {error}"
+        return complaints

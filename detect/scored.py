@@ -1,0 +1,108 @@
+"""One run's results, scored: from files to figures and mistakes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from detect.evaluation import choose, read_detections
+from detect.runs.record import high_floor
+from eval.checks import upright
+from eval.ground_truth import AnyDataset, has_crowds, usual_protocol
+from eval.lost import Losses
+from eval.mistakes import JudgedRun, Mistakes, find_mistakes, judge
+from eval.regions import KeptRegions, read_regions
+from eval.results import DETECTIONS_FILE, Aligned
+from eval.scores import Scores, score
+from eval.selection import Selection
+from eval.trace import find_lost
+from structures.records import Detections
+
+
+@dataclass(frozen=True)
+class Question:
+    """What results are asked.
+
+    Attributes:
+        protocol: name of a protocol, or auto: voc07 for VOC, else coco.
+        classes: those that are scored, as `read_class_names` has it; None takes all.
+        only_detected: leave out the photos that have no line of results.
+        allow_extra: leave out photos that the ground truth lacks, instead of stopping.
+        lost_score: an object is lost where no detection of this score or more finds it; None where none at all does.
+    """
+
+    protocol: str = "auto"
+    classes: Sequence[str] | None = None
+    only_detected: bool = False
+    allow_extra: bool = False
+    lost_score: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRun:
+    """Results with their figures.
+
+    Attributes:
+        file: the results, or their folder.
+        photos: the ground truth that they were scored by.
+        scores: the figures of the protocol.
+        judged: every detection held against the objects, at IoU 0.5.
+        aligned: what did not fit the ground truth.
+        warnings: about the results and the ground truth, a line each.
+        detections: that were scored, in the order of the photos.
+        regions: that the run kept of its photos, by image id.
+        lost_score: see `Question`.
+    """
+
+    file: Path
+    photos: AnyDataset | Selection
+    scores: Scores
+    judged: JudgedRun
+    aligned: Aligned
+    warnings: list[str]
+    detections: Sequence[Detections]
+    regions: KeptRegions
+    lost_score: float | None = None
+
+    @cached_property
+    def mistakes(self) -> Mistakes:
+        """What is wrong with the detections."""
+        return find_mistakes(self.judged)
+
+    @cached_property
+    def losses(self) -> Losses:
+        """Where the objects that were missed were lost."""
+        return find_lost(
+            list(self.photos),
+            self.detections,
+            self.photos.classes,
+            self.regions,
+            self.regions.rules,
+            missing=self.aligned.missing,
+            score=self.lost_score,
+        )
+
+
+def score_run(file: Path, dataset: AnyDataset, question: Question) -> ScoredRun:
+    """Read results and score them.
+
+    Raises:
+        InputError: they do not fit the ground truth, or the ground truth does not fit what is asked.
+    """
+    only, crowd = question.only_detected, has_crowds(dataset)
+    aligned, notes = read_detections(file, dataset, allow_extra=question.allow_extra, only_detected=only)
+    photos, found = choose(dataset, aligned, question.classes, only_detected=only)
+    truths = list(photos)
+    name = usual_protocol(dataset) if question.protocol == "auto" else question.protocol
+    scores = score(name, truths, found, photos.classes, crowd=crowd)
+    doubts = aligned.warnings(missing_count=not only)
+    warnings = [*dataset.notes, *notes, *high_floor(file), *doubts, *scores.warnings()]
+    whole = [upright(each) for each in found]
+    judged, kept = judge(truths, whole, photos.classes), _regions_of(file)
+    warnings += kept.notes
+    return ScoredRun(file, photos, scores, judged, aligned, warnings, whole, kept.of(photos), question.lost_score)
+
+
+def _regions_of(file: Path) -> KeptRegions:
+    """Return the regions that were kept with results; none with those of other programs."""
+    return read_regions(file.parent if file.name == DETECTIONS_FILE else file)

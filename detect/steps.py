@@ -1,0 +1,100 @@
+"""The stages that photos pass through in a detector, several together: propose, trunk, classify, suppress."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, NamedTuple
+
+from classifier import regions as region_classifiers
+from classifier.regions import RegionClassifier
+from detect.flow import Stage, each, usual_together
+from detect.found import Found
+from proposals.protocol import ProposalGenerator, in_steps
+from structures.boxes import Floats
+from structures.records import Image, Proposals
+from structures.regions import Regions
+from structures.timing import Timer
+
+
+class Begun(NamedTuple):
+    """A photo that the networks can look at, with what the generator and the classifier made of it."""
+
+    image: Image
+    proposing: Any
+    classifying: Any
+
+
+class Classified(NamedTuple):
+    """A photo whose regions were proposed and classified."""
+
+    image: Image
+    regions: Regions
+
+
+class Detected(NamedTuple):
+    """What came of a photo: its pixels, the regions with their probabilities, and the detections."""
+
+    image: Image
+    regions: Regions
+    found: Found
+
+
+class Steps:
+    """What a detector does with several photos at a time.
+
+    Args:
+        propose: says where objects might be.
+        classify: says what each region holds.
+        first: the proposals that are classified, of all that were made.
+        regions: proposals and what the classifier says of each -> regions.
+        found: regions -> detections.
+        timed: adds the time inside it to a stage's.
+    """
+
+    def __init__(
+        self,
+        propose: ProposalGenerator,
+        classify: RegionClassifier,
+        *,
+        first: Callable[[Proposals], Proposals],
+        regions: Callable[[Proposals, Floats], Regions],
+        found: Callable[[Regions], Found],
+        timed: Callable[[str], AbstractContextManager[None]],
+    ) -> None:
+        self._proposing, self._classifying = in_steps(propose), region_classifiers.in_steps(classify)
+        self._first, self._regions, self._found, self._timed = first, regions, found, timed
+
+    def stages(self, read: Callable[[Any], Image], *, workers: int = 1, together: int | None = None) -> list[Stage]:
+        """Return the stages; see `detect.detector.Detector.stages`."""
+        count = together or usual_together()
+        return [
+            Stage("propose", each(partial(self._begin, read)), workers=workers),
+            Stage("trunk", self._look, together=count),
+            Stage("classify", self._classify, together=count),
+            Stage("suppress", each(self._suppress)),
+        ]
+
+    def _begin(self, read: Callable[[Any], Image], photo: Any) -> Begun:
+        with Timer("read"):
+            image = read(photo)
+        with self._timed("propose"):
+            return Begun(image, self._proposing.begin(image), self._classifying.begin(image))
+
+    def _look(self, photos: Sequence[Begun]) -> Sequence[Begun]:
+        with self._timed("trunk"):
+            self._proposing.look([photo.proposing for photo in photos])
+            self._classifying.look([photo.classifying for photo in photos])
+        return photos
+
+    def _classify(self, photos: Sequence[Begun]) -> list[Classified]:
+        with self._timed("propose"):
+            found = [self._first(own) for own in self._proposing.finish([photo.proposing for photo in photos])]
+        with self._timed("classify"):
+            boxes = [proposals.boxes for proposals in found]
+            rows = self._classifying.finish([photo.classifying for photo in photos], boxes)
+        images = [photo.image for photo in photos]
+        return [Classified(image, self._regions(a, b)) for image, a, b in zip(images, found, rows, strict=True)]
+
+    def _suppress(self, photo: Classified) -> Detected:
+        with self._timed("suppress"):
+            return Detected(photo.image, photo.regions, self._found(photo.regions))

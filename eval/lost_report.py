@@ -1,0 +1,99 @@
+"""Where objects were lost, as people and other programs read it: tables, and values for JSON."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eval.lost import STAGES, Losses, LostObject, Stage
+from eval.mistakes import SIZES
+from eval.report import Sheet
+
+SHORT: Mapping[Stage, str] = {
+    "not searched": "no run",
+    "no proposal": "no box",
+    "not classified": "cut",
+    "background": "backgr.",
+    "wrong class": "class",
+    "below the floor": "floor",
+    "suppressed": "NMS",
+    "loose": "loose",
+    "shared": "shared",
+    "unknown": "?",
+}
+"""Heads of columns, so that tables of classes fit into 80."""
+
+
+def lost_sheets(losses: Losses) -> list[Sheet]:
+    """Return the tables of where objects were lost: by stage and size, by class, and by generator."""
+    stages = [stage for stage in STAGES if losses.stages[stage]]
+    sizes = losses.by_size()
+    rows = [
+        [
+            stage,
+            SHORT[stage],
+            STAGES[stage],
+            *(str(sizes.get(size, Counter())[stage]) for size in SIZES),
+            str(losses.stages[stage]),
+        ]
+        for stage in stages
+    ]
+    at = "" if losses.score is None else f" at score {losses.score:g}"
+    caption = f"Where {len(losses.lost)} of {losses.objects.sum()} objects were lost{at}"
+    sheets = [Sheet(caption, ["stage", "short", "what became of them", *SIZES, "all"], rows, texts=3)]
+    groups = losses.by_class()
+    objects = dict(zip(losses.classes, losses.objects.sum(axis=1).tolist(), strict=True))
+    by_class = [[name, f"{groups[name].total()}/{objects[name]}", *_cells(groups[name], stages)] for name in groups]
+    heads = [SHORT[stage] for stage in stages]
+    sheets.append(Sheet("Where they were lost, by class", ["class", "missed", *heads], sorted(by_class)))
+    if losses.with_regions:
+        by_source = [
+            [name or "(none)", str(counts.total()), *_cells(counts, stages)]
+            for name, counts in losses.by_source().items()
+        ]
+        head = ["generator of the best box", "missed", *heads]
+        sheets.append(Sheet("Where they were lost, by generator", head, by_source))
+    return [sheet for sheet in sheets if sheet.rows]
+
+
+def _cells(counts: Counter[Stage], stages: Sequence[Stage]) -> list[str]:
+    return [str(counts[stage]) if counts[stage] else "" for stage in stages]
+
+
+def lost_warnings(losses: Losses) -> list[str]:
+    """Say of which photos less can be told."""
+    without = losses.photos - losses.with_regions
+    if not without or not losses.with_regions:
+        return []
+    return [
+        f"the regions of {without} of {losses.photos} images were not kept: where their objects were lost is told by "
+        "their detections alone"
+    ]
+
+
+def lost_json(losses: Losses) -> dict[str, Any]:
+    """Return plain values: counts by stage in all groups, and every missed object with its figures."""
+    return {
+        "iou_threshold": losses.iou_threshold,
+        "score": losses.score,
+        "images": losses.photos,
+        "images_with_regions": losses.with_regions,
+        "missed": len(losses.lost),
+        "objects": int(losses.objects.sum()),
+        "stages": dict(losses.stages),
+        "by_class": {name: dict(counts) for name, counts in losses.by_class().items()},
+        "by_size": {name: dict(counts) for name, counts in losses.by_size().items()},
+        "by_source": {name: dict(counts) for name, counts in losses.by_source().items()},
+        "lost": [_object_json(each, losses.classes) for each in losses.lost],
+    }
+
+
+def _object_json(lost: LostObject, classes: Sequence[str]) -> dict[str, Any]:
+    """Return the values of an object; those that are not known are left out."""
+    known = {name: value for name, value in vars(lost).items() if value not in (None, "", 0, {}) and _is_number(value)}
+    named = {"image": lost.image_id, "row": lost.row, "class": classes[lost.label]}
+    return {**named, **{name: value for name, value in known.items() if name not in ("image_id", "row", "label")}}
+
+
+def _is_number(value: Any) -> bool:
+    return not (isinstance(value, float) and math.isnan(value))

@@ -1,0 +1,48 @@
+"""Small networks with random weights that say different things of different regions, and photos to show them."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from classifier.crops import RegionCrops, normalise
+from classifier.googlenet import GoogLeNet, Variant
+from classifier.weights.checkpoint import CAFFE, Checkpoint, Preprocessing
+from detect.shared import SharedNetwork, to_checkpoint
+from structures.records import Image
+
+CLASSES = ("cat", "cup", "person")
+SMALL = replace(CAFFE, size=64, context=5)
+
+
+def make(variant: Variant = "paper", preprocessing: Preprocessing = SMALL, seed: int = 0) -> Checkpoint:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = GoogLeNet(len(CLASSES) + 1, variant=variant).eval()
+    crops = RegionCrops(normalise(photo(), preprocessing), size=preprocessing.size, context=preprocessing.context)
+    with torch.no_grad():  # a random network says the same of everything: let it say what sets these regions apart
+        spread, mean = torch.std_mean(network(crops(torch.from_numpy(some_boxes(8)))), dim=0)
+        network.fc.weight /= spread[:, None]
+        network.fc.bias.copy_((network.fc.bias - mean) / spread)
+    return Checkpoint(network.state_dict(), CLASSES, preprocessing, variant, "regions")
+
+
+def make_shared(classes: tuple[str, ...]) -> Checkpoint:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shapes = torch.tensor([[[20.0, 24.0]], [[50.0, 60.0]], [[120.0, 110.0]], [[250.0, 260.0]]])
+        start = Checkpoint(state={}, classes=())
+        network = SharedNetwork(shapes, start.preprocessing, len(classes) + 1, width=16)
+        for layer in (network.regions.parts, network.regions.predict):
+            torch.nn.init.normal_(layer.weight, std=0.05)
+        return to_checkpoint(network, start, classes, network.state_dict(), {"data": "noise"})
+
+
+def photo(height: int = 60, width: int = 80, seed: int = 0) -> Image:
+    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    return np.ascontiguousarray(np.kron(coarse, np.ones((height // 6, width // 8, 1), np.uint8)))
+
+
+def some_boxes(count: int, seed: int = 0) -> np.ndarray:
+    corners = np.sort(np.random.default_rng(seed).integers(0, 60, (count, 2, 2)), axis=1).reshape(-1, 4)
+    return (corners + np.array([0, 0, 9, 9])).astype(np.float32)

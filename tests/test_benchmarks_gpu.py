@@ -1,0 +1,109 @@
+"""The benchmark for GPUs on a CPU: parts that fail are rows, and nothing beyond a few packages is needed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from benchmarks import gpu, gpu_parts
+from benchmarks.gpu_parts import PARTS, Setting, prepare_photos
+from eval.voc import VocDataset
+
+ROOT = Path(__file__).resolve().parent.parent
+MISSING = """openvino pycocotools scipy matplotlib simplejpeg filelock platformdirs skimage jinja2 hypothesis onnx
+onnxruntime pandas supervision""".split()
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    return Setting(tmp_path, torch.device("cpu"), True, prepare_photos(tmp_path / "photos", None, count=3))
+
+
+def test_drawn_photos_can_be_learned_from(setting: Setting) -> None:
+    dataset = VocDataset(setting.photos, "train")
+    assert len(dataset.image_ids) == 3
+    assert all(len(truth.boxes) == 3 for truth in dataset)
+    assert prepare_photos(setting.photos, None, count=99) == setting.photos
+    again = prepare_photos(setting.out / "copied", setting.photos, count=2)
+    assert len(list((again / "JPEGImages").iterdir())) == 2
+    assert [image.shape for image in setting.images(9)] == [(375, 500, 3), (500, 375, 3)]
+
+
+def test_networks_are_timed(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_parts, "load_regions", lambda name: None)
+
+    class Plain(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Conv2d(3, 1, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.layer(x)
+            return found
+
+    rows = list(gpu_parts._network(setting, Plain, (8, 8), (1, 2), "crops"))
+    assert [row["what"] for row in rows] == [
+        f"eager {dtype}, {count} crops" for dtype in ("float32", "bfloat16") for count in (1, 2)
+    ]
+    assert all(row["rate"] > 0 for row in rows)
+
+    class Broken(Plain):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no kernel")
+
+    broken = list(gpu_parts._network(setting, Broken, (8, 8), (1,), "crops"))
+    assert [row["why"] for row in broken] == ["RuntimeError: no kernel"] * 2
+    assert "needs" in str(next(PARTS["memory"](setting))) or not setting.gpu
+
+
+def options(out: Path, *words: str) -> Any:
+    return gpu.arguments(["--out", str(out), "--device", "cpu", "--quick", *words])
+
+
+def test_a_part_that_fails_or_hangs_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "script.py"
+    monkeypatch.setattr(gpu, "__file__", str(script))
+    script.write_text("raise SystemExit(3)")
+    failed, took = gpu.run_part("crops", options(tmp_path), 60)
+    assert failed == {"part": "crops", "what": "failed", "why": "ended with exit code 3, see crops.log"}
+    assert took["what"] == "all of it"
+    rows = json.dumps({"part": "crops", "what": "before"})
+    script.write_text(f"open({str(tmp_path / 'crops.jsonl')!r}, 'w').write({rows!r} + '\\n{{half')\nwhile True: pass")
+    before, stopped, _ = gpu.run_part("crops", options(tmp_path), 1)
+    assert (before["what"], stopped["why"]) == ("before", "stopped after its 1 s")
+
+
+def test_no_part_begins_when_the_time_is_spent(tmp_path: Path) -> None:
+    assert sum(gpu.SECONDS.values()) <= gpu.BUDGET
+    assert gpu.SECONDS.keys() == PARTS.keys()
+    assert gpu.main(["--out", str(tmp_path), "--device", "cpu", "--budget", "1", "--parts", "crops"]) == 1
+    assert not (tmp_path / "crops.log").exists()
+
+
+def test_detecting_and_the_benchmark_do_without_other_packages(tmp_path: Path) -> None:
+    """On a machine with just torch, torchvision, numpy, numba, pillow, rich, typer, safetensors and OpenCV."""
+    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)).save(tmp_path / "a.jpg")
+    words = ["detect", "a.jpg", "--out", "out", "--features", "shared", "--proposals", "multibox", "--profile"]
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({MISSING!r}))
+import benchmarks.gpu_parts, detect.commands.train_regions, detect.training.regions, detect.training.shared_phases
+from detect.cli import main
+sys.argv = ["rcnn", *{words!r}, "--device", "cpu"]
+main()
+"""
+    environment = {"PYTHONPATH": str(ROOT), "RCNN_CACHE": "off", "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    run = json.loads((tmp_path / "out/run.json").read_text())["runs"][-1]
+    assert run["done"] == 1
+    assert "torch" in run["placement"][0]
+    assert run["profile"]["trunk"]["seconds per photo"] > 0

@@ -1,0 +1,176 @@
+"""`rcnn bench detect`: turns that are fair, rows that agree with the evaluation, a run that goes on."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import detect.bench_detection
+import detect.detector
+from detect.bench_detection import BenchJob, time_stages
+from detect.bench_rows import STAGE_TIMES
+from detect.detector import Detector
+from detect.generators import load_proposals
+from eval.regions import read_regions
+from eval.voc import VocDataset
+from structures.boxes import Boxes, Floats, whole_image
+from structures.records import Image, Proposals
+
+
+class Bright:
+    """Calls a region a cat by its mean."""
+
+    classes = ("cat",)
+
+    def __call__(self, image: Image, boxes: Boxes) -> Floats:
+        means = [image[int(b[1]) : int(b[3]), int(b[0]) : int(b[2])].mean() / 255 for b in boxes]
+        cat = np.array(means, np.float32)
+        return np.stack([cat, 1 - cat], axis=1)
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """Three photos with a bright object each, which the whole photo does not fit."""
+    root = tmp_path / "VOC"
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    for number, (x, y) in enumerate([(10, 10), (40, 20), (60, 30)]):
+        pixels = np.random.default_rng(number).integers(0, 40, (90, 120, 3)).astype(np.uint8)
+        pixels[y : y + 40, x : x + 50] += np.uint8(180)
+        PIL.Image.fromarray(pixels).save(root / "JPEGImages" / f"{number}.jpg", quality=95)
+        box = f"<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{x + 50}</xmax><ymax>{y + 40}</ymax>"
+        size = "<size><width>120</width><height>90</height><depth>3</depth></size>"
+        thing = f"<object><name>cat</name><difficult>0</difficult><bndbox>{box}</bndbox></object>"
+        (root / "Annotations" / f"{number}.xml").write_text(f"<annotation>{size}{thing}</annotation>")
+    (root / "ImageSets/Main/val.txt").write_text("0\n1\n2\n")
+    return root
+
+
+class Once:
+    """Proposes the whole photo alone."""
+
+    name = "once"
+    parameters: dict[str, Any] = {}  # noqa: RUF012
+
+    def __call__(self, image: Image) -> Proposals:
+        size = (image.shape[0], image.shape[1])
+        return Proposals(whole_image(size), np.ones(1, np.float32), size)
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, rcnn: Callable[..., int], voc: Path, tmp_path: Path) -> Callable[..., int]:
+    """Run `rcnn bench detect` on the three photos, with a classifier whose answers are known."""
+
+    def load(weights: Any, proposals: str, **options: Any) -> Detector:
+        generator = Once() if proposals == "random" else load_proposals(proposals)
+        return Detector(generator, Bright(), score_floor=options["score_floor"])
+
+    monkeypatch.setattr(detect.detector.Detector, "load", load)
+    monkeypatch.setattr(detect.bench_detection, "draw_scores", _few(detect.bench_detection.draw_scores))
+    (tmp_path / "weights").write_bytes(b"")
+    command = ["bench", "detect", "--ground-truth", voc, "--out", tmp_path / "out", "--weights", tmp_path / "weights"]
+    return lambda *words: rcnn(*command, *words)
+
+
+def _few(draw: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *records, **options: draw(*records, draws=20, **options)
+
+
+def test_a_row_for_each_generator_in_every_form(
+    bench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {kind: tmp_path / f"bench.{kind}" for kind in ("json", "csv", "html", "svg")}
+    forms = ["--json", files["json"], "--csv", files["csv"], "--html", files["html"], "--plot", files["svg"]]
+    names = ["grid", "random", "selective-search+grid"]
+    assert bench(*(word for name in names for word in ("--proposals", name)), "--timed", 2, *forms) == 0
+    told = capsys.readouterr().out
+    assert "…" not in told
+    assert max(map(len, told.splitlines())) <= 80
+    assert all(name in told for name in names)
+    content = json.loads(files["json"].read_text())
+    assert (content["photos"], content["timed"], content["protocol"]) == (3, 1, "voc07")
+    rows = content["detectors"]
+    assert [row["proposals"] for row in rows] == names
+    with files["csv"].open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["proposals"] for row in table] == names
+    assert [float(row["boxes"]) for row in table] == [row["boxes"] for row in rows]
+    assert all(name in files["html"].read_text() for name in names)
+    assert b"<svg" in files["svg"].read_bytes()
+    only = rows[1]  # the whole photo fits no object
+    assert (only["boxes"], only["recall@0.50"], only["mAP"], only["missed"]) == (1, 0, 0, 3)
+    assert only["lost, no proposal"] == 3
+    assert only["mAP over the first"] == -rows[0]["mAP"]
+    assert rows[0]["mAP over the first"] == rows[0]["mAP over the first, low"] == 0
+    assert all(row[f"seconds, {stage}"] > 0 for row in rows for stage in STAGE_TIMES)
+
+
+def test_rows_agree_with_the_evaluation(
+    bench: Callable[..., int], rcnn: Callable[..., int], voc: Path, tmp_path: Path
+) -> None:
+    names = ["--proposals", "selective-search", "--timed", 0]
+    assert bench(*names, "--json", tmp_path / "bench.json") == 0
+    folder = tmp_path / "out" / "selective-search"
+    assert len(read_regions(folder)) == 3
+    for protocol, figure in (("voc07", "mAP"), ("coco", "AP")):
+        command = ["eval", "detections", folder, "--ground-truth", voc, "--protocol", protocol]
+        assert rcnn(*command, "--json", tmp_path / "eval.json") == 0
+        scored = json.loads((tmp_path / "eval.json").read_text())
+        (row,) = json.loads((tmp_path / "bench.json").read_text())["detectors"]
+        assert row[figure] == pytest.approx(scored[figure])
+        assert row["missed"] == scored["lost"]["missed"]
+    assert row["seconds, propose"] is None
+
+
+def test_it_goes_on_where_it_stopped(bench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("--proposals", "grid", "--timed", 0, "--photos", 1) == 0
+    capsys.readouterr()
+    assert bench("--proposals", "grid", "--timed", 0) == 0
+    assert "1 of 3 photos are done already" in capsys.readouterr().err
+
+
+def test_boxes_of_another_program_are_found_by_their_names(bench: Callable[..., int], tmp_path: Path) -> None:
+    boxes = tmp_path / "boxes.json"
+    corners = [(10, 10), (40, 20), (60, 30)]
+    entries = [{"image_id": i, "category_id": 1, "bbox": [*xy, 50, 40], "score": 1} for i, xy in enumerate(corners)]
+    boxes.write_text(json.dumps(entries))
+    assert bench("--proposals", f"file:{boxes}", "--timed", 0, "--json", tmp_path / "bench.json") == 0
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["detectors"]
+    assert (row["proposals"], row["recall@0.70"], row["skipped"]) == (f"file:{boxes}", 1, 0)
+
+
+def test_what_is_read_is_not_written_over(bench: Callable[..., int], tmp_path: Path) -> None:
+    assert bench("--json", tmp_path / "weights") == 2
+    assert (tmp_path / "weights").read_bytes() == b""
+
+
+def test_photos_that_cannot_be_read_are_counted(bench: Callable[..., int], voc: Path, tmp_path: Path) -> None:
+    (voc / "JPEGImages/1.jpg").write_text("no photo")
+    assert bench("--proposals", "grid", "--timed", 3, "--json", tmp_path / "bench.json") == 0
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["detectors"]
+    assert (row["skipped"], row["lost, not searched"]) == (1, 1)
+
+
+def test_stages_are_timed_on_every_photo_but_the_first() -> None:
+    class Clocked(Detector):
+        def regions(self, image: Image) -> Proposals:
+            found = super().regions(image)
+            self.seconds["propose"] += float(image[0, 0, 0])
+            return found
+
+    detectors = [Clocked(Once(), Bright()), Detector(Once(), Bright())]
+    seconds = time_stages(detectors, [np.full((4, 4, 3), level, np.uint8) for level in (9, 2, 3)])
+    assert seconds.shape == (2, 2, 3)
+    np.testing.assert_allclose(seconds[:, 0, 0], [2, 3], atol=0.5)
+    np.testing.assert_allclose(seconds[:, 1], 0, atol=0.5)
+
+
+def test_a_job_names_its_folders(voc: Path, tmp_path: Path) -> None:
+    job = BenchJob(VocDataset(voc, "val"), 2, 0, tmp_path, ["a:b/c"], ["default"], {})
+    assert (job.folder("a:b/c"), list(job.photos.image_ids)) == (tmp_path / "a-b-c", ["0", "1"])
+    assert (job.protocol, job.crowd) == ("voc07", False)

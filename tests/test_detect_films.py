@@ -1,0 +1,92 @@
+"""Films are folders of frames: found, counted, decoded in order, detected on, drawn, and gone on with."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from detect.runs.films import Films, camera_frames, count_frames, film_of, frames_of, truncated
+from detect.runs.photos import Photo, SourceError
+from structures.images import ImageError
+from tests.test_detect_command import entries, propose, rcnn, weights
+
+__all__ = ["propose", "rcnn", "weights"]  # fixtures
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    for level in range(9):
+        writer.write(np.full((48, 64, 3), 25 * level, np.uint8))
+    writer.release()
+    return path
+
+
+def test_frames_have_names_and_come_in_order(film: Path) -> None:
+    frames = frames_of(Photo("film.avi", film), 4)
+    assert [frame.image_id for frame in frames] == ["film.avi/000000.jpg", "film.avi/000004.jpg", "film.avi/000008.jpg"]
+    assert film_of(frames[1].path) == (film, 4)
+    assert film_of(film.parent / "000004.jpg") is None
+    films = Films()
+    for number in (0, 1, 4, 8, 2, 2):
+        assert abs(films(film, number).mean() - 25 * number) < 4
+    films.close()
+    with pytest.raises(ImageError, match="frame 9 cannot be decoded"):
+        films(film, 9)
+    with pytest.raises(ImageError, match="more than 100 pixels"):
+        Films(max_pixels=100)(film, 0)
+    assert films(film, 0).dtype == np.uint8
+
+
+def test_films_that_are_none_or_cut_off(film: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no film")
+    with pytest.raises(SourceError, match=r"text\.mp4: not a film"):
+        count_frames(tmp_path / "text.mp4")
+    assert (count_frames(film), truncated(film)) == (9, "")
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    try:
+        found = count_frames(cut)
+    except SourceError:  # some versions of OpenCV open no film without its index
+        return
+    assert found < 9
+
+
+def test_a_camera_that_is_not_there() -> None:
+    frames = camera_frames("camera:99", 2)
+    assert [frame.image_id for frame in frames] == ["camera-99/000000.jpg", "camera-99/000001.jpg"]
+    with pytest.raises(ImageError, match="there is no such camera"):
+        Films()(*film_of(frames[0].path))  # type: ignore[misc]
+
+
+def test_a_film_is_detected_on_drawn_and_gone_on_with(rcnn: Callable[..., int], film: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert rcnn(film, "--out", out, "--draw", "--every", 2, "--profile") == 0
+    found = entries(out)
+    assert list(found) == [f"film.avi/{number:06d}.jpg" for number in range(0, 9, 2)]
+    assert found["film.avi/000008.jpg"]["labels"][0] == "bright"
+    assert len({entry["file_key"] for entry in found.values()}) == 1
+    assert count_frames(out / "films/film.avi.mp4") == 5
+    record = json.loads((out / "run.json").read_text())["runs"][-1]
+    assert {"read", "propose", "classify", "suppress", "write"} <= record["profile"].keys()
+    lines = (out / "detections.jsonl").read_text().splitlines(keepends=True)
+    (out / "detections.jsonl").write_text("".join(lines[:2]))
+    assert rcnn(film, "--out", out, "--every", 2) == 0
+    assert entries(out) == found
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [(("--every", 2), "--every needs a film"), (("--frames", 2), "--frames needs a camera")],
+)
+def test_options_of_films_without_one(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[Any, ...], complaint: str
+) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9, 9, 3), np.uint8))
+    assert rcnn(tmp_path / "a.png", "--out", tmp_path / "out", *words) == 2
+    assert complaint in capsys.readouterr().err
