@@ -29,6 +29,8 @@ class Format(str, Enum):
     jsonl = "jsonl"
     coco = "coco"
     voc = "voc"
+    yolo = "yolo"
+    csv = "csv"
 
 
 class Keep(str, Enum):
@@ -117,7 +119,9 @@ class ResultOptions:
     draw_score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Weakest detection that is drawn.", show_default=str(DRAW_FLOOR))
     ] = None
-    format_: Annotated[Format, typer.Option("--format", help="Also write COCO results or VOC files.")] = Format.jsonl
+    format_: Annotated[
+        Format, typer.Option("--format", help="Also write COCO results, VOC or YOLO files, or a table.")
+    ] = Format.jsonl
     save_crops: Annotated[
         bool, typer.Option("--save-crops", help="Also cut out what is drawn, to OUT/crops/CLASS.")
     ] = False
