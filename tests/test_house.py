@@ -20,7 +20,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "generators",
         "detector",
         "runs",
-        "training bench scored",
+        "training bench scored serving",
         "report",
         "commands",
         "cli",
