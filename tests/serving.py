@@ -5,14 +5,17 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import uvicorn
 from PIL import Image
 
 from detect.serving.app import make_app
 from detect.serving.jobs import JPEG, JSON, Answer, Job, Limits, Offer, failure
 from detect.serving.queue import Queue
+from detect.serving.server import address, bind
 
 CLASSES = ("cat", "dog", "<img src=x onerror='window.hacked=1'>\u202e")
 OFFER = Offer(CLASSES, ("quick", "other"), 0.05, 200)
@@ -73,3 +76,14 @@ def found_in(job: Job) -> Answer:
 def fake_app(work: FakeWork, limits: Limits | None = None, **more: Any) -> Any:
     limits = limits or Limits()
     return make_app(Queue(work, limits), OFFER, limits, **more)
+
+
+@contextmanager
+def serving(**more: Any) -> Iterator[str]:
+    listening = bind("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(fake_app(FakeWork(), **more), log_level="warning", lifespan="on"))
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    yield address(listening)
+    server.should_exit = True
+    thread.join()

@@ -7,11 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
-from fastapi.testclient import TestClient
 
 from detect.serving.jobs import Job, Limits
 from detect.serving.queue import Full, Queue

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TOKEN_VARIABLE = "RCNN_TOKEN"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+HANGING, HANGING_SECONDS = 4, 60.0  # times the time of a request, and at least: the detector is taken to hang
 PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
@@ -68,7 +69,7 @@ class LimitOptions:
 
     max_bytes: Annotated[int, typer.Option(min=1000, help="Of the body of a request.")] = 20_000_000
     max_pixels: Annotated[int, typer.Option(min=1, help="Of a photo.")] = 50_000_000
-    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="For a request, and for the work on a photo.")] = 30
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="For a request, until it is answered.")] = 30
     waiting: Annotated[
         int, typer.Option(min=1, help="Requests that are read, wait or are worked on; others get 503 at once.")
     ] = 32
@@ -108,7 +109,7 @@ def serve(
     arguments: dict[str, Any] = {
         **where.as_names(),
         **detector.arguments(),
-        "weights": detector.names,
+        "weights": detector.weights,
         "proposals": detector.proposals,
         "exif": exif.value,
     }
@@ -125,7 +126,7 @@ def _serve(arguments: dict[str, Any], others: tuple[str, ...], options: AddressO
 
     token, hosts = options.token, options.hosts()
     listening = bind(options.host, options.port)  # before the networks are loaded
-    work = Child(Loading(arguments, others, limits.max_pixels), seconds=limits.seconds)
+    work = Child(Loading(arguments, others, limits.max_pixels), seconds=max(HANGING_SECONDS, HANGING * limits.seconds))
     try:
         app = make_app(
             Queue(work, limits),

@@ -35,7 +35,7 @@ class Child:
 
     Args:
         load: loads the detector; sent to the process, so a function of a module or a record.
-        seconds: for one photo; a process that takes longer is ended.
+        seconds: after which a photo is taken to hang the process, which is ended then.
 
     Raises:
         InputError: what `load` raised.

@@ -36,7 +36,7 @@ class Limits:
     Attributes:
         max_bytes: of the body of a request.
         max_pixels: of a photo.
-        seconds: for a request, from its first byte to the answer; the work on one photo may take as long.
+        seconds: for a request to arrive, and then until it is answered.
         waiting: requests that are read, wait or are worked on at a time; further ones are refused.
         together: at most this many photos go to the detector together.
     """

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from detect.defaults import PROPOSALS
 
 if TYPE_CHECKING:
     from detect.serving.answering import Answering
-
-WARM_UP = (375, 500)  # height and width of VOC's usual photo
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class Loading:
         from detect.detector import Detector
         from detect.generators import load_proposals
         from detect.serving.answering import Answering
+        from proposals.multibox.views import CANVASES
 
         first = Detector.load(**self.detector)
         placed = {name: self.detector[name] for name in ("device", "engine", "dtype") if name in self.detector}
@@ -46,6 +46,6 @@ class Loading:
         for name in self.others:
             propose = load_proposals(name, shared=shared, **placed)
             detectors[name] = Detector(propose, first.classify, replace(first.options, **changed))
-        for detector in detectors.values():
-            detector(np.full((*WARM_UP, 3), 128, np.uint8))  # now, not in the time of the first request
+        for detector, size in product(detectors.values(), CANVASES):  # now, not in the time of a request
+            detector(np.full((*size, 3), 128, np.uint8))
         return Answering(detectors, max_pixels=self.max_pixels)

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Callable
-from threading import Thread
+from threading import Event, Thread
 
 import uvicorn
 from fastapi import FastAPI
@@ -48,13 +48,19 @@ def run(app: FastAPI, listening: socket.socket, *, seconds: float, begun: Callab
         server_header=False,
         timeout_graceful_shutdown=round(seconds) + 1,
     )
-    server = uvicorn.Server(config)
-    thread = Thread(target=server.run, args=([listening],), name="http")  # which leaves the signals to this one
-    thread.start()
+    server, ended = uvicorn.Server(config), Event()
+
+    def answer() -> None:
+        try:
+            server.run([listening])
+        finally:
+            ended.set()
+
+    Thread(target=answer, name="http").start()  # uvicorn leaves the signals to this thread then
     try:
         begun()
-        while thread.is_alive():
-            thread.join(LOOK_SECONDS)
+        while not ended.wait(LOOK_SECONDS):  # not join: stopped in it, Python 3.11 takes the thread for ended
+            pass
     finally:
         server.should_exit = True
-        thread.join()
+        ended.wait()
