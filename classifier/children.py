@@ -21,10 +21,15 @@ def begin_reading(worker: int) -> None:
     Args:
         worker: number of the reader.
     """
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Have this process, which `multiprocessing` started, leave Ctrl-C to its parent, and end when that one has."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.set_wakeup_fd(-1)  # which a fork inherits: the parent would take the reader's signals for its own
+    signal.set_wakeup_fd(-1)  # which a fork inherits: the parent would take the child's signals for its own
     parent = multiprocessing.parent_process()
-    assert parent is not None, f"reader {worker} is not a child process"
+    assert parent is not None, "not a child process"
     _end_after(parent.join)
 
 

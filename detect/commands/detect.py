@@ -97,7 +97,13 @@ class DetectorOptions:
         return self.weights or [default_weights(self.features.value)]
 
     def arguments(self) -> dict[str, Any]:
-        """Return them as `Detector.load` takes them."""
+        """Return them as `Detector.load` takes them.
+
+        Raises:
+            InputError: one would change nothing.
+        """
+        without_effect = self.vote_power is not None and not self.vote
+        refuse_options_without_effect({"--vote-power has no meaning with --no-vote": without_effect})
         return {
             "features": self.features.value,
             "mirrored": self.mirrored,
@@ -239,8 +245,6 @@ def detect(
     from detect.runs.detect import DetectionJob, detect_to_folder
     from detect.runs.record import fingerprint
 
-    without_effect = detector.vote_power is not None and not detector.vote
-    refuse_options_without_effect({"--vote-power has no meaning with --no-vote": without_effect})
     more, weights = results.arguments(), list(map(weights_file, detector.names))
     found, shot, warnings = films.photos(photos)
     job = DetectionJob(
