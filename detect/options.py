@@ -11,8 +11,8 @@ MENTION = re.compile(r"`(\w+)(?:=([^`]*))?`")  # `dtype`, `dtype="float32"` or `
 _SAME = (
     "allow_extra auxiliary average average_from balance best_share classes coco device dtype engine epochs exif "
     "format ground_truth hard_examples host images label_smoothing learning_rate max_boxes max_pixels mirrored "
-    "near_share only_detected out overwrite port positive_share preset proposals ramp schedule split token_file val val_coco "
-    "val_images val_proposals voc vote_power weight_decay weights work workers "
+    "near_share only_detected out overwrite port positive_share preset proposals ramp schedule split token_file val "
+    "val_coco val_images val_proposals voc vote_power weight_decay weights work workers "
 )
 OPTIONS: Mapping[str, str] = {
     **{name: f"--{name.replace('_', '-')}" for name in _SAME.split()},

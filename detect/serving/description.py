@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 SUMMARY = "Object detection in the style of R-CNN: post a photo, get boxes."
 FAILURE = "A parameter, or the photo, cannot be used; the answer says why."
-EXAMPLE = {
+EXAMPLE: dict[str, Any] = {
     "image": "street.jpg",
     "width": 500,
     "height": 375,
