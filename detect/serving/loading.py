@@ -41,11 +41,11 @@ class Loading:
 
         first = Detector.load(**self.detector)
         placed = {name: self.detector[name] for name in ("device", "engine", "dtype") if name in self.detector}
-        shared, changed = shared_features(first.classify), {"weigh_by_fit": self.detector.get("weigh_by_fit")}
+        shared, by_fit = shared_features(first.classify), self.detector.get("weigh_by_fit")
         detectors = {self.detector.get("proposals", PROPOSALS): first}
         for name in self.others:
             propose = load_proposals(name, shared=shared, **placed)
-            detectors[name] = Detector(propose, first.classify, replace(first.options, **changed))
+            detectors[name] = Detector(propose, first.classify, replace(first.options, weigh_by_fit=by_fit))
         for detector, size in product(detectors.values(), CANVASES):  # now, not in the time of a request
             detector(np.full((*size, 3), 128, np.uint8))
         return Answering(detectors, max_pixels=self.max_pixels)
