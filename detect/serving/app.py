@@ -122,8 +122,8 @@ async def _answer(queue: Queue, job: Job, request: Request, seconds: float) -> A
     """Wait for the answer to a job as long as its time lasts and somebody waits for it.
 
     Raises:
-        Full: its turn did not come in time.
-        HTTPException: its turn came, but it was not done in time; or nobody waits any more.
+        Full: its turn did not come in time, or nobody waits any more.
+        HTTPException: the photo takes too long.
     """
     future = queue.put(job)
     waiting, end = asyncio.wrap_future(future), asyncio.get_running_loop().time() + seconds
@@ -133,9 +133,9 @@ async def _answer(queue: Queue, job: Job, request: Request, seconds: float) -> A
         if waiting.done():
             break
         if left <= 0 or await request.is_disconnected():
-            if not future.cancel():
-                raise HTTPException(504, f"not done within {seconds:g} s")
-            raise Full(1)
+            if fault := queue.give_up(future):
+                raise HTTPException(504, fault)
+            raise queue.later()
     return await waiting
 
 

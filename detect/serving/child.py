@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from detect.serving.jobs import Answer, Job, Offer, failure
+from structures.child_process import end_with_parent
 from structures.errors import InputError
 
 LOADING_SECONDS = 600.0  # networks are converted at the first start
@@ -31,7 +32,7 @@ class Lost(Exception):
 
 
 class Child:
-    """See `detect.serving.jobs.Work`. A photo on which the process ended is tried once more, alone.
+    """See `detect.serving.jobs.Work`. A photo on which the process ends is tried twice.
 
     Args:
         load: loads the detector; sent to the process, so a function of a module or a record.
@@ -74,20 +75,24 @@ class Child:
                 answered += 1
             return
         except Lost as lost:
-            self._restart()
-            left = jobs[answered:]
-            if lost.hung:
-                yield self._too_long()
-                left = left[1:]
-        for job in left:
-            yield self._alone(job)
+            hung = lost.hung
+        self._restart()
+        if hung:
+            yield self._too_long()
+            answered += 1
+        for place, job in enumerate(jobs[answered:]):
+            suspect = place == 0 and not hung
+            yield self._alone(job, tries=1 if suspect else 2)
 
-    def _alone(self, job: Job) -> Answer:
-        try:
-            return next(self._ask([job]))
-        except Lost as lost:
-            self._restart()
-            return self._too_long() if lost.hung else failure(500, "the detector's process ended on this photo, twice")
+    def _alone(self, job: Job, *, tries: int) -> Answer:
+        for _ in range(tries):
+            try:
+                return next(self._ask([job]))
+            except Lost as lost:
+                self._restart()
+                if lost.hung:
+                    return self._too_long()
+        return failure(500, "the detector's process ended on this photo, twice")
 
     def _too_long(self) -> Answer:
         return failure(504, f"detecting on this photo took longer than {self._seconds:g} s; it was given up")
@@ -142,8 +147,6 @@ class Child:
 
 def _serve(pipe: Connection, load: Loader) -> None:
     """Be the process: load the detector, say what it offers, and answer jobs until there is nobody to ask."""
-    from classifier.children import end_with_parent
-
     end_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # goes to all processes of a group; the parent ends this one
     try:

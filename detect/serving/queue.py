@@ -47,6 +47,7 @@ class Queue:
         self.taken, self.groups = 0, deque[int](maxlen=1000)
         self._waiting, self._changed = deque[Waiting](), Condition()
         self._pace, self._closed = 0.0, False
+        self._handed, self._since = deque[Waiting](), 0.0  # to the detector; since when it is on the first of them
         self._thread = Thread(target=self._run, name="detect", daemon=True)
 
     def start(self) -> None:
@@ -66,10 +67,10 @@ class Queue:
             Full: all are taken, or those before it would let it wait for too long.
         """
         with self._changed:
-            soon = self.taken * self._pace
-            in_vain = self.taken > 0 and soon + self._pace > self._limits.seconds
+            before = self._before
+            in_vain = before > 0 and (before + 1) * self._pace > self._limits.seconds
             if self._closed or self.taken >= self._limits.waiting or in_vain:
-                raise Full(min(LONGEST_WAIT, max(1, math.ceil(soon / 2))))
+                raise self.later()
             self.taken += 1
         try:
             yield
@@ -84,6 +85,26 @@ class Queue:
             self._waiting.append((job, future))
             self._changed.notify()
         return future
+
+    def give_up(self, future: "Future[Answer]") -> str:
+        """Let go of a job whose time is up, and say why if that is the photo's fault; else it may be tried again."""
+        future.cancel()
+        try:
+            first = self._handed[0][1]
+        except IndexError:
+            first = None
+        long = time.monotonic() - self._since > self._limits.seconds / 2
+        blamed = first is future and long and self.work.ready
+        return f"detecting on this photo takes longer than {self._limits.seconds:g} s" if blamed else ""
+
+    def later(self) -> Full:
+        """Return the refusal of a request that may be tried again."""
+        return Full(min(LONGEST_WAIT, max(1, math.ceil(self._before * self._pace / 2))))
+
+    @property
+    def _before(self) -> int:
+        """Photos that the next one has to wait for; clients may have gone while their jobs are worked on."""
+        return max(self.taken, len(self._waiting) + len(self._handed))
 
     def close(self) -> None:
         """Take nothing more, finish what was taken, and end."""
@@ -112,16 +133,17 @@ class Queue:
 
     def _do(self, group: Sequence[Waiting]) -> None:
         self.groups.append(len(group))
-        before, left = time.monotonic(), deque(group)
+        self._since = time.monotonic()
+        self._handed.extend(group)
         try:
             for answer in self.work([job for job, _ in group]):
-                before = self._note_pace(before)
-                left.popleft()[1].set_result(answer)
+                self._note_pace()
+                self._handed.popleft()[1].set_result(answer)
         finally:
-            for _, future in left:
-                future.set_result(failure(500, "the detector failed"))
+            while self._handed:
+                self._handed.popleft()[1].set_result(failure(500, "the detector failed"))
 
-    def _note_pace(self, before: float) -> float:
+    def _note_pace(self) -> None:
         now = time.monotonic()
-        self._pace = now - before if not self._pace else self._pace + NEWEST * (now - before - self._pace)
-        return now
+        spent = now - self._since
+        self._pace, self._since = spent if not self._pace else self._pace + NEWEST * (spent - self._pace), now
