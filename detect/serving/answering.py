@@ -94,7 +94,7 @@ class Answering:
             for found in detector.many(images):
                 yield found
                 done, self._failed = done + 1, 0
-        except Exception as error:  # likewise, and what the detector says is for its log
+        except Exception as error:  # whatever one photo makes go wrong must not stop all the others
             yield self._failure(error)
             for image in images[done + 1 :]:
                 yield from self._detect(kind, [image])
@@ -108,7 +108,7 @@ class Answering:
     def _write(self, job: Job, image: Image, found: Found) -> Answer:
         try:
             return _written(job, image, found)
-        except Exception as error:  # whatever one photo makes go wrong must not stop all the others
+        except Exception as error:  # likewise
             return self._failure(error)
 
     def _failure(self, error: Exception) -> Answer:
