@@ -4,10 +4,12 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from detect.commands.serve import AddressOptions
+from detect.serving.jobs import Limits
 from structures.errors import InputError
 
 
@@ -58,3 +60,27 @@ def test_the_token_is_of_the_file_or_else_of_the_environment(tmp_path: Path, mon
 )
 def test_which_names_the_server_goes_by(options: dict[str, object], hosts: set[str]) -> None:
     assert set(AddressOptions(**options).hosts()) == hosts  # type: ignore[arg-type]
+
+
+def test_every_option_reaches_the_detector_or_the_server(
+    rcnn: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr("detect.commands.serve._serve", lambda *arguments: given.extend(arguments))
+    words = {
+        "--proposals": "grid", "--features": "crops", "--weights": "default", "--score": 0.2, "--nms": 0.4,
+        "--classes": "cat,dog", "--max-boxes": 9, "--vote-power": 2, "--device": "cpu", "--engine": "torch",
+        "--dtype": "float32", "--host": "::1", "--port": 81, "--allow-host": "a.example", "--token-file": "t.txt",
+        "--max-bytes": 2000, "--max-pixels": 3000, "--seconds": 4, "--waiting": 5, "--together": 6,
+        "--offer": "multibox", "--exif": "ignore",
+    }  # fmt: skip
+    options = [word for pair in words.items() for word in pair]
+    assert rcnn("serve", *options, "--class-agnostic", "--mirrored", "--vote") == 0
+    detector, others, address, limits = given
+    assert (others, limits) == (("multibox",), Limits(2000, 3000, 4, 5, 6))
+    assert (address.host, address.port, address.hosts(), str(address.token_file)) == (
+        "::1", 81, ("a.example",), "t.txt"
+    )  # fmt: skip
+    expected = {"proposals": "grid", "features": "crops", "weights": ["default"], "score_floor": 0.2, "exif": "ignore"}
+    expected |= {"max_boxes": 9, "mirrored": True, "class_agnostic": True, "device": "cpu", "dtype": "float32"}
+    assert {name: detector[name] for name in expected} == expected
