@@ -10,12 +10,9 @@ class RegionDraw:
     Attributes:
         count: regions of a photo in one step.
         positives: at most this many of them with an IoU of 0.5 or more, evenly over objects and ranges of the IoU.
-        best_share: share of the others from the boxes that a detector would look at first, while there are enough:
-            those are the ones that it may mistake.
-        near_share: share of the rest with an IoU from 0.1 on, while there are enough.
+        near_share: share of the others with an IoU from 0.1 on, while there are enough.
     """
 
-    count: int = 128
-    positives: int = 32
-    best_share: float = 0.6
+    count: int = 64
+    positives: int = 20
     near_share: float = 0.7

@@ -13,14 +13,7 @@ EMPTY_SHARE = 0.5  # of a photo without objects, only this share of the regions 
 
 @torch.no_grad()
 def draw_labelled(
-    candidates: Tensor,
-    objects: Tensor,
-    labels: Tensor,
-    ignore: Tensor,
-    best: Tensor,
-    *,
-    background: int,
-    draw: RegionDraw,
+    candidates: Tensor, objects: Tensor, labels: Tensor, ignore: Tensor, *, background: int, draw: RegionDraw
 ) -> tuple[Tensor, Tensor]:
     """Draw regions to learn from out of candidates, and label them (R-CNN, section 2.3).
 
@@ -29,7 +22,6 @@ def draw_labelled(
         objects: (G, 4) annotated boxes.
         labels: (G,) their classes.
         ignore: (G,) which of them count neither as object nor as background.
-        best: (N,) bool, candidates that a detector would look at first.
         background: label of regions whose best IoU is below 0.5.
         draw: how many and which.
 
@@ -37,23 +29,19 @@ def draw_labelled(
         (n, 4) regions and (n,) labels, n at most draw.count. Regions that belong to an ignored object, or lie on one
         to half or more, are left out.
     """
-    large = ((candidates[:, 2:] - candidates[:, :2]) > SMALLEST).all(dim=1)
-    candidates, best = candidates[large], best[large]
+    candidates = candidates[((candidates[:, 2:] - candidates[:, :2]) > SMALLEST).all(dim=1)]
     if len(objects) == 0:
         chosen = _shuffled(torch.arange(len(candidates)))[: round(draw.count * EMPTY_SHARE)]
         return candidates[chosen], torch.full((len(chosen),), background, device=candidates.device)
-    overlap, number = box_iou(candidates, objects).max(dim=1)
-    positive = overlap >= POSITIVE_IOU
+    best, number = box_iou(candidates, objects).max(dim=1)
+    positive = best >= POSITIVE_IOU
     unclear = torch.where(positive, ignore[number], _covered(candidates, objects, ignore))
-    chosen = _evenly(torch.nonzero(positive & ~unclear)[:, 0], overlap, number)[: draw.positives]
+    near = torch.nonzero(~positive & ~unclear & (best >= NEAR_IOU))[:, 0]
+    far = torch.nonzero(~positive & ~unclear & (best < NEAR_IOU))[:, 0]
+    chosen = _evenly(torch.nonzero(positive & ~unclear)[:, 0], best, number)[: draw.positives]
     others = draw.count - len(chosen)
-    free = ~positive & ~unclear
-    hard = _shuffled(torch.nonzero(free & best)[:, 0])[: round(others * draw.best_share)]
-    free[hard] = False
-    others -= len(hard)
-    near = _shuffled(torch.nonzero(free & (overlap >= NEAR_IOU))[:, 0])[: round(others * draw.near_share)]
-    far = _shuffled(torch.nonzero(free & (overlap < NEAR_IOU))[:, 0])[: others - len(near)]
-    rows = torch.cat([chosen, hard, near, far])
+    near = _shuffled(near)[: round(others * draw.near_share)]
+    rows = torch.cat([chosen, near, _shuffled(far)[: others - len(near)]])
     return candidates[rows], torch.where(positive[rows], labels[number[rows]], background)
 
 

@@ -116,10 +116,9 @@ def test_boxes_come_to_the_squares_that_show_them() -> None:
 def labelled(candidates: list[list[float]], **options: object) -> list[int]:
     objects = torch.tensor([[10.0, 10.0, 50.0, 50.0], [60.0, 10.0, 100.0, 50.0]])
     labels, ignore = torch.tensor([1, 0]), torch.tensor([False, bool(options.pop("ignored", False))])
-    best = torch.tensor([candidate in options.get("best", []) for candidate in candidates])  # type: ignore[operator]
-    draw = RegionDraw(**{name: value for name, value in options.items() if name != "best"})  # type: ignore[arg-type]
+    draw = RegionDraw(**options)  # type: ignore[arg-type]
     torch.manual_seed(0)
-    regions, found = draw_labelled(torch.tensor(candidates), objects, labels, ignore, best, background=2, draw=draw)
+    regions, found = draw_labelled(torch.tensor(candidates), objects, labels, ignore, background=2, draw=draw)
     order = {tuple(row): int(label) for row, label in zip(regions.tolist(), found, strict=True)}
     return [order.get(tuple(row), -1) for row in candidates]
 
@@ -140,20 +139,9 @@ def test_positives_are_drawn_evenly_over_objects() -> None:
     assert labelled([*first, *second], positives=2, count=2)[-1] == 0
 
 
-def test_background_comes_from_the_boxes_that_are_looked_at_first() -> None:
-    beside = [[10.0, 10, 50, 20 + i / 8] for i in range(30)]
-    found = labelled(beside, best=beside[20:], count=8, best_share=1.0)
-    assert found[:20] == [-1] * 20
-    assert sorted(found[20:]) == [-1, -1, *[2] * 8]
-    anywhere = labelled(beside, best=beside[20:], count=10, best_share=0.0, near_share=1.0)
-    assert sorted(anywhere) == [-1] * 20 + [2] * 10
-    assert 2 in anywhere[:20]
-
-
 def test_a_photo_without_objects_gives_background() -> None:
     boxes = torch.tensor([[0.0, 0.0, 20.0, 20.0], [5.0, 5.0, 40.0, 40.0], [0.0, 0.0, 3.0, 3.0]])
     none = torch.zeros(0, dtype=torch.long)
-    first, draw = torch.ones(3, dtype=torch.bool), RegionDraw(count=8)
-    regions, labels = draw_labelled(boxes, torch.zeros(0, 4), none, none.bool(), first, background=2, draw=draw)
+    regions, labels = draw_labelled(boxes, torch.zeros(0, 4), none, none.bool(), background=2, draw=RegionDraw(count=8))
     assert sorted(regions[:, 2].tolist()) == [20, 40]
     assert labels.tolist() == [2, 2]

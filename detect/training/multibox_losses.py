@@ -59,14 +59,12 @@ class Looks:
         boxes: (N, M, 4) of the dense head.
         logits: (N, M) its confidences.
         refined: for each canvas (n, 4) boxes of the refining head.
-        pyramid: maps that the refining head looks at.
     """
 
     parts: dict[str, Tensor]
     boxes: Tensor
     logits: Tensor
     refined: Sequence[Tensor]
-    pyramid: tuple[Tensor, ...]
 
 
 class MultiBoxLoss:
@@ -87,14 +85,7 @@ class MultiBoxLoss:
         maps = network.from_stem(batch.found, self._frozen)
         return self.of_maps(network.head, network.refine, maps, batch.targets).parts
 
-    def of_maps(
-        self,
-        head: DenseHead,
-        refine: RefineHead,
-        maps: Sequence[Tensor],
-        targets: Targets,
-        proposals: Sequence[Tensor] | None = None,
-    ) -> Looks:
+    def of_maps(self, head: DenseHead, refine: RefineHead, maps: Sequence[Tensor], targets: Targets) -> "Looks":
         """Return the parts of the loss of two heads on any trunk, and the boxes that they came to.
 
         Args:
@@ -102,8 +93,6 @@ class MultiBoxLoss:
             refine: the refining one.
             maps: of the trunk, at strides 8, 16 and 32.
             targets: what is to be found.
-            proposals: for each canvas (P, 4) boxes of other generators that the refining head learns from, too; None
-                for none.
         """
         output = head(maps)
         with full_precision(output.logits.device):
@@ -111,16 +100,14 @@ class MultiBoxLoss:
             boxes = decode(output.residuals, priors)
             found = zip(output.logits, boxes, targets.objects, targets.ignore, strict=True)
             confidence, place = _mean([dense_loss(z, b, assign(priors, o, i), o) for z, b, o, i in found])
-            again = self._second_look(
-                refine, output.pyramid, boxes.detach(), output.logits.detach(), targets, proposals
-            )
+            again = self._second_look(refine, output.pyramid, boxes.detach(), output.logits.detach(), targets)
         parts = {
             "confidence": confidence,
             "boxes": BOX_WEIGHT * place,
             "refined_confidence": again[0],
             "refined_boxes": BOX_WEIGHT * again[1],
         }
-        return Looks(parts, boxes.detach(), output.logits.detach(), again[2], output.pyramid)
+        return Looks(parts, boxes.detach(), output.logits.detach(), again[2])
 
     def _priors_of(self, head: DenseHead, canvas: ImageSize) -> Tensor:
         if canvas not in self._priors:
@@ -129,18 +116,11 @@ class MultiBoxLoss:
         return self._priors[canvas]
 
     def _second_look(
-        self,
-        refine: RefineHead,
-        pyramid: tuple[Tensor, ...],
-        boxes: Tensor,
-        logits: Tensor,
-        targets: Targets,
-        proposals: Sequence[Tensor] | None,
+        self, refine: RefineHead, pyramid: tuple[Tensor, ...], boxes: Tensor, logits: Tensor, targets: Targets
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         chosen, assigned = [], []
-        others = proposals or [boxes.new_zeros((0, 4))] * len(boxes)
-        for b, z, o, i, p in zip(boxes, logits, targets.objects, targets.ignore, others, strict=True):
-            regions, numbers = draw_regions(b, z, o, i, targets.canvas, self._regions, p)
+        for b, z, o, i in zip(boxes, logits, targets.objects, targets.ignore, strict=True):
+            regions, numbers = draw_regions(b, z, o, i, targets.canvas, self._regions)
             chosen.append(regions)
             assigned.append(numbers)
         logit, residuals = refine(pyramid, chosen)

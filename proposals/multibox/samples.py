@@ -154,13 +154,7 @@ def batches(sizes: Sequence[ImageSize], batch_size: int, *, seed: int, epoch: in
 
 @torch.no_grad()
 def draw_regions(
-    boxes: Tensor,
-    logits: Tensor,
-    objects: Tensor,
-    ignore: Tensor,
-    canvas: ImageSize,
-    count: int,
-    others: Tensor | None = None,
+    boxes: Tensor, logits: Tensor, objects: Tensor, ignore: Tensor, canvas: ImageSize, count: int
 ) -> tuple[Tensor, Tensor]:
     """Draw the boxes that the refining head learns from: half objects as far as there are such, half background.
 
@@ -171,7 +165,6 @@ def draw_regions(
         ignore: (G,) which of them do not count.
         canvas: (height, width).
         count: boxes wanted.
-        others: (P, 4) boxes of other generators to draw from, too.
 
     Returns:
         (n, 4) boxes, and (n,) the number of their object or NOTHING; n at most count.
@@ -181,8 +174,7 @@ def draw_regions(
     candidates = candidates[nms(candidates, scores, SUPPRESSION)[:KEPT]]
     noise = torch.randn((COPIES * len(objects), 4), device=boxes.device) * SHAKE
     sides = (objects[:, 2:] - objects[:, :2]).repeat(COPIES, 2)
-    shaken = clip_boxes(objects.repeat(COPIES, 1) + noise * sides, canvas)
-    candidates = torch.cat([candidates, shaken, *([] if others is None else [others])])
+    candidates = torch.cat([candidates, clip_boxes(objects.repeat(COPIES, 1) + noise * sides, canvas)])
     candidates = candidates[((candidates[:, 2:] - candidates[:, :2]) > SMALLEST_REGION).all(dim=1)]
     assigned = _assign_strictly(candidates, objects, ignore)
     positive = torch.nonzero(assigned >= 0)[:, 0]
