@@ -47,7 +47,7 @@ $(VENV)/.for-demo: pyproject.toml | $(IN_VENV)
 	@touch $@
 
 $(VENV)/.for-tests: pyproject.toml | $(IN_VENV)
-	$(IN_VENV) -m pip install --quiet --editable ".[dev,openvino,export,report]"
+	$(IN_VENV) -m pip install --quiet --editable ".[dev,openvino,export,report,serve]"
 	@touch $@ $(VENV)/.for-demo
 
 $(VENV)/.for-docs: pyproject.toml | $(IN_VENV)

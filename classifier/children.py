@@ -1,13 +1,11 @@
 """Child processes end with their parent, however that ended: readers of photos, and those that torchrun started."""
 
-import multiprocessing
 import os
-import signal
 import time
-from collections.abc import Callable
-from threading import Thread
 
 import torch.distributed as dist
+
+from structures.child_process import end_after, end_with_parent
 
 LOOK_SECONDS = 1.0  # between two looks whether torchrun is still there
 
@@ -21,28 +19,16 @@ def begin_reading(worker: int) -> None:
     Args:
         worker: number of the reader.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.set_wakeup_fd(-1)  # which a fork inherits: the parent would take the reader's signals for its own
-    parent = multiprocessing.parent_process()
-    assert parent is not None, f"reader {worker} is not a child process"
-    _end_after(parent.join)
+    end_with_parent()
 
 
 def end_with_torchrun() -> None:
     """Have this process end with the torchrun that started it, if one did."""
     if dist.is_torchelastic_launched():
         torchrun = os.getppid()
-        _end_after(lambda: _wait_for_end(torchrun))
+        end_after(lambda: _wait_for_end(torchrun))
 
 
 def _wait_for_end(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(LOOK_SECONDS)
-
-
-def _end_after(wait: Callable[[], object]) -> None:
-    def end() -> None:
-        wait()
-        os._exit(1)  # at once: every file is whole or was not begun, as after kill -9
-
-    Thread(target=end, name="ends with its parent", daemon=True).start()

@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from detect.evaluation import NO_BOXES, AnyDataset
+from detect.evaluation import NO_BOXES
 from detect.generators import load_proposals
 from detect.runs.cores import one_core_per_photo
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from detect.runs.record import command, commit, cores, processor, versions
+from eval.ground_truth import AnyDataset
 from eval.plots import recall_plots
 from eval.proposal_recall import COUNTS, THRESHOLDS, Coverage, class_mabo, measure_coverage, recall
 from eval.report import Sheet, percent

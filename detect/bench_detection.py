@@ -17,14 +17,14 @@ from detect.bench import Seconds, folder_name, in_turn, quality_row, read_photos
 from detect.bench_rows import STAGE_TIMES, Figures, detector_plot, detector_row, detector_sheets
 from detect.classifiers import weights_file
 from detect.detector import Detector
-from detect.evaluation import NO_BOXES, AnyDataset
+from detect.evaluation import NO_BOXES
 from detect.runs.detect import DetectionJob, detect_to_folder
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from detect.runs.record import cores, fingerprint
 from eval.bootstrap import draw_scores
 from eval.checks import upright
-from eval.coco import CocoDataset
+from eval.ground_truth import AnyDataset, has_crowds, usual_protocol
 from eval.proposal_recall import measure_coverage
 from eval.regions import read_regions
 from eval.report import Sheet
@@ -69,12 +69,12 @@ class BenchJob:
     @property
     def crowd(self) -> bool:
         """Whether ignored objects are COCO crowds."""
-        return isinstance(self.dataset, CocoDataset)
+        return has_crowds(self.dataset)
 
     @property
     def protocol(self) -> str:
         """Of mAP."""
-        return "voc" if self.crowd else "voc07"
+        return "voc07" if usual_protocol(self.dataset) == "voc07" else "voc"
 
     def folder(self, name: str) -> Path:
         """Return where the results with a generator lie."""

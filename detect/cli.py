@@ -1,4 +1,4 @@
-"""The command line: `rcnn detect | propose | classify | draw | train | eval | bench | weights | export`.
+"""The command line, `rcnn`: detect, propose, classify, serve, draw, convert, train, eval, bench, weights and export.
 
 Exit codes: 0 all done; 1 done, but some photos could not be worked on, or drawn (they are named and counted); 2 wrong
 usage or nothing done, with the reason on one line, or a bug of this program, with its traceback and how to report it;
@@ -20,12 +20,14 @@ import typer
 
 from detect.commands.bench import app as bench_commands
 from detect.commands.classify import classify
+from detect.commands.convert import convert
 from detect.commands.detect import detect
 from detect.commands.draw import draw
 from detect.commands.eval import app as eval_commands
 from detect.commands.export import export
 from detect.commands.groups import add, group
 from detect.commands.propose import propose
+from detect.commands.serve import serve
 from detect.commands.train import app as train_commands
 from detect.commands.weights import app as weights_commands
 from detect.options import with_options
@@ -149,6 +151,8 @@ def build() -> typer.Typer:
     add(root, draw, panel=PHOTOS)
     add(root, propose, panel=PHOTOS)
     add(root, classify, panel=PHOTOS)
+    add(root, convert, panel=PHOTOS)
+    add(root, serve, panel=PHOTOS)
     root.add_typer(eval_commands, name="eval", rich_help_panel=FIGURES)
     root.add_typer(bench_commands, name="bench", rich_help_panel=FIGURES)
     root.add_typer(train_commands, name="train", rich_help_panel=NETWORKS)

@@ -30,13 +30,14 @@ def colour(name: str, classes: Sequence[str] = ()) -> Colour:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def draw(image: Image, found: Detections, classes: Sequence[str]) -> PIL.Image.Image:
+def draw(image: Image, found: Detections, classes: Sequence[str], *, scores: bool = True) -> PIL.Image.Image:
     """Draw detections on a copy of a photo, the best on top.
 
     Args:
         image: RGB uint8 (H, W, 3).
         found: boxes in pixels of the photo.
         classes: names of the labels; one that no font here can write stands there as its number, from 1.
+        scores: write them behind the names.
     """
     picture = PIL.Image.fromarray(image)
     canvas = PIL.ImageDraw.Draw(picture)
@@ -47,7 +48,10 @@ def draw(image: Image, found: Detections, classes: Sequence[str]) -> PIL.Image.I
     for (x1, y1, x2, y2), each in reversed(list(zip(found.boxes.tolist(), colours, strict=True))):
         canvas.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=each, width=width)
     size = max(SMALLEST_TEXT, round(side * TEXT_SHARE))
-    labels = [_label(classes, label, score, size) for label, score in zip(found.labels, found.scores, strict=True)]
+    labels = [
+        _label(classes, label, score if scores else None, size)
+        for label, score in zip(found.labels, found.scores, strict=True)
+    ]
     taken = place_labels(found.boxes, [label.size for label in labels], picture.size)
     for (x1, y1, x2, y2), label, each in reversed(list(zip(taken.tolist(), labels, colours, strict=True))):
         canvas.rectangle((x1, y1, x2 - 1, y2 - 1), fill=each)  # after all boxes, so that no line crosses a text
@@ -66,9 +70,9 @@ class _Label:
     origin: tuple[float, float]
 
 
-def _label(classes: Sequence[str], label: int, score: float, size: int) -> _Label:
+def _label(classes: Sequence[str], label: int, score: float | None, size: int) -> _Label:
     name = printable(classes[label])
-    text = f"{name if legible(name) else f'class {label + 1}'} {score:.2f}"
+    text = (name if legible(name) else f"class {label + 1}") + ("" if score is None else f" {score:.2f}")
     font = font_for(text, size)
     assert font is not None, f"{text!r} is legible"
     left, top, right, bottom = font.getbbox(text)

@@ -10,15 +10,16 @@ from rich.console import Console
 
 from detect.options import with_options
 from eval.coco import CocoDataset, read_coco_results
+from eval.ground_truth import AnyDataset
 from eval.names import match_names
 from eval.proposal_recall import Coverage, measure_coverage
 from eval.region_layout import INDEX_FILE, REGIONS_FILE
 from eval.report import Sheet
+from eval.result_formats import COCO, JSONL, photos_of_dataset, read_results, require_known, result_format
 from eval.results import DETECTIONS_FILE, Aligned, ResultLines, align, align_records, count_images
 from eval.selection import Selection
-from eval.voc import VocDataset
+from proposals.stored.checks import BoxChecks
 from proposals.stored.generator import NamedBoxes, open_boxes
-from proposals.stored.lost_boxes import LostBoxes
 from proposals.stored.reader import MANIFEST
 from structures.boxes import Boxes
 from structures.class_lists import read_class_names
@@ -26,27 +27,21 @@ from structures.errors import InputError
 from structures.records import Detections, GroundTruth
 from structures.text import printable
 
-AnyDataset = VocDataset | CocoDataset
+PARTS = (  # of folders that are read
+    *("Annotations", "ImageSets", "JPEGImages", "annotations", "images", "labels", "train", "val", "valid", "test"),
+    *(DETECTIONS_FILE, INDEX_FILE, REGIONS_FILE, MANIFEST),
+)
+PATTERNS = ("shard-*.npz", "*.xml", "*.txt", "*.y*ml", "*.data", "*.names", "*instances*.json", "*coco*.json")
 NO_BOXES: Boxes = np.zeros((0, 4), np.float32)
+PIPE_WIDTH = 10_000  # columns of what is no terminal
 SUSPICIOUS = 0.5  # share of objects that have a box exactly equal to them
 
 
-def open_ground_truth(path: Path, split: str, images: Path | None = None) -> AnyDataset:
-    """Open COCO's instances.json, with the folder of its photos if they are needed, or one split of a VOC folder.
-
-    Raises:
-        InputError: it is neither.
-    """
-    is_json = path.is_file() or path.suffix.lower() == ".json"
-    return CocoDataset(path, images) if is_json else VocDataset(path, split)
-
-
 def files_read(path: Path) -> list[Path]:
-    """Return what may be read where a folder is named: that of VOC, of results, or of proposals; a file is itself."""
+    """Return what may be read where a folder is named: ground truth, results, or proposals; a file is itself."""
     if not path.is_dir():
         return [path]
-    names = ("Annotations", "ImageSets", "JPEGImages", DETECTIONS_FILE, INDEX_FILE, REGIONS_FILE, MANIFEST)
-    return [*(path / name for name in names), *path.glob("shard-*.npz")]
+    return [*(path / name for name in PARTS), *(file for pattern in PATTERNS for file in path.glob(pattern))]
 
 
 def photos_named_as(outputs: Iterable[Path | None], dataset: AnyDataset) -> list[Path]:
@@ -56,24 +51,32 @@ def photos_named_as(outputs: Iterable[Path | None], dataset: AnyDataset) -> list
     return [path for path in paths if path.name in names]
 
 
-def sources(file: Path, ground_truth: Path, split: str, dataset: AnyDataset) -> dict[str, str]:
+def sources(file: Path, ground_truth: Path, dataset: AnyDataset) -> dict[str, str]:
     """Return what was held against what, for reports."""
-    where = {"file": str(file), "ground_truth": str(ground_truth)}
-    return where if isinstance(dataset, CocoDataset) else {**where, "split": split}
+    return {"file": str(file), **truth_source(ground_truth, dataset)}
+
+
+def truth_source(path: Path, dataset: AnyDataset) -> dict[str, str]:
+    """Return what is right, for reports: the ground truth, and its split where it has any."""
+    split = "" if isinstance(dataset, CocoDataset) else dataset.split
+    return {"ground_truth": str(path), "split": split} if split else {"ground_truth": str(path)}
 
 
 def read_detections(
     file: Path, dataset: AnyDataset, *, allow_extra: bool, only_detected: bool = False
 ) -> tuple[Aligned, list[str]]:
-    """Read detections.jsonl, or its folder, or COCO results, in the order of the dataset; with notes.
+    """Read results of any format of `eval.result_formats`, in the order of the dataset; with notes.
 
     Raises:
         InputError: the file does not fit the dataset, or does not say which photos were searched but is asked.
     """
     if lists_photos(file):
-        lines = ResultLines(file / DETECTIONS_FILE if file.is_dir() else file)
-        aligned = align(lines, dataset, allow_extra=allow_extra)
-        return aligned, lines.notes
+        if result_format(file) == JSONL:  # read a line at a time
+            stream = ResultLines(file / DETECTIONS_FILE if file.is_dir() else file)
+            aligned = align(stream, dataset, allow_extra=allow_extra)
+            return aligned, stream.notes
+        lines, _, notes = read_results(file, photos_of_dataset(dataset))
+        return align(lines, dataset, allow_extra=allow_extra), notes
     if not isinstance(dataset, CocoDataset):
         raise InputError(f"{file}: COCO results need COCO ground truth, an instances.json, as `ground_truth`")
     if only_detected:
@@ -83,8 +86,12 @@ def read_detections(
 
 
 def lists_photos(file: Path) -> bool:
-    """Say whether results name the photos on which nothing was found, too; COCO's do not."""
-    return file.suffix.lower() != ".json"
+    """Say whether results name the photos on which nothing was found, too; COCO's do not.
+
+    Raises:
+        InputError: they are of no format that is known.
+    """
+    return require_known(file) != COCO
 
 
 def choose(
@@ -127,15 +134,15 @@ def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mappin
     except ValueError as error:
         raise InputError(f"{file}: {error}") from None
     missing = [image_id for image_id in dataset.image_ids if image_id not in names]
-    lost = LostBoxes()
-    coverage = measure_coverage(_pairs(boxes, names, missing, dataset, lost))
+    checks = BoxChecks()
+    coverage = measure_coverage(_pairs(boxes, names, missing, dataset, checks))
     doubts = [
         (
             missing,
             f"{count_images(missing)} of the ground truth without boxes in the file: their objects count as missed",
         ),
         (extra, f"{count_images(extra)} unknown to the ground truth left out"),
-        (lost.line(), lost.line()),
+        *((line, line) for line in checks.lines()),
         (_leaks(coverage), "most objects have a box exactly equal to them: is the ground truth among the proposals?"),
     ]
     made: Mapping[str, Any] = getattr(boxes, "manifest", {})
@@ -143,12 +150,12 @@ def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mappin
 
 
 def _pairs(
-    boxes: NamedBoxes, names: Mapping[str, str], missing: Sequence[str], dataset: AnyDataset, lost: LostBoxes
+    boxes: NamedBoxes, names: Mapping[str, str], missing: Sequence[str], dataset: AnyDataset, checks: BoxChecks
 ) -> Iterator[tuple[GroundTruth, Boxes]]:
     for image_id, name in names.items():  # in the order of the file, which reads each shard once
         truth, found = dataset.ground_truth(image_id), boxes.boxes_of(name)[0]
         if truth.size_known:
-            lost.look(image_id, found, truth.image_size)
+            checks.look(image_id, found, truth.image_size)
         yield truth, found
     for image_id in missing:
         yield dataset.ground_truth(image_id), NO_BOXES
@@ -159,10 +166,18 @@ def _leaks(coverage: Coverage) -> bool:
 
 
 def show(sheets: Sequence[Sheet], warnings: Sequence[str]) -> None:
-    """Print tables to stdout and warnings to stderr."""
-    console, errors = Console(), Console(stderr=True)
+    """Print tables to stdout and warnings to stderr; in a pipe a row is one line, however long."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = PIPE_WIDTH
     for sheet in sheets:
         if sheet.rows:
             console.print(sheet.for_terminal())
+    warn(warnings)
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Print warnings to stderr."""
+    errors = Console(stderr=True)
     for line in warnings:
         errors.print(f"warning: {printable(with_options(line))}", markup=False, highlight=False, soft_wrap=True)

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 MENTION = re.compile(r"`(\w+)(?:=([^`]*))?`")  # `dtype`, `dtype="float32"` or `overwrite=True`
 _SAME = (
-    "allow_extra auxiliary average average_from balance best_share class_agnostic classes coco device dtype engine "
-    "epochs exif format ground_truth hard_examples images label_smoothing learning_rate max_boxes max_pixels mirrored "
-    "near_share only_detected out overwrite positive_share preset proposals ramp schedule split together val val_coco "
-    "val_images val_proposals voc vote_power weight_decay weights work workers "
+    "allow_extra auxiliary average average_from balance best_share class_agnostic classes device dtype engine epochs "
+    "exif format ground_truth hard_examples host images label_smoothing learning_rate max_boxes max_pixels mirrored "
+    "near_share only_detected out overwrite port positive_share preset proposals ramp schedule split together "
+    "token_file val val_ground_truth val_images val_proposals vote_power weight_decay weights work workers "
 )
 OPTIONS: Mapping[str, str] = {
     **{name: f"--{name.replace('_', '-')}" for name in _SAME.split()},

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from detect.evaluation import AnyDataset, choose, read_detections
+from detect.evaluation import choose, read_detections
 from detect.runs.record import high_floor
 from eval.checks import upright
-from eval.coco import CocoDataset
+from eval.ground_truth import AnyDataset, has_crowds, usual_protocol
 from eval.lost import Losses
 from eval.mistakes import JudgedRun, Mistakes, find_mistakes, judge
 from eval.regions import KeptRegions, read_regions
@@ -24,7 +24,7 @@ class Question:
     """What results are asked.
 
     Attributes:
-        protocol: name of a protocol, or auto: voc07 for VOC and coco for COCO.
+        protocol: name of a protocol, or auto: voc07 for VOC, else coco.
         classes: those that are scored, as `read_class_names` has it; None takes all.
         only_detected: leave out the photos that have no line of results.
         allow_extra: leave out photos that the ground truth lacks, instead of stopping.
@@ -89,11 +89,11 @@ def score_run(file: Path, dataset: AnyDataset, question: Question) -> ScoredRun:
     Raises:
         InputError: they do not fit the ground truth, or the ground truth does not fit what is asked.
     """
-    only, crowd = question.only_detected, isinstance(dataset, CocoDataset)
+    only, crowd = question.only_detected, has_crowds(dataset)
     aligned, notes = read_detections(file, dataset, allow_extra=question.allow_extra, only_detected=only)
     photos, found = choose(dataset, aligned, question.classes, only_detected=only)
-    truths, usual = list(photos), "coco" if crowd else "voc07"
-    name = usual if question.protocol == "auto" else question.protocol
+    truths = list(photos)
+    name = usual_protocol(dataset) if question.protocol == "auto" else question.protocol
     scores = score(name, truths, found, photos.classes, crowd=crowd)
     doubts = aligned.warnings(missing_count=not only)
     warnings = [*dataset.notes, *notes, *high_floor(file), *doubts, *scores.warnings()]

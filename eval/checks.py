@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.notes import Notes
-from structures.boxes import Boxes, ImageSize, area, clip
+from structures.boxes import Boxes, ImageSize, Mask, area, clip
 from structures.errors import InputError
 from structures.records import Detections
 
@@ -20,27 +20,53 @@ BEYOND = (
     "objects that reach beyond the edge of their photo (0-based corners, perhaps): learned from up to the edge, "
     "judged as they are"
 )
+WITHOUT_AREA = "objects without area"
+EXCHANGED = "objects with x2 < x1 or y2 < y1, of negative width or height"
+LEFT_OUT, COUNT = " left out", ": they count and cannot be found"  # what becomes of the two
 INSIDE_OUT = "detections with x2 < x1 or y2 < y1, of negative width or height, left out"
 INSIDE_OUT_OF_COCO = (
     "detections of negative width or height: judged by the protocol coco as pycocotools does, left out by the others"
 )
 
+Place = Callable[[int], str]
+"""Returns the file and row of an object or a detection, by its position among the boxes that are checked."""
 
-def note_beyond(notes: Notes, boxes: Boxes, image_size: ImageSize, path: Path) -> None:
+
+def with_area(boxes: Boxes, notes: Notes, place: Place, *, kept: bool = False) -> Mask:
+    """Say which of the annotated boxes (N, 4) of a photo have an area, and note the others.
+
+    Args:
+        boxes: of one photo.
+        notes: counts those without, and names the first.
+        place: returns the file and row of each.
+        kept: they are objects all the same, as for COCO's evaluator; else the caller leaves them out.
+    """
+    sides = boxes[:, 2:] - boxes[:, :2]
+    exchanged: Mask = np.asarray((sides < 0).any(axis=1))
+    flat: Mask = np.asarray((sides == 0).any(axis=1)) & ~exchanged
+    for kind, rows in ((EXCHANGED, exchanged), (WITHOUT_AREA, flat)):
+        _note(notes, kind + (COUNT if kept else LEFT_OUT), rows, place)
+    usable: Mask = ~(exchanged | flat)
+    return usable
+
+
+def note_beyond(notes: Notes, boxes: Boxes, image_size: ImageSize, place: Place) -> None:
     """Note the annotated boxes (N, 4) that lie outside their photo, or reach more than half a pixel beyond its edge."""
     inside = clip(boxes, image_size)
     if (inside == boxes).all():
         return
     outside = (area(boxes) > 0) & (area(inside) == 0)
     beyond = (np.abs(boxes - inside) > ROUNDING).any(axis=1) & (area(boxes) > 0) & ~outside
-    for kind, rows in ((OUTSIDE, outside), (BEYOND, beyond)):
-        if rows.any():
-            notes.add(kind, path, int(rows.sum()))
+    _note(notes, OUTSIDE, outside, place)
+    _note(notes, BEYOND, beyond, place)
 
 
-def without_inside_out(
-    found: Detections, sides: npt.NDArray[np.floating], notes: Notes, place: Callable[[int], str]
-) -> Detections:
+def _note(notes: Notes, kind: str, rows: Mask, place: Place) -> None:
+    if rows.any():
+        notes.add(kind, place(int(rows.argmax())), int(rows.sum()))
+
+
+def without_inside_out(found: Detections, sides: npt.NDArray[np.floating], notes: Notes, place: Place) -> Detections:
     """Leave out the detections of a photo whose boxes are turned inside out, and note them.
 
     Args:

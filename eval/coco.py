@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.checks import INSIDE_OUT_OF_COCO, Category, note_beyond, unused_categories
+from eval.checks import INSIDE_OUT_OF_COCO, Category, Place, note_beyond, unused_categories, with_area
 from eval.coco_json import (
     CocoError,
     Entry,
@@ -27,7 +27,7 @@ from eval.coco_json import (
 from eval.coco_records import CocoDetections, CocoTruth, sides_of
 from eval.names import LEAVE_OUT
 from eval.notes import Notes
-from structures.boxes import Boxes, ImageSize, Indices, area, reach
+from structures.boxes import Boxes, ImageSize, Indices, reach
 from structures.files import replacing
 from structures.photo_names import forward
 from structures.records import Detections, GroundTruth
@@ -38,9 +38,10 @@ class CocoDataset:
 
     Args:
         annotations: the JSON file.
-        images: folder of the photos; without it they are looked for in `images` next to the file, next to it, and
-            in COCO's own layout (annotations/instances_val2017.json and val2017/).
+        images: folder of the photos; without it they are looked for in `images` next to the file, next to it, in
+            COCO's own layout (annotations/instances_val2017.json and val2017/), and in `images` next to `annotations`.
         keep: names of classes that stay though no object of them is annotated and others stand below them.
+        without_objects: read the numbers of photos and classes only; the list of annotations may be missing.
 
     Attributes:
         classes: names in the order of their category ids; a label is an index into them.
@@ -52,14 +53,21 @@ class CocoDataset:
         CocoError: not such a file, without categories, or an entry that cannot be used.
     """
 
-    def __init__(self, annotations: Path, images: Path | None = None, *, keep: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        annotations: Path,
+        images: Path | None = None,
+        *,
+        keep: Collection[str] = (),
+        without_objects: bool = False,
+    ) -> None:
         self.annotations = Path(annotations)
         self._notes = Notes()
         content = load(self.annotations)
         photos = sorted(read_entries(content, "images", self.annotations), key=itemgetter("id"))
         for photo in photos:
             photo["file_name"] = forward(str(photo["file_name"]))
-        objects = read_entries(content, "annotations", self.annotations)
+        objects = [] if without_objects else read_entries(content, "annotations", self.annotations)
         listed = sorted(read_entries(content, "categories", self.annotations), key=itemgetter("id"))
         distinct([entry["id"] for entry in listed], "category id", self.annotations)
         self._unused = self._unused_ids(listed, objects, keep)
@@ -102,6 +110,10 @@ class CocoDataset:
             raise CocoError(f"{self.annotations}: no image {image_id!r}")
         return self._records[image_id]
 
+    def entries(self, image_id: str) -> list[Entry]:
+        """Return what the file says of each object of an image, in the order of its ground truth."""
+        return self._rows[self.image_numbers[image_id]]
+
     @property
     def unused(self) -> Mapping[int, str]:
         """The names of the categories that are no classes here, by id: results of them are left out."""
@@ -131,10 +143,10 @@ class CocoDataset:
         place = f"{self.annotations}: image {photo['id']}"
         sides = to_sides([row["bbox"] for row in rows], place)
         boxes, areas = to_corners(sides, place), to_areas(rows, sides, self.annotations)
-        self._note(rows, boxes)
+        self._note(rows, boxes, photo["file_name"])
         stated = self._stated_size(photo)
         if stated is not None:
-            note_beyond(self._notes, boxes, stated, self.annotations)
+            note_beyond(self._notes, boxes, stated, self._place_in(rows, photo["file_name"]))
         return CocoTruth(
             image_id=photo["file_name"],
             boxes=boxes,
@@ -151,15 +163,20 @@ class CocoDataset:
         height, width = whole_number(photo.get("height")), whole_number(photo.get("width"))
         if height is not None and width is not None and min(height, width) > 0:
             return height, width
-        self._notes.add("images without width and height, taken to reach as far as their boxes", self.annotations)
+        kind = "images without width and height, taken to reach as far as their boxes"
+        self._notes.add(kind, f"{self.annotations}: image {photo['id']}")
         return None
 
-    def _note(self, rows: list[Entry], boxes: Boxes) -> None:
-        for row, size in zip(rows, area(boxes), strict=True):
-            if size == 0:
-                self._notes.add("objects without area: they count and cannot be found", self.annotations)
+    def _note(self, rows: list[Entry], boxes: Boxes, image_id: str) -> None:
+        place = self._place_in(rows, image_id)
+        with_area(boxes, self._notes, place, kept=True)
+        for position, row in enumerate(rows):
             if row.get("ignore") and not row.get("iscrowd"):
-                self._notes.add("objects with ignore=1 but no crowds: they count, as in pycocotools", self.annotations)
+                kind = "objects with ignore=1 but no crowds: they count, as in pycocotools"
+                self._notes.add(kind, place(position))
+
+    def _place_in(self, rows: list[Entry], image_id: str) -> Place:
+        return lambda position: f"{self.annotations}: annotation {rows[position].get('id')} of {image_id}"
 
     def _note_ids(self, numbers: list[int]) -> None:
         """Note the ids of objects that lead pycocotools astray; here they play no part."""
@@ -171,8 +188,9 @@ class CocoDataset:
             self._notes.add(kind, self.annotations, twice)
 
     def _find_images(self) -> Path:
-        beside = self.annotations.parent
-        folders = [beside / "images", beside, beside.parent / self.annotations.stem.removeprefix("instances_")]
+        beside, split = self.annotations.parent, self.annotations.stem.removeprefix("instances_")
+        above = beside.parent
+        folders = [beside / "images", beside, above / split, above / "images", above / "images" / split]
         return next((f for f in folders if self.image_ids and (f / self.image_ids[0]).exists()), folders[0])
 
 

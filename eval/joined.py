@@ -17,6 +17,7 @@ class JoinedDataset:
             names stay apart.
 
     Attributes:
+        parts: the datasets by these names.
         classes: class names; a label is an index into them.
         image_ids: names of the photos, such as VOC2007/000005.
 
@@ -31,7 +32,7 @@ class JoinedDataset:
         self.classes: Sequence[str] = tuple(parts[first].classes)
         for name in others:
             _require_same(first, self.classes, name, tuple(parts[name].classes))
-        self._parts = dict(parts)
+        self.parts: Mapping[str, Dataset] = dict(parts)
         self._places = {f"{name}/{each}": (name, each) for name, part in parts.items() for each in part.image_ids}
         self.image_ids: Sequence[str] = tuple(self._places)
 
@@ -42,14 +43,19 @@ class JoinedDataset:
         return map(self.ground_truth, self.image_ids)
 
     @property
+    def split(self) -> str:
+        """The splits of the parts, each named once; "" where they have none."""
+        return "+".join(dict.fromkeys(filter(None, (getattr(part, "split", "") for part in self.parts.values()))))
+
+    @property
     def notes(self) -> list[str]:
         """What was odd about the annotations of each part."""
-        return [line for part in self._parts.values() for line in getattr(part, "notes", [])]
+        return [line for part in self.parts.values() for line in getattr(part, "notes", [])]
 
     def image_path(self, image_id: str) -> Path:
         """Return where the photo lies."""
         name, inner = self._place(image_id)
-        return self._parts[name].image_path(inner)
+        return self.parts[name].image_path(inner)
 
     def ground_truth(self, image_id: str) -> GroundTruth:
         """Return the objects of one photo.
@@ -58,11 +64,11 @@ class JoinedDataset:
             InputError: there is no such photo.
         """
         name, inner = self._place(image_id)
-        return replace(self._parts[name].ground_truth(inner), image_id=image_id)
+        return replace(self.parts[name].ground_truth(inner), image_id=image_id)
 
     def _place(self, image_id: str) -> tuple[str, str]:
         if image_id not in self._places:
-            raise InputError(f"no image {image_id!r} in {' or '.join(self._parts)}")
+            raise InputError(f"no image {image_id!r} in {' or '.join(self.parts)}")
         return self._places[image_id]
 
 

@@ -67,6 +67,9 @@ def detector_plots(
     axes[-1].set(xlabel="boxes per photo", ylabel="recall at IoU 0.5, %", xscale="log")
     for each in axes:
         each.grid(alpha=0.3, which="both")
+        each.xaxis.set_major_formatter("{x:g}")
+        each.xaxis.set_minor_formatter("{x:g}")
+        each.tick_params(axis="x", which="minor", labelsize=7)
     handles, names = axes[-1].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=8)
     return figure

@@ -1,9 +1,12 @@
 """The tables that people read, on the terminal and on a page."""
 
+import csv
+import io
 import math
 from collections.abc import Sequence
 
 import rich.box
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -29,10 +32,25 @@ class Sheet:
         """Return it for rich; names are shown as they are, also those with square brackets."""
         table = Table(title=Text(printable(self.caption), "bold"), title_justify="left", box=rich.box.SIMPLE_HEAD)
         for place, name in enumerate(self.head):
-            table.add_column(Text(printable(name)), justify="left" if place < self.texts else "right", overflow="fold")
+            side: JustifyMethod = "left" if place < self.texts else "right"
+            table.add_column(Text(printable(name)), justify=side, overflow="fold")  # broken where it must be, never cut
         for row in self.rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
         return table
+
+
+def sheets_csv(sheets: Sequence[Sheet]) -> str:
+    """Return tables as CSV with a line for each value: table, row, column, value.
+
+    A row is named by its first column, as it is shown.
+    """
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["table", "row", "column", "value"])
+    for sheet in sheets:
+        for first, *values in sheet.rows:
+            writer.writerows([sheet.caption, first, *pair] for pair in zip(sheet.head[1:], values, strict=True))
+    return file.getvalue()
 
 
 def percent(value: float) -> str:

@@ -137,7 +137,7 @@ class ResultLines:
             result = read_line(entry, place)
             if seen.setdefault(result.image, number) != number:
                 raise ResultsError(f"{place}: {result.image} again, first at {self.path}: line {seen[result.image]}")
-            yield _well_formed(result, odd)
+            yield well_formed(result, odd)
         self.notes += odd.lines()
 
     def images(self) -> Iterator[str]:
@@ -193,7 +193,8 @@ def _is_plain(entry: Any) -> bool:
         return False
 
 
-def _well_formed(line: ResultLine, notes: Notes) -> ResultLine:
+def well_formed(line: ResultLine, notes: Notes) -> ResultLine:
+    """Return a line without the boxes that are turned inside out, which are noted."""
     boxes = line.found.boxes
     sides = boxes[:, 2:] - boxes[:, :2]
     return replace(line, found=without_inside_out(line.found, sides, notes, lambda row: f"{line.place}: box {row + 1}"))

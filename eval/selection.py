@@ -28,6 +28,7 @@ class Selection:
     Attributes:
         classes: class names; a label is an index into them.
         image_ids: names of the chosen photos, in the dataset's order.
+        whole: what was chosen from.
 
     Raises:
         InputError: a class that is not in the dataset, or one named twice.
@@ -42,7 +43,7 @@ class Selection:
         without: Collection[str] = (),
         to_learn: bool = False,
     ) -> None:
-        self._dataset = dataset
+        self.whole = dataset
         self._to_learn = to_learn
         chosen = list(range(len(dataset.classes))) if classes is None else _labels(classes, dataset)
         self._new_labels = np.full(len(dataset.classes), -1, np.int64)
@@ -62,11 +63,11 @@ class Selection:
     @property
     def notes(self) -> list[str]:
         """What was odd about the annotations of the dataset."""
-        return list(getattr(self._dataset, "notes", []))
+        return list(getattr(self.whole, "notes", []))
 
     def image_path(self, image_id: str) -> Path:
         """Return where the photo lies."""
-        return self._dataset.image_path(image_id)
+        return self.whole.image_path(image_id)
 
     def ground_truth(self, image_id: str) -> GroundTruth:
         """Return the objects of one photo.

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.checks import note_beyond, refuse_background
+from eval.checks import Place, note_beyond, refuse_background, with_area
 from eval.notes import Notes
+from eval.voc_layout import voc_layout
 from eval.voc_xml import FIRST_PIXEL, VocError, VocObject, parse, read_objects, text_of, whole_number
 from structures.boxes import Boxes, ImageSize, area, as_boxes
 from structures.errors import InputError
-from structures.images import SUFFIXES, ImageError, read_size
+from structures.images import ImageError, read_size
 from structures.names import ClassNames
 from structures.records import Detections, GroundTruth
 
@@ -26,16 +27,20 @@ VOC_CLASSES = tuple(
 
 
 class VocDataset:
-    """One split of a folder in VOC layout (JPEGImages, Annotations, ImageSets/Main).
+    """One split of a folder of VOC's XML annotations, in one of the layouts of `eval.voc_layout`.
 
     Args:
-        root: the folder that holds the three.
-        split: name of a list in ImageSets/Main, such as "val".
+        root: the folder; in VOC's own layout the one that holds JPEGImages, Annotations and ImageSets/Main.
+        split: name of a list in ImageSets/Main, or of a folder, such as "val"; None takes the usual one, the only one
+            there is, or all annotations where there is no split.
         classes: class names in label order. Without it, the 20 VOC classes; or, if annotations of the folder have
             other names, those names in alphabetical order, the same for every split. Objects of a class that is not
             listed are left out, and noted.
+        images: folder of the photos; None looks for them in the usual ones.
+        usual: the split where none is named.
 
     Attributes:
+        layout: where annotations and photos lie.
         classes: class names; a label is an index into them.
         image_ids: names from the list, in its order.
 
@@ -43,12 +48,20 @@ class VocDataset:
         VocError: a folder, list or annotation is missing or malformed; names the file.
     """
 
-    def __init__(self, root: Path, split: str, classes: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        split: str | None = None,
+        classes: Sequence[str] | None = None,
+        *,
+        images: Path | None = None,
+        usual: str = "val",
+    ) -> None:
         self.root = Path(root)
-        self.split = split
         self._notes = Notes()
-        self.image_ids: Sequence[str] = _read_split(self.root, split, self._notes)
-        self.classes: Sequence[str] = tuple(classes) if classes is not None else find_classes(self.root)
+        self.layout = voc_layout(self.root, split, usual, images, self._notes)
+        self.split, self.image_ids = self.layout.split, self.layout.image_ids
+        self.classes: Sequence[str] = tuple(classes) if classes is not None else find_classes(self.layout.annotations)
         try:
             refuse_background(self.classes, self.root)
         except ValueError as error:
@@ -69,10 +82,7 @@ class VocDataset:
 
     def image_path(self, image_id: str) -> Path:
         """Return the path of the photo: the .jpg, or else another picture of that name."""
-        folder = self.root / "JPEGImages"
-        suffixes = [".jpg", ".JPG", *sorted(SUFFIXES), *(s.upper() for s in sorted(SUFFIXES))]
-        paths = [folder / f"{image_id}{suffix}" for suffix in suffixes]
-        return next((path for path in paths if path.exists()), paths[0])
+        return self.layout.photo(image_id)
 
     def ground_truth(self, image_id: str) -> GroundTruth:
         """Return the annotated objects of one image.
@@ -85,7 +95,7 @@ class VocDataset:
         return self._records[image_id]
 
     def _read(self, image_id: str) -> GroundTruth:
-        path = _annotation_path(self.root, image_id)
+        path = self.layout.annotation(image_id)
         tree = parse(path)
         objects = self._usable(read_objects(tree, path), path)
         boxes = as_boxes([item.box for item in objects])
@@ -95,40 +105,40 @@ class VocDataset:
             labels=np.array([self._names.find(item.name) for item in objects], np.int64),
             ignore=np.array([item.difficult for item in objects], bool),
             area=area(boxes),
-            image_size=self._image_size(image_id, tree, boxes),
+            image_size=self._image_size(image_id, tree, boxes, lambda at: f"{path}: object {objects[at].row}"),
         )
 
     def _usable(self, objects: Iterable[VocObject], path: Path) -> list[VocObject]:
         kept = []
         for item in objects:
             if self._names.find(item.name) < 0:
-                self._notes.add(f"objects of the unlisted class {item.name!r} left out", path)
-            elif not (item.box[2:] > item.box[:2]).all():
-                self._notes.add("objects without area left out", path)
+                kind = f"objects of the unlisted class {item.name!r} left out"
+                self._notes.add(kind, f"{path}: object {item.row}")
             else:
                 kept.append(item)
-        return kept
+        boxes = as_boxes([item.box for item in kept])
+        usable = with_area(boxes, self._notes, lambda at: f"{path}: object {kept[at].row}")
+        return [item for item, good in zip(kept, usable, strict=True) if good]
 
-    def _image_size(self, image_id: str, tree: ET.Element, boxes: Boxes) -> ImageSize:
+    def _image_size(self, image_id: str, tree: ET.Element, boxes: Boxes, place: Place) -> ImageSize:
         """Return the annotated size, or the photo's own if the annotation cannot be right."""
-        path = _annotation_path(self.root, image_id)
         stated = (whole_number(tree.findtext("size/height")), whole_number(tree.findtext("size/width")))
         if min(stated) > 0 and _inside(boxes, stated):
             return stated
         measured = _photo_size(self.image_path(image_id)) or _reach(boxes, stated)
         if measured != stated:
-            self._notes.add("images with a missing or wrong <size>", path)
-        note_beyond(self._notes, boxes, measured, path)
+            self._notes.add("images with a missing or wrong <size>", self.layout.annotation(image_id))
+        note_beyond(self._notes, boxes, measured, place)
         return measured
 
 
-def find_classes(root: Path) -> tuple[str, ...]:
-    """Return VOC's classes, or all names in the folder's annotations where those go beyond VOC's.
+def find_classes(annotations: Path) -> tuple[str, ...]:
+    """Return VOC's classes, or all names in a folder of annotations where those go beyond VOC's.
 
     Names that differ only in case count as one. Files that are not XML, and folders, are skipped here.
     """
     names = {"": ""}
-    for path in sorted(path for path in (root / "Annotations").rglob("*.xml") if path.is_file()):
+    for path in sorted(path for path in annotations.rglob("*.xml") if path.is_file()):
         try:
             tree = parse(path)
         except VocError:
@@ -138,43 +148,6 @@ def find_classes(root: Path) -> tuple[str, ...]:
             names.setdefault(name.casefold(), name)
     del names[""]
     return VOC_CLASSES if names.keys() <= set(VOC_CLASSES) else tuple(sorted(names.values()))
-
-
-def _annotation_path(root: Path, image_id: str) -> Path:
-    return root / "Annotations" / f"{image_id}.xml"
-
-
-def list_file(root: Path, split: str) -> Path:
-    """Return where the image list of a split is."""
-    return root / "ImageSets" / "Main" / f"{split}.txt"
-
-
-def _read_split(root: Path, split: str, notes: Notes) -> tuple[str, ...]:
-    path = list_file(root, split)
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))[:20])
-        raise VocError(
-            f"{path}: no such image list; {f'there are {known}' if known else f'{root} is not a VOC folder'}"
-        )
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise VocError(f"{path}: not UTF-8: {error}") from None
-    ids = [_image_id(line.strip(), root) for line in lines if line.strip()]
-    if not ids:
-        raise VocError(f"{path}: the image list is empty")
-    unique = tuple(dict.fromkeys(ids))
-    if len(unique) < len(ids):
-        notes.add("images listed again and counted once", path, len(ids) - len(unique))
-    return unique
-
-
-def _image_id(line: str, root: Path) -> str:
-    """Drop the second column (-1, 0, 1) of the lists by class; names may hold spaces."""
-    columns = line.split()
-    if len(columns) == 1 or columns[-1] not in ("-1", "0", "1") or _annotation_path(root, line).exists():
-        return line
-    return line[: -len(columns[-1])].strip()
 
 
 def _inside(boxes: Boxes, image_size: ImageSize) -> bool:

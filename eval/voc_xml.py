@@ -25,6 +25,7 @@ class VocObject(NamedTuple):
     name: str
     box: Floats
     difficult: bool
+    row: int = 1  # among the objects of the file
 
 
 def parse(path: Path) -> ET.Element:
@@ -55,7 +56,7 @@ def read_objects(tree: ET.Element, path: Path) -> Iterator[VocObject]:
         difficult = text_of(item, "difficult") or "0"
         if difficult not in ("0", "1"):
             raise VocError(f"{path}: object {row} ({name}): difficult is {difficult!r}, expected 0 or 1")
-        yield VocObject(name, _corners(item, f"{path}: object {row} ({name})"), difficult == "1")
+        yield VocObject(name, _corners(item, f"{path}: object {row} ({name})"), difficult == "1", row)
 
 
 def _corners(item: ET.Element, place: str) -> Floats:

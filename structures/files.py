@@ -19,6 +19,7 @@ from structures.errors import InputError
 PARTIAL = ".partial"  # suffix of files that are being written
 UNFINISHED = re.compile(rf"\.(?P<name>.+)\.(?P<process>\d+){re.escape(PARTIAL)}", re.DOTALL)
 CHUNK = 2**20  # bytes that are read at a time
+DIGEST_BYTES = 16
 
 
 class FileRefused(InputError):
@@ -83,17 +84,22 @@ def sweep(folder: Path, ours: Callable[[str], bool]) -> None:
             path.unlink(missing_ok=True)
 
 
+def digest(content: bytes) -> str:
+    """Return the digest of the bytes of a file: 32 hexadecimal digits of their BLAKE2b."""
+    return blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
+
+
 def file_digest(path: Path) -> str:
-    """Return a digest of a file's bytes: 32 hexadecimal digits of its BLAKE2b.
+    """Return the digest of a file's bytes; see `digest`.
 
     Raises:
         OSError: it cannot be read.
     """
-    digest = blake2b(digest_size=16)
+    found = blake2b(digest_size=DIGEST_BYTES)
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+            found.update(chunk)
+    return found.hexdigest()
 
 
 def _sync(path: Path) -> None:

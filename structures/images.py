@@ -48,6 +48,10 @@ class ImageError(InputError):
     """A picture that cannot be read; the message names the file and says why."""
 
 
+class ImageTooLarge(ImageError):
+    """A picture with more pixels, or a file with more bytes, than the caller allows."""
+
+
 def read_image(path: str | Path, *, exif: ExifPolicy = "apply", max_pixels: int = MAX_PIXELS) -> Image:
     """Read one picture.
 
@@ -65,19 +69,40 @@ def read_image(path: str | Path, *, exif: ExifPolicy = "apply", max_pixels: int 
         ImageError: missing, empty, not a regular file, not a picture, truncated, damaged or too large; names the file.
     """
     try:
-        return _decode(Path(path), exif, max_pixels)
+        content = _content(Path(path), max_pixels)
     except ImageError:
         raise
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise ImageError(f"{path}: {_folder(Path(path))}") from None
-    except PIL.UnidentifiedImageError:
-        raise ImageError(f"{path}: {_unidentified(Path(path))}") from None
-    except PIL.Image.DecompressionBombError:
-        raise ImageError(f"{path}: {_limit(f'{max_pixels} pixels')}") from None
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError and more
+    except Exception as error:
         raise ImageError(f"{path}: {_reason(error)}") from error
+    return decode_image(content, name=path, exif=exif, max_pixels=max_pixels)
+
+
+def decode_image(
+    content: bytes, *, name: str | Path = "the photo", exif: ExifPolicy = "apply", max_pixels: int = MAX_PIXELS
+) -> Image:
+    """Read one picture from the bytes of its file, as `read_image` does.
+
+    Args:
+        content: of the whole file.
+        name: for messages.
+        exif: see `read_image`.
+        max_pixels: see `read_image`; how many bytes there may be is for the caller to check.
+
+    Raises:
+        ImageError: empty, not a picture, truncated, damaged or, as `ImageTooLarge`, too large.
+    """
+    try:
+        return _decode(content, exif, max_pixels)
+    except PIL.UnidentifiedImageError:
+        raise ImageError(f"{name}: {'not a picture in a known format' if content else 'the file is empty'}") from None
+    except PIL.Image.DecompressionBombError:
+        raise ImageTooLarge(f"{name}: {_limit(f'{max_pixels} pixels')}") from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ValueError and more
+        raise ImageError(f"{name}: {_reason(error)}") from error
 
 
 def read_size(path: str | Path) -> ImageSize:
@@ -102,10 +127,6 @@ def _formats() -> list[str]:
     return [name for name in FORMATS if name in PIL.Image.OPEN]  # no AVIF in older Pillows, HEIF by pillow-heif only
 
 
-def _unidentified(path: Path) -> str:
-    return "the file is empty" if path.stat().st_size == 0 else "not a picture in a known format"
-
-
 def _folder(path: Path) -> str:
     try:
         next(path.iterdir(), None)
@@ -124,12 +145,15 @@ def _limit(what: str) -> str:
     return f"more than {what}, the limit ({RAISED_BY})"
 
 
-def _decode(path: Path, exif: ExifPolicy, max_pixels: int) -> Image:
+def _content(path: Path, max_pixels: int) -> bytes:
     if regular_file(path).stat().st_size > FILE_BYTES * max_pixels:
-        raise ImageError(f"{path}: {_limit(f'{FILE_BYTES * max_pixels} bytes')}")
+        raise ImageTooLarge(f"{path}: {_limit(f'{FILE_BYTES * max_pixels} bytes')}")
+    return path.read_bytes()
+
+
+def _decode(content: bytes, exif: ExifPolicy, max_pixels: int) -> Image:
     if max_pixels > MAX_PIXELS and PIL.Image.MAX_IMAGE_PIXELS is not None:
         PIL.Image.MAX_IMAGE_PIXELS = max(PIL.Image.MAX_IMAGE_PIXELS, max_pixels // 2 + 1)  # Pillow's errors: from twice
-    content = path.read_bytes()
     with PIL.Image.open(io.BytesIO(content), formats=_formats()) as picture:
         pixels = picture.width * picture.height
         if pixels > max_pixels:

@@ -77,6 +77,7 @@ def voc(tmp_path):
 def test_figures_are_those_of_the_evaluation(voc, tmp_path, rcnn, capsys):
     wanted = ["--proposals", "opencv-selective-search", "--proposals", "selective-search"]
     files = ["--out", tmp_path / "boxes", "--json", tmp_path / "bench.json", "--plot", tmp_path / "bench.png"]
+    files += ["--csv", tmp_path / "bench.csv"]
     assert rcnn("bench", "proposals", "--ground-truth", voc, "--timed", 9, *wanted, *files) == 0
     told = capsys.readouterr()
     assert "timing 2 photos, after one to warm up" in told.err  # there are three

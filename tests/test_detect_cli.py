@@ -62,9 +62,10 @@ def test_the_package_shows_its_version_too() -> None:
 
 def test_there_are_the_commands_that_the_documents_speak_of() -> None:
     assert (
-        " ".join(sorted({path[0] for path in LEAVES})) == "bench classify detect draw eval export propose train weights"
+        " ".join(sorted({path[0] for path in LEAVES}))
+        == "bench classify convert detect draw eval export propose train weights"
     )
-    assert len(LEAVES) == 14
+    assert len(LEAVES) == 15
 
 
 @pytest.mark.parametrize("words", ["", *NAMES, "eval", "train", "weights", "bench"])

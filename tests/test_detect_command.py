@@ -138,7 +138,7 @@ def test_every_option_reaches_the_detector(
         "weights": [str(other), str(weights)],
         "proposals": "grid",
         **{"device": "cpu", "engine": "torch", "dtype": "float32", "mirrored": True},
-        "features": "auto",
+        **{"features": "auto", "keep_features": False},
         **{"nms_threshold": 0.4, "class_agnostic": True, "only": ["dark", "bright"]},
         **{"score_floor": 0.25, "max_boxes": 7, "vote_threshold": 0.5, "vote_power": 3, "exif": "apply"},
     }

@@ -38,6 +38,7 @@ from detect.training.multibox_losses import MultiBoxLoss
 from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.presets import Preset
 from detect.training.progress import read_curve
+from proposals.multibox.generator import SCORE
 from proposals.multibox.losses import NOTHING
 from proposals.multibox.samples import Sample, draw_regions
 from structures.boxes import as_boxes, iou, mirror
@@ -391,10 +392,10 @@ def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path):
     again = load_multibox(files[0], place(device="cpu"), scales=(1.0, 2.0))
     assert np.array_equal(twice(photo).boxes, again(photo).boxes)
     by_one, by_other = (load_proposals(f"ranked:random+multibox:{file}", place(device="cpu")) for file in files)
-    assert by_one.parameters["by"] == one.parameters
+    assert by_one.parameters["by"] == {**one.parameters, "score": SCORE}
     assert not np.array_equal(by_one(photo).scores, by_other(photo).scores)
     by_two = load_proposals(f"ranked:random+multibox-multiscale:{files[0]}", place(device="cpu"))
-    assert by_two.parameters["by"] == twice.parameters
+    assert by_two.parameters["by"] == {**twice.parameters, "score": SCORE}
     with pytest.raises(WeightsError, match=r"`proposals` .*nowhere"):
         load_proposals(f"multibox:{tmp_path / 'nowhere.safetensors'}")
 

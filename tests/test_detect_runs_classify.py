@@ -172,7 +172,10 @@ def test_photos_stream_in_order_with_their_errors(net: Path, photos: Path, tmp_p
 
 def test_eval_classification_scores_folders(net: Path, photos: Path, tmp_path: Path) -> None:
     report = tmp_path / "scores.json"
-    result = run(classification, "--folder", photos, "--weights", net, "--json", report, "--engine", "torch")
+    table = tmp_path / "report.csv"
+    words = ["--json", report, "--csv", table, "--engine", "torch"]
+    result = run(classification, "--folder", photos, "--weights", net, *words)
+    assert table.read_text().startswith("table,row,column,value\nclassification,top-1,value,")
     assert result.exit_code == 0, result.stderr
     got = json.loads(report.read_text())
     classifier = model(net)

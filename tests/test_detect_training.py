@@ -458,18 +458,15 @@ def test_fingerprints_tell_contents_and_names_apart() -> None:
     assert digest({"x": torch.from_numpy(a).half()}) == digest({"x": a})
 
 
-def test_datasets_are_named_by_one_option(tmp_path: Path, voc: Path) -> None:
-    nothing: dict[str, Any] = {"voc": [], "coco": None, "images": None, "split": None}
-    for changes in ({}, {"voc": [voc], "coco": tmp_path / "a.json"}):
-        with pytest.raises(ValueError, match="either a folder as `voc`, or a file as `coco`"):
-            open_dataset(**{**nothing, **changes})
-    with pytest.raises(ValueError, match="`coco` needs `images`"):
-        open_dataset(**{**nothing, "coco": tmp_path / "a.json"})
-    with pytest.raises(ValueError, match="`split` is a list of `voc`"):
-        open_dataset(**{**nothing, "coco": tmp_path / "a.json", "split": "val"})
-    with pytest.raises(ValueError, match="`images` is the folder of `coco`"):
-        open_dataset(**{**nothing, "voc": [voc], "images": tmp_path})
-    assert len(open_dataset(**{**nothing, "voc": [voc]})) == 12
+def test_photos_to_learn_from_are_named_by_one_option(tmp_path: Path, voc: Path) -> None:
+    with pytest.raises(ValueError, match="name the photos to learn from as `ground_truth`"):
+        open_dataset([])
+    (tmp_path / "a.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(ValueError, match="one file without lists, so that `split` 'val' means nothing"):
+        open_dataset([tmp_path / "a.json"], split="val")
+    with pytest.raises(ValueError, match=r"nowhere: no such file or folder; looked for"):
+        open_dataset([tmp_path / "nowhere"])
+    assert len(open_dataset([voc])) == len(open_dataset([voc], split="train")) == 12
 
 
 def test_photos_of_another_size_than_was_annotated_are_named(tmp_path: Path) -> None:
@@ -482,7 +479,7 @@ def test_photos_of_another_size_than_was_annotated_are_named(tmp_path: Path) -> 
     with pytest.raises(
         ValueError, match=f"000.png: is {half} x {SIDE} pixels, but {SIDE} x {SIDE} were annotated"
     ) as e:
-        open_dataset(voc=[tmp_path], split="train", coco=None, images=None)
+        open_dataset([tmp_path])
     assert ": no such file; " in str(e.value)
     assert str(e.value).endswith("; and 1 more")
 
@@ -496,7 +493,7 @@ def test_boxes_that_fill_the_photo_do_not_hide_that_it_is_larger_than_annotated(
     (tmp_path / "Annotations" / "000.xml").write_text(content)
     PIL.Image.new("RGB", (2 * SIDE, 2 * SIDE)).save(tmp_path / "JPEGImages" / "000.png")
     with pytest.raises(ValueError, match=f"is {2 * SIDE} x {2 * SIDE} pixels, but {SIDE} x {SIDE} were annotated"):
-        open_dataset(voc=[tmp_path], split="train", coco=None, images=None)
+        open_dataset([tmp_path])
 
 
 def test_photos_that_lie_on_their_side_are_refused_with_a_remedy(tmp_path: Path) -> None:
@@ -509,9 +506,9 @@ def test_photos_that_lie_on_their_side_are_refused_with_a_remedy(tmp_path: Path)
     picture.save(path, exif=turned)
     remedy = r" were annotated \(if its EXIF turns it wrongly, exiftool -Orientation= FILE\)$"
     with pytest.raises(ValueError, match=f"000.png: is {SIDE} x {2 * SIDE} pixels, but {2 * SIDE} x {SIDE}{remedy}"):
-        open_dataset(voc=[tmp_path], split="train", coco=None, images=None)
+        open_dataset([tmp_path])
     picture.save(path)
-    assert len(open_dataset(voc=[tmp_path], split="train", coco=None, images=None)) == 1
+    assert len(open_dataset([tmp_path])) == 1
 
 
 def test_coco_files_need_not_say_how_large_photos_are(tmp_path: Path) -> None:
@@ -521,12 +518,7 @@ def test_coco_files_need_not_say_how_large_photos_are(tmp_path: Path) -> None:
     for image in content["images"]:
         del image["width"], image["height"]
     (tmp_path / "train.json").write_text(json.dumps(content))
-    named: dict[str, Any] = {
-        "voc": [],
-        "split": None,
-        "coco": tmp_path / "train.json",
-        "images": tmp_path / "JPEGImages",
-    }
+    named = {"ground_truth": [tmp_path / "train.json"], "images": tmp_path / "JPEGImages"}
     assert len(open_dataset(**named, classes=["disc"])) == 3
     PIL.Image.new("RGB", (200, 9)).save(tmp_path / "JPEGImages" / "002.png")  # boxes reach beyond it
     with pytest.raises(ValueError, match=r"002\.png: is 200 x 9 pixels"):
@@ -540,7 +532,7 @@ def test_photos_without_objects_are_nothing_to_learn_from(tmp_path: Path) -> Non
             f"<annotation><size><width>{SIDE}</width><height>{SIDE}</height></size></annotation>"
         )
     with pytest.raises(ValueError, match="no objects to learn from on the 2 photos"):
-        open_dataset(voc=[tmp_path], split="train", coco=None, images=None)
+        open_dataset([tmp_path])
 
 
 @pytest.mark.parametrize("name", ["a.pt", "file/a.safetensors", "folder.safetensors"])
@@ -654,10 +646,10 @@ def test_coco_files_whose_crowds_are_no_objects(
         ({"--positive-share": "0.01"}, "leaves no positive or no background region"),
         ({"--hard-examples": "500"}, "--hard-examples 500 is more than a batch of 4"),
         ({"--seed": "99999999999999"}, "the seed must be from 0 to 4294967295"),
-        ({"--val-photos": "3"}, "--val-photos without --val or --val-coco"),
-        ({"--val-every": "3"}, "--val-every without --val or --val-coco"),
-        ({"--val-proposals": "grid"}, "--val-proposals without --val or --val-coco"),
-        ({"--val-images": "photos"}, "--val-images is the folder of --val-coco"),
+        ({"--val-photos": "3"}, "--val-photos without --val or --val-ground-truth"),
+        ({"--val-every": "3"}, "--val-every without --val or --val-ground-truth"),
+        ({"--val-proposals": "grid"}, "--val-proposals without --val or --val-ground-truth"),
+        ({"--val-images": "photos"}, "--val-images is the folder of --val-ground-truth"),
         ({"--learning-rate": "1e38"}, "lower the learning rate"),
         ({"--steps": "0"}, "Invalid value for '--steps'"),
         ({"--positive-share": "2"}, "Invalid value for '--positive-share'"),

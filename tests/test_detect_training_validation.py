@@ -221,9 +221,9 @@ def test_photos_to_validate_on_are_looked_at_before_anything_is_trained(tmp_path
     """A wrong folder would make every judgement 0, and the first weights the best."""
     write_voc(tmp_path, "train", range(3))
     write_voc(tmp_path, "val", range(3, 6))
-    dataset = open_dataset(voc=[tmp_path], split="train", coco=None, images=None)
+    dataset = open_dataset([tmp_path])
     open_val: Callable[[], Selection | None] = partial(
-        open_validation, dataset, voc=[tmp_path], val="val", val_coco=None, val_images=None
+        open_validation, dataset, ground_truth=[tmp_path], val="val", val_ground_truth=None, val_images=None
     )
     PIL.Image.new("RGB", (20, 10)).save(tmp_path / "JPEGImages" / "003.png")
     with pytest.raises(ValueError, match=r"photos to validate on: .*003\.png: is 20 x 10 pixels, but"):
@@ -246,8 +246,10 @@ def test_what_there_is_to_learn_from_is_told_with_what_looks_wrong(tmp_path: Pat
     write_voc(tmp_path, "val", range(2, 6))
     annotation = tmp_path / "Annotations" / "000.xml"
     annotation.write_text(annotation.read_text().replace("<xmax>", "<xmax>9999"))
-    dataset = open_dataset(voc=[tmp_path], split="train", coco=None, images=None)
-    lines = summary(dataset, open_validation(dataset, voc=[tmp_path], val="val", val_coco=None, val_images=None))
+    dataset = open_dataset([tmp_path])
+    lines = summary(
+        dataset, open_validation(dataset, ground_truth=[tmp_path], val="val", val_ground_truth=None, val_images=None)
+    )
     counts = Counter(dataset.classes[label] for truth in dataset for label in truth.labels)
     assert lines[0].startswith(f"4 photos with {counts.total()} objects: ")
     assert all(f"{name} {count}" in lines[0] for name, count in counts.items())
@@ -268,9 +270,9 @@ def test_photos_with_nothing_to_find_are_refused(tmp_path: Path) -> None:
     write_voc(tmp_path, "val", range(3, 6))
     for path in (tmp_path / "Annotations").glob("00[345].xml"):
         path.write_text(path.read_text().replace("<difficult>0<", "<difficult>1<"))
-    dataset = open_dataset(voc=[tmp_path], split="train", coco=None, images=None)
+    dataset = open_dataset([tmp_path])
     with pytest.raises(ValueError, match="no object that counts on the 3 photos to validate on"):
-        open_validation(dataset, voc=[tmp_path], val="val", val_coco=None, val_images=None)
+        open_validation(dataset, ground_truth=[tmp_path], val="val", val_ground_truth=None, val_images=None)
 
 
 def test_coco_photos_are_judged_by_coco(voc: Path, weights: Checkpoint, tmp_path: Path) -> None:
@@ -304,23 +306,23 @@ def test_a_box_in_a_crowd_is_no_false_alarm_for_coco(
 
 
 def test_photos_to_validate_on_are_named_by_one_option(voc: Path) -> None:
-    learned = open_dataset(voc=[voc], split="train", coco=None, images=None, classes=["square"])
-    nothing: dict[str, Any] = {"voc": [voc], "val": None, "val_coco": None, "val_images": None}
+    learned = open_dataset([voc], classes=["square"])
+    nothing: dict[str, Any] = {"ground_truth": [voc], "val": None, "val_ground_truth": None, "val_images": None}
     opened: Callable[..., Selection | None] = partial(open_validation, learned)
     assert opened(**nothing) is None
     val = opened(**{**nothing, "val": "val", "photos": 3})
     assert val is not None
     assert (len(val), val.classes) == (3, ("square",))
-    again = opened(**{**nothing, "voc": [voc.parent, voc], "val": "val"})  # the first has no such list
+    again = opened(**{**nothing, "ground_truth": [voc.parent, voc], "val": "val"})  # the first has no such list
     assert again is not None
     assert len(again) == 8
-    coco = opened(**{**nothing, "val_coco": voc / "val.json", "val_images": voc / "JPEGImages"})
+    coco = opened(**{**nothing, "val_ground_truth": voc / "val.json", "val_images": voc / "JPEGImages"})
     assert coco is not None
     assert (len(coco), coco.classes) == (8, ("square",))
     for changes, complaint in [
-        ({"val": "val", "val_coco": voc / "val.json"}, "either `val` or `val_coco`"),
-        ({"val": "val", "voc": []}, "`val` is a list of the `voc` folder"),
-        ({"val_coco": voc / "val.json"}, "`val_coco` needs `val_images`"),
+        ({"val": "val", "val_ground_truth": voc / "val.json"}, "one file without lists"),
+        ({"val_ground_truth": voc / "val.json"}, "none of the 8 photos to validate on can be read"),
+        ({"val_images": voc}, "`val_images` is the folder of `val_ground_truth`"),
         ({"val": "nights"}, "no such image list"),
     ]:
         with pytest.raises(ValueError, match=complaint):

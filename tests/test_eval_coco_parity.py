@@ -97,3 +97,23 @@ def test_thresholds_and_levels_are_those_of_pycocotools() -> None:
     params = COCOeval(iouType="bbox").params
     assert THRESHOLDS.tolist() == params.iouThrs.tolist()
     assert RECALL_LEVELS.tolist() == params.recThrs.tolist()
+
+
+def test_of_objects_that_overlap_equally_the_last_is_taken(tmp_path: Path) -> None:
+    """So the second detection, which is close to the last object alone, finds it taken."""
+    place = {"image_id": 0, "category_id": 0}
+    objects = [[0, 0, 16, 32], [4, 0, 16, 32]]
+    found = [([2, 0, 16, 32], 0.9), ([6, 0, 16, 32], 0.8)]
+    content = {
+        "images": [{"id": 0, "file_name": "0.jpg", "width": 640, "height": 480}],
+        "categories": [{"id": 0, "name": "c"}],
+        "annotations": [
+            {"id": n, "bbox": box, "area": 512, "iscrowd": 0, **place} for n, box in enumerate(objects, start=1)
+        ],
+    }
+    truth, results = tmp_path / "instances.json", tmp_path / "results.json"
+    truth.write_text(json.dumps(content))
+    results.write_text(json.dumps([{"bbox": box, "score": score, **place} for box, score in found]))
+    figures = ours(truth, results)
+    assert figures == pytest.approx(official(truth, results), abs=1e-9, nan_ok=True)
+    assert figures[1] == pytest.approx(51 / 101)  # AP50: one of two objects is found

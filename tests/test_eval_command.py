@@ -311,7 +311,9 @@ def store(folder, dataset, leave_out=()):
 def test_stored_proposals_that_cover_half_of_each_object(voc, tmp_path):
     folder = store(tmp_path / "proposals", VocDataset(voc, "val"))
     report, plot = tmp_path / "recall.json", tmp_path / "recall.png"
-    result = run("proposals", folder, "--ground-truth", voc, "--split", "val", "--json", report, "--plot", plot)
+    options = ("--split", "val", "--json", report, "--plot", plot, "--csv", report.with_suffix(".csv"))
+    result = run("proposals", folder, "--ground-truth", voc, *options)
+    assert report.with_suffix(".csv").read_text().startswith('table,row,column,value\n"Every class, all boxes",')
     assert "MABO 50.00 %, recall@0.50 100.00 %, recall@0.70 0.00 % with 2 boxes an image" in result.stdout
     content = json.loads(report.read_text())
     assert (content["MABO"], content["recall@0.55"], content["AR@100"]) == pytest.approx((0.5, 0, 0.1))

@@ -57,6 +57,7 @@ def detected(seen: Regions, rules: Rules = RULES) -> Detections:
         score_floor=rules.score_floor,
         iou_threshold=rules.nms_threshold,
         max_per_class=rules.max_per_class,
+        class_agnostic=rules.class_agnostic,
     )
     return Detections(seen.boxes[rows], labels, scores, SIZE)
 
@@ -139,6 +140,22 @@ def test_a_region_that_a_better_box_suppressed() -> None:
     assert lost.other == (0, 0, 100, 210)
     assert lost.other_score == pytest.approx(0.9)
     assert lost.reason() == "a box that fits has score 0.50; a box that does not, 0.90"
+
+
+def test_a_region_that_a_better_one_of_another_class_suppressed() -> None:
+    rules = replace(RULES, class_agnostic=True)
+    lost = lost_in(regions((OBJECT, 0.25, 0.0), ([0, 0, 100, 90], 0.0, 0.75)), rules=rules)
+    assert (lost.stage, lost.other, lost.other_score) == ("suppressed", (0, 0, 100, 90), 0.75)
+    assert lost_in(regions((FAR, 0.25, 0.0), ([0, 0, 100, 90], 0.0, 0.75)), rules=rules).stage == "wrong class"
+
+
+def test_a_class_that_was_not_looked_for_suppresses_nothing_and_is_not_found() -> None:
+    rules = replace(RULES, class_agnostic=True, only=("Cat",))
+    seen, real = regions((OBJECT, 0.25, 0.75)), truth(OBJECT, FAR, labels=[0, 1])
+    losses = find_lost([real], [found((OBJECT, 0, 0.25))], CLASSES, {"a": seen}, rules)
+    assert [(each.row, each.stage) for each in losses.lost] == [(1, "no proposal")]
+    (lost,) = find_lost([truth(OBJECT, labels=[1])], [found()], CLASSES, {"a": seen}, rules).lost
+    assert lost.stage == "wrong class"
 
 
 def test_a_region_beyond_the_most_of_a_class() -> None:

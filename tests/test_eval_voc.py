@@ -129,9 +129,12 @@ def test_zero_based_corners_are_noted_not_wrapped(voc):
 
 
 def test_boxes_without_area_are_left_out_and_noted(voc):
-    data = voc({"a": SIZE + thing(box=(20, 20, 10, 30)) + thing()})
+    data = voc({"a": SIZE + thing(box=(20, 20, 10, 30)) + thing() + thing(box=(20, 20, 19, 30))})
     assert len(data.ground_truth("a")) == 1
-    assert data.notes[0].startswith("1 objects without area")
+    assert data.notes[0].startswith("1 objects with x2 < x1 or y2 < y1, of negative width or height left out, first in")
+    assert data.notes[0].endswith("a.xml: object 1")
+    assert data.notes[1].startswith("1 objects without area left out, first in")
+    assert data.notes[1].endswith("a.xml: object 3")
 
 
 @pytest.mark.parametrize(

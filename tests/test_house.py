@@ -16,11 +16,11 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
     "detect": (
         "defaults flow fonts labels options settings multibox stopping weights",
         "drawing evaluation shared",
-        "classifiers comparison found",
+        "classifiers comparison found preview",
         "generators steps",
         "detector",
         "runs",
-        "training bench scored",
+        "training bench convert scored serving",
         "bench_rows report",
         "bench_detection",
         "commands",

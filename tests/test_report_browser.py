@@ -4,8 +4,6 @@ Needs Chromium (Debian's package `chromium`) and Playwright; skipped with the re
 seconds, since nothing else can show that the page works.
 """
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,20 +11,16 @@ from typing import Any
 
 import pytest
 
+from tests.browser import PATIENCE, find_chromium
 from tests.report_files import HOSTILE_CLASS, PLAIN_PHOTO, hostile_run
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-PATIENCE = 180_000  # ms, for busy machines; nothing waits that long where all is well
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip("no Chromium is installed: apt-get install chromium, or name it in CHROMIUM")
     with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=program, timeout=PATIENCE)
+        opened = driver.chromium.launch(executable_path=find_chromium(), timeout=PATIENCE)
         yield opened
         opened.close()
 

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from structures.images import MAX_PIXELS, ORIENTATION, ImageError, read_image, read_size
+from structures.images import MAX_PIXELS, ORIENTATION, ImageError, ImageTooLarge, decode_image, read_image, read_size
 
 WIDTH, HEIGHT = 48, 32
 
@@ -285,3 +285,22 @@ def test_real_photos(data_dir: Path) -> None:
     if not path.is_file():
         pytest.skip(f"no {path}")
     assert_owned_rgb(read_image(path), 500, 335)
+
+
+def test_bytes_are_read_as_their_file_is(tmp_path: Path) -> None:
+    file = save(tmp_path / "a.png", from_array(scene()))
+    assert (decode_image(file.read_bytes()) == read_image(file)).all()
+
+
+@pytest.mark.parametrize(("content", "word"), [(b"", "the file is empty"), (b"GIF", "not a picture")])
+def test_bytes_that_are_no_picture_are_named(content: bytes, word: str) -> None:
+    with pytest.raises(ImageError, match=f"^upload: {word}"):
+        decode_image(content, name="upload")
+
+
+def test_pictures_that_are_too_large_can_be_told_from_damaged_ones(tmp_path: Path) -> None:
+    file = save(tmp_path / "a.png", from_array(scene()))
+    with pytest.raises(ImageTooLarge):
+        decode_image(file.read_bytes(), max_pixels=WIDTH * HEIGHT - 1)
+    with pytest.raises(ImageTooLarge):
+        read_image(file, max_pixels=10)

@@ -8,9 +8,9 @@ import typer
 
 from detect.commands.bench_detect import detect
 from detect.commands.groups import add, examples, group
-from detect.commands.options import GeneratorDevice, ToJson, TruthOptions, placement_on
+from detect.commands.options import GeneratorDevice, ToCsv, ToJson, TruthOptions, placement_on
 from detect.commands.records import with_records
-from structures.files import write_bytes, write_json
+from structures.files import write_bytes, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class ReportOptions:
         Path | None, typer.Option(help="Keep the boxes here, a folder each; run again, it goes on where it stopped.")
     ] = None
     json: ToJson = None
+    csv: ToCsv = None
     plot: Annotated[Path | None, typer.Option(help="Also draw recall to this file (.png, .svg or .pdf).")] = None
 
 
@@ -32,7 +33,6 @@ class ReportOptions:
 def proposals(
     truth: TruthOptions,
     report: ReportOptions,
-    images: Annotated[Path | None, typer.Option(help="Folder of the COCO photos.")] = None,
     proposals: Annotated[
         list[str] | None,
         typer.Option(
@@ -52,6 +52,7 @@ def proposals(
     from detect import bench
     from detect.evaluation import files_read, show
     from eval.plots import picture_format, to_picture
+    from eval.report import sheets_csv
     from eval.scores import or_null
     from eval.selection import pick_evenly
     from proposals.generators import files_in
@@ -59,9 +60,9 @@ def proposals(
 
     names = list(dict.fromkeys(proposals or bench.DEFAULT_GENERATORS))
     boxes = [file for name in names for path in files_in(name) for file in files_read(path)]
-    check_outputs([report.json, report.plot], [*files_read(truth.ground_truth), images, *boxes])
+    check_outputs([report.json, report.csv, report.plot], [*files_read(truth.ground_truth), truth.images, *boxes])
     form = picture_format(report.plot) if report.plot else ""  # now, not when all is measured
-    dataset = truth.open(images)
+    dataset = truth.open()
     console, facts, placement = Console(stderr=True), bench.circumstances(), placement_on(device)
     entries = bench.contestants(names, placement)
     times = {}
@@ -78,7 +79,10 @@ def proposals(
         folders = {name: (report.out or Path(temporary)) / bench.folder_name(name) for name in names}
         coverages = {name: bench.cover(name, dataset, ids, folders[name], console, placement) for name in names}
     quality = {name: bench.quality_row(coverage, len(dataset.classes)) for name, coverage in coverages.items()}
-    show(bench.bench_sheets(times, quality, counted, len(ids)), dataset.notes)
+    sheets = bench.bench_sheets(times, quality, counted, len(ids))
+    show(sheets, dataset.notes)
+    if report.csv:
+        write_text(report.csv, sheets_csv(sheets))
     if report.json:
         speed = [{"generator": name, "threads": threads, **figures} for (name, threads), figures in times.items()]
         figures = {name: {what: or_null(value) for what, value in row.items()} for name, row in quality.items()}

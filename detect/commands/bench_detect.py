@@ -48,7 +48,6 @@ def detect(
     truth: TruthOptions,
     where: PlacementOptions,
     reports: BenchReports,
-    images: Annotated[Path | None, typer.Option(help="Folder of the COCO photos.")] = None,
     proposals: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,10 +80,10 @@ def detect(
     boxes = [file for name in names for path in files_in(name) for file in files_read(path)]
     files = weights or [default_weights(features.value)]
     written = [reports.json, reports.csv, reports.html, reports.plot]
-    check_outputs(written, [*files_read(truth.ground_truth), images, *boxes, *files])
+    check_outputs(written, [*files_read(truth.ground_truth), truth.images, *boxes, *files])
     form = picture_format(reports.plot) if reports.plot else ""  # now, not when all is measured
     options = {**where.as_names(), "features": features.value, "max_boxes": max_boxes, "score_floor": SCORE}
-    job = bench_detection.BenchJob(truth.open(images), photos, timed, out, names, files, options)
+    job = bench_detection.BenchJob(truth.open(), photos, timed, out, names, files, options)
     result = bench_detection.run_bench(job, Console(stderr=True))
     show(result.sheets(), job.dataset.notes)
     for path, content in _contents(result, job, reports, form):

@@ -29,6 +29,8 @@ class Format(str, Enum):
     jsonl = "jsonl"
     coco = "coco"
     voc = "voc"
+    yolo = "yolo"
+    csv = "csv"
 
 
 class Keep(str, Enum):
@@ -95,7 +97,13 @@ class DetectorOptions:
         return self.weights or [default_weights(self.features.value)]
 
     def arguments(self) -> dict[str, Any]:
-        """Return them as `Detector.load` takes them."""
+        """Return them as `Detector.load` takes them.
+
+        Raises:
+            InputError: one would change nothing.
+        """
+        without_effect = self.vote_power is not None and not self.vote
+        refuse_options_without_effect({"--vote-power has no meaning with --no-vote": without_effect})
         return {
             "features": self.features.value,
             "mirrored": self.mirrored,
@@ -117,7 +125,9 @@ class ResultOptions:
     draw_score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Weakest detection that is drawn.", show_default=str(DRAW_FLOOR))
     ] = None
-    format_: Annotated[Format, typer.Option("--format", help="Also write COCO results or VOC files.")] = Format.jsonl
+    format_: Annotated[
+        Format, typer.Option("--format", help="Also write COCO results, VOC or YOLO files, or a table.")
+    ] = Format.jsonl
     save_crops: Annotated[
         bool, typer.Option("--save-crops", help="Also cut out what is drawn, to OUT/crops/CLASS.")
     ] = False
@@ -235,8 +245,6 @@ def detect(
     from detect.runs.detect import DetectionJob, detect_to_folder
     from detect.runs.record import fingerprint
 
-    without_effect = detector.vote_power is not None and not detector.vote
-    refuse_options_without_effect({"--vote-power has no meaning with --no-vote": without_effect})
     more, weights = results.arguments(), list(map(weights_file, detector.names))
     found, shot, warnings = films.photos(photos)
     job = DetectionJob(

@@ -10,14 +10,14 @@ import typer
 from detect.commands.eval_classification import classification
 from detect.commands.eval_compare import compare, require_at_least
 from detect.commands.groups import add, examples, group
-from detect.commands.options import Classes, ToJson, TruthOptions
+from detect.commands.options import Classes, DryRun, ToCsv, ToJson, TruthOptions
 from detect.commands.records import with_records
-from structures.files import write_bytes, write_json
+from structures.files import write_bytes, write_json, write_text
 from structures.text import printable
 
 if TYPE_CHECKING:
-    from detect.evaluation import AnyDataset
     from detect.scored import ScoredRun
+    from eval.ground_truth import AnyDataset
 
 FailUnder = Annotated[
     float | None,
@@ -53,6 +53,7 @@ class ReportOptions:
         ),
     ] = None
     json: ToJson = None
+    csv: ToCsv = None
     fail_under: FailUnder = None
     html: Annotated[
         Path | None, typer.Option(help="Also write a page with tables, curves, mistakes and photos, in one file.")
@@ -62,7 +63,16 @@ class ReportOptions:
     against: Annotated[
         Path | None, typer.Option(help="Results of another run on the same photos, to be shown side by side.")
     ] = None
-    images: Annotated[Path | None, typer.Option(help="Folder of the photos of a COCO file, for the page.")] = None
+
+
+def look_at(dataset: "AnyDataset", folder: Path, json: Path | None) -> None:
+    """Show what would be judged by, as `--dry-run` asks for."""
+    from detect.preview import preview
+
+    shown = preview({"ground truth": dataset}, folder)
+    typer.echo(f"nothing was scored; {len(shown['drawn'])} examples drawn in {printable(folder)}")
+    if json:
+        write_json(json, shown)
 
 
 @examples(
@@ -78,8 +88,9 @@ def detections(
     choice: ChoiceOptions,
     report: ReportOptions,
     protocol: Annotated[
-        str, typer.Option(help="voc07, voc, coco or ilsvrc; auto is voc07 for VOC and coco for COCO.")
+        str, typer.Option(help="voc07, voc, coco or ilsvrc; auto is voc07 for VOC, else coco.")
     ] = "auto",
+    dry_run: DryRun = None,
 ) -> None:
     """Score detections: mean average precision, with a table by class."""
     from detect.evaluation import files_read, photos_named_as, show
@@ -89,17 +100,20 @@ def detections(
     from eval.lost_report import lost_sheets, lost_warnings
     from eval.page.tables import class_table, overall_table
     from eval.page.write import require_extra
-    from eval.report import mistake_sheets, percent
+    from eval.report import mistake_sheets, percent, sheets_csv
     from structures.own_files import check_outputs
 
-    files = [file, *([report.against] if report.against else [])]
+    files, outputs = [file, *([report.against] if report.against else [])], [report.json, report.csv, report.html]
     read = [path for each in (*files, truth.ground_truth) for path in files_read(each)]
     read += [each / RUN_FILE for each in files]
-    check_outputs([report.json, report.html], [*read, report.images])
+    check_outputs(outputs, [*read, truth.images])
     if report.html:
         require_extra()
-    dataset = truth.open(report.images)
-    check_outputs([report.json, report.html], photos_named_as([report.json, report.html], dataset))
+    dataset = truth.open()
+    check_outputs(outputs, photos_named_as(outputs, dataset))
+    if dry_run is not None:
+        look_at(dataset, dry_run, report.json)
+        return
     question = Question(protocol, choice.classes, choice.only_detected, choice.allow_extra, report.lost_score)
     runs = [score_run(each, dataset, question) for each in files]
     require_same_photos(runs)
@@ -117,6 +131,8 @@ def detections(
         name, objects = run.scores.protocol, sum(run.scores.objects)
         where = f", {printable(run.file)}" if len(runs) > 1 else ""
         typer.echo(f"{figure} ({name}) {percent(value)} % on {run.scores.images} images with {objects} objects{where}")
+    if report.csv:
+        write_text(report.csv, sheets_csv(sheets))
     if report.json or report.html:
         _write(runs, report, truth, file, dataset)
     figure, value = runs[0].scores.headline
@@ -129,7 +145,7 @@ def _write(
     from detect.evaluation import sources
     from detect.report import Gallery, report_values, with_photos, write_report
 
-    values = report_values(runs, sources(file, truth.ground_truth, truth.split, dataset), mistakes=report.mistakes)
+    values = report_values(runs, sources(file, truth.ground_truth, dataset), mistakes=report.mistakes)
     if report.html:
         gallery = Gallery(report.html_photos, report.html_pixels)
         values = with_photos(values, runs, gallery)
@@ -147,28 +163,36 @@ def proposals(
     truth: TruthOptions,
     plot: Annotated[Path | None, typer.Option(help="Also draw recall to this file (.png, .svg or .pdf).")] = None,
     json: ToJson = None,
+    csv: ToCsv = None,
+    dry_run: DryRun = None,
 ) -> None:
     """Measure proposals: recall by IoU and by number of boxes, average recall, MABO."""
     from detect.evaluation import files_read, measure_proposals, show, sources
     from eval.plots import picture_format, to_picture
     from eval.proposal_recall import proposal_rows
     from eval.proposal_report import as_json, proposal_plot, proposal_sheets
-    from eval.report import percent
+    from eval.report import percent, sheets_csv
     from structures.own_files import check_outputs
 
-    check_outputs([json, plot], [*files_read(file), *files_read(truth.ground_truth)])
+    check_outputs([json, csv, plot], [*files_read(file), *files_read(truth.ground_truth)])
     form = picture_format(plot) if plot else ""  # now, not when all is measured
     dataset = truth.open()
+    if dry_run is not None:
+        look_at(dataset, dry_run, json)
+        return
     coverage, made, doubts = measure_proposals(file, dataset)
     warnings = [*dataset.notes, *doubts]
     values = dict(proposal_rows(coverage, dataset.classes))
-    show(proposal_sheets(values, dataset.classes), warnings)
+    sheets = proposal_sheets(values, dataset.classes)
+    show(sheets, warnings)
+    if csv:
+        write_text(csv, sheets_csv(sheets))
     figures = ", ".join(f"{name} {percent(values[name])} %" for name in ("MABO", "recall@0.50", "recall@0.70"))
     boxes = values["boxes an image, mean"]
     typer.echo(f"{figures} with {boxes:.0f} boxes an image on {len(dataset)} images, {len(coverage.labels)} objects")
     if json:
         counts = {"images": len(dataset), "objects": len(coverage.labels), "warnings": warnings, "made": dict(made)}
-        source = sources(file, truth.ground_truth, truth.split, dataset)
+        source = sources(file, truth.ground_truth, dataset)
         write_json(json, {**source, **as_json(values, dataset.classes), **counts})
     if plot:
         write_bytes(plot, to_picture(proposal_plot(coverage), form))

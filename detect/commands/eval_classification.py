@@ -11,16 +11,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detect.commands.groups import examples
-from detect.commands.options import ClassList, Crops, PlacementOptions, ToJson, Warp, Weights
+from detect.commands.options import (
+    GROUND_TRUTH,
+    ClassList,
+    Crops,
+    PhotoFolder,
+    PlacementOptions,
+    Split,
+    ToCsv,
+    ToJson,
+    Warp,
+    Weights,
+)
 from detect.commands.records import with_records
 from detect.defaults import SOME_SKIPPED
 from structures.errors import InputError
-from structures.files import write_json
+from structures.files import write_json, write_text
 from structures.text import printable
 
 if TYPE_CHECKING:
     from classifier.images import ImageClassifier
     from detect.runs.classify import Judgement
+    from eval.ground_truth import AnyDataset
 
 
 @examples(
@@ -32,18 +44,16 @@ if TYPE_CHECKING:
 def classification(
     where: PlacementOptions,
     folder: Annotated[Path | None, typer.Option(help="Photos, one folder per class.")] = None,
-    ground_truth: Annotated[
-        Path | None,
-        typer.Option(help="Annotated photos: folder in VOC layout or COCO annotations; average precision per class."),
-    ] = None,
-    split: Annotated[str, typer.Option(help="List in ImageSets/Main of the VOC folder.")] = "val",
-    images: Annotated[Path | None, typer.Option(help="Folder of the COCO photos.")] = None,
+    ground_truth: Annotated[Path | None, typer.Option(help=GROUND_TRUTH)] = None,
+    split: Split = None,
+    images: PhotoFolder = None,
     weights: Weights = None,
     classes: ClassList = None,
     crops: Crops = 1,
     warp: Warp = False,
     photos: Annotated[int, typer.Option(min=0, help="Judge on this many, evenly spread; 0 takes all.")] = 0,
     json: ToJson = None,
+    csv: ToCsv = None,
 ) -> None:
     """Judge an image classifier.
 
@@ -51,26 +61,32 @@ def classification(
     Annotated photos, which may show several classes: average precision, how well those that show a class come first.
     """
     from classifier.weights.load import IMAGENET
+    from detect.evaluation import truth_source
     from detect.runs.classify import FOR_PHOTOS, load_image_classifier
+    from eval.ground_truth import open_ground_truth
+    from eval.report import Sheet, sheets_csv
     from structures.own_files import check_outputs
 
     if (folder is None) == (ground_truth is None):
         raise InputError("either --folder or --ground-truth is needed")
     names = weights or [IMAGENET if ground_truth is None else FOR_PHOTOS]
-    check_outputs([json], [*filter(None, [folder, ground_truth]), *(classes or []), *names])
+    check_outputs([json, csv], [*filter(None, [folder, ground_truth, images]), *(classes or []), *names])
     model = load_image_classifier(names, crops=crops, warp=warp, photos=photos or None, **where.as_names())
     print(model.reason, file=sys.stderr)
     if folder is not None:
         result, source = _on_folders(model, folder, classes, photos), {"folder": str(folder)}
     else:
         assert ground_truth is not None
-        result = _on_annotated(model, ground_truth, split, images, classes, photos)
-        source = {"ground_truth": str(ground_truth), "split": split}
+        dataset = open_ground_truth(ground_truth, split, images)
+        result, source = _on_annotated(model, dataset, classes, photos), truth_source(ground_truth, dataset)
     for error in result.skipped:
         print(f"skipped: {printable(error)}", file=sys.stderr)
     print(f"{result.photos} photos, {crops} crops, {1000 * result.seconds_per_photo:.1f} ms per photo")
     for name, value in result.scores.items():
         print(f"{printable(name):19} {value:.4f}")
+    if csv:
+        rows = [[name, f"{value:.6g}"] for name, value in result.scores.items()]
+        write_text(csv, sheets_csv([Sheet("classification", ["figure", "value"], rows)]))
     if json:
         how = {**source, "weights": names, "crops": crops, "warp": warp, "engine": model.reason}
         counts = {"photos": result.photos, "skipped": [str(error) for error in result.skipped]}
@@ -87,13 +103,11 @@ def _on_folders(model: "ImageClassifier", folder: Path, classes: list[str] | Non
 
 
 def _on_annotated(
-    model: "ImageClassifier", path: Path, split: str, images: Path | None, classes: list[str] | None, photos: int
+    model: "ImageClassifier", dataset: "AnyDataset", classes: list[str] | None, photos: int
 ) -> "Judgement":
-    from detect.evaluation import open_ground_truth
     from detect.runs.classify import judge_several
     from eval.selection import Selection
     from structures.class_lists import read_class_names
 
-    dataset = open_ground_truth(path, split, images)
     chosen = None if classes is None else read_class_names(classes, known=dataset.classes)
     return judge_several(model, Selection(dataset, classes=chosen, photos=photos))

@@ -48,7 +48,7 @@ class CompareReports:
 @with_records
 def compare(
     files: Annotated[
-        list[Path], typer.Argument(help="detections.jsonl, its folder, or COCO results (.json); also just one.")
+        list[Path], typer.Argument(help="detections.jsonl, its folder, or results of other programs; also just one.")
     ],
     truth: TruthOptions,
     drawing: DrawOptions,
@@ -58,25 +58,24 @@ def compare(
         bool, typer.Option("--allow-extra", help="Leave out photos that the ground truth lacks, instead of stopping.")
     ] = False,
     protocol: Annotated[
-        str, typer.Option(help="voc07, voc, coco or ilsvrc; auto is voc07 for VOC and coco for COCO.")
+        str, typer.Option(help="voc07, voc, coco or ilsvrc; auto is voc07 for VOC, else coco.")
     ] = "auto",
 ) -> None:
     """Compare runs on the same photos: mAP and every class, with 95% intervals, and the photos where they differ."""
     from detect.comparison import open_runs
     from detect.evaluation import files_read, show
-    from eval.coco import CocoDataset
     from eval.compare import compare_runs
     from eval.compare_report import comparison_csv, comparison_json, comparison_sheets, verdicts
+    from eval.ground_truth import has_crowds, usual_protocol
     from structures.own_files import check_outputs
 
     read = [path for each in (*files, truth.ground_truth) for path in files_read(each)]
-    check_outputs([reports.json, reports.csv], read)
+    check_outputs([reports.json, reports.csv], [*read, truth.images])
     dataset = truth.open()
-    crowd = isinstance(dataset, CocoDataset)
     scored, runs, warnings = open_runs(files, dataset, classes, allow_extra=allow_extra)
-    name = protocol if protocol != "auto" else ("coco" if crowd else "voc07")
+    name = protocol if protocol != "auto" else usual_protocol(dataset)
     compared = compare_runs(
-        name, list(scored), runs, scored.classes, crowd=crowd, draws=drawing.draws, seed=drawing.seed
+        name, list(scored), runs, scored.classes, crowd=has_crowds(dataset), draws=drawing.draws, seed=drawing.seed
     )
     names = list(map(str, files))
     show(comparison_sheets(compared, names, photos=reports.photos), [*dataset.notes, *warnings])

@@ -11,8 +11,8 @@ from detect.defaults import MaxPixels
 
 if TYPE_CHECKING:
     from classifier.engines import Placement
-    from detect.evaluation import AnyDataset
     from detect.runs.photos import Photos
+    from eval.ground_truth import AnyDataset
 
 
 class Exif(str, Enum):
@@ -36,9 +36,25 @@ Weights = Annotated[
 ]
 Crops = Annotated[int, typer.Option(help="Views of each photo: 1, 10 or 144.")]
 Warp = Annotated[bool, typer.Option("--warp", help="Squeeze photos to a square, as BVLC tests.")]
+GROUND_TRUTH = "Annotated photos: folder of VOC's, YOLO's or COCO's, or the instances.json, data.yaml or obj.data."
 GeneratorDevice = Annotated[str, typer.Option(help="For learned generators: auto, cpu, cuda, ...")]
+Split = Annotated[str | None, typer.Option(help="List or folder of the photos.", show_default="val, or the only one")]
+PhotoFolder = Annotated[
+    Path | None, typer.Option(help="Folder of the photos.", show_default="the usual ones of the format")
+]
 ToJson = Annotated[
     Path | None, typer.Option("--json", help="Also write the figures to this file, as shares from 0 to 1.")
+]
+ToCsv = Annotated[
+    Path | None, typer.Option("--csv", help="Also write the tables to this file: table, row, column, value.")
+]
+DryRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--dry-run",
+        metavar="FOLDER",
+        help="Only show what is read and what is odd about it, and draw twenty examples into this folder.",
+    ),
 ]
 
 
@@ -104,18 +120,16 @@ class PlacementOptions:
 class TruthOptions:
     """Ground truth."""
 
-    ground_truth: Annotated[Path, typer.Option(help="A folder in VOC layout, or COCO's instances.json.")]
-    split: Annotated[str, typer.Option(help="Image list in the VOC folder's ImageSets/Main.")] = "val"
+    ground_truth: Annotated[Path, typer.Option(help=GROUND_TRUTH)]
+    split: Split = None
+    images: PhotoFolder = None
 
-    def open(self, images: Path | None = None) -> "AnyDataset":
+    def open(self) -> "AnyDataset":
         """Return the photos with their objects.
 
-        Args:
-            images: folder of COCO's photos, if they are needed.
-
         Raises:
-            InputError: it is neither VOC's nor COCO's.
+            InputError: it is of no format that is known, or cannot be used.
         """
-        from detect.evaluation import open_ground_truth
+        from eval.ground_truth import open_ground_truth
 
-        return open_ground_truth(self.ground_truth, self.split, images)
+        return open_ground_truth(self.ground_truth, self.split, self.images)

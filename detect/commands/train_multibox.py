@@ -7,7 +7,15 @@ import typer
 
 from detect.commands.groups import examples
 from detect.commands.records import with_records
-from detect.commands.training_options import PRESET, Out, PhotoOptions, RunOptions, SaveEvery, ValidationOptions
+from detect.commands.training_options import (
+    PRESET,
+    Out,
+    PhotoOptions,
+    RunOptions,
+    SaveEvery,
+    ValidationOptions,
+    show_photos,
+)
 from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.presets import MULTIBOX, describe, find, given
 from structures.text import printable
@@ -54,8 +62,8 @@ class RecipeOptions:
 
 
 @examples(
-    "rcnn train multibox --voc VOC2007 --out boxes.safetensors",
-    "rcnn train multibox --coco train.json --images photos --epochs 5 --out boxes.safetensors",
+    "rcnn train multibox --ground-truth VOC2007 --out boxes.safetensors",
+    "rcnn train multibox --ground-truth train.json --images photos --epochs 5 --out boxes.safetensors",
 )
 @with_records
 def multibox(
@@ -80,7 +88,7 @@ def multibox(
 ) -> None:
     """Train MultiBox, whatever the classes: Selective Search's learned companion. Runs under torchrun, too.
 
-    With --val or --val-coco, OUT gets the weights of the best recall, and OUT with .last before its suffix the last.
+    With validation photos, OUT gets the weights of the best recall, and OUT with .last before its suffix the last.
     """
     from classifier.processes import current_process, joined
     from detect.classifiers import load_checkpoint
@@ -94,6 +102,9 @@ def multibox(
     check_out(out, weights)
     where, chosen, dataset = training_placement(run.device, run.dtype), find(MULTIBOX, preset), photos.open()
     judged = validation.open(photos, dataset)
+    if photos.dry_run is not None:
+        show_photos(dataset, judged, photos.dry_run)
+        return
     with joined(where.device) as here:
         first = current_process().rank == 0
         if first:
@@ -113,7 +124,7 @@ def multibox(
             save_every=save_every,
             measure=None if judged is None else MultiBoxMeasure(judged, placement),
             measure_every=validation.every,
-            about=photos.about(preset),
+            about=photos.about(preset, dataset),
         )
         best, last = run_phases(plan)
         if first:

@@ -10,7 +10,15 @@ from classifier.recipes import Recipe
 from detect.commands.groups import examples
 from detect.commands.records import with_records
 from detect.commands.train_shared import Common, SharedOptions, train_on_shared_features
-from detect.commands.training_options import PRESET, Out, PhotoOptions, RunOptions, SaveEvery, ValidationOptions
+from detect.commands.training_options import (
+    PRESET,
+    Out,
+    PhotoOptions,
+    RunOptions,
+    SaveEvery,
+    ValidationOptions,
+    show_photos,
+)
 from detect.training.presets import REGIONS, SHARED, describe, find, given
 from detect.training.region_recipe import Examples
 from structures.errors import InputError
@@ -145,8 +153,8 @@ def refuse_other_kind(features: Features, *others: object) -> None:
 
 
 @examples(
-    "rcnn train regions --voc VOC2007 --out net.safetensors --val val",
-    "rcnn train regions --coco train.json --images photos --classes dog,cat --out net.safetensors",
+    "rcnn train regions --ground-truth VOC2007 --out net.safetensors --val val",
+    "rcnn train regions --ground-truth train.json --classes dog,cat --out net.safetensors",
 )
 @with_records
 def regions(
@@ -189,7 +197,7 @@ def regions(
 ) -> None:
     """Fine-tune a region classifier: R-CNN's softmax, without box regression. Runs under torchrun, too.
 
-    With --val or --val-coco, OUT gets the best weights, and OUT with .last before its suffix the last ones.
+    With validation photos, OUT gets the best weights, and OUT with .last before its suffix the last ones.
     """
     from rich.console import Console
 
@@ -204,6 +212,7 @@ def regions(
     from detect.training.region_phases import check, kept_proposals, phases
     from detect.training.region_recipe import RegionTraining
     from detect.training.setup import check_out, frozen_placement, save_weights, training_placement, what_stays
+    from eval.ground_truth import has_crowds, usual_protocol
 
     if features is Features.shared:
         refuse_other_kind(features, recipe, examples)
@@ -217,6 +226,9 @@ def regions(
     dataset = photos.open()
     judged = validation.open(photos, dataset, val_proposals=val_proposals)
     photos_at_once = workers or cores()
+    if photos.dry_run is not None:
+        show_photos(dataset, judged, photos.dry_run)
+        return
     with joined(where.device) as here:
         first = current_process().rank == 0
         if first:
@@ -225,7 +237,7 @@ def regions(
         trainings = [
             RegionTraining(
                 replace(recipe.change(phase.recipe), dtype=where.dtype),
-                examples.change(phase.examples, use_ignored=bool(photos.voc)),
+                examples.change(phase.examples, use_ignored=not has_crowds(dataset)),
                 recipe.frozen(phase.frozen),
             ).with_seed(run.seed + number)
             for number, phase in enumerate(chosen.phases)
@@ -238,7 +250,7 @@ def regions(
         measure = None
         if judged is not None:
             judged_in = build_for_many(val_proposals or boxes_of, placement)
-            kept, protocol = folder / "val-proposals", "coco" if validation.val is None else "voc07"
+            kept, protocol = folder / "val-proposals", usual_protocol(judged)
             measure = RegionMeasure(
                 judged, judged_in, folder=kept, protocol=protocol, placement=placement, workers=photos_at_once
             )
@@ -254,7 +266,7 @@ def regions(
             save_every=save_every,
             measure=measure,
             measure_every=validation.every,
-            about=photos.about(preset),
+            about=photos.about(preset, dataset),
         )
         trained, last = run_phases(plan)
         if first:

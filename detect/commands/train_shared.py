@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detect.commands.training_options import PRESET, PhotoOptions, RunOptions, ValidationOptions
+from detect.commands.training_options import PRESET, PhotoOptions, RunOptions, ValidationOptions, show_photos
 from detect.training.presets import SHARED, find, given
 from detect.training.shared_recipe import SharedRecipe
 from structures.text import printable
@@ -84,6 +84,7 @@ def train_on_shared_features(
     from detect.training.region_phases import kept_proposals
     from detect.training.setup import check_out, frozen_placement, save_weights, training_placement
     from detect.training.shared import phases
+    from eval.ground_truth import usual_protocol
 
     check_out(out, weights, proposals, shared.region_weights)
     name = preset or "shared"
@@ -91,6 +92,9 @@ def train_on_shared_features(
     dataset = photos.open()
     judged = validation.open(photos, dataset)
     begin = shared.region_weights or REGION_WEIGHTS
+    if photos.dry_run is not None:
+        show_photos(dataset, judged, photos.dry_run)
+        return
     with joined(where.device) as here:
         first = current_process().rank == 0
         if first:
@@ -103,7 +107,6 @@ def train_on_shared_features(
         ]
         generator = build_for_many(proposals or chosen.proposals, placement)
         stored = kept_proposals(dataset, generator, folder / "proposals", workers=cores(), console=Console(stderr=True))
-        protocol = "coco" if validation.val is None else "voc07"
         plan = TrainingPlan(
             load_checkpoint(weights or chosen.weights),
             phases(
@@ -118,9 +121,11 @@ def train_on_shared_features(
             work=folder,
             reason=placement.reason,
             save_every=save_every,
-            measure=None if judged is None else SharedMeasure(judged, protocol=protocol, placement=placement),
+            measure=None
+            if judged is None
+            else SharedMeasure(judged, protocol=usual_protocol(judged), placement=placement),
             measure_every=validation.every,
-            about=photos.about(name),
+            about=photos.about(name, dataset),
         )
         trained, last = run_phases(plan)
         if first:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detect.commands.options import Classes
+from detect.commands.options import GROUND_TRUTH, Classes, DryRun
 from detect.defaults import VAL_EVERY, VAL_PHOTOS
 from structures.errors import InputError
+from structures.text import printable
 
 if TYPE_CHECKING:
-    from structures.records import Dataset
+    from eval.selection import Selection
 
 PRESET = "of the preset"  # where an option is not named
 
@@ -23,34 +24,39 @@ SaveEvery = Annotated[int, typer.Option(min=1, help="Steps between two states on
 class PhotoOptions:
     """Photos to learn from."""
 
-    voc: Annotated[
-        list[Path] | None, typer.Option(help="Folder in VOC layout; the option again adds one with the same classes.")
+    ground_truth: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--ground-truth",
+            "--voc",
+            "--coco",
+            help=f"{GROUND_TRUTH} The option again adds photos with the same classes.",
+            show_default=False,
+        ),
     ] = None
     split: Annotated[
-        str | None, typer.Option(help="List in ImageSets/Main of the VOC folder.", show_default="train")
+        str | None, typer.Option(help="List or folder of the photos.", show_default="train, or the only one")
     ] = None
-    coco: Annotated[Path | None, typer.Option(help="COCO annotations (.json).")] = None
-    images: Annotated[Path | None, typer.Option(help="Folder of the COCO photos.")] = None
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the photos.", show_default="the usual ones of the format")
+    ] = None
     classes: Classes = None
+    dry_run: DryRun = None
 
-    def open(self) -> "Dataset":
+    def open(self) -> "Selection":
         """Return the photos with their objects.
 
         Raises:
-            InputError: an option contradicts another, or the photos cannot be used.
+            InputError: no photos are named, or they cannot be used.
         """
         from detect.training.data import open_dataset
 
-        return open_dataset(
-            voc=self.voc or (), split=self.split, coco=self.coco, images=self.images, classes=self.classes
-        )
+        return open_dataset(self.ground_truth or (), split=self.split, images=self.images, classes=self.classes)
 
-    def about(self, preset: str) -> dict[str, Any]:
+    def about(self, preset: str, dataset: "Selection") -> dict[str, Any]:
         """Return what the metadata of the weights say about the photos, and the preset's name."""
-        from detect.training.data import SPLIT
-
-        name = "+".join(path.name for path in self.voc or [self.coco or Path()])
-        return {"data": name, "split": (self.split or SPLIT) if self.voc else None, "preset": preset}
+        name = "+".join(path.name for path in self.ground_truth or ())
+        return {"data": name, "split": getattr(dataset.whole, "split", None) or None, "preset": preset}
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,16 @@ class ValidationOptions:
     """Validation."""
 
     val: Annotated[
-        str | None, typer.Option(help="Validate on this list of the VOC folder; of several, of those that have it.")
+        str | None,
+        typer.Option(help="Validate on this list or folder, of the same photos; of several, of those that have it."),
     ] = None
-    val_coco: Annotated[Path | None, typer.Option(help="Validate on the photos of this COCO file.")] = None
-    val_images: Annotated[Path | None, typer.Option(help="Their folder; by default --images.")] = None
+    val_ground_truth: Annotated[
+        Path | None,
+        typer.Option("--val-ground-truth", "--val-coco", help="Validate on these photos, of which --val is a list."),
+    ] = None
+    val_images: Annotated[
+        Path | None, typer.Option(help="Folder of the photos of --val-ground-truth.", show_default="--images")
+    ] = None
     val_every: Annotated[
         int | None, typer.Option(min=1, help="Steps between two validations.", show_default=str(VAL_EVERY))
     ] = None
@@ -77,7 +89,7 @@ class ValidationOptions:
         """Steps between two validations."""
         return self.val_every or VAL_EVERY
 
-    def open(self, photos: PhotoOptions, dataset: "Dataset", **more: object) -> "Dataset | None":
+    def open(self, photos: PhotoOptions, dataset: "Selection", **more: object) -> "Selection | None":
         """Return the photos to validate on, or None.
 
         Args:
@@ -91,12 +103,12 @@ class ValidationOptions:
         from detect.training.data import open_validation
 
         options = {"val_every": self.val_every, "val_photos": self.val_photos, **more}
-        refuse_validation_options(self.val is not None or self.val_coco is not None, **options)
+        refuse_validation_options(self.val is not None or self.val_ground_truth is not None, **options)
         return open_validation(
             dataset,
-            voc=photos.voc or (),
+            ground_truth=photos.ground_truth or (),
             val=self.val,
-            val_coco=self.val_coco,
+            val_ground_truth=self.val_ground_truth,
             val_images=self.val_images,
             usual_images=photos.images,
             photos=self.val_photos,
@@ -117,6 +129,17 @@ class RunOptions:
         return self.work or out.with_suffix(".work")
 
 
+def show_photos(dataset: "Selection", judged: "Selection | None", folder: Path) -> None:
+    """Show what would be learned from and validated on, as `--dry-run` asks for."""
+    from detect.preview import preview
+    from detect.training.data import summary
+
+    told = [line.removeprefix("warning: ") for line in summary(dataset, judged) if line.startswith("warning: ")]
+    chosen = {"to learn from": dataset} | ({} if judged is None else {"to validate on": judged})
+    shown = preview(chosen, folder, told)
+    typer.echo(f"nothing was trained; {len(shown['drawn'])} examples drawn in {printable(folder)}")
+
+
 def refuse_validation_options(validates: bool, **options: object) -> None:
     """Refuse options of the validation where there is none.
 
@@ -125,4 +148,4 @@ def refuse_validation_options(validates: bool, **options: object) -> None:
     """
     given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
     if given and not validates:
-        raise InputError(f"{' and '.join(given)} without --val or --val-coco: nothing is validated")
+        raise InputError(f"{' and '.join(given)} without --val or --val-ground-truth: nothing is validated")

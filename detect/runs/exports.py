@@ -1,4 +1,4 @@
-"""detections.jsonl in the formats of the official evaluators: COCO results, VOC result files."""
+"""detections.jsonl in the formats of other programs: COCO results, VOC result files, YOLO label files, CSV."""
 
 import json
 import re
@@ -14,8 +14,11 @@ from rich.console import Console
 
 from eval.coco import CocoDataset, write_coco_results
 from eval.names import ImageNames
+from eval.result_csv import csv_head, csv_lines
+from eval.result_formats import OUR_YOLO
 from eval.results import DETECTIONS_FILE, ResultLine, ResultLines
 from eval.voc import result_name, voc_result_files
+from eval.yolo import yolo_lines
 from structures.errors import InputError
 from structures.names import ClassNames, not_one_of
 from structures.own_files import OwnFiles
@@ -24,8 +27,10 @@ from structures.records import Detections
 COCO_FILE = "coco_results.json"
 COCO_IMAGES_FILE = "coco_images.json"
 VOC_FOLDER = "voc_results"
-FORMATS = ("jsonl", "coco", "voc")
 TOGETHER = 10_000  # photos whose lines are written at a time
+YOLO_LABELS, YOLO_CLASSES = f"{OUR_YOLO}/labels", f"{OUR_YOLO}/classes.txt"
+CSV_FILE = "detections.csv"
+FORMATS = ("jsonl", "coco", "voc", "yolo", "csv")
 NUMBER = re.compile("[0-9]{1,18}")  # a name that may be a number: as 64 bits hold
 
 
@@ -56,6 +61,10 @@ def export(
     lines = ResultLines(files.folder / DETECTIONS_FILE)  # gone through twice: for the names, and for the boxes
     if kind == "voc":
         return _export_voc(files, lines, classes, split)
+    if kind == "yolo":
+        return _export_yolo(files, lines, classes)
+    if kind == "csv":
+        return _export_csv(files, lines, classes)
     return _export_coco(files, lines, classes, numbering)
 
 
@@ -63,7 +72,8 @@ def export_names(kind: str, classes: Sequence[str], *, split: str = "test", numb
     """Return the names of the files that an export writes, relative to the folder of the results."""
     if kind == "voc":
         return [f"{VOC_FOLDER}/{result_name(split, name)}" for name in classes]
-    return [COCO_FILE, *([COCO_IMAGES_FILE] if numbering is None else [])] if kind == "coco" else []
+    coco = [COCO_FILE, *([COCO_IMAGES_FILE] if numbering is None else [])]
+    return {"coco": coco, "yolo": [YOLO_CLASSES], "csv": [CSV_FILE]}.get(kind, [])
 
 
 def require_exportable(kind: str, images: Iterable[str], classes: Sequence[str], *, numbering: Path | None) -> None:
@@ -88,7 +98,8 @@ def require_exportable(kind: str, images: Iterable[str], classes: Sequence[str],
 def discard_exports(files: OwnFiles, console: Console) -> None:
     """Remove what earlier exports wrote; name what stays, since nothing proves that it is ours."""
     voc = (f"{VOC_FOLDER}/{path.name}" for path in (files.folder / VOC_FOLDER).glob("comp4_det_*.txt"))
-    for name in (COCO_FILE, COCO_IMAGES_FILE, *sorted(voc)):
+    labels = (name for name in files if name.startswith(f"{OUR_YOLO}/"))
+    for name in (COCO_FILE, COCO_IMAGES_FILE, CSV_FILE, *sorted(voc), *sorted(labels)):
         if not files.remove(name):
             words = f"{files.folder / name} stays as it is: rcnn did not write it, or it was changed since"
             console.print(words, markup=False, highlight=False, soft_wrap=True)
@@ -155,6 +166,25 @@ def _export_coco(files: OwnFiles, lines: ResultLines, classes: Sequence[str], nu
     with files.writing(COCO_IMAGES_FILE) as path:
         _write_images(path, lines, numbers, classes)
     return [files.folder / COCO_FILE, files.folder / COCO_IMAGES_FILE]
+
+
+def _export_yolo(files: OwnFiles, lines: ResultLines, classes: Sequence[str]) -> list[Path]:
+    """Write a label file with scores for each photo, as Ultralytics does, and the list of classes."""
+    with files.writing(YOLO_CLASSES) as path:
+        path.write_text("".join(f"{name}\n" for name in classes), encoding="utf-8", errors="replace")
+    for name, found in _named(lines, classes, _voc_name(lines)):
+        with files.writing(f"{YOLO_LABELS}/{name}.txt") as path:
+            corners, scores = found.boxes.astype(np.float64), found.scores.tolist()
+            path.write_text(yolo_lines(corners, found.labels.tolist(), found.image_size, scores), encoding="utf-8")
+    return [files.folder / OUR_YOLO]
+
+
+def _export_csv(files: OwnFiles, lines: Iterable[ResultLine], classes: Sequence[str]) -> list[Path]:
+    with files.writing(CSV_FILE) as path, path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+        file.write(csv_head())
+        for line in lines:
+            file.write(csv_lines(line.image, with_labels_of(line, classes), classes))
+    return [files.folder / CSV_FILE]
 
 
 def _image_numbers(lines: ResultLines) -> dict[str, int]:

@@ -6,52 +6,41 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from detect.defaults import VAL_PHOTOS, refuse_options_without_effect
-from eval.coco import CocoDataset
+from eval.ground_truth import AnyDataset, has_split, open_ground_truth
 from eval.joined import JoinedDataset, folder_names
 from eval.selection import Selection
-from eval.voc import VocDataset, list_file
 from structures.boxes import ImageSize
 from structures.class_lists import read_class_names
 from structures.errors import InputError
 from structures.images import ImageError, read_size
 from structures.records import Dataset, GroundTruth
 
-SPLIT = "train"  # of a VOC folder, where none is named
+SPLIT = "train"  # where none is named
 COMPLAINTS = 3  # about photos, in one error
 
 
 def open_dataset(
+    ground_truth: Sequence[Path],
     *,
-    voc: Sequence[Path] = (),
     split: str | None = None,
-    coco: Path | None = None,
     images: Path | None = None,
     classes: Sequence[str] | None = None,
-) -> Dataset:
-    """Open the photos that the options name, with only the classes that are listed (`read_class_names`), if any.
+) -> Selection:
+    """Open the photos to learn from, with only the classes that are listed (`read_class_names`), if any.
 
     Args:
-        voc: folders in VOC layout; several are joined.
-        split: name of a list that each of these folders has.
-        coco: COCO annotations.
-        images: folder of the COCO photos.
-        classes: only these.
+        ground_truth: folders or files as `eval.ground_truth.open_ground_truth` takes them; several are joined.
+        split: a part of each; None takes "train", or the only one.
+        images: folder of the photos; None takes the usual ones of the format.
+        classes: names, or files of names.
 
     Raises:
-        InputError: no photos are named, or both kinds; the classes of folders differ; COCO photos have no folder, a
-            class is unknown, no photo shows an object, or photos cannot be read or are not those that were annotated.
+        InputError: none is named, the classes of several differ, a class is unknown, no photo shows an object, or
+            photos cannot be read or are not those that were annotated.
     """
-    if (not voc) == (coco is None):
-        raise InputError(
-            "name the photos to learn from: either a folder as `voc`, or a file as `coco` and its `images`"
-        )
-    refuse_options_without_effect(
-        {
-            "`images` is the folder of `coco`; `voc` has its own": bool(voc) and images is not None,
-            "`split` is a list of `voc`": not voc and split is not None,
-        }
-    )
-    dataset = _open(voc, split or SPLIT, coco, images, "`coco` needs `images`, the folder of its photos")
+    if not ground_truth:
+        raise InputError("name the photos to learn from as `ground_truth`")
+    dataset = _open(ground_truth, split, images, usual=SPLIT)
     _check_photos(dataset)
     names = None if classes is None else read_class_names(classes, known=dataset.classes)
     chosen = Selection(dataset, classes=names, to_learn=True)
@@ -97,9 +86,9 @@ def some_of(complaints: Sequence[str]) -> str:
 def open_validation(
     learned_from: Dataset,
     *,
-    voc: Sequence[Path] = (),
+    ground_truth: Sequence[Path],
     val: str | None = None,
-    val_coco: Path | None = None,
+    val_ground_truth: Path | None = None,
     val_images: Path | None = None,
     usual_images: Path | None = None,
     photos: int | None = None,
@@ -108,29 +97,23 @@ def open_validation(
 
     Args:
         learned_from: dataset of the training.
-        voc: its VOC folders.
-        val: a list that the VOC folders have, or some of them.
-        val_coco: COCO annotations.
-        val_images: folder of the COCO photos.
+        ground_truth: where it is.
+        val: list or folder of the photos, in `val_ground_truth` or else in those of `ground_truth` that have it.
+        val_ground_truth: other annotated photos.
+        val_images: folder of these photos.
         usual_images: the same where none is named.
-        photos: so many, evenly spread; 0 takes all, None as many as are usual.
+        photos: at most this many, evenly spread; 0 takes all, None as many as are usual.
 
     Raises:
-        InputError: both kinds are named, the list has no VOC folder, the photos lack a class, there is nothing to find
-            on them, none can be read, or some are not those that were annotated.
+        InputError: the photos lack a class, there is nothing to find on them, none can be read, or some are not those
+            that were annotated.
     """
-    refuse_options_without_effect(
-        {"`val_images` is the folder of `val_coco`": val_coco is None and val_images is not None}
-    )
-    if val is None and val_coco is None:
+    alone = val_images is not None and val_ground_truth is None
+    refuse_options_without_effect({"`val_images` is the folder of `val_ground_truth`": alone})
+    paths = [val_ground_truth] if val_ground_truth is not None else _having(ground_truth, val)
+    if not paths:
         return None
-    if val is not None and val_coco is not None:
-        raise InputError("name the photos to validate on once: either `val` or `val_coco`")
-    if val is not None and not voc:
-        raise InputError("`val` is a list of the `voc` folder; COCO photos are named by `val_coco`, a file")
-    folder, complaint = val_images or usual_images, "`val_coco` needs `val_images`, a folder"
-    having = [] if val is None else [each for each in voc if list_file(each, val).is_file()] or voc[:1]
-    whole = _open(having, val or "", val_coco, folder, complaint, keep=learned_from.classes)
+    whole = _open(paths, val, val_images or usual_images, keep=learned_from.classes)
     chosen = Selection(whole, classes=learned_from.classes, photos=VAL_PHOTOS if photos is None else photos)
     if all(truth.ignore.all() for truth in chosen):
         raise InputError(f"no object that counts on the {len(chosen)} photos to validate on")
@@ -187,20 +170,19 @@ def summary(dataset: Dataset, judged: Dataset | None) -> list[str]:
     return lines
 
 
+def _having(ground_truth: Sequence[Path], val: str | None) -> Sequence[Path]:
+    """Return what has a list or folder of this name; the first, to be complained of, where nothing has."""
+    return [] if val is None else [path for path in ground_truth if has_split(path, val)] or ground_truth[:1]
+
+
 def _open(
-    voc: Sequence[Path],
-    split: str,
-    coco: Path | None,
+    paths: Sequence[Path],
+    split: str | None,
     images: Path | None,
-    complaint: str,
     *,
+    usual: str = "val",
     keep: Collection[str] = (),
-) -> Dataset:
-    if len(voc) > 1:
-        named = zip(folder_names(voc), voc, strict=True)
-        return JoinedDataset({name: VocDataset(folder, split) for name, folder in named})
-    if voc:
-        return VocDataset(voc[0], split)
-    if coco is None or images is None:
-        raise InputError(complaint)
-    return CocoDataset(coco, images, keep=keep)
+) -> AnyDataset | JoinedDataset:
+    names = folder_names(paths)  # refuses a folder that is named twice, too
+    parts = [open_ground_truth(path, split, images, usual=usual, keep=keep) for path in paths]
+    return parts[0] if len(parts) == 1 else JoinedDataset(dict(zip(names, parts, strict=True)))

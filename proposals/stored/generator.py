@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from proposals.protocol import TELLS_FIT
+from proposals.stored.checks import BoxChecks
 from proposals.stored.foreign import ForeignBoxes, read_foreign
 from proposals.stored.foreign_entries import ForeignError
-from proposals.stored.lost_boxes import LostBoxes
 from proposals.stored.reader import ProposalStore, StoreError, file_key
 from proposals.tidy import clean_proposals
 from structures.boxes import Boxes, Floats
@@ -53,7 +53,7 @@ class StoredProposals:
         self.boxes = open_boxes(path)
         self._content = "" if self.path.is_dir() else file_key(path)
         self._given: dict[str | int, str] = {}  # entry of a file -> the photo that has its boxes
-        self._lost = LostBoxes()
+        self._checks = BoxChecks()
 
     @property
     def name(self) -> str:
@@ -76,7 +76,7 @@ class StoredProposals:
     @property
     def doubts(self) -> list[str]:
         """What was odd about the boxes of the photos so far, a line each."""
-        return [f"{self.path}: {line}" for line in [self._lost.line()] if line]
+        return [f"{self.path}: {line}" for line in self._checks.lines()]
 
     def __call__(self, image: Image) -> Proposals:
         """Return the stored proposals of a photo with these pixels.
@@ -110,6 +110,6 @@ class StoredProposals:
                 )
             boxes, scores = self.boxes.boxes_of(image_id)
             size = (image.shape[0], image.shape[1])
-            self._lost.look(image_id, boxes, size)
+            self._checks.look(image_id, boxes, size)
             return clean_proposals(boxes, scores, size, self.path.stem)
         return self(image)

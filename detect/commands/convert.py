@@ -1,0 +1,57 @@
+"""`rcnn convert`: annotations and results from one format to another."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from detect.commands.groups import examples
+from detect.commands.options import ClassList, ToJson
+from structures.text import printable
+
+
+@examples(
+    "rcnn convert VOC2007 --to coco --out coco",
+    "rcnn convert export.json --to yolo --out dataset --images photos --copy-photos",
+    "rcnn convert results --to csv --out table",
+)
+def convert(
+    source: Annotated[
+        Path, typer.Argument(metavar="FROM", help="Annotations or results: a folder, or a file of one of the formats.")
+    ],
+    to: Annotated[str, typer.Option(help="voc, coco or yolo; of results also jsonl or csv.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new files; files in it that rcnn did not write stay.")],
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Part of the annotations; may be repeated.", show_default="train, val and test, or all"),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the photos.", show_default="the usual ones of the format")
+    ] = None,
+    ground_truth: Annotated[
+        Path | None, typer.Option(help="What results are of: it knows the sizes of photos, and COCO's numbers.")
+    ] = None,
+    classes: ClassList = None,
+    copy_photos: Annotated[bool, typer.Option("--copy-photos", help="Write the photos of annotations to OUT.")] = False,
+    json: ToJson = None,
+) -> None:
+    """Convert annotations or results to another format, and say what it cannot hold.
+
+    Results are written as OUT/detections.jsonl, too.
+    """
+    from detect.convert.job import Conversion
+    from detect.convert.run import convert as run
+    from detect.evaluation import warn
+    from structures.files import write_json
+    from structures.own_files import check_outputs
+
+    check_outputs([json], [source, ground_truth, images])
+    done = run(Conversion(source, to, out, split or (), images, ground_truth, classes, copy_photos))
+    warn(done.notes)
+    for line in done.losses:
+        typer.echo(f"not kept: {printable(line)}")
+    counts = f"{done.photos} photos, {done.objects} {'detections' if done.what == 'results' else 'objects'}"
+    typer.echo(f"{done.what} of {counts}, {len(done.classes)} classes, written to {printable(out)}")
+    if json:
+        write_json(json, {**asdict(done), "classes": list(done.classes)})

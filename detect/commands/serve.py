@@ -1,0 +1,157 @@
+"""`rcnn serve`: the detector over HTTP, with a page to try it on."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detect.commands.detect import DetectorOptions
+from detect.commands.groups import examples
+from detect.commands.options import Exif, PlacementOptions
+from detect.commands.records import with_records
+from structures.errors import InputError
+
+if TYPE_CHECKING:
+    from detect.serving.jobs import Limits
+
+TOKEN_VARIABLE = "RCNN_TOKEN"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+HANGING, HANGING_SECONDS = 4, 60.0  # times the time of a request, and at least: the detector is taken to hang
+PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+
+
+@dataclass(frozen=True)
+class AddressOptions:
+    """Address."""
+
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is all of this machine's.")] = "127.0.0.1"
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name that requests may call the server by; may be repeated.",
+            show_default="on this machine its own names, else any",
+        ),
+    ] = None
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help=f"File with the token that requests must send; or set {TOKEN_VARIABLE}.", show_default="none"
+        ),
+    ] = None
+
+    @property
+    def token(self) -> str:
+        """That requests must send; empty if none is asked for.
+
+        Raises:
+            InputError: the file holds none, or what no header can hold.
+        """
+        given = os.environ.get(TOKEN_VARIABLE) if self.token_file is None else _read(self.token_file)
+        if given is not None and not (given.strip().isascii() and given.strip().isprintable() and given.strip()):
+            raise InputError(f"`token_file` {self.token_file or TOKEN_VARIABLE}: not one line of printable ASCII")
+        return (given or "").strip()
+
+    def hosts(self) -> tuple[str, ...]:
+        """Return the names that the server goes by; none for any."""
+        from detect.serving.gate import LOOPBACK as NAMES
+
+        if self.allow_host:
+            return tuple(name.lower() for name in self.allow_host)
+        return tuple(sorted(NAMES)) if self.host in LOOPBACK else ()
+
+
+@dataclass(frozen=True)
+class LimitOptions:
+    """Limits."""
+
+    max_bytes: Annotated[int, typer.Option(min=1000, help="Of the body of a request.")] = 20_000_000
+    max_pixels: Annotated[int, typer.Option(min=1, help="Of a photo.")] = 50_000_000
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="For a request, until it is answered.")] = 30
+    waiting: Annotated[
+        int, typer.Option(min=1, help="Requests that are read, wait or are worked on; others get 503 at once.")
+    ] = 32
+    together: Annotated[int, typer.Option(min=1, help="Photos that go to the detector together, at most.")] = 8
+
+    def limits(self) -> "Limits":
+        """Return them as the server takes them."""
+        from detect.serving.jobs import Limits
+
+        return Limits(self.max_bytes, self.max_pixels, self.seconds, self.waiting, self.together)
+
+
+@examples(
+    "rcnn serve --features shared --proposals multibox",
+    "rcnn serve --host 0.0.0.0 --token-file token.txt --max-boxes 200 --offer multibox",
+)
+@with_records
+def serve(
+    detector: DetectorOptions,
+    where: PlacementOptions,
+    address: AddressOptions,
+    limit: LimitOptions,
+    offer: Annotated[
+        list[str] | None, typer.Option(help="Another generator that requests may ask for; may be repeated.")
+    ] = None,
+    exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply,
+) -> None:
+    """Answer photos over HTTP with what `rcnn detect` writes for them, or with pictures; a page at / tries it.
+
+    --score, --max-boxes, --proposals and --offer are the limits of what a request may ask for. Ctrl-C and SIGTERM let
+    it finish what it has taken.
+    """
+    from structures.extras import installed
+
+    for package in PACKAGES:
+        installed(package, extra="serve")
+    arguments: dict[str, Any] = {
+        **where.as_names(),
+        **detector.arguments(),
+        "weights": detector.weights,
+        "proposals": detector.proposals,
+        "exif": exif.value,
+    }
+    _serve(arguments, tuple(offer or ()), address, limit.limits())
+
+
+def _serve(arguments: dict[str, Any], others: tuple[str, ...], options: AddressOptions, limits: "Limits") -> None:
+    from detect.runs.record import DISTRIBUTION, versions
+    from detect.serving.app import make_app
+    from detect.serving.child import Child
+    from detect.serving.loading import Loading
+    from detect.serving.queue import Queue
+    from detect.serving.server import address, bind, run
+
+    token, hosts = options.token, options.hosts()
+    listening = bind(options.host, options.port)  # before the networks are loaded
+    work = Child(Loading(arguments, others, limits.max_pixels), seconds=max(HANGING_SECONDS, HANGING * limits.seconds))
+    try:
+        app = make_app(
+            Queue(work, limits),
+            work.offer,
+            limits,
+            token=token,
+            hosts=hosts,
+            version=versions().get(DISTRIBUTION, ""),
+        )
+        for line in (*work.offer.placement, *work.offer.warnings):
+            _tell(line)
+        if not token and options.host not in LOOPBACK:
+            _tell("warning: anybody who reaches this address may ask; --token-file asks for a token")
+        run(app, listening, seconds=2 * limits.seconds, begun=lambda: _tell(f"listening on {address(listening)}"))
+    finally:
+        work.close()
+
+
+def _tell(line: str) -> None:
+    from structures.text import printable
+
+    typer.echo(printable(line), err=True)
+
+
+def _read(file: Path) -> str:
+    from structures.files import regular_file
+
+    return regular_file(file).read_text(encoding="utf-8", errors="replace")

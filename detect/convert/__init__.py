@@ -1,0 +1,1 @@
+"""Annotations and results from one format to another: `rcnn convert`."""

@@ -1,0 +1,172 @@
+"""Annotated photos of any format -> files of VOC, COCO or YOLO, perhaps with the photos."""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+
+import numpy as np
+
+from detect.convert.job import Conversion, Converted
+from eval.annotation_files import coco_chunks, stems_of, voc_xml, yolo_labels, yolo_yaml
+from eval.annotations import AnnotatedPhoto, annotated_photos
+from eval.coco import CocoDataset
+from eval.ground_truth import AnyDataset, open_ground_truth, splits_of
+from eval.layout import SPLITS, spellings_of
+from eval.notes import Notes
+from eval.voc import VocDataset
+from eval.yolo import YoloDataset
+from structures.class_lists import read_class_names
+from structures.errors import InputError
+from structures.names import ClassNames
+from structures.own_files import OwnFiles
+
+FIRST_SPLIT = SPLITS[0]  # of photos that belong to none
+MISSING = "photos that are not there"
+Photos = Mapping[str, Sequence[AnnotatedPhoto]]
+
+
+def convert_annotations(job: Conversion, files: OwnFiles) -> Converted:
+    """Write annotated photos in the format that is wanted.
+
+    Raises:
+        InputError: they are in the format already, or cannot be used.
+    """
+    losses, datasets = Notes(), _open_all(job)
+    classes = tuple(dict.fromkeys(name for dataset in datasets.values() for name in _classes(dataset)))
+    classes = classes or tuple(next(iter(datasets.values())).classes)  # no object at all
+    if job.classes is not None:
+        classes = _listed(job.classes, classes)
+    if any(type(dataset) is SAME[job.form] for dataset in datasets.values()):
+        raise InputError(f"{job.source}: is of the format {job.form} already")
+    photos = {
+        split: [_relabelled(photo, dataset, classes) for photo in annotated_photos(dataset, losses)]
+        for split, dataset in datasets.items()
+    }
+    if job.form == "voc" or (job.form == "coco" and job.copy_photos):
+        _refuse_equal_names(photos)
+    WRITERS[job.form](files, photos, classes, losses)
+    _copy_photos(job, files, photos, losses)
+    notes = list(dict.fromkeys(chain.from_iterable(dataset.notes for dataset in datasets.values())))
+    everything = [photo for some in photos.values() for photo in some]
+    objects = sum(len(photo.labels) for photo in everything)
+    return Converted("annotations", len(everything), objects, classes, notes, losses.lines())
+
+
+def _open_all(job: Conversion) -> dict[str, AnyDataset]:
+    splits: Sequence[str | None] = job.splits or splits_of(job.source) or [None]
+    opened = [open_ground_truth(job.source, split, job.images) for split in splits]
+    named = [split or _split_name(dataset) for split, dataset in zip(splits, opened, strict=True)]
+    return dict(zip(named, opened, strict=True))
+
+
+def _split_name(dataset: AnyDataset) -> str:
+    if not isinstance(dataset, CocoDataset):
+        return dataset.split or FIRST_SPLIT
+    stem = dataset.annotations.stem
+    return stem.removeprefix("instances_") if stem.startswith("instances_") else FIRST_SPLIT
+
+
+def _classes(dataset: AnyDataset) -> list[str]:
+    """Return the classes of a dataset; of VOC's, which may be the usual twenty, those that objects have."""
+    if not isinstance(dataset, VocDataset):
+        return list(dataset.classes)
+    used = {int(label) for truth in dataset for label in truth.labels}
+    return [name for label, name in enumerate(dataset.classes) if label in used]
+
+
+def _refuse_equal_names(photos: Photos) -> None:
+    """Refuse two photos of one name, of several splits, where all go to one folder."""
+    seen = dict[str, AnnotatedPhoto]()
+    for photo in (photo for some in photos.values() for photo in some):
+        other = seen.setdefault(photo.name, photo)
+        if other.path != photo.path:
+            raise InputError(f"{other.path} and {photo.path} are of one name; rename one of them")
+
+
+def _listed(given: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
+    names = read_class_names(given, known=classes)
+    missing = [name for name in classes if ClassNames(names).find(name) < 0]
+    if missing:
+        raise InputError(f"`classes` lack {missing[0]!r:.60}, which is one of those that were read")
+    return tuple(names)
+
+
+def _relabelled(photo: AnnotatedPhoto, dataset: AnyDataset, classes: Sequence[str]) -> AnnotatedPhoto:
+    known = ClassNames(classes)
+    places = np.array([known.find(name) for name in dataset.classes], np.int64)  # -1 where nothing is annotated
+    return replace(photo, labels=places[photo.labels])
+
+
+def _write_voc(files: OwnFiles, photos: Photos, classes: Sequence[str], losses: Notes) -> None:
+    _note_classes(photos, classes, losses)
+    every = list({photo.name: photo for some in photos.values() for photo in some}.values())
+    for stem, photo in zip(stems_of(every), every, strict=True):
+        with files.writing(f"Annotations/{stem}.xml") as path:
+            path.write_bytes(voc_xml(photo, classes, losses))
+    for split, some in photos.items():
+        with files.writing(f"ImageSets/Main/{split}.txt") as path:
+            path.write_text("".join(f"{photo.stem}\n" for photo in some), encoding="utf-8")
+
+
+def _note_classes(photos: Photos, classes: Sequence[str], losses: Notes) -> None:
+    """Note what VOC's folders do not say about classes: their order, and those that nobody annotated."""
+    used = {int(label) for some in photos.values() for photo in some for label in photo.labels}
+    names = [name for label, name in enumerate(classes) if label in used]
+    if len(names) < len(classes):
+        unused = next(name for label, name in enumerate(classes) if label not in used)
+        losses.add("classes without objects, which VOC's folders do not list", unused, len(classes) - len(names))
+    if names != sorted(names):
+        losses.add("classes, whose order becomes that of the alphabet", names[0], len(names))
+
+
+def _write_coco(files: OwnFiles, photos: Photos, classes: Sequence[str], losses: Notes) -> None:
+    for split, some in photos.items():
+        name = "instances.json" if list(photos) == [FIRST_SPLIT] else f"instances_{split}.json"
+        with files.writing(name) as path, path.open("w", encoding="utf-8") as file:
+            file.writelines(coco_chunks(some, classes, losses))
+
+
+def _write_yolo(files: OwnFiles, photos: Photos, classes: Sequence[str], losses: Notes) -> None:
+    names = _yolo_names(list(photos))
+    for split, some in photos.items():
+        for stem, photo in zip(stems_of(some), some, strict=True):
+            with files.writing(f"labels/{names[split]}/{stem}.txt") as path:
+                path.write_text(yolo_labels(photo, losses), encoding="utf-8")
+    with files.writing("data.yaml") as path:
+        path.write_bytes(yolo_yaml(classes, list(names.values())))
+
+
+def _yolo_names(splits: Sequence[str]) -> dict[str, str]:
+    """Return the names of splits as Ultralytics looks for them: val2017 is val, where no other split is."""
+    usual = {split: next((each for each in SPLITS if _is(split, each)), split) for split in splits}
+    return usual if len(set(usual.values())) == len(usual) else {split: split for split in splits}
+
+
+def _is(split: str, usual: str) -> bool:
+    return split in spellings_of(usual) or split.removeprefix(usual).isdigit()
+
+
+WRITERS: Mapping[str, Callable[[OwnFiles, Photos, Sequence[str], Notes], None]] = {
+    "voc": _write_voc,
+    "coco": _write_coco,
+    "yolo": _write_yolo,
+}
+SAME: Mapping[str, type] = {"voc": VocDataset, "coco": CocoDataset, "yolo": YoloDataset}
+
+
+def _copy_photos(job: Conversion, files: OwnFiles, photos: Photos, losses: Notes) -> None:
+    for place, photo in _places(job.form, photos):
+        if not photo.path.is_file():
+            losses.add(MISSING, photo.path)
+        elif job.copy_photos:
+            with files.writing(place) as path:
+                shutil.copyfile(photo.path, path)
+
+
+def _places(form: str, photos: Photos) -> Iterator[tuple[str, AnnotatedPhoto]]:
+    """Yield each photo with the name that it has in the folder of a format."""
+    names = _yolo_names(list(photos))
+    for split, some in photos.items():
+        folder = {"voc": "JPEGImages", "coco": "images", "yolo": f"images/{names[split]}"}[form]
+        yield from ((f"{folder}/{photo.name}", photo) for photo in some)

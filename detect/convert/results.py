@@ -1,0 +1,109 @@
+"""Results of any format -> detections.jsonl, and from there the format that is wanted."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from detect.convert.job import Conversion, Converted
+from detect.found import as_entry
+from detect.runs.exports import COCO_IMAGES_FILE, export
+from detect.runs.record import read_run
+from eval.coco import CocoDataset, read_coco_results
+from eval.ground_truth import AnyDataset, open_ground_truth
+from eval.notes import Notes
+from eval.result_formats import (
+    COCO,
+    CSV,
+    JSONL,
+    VOC,
+    YOLO,
+    Results,
+    photos_of_dataset,
+    photos_of_folder,
+    read_results,
+    result_format,
+)
+from eval.results import DETECTIONS_FILE, ResultLine
+from structures.boxes import as_boxes
+from structures.class_lists import read_class_names
+from structures.errors import InputError
+from structures.own_files import OwnFiles
+from structures.records import Detections
+
+
+def convert_results(job: Conversion, files: OwnFiles) -> Converted:
+    """Write results as JSON lines, and in the format that is wanted.
+
+    Raises:
+        InputError: they are in the format already, or cannot be used.
+    """
+    truth = None if job.ground_truth is None else open_ground_truth(job.ground_truth, None, job.images)
+    if result_format(job.source) == job.form:
+        raise InputError(f"{job.source}: is of the format {job.form} already")
+    found = _read(job, truth)
+    classes = _class_order(job, found, truth)
+    with files.writing(DETECTIONS_FILE) as path, path.open("w", encoding="utf-8") as file:
+        for line in found.lines:
+            file.write(json.dumps(as_entry(line.image, line.found, line.names)) + "\n")
+    numbering = truth.annotations if job.form == COCO and isinstance(truth, CocoDataset) else None
+    export(files, job.form, classes, split=next(iter(job.splits), "test"), numbering=numbering)
+    objects = sum(len(line.found) for line in found.lines)
+    losses = _result_losses(job.form, found.lines)
+    return Converted("results", len(found.lines), objects, classes, found.notes, losses.lines())
+
+
+def _read(job: Conversion, truth: AnyDataset | None) -> Results:
+    if result_format(job.source) == COCO:
+        return _read_coco(job, truth)
+    if truth is not None:
+        return read_results(job.source, photos_of_dataset(truth))
+    return read_results(job.source, None if job.images is None else photos_of_folder(job.images))
+
+
+def _read_coco(job: Conversion, truth: AnyDataset | None) -> Results:
+    """Read COCO results with the numbers of the ground truth, or those that were written next to them."""
+    numbers = job.source.with_name(COCO_IMAGES_FILE)
+    if truth is None and numbers.is_file():
+        truth = CocoDataset(numbers, without_objects=True)
+    if not isinstance(truth, CocoDataset):
+        raise InputError(f"{job.source}: COCO results need the instances.json of their numbers as `ground_truth`")
+    found, _, notes = read_coco_results(job.source, truth)
+    classes = tuple(truth.classes)
+    listed = truth.image_ids if truth.annotations == numbers else [name for name in truth.image_ids if name in found]
+    lines = [_line(name, found.get(name), truth, classes, job.source) for name in listed]
+    return Results(lines, classes, notes)
+
+
+def _line(name: str, found: Detections | None, truth: CocoDataset, classes: tuple[str, ...], path: Path) -> ResultLine:
+    size = truth.ground_truth(name).image_size
+    rows = found or Detections(as_boxes([]), np.zeros(0, np.int64), np.zeros(0, np.float32), size)
+    plain = Detections(rows.boxes, rows.labels, rows.scores, size, classes=classes)
+    return ResultLine(f"{path}: image {name}", name, plain, classes)
+
+
+def _class_order(job: Conversion, found: Results, truth: AnyDataset | None) -> tuple[str, ...]:
+    """Return the names in the order that somebody named, of the run, of the ground truth, or of the results."""
+    if job.classes is not None:
+        return tuple(read_class_names(job.classes, known=found.classes))
+    run = read_run(job.source) if job.source.is_dir() else None
+    of_run = (run or {}).get("settings", {}).get("classes")
+    for order in (of_run, None if truth is None else truth.classes):
+        if order and all(name in order for name in found.classes):
+            return tuple(order)
+    named = result_format(job.source) not in (JSONL, CSV)
+    return found.classes if named else tuple(sorted(found.classes))
+
+
+def _result_losses(form: str, lines: Sequence[ResultLine]) -> Notes:
+    losses = Notes()
+    for line in lines:
+        named = sum(bool(line.found.source_names[source]) for source in line.found.source)
+        if named and form not in (JSONL, CSV):
+            losses.add("detections whose generator is not kept", line.image, named)
+        if form == VOC and not len(line.found):
+            losses.add("photos without detections, which VOC's files do not name", line.image)
+        if form in (VOC, YOLO):
+            losses.add("photos whose size is not kept", line.image)
+    return losses

@@ -1,0 +1,106 @@
+"""What `--dry-run` shows: what was read of annotated photos, what is odd about it, and a few of them drawn."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detect.drawing import draw
+from detect.evaluation import show
+from eval.mistakes import SIZES
+from eval.report import Sheet
+from eval.selection import pick_evenly
+from structures.images import ImageError, read_image
+from structures.locks import lock_folder
+from structures.own_files import OwnFiles
+from structures.records import Dataset, Detections, GroundTruth
+
+EXAMPLES = 20  # photos that are drawn
+JPEG_QUALITY = 90
+
+
+def preview(datasets: Mapping[str, Dataset], folder: Path, warnings: Sequence[str] = ()) -> dict[str, Any]:
+    """Show the objects of each class and size, and what is odd; draw examples.
+
+    Args:
+        datasets: what was read, by what it is for; None of them is changed.
+        folder: where EXAMPLES photos of each go; files that are not ours stay.
+        warnings: more that is odd.
+
+    Returns:
+        All that is shown, as JSON values.
+
+    Raises:
+        InputError: the folder cannot be used.
+    """
+    tables = {name: counts(dataset) for name, dataset in datasets.items()}
+    odd = [note for dataset in datasets.values() for note in getattr(dataset, "notes", [])]
+    odd = list(dict.fromkeys([*odd, *warnings]))
+    drawn = _draw_all(datasets, folder)
+    show([counts_sheet(name, len(datasets[name]), rows) for name, rows in tables.items()], [*odd, *drawn["unread"]])
+    photos = {name: len(dataset) for name, dataset in datasets.items()}
+    return {"photos": photos, "classes": tables, "warnings": odd, **drawn}
+
+
+def counts(dataset: Dataset) -> dict[str, dict[str, int]]:
+    """Return how many objects of each class there are, on how many photos, of which size, and how many are ignored."""
+    columns = ("objects", "photos", *SIZES, "ignored")
+    table = {name: dict.fromkeys(columns, 0) for name in dataset.classes}
+    for truth in dataset:
+        for label in np.unique(truth.labels):
+            row, of_class = table[dataset.classes[label]], truth.take(truth.labels == label)
+            counted = of_class.take(~of_class.ignore)
+            sizes = np.bincount(np.digitize(counted.area, list(SIZES.values())[1:]), minlength=len(SIZES))
+            numbers = (len(counted), 1, *sizes.tolist(), int(of_class.ignore.sum()))
+            for column, number in zip(columns, numbers, strict=True):
+                row[column] += number
+    return table
+
+
+def counts_sheet(title: str, photos: int, table: Mapping[str, Mapping[str, int]]) -> Sheet:
+    """Return the table of `counts` with its sums."""
+    columns = ["objects", "photos", *SIZES, "ignored"]
+    rows = [[name, *(str(row[column]) for column in columns)] for name, row in table.items()]
+    sums = [sum(row[column] for row in table.values()) for column in columns]
+    sums[1] = photos
+    return Sheet(f"{title}: {photos} photos", ["class", *columns], [*rows, ["all", *map(str, sums)]])
+
+
+def _draw_all(datasets: Mapping[str, Dataset], folder: Path) -> dict[str, list[str]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = lock_folder(folder)
+    drawn, unread = list[str](), list[str]()
+    try:
+        with OwnFiles(folder) as files:
+            for name, dataset in datasets.items():
+                _draw_some(name, dataset, files, drawn, unread)
+    finally:
+        lock.release()
+    return {"drawn": drawn, "unread": unread}
+
+
+def _draw_some(name: str, dataset: Dataset, files: OwnFiles, drawn: list[str], unread: list[str]) -> None:
+    with_objects = [truth.image_id for truth in dataset if len(truth)]
+    for number, image_id in enumerate(pick_evenly(with_objects, EXAMPLES), start=1):
+        path = dataset.image_path(image_id)
+        try:
+            image = read_image(path)
+        except ImageError as error:
+            unread.append(f"not drawn: {error}")
+            continue
+        found, names = as_drawn(dataset.ground_truth(image_id), dataset.classes)
+        picture = f"{name.replace(' ', '-')}-{number:02d}.jpg"
+        with files.writing(picture) as partial:
+            draw(image, found, names, scores=False).save(partial, "JPEG", quality=JPEG_QUALITY)
+        drawn.append(str(files.folder / picture))
+
+
+def as_drawn(truth: GroundTruth, classes: Sequence[str]) -> tuple[Detections, list[str]]:
+    """Return annotated objects as what can be drawn: those that do not count have a name that says so."""
+    labels = truth.labels + len(classes) * truth.ignore
+    ones = np.ones(len(truth), np.float32)
+    return Detections(truth.boxes, labels, ones, truth.image_size), [
+        *classes,
+        *(f"{name} (ignored)" for name in classes),
+    ]

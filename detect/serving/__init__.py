@@ -1,0 +1,1 @@
+"""The detector as a server: photos over HTTP, a page to try it on, metrics."""

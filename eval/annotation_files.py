@@ -1,0 +1,151 @@
+"""Annotated photos as files of VOC, COCO and YOLO: what a format cannot hold is noted, and everything else is kept."""
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import yaml
+
+from eval.annotations import COORDINATES, FRACTIONS, AnnotatedPhoto, note_areas, note_rows
+from eval.checks import with_area
+from eval.coco_records import Doubles
+from eval.notes import Notes
+from eval.voc_xml import FIRST_PIXEL
+from eval.yolo import yolo_lines
+from structures.boxes import as_boxes
+from structures.errors import InputError
+
+FORMATS = ("voc", "coco", "yolo")
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def voc_xml(photo: AnnotatedPhoto, classes: Sequence[str], losses: Notes) -> bytes:
+    """Return the annotation of a photo as VOC's XML; crowds become difficult objects.
+
+    Args:
+        photo: its corners need not be whole pixels.
+        classes: names of the labels.
+        losses: notes crowds, areas and fractions.
+    """
+    note_rows(losses, "crowds written as difficult objects", photo, photo.crowd)
+    note_areas(losses, photo)
+    fractions = np.abs(photo.corners - np.rint(photo.corners)).max(axis=1, initial=0) > COORDINATES
+    note_rows(losses, FRACTIONS, photo, fractions)
+    root = ET.Element("annotation")
+    folder, _, name = photo.name.rpartition("/")
+    _add(root, {"folder": folder or "JPEGImages", "filename": name})
+    height, width = photo.image_size
+    _add(ET.SubElement(root, "size"), {"width": width, "height": height, "depth": 3})
+    _add(root, {"segmented": 0})
+    ignored = photo.difficult | photo.crowd
+    for corners, label, difficult in zip(photo.corners + FIRST_PIXEL, photo.labels, ignored, strict=True):
+        item = ET.SubElement(root, "object")
+        _add(item, {"name": classes[label], "pose": "Unspecified", "truncated": 0, "difficult": int(difficult)})
+        _add(ET.SubElement(item, "bndbox"), dict(zip(CORNERS, map(_number, corners.tolist()), strict=True)))
+    ET.indent(root)
+    return bytes(ET.tostring(root, encoding="utf-8")) + b"\n"
+
+
+def _add(item: ET.Element, texts: Mapping[str, object]) -> None:
+    for name, text in texts.items():
+        ET.SubElement(item, name).text = str(text)
+
+
+def _number(value: float) -> str:
+    """Return a number with as many digits as float32 has, and none behind the point if it is whole."""
+    return f"{value:.9g}"
+
+
+def coco_chunks(photos: Sequence[AnnotatedPhoto], classes: Sequence[str], losses: Notes) -> Iterator[str]:
+    """Yield an instances.json in pieces; images and categories count from 1.
+
+    Difficult objects get `ignore`, which COCO's own evaluator does not look at: it counts them.
+
+    Args:
+        photos: all.
+        classes: names of the categories, in the order of their ids.
+        losses: notes difficult objects.
+    """
+    yield '{"images": ['
+    for number, photo in enumerate(photos, start=1):
+        height, width = photo.image_size
+        image = {"id": number, "file_name": photo.name, "width": width, "height": height}
+        yield f"{',' * (number > 1)}\n{json.dumps(image)}"
+        kind = "difficult objects, written with ignore=1, which pycocotools counts"
+        note_rows(losses, kind, photo, photo.difficult)
+    categories = [{"id": number, "name": name, "supercategory": ""} for number, name in enumerate(classes, start=1)]
+    yield f'],\n"categories": {json.dumps(categories)},\n"annotations": ['
+    separator, count = "\n", 0
+    for number, photo in enumerate(photos, start=1):
+        for row in _coco_rows(photo):
+            count += 1
+            yield separator + json.dumps({"id": count, "image_id": number, **row})
+            separator = ",\n"
+    yield "]}\n"
+
+
+def _coco_rows(photo: AnnotatedPhoto) -> Iterator[dict[str, object]]:
+    sides = np.concatenate([photo.corners[:, :2], photo.corners[:, 2:] - photo.corners[:, :2]], axis=1)
+    columns = zip(sides.tolist(), photo.labels, photo.areas.tolist(), photo.difficult, photo.crowd, strict=True)
+    for box, label, area, difficult, crowd in columns:
+        yield {
+            **{"category_id": int(label) + 1, "bbox": list(map(_rounded, box)), "area": _rounded(area)},
+            **{"iscrowd": int(crowd), **({"ignore": 1} if difficult else {})},
+        }
+
+
+def _rounded(value: float) -> float | int:
+    """Return a number without the noise of the last bits, whole where it is."""
+    short = float(f"{value:.12g}")
+    return int(short) if short.is_integer() else short
+
+
+def yolo_labels(photo: AnnotatedPhoto, losses: Notes) -> str:
+    """Return the label file of a photo: without crowds and objects without area, and cut at the photo's edge.
+
+    Args:
+        photo: of known size.
+        losses: notes what is left out or cut, and the flags and areas that are lost.
+    """
+    note_rows(losses, "crowds left out", photo, photo.crowd)
+    note_rows(losses, "difficult objects, whose flag is lost", photo, photo.difficult)
+    note_areas(losses, photo)
+    kept = with_area(as_boxes(photo.corners), losses, photo.place) & ~photo.crowd
+    inside = _cut(photo, losses)
+    area_left = (inside[:, 2:] > inside[:, :2]).all(axis=1)
+    note_rows(losses, "objects wholly outside their photo left out", photo, kept & ~area_left)
+    rows = kept & area_left
+    return yolo_lines(inside[rows], photo.labels[rows].tolist(), photo.image_size)
+
+
+def _cut(photo: AnnotatedPhoto, losses: Notes) -> Doubles:
+    height, width = photo.image_size
+    limits = np.array([width, height, width, height], np.float64)
+    inside: Doubles = np.clip(photo.corners, 0, limits)
+    note_rows(losses, "objects cut at the edge of their photo", photo, (inside != photo.corners).any(axis=1))
+    return inside
+
+
+def yolo_yaml(classes: Sequence[str], splits: Sequence[str]) -> bytes:
+    """Return the data.yaml of a folder whose photos lie in images/SPLIT."""
+    content = {
+        "path": ".",
+        **{split: f"images/{split}" for split in splits},
+        "names": dict(enumerate(classes)),
+    }
+    return bytes(yaml.safe_dump(content, allow_unicode=True, sort_keys=False).encode())
+
+
+def stems_of(photos: Sequence[AnnotatedPhoto]) -> list[str]:
+    """Return the names of photos without suffix, as VOC and YOLO name their annotations.
+
+    Raises:
+        InputError: two would be equal; names them.
+    """
+    seen = dict[str, str]()
+    for photo in photos:
+        other = seen.setdefault(photo.stem, photo.name)
+        if other != photo.name:
+            raise InputError(f"{other} and {photo.name} would share one annotation, {photo.stem}; rename one of them")
+    return list(seen)

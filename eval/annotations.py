@@ -1,0 +1,132 @@
+"""Annotated photos on their way from one format to another, with all that the formats know, and what gets lost."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from eval.coco import CocoDataset
+from eval.coco_json import Entry
+from eval.coco_records import Doubles, areas_of, sides_of
+from eval.ground_truth import AnyDataset
+from eval.notes import Notes
+from eval.voc import VocDataset
+from eval.voc_xml import parse, text_of
+from structures.boxes import ImageSize, Mask
+from structures.records import GroundTruth, Labels
+
+COORDINATES = 1e-3  # pixels below which a box has whole ones
+SAME_AREA = 0.5  # square pixels that an area may differ from that of its box: COCO's are rounded
+
+POLYGONS = "objects with a polygon or mask, of which the box is kept"
+AREAS = "objects whose area is not that of their box, which is lost"
+DETAILS = "objects with parts, a pose, truncated or occluded, which are lost"
+IDS = "ids of images and categories that are not 1, 2, 3 ..., which are numbered again"
+FRACTIONS = "objects with fractions of a pixel, written as such: some programs read whole numbers only"
+UNKNOWN_SIZE = "photos of unknown size, taken to reach as far as their boxes"
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedPhoto:
+    """The objects of one photo.
+
+    Attributes:
+        name: of the photo with its suffix and perhaps folders, with forward slashes.
+        path: where the photo lies; it may be missing.
+        image_size: (height, width).
+        corners: (N, 4) float64 x1, y1, x2, y2 in pixels, 0-based and half-open.
+        labels: (N,) index into the classes of the dataset.
+        difficult: (N,) bool: VOC's, or COCO's with `ignore`.
+        crowd: (N,) bool: COCO's.
+        areas: (N,) float64 in square pixels: COCO's of the mask, or those of the boxes.
+    """
+
+    name: str
+    path: Path
+    image_size: ImageSize
+    corners: Doubles
+    labels: Labels
+    difficult: Mask
+    crowd: Mask
+    areas: Doubles
+
+    @property
+    def stem(self) -> str:
+        """The name without suffix."""
+        return str(PurePosixPath(self.name).with_suffix(""))
+
+    @property
+    def box_areas(self) -> Doubles:
+        """(N,) areas of the boxes in square pixels."""
+        areas: Doubles = np.maximum(self.corners[:, 2:] - self.corners[:, :2], 0).prod(axis=1)
+        return areas
+
+    def place(self, row: int) -> str:
+        """Return which object a row is, for notes."""
+        return f"{self.name}: object {row + 1}"
+
+
+def annotated_photos(dataset: AnyDataset, losses: Notes) -> Iterator[AnnotatedPhoto]:
+    """Yield the photos of a dataset in its order, and note what this record cannot hold.
+
+    Args:
+        dataset: the photos.
+        losses: counts the objects with polygons, parts and the like.
+    """
+    if isinstance(dataset, CocoDataset):
+        _note_ids(dataset, losses)
+    for truth in dataset:
+        if not truth.size_known:
+            losses.add(UNKNOWN_SIZE, truth.image_id)
+        if isinstance(dataset, VocDataset):
+            _note_details(dataset, truth.image_id, losses)
+        rows = dataset.entries(truth.image_id) if isinstance(dataset, CocoDataset) else []
+        yield _photo(dataset, truth, rows, losses)
+
+
+def _photo(dataset: AnyDataset, truth: GroundTruth, rows: list[Entry], losses: Notes) -> AnnotatedPhoto:
+    sides, path = sides_of(truth), dataset.image_path(truth.image_id)
+    crowd = truth.ignore if rows else np.zeros(len(truth), bool)
+    ignored = np.array([bool(row.get("ignore")) for row in rows], bool) & ~crowd if rows else truth.ignore
+    name = f"{truth.image_id}{path.suffix}" if isinstance(dataset, VocDataset) else truth.image_id
+    for row in rows:
+        if row.get("segmentation"):
+            losses.add(POLYGONS, f"{name}: annotation {row.get('id')}")
+    return AnnotatedPhoto(
+        name=name,
+        path=path,
+        image_size=truth.image_size,
+        corners=np.concatenate([sides[:, :2], sides[:, :2] + sides[:, 2:]], axis=1),
+        labels=truth.labels,
+        difficult=ignored,
+        crowd=crowd,
+        areas=areas_of(truth),
+    )
+
+
+def _note_details(dataset: VocDataset, image_id: str, losses: Notes) -> None:
+    path = dataset.layout.annotation(image_id)
+    for row, item in enumerate(parse(path).findall("object"), start=1):
+        flags = [text_of(item, name) not in ("", "0") for name in ("truncated", "occluded")]
+        posed = text_of(item, "pose").casefold() not in ("", "unspecified")
+        if any(flags) or posed or item.find("part") is not None:
+            losses.add(DETAILS, f"{path}: object {row}")
+
+
+def _note_ids(dataset: CocoDataset, losses: Notes) -> None:
+    for kind, ids in (("category", dataset.category_ids), ("image", dataset.image_numbers.values())):
+        odd = [number for count, number in enumerate(ids, start=1) if number != count]
+        if odd:
+            losses.add(IDS, f"{dataset.annotations}: {kind} {odd[0]}", len(odd))
+
+
+def note_rows(losses: Notes, kind: str, photo: AnnotatedPhoto, rows: Mask) -> None:
+    """Note some objects of a photo."""
+    if rows.any():
+        losses.add(kind, photo.place(int(rows.argmax())), int(rows.sum()))
+
+
+def note_areas(losses: Notes, photo: AnnotatedPhoto) -> None:
+    """Note the objects whose areas a format without them loses."""
+    note_rows(losses, AREAS, photo, np.abs(photo.areas - photo.box_areas) > SAME_AREA)

@@ -1,0 +1,92 @@
+"""Where the parts of annotated photos lie: folders of photos, lists of names, and the names of splits."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from structures.errors import InputError
+from structures.files import regular_file
+from structures.images import SUFFIXES
+from structures.photo_names import forward
+
+SPLITS = ("train", "val", "test")
+SPELLINGS = {"val": ("val", "valid", "validation"), "valid": ("valid", "val"), "train": ("train", "training")}
+PHOTO_FOLDERS = ("JPEGImages", "images", "Images", "photos", "img", "imgs", "data")  # next to the annotations
+DATA_PREFIX = "data/"  # of the paths in CVAT's lists, which name no folder of its archive
+MOST_BYTES = 2**27  # of a list: two million long names
+SUFFIXES_IN_ORDER = (".jpg", ".JPG", *sorted(SUFFIXES), *(suffix.upper() for suffix in sorted(SUFFIXES)))
+
+
+def spellings_of(split: str) -> tuple[str, ...]:
+    """Return the names that a split may have in a folder, its own first.
+
+    >>> spellings_of("val"), spellings_of("quarter")
+    (('val', 'valid', 'validation'), ('quarter',))
+    """
+    return SPELLINGS.get(split, (split,))
+
+
+def read_list(path: Path, problem: type[InputError]) -> list[str]:
+    """Return the lines of a text file that are not blank, without blanks around them.
+
+    Args:
+        path: UTF-8, with or without a byte order mark, any line ends.
+        problem: the error to raise.
+
+    Raises:
+        InputError: larger than MOST_BYTES, not UTF-8, or with a NUL; names the file.
+        OSError: it cannot be opened.
+    """
+    size = regular_file(path).stat().st_size
+    if size > MOST_BYTES:
+        raise problem(f"{path}: {size} bytes, expected a list of at most {MOST_BYTES}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise problem(f"{path}: not UTF-8: {error}") from None
+    if "\0" in text:
+        raise problem(f"{path}: not a list of names: it holds NUL")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def photos_below(folder: Path) -> list[Path]:
+    """Return the files below a folder that have the suffix of a photo, sorted."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def find_photo(folders: Sequence[Path], stem: str) -> Path:
+    """Return the photo of this name without suffix in the first of the folders that has it: a .jpg, or else another.
+
+    Where there is none, it is the .jpg of the first folder, which is missing.
+    """
+    paths = [folder / f"{stem}{suffix}" for folder in folders for suffix in SUFFIXES_IN_ORDER]
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+def photo_folders(annotations: Path) -> list[Path]:
+    """Return where the photos of a folder of annotations may be: next to them, or in a folder of a usual name."""
+    beside = [place / name for place in (annotations.parent, annotations) for name in PHOTO_FOLDERS]
+    return [annotations, *(folder for folder in beside if folder.is_dir()), annotations.parent]
+
+
+def resolve_listed(line: str, bases: Sequence[Path]) -> Path:
+    """Return the file that a line of a list means, relative to the first folder where it exists.
+
+    Lists are written on other machines: backslashes are understood, and the beginnings of paths that other programs put
+    there in vain are dropped, `data/` of CVAT and `../` of Roboflow. A file that is nowhere is looked for by its last
+    two parts and its last one, as absolute paths of other machines have to be.
+    """
+    name = forward(line)
+    candidates = [base / each for each in _shortened(name) for base in bases]
+    return next((path for path in candidates if path.exists()), candidates[0])
+
+
+def _shortened(name: str) -> Iterator[str]:
+    yield name
+    short = name.removeprefix("./")
+    for prefix in (DATA_PREFIX, "../"):
+        if short.startswith(prefix):
+            yield short.removeprefix(prefix)
+    parts = [part for part in PurePosixPath(name).parts if part not in ("/", "..")]
+    for count in (3, 2, 1):
+        if len(parts) > count:
+            yield "/".join(parts[-count:])

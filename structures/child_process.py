@@ -1,0 +1,26 @@
+"""A child process ends with its parent, however that ended."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from threading import Thread
+
+
+def end_with_parent() -> None:
+    """Have this process, which `multiprocessing` started, leave Ctrl-C to its parent, and end when that one has."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.set_wakeup_fd(-1)  # which a fork inherits: the parent would take the child's signals for its own
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "not a child process"
+    end_after(parent.join)
+
+
+def end_after(wait: Callable[[], object]) -> None:
+    """End this process as soon as a call returns, which a thread waits for."""
+
+    def end() -> None:
+        wait()
+        os._exit(1)  # at once: every file is whole or was not begun, as after kill -9
+
+    Thread(target=end, name="ends with its parent", daemon=True).start()
