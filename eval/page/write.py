@@ -19,7 +19,7 @@ from structures.files import replacing
 from structures.text import printable
 
 FOLDER = Path(__file__).parent
-LOST_HINT = "Not known: the run kept no scores of its regions. Detect with --keep scores to see it here."
+LOST_HINT = "Not known: the run kept no scores of its regions. Detect again and keep them to see it here."
 BOXES = {
     "true": ("true", True),
     **{kind: (kind, True) for kind in KINDS},
