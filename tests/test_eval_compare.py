@@ -48,8 +48,8 @@ def write_run(path, found, photos=PHOTOS):
     return path
 
 
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+def run(*arguments, code=0, env=None):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env=env)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output
@@ -62,6 +62,7 @@ def test_differences_of_runs_in_tables_json_and_csv(voc, tmp_path):
     shown = run(
         *("compare", one, two.parent, "--ground-truth", voc, "--protocol", "voc", "--draws", 200),
         *("--json", report, "--csv", table),
+        env={"FORCE_COLOR": "1", "TERM": "dumb"},  # a terminal of 80 columns; in a pipe, lines are as long as rows are
     )
     content = json.loads(report.read_text())
     first, second = content["runs"]
