@@ -156,7 +156,7 @@ def resume(root: Path, count: int, form: str = "jsonl") -> None:
 
     job = DetectionJob(find_photos([str(root / "photos")]), root / "out", format=form)
     detector: Any = SimpleNamespace(
-        classes=CLASSES, classify=None, regions=None, seconds={}, options=SimpleNamespace(exif="apply")
+        classes=CLASSES, classify=None, stages=lambda read, **more: [], options=SimpleNamespace(exif="apply")
     )
     summary = detect_to_folder(job, detector, SETTINGS, Console(quiet=True))
     assert summary.done == count
@@ -184,12 +184,11 @@ def export_as(form: str) -> Callable[[Path, int], None]:
 
 def evaluate(root: Path, count: int) -> None:
     """Read the results and bring them into the order of a ground truth."""
-    from eval.results import align, read_lines
+    from eval.results import ResultLines, align
 
     names = list(names_of(count))
     truth: Any = Truth(names)
-    lines, _ = read_lines(root / "out/detections.jsonl")
-    aligned = align(lines, truth)
+    aligned = align(ResultLines(root / "out/detections.jsonl"), truth)
     assert sum(len(found) for found in aligned.detections) == count * BOXES
 
 

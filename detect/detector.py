@@ -190,7 +190,8 @@ class Detector:
         """Find objects in several photos; reading, proposing, the networks and suppression overlap.
 
         Args:
-            photos: each in any form that one photo may have; taken as needed, a few ahead, in another thread.
+            photos: each in any form that one photo may have; taken as needed, a few ahead, in another thread;
+                `detect.flow.flow` says how many.
             workers: threads that read photos and propose regions; with a GPU more than one pays.
             together: at most this many photos go through the networks together; None takes what suits the device. On a
                 CPU the results are the same to the last bit.

@@ -95,7 +95,8 @@ def flow(
     """Send items through all stages; yield them in order.
 
     Args:
-        items: taken as needed, a few ahead, in a background thread.
+        items: taken as needed, a few ahead, in a background thread: each stage holds at most two groups of photos, one
+            in work and one that waits for the next stage; one with several threads two for each, and one photo more.
         stages: one after the other; they overlap.
         pixels: of what a stage made of a photo, so that few large photos are held.
         settle: waits for a GPU at the end of each stage, for exact times; None lets it work on.

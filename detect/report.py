@@ -19,6 +19,8 @@ from structures.errors import InputError
 from structures.files import FileRefused
 from structures.images import ExifPolicy
 
+NOT_KEPT = 'Not known: the run kept no scores of its regions. Detect with `keep="scores"` to see it here.'
+
 
 @dataclass(frozen=True)
 class Gallery:
@@ -121,6 +123,7 @@ def write_report(path: Path, runs: Sequence[ScoredRun], values: Mapping[str, Any
         warnings=list(map(with_options, dict.fromkeys(warnings))),
         thumbnails=pictures,
         photos_hint=_hint(len(pictures), len(runs[0].photos)),
+        lost_hint=with_options(NOT_KEPT),
     )
     write_page(path, page)
     return f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(pictures)} photos of at most {gallery.side} pixels"

@@ -5,7 +5,6 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import yaml
 
 from eval.annotations import COORDINATES, FRACTIONS, AnnotatedPhoto, note_areas, note_rows
 from eval.checks import with_area
@@ -129,6 +128,8 @@ def _cut(photo: AnnotatedPhoto, losses: Notes) -> Doubles:
 
 def yolo_yaml(classes: Sequence[str], splits: Sequence[str]) -> bytes:
     """Return the data.yaml of a folder whose photos lie in images/SPLIT."""
+    import yaml  # here, since the rest works where it is missing
+
     content = {
         "path": ".",
         **{split: f"images/{split}" for split in splits},

@@ -162,12 +162,11 @@ def _read_voc(path: Path, find: Finder) -> tuple[tuple[str, ...], Entries]:
 def _voc_row(line: str, place: str) -> tuple[str, float, list[float]]:
     words = line.rsplit(maxsplit=5)
     try:
-        score, *corners = map(float, words[1:])
-        if len(corners) != 4:
-            raise ValueError
-    except ValueError:
+        score, xmin, ymin, xmax, ymax = map(float, words[1:])
+    except ValueError:  # too few words, or some that are no numbers
         raise ResultsError(f"{place}: expected image, score, xmin, ymin, xmax, ymax, got {line!r:.60}") from None
-    return words[0], score, [value - first for value, first in zip(corners, FIRST_PIXEL.tolist(), strict=True)]
+    corners = zip((xmin, ymin, xmax, ymax), FIRST_PIXEL.tolist(), strict=True)
+    return words[0], score, [value - first for value, first in corners]
 
 
 def _label_files(folder: Path) -> list[Path]:

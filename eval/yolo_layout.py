@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from eval.layout import PHOTO_FOLDERS, SPLITS, photos_below, read_list, resolve_listed, spellings_of
 from eval.notes import Notes
 from eval.yolo_txt import YoloError
@@ -177,6 +175,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
     Everything is read as text: YAML would make False of a class named `no`.
     """
+    import yaml  # here, since the rest works where it is missing
+
     if regular_file(path).stat().st_size > MOST_BYTES:
         raise YoloError(f"{path}: larger than {MOST_BYTES} bytes, which is no data.yaml")
     try:

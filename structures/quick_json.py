@@ -6,25 +6,28 @@ reader decides, and says what is wrong (structures/json_reader.py).
 """
 
 import gc
+import importlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
-
-import orjson
 
 UNSURE = object()
 LARGE = 2**20  # bytes of a text whose many objects would make Python look for garbage again and again
 LONGEST_DIGITS = 18  # of a whole number that surely fits 64 bits
 _ONLY_DIGITS = bytes(48 if 48 <= sign <= 57 else 32 for sign in range(256))  # 0 for each digit, blanks for all else
 NESTED = frozenset({list, dict})
+try:
+    orjson: Any = importlib.import_module("orjson")
+except ModuleNotFoundError:  # the careful reader alone gives the same
+    orjson = None
 
 
 def read_quickly(text: bytes, *, max_depth: int) -> Any:
     """Return the value of a JSON text, or UNSURE.
 
     Args:
-        text: whatever it is.
+        text: whatever it is; without orjson nothing is sure.
         max_depth: lists and objects inside each other.
 
     >>> read_quickly(b'{"a": [1, 2.5]}', max_depth=2)
@@ -33,6 +36,8 @@ def read_quickly(text: bytes, *, max_depth: int) -> Any:
     >>> [read_quickly(text, max_depth=2) is UNSURE for text in odd]
     [True, True, True, True]
     """
+    if orjson is None:
+        return UNSURE
     if text.translate(_ONLY_DIGITS).find(b"0" * (LONGEST_DIGITS + 1)) >= 0 or rb"\u003" in text:
         return UNSURE  # perhaps a long number; perhaps a colon in disguise
     with _without_collection(len(text)):

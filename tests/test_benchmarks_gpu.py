@@ -17,7 +17,7 @@ from eval.voc import VocDataset
 
 ROOT = Path(__file__).resolve().parent.parent
 MISSING = """openvino pycocotools scipy matplotlib simplejpeg filelock platformdirs skimage jinja2 hypothesis onnx
-onnxruntime pandas supervision""".split()
+onnxruntime pandas supervision orjson yaml""".split()
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_detecting_and_the_benchmark_do_without_other_packages(tmp_path: Path) -
     code = f"""
 import sys
 sys.modules.update(dict.fromkeys({MISSING!r}))
-import benchmarks.gpu_parts, detect.commands.train_regions, detect.training.regions, detect.training.shared_phases
+import benchmarks.gpu_parts, detect.commands.train_regions, detect.training.regions, detect.training.shared
 from detect.cli import main
 sys.argv = ["rcnn", *{words!r}, "--device", "cpu"]
 main()

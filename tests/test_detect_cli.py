@@ -65,7 +65,7 @@ def test_there_are_the_commands_that_the_documents_speak_of() -> None:
         " ".join(sorted({path[0] for path in LEAVES}))
         == "bench classify convert detect draw eval export propose serve train weights"
     )
-    assert len(LEAVES) == 16
+    assert len(LEAVES) == 18
 
 
 @pytest.mark.parametrize("words", ["", *NAMES, "eval", "train", "weights", "bench"])
@@ -153,10 +153,11 @@ def test_options_of_earlier_versions_are_understood_and_not_shown(name: str) -> 
     for path in holders:
         assert f"--{name}" not in options_of(LEAVES[path])
         with COMMAND_LINE.make_context("rcnn", list(path)) as root:
-            words = ["x", f"--{name}", "1", "--out", "o", "--folder", "f", "--ground-truth", "g"]
+            words = ["--out", "o", "--folder", "f", "--ground-truth", "g"]
             known = [
-                *words[1:3],
-                *(w for k in (3, 5, 7) if words[k] in options_of(LEAVES[path]) for w in words[k : k + 2]),
+                *("x" for each in LEAVES[path].params if each.param_type_name == "argument" and each.required),
+                *(f"--{name}", "1"),
+                *(w for k in (0, 2, 4) if words[k] in options_of(LEAVES[path]) for w in words[k : k + 2]),
             ]
             context = LEAVES[path].make_context(path[-1], known, parent=root)
         assert str(context.params[RENAMED[name].replace("-", "_")]).strip("[]'").startswith("1")

@@ -144,6 +144,25 @@ def test_every_option_reaches_the_detector(
     }
 
 
+def test_photos_go_through_the_networks_together(
+    rcnn: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    groups: list[int] = []
+    stages = Detector.stages
+
+    def noted(self: Detector, *words: Any, together: int | None = None, **options: Any) -> Any:
+        groups.append(together or 0)
+        return stages(self, *words, together=together, **options)
+
+    monkeypatch.setattr(Detector, "stages", noted)
+    for level in range(5):
+        photo(tmp_path / "photos" / f"{level}.png", 40 * level)
+    for name, words in (("alone", ()), ("some", ("--together", 3))):
+        assert rcnn(tmp_path / "photos", "--out", tmp_path / name, *words) == 0
+    assert groups == [0, 3]
+    assert entries(tmp_path / "some") == entries(tmp_path / "alone")
+
+
 def test_boxes_and_detections_are_counted_by_who_proposed_them(rcnn: Callable[..., int], tmp_path: Path) -> None:
     """The left half is bright, and the whole photo is as much dark as bright, so that each gives a detection."""
     pixels = np.zeros((30, 40, 3), np.uint8)

@@ -261,7 +261,8 @@ def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "message"), [("voc", "is of the format voc already"), ("csv", "annotations, whose `to` .*csv.*voc, coco")]
+    ("form", "message"),
+    [("voc", "is of the format voc already"), ("csv", "annotations, whose `form` .*csv.*voc, coco")],
 )
 def test_formats_that_make_no_sense_are_refused(tmp_path: Path, form: str, message: str) -> None:
     voc_lists(tmp_path / "in")

@@ -3,8 +3,10 @@
 import gc
 import json
 import re
+import time
 import weakref
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -69,21 +71,31 @@ def test_every_form_of_a_photo_gives_the_same_detections(model: Detector, path: 
     assert [columns(found) for found in model.many(torch.stack([tensor, tensor]))] == [expected] * 2
 
 
-def test_many_photos_come_in_order_and_only_a_few_ahead(model: Detector) -> None:
+def test_many_photos_come_in_order(model: Detector) -> None:
+    found = model.many(map(photo, range(12)), workers=2)
+    assert list(map(columns, found)) == [columns(model(photo(seed))) for seed in range(12)]
+    assert list(model.many([])) == []
+
+
+@pytest.mark.parametrize(("workers", "together"), [(1, 1), (2, 1), (1, 3)])
+def test_many_photos_are_taken_only_a_few_ahead(model: Detector, workers: int, together: int) -> None:
     asked = []
 
     def photos() -> Iterator[Any]:
-        for seed in range(12):
+        for seed in count():
             asked.append(seed)
             yield photo(seed)
 
-    found = model.many(photos(), workers=2)
+    found = model.many(photos(), workers=workers, together=together)
     assert asked == []
-    results = [columns(next(found)) for _ in range(3)]
-    assert len(asked) <= 3 + 4
-    results += map(columns, found)
-    assert results == [columns(model(photo(seed))) for seed in range(12)]
-    assert list(model.many([])) == []
+    proposed = 2 if workers == 1 else 2 * workers + 1
+    ahead = proposed + 2 * together + 2 * together + 2  # by the stages: propose, trunk, classify, suppress
+    for taken in range(1, 30):
+        next(found)
+        assert len(asked) <= taken + ahead
+    time.sleep(0.05)  # what would read on, reads on
+    assert len(asked) <= 29 + ahead
+    found.close()
 
 
 def test_a_bad_photo_among_many_is_an_error_in_its_turn(model: Detector, path: Path) -> None:

@@ -82,9 +82,10 @@ def test_options_decide_how_photos_are_looked_at(net: Path, photos: Path, tmp_pa
         options = ["--weights", net, "--crops", crops, *(["--warp"] if warp else []), *words]
         result = run(classify, photos / "ant" / "0.png", "--json", "--top", 1, *options)
         seen[crops, warp] = json.loads(result.stdout)["classes"][0]["probability"]
-        wanted = load_image_classifier([str(net)], crops=crops, warp=warp, **exact)
-        assert seen[crops, warp] == pytest.approx(max(wanted(read_image(photos / "ant" / "0.png"))), abs=1e-6)
+        one = load_image_classifier([str(net)], crops=crops, warp=warp, photos=1, **exact)  # a batch as large as there
+        assert seen[crops, warp] == pytest.approx(max(one(read_image(photos / "ant" / "0.png"))), abs=1e-6)  # 6 digits
         run(classification, "--folder", photos, *options, "--json", tmp_path / "scores.json")
+        wanted = load_image_classifier([str(net)], crops=crops, warp=warp, **exact)
         loss = judge(wanted, read_class_folders(photos)).scores["log loss"]
         assert json.loads((tmp_path / "scores.json").read_text())["log loss"] == pytest.approx(loss)
     assert len(set(seen.values())) == 4
@@ -190,6 +191,24 @@ def test_eval_classification_scores_folders(net: Path, photos: Path, tmp_path: P
     assert got["log loss"] > 0
     assert (got["crops"], got["weights"], got["skipped"]) == (1, [str(net)], [])
     assert f"log loss            {got['log loss']:.4f}" in result.stdout.splitlines()
+
+
+def test_eval_classification_scores_a_split_of_annotated_photos(net: Path, photos: Path, tmp_path: Path) -> None:
+    for name in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (tmp_path / "voc" / name).mkdir(parents=True)
+    for name in CLASSES:
+        body = f"<object><name>{name}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+        size = "<size><width>60</width><height>50</height></size>"
+        xml = f"<annotation>{size}{body}</object></annotation>"
+        (tmp_path / "voc/Annotations" / f"{name}.xml").write_text(xml)
+        PIL.Image.open(photos / name / "0.png").convert("RGB").save(tmp_path / "voc/JPEGImages" / f"{name}.jpg")
+    (tmp_path / "voc/ImageSets/Main/val.txt").write_text("ant\nbee\ncat\n")
+    (tmp_path / "voc/ImageSets/Main/two.txt").write_text("ant\nbee\n")
+    words = ["--weights", net, "--classes", "ant,bee", "--json", tmp_path / "scores.json", "--engine", "torch"]
+    for split, count in (("val", 3), ("two", 2)):
+        result = run(classification, "--ground-truth", tmp_path / "voc", "--split", split, *words)
+        assert result.exit_code == 0, result.exception
+        assert json.loads((tmp_path / "scores.json").read_text())["photos"] == count
 
 
 def test_eval_classification_names_what_it_left_out(net: Path, photos: Path, tmp_path: Path) -> None:

@@ -112,14 +112,13 @@ DYING = """
 import os, signal
 import proposals.stored.writer as store_writer
 from detect.cli import main
-from proposals.baselines import Grid
 
-def propose(self, image, usual=Grid.__call__):
-    if image[0, 0].tolist() == [7, 0, 0]:
+def add(self, *photo, usual=store_writer.StoreWriter.add):
+    if len(self.known) == 7:  # not in the generator, which is some photos ahead
         os.kill(os.getpid(), signal.SIGKILL)
-    return usual(self, image)
+    return usual(self, *photo)
 
-store_writer.SHARD_PHOTOS, Grid.__call__ = 3, propose
+store_writer.SHARD_PHOTOS, store_writer.StoreWriter.add = 3, add
 main()
 """
 

@@ -249,6 +249,15 @@ def test_extra_images_of_coco_results_stop_the_run_unless_allowed(voc, tmp_path)
     assert (scores["AP"], scores["extra_images"]) == (pytest.approx(1.0), 1)
 
 
+def test_objects_are_lost_where_no_detection_has_the_score_asked_for(voc, tmp_path):
+    file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))  # all of them at 0.5
+    assert "objects were lost" not in run("detections", file, "--ground-truth", voc).stdout
+    for score, missed in ((0.5, 0), (0.6, 3)):
+        report = tmp_path / f"{score}.json"
+        run("detections", file, "--ground-truth", voc, "--lost-score", score, "--json", report)
+        assert json.loads(report.read_text())["lost"]["missed"] == missed
+
+
 def test_a_cut_off_last_line_is_named(voc, tmp_path):
     file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
     file.write_text(file.read_text()[:-30])

@@ -48,8 +48,8 @@ def write_run(path, found, photos=PHOTOS):
     return path
 
 
-def run(*arguments, code=0):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+def run(*arguments, code=0, env=None):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], env=env)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output
@@ -62,6 +62,7 @@ def test_differences_of_runs_in_tables_json_and_csv(voc, tmp_path):
     shown = run(
         *("compare", one, two.parent, "--ground-truth", voc, "--protocol", "voc", "--draws", 200),
         *("--json", report, "--csv", table),
+        env={"FORCE_COLOR": "1", "TERM": "dumb"},  # a terminal of 80 columns; in a pipe, lines are as long as rows are
     )
     content = json.loads(report.read_text())
     first, second = content["runs"]
@@ -140,3 +141,24 @@ def test_photos_are_ranked_by_true_less_false_detections():
         ("c", (0, 0), (1, 0)),
         ("a", (1, 1), (0, 0)),
     ]
+
+
+def test_a_split_is_compared_and_photos_beyond_it_are_left_out_where_that_is_allowed(voc, tmp_path):
+    (voc / "ImageSets/Main/half.txt").write_text("".join(f"{name}\n" for name in PHOTOS[:4]))
+    pair = [write_run(tmp_path / name, PHOTOS[:found]) for name, found in (("a.jsonl", 4), ("b.jsonl", 2))]
+    words = ("compare", *pair, "--ground-truth", voc, "--split", "half", "--draws", 20)
+    with pytest.raises(ValueError, match=r"photo4\.jpg is not in the ground truth \(`allow_extra=True`"):
+        run(*words)
+    run(*words, "--allow-extra", "--json", tmp_path / "out.json")
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert content["images"] == 4
+    assert content["runs"][0]["classes"]["dog"]["AP"]["value"] == 1
+
+
+def test_the_seed_decides_what_is_drawn(voc, tmp_path):
+    pair = write_run(tmp_path / "a.jsonl", PHOTOS[:5]), write_run(tmp_path / "b.jsonl", PHOTOS[2:])
+    intervals = []
+    for seed in (1, 2, 1):
+        run("compare", *pair, "--ground-truth", voc, "--draws", 30, "--seed", seed, "--json", tmp_path / "out.json")
+        intervals.append(json.loads((tmp_path / "out.json").read_text())["runs"][1]["difference"])
+    assert intervals[0] == intervals[2] != intervals[1]

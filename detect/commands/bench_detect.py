@@ -39,7 +39,7 @@ class BenchReports:
 
 
 @examples(
-    "rcnn bench detect --ground-truth VOC2007 --out bench --proposals multibox --proposals selective-search",
+    "rcnn bench detect --ground-truth VOC2007 --out bench --proposals multibox --proposals edge-boxes",
     "rcnn bench detect --ground-truth VOC2007 --out bench --features shared --photos 60 --html bench.html",
 )
 @with_records

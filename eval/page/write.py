@@ -19,7 +19,6 @@ from structures.files import replacing
 from structures.text import printable
 
 FOLDER = Path(__file__).parent
-LOST_HINT = "Not known: the run kept no scores of its regions. Detect with --keep scores to see it here."
 BOXES = {
     "true": ("true", True),
     **{kind: (kind, True) for kind in KINDS},
@@ -44,6 +43,7 @@ class Page:
         warnings: lines that stand out.
         thumbnails: of values["photos"].
         photos_hint: which photos these are.
+        lost_hint: why a run has no table of lost objects, and what to do about it.
     """
 
     values: Mapping[str, Any]
@@ -55,6 +55,7 @@ class Page:
     warnings: Sequence[str]
     thumbnails: Sequence[Thumbnail]
     photos_hint: str
+    lost_hint: str
 
 
 def require_extra() -> None:
@@ -109,7 +110,7 @@ def _content(page: Page) -> dict[str, Any]:
         "warnings": page.warnings,
         "tables": tables,
         "names": page.names,
-        "lost_hint": LOST_HINT,
+        "lost_hint": page.lost_hint,
         "photos_hint": page.photos_hint,
         "kinds": [(kind, title, on) for kind, (title, on) in BOXES.items()],
         "scale": page.values["gallery"],
