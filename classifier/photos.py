@@ -90,7 +90,8 @@ def photo_features(checkpoint: Checkpoint, photos: Iterable[Image], placement: P
         views = list(list_views((photo.shape[0], photo.shape[1]), 1, how))
         views += [view._replace(mirrored=True) for view in views]
         with torch.inference_mode():
-            found: Floats = engine(torch.stack(list(cut_views(pixels, views, how)))).float().cpu().numpy()
+            rows = engine(torch.stack(list(cut_views(pixels, views, how))))
+        found: Floats = rows.float().cpu().numpy().copy()  # what the engine gives may hold much more
         if not np.isfinite(found).all():
             raise InputError(f'the network\'s answers are not finite in {engine.dtype}; try `dtype="float32"`')
         yield found

@@ -40,7 +40,7 @@ class BenchReports:
 
 @examples(
     "rcnn bench detect --ground-truth VOC2007 --out bench --proposals multibox --proposals edge-boxes",
-    "rcnn bench detect --ground-truth VOC2007 --out bench --features shared --photos 60 --html bench.html",
+    "rcnn bench detect --ground-truth VOC2007 --out bench --features shared --html bench.html",
 )
 @with_records
 def detect(

@@ -72,7 +72,7 @@ def _add_detect(app: FastAPI, queue: Queue, offer: Offer, limits: Limits, metric
         request: Request,
         answer: Annotated[
             Literal["json", "picture"] | None,
-            Query(description="Or `picture`: the photo with boxes, as an Accept that begins with `image/` asks."),
+            Query(description="Or picture: the photo with boxes, as an Accept that begins with image/ asks."),
         ] = None,
         score: Annotated[
             float | None,
@@ -89,7 +89,7 @@ def _add_detect(app: FastAPI, queue: Queue, offer: Offer, limits: Limits, metric
         max_boxes: Annotated[
             int | None, Query(ge=1, le=offer.max_boxes, description="Classify at most this many regions, the first.")
         ] = offer.max_boxes,
-        name: Annotated[str, Query(max_length=MOST_NAME, description="Of the photo, returned as `image`.")] = "",
+        name: Annotated[str, Query(max_length=MOST_NAME, description="Of the photo, which the answer returns.")] = "",
     ) -> Response:
         """Post the photo as it is, or as the file `photo` of a form. The answer is what `rcnn detect` writes for it."""
         with queue.place():

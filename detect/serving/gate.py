@@ -60,7 +60,7 @@ class Gate:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if self._hosts and name not in self._hosts:
-            return 421, "this server does not go by that name (--allow-host)"
+            return 421, "this server does not go by that name; whoever runs it can allow it"
         if headers.get(b"sec-fetch-site", b"none") in (b"cross-site", b"same-site") and path != "/":
             return 403, "pages of other sites may not ask this server"
         if self._token and path not in OPEN and not self._knows(headers.get(b"authorization", b"")):
