@@ -145,9 +145,9 @@ def has_split(path: Path, split: str) -> bool:
     Raises:
         YoloError: the file that names the splits cannot be used.
     """
-    config, names = yolo_config(path), spellings_of(split)
-    if config is not None:
-        return not {*names}.isdisjoint(_known_splits(_read_config(config)))
+    names = spellings_of(split)
+    if yolo_config(path) is not None:
+        return not {*names}.isdisjoint(splits_of(path))
     return any(_folders_of(path, name) for name in names)
 
 

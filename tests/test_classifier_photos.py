@@ -1,5 +1,7 @@
 """Whole photos with several classes: what is learned, what counts, the classifier that comes of it, its figures."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,3 +157,19 @@ def test_annotated_photos_are_judged_and_bad_ones_counted(weights: Checkpoint, t
     result = judge_several(ImageClassifier([photo_classifier(layered)], placement=TORCH), dataset)
     assert (result.photos, len(result.skipped)) == (2, 1)
     assert set(result.scores) == {"mAP (voc07)", "mAP (all points)", *dataset.classes}
+
+
+def test_the_command_judges_the_photos_of_a_split(
+    rcnn: Callable[..., int], weights: Checkpoint, tmp_path: Path
+) -> None:
+    write_voc(tmp_path, "few", range(2))
+    classes = tuple(VocDataset(tmp_path, "few").classes)
+    layer = torch.zeros(len(classes), 1024), torch.zeros(len(classes))
+    save_checkpoint(with_photo_layer(replace(weights, classes=classes), *layer), tmp_path / "net.safetensors")
+    files = ["--json", tmp_path / "scores.json", "--csv", tmp_path / "scores.csv"]
+    words = ["eval", "classification", "--weights", tmp_path / "net.safetensors", "--engine", "torch", *files]
+    assert rcnn(*words, "--ground-truth", tmp_path, "--split", "few") == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert (scores["photos"], scores["ground_truth"], scores["split"]) == (2, str(tmp_path), "few")
+    assert f"classification,mAP (voc07),value,{scores['mAP (voc07)']:.6g}\n" in (tmp_path / "scores.csv").read_text()
+    assert rcnn(*words) == 2  # neither annotated photos nor folders

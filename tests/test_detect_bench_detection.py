@@ -82,8 +82,9 @@ def _few(draw: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def test_a_row_for_each_generator_in_every_form(
-    bench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("detect.evaluation.PIPE_WIDTH", 80)  # as in a narrow terminal
     files = {kind: tmp_path / f"bench.{kind}" for kind in ("json", "csv", "html", "svg")}
     forms = ["--json", files["json"], "--csv", files["csv"], "--html", files["html"], "--plot", files["svg"]]
     names = ["grid", "random", "selective-search+grid"]
@@ -123,7 +124,9 @@ def test_rows_agree_with_the_evaluation(
         scored = json.loads((tmp_path / "eval.json").read_text())
         (row,) = json.loads((tmp_path / "bench.json").read_text())["detectors"]
         assert row[figure] == pytest.approx(scored[figure])
-        assert row["missed"] == scored["lost"]["missed"]
+        assert row["missed"] == scored["lost"]["missed"] == 0
+        assert rcnn(*command, "--json", tmp_path / "eval.json", "--lost-score", 1) == 0  # no detection is as sure
+        assert json.loads((tmp_path / "eval.json").read_text())["lost"]["missed"] == 3
     assert row["seconds, propose"] is None
 
 

@@ -69,7 +69,7 @@ def test_a_camera_that_is_not_there() -> None:
 
 def test_a_film_is_detected_on_drawn_and_gone_on_with(rcnn: Callable[..., int], film: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert rcnn(film, "--out", out, "--draw", "--every", 2, "--profile") == 0
+    assert rcnn(film, "--out", out, "--draw", "--every", 2, "--together", 3, "--profile") == 0
     found = entries(out)
     assert list(found) == [f"film.avi/{number:06d}.jpg" for number in range(0, 9, 2)]
     assert found["film.avi/000008.jpg"]["labels"][0] == "bright"

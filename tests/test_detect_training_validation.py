@@ -26,6 +26,7 @@ from detect.training.progress import read_curve
 from detect.training.region_measure import RegionMeasure
 from detect.training.validation import Validation
 from eval.coco import CocoDataset
+from eval.ground_truth import has_crowds
 from eval.protocols import voc07
 from eval.selection import Selection
 from eval.voc import VocDataset
@@ -303,6 +304,18 @@ def test_a_box_in_a_crowd_is_no_false_alarm_for_coco(
     monkeypatch.setattr("detect.training.region_measure.detect_all", lambda *ignored: {"a.png": found})
     monkeypatch.setattr("detect.training.region_measure.StoredProposals", lambda folder: Random())
     assert measure(weights) == pytest.approx(expected)
+
+
+def test_photos_of_several_formats_are_learned_from_together(voc: Path) -> None:
+    dataset = open_dataset([voc, voc / "val.json"], images=voc / "JPEGImages")
+    assert len(dataset) == 12
+    assert list(dataset.image_ids[3:5]) == ["./003", "val.json/004.png"]
+    judged = open_validation(dataset, ground_truth=[voc, voc / "val.json"], val="val")  # a list of the folder alone
+    assert judged is not None
+    assert len(judged) == 8
+    assert (has_crowds(dataset), has_crowds(judged)) == (True, False)
+    with pytest.raises(ValueError, match="this folder is named twice"):
+        open_dataset([voc, voc])
 
 
 def test_photos_to_validate_on_are_named_by_one_option(voc: Path) -> None:

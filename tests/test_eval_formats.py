@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from eval.coco import CocoDataset
-from eval.ground_truth import AnyDataset, has_crowds, open_ground_truth, splits_of, usual_protocol
+from eval.ground_truth import AnyDataset, has_crowds, has_split, open_ground_truth, splits_of, usual_protocol
+from eval.joined import JoinedDataset
 from eval.selection import Selection
 from eval.voc import VocDataset
 from eval.yolo import YoloDataset
@@ -83,6 +84,19 @@ def test_val_may_be_called_valid_and_train_is_another(tmp_path: Path) -> None:
     assert len(open_ground_truth(tmp_path / "roboflow_voc", "train")) == 1
 
 
+@pytest.mark.parametrize("make", [voc_lists, roboflow_voc, roboflow_coco, roboflow_yolo, ultralytics, folders_alone])
+def test_whether_a_split_is_there_is_known(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path)
+    there = [name for name in ("train", "val", "test", "nights") if has_split(tmp_path, name)]
+    assert there
+    assert "nights" not in there
+    for name in there:
+        assert len(open_ground_truth(tmp_path, name))
+    for name in {"train", "val", "test"}.difference(there):
+        with pytest.raises((InputError, OSError)):
+            open_ground_truth(tmp_path, name)
+
+
 def test_files_are_recognised_as_their_folders_are(tmp_path: Path) -> None:
     ultralytics(tmp_path)
     assert len(open_ground_truth(tmp_path / "data.yaml", "val")) == 2
@@ -110,6 +124,15 @@ def test_protocol_and_crowds_follow_from_the_format(tmp_path: Path) -> None:
     assert list(map(has_crowds, opened)) == [False, False, True]
     assert usual_protocol(Selection(opened[0])) == "voc07"
     assert has_crowds(Selection(opened[2]))
+
+
+def test_protocol_and_crowds_of_several_together(tmp_path: Path) -> None:
+    voc_lists(tmp_path / "voc")
+    cvat_coco(tmp_path / "coco")
+    voc, coco = VocDataset(tmp_path / "voc", classes=["dog"]), open_ground_truth(tmp_path / "coco")
+    one, both = (JoinedDataset({"a": voc, "b": Selection(other)}) for other in (voc, coco))
+    assert (usual_protocol(one), has_crowds(one)) == ("voc07", False)
+    assert (usual_protocol(both), has_crowds(both)) == ("coco", True)
 
 
 def test_photos_in_another_folder_can_be_named(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ def test_photos_of_equal_names_stay_apart(folders: list[Path]) -> None:
     assert list(joined.image_ids) == ["one/000", "one/001", "deep/two/000", "deep/two/001"]
     assert [truth.image_id for truth in joined] == list(joined.image_ids)
     assert len(joined) == 4
+    assert joined.split == "train"
     for number, image_id in enumerate(joined.image_ids):
         expected = [(corners, name) for name, corners in draw_photo(number)[1]]
         truth = joined.ground_truth(image_id)
