@@ -2,6 +2,10 @@
 
 import os
 import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -15,3 +19,21 @@ def find_chromium() -> str:
     if program is None:
         pytest.skip("no Chromium is installed: apt-get install chromium, or name it in CHROMIUM")
     return program
+
+
+@contextmanager
+def launched() -> Iterator[Any]:
+    """Run Chromium without a window; skip the test where it or Playwright is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=find_chromium(), timeout=PATIENCE)
+        yield opened
+        opened.close()
+
+
+def wait_until(page: Any, condition: str) -> None:
+    """Wait until JavaScript is true on a page; Playwright's own waiting is `eval`, which the page's policy forbids."""
+    end = time.monotonic() + PATIENCE / 1000
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, condition
+        page.wait_for_timeout(20)

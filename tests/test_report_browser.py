@@ -11,18 +11,16 @@ from typing import Any
 
 import pytest
 
-from tests.browser import PATIENCE, find_chromium
+from tests.browser import PATIENCE, launched, wait_until
 from tests.report_files import HOSTILE_CLASS, PLAIN_PHOTO, hostile_run
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=find_chromium(), timeout=PATIENCE)
+    with launched() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +104,7 @@ def test_the_worst_photo_comes_first_and_filters_change_what_is_shown(page: Any)
     page.locator("#gallery rect.background").wait_for(state="detached")
     assert boxes.count() == before - 1
     page.locator("#class").select_option(HOSTILE_CLASS)
-    page.wait_for_function("document.querySelectorAll('#gallery li:not([hidden])').length === 1")
+    wait_until(page, "document.querySelectorAll('#gallery li:not([hidden])').length === 1")
     assert "1 of 2 photos" in page.locator("#status").inner_text()
 
 
@@ -114,9 +112,9 @@ def test_the_score_decides_what_is_found_and_what_is_missed(page: Any) -> None:
     show(page, "photos")
     missed = page.locator("output[data-count=missed]")
     page.locator("#score").fill("0.5")
-    page.wait_for_function("document.querySelector('output[data-count=missed]').value === '1'")
+    wait_until(page, "document.querySelector('output[data-count=missed]').value === '1'")
     page.locator("#score").fill("0.85")
-    page.wait_for_function("document.querySelector('output[data-count=missed]').value === '2'")
+    wait_until(page, "document.querySelector('output[data-count=missed]').value === '2'")
     assert missed.inner_text() == "2"  # the dog at 0.8 is missed as well now
     assert page.locator("output[data-count=true]").inner_text() == "1"
 
@@ -143,7 +141,7 @@ def test_a_class_can_be_picked_out_of_the_curves(page: Any) -> None:
     show(page, "curves")
     page.locator("#plot-curves .main-svg").first.wait_for()
     page.locator("#curve-class").select_option("dog")
-    page.wait_for_function("document.getElementById('plot-curves').data.some((trace) => trace.opacity < 1)")
+    wait_until(page, "document.getElementById('plot-curves').data.some((trace) => trace.opacity < 1)")
     faint = page.evaluate(
         "document.getElementById('plot-curves').data.filter((trace) => trace.opacity < 1).map((t) => t.meta)"
     )

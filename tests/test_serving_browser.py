@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.browser import PATIENCE, find_chromium
+from tests.browser import PATIENCE, launched
 from tests.serving import CLASSES, photo_bytes, serving
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 DROP = """([name, values]) => {
     const carried = new DataTransfer();
     carried.items.add(new File([new Uint8Array(values)], name, {type: "image/jpeg"}));
@@ -25,10 +25,8 @@ PICTURES = os.environ.get("RCNN_SCREENSHOTS")  # a folder, to look at the page w
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=find_chromium(), timeout=PATIENCE)
+    with launched() as opened:
         yield opened
-        opened.close()
 
 
 @contextmanager
