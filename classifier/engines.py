@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -197,6 +198,20 @@ class TorchEngine:
             return count
         sizes = (-(-self.batch_size // share) for share in self._shares)
         return min((size for size in sizes if size >= count), default=count)
+
+
+def require_finite(answers: np.ndarray, ran: "Engine | Placement") -> None:
+    """Refuse what a network gave if any of it is not finite.
+
+    Args:
+        answers: of the network.
+        ran: where it ran, for the error.
+
+    Raises:
+        InputError: a value is infinite or no number.
+    """
+    if not np.isfinite(answers).all():
+        raise InputError(f'the network\'s answers are not finite in {ran.dtype}; try `dtype="float32"`')
 
 
 def in_batches(engine: Engine, count: int, make: Callable[[slice], Tensor]) -> Tensor:

@@ -11,12 +11,11 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from classifier.crops import normalise_pixels, to_pixels
-from classifier.engines import Placement, make_engine, place, usual_batch
+from classifier.engines import Placement, make_engine, place, require_finite, usual_batch
 from classifier.regions import Probabilities
 from classifier.views import Crops, View, list_views, without_the_unseen
 from classifier.weights.checkpoint import Checkpoint, Preprocessing, WeightsError
 from structures.boxes import Floats
-from structures.errors import InputError
 from structures.records import Image
 
 WHOLE_PHOTOS = ("images", "photos")  # tasks
@@ -117,8 +116,7 @@ class _Member:
         cut = (crop for photo, each in zip(photos, views, strict=True) for crop in self._cut(photo, each))
         rows = torch.cat([self.engine(torch.stack(batch)) for batch in _batches(cut, self.engine.batch_size)]).cpu()
         share = torch.tensor([count / self.crops for each in views for count in each.values()])
-        if not torch.isfinite(rows).all():
-            raise InputError(f'the network\'s answers are not finite in {self.engine.dtype}; try `dtype="float32"`')
+        require_finite(rows.numpy(), self.engine)
         means = [part.sum(0) for part in torch.split(rows * share[:, None], [len(each) for each in views])]
         result: Floats = torch.stack(means).numpy()
         return result

@@ -10,13 +10,13 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from classifier.crops import to_pixels
-from classifier.engines import Placement, make_engine
-from classifier.googlenet import GoogLeNet
+from classifier.engines import Placement, make_engine, require_finite
 from classifier.images import cut_views
+from classifier.regions import Probabilities
 from classifier.views import list_views
 from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, WeightsError
 from structures.boxes import Floats
@@ -61,19 +61,6 @@ def presence(truth: GroundTruth, classes: int) -> Presence:
     return found
 
 
-class PhotoFeatures(nn.Module):
-    """The trunk of a GoogLeNet with average pooling behind it."""
-
-    def __init__(self, network: GoogLeNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, 3, S, S) to (N, 1024) features."""
-        pooled: Tensor = self.network.pooled(self.network.trunk(x))
-        return pooled
-
-
 def photo_features(checkpoint: Checkpoint, photos: Iterable[Image], placement: Placement) -> Iterator[Floats]:
     """Yield the (2, 1024) features of each photo: of its centre crop, and of that mirrored.
 
@@ -84,16 +71,17 @@ def photo_features(checkpoint: Checkpoint, photos: Iterable[Image], placement: P
     """
     fresh = torch.zeros(len(checkpoint.classes), 1024), torch.zeros(len(checkpoint.classes))
     network, how = _on_trunk(checkpoint, *fresh).network(), checkpoint.preprocessing
-    engine = make_engine(PhotoFeatures(network), placement, size=how.size, batch_size=2)
+    module = Probabilities(network, several=True, with_features=True)
+    engine = make_engine(module, placement, size=how.size, batch_size=2)
     for photo in photos:
         pixels = to_pixels(photo, engine.device)
         views = list(list_views((photo.shape[0], photo.shape[1]), 1, how))
         views += [view._replace(mirrored=True) for view in views]
         with torch.inference_mode():
             rows = engine(torch.stack(list(cut_views(pixels, views, how))))
-        found: Floats = rows.float().cpu().numpy().copy()  # what the engine gives may hold much more
-        if not np.isfinite(found).all():
-            raise InputError(f'the network\'s answers are not finite in {engine.dtype}; try `dtype="float32"`')
+        columns = slice(len(checkpoint.classes), None)  # behind the probabilities
+        found: Floats = rows[:, columns].float().cpu().numpy().copy()  # what the engine gives may hold much more
+        require_finite(found, engine)
         yield found
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from classifier.crops import RegionCrops, normalise
-from classifier.engines import Engine, Placement, in_batches, make_engine, place
+from classifier.engines import Engine, Placement, in_batches, make_engine, place, require_finite
 from classifier.googlenet import GoogLeNet
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from structures.boxes import Boxes, Floats, Indices, as_boxes
@@ -171,8 +171,7 @@ class GoogLeNetRegions:
         found = self._run(begun, distinct, mirrored=False)
         if self.mirrored:
             found = np.float32(0.5) * (found + self._run(begun, distinct, mirrored=True))
-        if not np.isfinite(found).all():
-            raise InputError(f'the network\'s answers are not finite in {self.engine.dtype}; try `dtype="float32"`')
+        require_finite(found, self.engine)
         parts = np.split(found, np.cumsum([len(rows) for rows in distinct])[:-1])
         return [rows[back.reshape(-1)] for rows, (_, back) in zip(parts, pairs, strict=True)]
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from classifier.engines import Placement, place
+from classifier.engines import Placement, place, require_finite
 from classifier.regions import checked
 from classifier.shared_regions import WIDTH, RegionMaps, SharedRegionHead
 from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, Preprocessing, WeightsError, load_state
@@ -31,7 +31,6 @@ from proposals.multibox.memory import CanvasMemory
 from proposals.multibox.predictor import DensePredictor
 from proposals.multibox.views import whole_photo
 from structures.boxes import Boxes, Floats
-from structures.errors import InputError
 from structures.records import Image
 
 
@@ -230,10 +229,8 @@ class SharedRegions:
         for looks in turned:
             half = np.float32(0.5)
             rows = [half * (a + b) for a, b in zip(rows, self._rows(looks, places), strict=True)]
-        if not all(np.isfinite(each).all() for each in rows):
-            raise InputError(
-                f'the network\'s answers are not finite in {self.features.placement.dtype}; try `dtype="float32"`'
-            )
+        for each in rows:
+            require_finite(each, self.features.placement)
         return rows
 
     def _rows(self, looks: Sequence[Look], boxes: Sequence[Boxes]) -> list[Floats]:

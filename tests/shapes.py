@@ -78,3 +78,19 @@ def random_start(size: int, context: int) -> Checkpoint:
         torch.manual_seed(0)
         state = GoogLeNet(5).state_dict()
     return Checkpoint(state, tuple("abcde"), replace(CAFFE, size=size, context=context))
+
+
+def write_cats(root: Path) -> Path:
+    """Write three photos in VOC layout, list `val`, with a bright object each, which the whole photo does not fit."""
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    for number, (x, y) in enumerate([(10, 10), (40, 20), (60, 30)]):
+        pixels = np.random.default_rng(number).integers(0, 40, (90, 120, 3)).astype(np.uint8)
+        pixels[y : y + 40, x : x + 50] += np.uint8(180)
+        PIL.Image.fromarray(pixels).save(root / "JPEGImages" / f"{number}.jpg", quality=95)
+        box = f"<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{x + 50}</xmax><ymax>{y + 40}</ymax>"
+        size = "<size><width>120</width><height>90</height><depth>3</depth></size>"
+        thing = f"<object><name>cat</name><difficult>0</difficult><bndbox>{box}</bndbox></object>"
+        (root / "Annotations" / f"{number}.xml").write_text(f"<annotation>{size}{thing}</annotation>")
+    (root / "ImageSets/Main/val.txt").write_text("0\n1\n2\n")
+    return root

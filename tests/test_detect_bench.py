@@ -10,6 +10,7 @@ from detect.bench import Contestant, contestants, time_in_turn, time_rows
 from detect.runs.record import cores
 from structures.boxes import whole_image
 from structures.records import Proposals
+from tests.shapes import write_cats
 
 
 class Slow:
@@ -59,19 +60,7 @@ def test_ours_runs_with_one_thread_and_with_all():
 @pytest.fixture
 def voc(tmp_path):
     """Three photos with a bright object each."""
-    root = tmp_path / "VOC"
-    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
-        (root / folder).mkdir(parents=True)
-    for number, (x, y) in enumerate([(10, 10), (40, 20), (60, 30)]):
-        pixels = np.random.default_rng(number).integers(0, 40, (90, 120, 3)).astype(np.uint8)
-        pixels[y : y + 40, x : x + 50] += np.uint8(180)
-        PIL.Image.fromarray(pixels).save(root / "JPEGImages" / f"{number}.jpg", quality=95)
-        box = f"<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{x + 50}</xmax><ymax>{y + 40}</ymax>"
-        size = "<size><width>120</width><height>90</height><depth>3</depth></size>"
-        thing = f"<object><name>cat</name><difficult>0</difficult><bndbox>{box}</bndbox></object>"
-        (root / "Annotations" / f"{number}.xml").write_text(f"<annotation>{size}{thing}</annotation>")
-    (root / "ImageSets/Main/val.txt").write_text("0\n1\n2\n")
-    return root
+    return write_cats(tmp_path / "VOC")
 
 
 def test_figures_are_those_of_the_evaluation(voc, tmp_path, rcnn, capsys):

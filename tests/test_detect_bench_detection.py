@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import pytest
 
 import detect.bench_detection
@@ -20,6 +19,7 @@ from eval.regions import read_regions
 from eval.voc import VocDataset
 from structures.boxes import Boxes, Floats, whole_image
 from structures.records import Image, Proposals
+from tests.shapes import write_cats
 
 
 class Bright:
@@ -36,19 +36,7 @@ class Bright:
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
     """Three photos with a bright object each, which the whole photo does not fit."""
-    root = tmp_path / "VOC"
-    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
-        (root / folder).mkdir(parents=True)
-    for number, (x, y) in enumerate([(10, 10), (40, 20), (60, 30)]):
-        pixels = np.random.default_rng(number).integers(0, 40, (90, 120, 3)).astype(np.uint8)
-        pixels[y : y + 40, x : x + 50] += np.uint8(180)
-        PIL.Image.fromarray(pixels).save(root / "JPEGImages" / f"{number}.jpg", quality=95)
-        box = f"<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{x + 50}</xmax><ymax>{y + 40}</ymax>"
-        size = "<size><width>120</width><height>90</height><depth>3</depth></size>"
-        thing = f"<object><name>cat</name><difficult>0</difficult><bndbox>{box}</bndbox></object>"
-        (root / "Annotations" / f"{number}.xml").write_text(f"<annotation>{size}{thing}</annotation>")
-    (root / "ImageSets/Main/val.txt").write_text("0\n1\n2\n")
-    return root
+    return write_cats(tmp_path / "VOC")
 
 
 class Once:

@@ -2,12 +2,12 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from structures.records import Dataset, Image
 FOR_PHOTOS = "shared"  # built-in weights that are taken where none are named: VOC's classes
 COMPILE_FROM = 1000  # crops: fewer are done in torch before OpenVINO has compiled the network
 MOST_IN_MEMORY = 32  # photos; those of a telephone take 40 MB each
+Score = Callable[[Floats, Any], Iterable[tuple[str, float]] | Mapping[str, float]]
 READERS = 4  # threads; decoding a photo takes about as long as classifying one crop
 
 
@@ -141,17 +142,7 @@ def judge(classifier: ImageClassifier, data: ClassFolders) -> Judgement:
     Raises:
         InputError: not one photo could be read.
     """
-    stream, rows, labels, skipped = PhotoStream(classifier), [], [], []
-    for label, (_, row) in zip(data.labels, stream(data.paths), strict=True):
-        if isinstance(row, ImageError):
-            skipped.append(row)
-        else:
-            rows.append(row)
-            labels.append(label)
-    if not rows:
-        raise InputError(f"none of {len(data)} photos could be read, the first: {skipped[0]}")
-    scores = dict(classification(np.stack(rows), np.array(labels)))
-    return Judgement(scores, len(rows), tuple(skipped), stream.seconds / len(rows))
+    return _judge(classifier, data.paths, data.labels, classification)
 
 
 def judge_several(classifier: ImageClassifier, dataset: Dataset) -> Judgement:
@@ -160,19 +151,27 @@ def judge_several(classifier: ImageClassifier, dataset: Dataset) -> Judgement:
     Raises:
         InputError: not one photo could be read.
     """
-    stream, rows, present, skipped = PhotoStream(classifier), [], [], []
+    known = ClassNames(classifier.classes)
+    columns = [known.label(name) for name in dataset.classes]
     paths = [dataset.image_path(image_id) for image_id in dataset.image_ids]
-    for truth, (_, row) in zip(dataset, stream(paths), strict=True):
+    present = np.stack([presence(truth, len(dataset.classes)) for truth in dataset])
+    return _judge(
+        classifier, paths, present, lambda rows, shown: presence_precision(rows[:, columns], shown, dataset.classes)
+    )
+
+
+def _judge(classifier: ImageClassifier, paths: Sequence[Path], answers: np.ndarray, score: Score) -> Judgement:
+    """Classify photos, and score those that could be read against the answers, a row of them for each photo."""
+    stream, rows, read, skipped = PhotoStream(classifier), [], [], []
+    for number, (_, row) in enumerate(stream(paths)):
         if isinstance(row, ImageError):
             skipped.append(row)
         else:
             rows.append(row)
-            present.append(presence(truth, len(dataset.classes)))
+            read.append(number)
     if not rows:
         raise InputError(f"none of {len(paths)} photos could be read, the first: {skipped[0]}")
-    known = ClassNames(classifier.classes)
-    columns = [known.label(name) for name in dataset.classes]
-    scores = presence_precision(np.stack(rows)[:, columns], np.stack(present), dataset.classes)
+    scores = dict(score(np.stack(rows), answers[read]))
     return Judgement(scores, len(rows), tuple(skipped), stream.seconds / len(rows))
 
 
