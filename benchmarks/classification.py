@@ -119,7 +119,7 @@ def our_step(variant: str, dtype: str, inputs: Tensor, labels: Tensor) -> Callab
 
 
 def lrn(rounds: int) -> None:
-    """Compare our response normalisation with torch's, at the sizes of the network, 16 photos a batch."""
+    """Compare our response normalisation with torch's, at the sizes of the network, 16 photos per batch."""
     for channels in (64, 192):
         x = torch.randn(16, channels, 56, 56) * 100
         ours, theirs = LocalResponseNorm(channels), nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)

@@ -45,7 +45,7 @@ class Bench:
         rng: decides the moments.
         whole: what the undisturbed run made.
         seconds: how long that took.
-        wrong: what went wrong, a line each.
+        wrong: what went wrong, one line each.
         counts: what was done how often.
     """
 

@@ -1,6 +1,6 @@
 """Measure our Selective Search: where its time goes, how it grows with the photo, what its order is worth.
 
-    python benchmarks/selective_search.py stages VOC2007            # milliseconds a photo in each stage
+    python benchmarks/selective_search.py stages VOC2007            # milliseconds per photo in each stage
     python benchmarks/selective_search.py scaling VOC2007           # seconds and memory from 0.1 to 16 megapixels
     python benchmarks/selective_search.py threads VOC2007           # two threads on one photo, or one each on two
     python benchmarks/selective_search.py order VOC2007 --photos 100  # recall of the first N boxes, beside OpenCV's
@@ -125,7 +125,7 @@ def apply(run, image):
 
 
 def threads(dataset, count, rounds):
-    """Print milliseconds a photo with one thread, with two, and of two photos at once; the best of some rounds."""
+    """Print milliseconds per photo with one thread, with two, and of two photos at once; the best of some rounds."""
     images = read_all(dataset, count)
     for name in ("selective-search", "selective-search-1x"):
         one, two, other = (build(name, threads=n) for n in (1, 2, 1))
@@ -166,7 +166,7 @@ def order(dataset, count):
             found = pool.map(lambda i, propose=propose: propose(read_image(dataset.image_path(i))).boxes, ids)
             coverage = measure_coverage(zip(map(dataset.ground_truth, ids), found, strict=True))
             shares = "".join(f"{recall(coverage.first(n), 0.5)[0]:7.3f}" for n in COUNTS)
-            print(f"{name:24}{shares}   {coverage.boxes.mean():.0f} boxes a photo", flush=True)
+            print(f"{name:24}{shares}   {coverage.boxes.mean():.0f} boxes per photo", flush=True)
 
 
 def main():

@@ -1,4 +1,4 @@
-"""What is needed next is made in background threads, while the last is worked with; what comes out is the same."""
+"""What is needed next is made in the background while the last is worked with; what comes out is the same."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,25 +12,6 @@ R = TypeVar("R")
 HELD_PER_THREAD = 2  # items in work or waiting to be taken; one would leave threads idle when items differ
 
 
-class Ahead(Generic[R]):
-    """Makes something for each number, and while it is worked with what belongs to the next number.
-
-    Args:
-        make: what it makes must depend on the number alone.
-        count: the numbers are below it.
-    """
-
-    def __init__(self, make: Callable[[int], R], count: int) -> None:
-        self._make, self._count, self._thread = make, count, ThreadPoolExecutor(1)
-        self._next: dict[int, Future[R]] = {}
-
-    def __call__(self, number: int) -> R:
-        """Return what belongs to a number; what went wrong in making it is raised here, and not before."""
-        making, following = self._next.get(number) or self._thread.submit(self._make, number), number + 1
-        self._next = {following: self._thread.submit(self._make, following)} if following < self._count else {}
-        return making.result()
-
-
 def map_ahead(pool: ThreadPoolExecutor, do: Callable[[T], R], items: Iterable[T], *, held: int) -> Iterator[R]:
     """Yield what becomes of each item, in order; no more than `held` are in work or wait to be yielded."""
     remaining, waiting = iter(items), deque[Future[R]]()
@@ -39,6 +20,38 @@ def map_ahead(pool: ThreadPoolExecutor, do: Callable[[T], R], items: Iterable[T]
         if not waiting:
             return
         yield waiting.popleft().result()
+
+
+class LoadedBatches(Generic[T]):
+    """Batches by the number of their step, out of a stream that makes them ahead: `map_ahead`, or torch's DataLoader.
+
+    Args:
+        begin: returns the batches from a step on. It is called again where another step than the next is asked for.
+    """
+
+    def __init__(self, begin: Callable[[int], Iterable[T]]) -> None:
+        self._begin, self._next = begin, -1
+        self._batches: Iterator[T] = iter(())
+
+    def __call__(self, step: int) -> T:
+        """Return the batch of a step; what went wrong in making it is raised here, and not before."""
+        if step != self._next:
+            self._batches = iter(self._begin(step))
+        self._next = -1  # where making it fails, the stream has ended
+        batch = next(self._batches)
+        self._next = step + 1
+        return batch
+
+
+def batches_ahead(make: Callable[[int], T], steps: int) -> LoadedBatches[T]:
+    """Return the batches of steps 0 to `steps` - 1, each made while the one before it is worked with.
+
+    Args:
+        make: what it makes must depend on the number of the step alone.
+        steps: in all.
+    """
+    thread = ThreadPoolExecutor(1)
+    return LoadedBatches(lambda step: map_ahead(thread, make, range(step, steps), held=2))
 
 
 class InBackground(Generic[T]):

@@ -31,7 +31,7 @@ def to_pixels(image: Image, device: torch.device | str = "cpu") -> Tensor:
         raise InputError(f"a photo must be RGB uint8 (H, W, 3), got {image.dtype} {image.shape}")
     pixels = np.require(image, requirements=("C", "W"))  # torch takes neither mirrored views nor read-only arrays
     tensor = torch.from_numpy(pixels)
-    if torch.device(device).type == "cuda":  # from pinned memory the copy goes on while the CPU does
+    if torch.device(device).type == "cuda":  # from pinned memory the copy runs while the CPU works
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True).permute(2, 0, 1)
 

@@ -107,7 +107,7 @@ def _native_dtype(device: torch.device) -> DType:
 
 
 def usual_batch(device: torch.device) -> int:
-    """Return how many inputs a batch suit a device."""
+    """Return how many inputs per batch suit a device."""
     return CPU_BATCH if device.type == "cpu" else GPU_BATCH
 
 
@@ -120,7 +120,7 @@ def make_engine(
         module: maps one batch to one tensor; it may be moved and brought to another precision.
         placement: where.
         size: side of the square inputs, or their (height, width).
-        batch_size: inputs a batch; None takes what suits the device.
+        batch_size: inputs per batch; None takes what suits the device.
 
     Raises:
         InputError: a batch of no inputs.

@@ -1,4 +1,4 @@
-"""A classifier as an ONNX or OpenVINO file: pixels in, probabilities out, any number of crops a batch.
+"""A classifier as an ONNX or OpenVINO file: pixels in, probabilities out, any number of crops per batch.
 
 The normalisation is inside, so that nobody has to guess it: the input `pixels` is float32 (N, 3, S, S), RGB, 0 to 255;
 the output `probabilities` is (N, columns). Classes and preprocessing are in the file's metadata. Auxiliary classifiers
@@ -75,7 +75,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def export_openvino(checkpoint: Checkpoint, path: Path) -> None:
-    """Write a classifier as OpenVINO's pair of files, PATH.xml and PATH.bin beside it.
+    """Write a classifier as OpenVINO's pair of files, PATH.xml and PATH.bin.
 
     Raises:
         ExportError: OpenVINO is not installed.
@@ -143,9 +143,7 @@ def export(checkpoint: Checkpoint, path: Path, form: str) -> None:
 def _require_own_binary(path: Path) -> None:
     binary = path.with_suffix(".bin")
     if binary.exists() and not (path.is_file() and METADATA_PREFIX.encode() in path.read_bytes()):
-        raise FileRefused(
-            f"{binary}: would be written with {path.name}, and is of no export of ours; name another file"
-        )
+        raise FileRefused(f"{binary}: would be written with {path.name}, but rcnn did not write it; name another file")
 
 
 def run_exported(path: Path, pixels: Floats) -> Floats:

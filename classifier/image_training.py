@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from classifier.ahead import LoadedBatches
 from classifier.augmentation import Augmentation
 from classifier.children import begin_reading
 from classifier.classification_loss import ClassificationLoss, momentum_descent
 from classifier.crops import normalise_pixels
 from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
-from classifier.loaded_batches import LoadedBatches
 from classifier.processes import ALONE, Process, current_process, own_rows, share_of
 from classifier.recipes import Recipe
 from classifier.training import StepProgress, train
@@ -182,12 +182,12 @@ def train_images(
     """Train an image classifier.
 
     Args:
-        start: weights to go on from; with other classes than the photos they get a last layer for these.
+        start: weights to start from; where their classes are not those of the photos, they get a new last layer.
         photos: to learn from.
         recipe: how to train.
-        state_file: where the run is kept; a killed run goes on from there.
+        state_file: where the run is kept; a killed run resumes from it.
         device: of this process.
-        batch_size: photos a batch, over all processes.
+        batch_size: photos per batch, over all processes.
         auxiliary: with the classifiers on 4a and 4d, whose losses count 0.3 each.
         workers: processes that read photos.
         save_every: steps between two states on disk.

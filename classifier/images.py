@@ -29,7 +29,7 @@ class ImageClassifier:
         crops: 1, 10 or 144 a photo; see `classifier.views.list_views`.
         warp: squeeze photos to a square, as BVLC's network was trained.
         placement: where to run; None chooses.
-        batch_size: crops a batch; None takes the engine's own, or the crops of one photo where these are fewer.
+        batch_size: crops per batch; None takes the engine's own, or the crops of one photo where these are fewer.
 
     Attributes:
         several: a photo may show several of the classes, or none: each has a probability of its own.

@@ -25,7 +25,7 @@ from structures.records import GroundTruth, Image
 
 LAYER = ("weight", "bias")
 TRUNK = "trunk."  # before the names of the stages in shared weights
-DECAY = 1e-2  # of 0.0001 to 0.03: of the squares of the weights, beside the mean loss of a photo (benchmarks/LOG.md)
+DECAY = 1e-2  # of 0.0001 to 0.03: of the squares of the weights, added to the mean loss per photo (benchmarks/LOG.md)
 ITERATIONS = 200  # L-BFGS, at most
 ABSENT, PRESENT, UNCLEAR = 0, 1, -1  # whether a photo shows a class; the last where only ignored objects do
 
@@ -45,7 +45,7 @@ def photo_classifier(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def with_photo_layer(checkpoint: Checkpoint, weight: Tensor, bias: Tensor) -> Checkpoint:
-    """Put a layer (C, 1024) and (C,) for whole photos beside the heads of shared weights."""
+    """Add a layer (C, 1024) and (C,) for whole photos to the heads of shared weights."""
     layer = dict(zip((SHARED_PHOTOS + name for name in LAYER), (weight, bias), strict=True))
     return replace(checkpoint, state={**checkpoint.state, **layer})
 
@@ -141,7 +141,7 @@ def _on_trunk(checkpoint: Checkpoint, weight: Tensor, bias: Tensor) -> Checkpoin
 def photo_layer(
     checkpoint: Checkpoint, photos: Iterable[Image], present: Sequence[Presence], placement: Placement
 ) -> Checkpoint:
-    """Learn the layer for whole photos of weights of shared features, and put it beside their heads.
+    """Learn the layer for whole photos on shared features, and add it to the heads of the weights.
 
     Args:
         checkpoint: weights of shared features.

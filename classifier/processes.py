@@ -87,7 +87,7 @@ def first_then_others() -> Iterator[bool]:
 
 
 def share_of(count: int, process: Process, *, what: str = "a batch") -> int:
-    """Return how many of so many rows fall to each process.
+    """Return how many of the rows each process gets.
 
     Raises:
         InputError: the processes cannot share them evenly.

@@ -1,4 +1,4 @@
-"""Where training batches come from: crops cut afresh, or the outputs of a frozen trunk kept on disk.
+"""Where training batches come from: crops cut again for each batch, or the outputs of a frozen trunk kept on disk.
 
 A trunk that is not trained gives the same features every time. Computing them once, with the quickest engine, and
 training the layers behind it is how a network is fine-tuned on a CPU in minutes.
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from classifier.ahead import HELD_PER_THREAD, Ahead, map_ahead
+from classifier.ahead import HELD_PER_THREAD, batches_ahead, map_ahead
 from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine
 from classifier.googlenet import GoogLeNet
@@ -101,7 +101,7 @@ class FreshCrops:
         self._regions, self._labels, self._draw, self._read = regions, labels, draw, read
         self._preprocessing, self._device, self._seed, self._process = preprocessing, device, seed, process
         self._pool, self._held = ThreadPoolExecutor(readers), HELD_PER_THREAD * readers
-        self._batch = Ahead(self._make, steps)
+        self._batch = batches_ahead(self._make, steps)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Return crops (N, 3, S, S) and labels of this process in one step; mirrored or not each time."""
@@ -140,7 +140,7 @@ class KeptFeatures:
         process: Process = ALONE,
     ) -> None:
         self._read, self._labels, self._draw, self._device = RowReader(features), labels, draw, device
-        self._process, self._loaded = process, Ahead(self._load, steps)
+        self._process, self._loaded = process, batches_ahead(self._load, steps)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Return features (N, C, H, W) float32 and labels of this process in one step."""
@@ -193,10 +193,10 @@ def keep_features(
     *,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> "np.memmap[Any, Any]":
-    """Compute the features of all regions into a float16 .npy file, photo by photo; goes on where it stopped.
+    """Compute the features of all regions into a float16 .npy file, photo by photo; resumes where it stopped.
 
     Args:
-        path: the .npy file; beside it lies a small .json with the number of photos done.
+        path: the .npy file; a small .json of the same name holds the number of photos done.
         regions: rows sorted by photo.
         read: photo index -> RGB image.
         engine: runs the trunk.

@@ -19,7 +19,7 @@ from structures.records import Image
 class RegionClassifier(Protocol):
     """Says what every box of a photo holds.
 
-    A classifier that has settings which decide its answers, beside its weights, has an attribute parameters: a mapping
+    A classifier with settings, other than its weights, that decide its answers has an attribute parameters: a mapping
     of JSON values, for the record of a run. One that was asked for features, what its last layer sees of a region, has
     an attribute feature_count with their number D, and they stand behind the probabilities: (N, C + 1 + D). See
     `feature_count`.
@@ -113,7 +113,7 @@ class GoogLeNetRegions:
         checkpoint: weights of a region classifier.
         placement: where to run; None chooses.
         mirrored: also classify the mirrored crops and take the mean of the two.
-        batch_size: regions a batch; None takes the engine's own.
+        batch_size: regions per batch; None takes the engine's own.
         with_features: also give the 1,024 numbers that the last layer sees of each region, behind its probabilities.
 
     Raises:
@@ -146,7 +146,7 @@ class GoogLeNetRegions:
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """Every setting that decides the answers, beside the weights."""
+        """Every setting that decides the answers, apart from the weights."""
         return {"mirrored": self.mirrored}
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:

@@ -31,7 +31,7 @@ class RunningAverage:
             self.state[name].copy_(now[name])
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from an average that was kept."""
+        """Continue from a saved average."""
         for name, value in self.state.items():
             value.copy_(state[name])
 

@@ -111,13 +111,13 @@ def choose_regions(
         truth: the objects of the photo.
         photo: index that the rows carry.
         background: label of the negatives.
-        positives: at most so many boxes with IoU >= 0.5.
-        negatives: at most so many boxes with IoU < 0.5.
+        positives: at most this many boxes with IoU >= 0.5.
+        negatives: at most this many boxes with IoU < 0.5.
         rng: where the draw comes from; half of the rows, drawn too, are mirrored.
         use_ignored: see `label_boxes`.
-        near_share: of the negatives, so many come from those with IoU of 0.1 or more, while there are enough.
+        near_share: share of the negatives that come from those with IoU of 0.1 or more, while there are enough.
         best: rows of `boxes` that a detector would look at first: the negatives among them are the ones it may mistake.
-        best_share: of the negatives, at least so many come from `best`, while there are enough.
+        best_share: share of the negatives that come from `best`, at least, while there are enough.
 
     Returns:
         The chosen rows; none where the photo gives none.
@@ -150,13 +150,13 @@ def _draw(rows: Indices, count: int, rng: np.random.Generator) -> Indices:
 def _draw_some_of(
     rows: Indices, wanted: npt.NDArray[np.bool_], count: int, share: float, rng: np.random.Generator
 ) -> Indices:
-    """Draw so many rows, at least that share of them from the wanted ones while there are enough."""
+    """Draw rows, at least the given share of them from the wanted ones while there are enough."""
     first = _draw(rows[wanted[rows]], round(count * share), rng)
     return np.concatenate([first, _draw(np.setdiff1d(rows, first), count - len(first), rng)])
 
 
 def _draw_evenly(groups: Indices, count: int, rng: np.random.Generator) -> Indices:
-    """Draw so many of the rows with a group from 1 on, as evenly over the groups as they allow."""
+    """Draw from the rows with a group from 1 on, as evenly over the groups as they allow."""
     turn = rng.random(len(groups))  # within a turn chance decides
     for group in range(1, groups.max(initial=0) + 1):
         rows = np.flatnonzero(groups == group)
@@ -195,7 +195,7 @@ class BatchDraw:
     Args:
         labels: (N,) labels of the pool.
         background: label of the negatives.
-        batch_size: rows a batch (R-CNN: 128).
+        batch_size: rows per batch (R-CNN: 128).
         positive_share: share of positives (R-CNN: 32 of 128).
         balance: 0 draws positives uniformly over regions (R-CNN), 1 uniformly over classes; between, in between.
         seed: decides all batches.

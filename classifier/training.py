@@ -1,7 +1,7 @@
 """The one training loop, resumable to the bit: a loss, batches and optimisers are handed in.
 
 Everything random in a step comes from (seed, process, step): the batch, what dropout drops, what a loss draws. So a run
-that was killed and goes on from its last state gives the same losses as one that was not. The learning rate warms up
+that was killed and resumes from its last state gives the same losses as one that was not. The learning rate warms up
 and then falls as half a cosine (Differs: R-CNN divides it by 10 every 20k steps) or in GoogLeNet's steps. Where several
 processes were started together, each works on its part of every batch, and gradients are the mean over all.
 """
@@ -86,7 +86,7 @@ def train(
     report: Callable[[StepProgress], None] = lambda progress: None,
     judge: Callable[[int, State], None] | None = None,
 ) -> State:
-    """Train the parameters that ask for gradients; go on from state_file if it is there.
+    """Train the parameters that require gradients; resume from state_file if it exists.
 
     Args:
         network: already on its device.

@@ -1,4 +1,4 @@
-"""What a training keeps on disk to go on from: one file, written atomically, bound to its recipe and its network."""
+"""What a training saves to resume from: one file, written atomically, bound to its recipe and its network."""
 
 import hashlib
 import io
@@ -70,7 +70,7 @@ def fingerprint(network: nn.Module, optimisers: Sequence[torch.optim.Optimizer])
 
 
 def require_same_start(path: Path, step: int) -> None:
-    """Refuse to go on where several processes, on machines without a common folder perhaps, begin at different places.
+    """Refuse to resume where several processes, perhaps on machines without a common folder, begin at different steps.
 
     Raises:
         WeightsError: in every one of them.

@@ -78,7 +78,7 @@ def list_views(
 
 def _check(crops: int, preprocessing: Preprocessing) -> None:
     if crops not in get_args(Crops):
-        raise InputError(f"{crops} crops are not to be had, only {', '.join(map(str, get_args(Crops)))}")
+        raise InputError(f"{crops} crops: not available, only {', '.join(map(str, get_args(Crops)))}")
     if preprocessing.resize < preprocessing.size:
         raise InputError(f"photos brought to {preprocessing.resize} hold no crop of {preprocessing.size} pixels")
 

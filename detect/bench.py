@@ -1,4 +1,4 @@
-"""Proposal generators side by side, in one run: seconds a photo, boxes, recall, MABO.
+"""Proposal generators side by side, in one run: seconds per photo, boxes, recall, MABO.
 
 For the times, every photo goes through all generators in turn, so that whatever else the machine does hits all of them
 alike; the first photo only warms up. Recall is measured on more photos, with all cores, on boxes that are kept.
@@ -59,7 +59,7 @@ class Contestant:
 
 
 def contestants(names: Sequence[str], placement: "Placement | None" = None) -> list[Contestant]:
-    """Build every generator: Selective Search of ours with one thread and with all cores, the others as they run.
+    """Build every generator: our Selective Search with one thread and with all cores, the others as they are.
 
     OpenCV's generators use one core whatever they are given; learned ones and unions take all.
     """
@@ -170,7 +170,7 @@ def time_rows(entries: Sequence[Contestant], seconds: Seconds) -> dict[tuple[str
 
 
 def quality_row(coverage: Coverage, classes: int) -> dict[str, float]:
-    """Return boxes an image, recall at 0.5 and 0.7, MABO, and recall at 0.5 of the best boxes; NaN without objects."""
+    """Return boxes per image, recall at 0.5 and 0.7, MABO, and recall at 0.5 of the best boxes; NaN without objects."""
     at_half, at_seven = recall(coverage.overlap, (0.5, 0.7))
     boxes = float(coverage.boxes.mean()) if len(coverage.boxes) else float("nan")
     mabo = float(np.nanmean(class_mabo(coverage, classes))) if len(coverage.labels) else float("nan")
@@ -194,7 +194,7 @@ def bench_sheets(
     by_count = [[name, *(percent(q[f"recall@0.50 of {n} boxes"]) for n in SHOWN_COUNTS)] for name, q in quality.items()]
     return [
         Sheet(
-            f"Seconds a photo, on {timed} photos: median, middle half, how often as fast as the first",
+            f"Seconds per photo, on {timed} photos: median, middle half, how often as fast as the first",
             ["generator", "threads", "s", "middle half", "x"],
             speed,
         ),
@@ -203,7 +203,7 @@ def bench_sheets(
             ["generator", "boxes", "recall at 0.5 %", "at 0.7 %", "MABO %"],
             cover_rows,
         ),
-        Sheet("Recall at IoU 0.5 of the best boxes a photo, %", ["best", *map(str, SHOWN_COUNTS)], by_count),
+        Sheet("Recall at IoU 0.5 of the best boxes per photo, %", ["best", *map(str, SHOWN_COUNTS)], by_count),
     ]
 
 

@@ -1,7 +1,7 @@
 """Detectors that differ in their proposal generator, side by side on the same photos: figures, seconds, lost objects.
 
-Each has a folder of results as `rcnn detect --keep scores` makes it, and goes on there; all figures are read from these
-folders. For the times every photo goes through all detectors in turn, as in `detect.bench`.
+Each has a folder of results as `rcnn detect --keep scores` makes it, where a second run resumes; all figures are read
+from these folders. For the times every photo goes through all detectors in turn, as in `detect.bench`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -116,7 +116,7 @@ class BenchResult:
 
 
 def run_bench(job: BenchJob, console: Console) -> BenchResult:
-    """Time all detectors in turn, then detect with each, or go on where an earlier run stopped, and score it.
+    """Time all detectors in turn, then detect with each, or resume where an earlier run stopped, and score it.
 
     Raises:
         InputError: a generator, weights or a folder that cannot be used; or too few photos to time.
@@ -161,7 +161,7 @@ def time_stages(detectors: Sequence[Detector], images: Sequence[Image]) -> Secon
 
 
 def run_detector(detector: Detector, job: BenchJob, out: Path, console: Console) -> int:
-    """Detect on all photos into a folder, or go on there; return how many photos could not be worked on."""
+    """Detect on all photos into a folder, or resume there; return how many photos failed."""
     settings = {**detector.settings(), "weights": [fingerprint(weights_file(name)) for name in job.weights]}
     photos = photos_of(job.dataset, job.photos.image_ids)
     return len(detect_to_folder(DetectionJob(photos, out, keep_regions=True), detector, settings, console).skipped)

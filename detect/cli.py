@@ -4,7 +4,7 @@ Exit codes: 0 all done; 1 done, but some photos could not be worked on, or drawn
 usage or nothing done, with the reason on one line, or a bug of this program, with its traceback and how to report it;
 3 done, but a figure is below --fail-under; 130 stopped by Ctrl-C; 143 stopped by SIGTERM.
 
-A command stands in detect/commands/NAME.py. Command files import what is heavy inside their functions, so that
+A command is in detect/commands/NAME.py. Command files import what is heavy inside their functions, so that
 `rcnn --help` is quick.
 """
 
@@ -37,7 +37,7 @@ from structures.errors import InputError
 from structures.names import did_you_mean
 from structures.text import printable
 
-RESUMED = ("detect", "propose", "train", "bench")  # keep in --out what is done, and go on from there
+RESUMED = ("detect", "propose", "train", "bench")  # keep what is done in --out, and resume from there
 FAILED = 2
 PROGRAM = "rcnn"  # however it was called: completion and the usage lines of --help name the script
 TRACEBACK_VARIABLE = "RCNN_TRACEBACK"
@@ -88,7 +88,7 @@ def is_of_the_caller(error: Exception) -> bool:
 
 
 def report_it() -> str:
-    """Return what stands behind the traceback of a bug."""
+    """Return the line after the traceback of a bug."""
     version = versions().get(DISTRIBUTION, "not installed")
     what = f"the lines above, the version ({version}) and the command: {printable(command())}"
     return f"this is a bug; please report it on the issue tracker, with {what}"
@@ -109,11 +109,11 @@ def _stopped(words: Sequence[str]) -> str:
     """Return what a command says when it was stopped.
 
     >>> _stopped(["propose", "photos", "--out=boxes"]), _stopped(["bench", "proposals"]), _stopped(["draw", "results"])
-    ('stopped; the same command goes on', 'stopped', 'stopped; the same command goes on')
+    ('stopped; the same command resumes the run', 'stopped', 'stopped; the same command resumes the run')
     """
     kept = words[:1] == ["draw"] or any(word.split("=")[0] == "--out" for word in words)
     if kept and words[0] in (*RESUMED, "draw"):
-        return f"stopped; the same command {'without --overwrite ' if '--overwrite' in words else ''}goes on"
+        return f"stopped; the same command {'without --overwrite ' if '--overwrite' in words else ''}resumes the run"
     return "stopped"
 
 
@@ -145,7 +145,7 @@ def _root(
 
 def build() -> typer.Typer:
     """Return the command line with all commands."""
-    summary = f"Object detection in the style of R-CNN. With {TRACEBACK_VARIABLE}=1 errors show where they arose."
+    summary = f"Object detection in the style of R-CNN. Set {TRACEBACK_VARIABLE}=1 to see tracebacks."
     root = group(summary, completion=True, callback=_root)
     add(root, detect, panel=PHOTOS)
     add(root, draw, panel=PHOTOS)

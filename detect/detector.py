@@ -14,8 +14,6 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from classifier.regions import RegionClassifier
 from detect.defaults import PROPOSALS
 from detect.flow import Stage, flow, pixels_of
@@ -30,11 +28,10 @@ from detect.settings import (
     SettingChanges,
 )
 from detect.steps import Steps
+from detect.suppression import Suppression
 from proposals.protocol import ProposalGenerator, tells_fit
-from structures.boxes import Boxes, Floats, Indices, Mask
+from structures.boxes import Floats
 from structures.errors import InputError
-from structures.names import ClassNames, near
-from structures.nms import suppress_per_class, vote
 from structures.photos import PhotoLike, as_image, name_of, several
 from structures.records import Image, Proposals
 from structures.regions import Regions
@@ -75,7 +72,7 @@ class Detector:
         options = replace(settings or DetectorSettings(), **changes)
         by_fit = tells_fit(propose) if options.weigh_by_fit is None else options.weigh_by_fit
         self.propose, self.classify, self.options = propose, classify, replace(options, weigh_by_fit=by_fit)
-        self._wanted = None if options.only is None else _columns(options.only, tuple(classify.classes))
+        self._found = Suppression(self.options, tuple(classify.classes))
         self.seconds: dict[str, float] = defaultdict(float)
         self._adding = Lock()
         self._steps = Steps(
@@ -272,42 +269,6 @@ class Detector:
         columns = len(self.classes) + 1
         return Regions(proposals, rows[:, :columns], self.classes, rows[:, columns:])
 
-    def _found(self, regions: Regions) -> Found:
-        boxes, rows, labels, scores = self._keep(regions)
-        proposals = regions.proposals
-        return Found(
-            boxes,
-            labels,
-            scores,
-            proposals.image_size,
-            proposals.source[rows],
-            proposals.source_names,
-            self.classes,
-            exif=self.options.exif,
-        )
-
-    def _keep(self, regions: Regions) -> tuple[Boxes, Indices, Indices, Floats]:
-        """Return the boxes that stay, where their neighbours vote them to, with their rows, labels and scores."""
-        boxes, options = regions.boxes, self.options
-        weighed = self._weighed(regions)
-        rows, labels, scores = suppress_per_class(
-            boxes,
-            weighed,
-            score_floor=options.score_floor,
-            iou_threshold=options.nms_threshold,
-            max_per_class=options.max_per_class,
-            class_agnostic=options.class_agnostic,
-        )
-        if options.vote_threshold is None:
-            return boxes[rows], rows, labels, scores
-        threshold, power = options.vote_threshold, options.vote_power
-        return vote(boxes, weighed, rows, labels, iou_threshold=threshold, power=power), rows, labels, scores
-
-    def _weighed(self, regions: Regions) -> Floats:
-        """Return the (N, C) scores of regions; below 0 for classes that are not looked for."""
-        weighed = regions.scores(weigh_by_fit=bool(self.options.weigh_by_fit))
-        return weighed if self._wanted is None else np.where(self._wanted, weighed, np.float32(-1))
-
     def settings(self) -> Mapping[str, Any]:
         """Every setting of the stages, as JSON values; which weights classify is for the caller to add."""
         return {
@@ -324,17 +285,3 @@ class Detector:
         with self._adding:
             for name, spent in timer.seconds.items():
                 self.seconds[name] += spent
-
-
-def _columns(names: Sequence[str], classes: Sequence[str]) -> Mask:
-    """Say which of the classes are named, in whatever spelling of theirs.
-
-    Raises:
-        InputError: a name is that of none of them.
-    """
-    known = ClassNames(classes)
-    places = [known.find(name) for name in names]
-    if min(places) < 0:
-        name = names[places.index(-1)]
-        raise InputError(f"`only` {name}: the weights know no such class{near(name, classes)}")
-    return np.isin(np.arange(len(classes)), places)

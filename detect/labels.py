@@ -1,4 +1,4 @@
-"""Where the labels of boxes go: beside or in their box, inside the picture, and as little over each other as can be."""
+"""Where the labels of boxes go: next to or in their box, inside the picture, with as little overlap as possible."""
 
 from collections.abc import Iterator, Sequence
 

@@ -158,5 +158,5 @@ def _hint(shown: int, photos: int) -> str:
     which = f"All {photos} photos" if shown == photos else f"The {shown} photos with the most mistakes, of {photos}"
     return (
         f"{which}. A detection is true if it overlaps an object of its class by IoU 0.5 and no better one took it, "
-        "whatever the protocol of the figures. Choose a photo to see it large; the arrow keys go on."
+        "whatever the protocol of the figures. Click a photo to enlarge it; the arrow keys show the next one."
     )

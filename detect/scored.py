@@ -48,7 +48,7 @@ class ScoredRun:
         scores: the figures of the protocol.
         judged: every detection held against the objects, at IoU 0.5.
         aligned: what did not fit the ground truth.
-        warnings: about the results and the ground truth, a line each.
+        warnings: about the results and the ground truth, one line each.
         detections: that were scored, in the order of the photos.
         regions: that the run kept of its photos, by image id.
         lost_score: see `Question`.

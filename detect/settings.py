@@ -1,6 +1,6 @@
-"""What decides the results of a detector beside its generator and its classifier: one record, checked in one place.
+"""What decides the results of a detector, apart from its generator and classifier: one record, checked in one place.
 
-The command line, `run.json` and Python share it. The generator and the classifier tell their own settings
+The command line, `run.json` and Python share it. The generator and the classifier know their own settings
 (`Detector.settings`).
 """
 
@@ -81,7 +81,7 @@ class DetectorSettings:
     def as_record(self) -> dict[str, Any]:
         """Return them as JSON values; what was added later is left out where it changes nothing.
 
-        So folders of results from earlier versions can be gone on with.
+        So results of earlier versions can be resumed.
         """
         later = {"class_agnostic": False, "only": None}
         return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}

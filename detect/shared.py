@@ -201,7 +201,7 @@ class SharedRegions:
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """Every setting that decides the answers, besides the weights."""
+        """Every setting that decides the answers, apart from the weights."""
         return {"mirrored": self.mirrored}
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:

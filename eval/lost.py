@@ -32,7 +32,7 @@ STAGES: Mapping[Stage, str] = {
     "suppressed": "right class, dropped for a better box of the class",
     "loose": "right class, but the detection does not fit",
     "shared": "its detection counts for another object",
-    "unknown": "cannot be told, as its regions were not kept",
+    "unknown": "unknown, as its regions were not kept",
 }
 """Stages in the order of a detector, and what became of an object there. A box fits from the IoU threshold on."""
 
@@ -124,7 +124,7 @@ REASONS: Mapping[Stage, Callable[[LostObject], str]] = {
     ),
     "loose": lambda lost: f"the detection that comes nearest has score {lost.other_score:.2f}",
     "shared": lambda lost: f"its detection, with score {lost.other_score:.2f}, counts for another object",
-    "unknown": lambda _: "cannot be told, as its regions were not kept",
+    "unknown": lambda _: "unknown, as its regions were not kept",
 }
 
 

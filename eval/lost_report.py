@@ -61,7 +61,7 @@ def _cells(counts: Counter[Stage], stages: Sequence[Stage]) -> list[str]:
 
 
 def lost_warnings(losses: Losses) -> list[str]:
-    """Say of which photos less can be told."""
+    """Say for which photos less is known."""
     without = losses.photos - losses.with_regions
     if not without or not losses.with_regions:
         return []

@@ -36,7 +36,7 @@ def recall_plots(
     for name, recall in by_count.items():
         right.plot(counts, recall, label=name, marker=".")
     left.set(xlabel="IoU", ylabel="recall", xlim=(thresholds[0], thresholds[-1]))
-    right.set(xlabel="boxes an image", ylabel="recall", xscale="log")
+    right.set(xlabel="boxes per image", ylabel="recall", xscale="log")
     for axes in (left, right):
         axes.set_ylim(0, 1)
         axes.grid(alpha=0.3)

@@ -142,4 +142,4 @@ def proposal_rows(coverage: Coverage, classes: Sequence[str]) -> Iterator[tuple[
 
 def _box_rows(boxes: Indices) -> Iterator[tuple[str, float]]:
     for name, value in (("mean", np.mean), ("median", np.median), ("fewest", np.min), ("most", np.max)):
-        yield f"boxes an image, {name}", float(value(boxes)) if len(boxes) else float("nan")
+        yield f"boxes per image, {name}", float(value(boxes)) if len(boxes) else float("nan")

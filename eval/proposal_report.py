@@ -31,7 +31,7 @@ def proposal_sheets(values: Mapping[str, float], classes: Sequence[str]) -> list
     return [
         Sheet("Every class, all boxes", ["class", "ABO %", "recall at IoU 0.5 %"], by_class),
         Sheet("Recall by IoU, all boxes", ["IoU", "recall %"], by_iou),
-        Sheet("Recall by number of boxes", ["best boxes an image", *(f"IoU {t} %" for t in SHOWN)], by_count),
+        Sheet("Recall by number of boxes", ["best boxes per image", *(f"IoU {t} %" for t in SHOWN)], by_count),
         Sheet("All classes", ["figure", "value"], whole),
     ]
 

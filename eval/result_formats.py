@@ -32,7 +32,7 @@ Finder = Callable[[str], Photo | None]
 
 VOC_FILE = re.compile(r"comp\d+_det_(?P<split>[^_]+)_(?P<name>.+)\.txt")
 JSONL, COCO, VOC, YOLO, CSV = FORMATS = ("jsonl", "coco", "voc", "yolo", "csv")
-OUR_YOLO = "yolo_results"  # folder of an export of ours
+OUR_YOLO = "yolo_results"  # folder that `rcnn detect --format yolo` writes
 LOOKED_AT = 100  # label files with a row: annotations have none with a score
 LOOKED_FOR = f"{DETECTIONS_FILE}, a .json of COCO, comp*_det_*.txt (VOC), label files of six columns (YOLO), .csv"
 

@@ -68,7 +68,7 @@ class Ranked:
         max_boxes: how many of the best stay, and the whole photo in any case; None keeps all.
         nms_threshold: a box goes when its overlap with a better one is above this, so that the best are not all of
             the same few objects; 1 keeps all. The whole photo stays in any case.
-        close: that threshold holds for so many of the best, which are likely objects: boxes around them vote.
+        close: how many of the best boxes that threshold holds for, which are likely objects: boxes around them vote.
         spread_threshold: the rest of max_boxes overlap each other and these by at most this, so that they are spread
             over what else there is. Without max_boxes there is no such rest.
         learned_classes: that the score learned from, and puts first; none if it knows no classes.

@@ -1,7 +1,7 @@
 """The user's cache: files that cost time to make again and may go at any moment, such as converted networks.
 
 Each user has a folder of their own in it, and what others could have written to is not used. RCNN_CACHE names another
-place, or is "off". Whatever goes wrong here, the work goes on without a cache.
+place, or is "off". If anything goes wrong here, the work continues without a cache.
 """
 
 import os

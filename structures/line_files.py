@@ -89,7 +89,7 @@ class LineFile:
                 self._file.write(b"\n")
 
     def _is_torn(self, line: bytes) -> bool:
-        """Return whether an incomplete last line may be the beginning of one of ours; a power cut leaves zeros."""
+        """Return whether an incomplete last line may begin one that we wrote; a power cut leaves zeros."""
         begun = line.rstrip(b"\0")
         try:
             parse_json(begun, self._path)

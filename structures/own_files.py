@@ -96,7 +96,7 @@ class OwnFiles:
             first file is written where one lies.
 
     Raises:
-        FileRefused: the record is not one of ours, or another process has it.
+        FileRefused: the record was not written by us, or another process has it.
     """
 
     def __init__(self, folder: Path, inputs: Iterable[str | Path] = ()) -> None:

@@ -1,15 +1,23 @@
-"""What several test files need: where the photos for measuring lie, the command line, an engine that starts at once."""
+"""What several test files need: where the photos for measuring lie, the command line, an engine that starts at once.
+
+After a run of all tests, every option of the command line must have been given to its command by one of them.
+"""
 
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from detect.cli import main
+from tests import given_options
 
 pytest.register_assert_rewrite("tests.boxes")  # so that its assertions, too, say what was found
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # beside other programs anything may take its time
+hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parent.parent
 os.environ.setdefault("RCNN_CACHE", str(ROOT / ".pytest_cache" / "rcnn"))  # the user's own stays as it is
@@ -44,3 +52,14 @@ def rcnn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 def torch_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let torch, which needs no conversion, be the engine wherever none is named."""
     monkeypatch.setattr("classifier.engines._engine", lambda name, device: "torch" if name == "auto" else name)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    given_options.begin(config)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    missing = given_options.never_given(session)
+    if missing:
+        print(f"\noptions that no test gives to their command: {', '.join(missing)}", file=sys.stderr)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -107,7 +107,7 @@ def test_views_lie_inside_the_photo_and_count_up(height: int, width: int, crops)
 
 
 def test_wrong_choices_are_explained() -> None:
-    with pytest.raises(ValueError, match="12 crops are not to be had, only 1, 10, 144"):
+    with pytest.raises(ValueError, match="12 crops: not available, only 1, 10, 144"):
         list_views((10, 10), 12, CAFFE)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="brought to 200 hold no crop of 224"):
         list_views((10, 10), 1, replace(CAFFE, resize=200))
@@ -211,7 +211,7 @@ def test_weights_that_do_not_belong_together(checkpoint: Checkpoint) -> None:
         ImageClassifier([replace(checkpoint, task="regions")])
     with pytest.raises(WeightsError, match="same classes"):
         ImageClassifier([checkpoint, replace(checkpoint, classes=("d", "c", "b", "a"))])
-    with pytest.raises(ValueError, match="7 crops are not to be had"):
+    with pytest.raises(ValueError, match="7 crops: not available"):
         ImageClassifier([checkpoint], crops=7)  # type: ignore[arg-type]
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from classifier.loaded_batches import LoadedBatches
+from classifier.ahead import LoadedBatches
 from classifier.recipes import Schedule
 from classifier.training import NonFiniteLoss, StepProgress, TrainingRun, full_precision, parameter_groups, train
 from classifier.training_state import write_state

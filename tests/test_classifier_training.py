@@ -1,6 +1,7 @@
 """The training loop against a plain one, exact resume, hard examples; crops and kept features against slow loops."""
 
 import copy
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from classifier.ahead import Ahead, map_ahead
+from classifier.ahead import batches_ahead, map_ahead
 from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine, make_engine, place
 from classifier.googlenet import GoogLeNet
@@ -424,11 +425,33 @@ def test_a_damaged_photo_stops_the_batch_that_needs_it_and_is_named() -> None:
 
 def test_nothing_is_made_beyond_the_last_number() -> None:
     made: list[int] = []
-    ahead = Ahead(lambda number: made.append(number), 3)
+    ahead = batches_ahead(lambda number: made.append(number), 3)
     for number in range(3):
         ahead(number)
     assert made == [0, 1, 2]
-    assert ahead._next == {}
+
+
+def test_the_next_batch_is_made_while_the_last_is_worked_with() -> None:
+    second = threading.Event()
+    ahead = batches_ahead(lambda number: (number == 1 and second.set(), number)[1], 9)
+    assert ahead(0) == 0
+    assert second.wait(10)  # though nobody has asked for it yet
+
+
+def test_a_batch_that_could_not_be_made_can_be_asked_for_again() -> None:
+    failing = {1}
+
+    def make(number: int) -> int:
+        if number in failing:
+            raise OSError(f"no batch {number}")
+        return number
+
+    ahead = batches_ahead(make, 4)
+    assert ahead(0) == 0
+    with pytest.raises(OSError, match="no batch 1"):
+        ahead(1)
+    failing.clear()
+    assert [ahead(number) for number in (1, 2, 3)] == [1, 2, 3]
 
 
 def test_no_more_is_made_ahead_than_may_be_held() -> None:

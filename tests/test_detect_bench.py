@@ -1,4 +1,4 @@
-"""`rcnn bench proposals`: turns that are fair, figures that agree with the evaluation, a run that goes on."""
+"""`rcnn bench proposals`: turns that are fair, figures that agree with the evaluation, a run that resumes."""
 
 import json
 

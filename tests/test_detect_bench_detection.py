@@ -1,4 +1,4 @@
-"""`rcnn bench detect`: turns that are fair, rows that agree with the evaluation, a run that goes on."""
+"""`rcnn bench detect`: turns that are fair, rows that agree with the evaluation, a run that resumes."""
 
 import csv
 import json

@@ -191,7 +191,7 @@ def test_every_command_can_be_stopped(
     for path, command in LEAVES.items():
         monkeypatch.setattr(type(command), "parse_args", stop)
         assert rcnn(*path, "x", "--out", "y") == 143
-        said = "rcnn: stopped; the same command goes on\n" if path[0] in goes_on else "rcnn: stopped\n"
+        said = "rcnn: stopped; the same command resumes the run\n" if path[0] in goes_on else "rcnn: stopped\n"
         assert capsys.readouterr().err == said
         monkeypatch.undo()
 

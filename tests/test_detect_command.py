@@ -288,7 +288,7 @@ def test_a_stopped_run_goes_on_to_the_same_result(
     monkeypatch.setattr(Pictures, "add", stop_at_the_seventh)
     assert rcnn(tmp_path / "photos", "--out", killed, "--draw") == 128 + number
     signal.signal(signal.SIGINT, before)
-    assert capsys.readouterr().err.splitlines()[-1] == "rcnn: stopped; the same command goes on"
+    assert capsys.readouterr().err.splitlines()[-1] == "rcnn: stopped; the same command resumes the run"
     assert len(list((killed / "pictures").iterdir())) == 6
     assert len(entries(killed)) == 6
     assert last_run(killed)["finished"] is None
@@ -610,8 +610,8 @@ def test_the_closing_table_says_which_generator_the_regions_came_from() -> None:
     assert summary.rows([])["from"] == (
         "selective-search 75% of the proposed, 25% of the detected; multibox 25% of the proposed, 75% of the detected"
     )
-    assert summary.rows([])["regions a photo"] == "20 proposed, 2.0 detected"
-    assert replace(summary, fresh=0, proposals={}, boxes={}).rows([])["regions a photo"] == "-"
+    assert summary.rows([])["regions per photo"] == "20 proposed, 2.0 detected"
+    assert replace(summary, fresh=0, proposals={}, boxes={}).rows([])["regions per photo"] == "-"
 
 
 def test_a_folder_named_besides_does_not_make_new_photos_of_the_old(
@@ -732,12 +732,12 @@ def test_detections_are_cut_out_if_asked_for(rcnn: Callable[..., int], tmp_path:
 def test_pace_leaves_out_the_first_photo() -> None:
     times = iter([0.0, 100.0, 101.0, 102.0])
     pace = Pace(total=12, clock=lambda: next(times))
-    assert pace.rate() is None
+    assert pace.per_second() is None
     pace.step()
     assert pace.left() is None
     pace.step()
     pace.step()
-    assert pace.rate() == pytest.approx(1.0)
+    assert pace.per_second() == pytest.approx(1.0)
     assert pace.left() == pytest.approx(9.0)
     assert pace.seconds == pytest.approx(102.0)
 

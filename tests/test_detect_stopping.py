@@ -1,4 +1,4 @@
-"""Stopped or killed, a command leaves no process behind, no lock, and says what the same command would do."""
+"""Stopped or killed, a command leaves no process behind, no lock, and says whether the same command resumes it."""
 
 import os
 import signal
@@ -113,7 +113,7 @@ def test_readers_end_with_a_training_and_never_hold_its_lock(
     assert is_free(work)  # at once, though readers may still be about to end
     wait_until(lambda: not any(map(alive, readers)))
     if said:
-        assert said.splitlines()[-1] == "rcnn: stopped; the same command goes on"
+        assert said.splitlines()[-1] == "rcnn: stopped; the same command resumes the run"
         assert "Traceback" not in said
 
 

@@ -323,7 +323,7 @@ def test_stored_proposals_that_cover_half_of_each_object(voc, tmp_path):
     options = ("--split", "val", "--json", report, "--plot", plot, "--csv", report.with_suffix(".csv"))
     result = run("proposals", folder, "--ground-truth", voc, *options)
     assert report.with_suffix(".csv").read_text().startswith('table,row,column,value\n"Every class, all boxes",')
-    assert "MABO 50.00 %, recall@0.50 100.00 %, recall@0.70 0.00 % with 2 boxes an image" in result.stdout
+    assert "MABO 50.00 %, recall@0.50 100.00 %, recall@0.70 0.00 % with 2 boxes per image" in result.stdout
     content = json.loads(report.read_text())
     assert (content["MABO"], content["recall@0.55"], content["AR@100"]) == pytest.approx((0.5, 0, 0.1))
     assert content["classes"]["dog"] == {"ABO": 0.5, "recall@0.50": 1}

@@ -32,7 +32,7 @@ def test_two_objects_on_paper():
     assert rows["MABO"] == rows["ABO/x"] == pytest.approx(0.75)
     assert (rows["recall@0.50"], rows["recall@0.55"], rows["recall@1.00"]) == (1, 0.5, 0.5)
     assert rows["AR"] == rows["AR@100"] == pytest.approx((1 + 9 * 0.5) / 10)
-    assert rows["boxes an image, mean"] == 2
+    assert rows["boxes per image, mean"] == 2
 
 
 def test_one_box_may_cover_many_objects():
@@ -43,7 +43,7 @@ def test_objects_of_photos_without_boxes_are_missed_not_left_out():
     rows = figures((truth(OBJECT), [OBJECT]), (truth(OBJECT, FAR, OBJECT), []))
     assert rows["recall@0.50"] == 0.25
     assert rows["MABO"] == 0.25
-    assert (rows["boxes an image, fewest"], rows["boxes an image, median"]) == (0, 0.5)
+    assert (rows["boxes per image, fewest"], rows["boxes per image, median"]) == (0, 0.5)
 
 
 def test_ignored_objects_do_not_count():

@@ -80,19 +80,19 @@ def test_proposals_are_told_by_class_by_iou_and_by_number_of_boxes():
         **{f"recall@{0.5 + i / 20:.2f}": (90 - i) / 100 for i in range(11)},
         **{f"recall@0.50 of {n} boxes": (50 + i) / 100 for i, n in enumerate(COUNTS)},
         **{f"recall@0.70 of {n} boxes": (20 + i) / 100 for i, n in enumerate(COUNTS)},
-        **{"recall@0.50 of small objects": 0.05, "boxes an image, mean": 1234.56},
+        **{"recall@0.50 of small objects": 0.05, "boxes per image, mean": 1234.56},
         **{"ABO/cat": 0.7, "recall@0.50/cat": 0.8, "ABO/dog": 0.6, "recall@0.50/dog": math.nan},
     }
     classes, by_iou, by_count, whole = proposal_sheets(values, ["cat", "dog"])
     assert classes.head == ["class", "ABO %", "recall at IoU 0.5 %"]
     assert classes.rows == [["cat", "70.00", "80.00"], ["dog", "60.00", "-"]]
     assert by_iou.rows == [[f"{0.5 + i / 20:.2f}", f"{90 - i}.00"] for i in range(11)]
-    assert by_count.head == ["best boxes an image", "IoU 0.5 %", "IoU 0.7 %"]
+    assert by_count.head == ["best boxes per image", "IoU 0.5 %", "IoU 0.7 %"]
     assert by_count.rows == [[str(n), f"{50 + i}.00", f"{20 + i}.00"] for i, n in enumerate(COUNTS)]
     assert whole.rows == [
         ["MABO %", "61.00"],
         ["AR@100 %", "21.00"],
         ["AR %", "45.00"],
         ["recall@0.50 of small objects %", "5.00"],
-        ["boxes an image, mean", "1234.6"],
+        ["boxes per image, mean", "1234.6"],
     ]

@@ -17,7 +17,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "defaults flow fonts labels options settings multibox stopping weights",
         "drawing evaluation shared",
         "classifiers comparison found preview",
-        "generators steps",
+        "generators steps suppression",
         "detector",
         "runs",
         "training bench convert scored serving",
@@ -36,7 +36,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "ranking",
     ),
     "classifier": (
-        "googlenet ahead augmentation children converted loaded_batches pooling recipes region_draw running_average",
+        "googlenet ahead augmentation children converted pooling recipes region_draw running_average",
         "engines sampling",
         "processes weights",
         "crops shared_regions shared_sampling views training_state loading",

@@ -1,4 +1,4 @@
-"""One door for all weights: a name, or a file of ours, of Caffe or of torchvision."""
+"""Loads weights from anywhere: a name, or a file of this package, of Caffe or of torchvision."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath

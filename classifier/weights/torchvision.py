@@ -38,7 +38,7 @@ def read_pth(path: str | Path) -> Checkpoint:
     """
     try:
         check_archive(path)
-        with torch.serialization.safe_globals([Namespace]):  # options beside the weights, plain values
+        with torch.serialization.safe_globals([Namespace]):  # options stored with the weights, plain values
             content = torch.load(regular_file(path), map_location="cpu", weights_only=True)
     except NpzError as error:
         raise WeightsError(str(error)) from None

@@ -18,7 +18,7 @@ class ReportOptions:
     """Reports."""
 
     out: Annotated[
-        Path | None, typer.Option(help="Keep the boxes here, a folder each; run again, it goes on where it stopped.")
+        Path | None, typer.Option(help="Keep the boxes here, one folder per generator; a second run resumes there.")
     ] = None
     json: ToJson = None
     csv: ToCsv = None
@@ -36,15 +36,17 @@ def proposals(
     proposals: Annotated[
         list[str] | None,
         typer.Option(
-            help="Generator; may be repeated; speeds are held against the first.",
+            help="Generator; may be repeated. Speeds are relative to the first.",
             show_default="OpenCV's Selective Search and ours",
         ),
     ] = None,
     timed: Annotated[int, typer.Option(min=0, help="Photos to time, evenly spread; the first warms up; 0: none.")] = 31,
-    photos: Annotated[int, typer.Option(min=0, help="Measure recall on this many, evenly spread; 0 takes all.")] = 0,
+    photos: Annotated[
+        int, typer.Option(min=0, help="Measure recall on this many photos, evenly spread; 0 takes all.")
+    ] = 0,
     device: GeneratorDevice = "auto",
 ) -> None:
-    """Hold proposal generators against each other: seconds per photo, boxes, recall at 0.5 and 0.7, MABO."""
+    """Compare proposal generators: seconds per photo, boxes, recall at 0.5 and 0.7, MABO."""
     from tempfile import TemporaryDirectory
 
     from rich.console import Console

@@ -44,18 +44,18 @@ class BenchReports:
 )
 @with_records
 def detect(
-    out: Annotated[Path, typer.Option(help="Folder of the results. Run again, it goes on where it stopped.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results. A second run resumes there.")],
     truth: TruthOptions,
     where: PlacementOptions,
     reports: BenchReports,
     proposals: Annotated[
         list[str] | None,
         typer.Option(
-            help="Generator of the regions, or file:BOXES; may be repeated; differences are to the first.",
+            help="Generator of the regions, or file:BOXES; may be repeated. Differences are to the first.",
             show_default=" and ".join(GENERATORS),
         ),
     ] = None,
-    photos: Annotated[int, typer.Option(min=0, help="Detect on this many, evenly spread; 0 takes all.")] = 0,
+    photos: Annotated[int, typer.Option(min=0, help="Use this many photos, evenly spread; 0 takes all.")] = 0,
     timed: Annotated[int, typer.Option(min=0, help="Photos to time, evenly spread; the first warms up; 0: none.")] = 11,
     weights: Annotated[
         list[str] | None,
@@ -64,9 +64,9 @@ def detect(
     features: Annotated[Features, typer.Option(help="Classify crops, or pool regions from features of the photo.")] = (
         Features.auto
     ),
-    max_boxes: Annotated[int | None, typer.Option(min=1, help="Classify at most this many boxes, the first.")] = None,
+    max_boxes: Annotated[int | None, typer.Option(min=1, help="Classify only the first N boxes.")] = None,
 ) -> None:
-    """Hold detectors with different proposal generators against each other: boxes, recall, mAP, AP, seconds."""
+    """Compare detectors with different proposal generators: boxes, recall, mAP, AP, seconds."""
     from rich.console import Console
 
     from detect import bench_detection

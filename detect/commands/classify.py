@@ -32,7 +32,7 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per photo.")] = False,
     max_pixels: MaxPixels = None,
 ) -> None:
-    """Name what is on photos: the most likely classes of each, with their probabilities.
+    """Classify whole photos: show the most likely classes of each, with their probabilities.
 
     The built-in weights know VOC's 20 classes, several of which may be on a photo: each has a probability of its own.
     Weights for ImageNet's 1,000 share one answer out among them: `--weights imagenet` downloads torchvision's.

@@ -20,7 +20,7 @@ def convert(
     source: Annotated[
         Path, typer.Argument(metavar="FROM", help="Annotations or results: a folder, or a file of one of the formats.")
     ],
-    to: Annotated[str, typer.Option(help="voc, coco or yolo; of results also jsonl or csv.")],
+    to: Annotated[str, typer.Option(help="voc, coco or yolo; for results also jsonl or csv.")],
     out: Annotated[Path, typer.Option(help="Folder of the new files; files in it that rcnn did not write stay.")],
     split: Annotated[
         list[str] | None,
@@ -30,7 +30,7 @@ def convert(
         Path | None, typer.Option(help="Folder of the photos.", show_default="the usual ones of the format")
     ] = None,
     ground_truth: Annotated[
-        Path | None, typer.Option(help="What results are of: it knows the sizes of photos, and COCO's numbers.")
+        Path | None, typer.Option(help="Ground truth of the results: gives sizes of photos and COCO ids.")
     ] = None,
     classes: ClassList = None,
     copy_photos: Annotated[bool, typer.Option("--copy-photos", help="Write the photos of annotations to OUT.")] = False,

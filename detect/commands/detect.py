@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Format(str, Enum):
-    """What is written besides detections.jsonl."""
+    """What is written in addition to detections.jsonl."""
 
     jsonl = "jsonl"
     coco = "coco"
@@ -52,7 +52,9 @@ class Features(str, Enum):
 class DetectorOptions:
     """Detector."""
 
-    proposals: Annotated[str, typer.Option(help="Generator of the regions; a+b takes both.")] = PROPOSALS
+    proposals: Annotated[str, typer.Option(help="Where to look: a generator, or a+b for the boxes of both.")] = (
+        PROPOSALS
+    )
     features: Annotated[
         Features,
         typer.Option(
@@ -64,20 +66,20 @@ class DetectorOptions:
         list[str] | None,
         typer.Option(help="Built-in name or file; several are averaged.", show_default="those for the features"),
     ] = None
-    score: Annotated[float, typer.Option(min=0, max=1, help="Drop weaker detections; 0.001 to measure mAP.")] = (
-        SCORE_FLOOR
-    )
+    score: Annotated[
+        float, typer.Option(min=0, max=1, help="Drop detections with lower scores; use 0.001 to measure mAP.")
+    ] = SCORE_FLOOR
     nms: Annotated[
         float, typer.Option(min=0, max=1, help="Drop a detection whose IoU with a better one is above this.")
     ] = NMS_THRESHOLD
     class_agnostic: Annotated[
-        bool, typer.Option("--class-agnostic", help="Also drop it for a better one of another class.")
+        bool, typer.Option("--class-agnostic", help="Also drop detections for better ones of other classes.")
     ] = False
     classes: Classes = None
     max_boxes: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Classify at most this many boxes, the first; of a union without a ranking not the best."
+            min=1, help="Classify only the first N boxes. A union without a ranking does not list the best first."
         ),
     ] = None
     mirrored: Annotated[bool, typer.Option("--mirrored", help="Classify mirrored regions as well.")] = False
@@ -86,7 +88,9 @@ class DetectorOptions:
     ] = True
     vote_power: Annotated[
         float | None,
-        typer.Option(min=0.1, max=10, help="Of the scores that votes are weighted by.", show_default=f"{VOTE_POWER:g}"),
+        typer.Option(
+            min=0.1, max=10, help="Votes are weighted by their scores to this power.", show_default=f"{VOTE_POWER:g}"
+        ),
     ] = None
 
     @property
@@ -123,7 +127,8 @@ class ResultOptions:
 
     draw: Annotated[bool, typer.Option("--draw", help="Also write pictures with boxes, to OUT/pictures.")] = False
     draw_score: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Weakest detection that is drawn.", show_default=str(DRAW_FLOOR))
+        float | None,
+        typer.Option(min=0, max=1, help="Draw detections with at least this score.", show_default=str(DRAW_FLOOR)),
     ] = None
     format_: Annotated[
         Format, typer.Option("--format", help="Also write COCO results, VOC or YOLO files, or a table.")
@@ -143,7 +148,7 @@ class ResultOptions:
             show_default="nothing",
         ),
     ] = None
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Throw away what earlier runs wrote to OUT.")] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard what earlier runs wrote to OUT.")] = False
 
     def arguments(self) -> dict[str, Any]:
         """Return them as a job has them.
@@ -175,9 +180,9 @@ class ResultOptions:
 class FilmOptions:
     """Films."""
 
-    every: Annotated[int, typer.Option(min=1, help="Of films, only every Nth frame.")] = 1
+    every: Annotated[int, typer.Option(min=1, help="Take only every Nth frame of films.")] = 1
     frames: Annotated[
-        int | None, typer.Option(min=1, help="Frames that are taken from a camera.", show_default="1000")
+        int | None, typer.Option(min=1, help="Number of frames to take from a camera.", show_default="1000")
     ] = None
 
     def photos(self, named: PhotoOptions) -> "tuple[Sequence[Photo], list[Path], list[str]]":
@@ -216,7 +221,7 @@ class FilmOptions:
 )
 @with_records
 def detect(
-    out: Annotated[Path, typer.Option(help="Folder of the results. Run again, it goes on where it stopped.")],
+    out: Annotated[Path, typer.Option(help="Folder of the results. A second run resumes there.")],
     photos: PhotoOptions,
     detector: DetectorOptions,
     where: PlacementOptions,
@@ -229,7 +234,9 @@ def detect(
             min=1, help="Photos that go through the networks together.", show_default="32 with a GPU, 1 on a CPU"
         ),
     ] = None,
-    profile: Annotated[bool, typer.Option("--profile", help="Tell where the time went; also in run.json.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show where the time went, and record it in run.json.")
+    ] = False,
 ) -> None:
     """Find objects on photos: OUT/detections.jsonl, one line per photo, and OUT/run.json.
 

@@ -19,15 +19,15 @@ from structures.text import printable
 @with_records
 def draw(
     out: Annotated[Path, typer.Argument(help="Folder of the results of rcnn detect.")],
-    score: Annotated[float, typer.Option(min=0, max=1, help="Weakest detection that is drawn.")] = DRAW_FLOOR,
+    score: Annotated[float, typer.Option(min=0, max=1, help="Draw detections with at least this score.")] = DRAW_FLOOR,
     classes: Classes = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder that the names of the photos begin at.", show_default="where they were searched"),
+        typer.Option(help="Folder that photo names are relative to.", show_default="where they were searched"),
     ] = None,
     max_pixels: MaxPixels = None,
 ) -> None:
-    """Draw the boxes of results that are there on their photos, to OUT/pictures; no network is loaded.
+    """Draw existing results on their photos, to OUT/pictures, without loading a network.
 
     Exit code 0: all done. 1: done, but some photos could not be drawn. 2: nothing done.
     """

@@ -31,7 +31,7 @@ class ChoiceOptions:
 
     classes: Classes = None
     only_detected: Annotated[
-        bool, typer.Option("--only-detected", help="Score just the photos that have a line of results.")
+        bool, typer.Option("--only-detected", help="Score only the photos that have a line in the results.")
     ] = False
     allow_extra: Annotated[
         bool, typer.Option("--allow-extra", help="Leave out photos that the ground truth lacks, instead of stopping.")
@@ -42,13 +42,13 @@ class ChoiceOptions:
 class ReportOptions:
     """Reports."""
 
-    mistakes: Annotated[bool, typer.Option(help="Say what kinds of mistakes were made.")] = True
+    mistakes: Annotated[bool, typer.Option(help="Count mistakes by kind.")] = True
     lost_score: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=1,
-            help="Say where objects were lost that no detection of this score or more finds.",
+            help="Show where objects were lost that no detection with at least this score finds.",
             show_default="any score",
         ),
     ] = None
@@ -58,10 +58,10 @@ class ReportOptions:
     html: Annotated[
         Path | None, typer.Option(help="Also write a page with tables, curves, mistakes and photos, in one file.")
     ] = None
-    html_photos: Annotated[int, typer.Option(min=0, help="Most photos on the page, the worst.")] = 1000
+    html_photos: Annotated[int, typer.Option(min=0, help="Photos on the page, at most; the worst ones.")] = 1000
     html_pixels: Annotated[int, typer.Option(min=32, help="Longer side of the photos on the page.")] = 320
     against: Annotated[
-        Path | None, typer.Option(help="Results of another run on the same photos, to be shown side by side.")
+        Path | None, typer.Option(help="Results of another run on the same photos, to show side by side.")
     ] = None
 
 
@@ -188,8 +188,8 @@ def proposals(
     if csv:
         write_text(csv, sheets_csv(sheets))
     figures = ", ".join(f"{name} {percent(values[name])} %" for name in ("MABO", "recall@0.50", "recall@0.70"))
-    boxes = values["boxes an image, mean"]
-    typer.echo(f"{figures} with {boxes:.0f} boxes an image on {len(dataset)} images, {len(coverage.labels)} objects")
+    boxes = values["boxes per image, mean"]
+    typer.echo(f"{figures} with {boxes:.0f} boxes per image on {len(dataset)} images, {len(coverage.labels)} objects")
     if json:
         counts = {"images": len(dataset), "objects": len(coverage.labels), "warnings": warnings, "made": dict(made)}
         source = sources(file, truth.ground_truth, dataset)

@@ -51,11 +51,11 @@ def classification(
     classes: ClassList = None,
     crops: Crops = 1,
     warp: Warp = False,
-    photos: Annotated[int, typer.Option(min=0, help="Judge on this many, evenly spread; 0 takes all.")] = 0,
+    photos: Annotated[int, typer.Option(min=0, help="Use this many photos, evenly spread; 0 takes all.")] = 0,
     json: ToJson = None,
     csv: ToCsv = None,
 ) -> None:
-    """Judge an image classifier.
+    """Score an image classifier.
 
     Photos in one folder per class: top-1, top-5 and log loss, as it is and once answers are as sure as they should be.
     Annotated photos, which may show several classes: average precision, how well those that show a class come first.

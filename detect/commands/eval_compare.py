@@ -19,7 +19,7 @@ class DrawOptions:
     """Intervals."""
 
     draws: Annotated[int, typer.Option(min=2, help="How often the photos are drawn again, with replacement.")] = 1000
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class CompareReports:
 @with_records
 def compare(
     files: Annotated[
-        list[Path], typer.Argument(help="detections.jsonl, its folder, or results of other programs; also just one.")
+        list[Path], typer.Argument(help="detections.jsonl, its folder, or results of other programs; one or more.")
     ],
     truth: TruthOptions,
     drawing: DrawOptions,

@@ -15,7 +15,7 @@ def export(
     out: Annotated[Path, typer.Option(help="The new file: .onnx, or .xml for OpenVINO.")],
     to: Annotated[str | None, typer.Option(help="onnx or openvino.", show_default="by the suffix of OUT")] = None,
 ) -> None:
-    """Write a classifier as ONNX or OpenVINO: RGB pixels of 0 to 255 in, probabilities out, any batch."""
+    """Write a classifier as ONNX or OpenVINO: RGB pixels from 0 to 255 in, probabilities out, any batch size."""
     from classifier.export import export as write
     from classifier.export import format_of, largest_difference
     from detect.classifiers import load_checkpoint

@@ -1,5 +1,6 @@
 """Commands and groups of them, all built alike: help without arguments, examples at the end, old names of options."""
 
+import inspect
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -59,6 +60,21 @@ def examples(*lines: str) -> Callable[[Command], Command]:
     return note
 
 
+def explained(*paragraphs: str) -> Callable[[Command], Command]:
+    """Have `add` put these paragraphs below the description in a command's help, above its options."""
+
+    def note(command: Command) -> Command:
+        command.paragraphs = paragraphs  # type: ignore[attr-defined]
+        return command
+
+    return note
+
+
+def help_of(command: Callable[..., None]) -> str:
+    """Return what is above the options in a command's help."""
+    return "\n\n".join([inspect.getdoc(command) or "", *getattr(command, "paragraphs", ())])
+
+
 def epilog_of(command: Callable[..., None]) -> str:
     """Return what stands at the end of a command's help."""
     return "\n\n".join(["Examples:", *(line.replace("[", r"\[") for line in command.examples)])  # type: ignore[attr-defined]
@@ -73,4 +89,4 @@ def add(to: typer.Typer, command: Callable[..., None], *, name: str | None = Non
         name: another one.
         panel: title over a few commands of the group.
     """
-    to.command(name, epilog=epilog_of(command), rich_help_panel=panel)(command)
+    to.command(name, help=help_of(command), epilog=epilog_of(command), rich_help_panel=panel)(command)

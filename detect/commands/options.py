@@ -24,19 +24,19 @@ class Exif(str, Enum):
 
 Classes = Annotated[
     list[str] | None,
-    typer.Option(help="Only these: a,b; the option again; or a file with one class per line. Others are no objects."),
+    typer.Option(help="Only these classes: a,b, a repeated option, or a file with one per line. Others are ignored."),
 ]
 ClassList = Annotated[
     list[str] | None,
-    typer.Option(help="Names in the order of the columns: a,b; the option again; or a file with one name per line."),
+    typer.Option(help="Names in the order of the columns: a,b, a repeated option, or a file with one per line."),
 ]
 Weights = Annotated[
     list[str] | None,
-    typer.Option(help="A file, or imagenet, which is fetched once; several are averaged.", show_default="imagenet"),
+    typer.Option(help="A file, or imagenet, which is downloaded once; several are averaged.", show_default="imagenet"),
 ]
 Crops = Annotated[int, typer.Option(help="Views of each photo: 1, 10 or 144.")]
-Warp = Annotated[bool, typer.Option("--warp", help="Squeeze photos to a square, as BVLC tests.")]
-GROUND_TRUTH = "Annotated photos: folder of VOC's, YOLO's or COCO's, or the instances.json, data.yaml or obj.data."
+Warp = Annotated[bool, typer.Option("--warp", help="Squeeze photos to a square, as BVLC does in its tests.")]
+GROUND_TRUTH = "Annotated photos: a VOC, YOLO or COCO folder, or an instances.json, data.yaml or obj.data."
 GeneratorDevice = Annotated[str, typer.Option(help="For learned generators: auto, cpu, cuda, ...")]
 Split = Annotated[str | None, typer.Option(help="List or folder of the photos.", show_default="val, or the only one")]
 PhotoFolder = Annotated[
@@ -53,7 +53,7 @@ DryRun = Annotated[
     typer.Option(
         "--dry-run",
         metavar="FOLDER",
-        help="Only show what is read and what is odd about it, and draw twenty examples into this folder.",
+        help="Only show what is read and what looks odd about it, and draw twenty examples into this folder.",
     ),
 ]
 

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 class GeneratorOptions:
     """Generator."""
 
-    proposals: Annotated[str, typer.Option(help="Generator of the boxes; a+b takes both; file:PATH reads boxes.")] = (
-        "selective-search"
-    )
+    proposals: Annotated[
+        str, typer.Option(help="Where to look: a generator, a+b for the boxes of both, or file:PATH for stored boxes.")
+    ] = "selective-search"
     factor: Annotated[float | None, typer.Option(help="Superpixel factor of Selective Search.")] = None
     strategy: Annotated[
-        list[str] | None, typer.Option(help="Own strategy, SPACE:SIMILARITY:K[:MIN_SIZE]; may be repeated.")
+        list[str] | None, typer.Option(help="Custom strategy, SPACE:SIMILARITY:K[:MIN_SIZE]; may be repeated.")
     ] = None
-    seed: Annotated[int | None, typer.Option(help="Of the ranking's random numbers.")] = None
+    seed: Annotated[int | None, typer.Option(help="Seed of the ranking's random numbers.")] = None
     width: Annotated[int | None, typer.Option(min=1, help="Search photos at this width, in pixels.")] = None
     device: GeneratorDevice = "auto"
 
@@ -45,18 +45,20 @@ class GeneratorOptions:
 )
 @with_records
 def propose(
-    out: Annotated[Path, typer.Option(help="Folder of the boxes. Run again, it goes on where it stopped.")],
+    out: Annotated[Path, typer.Option(help="Folder of the boxes. A second run resumes there.")],
     photos: PhotoOptions,
     generator: GeneratorOptions,
     max_boxes: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Keep at most this many boxes, the first; of a union without a ranking not the best. The whole photo "
+            help="Keep only the first N boxes. A union without a ranking does not list the best first. The whole photo "
             "stays only if it is one of them.",
         ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Photos at the same time; by default all cores.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Photos to work on at the same time; by default one per core.")
+    ] = None,
 ) -> None:
     """Propose boxes for photos and keep them in OUT: shards of boxes, and a manifest of how they were made.
 

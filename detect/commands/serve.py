@@ -26,8 +26,8 @@ PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 class AddressOptions:
     """Address."""
 
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is all of this machine's.")] = "127.0.0.1"
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all interfaces.")] = "127.0.0.1"
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,11 +67,11 @@ class AddressOptions:
 class LimitOptions:
     """Limits."""
 
-    max_bytes: Annotated[int, typer.Option(min=1000, help="Of the body of a request.")] = 20_000_000
-    max_pixels: Annotated[int, typer.Option(min=1, help="Of a photo.")] = 50_000_000
-    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="For a request, until it is answered.")] = 30
+    max_bytes: Annotated[int, typer.Option(min=1000, help="Largest request body, in bytes.")] = 20_000_000
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest photo, in pixels.")] = 50_000_000
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="Longest time for a request, in seconds.")] = 30
     waiting: Annotated[
-        int, typer.Option(min=1, help="Requests that are read, wait or are worked on; others get 503 at once.")
+        int, typer.Option(min=1, help="Requests at a time, waiting ones included; others get 503 at once.")
     ] = 32
     together: Annotated[int, typer.Option(min=1, help="Photos that go to the detector together, at most.")] = 8
 
@@ -97,7 +97,7 @@ def serve(
     ] = None,
     exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply,
 ) -> None:
-    """Answer photos over HTTP with what `rcnn detect` writes for them, or with pictures; a page at / tries it.
+    """Detect objects over HTTP: answers as `rcnn detect` writes them, or pictures, and a page at / to try it.
 
     --score, --max-boxes, --proposals and --offer are the limits of what a request may ask for. Ctrl-C and SIGTERM let
     it finish what it has taken.

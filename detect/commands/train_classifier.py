@@ -52,24 +52,25 @@ class StartOptions:
 class RecipeOptions:
     """Recipe."""
 
-    epochs: Annotated[float, typer.Option(help="Times that every photo is seen.")] = 60
+    epochs: Annotated[float, typer.Option(help="Passes over the photos.")] = 60
     batch: Annotated[int, typer.Option(min=1, help="Photos per batch, over all processes.")] = 32
-    learning_rate: Annotated[float, typer.Option(min=0, help="The highest.")] = LEARNING_RATE
+    learning_rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = LEARNING_RATE
     schedule: Annotated[
-        str, typer.Option(help="Of the learning rate; paper: 4% lower every 8 epochs; cosine: falls to 0.")
+        str, typer.Option(help="Learning rate schedule. paper: 4% lower every 8 epochs; cosine: falls to 0.")
     ] = "paper"
     warmup: Annotated[int, typer.Option(min=0, help="Steps over which the learning rate rises from 0.")] = 0
-    weight_decay: Annotated[float, typer.Option(min=0, help="Of all weights.")] = WEIGHT_DECAY
+    weight_decay: Annotated[float, typer.Option(min=0, help="Weight decay of all weights.")] = WEIGHT_DECAY
     label_smoothing: Annotated[float, typer.Option(min=0, max=1, help="Share of a label spread over all classes.")] = (
         0.0
     )
     average: Annotated[
-        float, typer.Option(min=0, max=1, help="1: mean of the weights, Polyak's; below 1: moving average; 0: none.")
+        float,
+        typer.Option(min=0, max=1, help="Average of the weights. 1: Polyak's mean; below 1: moving average; 0: none."),
     ] = 1.0
     average_from: Annotated[float, typer.Option(min=0, max=1, help="Share of the run before the average begins.")] = (
         AVERAGE_FROM
     )
-    auxiliary: Annotated[bool, typer.Option(help="With the two auxiliary classifiers.")] = True
+    auxiliary: Annotated[bool, typer.Option(help="Train with the two auxiliary classifiers.")] = True
 
     def make(self, photos: int) -> Recipe:
         """Return the recipe for a number of photos.
@@ -95,18 +96,18 @@ class RecipeOptions:
 @with_records
 def classifier(
     folder: Annotated[Path, typer.Option(help="Photos, one folder per class.")],
-    out: Annotated[Path, typer.Option(help="Where the trained weights go (.safetensors).")],
+    out: Annotated[Path, typer.Option(help="Trained weights (.safetensors).")],
     begin: StartOptions,
     options: RecipeOptions,
     run: RunOptions,
-    val: Annotated[Path | None, typer.Option(help="Photos to judge the result on, one folder per class.")] = None,
+    val: Annotated[Path | None, typer.Option(help="Validation photos, one folder per class.")] = None,
     save_every: SaveEvery = 500,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Processes that read photos.", show_default="2 on a CPU, else all cores but one"),
     ] = None,
 ) -> None:
-    """Train an image classifier by the recipe of GoogLeNet's paper; under torchrun, on several GPUs or machines."""
+    """Train an image classifier with the recipe of the GoogLeNet paper. Under torchrun, on several GPUs or machines."""
     from classifier.image_training import LabelledPhotos, train_images
     from classifier.processes import current_process, joined
     from classifier.weights.checkpoint import save_checkpoint
@@ -164,7 +165,7 @@ def classifier(
 def _require_same_training(
     work: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, settings: dict[str, Any]
 ) -> None:
-    """Refuse to go on with a run that was begun from other weights or photos; the state itself knows its recipe."""
+    """Refuse to resume a run that was begun from other weights or photos; the state itself knows its recipe."""
     from dataclasses import asdict
 
     from classifier.weights.digest import digest

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from detect.commands.groups import examples
+from detect.commands.groups import examples, explained
 from detect.commands.records import with_records
 from detect.commands.training_options import (
     PRESET,
@@ -32,20 +32,21 @@ class RecipeOptions:
         ),
     ] = None
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Times that every photo is seen in each phase.", show_default=PRESET)
+        int | None, typer.Option(min=1, help="Passes over the photos in each phase.", show_default=PRESET)
     ] = None
     batch: Annotated[
         int | None, typer.Option(min=1, help="Photos per step, over all processes.", show_default=PRESET)
     ] = None
     learning_rate: Annotated[
-        float | None, typer.Option(min=0, help="The highest of the heads in each phase.", show_default=PRESET)
+        float | None, typer.Option(min=0, help="Highest learning rate of the heads in each phase.", show_default=PRESET)
     ] = None
     trunk_rate: Annotated[
         float | None,
         typer.Option(min=0, help="Factor on the learning rate for the trunk.", show_default=PRESET),
     ] = None
     average: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Decay of the average of the weights.", show_default=PRESET)
+        float | None,
+        typer.Option(min=0, max=1, help="Decay of the moving average of the weights.", show_default=PRESET),
     ] = None
 
     def change(self, preset: MultiBoxRecipe) -> MultiBoxRecipe:
@@ -65,6 +66,7 @@ class RecipeOptions:
     "rcnn train multibox --ground-truth VOC2007 --out boxes.safetensors",
     "rcnn train multibox --ground-truth train.json --images photos --epochs 5 --out boxes.safetensors",
 )
+@explained(*describe(MULTIBOX))
 @with_records
 def multibox(
     out: Out,
@@ -72,7 +74,7 @@ def multibox(
     validation: ValidationOptions,
     recipe: RecipeOptions,
     run: RunOptions,
-    preset: Annotated[str, typer.Option(help=describe(MULTIBOX))] = "quick",
+    preset: Annotated[str, typer.Option(help=f"{' or '.join(MULTIBOX)}, see above.")] = "quick",
     weights: Annotated[
         str | None, typer.Option(help="Start from the trunk of a classifier, or from MultiBox.", show_default=PRESET)
     ] = None,
@@ -81,14 +83,15 @@ def multibox(
         int | None,
         typer.Option(
             min=0,
-            help="Processes that draw samples; 0 draws them in between.",
+            help="Processes that draw samples; 0 draws them in the training process.",
             show_default="0 on a CPU, else all cores but one",
         ),
     ] = None,
 ) -> None:
-    """Train MultiBox, whatever the classes: Selective Search's learned companion. Runs under torchrun, too.
+    """Train MultiBox, which proposes regions for any class. Also runs under torchrun.
 
-    With validation photos, OUT gets the weights of the best recall, and OUT with .last before its suffix the last.
+    With validation photos, OUT gets the weights with the best recall, and OUT with .last before its suffix the last
+    ones.
     """
     from classifier.processes import current_process, joined
     from detect.classifiers import load_checkpoint

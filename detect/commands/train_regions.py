@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from classifier.recipes import Recipe
-from detect.commands.groups import examples
+from detect.commands.groups import examples, explained
 from detect.commands.records import with_records
 from detect.commands.train_shared import Common, SharedOptions, train_on_shared_features
 from detect.commands.training_options import (
@@ -42,18 +42,20 @@ class RecipeOptions:
     ] = None
     steps: Annotated[int | None, typer.Option(min=1, help="Batches of each phase.", show_default=PRESET)] = None
     learning_rate: Annotated[
-        float | None, typer.Option(min=0, help="The highest of each phase.", show_default=PRESET)
+        float | None, typer.Option(min=0, help="Highest learning rate of each phase.", show_default=PRESET)
     ] = None
     last_layer_rate: Annotated[
         float | None, typer.Option(min=0, help="Factor on the learning rate for the last layer.", show_default=PRESET)
     ] = None
-    weight_decay: Annotated[float | None, typer.Option(min=0, help="Of all weights.", show_default=PRESET)] = None
+    weight_decay: Annotated[
+        float | None, typer.Option(min=0, help="Weight decay of all weights.", show_default=PRESET)
+    ] = None
     label_smoothing: Annotated[
         float | None, typer.Option(min=0, max=1, help="Share of a label spread over all classes.", show_default=PRESET)
     ] = None
     hard_examples: Annotated[
         int | None,
-        typer.Option(min=0, help="Learn only from this many of a batch, the hardest; 0: all.", show_default=PRESET),
+        typer.Option(min=0, help="Learn only from the N hardest examples of a batch; 0: all.", show_default=PRESET),
     ] = None
 
     def change(self, preset: Recipe) -> Recipe:
@@ -99,7 +101,7 @@ class ExampleOptions:
     ] = None
     best_share: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Share of background from the best boxes of a ranking.", show_default=PRESET),
+        typer.Option(min=0, max=1, help="Share of background taken from the best-ranked boxes.", show_default=PRESET),
     ] = None
     ramp: Annotated[
         tuple[float, float] | None,
@@ -107,7 +109,7 @@ class ExampleOptions:
             min=0,
             max=1,
             metavar="LOW HIGH",
-            help="A label's class share rises from 0 at IoU LOW to 1 at HIGH; R-CNN's is a step at 0.5.",
+            help="The class share of a label rises from 0 at IoU LOW to 1 at HIGH; in R-CNN it is a step at 0.5.",
             show_default=PRESET,
         ),
     ] = None
@@ -156,6 +158,7 @@ def refuse_other_kind(features: Features, *others: object) -> None:
     "rcnn train regions --ground-truth VOC2007 --out net.safetensors --val val",
     "rcnn train regions --ground-truth train.json --classes dog,cat --out net.safetensors",
 )
+@explained(*describe(REGIONS), *describe(SHARED))
 @with_records
 def regions(
     out: Out,
@@ -178,12 +181,15 @@ def regions(
     ] = Features.crops,
     preset: Annotated[
         str | None,
-        typer.Option(help=describe({**REGIONS, **SHARED}), show_default="quick, or shared with --features shared"),
+        typer.Option(
+            help=f"{' or '.join([*REGIONS, *SHARED])}, see above.",
+            show_default="quick, or shared with --features shared",
+        ),
     ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Start from an image or a region classifier; with shared features, from MultiBox or such.",
+            help="Start from an image or a region classifier; with shared features, from MultiBox or shared weights.",
             show_default=PRESET,
         ),
     ] = None,
@@ -192,10 +198,10 @@ def regions(
     ] = None,
     save_every: SaveEvery = 500,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Photos whose proposals are made at the same time; by default all cores.")
+        int | None, typer.Option(min=1, help="Photos to propose for at the same time; by default one per core.")
     ] = None,
 ) -> None:
-    """Fine-tune a region classifier: R-CNN's softmax, without box regression. Runs under torchrun, too.
+    """Fine-tune a region classifier: R-CNN with a softmax, without box regression. Also runs under torchrun.
 
     With validation photos, OUT gets the best weights, and OUT with .last before its suffix the last ones.
     """

@@ -33,14 +33,14 @@ class SharedOptions:
     """Shared features, where they differ from the preset's."""
 
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Times that every photo is seen in each phase.", show_default=PRESET)
+        int | None, typer.Option(min=1, help="Passes over the photos in each phase.", show_default=PRESET)
     ] = None
     trunk_rate: Annotated[
         float | None, typer.Option(min=0, help="Factor on the learning rate for the trunk.", show_default=PRESET)
     ] = None
     region_weights: Annotated[
         str | None,
-        typer.Option(help="Region classifier that is begun with; none begins from scratch.", show_default=PRESET),
+        typer.Option(help="Region classifier to start from; none starts from scratch.", show_default=PRESET),
     ] = None
 
     def change(self, preset: SharedRecipe, named: Common) -> SharedRecipe:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 PRESET = "of the preset"  # where an option is not named
 
-Out = Annotated[Path, typer.Option(help="Where the trained weights go (.safetensors); the best ones with validation.")]
-SaveEvery = Annotated[int, typer.Option(min=1, help="Steps between two states on disk.")]
+Out = Annotated[Path, typer.Option(help="Trained weights (.safetensors); with validation, the best ones.")]
+SaveEvery = Annotated[int, typer.Option(min=1, help="Save the state every N steps.")]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PhotoOptions:
             "--ground-truth",
             "--voc",
             "--coco",
-            help=f"{GROUND_TRUTH} The option again adds photos with the same classes.",
+            help=f"{GROUND_TRUTH} May be repeated, for more photos with the same classes.",
             show_default=False,
         ),
     ] = None
@@ -65,17 +65,19 @@ class ValidationOptions:
 
     val: Annotated[
         str | None,
-        typer.Option(help="Validate on this list or folder, of the same photos; of several, of those that have it."),
+        typer.Option(help="Validate on this list or folder of the same data; with several, on those that have it."),
     ] = None
     val_ground_truth: Annotated[
         Path | None,
-        typer.Option("--val-ground-truth", "--val-coco", help="Validate on these photos, of which --val is a list."),
+        typer.Option(
+            "--val-ground-truth", "--val-coco", help="Validate on these photos; --val then names a list of them."
+        ),
     ] = None
     val_images: Annotated[
         Path | None, typer.Option(help="Folder of the photos of --val-ground-truth.", show_default="--images")
     ] = None
     val_every: Annotated[
-        int | None, typer.Option(min=1, help="Steps between two validations.", show_default=str(VAL_EVERY))
+        int | None, typer.Option(min=1, help="Validate every N steps.", show_default=str(VAL_EVERY))
     ] = None
     val_photos: Annotated[
         int | None,
@@ -119,10 +121,10 @@ class ValidationOptions:
 class RunOptions:
     """Where and how it runs."""
 
-    work: Annotated[Path | None, typer.Option(help="Folder of the run; a killed run goes on from it.")] = None
+    work: Annotated[Path | None, typer.Option(help="Folder that a killed run resumes from.")] = None
     dtype: Annotated[str, typer.Option(help="Precision of the training: auto, float32 or bfloat16.")] = "auto"
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
-    seed: Annotated[int, typer.Option(min=0, help="Of every random draw.")] = 0
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random draws.")] = 0
 
     def folder(self, out: Path) -> Path:
         """Return the folder of the run that writes a file."""

@@ -31,7 +31,7 @@ def convert(
     ] = True,
     dtype: Annotated[str, typer.Option(help="Precision in the file: float16 or float32.")] = "float16",
 ) -> None:
-    """Write weights of Caffe or torchvision as a file of ours, which knows its classes and preprocessing."""
+    """Convert weights of Caffe or torchvision to a .safetensors file that knows its classes and preprocessing."""
     from dataclasses import replace
 
     import torch

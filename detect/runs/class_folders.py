@@ -43,7 +43,7 @@ def read_class_folders(root: Path, columns: Mapping[str, int] | None = None) -> 
         raise SourceError(f"{root}: no such folder")
     folders = sorted(each for each in root.iterdir() if each.is_dir() and not each.name.startswith("."))
     if not folders:
-        raise SourceError(f"{root}: holds no folders; one folder of photos a class is needed")
+        raise SourceError(f"{root}: holds no folders; one folder of photos per class is needed")
     classes = [folder.name for folder in folders] if columns is None else sorted(columns, key=columns.__getitem__)
     known = columns or {name: label for label, name in enumerate(classes)}
     paths: list[Path] = []
@@ -84,7 +84,7 @@ def names_for(classes: Sequence[str], listed: Sequence[str]) -> tuple[str, ...]:
 
 
 def limit_photos(data: ClassFolders, limit: int) -> ClassFolders:
-    """Return at most so many photos, evenly spread over the list; 0 keeps all."""
+    """Return at most this many photos, evenly spread over the list; 0 keeps all."""
     if not 0 < limit < len(data):
         return data
     rows = np.linspace(0, len(data) - 1, limit).round().astype(np.int64)

@@ -89,7 +89,7 @@ class PhotoStream:
         max_pixels: of a photo; larger ones cannot be read.
 
     Attributes:
-        seconds: spent in the classifier so far; reading goes on at the same time and is not in it.
+        seconds: spent in the classifier so far, without reading, which happens at the same time.
     """
 
     def __init__(self, classifier: ImageClassifier, *, max_pixels: int = MAX_PIXELS) -> None:

@@ -27,5 +27,5 @@ def one_core_per_photo(photos: int = 2) -> Iterator[None]:
 
 
 def usual_workers(*, gpu: bool) -> int:
-    """Return how many threads propose: nearly all cores beside a GPU, else half, as the classifier needs cores too."""
+    """Return how many threads propose: nearly all cores with a GPU, else half, as the classifier needs cores too."""
     return max(1, cores() - BESIDE_A_GPU if gpu else cores() // 2)

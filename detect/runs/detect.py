@@ -1,47 +1,40 @@
-"""Many photos through a detector: stages that overlap, results written at once, bad photos passed over."""
+"""A run of the detector over many photos: the folder of its results, its record, and what is drawn and exported."""
 
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from classifier.regions import RunsInEngines
 from detect.detector import Detector
-from detect.flow import flow, pixels_of
 from detect.fonts import missing_fonts
-from detect.runs.cores import one_core_per_photo, usual_workers
+from detect.runs.cores import usual_workers
 from detect.runs.crops import CROPS_FOLDER, Crops
 from detect.runs.draw import Drawing, Pictures, picture_name
+from detect.runs.each_photo import detect_photos
 from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_names, require_exportable
-from detect.runs.films import decoded, write_films
-from detect.runs.frames import Version
-from detect.runs.kept import RegionFiles, forget_regions, open_regions
+from detect.runs.films import write_films
+from detect.runs.kept import forget_regions, open_regions
 from detect.runs.photos import PICTURES, Photo, chosen, names_of, places_of, root_of
-from detect.runs.progress import Bar, table
-from detect.runs.reading import PhotoReader, complaint
-from detect.runs.record import RUN_FILE, RunError, RunRecord
-from detect.runs.renamed import renamed
+from detect.runs.progress import table
+from detect.runs.reading import PhotoReader
+from detect.runs.record import RUN_FILE, RunRecord
 from detect.runs.results import SKIPPED_FILE, Results
 from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
 from detect.runs.summary import DetectionSummary, profile_table
-from detect.steps import Detected
 from eval.region_layout import REGIONS_FILE
-from eval.results import DETECTIONS_FILE, count_images
+from eval.results import DETECTIONS_FILE
 from structures.files import FileRefused
 from structures.images import MAX_PIXELS
 from structures.locks import lock_folder
 from structures.own_files import OwnFiles, not_ours
-from structures.records import Detections, Image, Proposals
 from structures.text import printable
-from structures.timing import Timer
 
 
 @dataclass(frozen=True)
@@ -54,15 +47,15 @@ class DetectionJob:
         max_pixels: of a photo; larger ones are skipped.
         workers: threads that read and propose; None takes what suits the device.
         together: at most this many photos go through the networks together; None takes what suits the device.
-        profile: note exactly where the time goes, and tell it.
+        profile: measure exactly where the time goes, and show it.
         draw_score: weakest detection that is drawn, to OUT/pictures; None draws none.
         crop_score: weakest detection that is cut out, to OUT/crops; None cuts none.
         every: Nth frames of films that are among the photos.
-        format: what to write besides detections.jsonl, with VOC's split and COCO's ids.
+        format: what to write in addition to detections.jsonl, with VOC's split and COCO's ids.
         overwrite: throw away what earlier runs wrote to the folder.
         keep_regions: also write the classified regions, with their probabilities and with the features that the
             detector was loaded for.
-        inputs: files that are read besides the photos.
+        inputs: files that are read in addition to the photos.
     """
 
     photos: Sequence[Photo]
@@ -82,13 +75,6 @@ class DetectionJob:
     inputs: Sequence[Path] = ()
 
 
-class Shown(Protocol):
-    """A folder where detections are to be seen."""
-
-    def add(self, image_id: str, image: Image, found: Detections, classes: Sequence[str]) -> None:
-        """Show those of one photo."""
-
-
 def detect_to_folder(
     job: DetectionJob,
     detector: Detector,
@@ -98,14 +84,14 @@ def detect_to_folder(
     warning: str = "",
     **facts: Any,
 ) -> DetectionSummary:
-    """Work on all photos of a job, and tell about it.
+    """Run a detector over all photos of a job, and show how it went.
 
     Args:
         job: photos, folder and options.
         detector: what to do it with.
         settings: everything that decides the results, for the folder's record.
         console: where progress and the closing table go.
-        warning: told at the beginning.
+        warning: shown at the beginning.
         **facts: more to note about this run.
 
     Raises:
@@ -135,11 +121,8 @@ def detect_to_folder(
         drawing = {} if pictures is None else pictures.drawing.facts()
         before = run.last("placement")
         run.update(**facts, **drawing, images=root_of(job.photos), placement=reasons, workers=workers)
-        told = [*reasons, *filter(None, [warning, missing_fonts(detector.classes) if pictures else ""])]
-        if before not in (None, reasons):
-            elsewhere = "; ".join(before)
-            told.append(f"warning: earlier photos in {job.out} were done elsewhere ({elsewhere}); scores may differ")
-        for line in told:
+        fonts = missing_fonts(detector.classes) if pictures else ""
+        for line in [*reasons, *filter(None, [warning, fonts, _elsewhere(job.out, before, reasons)])]:
             console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         read = PhotoReader(exif=detector.options.exif, max_pixels=job.max_pixels)
         stack.callback(read.films.close)
@@ -163,6 +146,13 @@ def detect_to_folder(
     if job.profile:
         console.print(profile_table(summary.profile(workers)))
     return summary
+
+
+def _elsewhere(out: Path, before: Sequence[str] | None, now: Sequence[str]) -> str:
+    """Return a warning where earlier photos were done in another way, with other rounding."""
+    if before in (None, now):
+        return ""
+    return f"warning: earlier photos in {out} were done elsewhere ({'; '.join(before or ())}); scores may differ"
 
 
 def _inputs(job: DetectionJob) -> Iterator[str | Path]:
@@ -235,108 +225,3 @@ def _waits_for_the_gpu() -> Callable[[], object] | None:
     torch = sys.modules.get("torch")
     used = torch is not None and torch.cuda.is_initialized()
     return torch.cuda.synchronize if torch is not None and used else None
-
-
-def detect_photos(
-    detector: Detector,
-    photos: Sequence[Photo],
-    results: Results,
-    console: Console,
-    *,
-    read: PhotoReader,
-    workers: int = 1,
-    together: int | None = None,
-    drawn: Sequence[Shown] = (),
-    kept: RegionFiles | None = None,
-    settle: Callable[[], object] | None = None,
-) -> DetectionSummary:
-    """Detect objects on the photos that are not done yet, and write down what was found, photo by photo.
-
-    Photos that are done, but whose regions are to be kept and are not, are done again for these alone.
-
-    Args:
-        detector: what to do it with.
-        photos: all of them.
-        results: where it is written.
-        console: where progress goes.
-        read: returns the pixels of a photo.
-        workers: threads that read and propose.
-        together: at most this many photos go through the networks together; None takes what suits the device.
-        drawn: where detections are shown.
-        kept: where classified regions are kept; None keeps none.
-        settle: waits for a GPU, so that each stage's time is its own; None lets the stages overlap there, too.
-
-    Raises:
-        RunError: the results are of other photos of the same names, or of the same photos by other names.
-    """
-    ready = results.done if kept is None else kept.kept
-    waiting = sum(name not in ready for name in names_of(photos))
-    if waiting < len(photos):
-        console.print(f"{len(photos) - waiting} of {len(photos)} photos are done already")
-    _require_same(photos, results)
-    todo = chosen(photos, lambda name: name not in ready)
-    stages = detector.stages(read, workers=workers, together=together)
-    regions, boxes = Counter[str](), Counter[str]()
-    with (
-        Bar(waiting, console) as bar,
-        one_core_per_photo(workers),
-        closing(flow(decoded(todo, read.films), stages, pixels=pixels_of, settle=settle)) as done,
-    ):
-        for passed in done:
-            photo, version = passed.item, read.version_of(passed.item)
-            if passed.error is not None:
-                results.skip(photo.image_id, complaint(passed))
-                bar.skip(results.skipped[photo.image_id])
-                continue
-            with Timer("write") as writing:
-                if kept is not None:  # before the line is written: a photo that has a line is done altogether
-                    kept.add(photo.image_id, passed.value.regions)
-                if photo.image_id not in results.done:
-                    _write(photo.image_id, passed.value, results, drawn, detector.classes, version)
-            bar.step(boxes=len(passed.value.found), seconds=passed.seconds | writing.seconds)
-            regions.update(_sources(passed.value.regions.proposals))
-            boxes.update(_sources(passed.value.found))
-    return _report(photos, results, bar, regions, boxes)
-
-
-def _write(
-    name: str, detected: Detected, results: Results, drawn: Sequence[Shown], classes: Sequence[str], version: Version
-) -> None:
-    for shown in drawn:  # before the line is written: a photo that has a line is done altogether
-        with suppress(OSError, ValueError):  # tried again at the end, and named
-            shown.add(name, detected.image, detected.found, classes)
-    results.write(name, detected.found, classes, version.key, version.stamp)
-
-
-def _require_same(photos: Sequence[Photo], results: Results) -> None:
-    """Refuse results whose photos had the same names and other content."""
-    changed = results.changed(places_of(photos))
-    if changed:
-        raise RunError(
-            f"{results.folder}: holds results of other photos by the names of {count_images(changed)}; "
-            "name another `out`, or start from scratch with `overwrite=True`"
-        )
-    other_name = renamed(photos, results.done, results.done.__getitem__)
-    if other_name:
-        raise RunError(f"{results.folder}: {other_name}")
-
-
-def _sources(record: Proposals | Detections) -> dict[str, int]:
-    counts = np.bincount(record.source, minlength=len(record.source_names))
-    return dict(zip(record.source_names, counts.tolist(), strict=True))
-
-
-def _report(
-    photos: Sequence[Photo], results: Results, bar: Bar, regions: Mapping[str, int], boxes: Mapping[str, int]
-) -> DetectionSummary:
-    return DetectionSummary(
-        photos=len(photos),
-        done=sum(name in results.done for name in names_of(photos)),
-        fresh=bar.pace.done,
-        skipped={name: results.skipped[name] for name in names_of(photos) if name in results.skipped},
-        proposals=dict(regions),
-        boxes=dict(boxes),
-        seconds=bar.pace.seconds,
-        stages=dict(bar.seconds),
-        photos_per_second=bar.pace.rate(),
-    )

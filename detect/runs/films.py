@@ -84,11 +84,11 @@ def _counted(path: Path, size: int, changed: int) -> int:
 def truncated(path: Path) -> str:
     """Return a warning where a film has fewer frames than its head says; "" where all are there."""
     capture = _open(path)
-    told, found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), count_frames(path)
+    stated, found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), count_frames(path)
     capture.release()
-    if told - found <= max(1, FEWER * told):
+    if stated - found <= max(1, FEWER * stated):
         return ""
-    return f"warning: {path}: ends after {found} of {told} frames; the film may be cut off"
+    return f"warning: {path}: ends after {found} of {stated} frames; the film may be cut off"
 
 
 def frames_per_second(path: Path) -> float:

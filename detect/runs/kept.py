@@ -133,7 +133,7 @@ def open_regions(folder: Path, detector: Detector, done: Collection[str]) -> Reg
 
 
 def forget_regions(folder: Path) -> None:
-    """Remove the regions that earlier runs kept in a folder of ours."""
+    """Remove the regions that earlier runs kept in a folder of results."""
     if inside(folder, INDEX_FILE).exists():
         for name in (REGIONS_FILE, INDEX_FILE):  # without its index the other is nobody's
             inside(folder, name).unlink(missing_ok=True)

@@ -110,7 +110,7 @@ def find_photos(paths: Sequence[str], *, lists: Sequence[str | Path] = (), leave
         paths: files (taken whatever their suffix), folders (searched through for pictures, hidden ones passed over),
             globs that the shell left alone (`**` goes through folders), and list files as `@photos.txt`. The folders at
             the front of a glob that are there by that very name are no part of the pattern.
-        lists: more list files. A relative line is looked for in the working folder, then beside the list.
+        lists: more list files. A relative line is looked for in the working folder, then in the folder of the list.
         leave_out: a folder that is not searched. Pictures of runs, which are photos with boxes, are passed over anyway,
             unless their folder is named.
 

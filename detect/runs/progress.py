@@ -1,10 +1,10 @@
-"""One line of progress: photos, boxes, seconds per stage, photos a second, time left; and the table at the end."""
+"""Progress on the error stream: bars with the pace and the time left, for photos and trainings; the closing table."""
 
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -14,25 +14,28 @@ from rich.text import Text
 from detect.options import with_options
 from structures.text import printable
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 LINE_SECONDS = 30.0  # where no bar can be drawn, such as in a log file, a plain line now and then
 
 
 @dataclass
 class Pace:
-    """Photos, or steps of a training, a second, without the first: it pays for compiling and for memory.
+    """Photos, or steps of a training, per second, without the first: it pays for compiling and for memory.
 
     >>> clock = iter([0.0, 10.0, 12.0, 14.0]).__next__
     >>> pace = Pace(total=5, clock=clock)
     >>> pace.step(), pace.left(), pace.step(), pace.left(), pace.step(), pace.left()
     (None, None, None, 6.0, None, 4.0)
 
-    Pauses do not make the rate lower, but the end will have its share of them.
+    Pauses do not make the pace slower, but the time left includes its share of them.
 
     >>> clock = iter([0.0, 9.0, 10.0, 15.0]).__next__
     >>> pace = Pace(total=10, clock=clock)
     >>> pace.step(), pace.step(), pace.pause(4.0), pace.step()
     (None, None, None, None)
-    >>> pace.rate(), pace.left()
+    >>> pace.per_second(), pace.left()
     (1.0, 21.0)
     """
 
@@ -61,72 +64,110 @@ class Pace:
         """Time from the start to the last photo."""
         return self._last - self._begin
 
-    def rate(self) -> float | None:
-        """Photos a second after the first; None until a second photo is done."""
+    def per_second(self) -> float | None:
+        """Photos per second after the first; None until a second photo is done."""
         busy = None if self._warm is None else self._last - self._warm - self._paused
         return None if busy is None or busy <= 0 or self.done < 2 else (self.done - 1) / busy
 
     def left(self) -> float | None:
-        """Seconds until the last photo is done; None as long as nobody can know."""
-        if self._warm is None or self.rate() is None:
+        """Seconds until the last photo is done; None until that is known."""
+        if self._warm is None or self.per_second() is None:
             return None
         return (self.total - self.done) * (self._last - self._warm) / (self.done - 1)
 
 
+class Bars:
+    """A bar on the error stream for each kind of work; where that is no terminal, a plain line every half minute.
+
+    Args:
+        console: where to draw.
+    """
+
+    def __init__(self, console: Console) -> None:
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+        words = TextColumn("{task.fields[words]}", markup=False)
+        self._console, self._last_line = console, time.perf_counter()
+        self._bars = Progress(*columns, words, console=console, disable=not console.is_terminal)
+        self._kinds = dict[TaskID, tuple[str, int]]()
+
+    def __enter__(self) -> "Self":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def add(self, name: str, total: int, words: str = "") -> TaskID:
+        """Begin a bar, with words behind it."""
+        task = self._bars.add_task(name, total=total, words=words)
+        self._kinds[task] = name, total
+        return task
+
+    def update(self, task: TaskID, done: int, words: str) -> None:
+        """Show how much is done."""
+        self._bars.update(task, completed=done, words=words)
+        if not self._console.is_terminal and time.perf_counter() - self._last_line > LINE_SECONDS:
+            name, total = self._kinds[task]
+            self.say(f"{name}: {done}/{total} {words}")
+            self._last_line = time.perf_counter()
+
+    def remove(self, task: TaskID) -> None:
+        """Take a bar away."""
+        self._bars.remove_task(task)
+
+    def say(self, line: str, style: str | None = None) -> None:
+        """Print a line above the bars."""
+        self._console.print(printable(line), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
 class Bar:
-    """A bar on the error stream; where that is no terminal, a plain line every half minute.
+    """Progress over photos: boxes, seconds per stage, photos per second and the time left.
 
     Args:
         total: photos to do.
         console: where to draw.
 
     Attributes:
-        pace: photos a second and time left.
+        pace: photos per second and time left.
         seconds: per stage, summed over photos.
         boxes: detections so far.
     """
 
     def __init__(self, total: int, console: Console) -> None:
-        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[words]}", markup=False))
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
-        self._task: TaskID = self._bar.add_task("photos", total=total, words="the first photo takes longer")
-        self._console, self._told = console, time.perf_counter()
+        self._bars = Bars(console)
+        self._task, self._skipped = self._bars.add("photos", total, "the first photo takes longer"), 0
         self.pace, self.seconds, self.boxes = Pace(total), Counter[str](), 0
 
-    def __enter__(self) -> "Bar":
-        self._bar.start()
+    def __enter__(self) -> "Self":
+        self._bars.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
+    def __exit__(self, *error: object) -> None:
+        self._bars.__exit__(*error)
 
     def step(self, *, boxes: int, seconds: Mapping[str, float]) -> None:
         """Count a photo with its boxes and the seconds it took in each stage."""
         self.pace.step()
         self.boxes += boxes
         self.seconds.update(seconds)  # type: ignore[arg-type]  # Counter adds floats as well
-        words = self.words()
-        self._bar.update(self._task, advance=1, words=words)
-        if not self._console.is_terminal and time.perf_counter() - self._told > LINE_SECONDS:
-            self._told = time.perf_counter()
-            self._console.print(f"{self.pace.done}/{self.pace.total} {words}", highlight=False, soft_wrap=True)
+        self._update()
 
     def skip(self, reason: str) -> None:
         """Leave a photo out, and say why."""
         self.pace.total -= 1
-        self._bar.update(self._task, advance=1)
-        self._console.print(
-            f"skipped: {with_options(printable(reason))}", style="yellow", markup=False, highlight=False, soft_wrap=True
-        )
+        self._skipped += 1
+        self._bars.say(f"skipped: {with_options(reason)}", style="yellow")
+        self._update()
 
     def words(self) -> str:
-        """Return what stands behind the bar."""
+        """Return what is shown after the bar."""
         stages = " ".join(f"{stage} {spent / max(1, self.pace.done):.2f}" for stage, spent in self.seconds.items())
-        rate, left = self.pace.rate(), self.pace.left()
-        speed = "" if rate is None or left is None else f" | {rate:.2f} photos/s | {duration(left)} left"
+        photos, left = self.pace.per_second(), self.pace.left()
+        speed = "" if photos is None or left is None else f" | {photos:.2f} photos/s | {duration(left)} left"
         return f"{self.boxes} boxes | s/photo: {stages}{speed}"
+
+    def _update(self) -> None:
+        self._bars.update(self._task, self.pace.done + self._skipped, self.words())
 
 
 def duration(seconds: float) -> str:

@@ -41,7 +41,7 @@ class ProposalJob:
         max_pixels: of a photo; larger ones are skipped.
         workers: photos that are worked on at the same time.
         together: at most this many photos go through a network together; None takes what suits the device.
-        max_boxes: keep only so many of the best boxes of a photo; None keeps all.
+        max_boxes: keep at most this many boxes per photo, the first; None keeps all.
     """
 
     photos: Sequence[Photo]
@@ -173,13 +173,13 @@ def _store(
 
 def _rows(job: ProposalJob, summary: ProposalSummary, bar: Bar) -> dict[str, str]:
     each = max(1, bar.pace.done)
-    rate = bar.pace.rate() if bar.pace.done > ENOUGH * job.workers else None
+    rate = bar.pace.per_second() if bar.pace.done > ENOUGH * job.workers else None
     before = f" ({summary.before} of them earlier)" if summary.before else ""
     return {
         "photos": f"{summary.done} done{before}, {len(summary.skipped)} skipped",
         "time": duration(bar.pace.seconds) + (f", {rate:.2f} photos/s with {job.workers} workers" if rate else ""),
-        "seconds a photo": ", ".join(f"{stage} {spent / each:.3f}" for stage, spent in bar.seconds.items()) or "-",
-        "boxes a photo": f"{bar.boxes / each:.0f}" if bar.pace.done else "-",
+        "seconds per photo": ", ".join(f"{stage} {spent / each:.3f}" for stage, spent in bar.seconds.items()) or "-",
+        "boxes per photo": f"{bar.boxes / each:.0f}" if bar.pace.done else "-",
         "peak memory": peak_memory_text(),
         "proposals": str(job.out),
     }

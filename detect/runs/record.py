@@ -1,6 +1,6 @@
 """What a run was: settings, commit, versions, device, times and counts, as OUT/run.json.
 
-A run that is started again in the same folder goes on where it stopped, but only with the settings it began with.
+A run that is started again in the same folder resumes where it stopped, but only with the settings it began with.
 """
 
 import hashlib
@@ -143,7 +143,7 @@ def read_run(folder: Path) -> dict[str, Any] | None:
 
 
 def drew(folder: Path) -> bool:
-    """Say whether a run of ours that filled a folder wrote pictures, which are photos with boxes on them."""
+    """Return whether the run that filled a folder wrote pictures, which are photos with boxes on them."""
     try:
         record = read_run(folder) or {"runs": []}
     except (FileRefused, OSError):
@@ -228,7 +228,7 @@ def usual_readers(device: str, *, on_cpu: int) -> int:
 
     Args:
         device: kind of device of the training.
-        on_cpu: so many beside a training on the CPU itself.
+        on_cpu: how many where the CPU itself trains.
     """
     if device == "cpu":
         return on_cpu

@@ -35,8 +35,8 @@ class Results:
         skipped: image ids that could not be worked on -> why.
 
     Raises:
-        FileRefused: another run writes into the folder, a line of a file in it is not one of ours, or the files are
-            there without the run.json that says so. Nothing was changed then.
+        FileRefused: another run writes into the folder, a line of a file in it is not from `rcnn detect`, or
+            the files are there without the run.json that says so. Nothing was changed then.
     """
 
     def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
@@ -102,11 +102,11 @@ class Results:
 
 
 def _require_own(folder: Path) -> None:
-    """Refuse files of our names that no run of ours wrote."""
+    """Refuse files that have the names of results but were not written by `rcnn detect`."""
     if read_run(folder) is None:
         for path in (folder / name for name in (DETECTIONS_FILE, SKIPPED_FILE, INDEX_FILE, REGIONS_FILE)):
             if path.is_file() and path.stat().st_size:
                 raise RunError(
-                    f"{path}: is there, but there is no {RUN_FILE} which says that a run of ours wrote them; "
+                    f"{path}: is there, but no {RUN_FILE} says that rcnn detect wrote it; "
                     "name another `out`, or move it away"
                 )

@@ -52,8 +52,8 @@ class DetectionSummary:
         return {
             "photos": f"{self.done} done{before}, {len(self.skipped)} skipped",
             "time": f"{duration(self.seconds)}{speed}",
-            "seconds a photo": stages or "-",
-            "regions a photo": f"{regions / each:.0f} proposed, {boxes / each:.1f} detected" if self.fresh else "-",
+            "seconds per photo": stages or "-",
+            "regions per photo": f"{regions / each:.0f} proposed, {boxes / each:.1f} detected" if self.fresh else "-",
             **({"from": self._by_source(regions, boxes)} if len(self.proposals) > 1 else {}),
             "peak memory": peak_memory_text(),
             "results": ", ".join(map(str, written)),

@@ -23,10 +23,10 @@ Judge = Callable[[int, Callable[[], Checkpoint]], None]
 
 @dataclass(frozen=True)
 class Bookkeeping:
-    """Where a training keeps its state, how often, and who is told about its steps.
+    """Where a training keeps its state, how often, and what is called after its steps.
 
     Attributes:
-        work: folder of the state; a killed run goes on from it.
+        work: folder of the state; a killed run resumes from it.
         save_every: steps between two states on disk.
         show: shows a bar over the numbers of what is made before the first step.
         report: called after every step.

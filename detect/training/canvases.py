@@ -1,7 +1,7 @@
 """What trainings on random views of whole photos share: MultiBox alone, and MultiBox with classes on shared features.
 
 The stages up to `frozen` keep their weights and run in the quick engine. Every batch is a function of the seed and its
-step, so that a killed run goes on from its last state as if nothing had happened.
+step, so that a killed run resumes from its last state as if nothing had happened.
 """
 
 from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ def train_on_canvases(
         canvases: the part of the recipe that says which photos are seen when, and the schedule.
         to_checkpoint: makes weights that can be used out of the state of the network.
         placement: device and engine; the trained stages run in torch.
-        books: folder of the state, and who is told.
+        books: folder of the state, and what is called after steps.
         workers: processes that draw samples; 0 draws them in between.
         propose: other proposals that samples take along; None for none.
 

@@ -153,7 +153,7 @@ def _sizes(dataset: Dataset) -> tuple[dict[str, ImageSize], dict[str, str]]:
 
 
 def summary(dataset: Dataset, judged: Dataset | None) -> list[str]:
-    """Say what there is to learn from, a line each, and what looks wrong about it."""
+    """Say what there is to learn from, one line each, and what looks wrong about it."""
     objects = Counter(label for truth in dataset for label in truth.labels.tolist())
     by_class = ", ".join(f"{name} {objects[label]}" for label, name in enumerate(dataset.classes))
     lines = [f"{len(dataset)} photos with {objects.total()} objects: {by_class}"]

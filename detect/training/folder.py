@@ -86,7 +86,7 @@ def occupied(work: Path) -> Iterator[None]:
     """Make the folder of a training, keep other runs out of it, and sweep up what killed ones left unfinished.
 
     Raises:
-        FileRefused: files of the names that a training writes are there, and no training of ours wrote them.
+        FileRefused: files that have the names of a training's, but that no training wrote.
         FolderInUse: another run is training there.
     """
     work.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def _require_own_names(work: Path) -> None:
         return
     foreign = [name for name in UNCHECKED_NAMES if (work / name).exists()]
     if foreign and not (_read_object(work / START_FILE).keys() | _read_object(work / VALIDATION_FILE).keys()) & DIGESTS:
-        raise FileRefused(f"{work / foreign[0]}: no training of ours wrote this; name another `work` folder")
+        raise FileRefused(f"{work / foreign[0]}: not written by a training; name another `work` folder")
     write_json(marker, {"format": FORMAT})
 
 

@@ -59,7 +59,7 @@ def train_multibox(
         dataset: photos and their objects; classes do not matter.
         recipe: how.
         placement: device and engine; the trained stages run in torch.
-        books: folder of the state, and who is told.
+        books: folder of the state, and what is called after steps.
         workers: processes that draw samples; 0 draws them in between.
 
     Returns:

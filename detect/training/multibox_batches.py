@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from classifier.ahead import LoadedBatches
 from classifier.children import begin_reading
 from classifier.engines import Placement
-from classifier.loaded_batches import LoadedBatches
 from classifier.processes import Process, current_process
 from detect.multibox import CanvasRunner, DenseMultiBox, Stem, unflatten
 from detect.training.multibox_losses import CanvasBatch, Targets

@@ -17,8 +17,8 @@ from structures.images import ImageError, read_image
 from structures.records import Dataset, GroundTruth
 from structures.text import printable
 
-JUDGED = (50, 200, 1000)  # best boxes a photo whose recall is measured
-HEADLINE = "recall@0.50 of 200 boxes"  # so many as join Selective Search's (GoogLeNet, section 8)
+JUDGED = (50, 200, 1000)  # best boxes per photo whose recall is measured
+HEADLINE = "recall@0.50 of 200 boxes"  # as many as are added to Selective Search's (GoogLeNet, section 8)
 
 
 def measure(checkpoint: Checkpoint, dataset: Dataset, placement: Placement) -> Iterator[tuple[str, float]]:

@@ -22,7 +22,7 @@ class Train(Protocol):
     """Trains from weights."""
 
     def __call__(self, start: Checkpoint, *, books: Bookkeeping) -> Checkpoint:
-        """Return what becomes of the weights to start from; `books` has the folder of the phase, and who is told."""
+        """Return what becomes of the weights to start from; `books` has the folder of the phase."""
         ...
 
 

@@ -1,8 +1,9 @@
 """Trainings by name, for `rcnn train --preset NAME`: what decides their result.
 
-It stands here, or is a default of the records that are made here: `Recipe`, `Examples` and `MultiBoxRecipe`. To change
-what `--preset shipped` trains, change REGIONS["shipped"] or MULTIBOX["shipped"]. The command line, its help and the
-metadata of the weights follow. (How the weights inside the package were made stands in docs/training.md.)
+Every setting is written here, or is a default of the records that are made here: `Recipe`, `Examples` and
+`MultiBoxRecipe`. To change what `--preset shipped` trains, change REGIONS["shipped"] or MULTIBOX["shipped"]. The
+command line, its help and the metadata of the weights follow. (How the weights in the package were made is in
+docs/training.md.)
 """
 
 from collections.abc import Mapping
@@ -45,7 +46,9 @@ class Preset(Generic[T]):
 
     def words(self) -> str:
         """Return purpose, score and times, for --help."""
-        return f"{self.purpose}, from {self.weights}. Score: {self.score}. CPU: {self.cpu}. GPU: {self.gpu}."
+        known = {"Score": self.score, "CPU": self.cpu, "GPU": self.gpu}
+        told = [f"{name}: {value}." for name, value in known.items() if value != NOT_MEASURED]
+        return " ".join([f"{self.purpose}, from {self.weights}.", *told])
 
 
 def _from_4a(steps: int, learning_rate: float) -> RegionTraining:
@@ -60,53 +63,53 @@ REGIONS: Mapping[str, Preset[RegionTraining]] = {
         weights="imagenet",
         phases=(RegionTraining(Recipe(2000), frozen="maxpool4"),),
         proposals=PROPOSALS,
-        score="66.57 mAP (voc07) from BVLC's weights, on a quarter of the own val split of VOC 2007 photos",
+        score="66.57 mAP (voc07) from BVLC's weights, on a quarter of our own VOC 2007 validation split",
         cpu="an hour for 3,000 photos on two cores with bfloat16; 13 GB on disk",
-        gpu="not measured; some 5 minutes, estimated from its operations",
+        gpu="not measured; about 5 minutes, estimated from its operations",
     ),
     "shipped": Preset(
         purpose="all layers from 4a on, in four phases, each on a draw of regions of its own",
         weights="bvlc_googlenet.caffemodel",
         phases=(_from_4a(1500, 0.008), _from_4a(1200, 0.006), _from_4a(1200, 0.004), _from_4a(1200, 0.003)),
         proposals=PROPOSALS,
-        score="71.36 mAP (voc07) on a quarter of the own val split of VOC 2007 photos",
+        score="71.36 mAP (voc07) on a quarter of our own VOC 2007 validation split",
         cpu="2:23 h for 3,700 photos on two cores with bfloat16; 25 GB on disk",
-        gpu="not measured; some 20 minutes, estimated from its operations",
+        gpu="not measured; about 20 minutes, estimated from its operations",
     ),
 }
 
 MULTIBOX: Mapping[str, Preset[MultiBoxRecipe]] = {
     "quick": Preset(
-        purpose="the heads and the trunk behind 4e",
+        purpose="the heads and the trunk after 4e",
         weights="imagenet",
         phases=(MultiBoxRecipe(epochs=3),),
-        score="recall@0.50 of 200 boxes 94.2 from BVLC's weights, on 200 of the own val split of VOC 2007 photos",
+        score="recall@0.50 of 200 boxes 94.2 from BVLC's weights, on 200 photos of our own VOC 2007 validation split",
         cpu="12 minutes for 3,700 photos on two cores with bfloat16",
     ),
     "shipped": Preset(
-        purpose="the heads and the trunk behind 4e, then twice all behind 3b",
+        purpose="the heads and the trunk after 4e, then twice all after 3b",
         weights="bvlc_googlenet.caffemodel",
         phases=(
             MultiBoxRecipe(epochs=3),
             MultiBoxRecipe(epochs=5, frozen="inception3b"),
             MultiBoxRecipe(epochs=3, frozen="inception3b"),
         ),
-        score="recall@0.50 of 200 boxes 94.7 on a quarter of the own val split of VOC 2007 photos",
+        score="recall@0.50 of 200 boxes 94.7 on a quarter of our own VOC 2007 validation split",
         cpu="about an hour for 3,700 photos on two cores with bfloat16",
-        gpu="not measured; some 10 minutes, estimated from its operations",
+        gpu="not measured; about 10 minutes, estimated from its operations",
     ),
 }
 
 
 SHARED: Mapping[str, Preset[SharedRecipe]] = {
     "shared": Preset(
-        purpose="MultiBox and the region classifier on one trunk, all behind 3a, learned together",
+        purpose="MultiBox and the region classifier on one trunk, trained together from 3a on",
         weights="multibox",
         phases=(SharedRecipe(),),
         proposals="selective-search",
     ),
 }
-REGION_WEIGHTS = "default"  # that the preset of shared features begins with, beside those of MultiBox
+REGION_WEIGHTS = "default"  # where the preset of shared features starts, together with those of MultiBox
 
 
 def find(presets: Mapping[str, Preset[T]], name: str) -> Preset[T]:
@@ -121,7 +124,7 @@ def find(presets: Mapping[str, Preset[T]], name: str) -> Preset[T]:
 
 
 def given(value: T | None, preset: T) -> T:
-    """Return what somebody named, or what the preset has.
+    """Return the value that was given, or that of the preset.
 
     >>> given(None, 0.1), given(0.0, 0.1)
     (0.1, 0.0)
@@ -129,6 +132,6 @@ def given(value: T | None, preset: T) -> T:
     return preset if value is None else value
 
 
-def describe(presets: Mapping[str, Preset[T]]) -> str:
-    """Return the help of --preset."""
-    return " ".join(f"{name}: {preset.words()}" for name, preset in presets.items())
+def describe(presets: Mapping[str, Preset[T]]) -> list[str]:
+    """Return a paragraph for --help about each preset."""
+    return [f"--preset {name}: {preset.words()}" for name, preset in presets.items()]

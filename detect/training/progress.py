@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import TaskID
 
 from classifier.training import StepProgress
-from detect.runs.progress import LINE_SECONDS, Pace, duration
+from detect.runs.progress import Bars, Pace, duration
 from detect.runs.record import peak_memory_text
 from detect.training.folder import CURVE_FILE
 from structures.files import FileRefused, replacing
-from structures.text import printable
 
 COUNTERS = ("iteration", "step")  # names of the first column, now and in other versions
 
@@ -37,52 +36,45 @@ class Reporter:
         self.console = Console(stderr=True, quiet=quiet)
         self._curve_file, self._steps = folder / CURVE_FILE, steps
         self._curves: Curves | None = None
-        self._loss, self._judged, self._told = 0.0, "", time.perf_counter()
+        self._loss, self._judged = 0.0, ""
         self._pace: Pace | None = None
-        self._training: Any = None
+        self._training: TaskID | None = None
+        self._bars = Bars(self.console)
 
     def __enter__(self) -> "Reporter":
         self._begin = time.perf_counter()
-        self._say(self._reason)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        words = TextColumn("{task.fields[words]}", markup=False)
-        self._bars = Progress(*columns, words, console=self.console, disable=not self.console.is_terminal)
-        self._bars.start()
+        self._bars.say(self._reason)
+        self._bars.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._bars.stop()
+        self._bars.__exit__(kind, *rest)
         if self._curves is not None:
             self._curves.close()
         if kind is None and self._pace is not None:
-            self._say(f"done in {duration(time.perf_counter() - self._begin)}, at most {peak_memory_text()}")
+            self._bars.say(f"done in {duration(time.perf_counter() - self._begin)}, at most {peak_memory_text()}")
 
     def show(self, items: Iterable[int], total: int, name: str) -> Iterator[int]:
-        """Show a bar over numbers, 0 to total - 1 or from where the work goes on; then how long it took."""
-        task, pace = self._bars.add_task(name, total=total, words=""), Pace(total)
+        """Show a bar over numbers, 0 to total - 1 or from where the work resumes; then how long it took."""
+        task, pace = self._bars.add(name, total), Pace(total)
         for number in items:
             pace.total = total - number + pace.done
             yield number
             pace.step()
             left = pace.left()
-            words = "" if left is None else f"{duration(left)} left"
-            self._bars.update(task, completed=number + 1, words=words)
-            self._now_and_then(f"{name}: {number + 1}/{total} {words}")
-        self._bars.remove_task(task)
-        self._say(f"{name}: {total}, {pace.done} of them now in {duration(pace.seconds)}")
+            self._bars.update(task, number + 1, "" if left is None else f"{duration(left)} left")
+        self._bars.remove(task)
+        self._bars.say(f"{name}: {total}, {pace.done} of them now in {duration(pace.seconds)}")
 
     def report(self, done: StepProgress) -> None:
         """Show and write one step."""
         if self._quiet:
             return
-        if self._pace is None:
-            self._pace = Pace(self._steps - done.step + 1)
-            self._training = self._bars.add_task("train", total=self._steps, words="")
+        if self._pace is None or self._training is None:
+            self._pace, self._training = Pace(self._steps - done.step + 1), self._bars.add("train", self._steps)
         self._pace.step()
         self._loss = done.loss if self._loss == 0 else 0.98 * self._loss + 0.02 * done.loss
-        words = self._words(done, self._pace)
-        self._bars.update(self._training, completed=done.step, words=words)
-        self._now_and_then(f"train: {done.step}/{self._steps} {words}")
+        self._bars.update(self._training, done.step, self._words(done, self._pace))
         self._draw(done)
 
     def _draw(self, done: StepProgress) -> None:
@@ -95,23 +87,15 @@ class Reporter:
     def judged(self, words: str, seconds: float) -> None:
         """Show what validation said, and leave its time out of the pace."""
         self._judged = f" | {words}"
-        self._say(words)
+        self._bars.say(words)
         if self._pace is not None:
             self._pace.pause(seconds)
 
     def _words(self, done: StepProgress, pace: Pace) -> str:
-        rate, left = pace.rate(), pace.left()
-        speed = "" if rate is None else f" | {rate * self._batch:.0f} {self._rows}/s"
+        steps, left = pace.per_second(), pace.left()
+        speed = "" if steps is None else f" | {steps * self._batch:.0f} {self._rows}/s"
         end = "" if left is None else f" | {duration(left)} left"
         return f"loss {self._loss:.4f} | learning rate {done.learning_rate:.5f}{speed}{end}{self._judged}"
-
-    def _now_and_then(self, line: str) -> None:
-        if not self.console.is_terminal and time.perf_counter() - self._told > LINE_SECONDS:
-            self._say(line)
-
-    def _say(self, line: str) -> None:
-        self._told = time.perf_counter()
-        self.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
 class Curves:
@@ -122,7 +106,7 @@ class Curves:
         figures: their names. The columns are: step, these, seconds since the start.
 
     Raises:
-        FileRefused: there is a file of this name that is no curve of ours.
+        FileRefused: there is a file of this name that is not the curve of a training.
     """
 
     def __init__(self, path: Path, figures: Sequence[str]) -> None:
@@ -162,7 +146,7 @@ def read_curve(path: Path) -> list[list[str]]:
     """Return the rows of a CSV curve without its header; none where there is no file, and no row that was cut short.
 
     Raises:
-        FileRefused: a line that is not one of a curve of ours; names it.
+        FileRefused: a line that is not from the curve of a training; names it.
     """
     if not path.exists():
         return []

@@ -22,7 +22,7 @@ from structures.records import Dataset, Image
 
 # Fields of Examples that decide the regions.
 DRAWING = ("positives", "negatives", "near_share", "best_share", "use_ignored", "seed")
-BEST = 300  # ranked boxes that negatives to be told from objects come from: those that are looked at, and some more
+BEST = 300  # ranked boxes that `best_share` draws from: those that a detector classifies, and some more
 PHOTO_MEMORY = 2**28  # bytes of photos kept in memory: a few hundred of VOC's, a handful from a camera
 
 

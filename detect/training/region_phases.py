@@ -51,7 +51,7 @@ def check(
 def kept_proposals(
     dataset: Dataset, generator: ProposalGenerator, folder: Path, *, workers: int = 1, console: Console
 ) -> StoredProposals:
-    """Make the proposals of all photos once, for all phases, into a folder of `rcnn propose`; a killed run goes on.
+    """Make the proposals of all photos once, for all phases, into a folder of `rcnn propose`; a killed run resumes.
 
     Of several processes the first makes them, and the others wait. What was made before is taken as it is.
 

@@ -1,6 +1,6 @@
 """Training a region classifier: dataset x proposals x GoogLeNet.
 
-The work has parts, each kept in a folder so that a killed run goes on where it was: examples drawn from the proposals
+The work has parts, each kept in a folder so that a killed run resumes where it was: examples drawn from the proposals
 of every photo (regions.npz), outputs of the frozen trunk (features.npy), the state of the training (state.pt), and
 what these were made from (start.json, batches.json), so that nothing is ever mixed.
 """
@@ -80,7 +80,7 @@ def train_regions(
         recipe: how to train.
         examples: what to learn from.
         placement: device and engine; training itself runs in torch.
-        books: folder of all this, and who is told.
+        books: folder of all this, and what is called after steps.
         frozen: stages up to and with this one are not trained, and their outputs are kept on disk; None trains all.
         workers: threads that make proposals, and that read photos for fresh crops.
         keep: the outputs of the frozen stages stay on disk when the training is done; they are large.

@@ -81,7 +81,7 @@ def training_placement(device: str, dtype: str) -> Placement:
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep what torch frees after every batch; taken back from the system it must be cleared anew.
+    """Let the C library keep what torch frees after every batch; memory from the system must be cleared each time.
 
     Only glibc can; elsewhere nothing happens.
     """
@@ -109,7 +109,7 @@ def frozen_placement(training: Placement, device: torch.device, dtype: str) -> P
 
 
 def save_weights(out: Path, weights: Checkpoint, last: Checkpoint | None) -> list[str]:
-    """Write the weights to use, and the last ones beside them if the training was judged; say so, a line each."""
+    """Write the weights to use, and where there was validation the last ones too; return a line about each."""
     save_checkpoint(weights, out)
     lines = [f"weights written to {out}{_judged(weights)}"]
     if last is not None:

@@ -1,7 +1,7 @@
 """Training shared features: random views of annotated photos -> one trunk -> MultiBox and a region classifier.
 
 The stages up to `frozen` keep their weights and run in the quick engine. Every batch is a function of the seed and its
-step, so that a killed run goes on from its last state as if nothing had happened.
+step, so that a killed run resumes from its last state as if nothing had happened.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def start_shared(
         start: MultiBox weights; or weights of shared features, which are trained further.
         regions: a region classifier that grew from the same network: its last layer begins the region head's part
             logits, and its trunk is blended in. None begins the region head from scratch.
-        classes: to be told apart.
+        classes: to learn.
         blend: share of MultiBox's weights in the trunk.
 
     Raises:
@@ -114,7 +114,7 @@ def train_shared(
         propose: other proposals to learn from; should be stored ones, since every photo is asked for in every epoch.
         recipe: how.
         placement: device and engine; the trained stages run in torch.
-        books: folder of the state, and who is told.
+        books: folder of the state, and what is called after steps.
         workers: processes that draw samples; 0 draws them in between.
 
     Returns:

@@ -16,7 +16,7 @@ class SharedRecipe:
         multibox_factor: on the learning rate of MultiBox's heads, which begin trained.
         parts_factor: on the learning rate of the region head's part logits, which begin as a trained last layer.
         regions: which regions of a photo the classifier learns from in a step.
-        classes_weight: of the classifier's loss beside those of MultiBox.
+        classes_weight: weight of the classifier's loss; MultiBox's has 1.
         blend: share of MultiBox's weights in the trunk to start with; the rest is the region classifier's. Both began
             as the same network, so their mean is one, too (model soups, arXiv 2203.05482).
     """

@@ -22,7 +22,7 @@ RECORD = "validation"  # in the metadata of weights
 class Validation:
     """Measures weights on a schedule and keeps the best.
 
-    A killed run goes on from its last state and measures again what came after it, with the same result; so it also
+    A killed run resumes from its last state and measures again what came after it, with the same result; so it also
     ends with the same best.
 
     Args:

@@ -225,7 +225,7 @@ find("filter").addEventListener("input", later);
 find("filter").addEventListener("change", later);
 find("filter").addEventListener("submit", (event) => event.preventDefault());
 
-// --- one photo, large; the arrow keys go on to the next
+// --- one photo, large; the arrow keys show the next
 const dialog = find("large");
 find("names").addEventListener("change", () => dialog.classList.toggle("labelled", find("names").checked));
 find("names").checked = innerWidth > 700; // on a phone they would hide the photo

@@ -18,7 +18,7 @@ EXTRA = "report"
 DASHES = ("solid", "dash")  # of the first and the second run
 COLOURS = "#4c78a8 #f58518 #54a24b #e45756 #72b7b2 #b279a2 #ff9da6 #9d755d #d8b000 #8c8c8c".split()  # Vega's, for both
 RIGHT, WRONG = "84, 162, 75", "228, 87, 86"  # themes: readable on white and on black
-MOST_CURVES = 60  # classes with the most objects; more lines cannot be told apart
+MOST_CURVES = 60  # classes with the most objects; more lines cannot be distinguished
 MOST_CELLS = 40  # classes that are confused most; more cells cannot be read
 NO_OBJECT, MISSED = "no such object", "missed"
 

@@ -51,7 +51,7 @@ class CanvasMemory:
     def _sent(self, canvases: Sequence[Image]) -> Tensor:
         """Bring canvases of one size to the device, as bytes; they become numbers there."""
         pixels = torch.from_numpy(np.stack(canvases))
-        if self._device.type == "cuda":  # from pinned memory the copy goes on while the CPU does
+        if self._device.type == "cuda":  # from pinned memory the copy runs while the CPU works
             pixels = pixels.pin_memory().to(self._device, non_blocking=True)
         return pixels.to(self._device).permute(0, 3, 1, 2).float()
 

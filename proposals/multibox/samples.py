@@ -136,7 +136,7 @@ def batches(sizes: Sequence[ImageSize], batch_size: int, *, seed: int, epoch: in
 
     Args:
         sizes: (height, width) of every photo.
-        batch_size: photos a batch; the last ones of each canvas may be fewer.
+        batch_size: photos per batch; the last ones of each canvas may be fewer.
         seed: of the run.
         epoch: counts from 0; every epoch has its own order.
 

@@ -75,7 +75,7 @@ class StoredProposals:
 
     @property
     def doubts(self) -> list[str]:
-        """What was odd about the boxes of the photos so far, a line each."""
+        """What was odd about the boxes of the photos so far, one line each."""
         return [f"{self.path}: {line}" for line in self._checks.lines()]
 
     def __call__(self, image: Image) -> Proposals:

@@ -1,0 +1,88 @@
+"""Which options the tests gave to which commands of the command line, over all processes of a run of the tests.
+
+Counted are commands that were called in the process of a test with words that they could parse.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.core
+
+from detect.cli import build
+
+FOLDER = "RCNN_GIVEN_OPTIONS"  # variable with the folder that all processes of a run note them in
+ELSEWHERE = {  # which only processes of their own can be given, with the test that does so
+    "serve --host": "test_serving_command",
+}
+
+
+def begin(config: pytest.Config) -> None:
+    """Begin to note options; the first process of a run makes the folder, and its workers inherit the variable."""
+    if is_worker(config):
+        note_in(Path(os.environ[FOLDER]))
+    else:
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="rcnn-options-")
+        note_in(Path(os.environ[FOLDER]))
+
+
+def is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
+
+
+def note_in(folder: Path) -> None:
+    """Have every command that is called append its name and its options to a file of this process."""
+    call = typer.core.TyperCommand.invoke
+
+    def noted(self: Any, context: Any) -> Any:
+        with (folder / str(os.getpid())).open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in given(context))
+        return call(self, context)
+
+    typer.core.TyperCommand.invoke = noted  # type: ignore[method-assign]
+
+
+def given(context: Any) -> Iterator[str]:
+    """Yield the command of a context with each option that its words name, such as `eval detections --csv`."""
+    path = context.command_path.split(maxsplit=1)[-1]
+    for each in context.command.params:
+        source = context.get_parameter_source(each.name)
+        if source is not None and source.name == "COMMANDLINE":
+            yield f"{path} {each.opts[0]}"
+
+
+def options(group: Any, path: str = "") -> Iterator[str]:
+    """Yield every option of every command, and its arguments, as `given` does."""
+    for name, command in group.commands.items():
+        words = f"{path} {name}".strip()
+        if hasattr(command, "commands"):
+            yield from options(command, words)
+        else:
+            yield from (f"{words} {each.opts[0]}" for each in command.params)
+
+
+def missing(known: Iterable[str], noted: Iterable[str]) -> list[str]:
+    """Return the options that were not given, but for those that only other processes can be given."""
+    return sorted(set(known) - set(noted) - set(ELSEWHERE))
+
+
+def never_given(session: pytest.Session) -> list[str]:
+    """Return the options that no test of a whole run gave; none after a run of some tests, or in a worker."""
+    if is_worker(session.config):
+        return []
+    folder = Path(os.environ.pop(FOLDER))
+    noted = [line for file in folder.iterdir() for line in file.read_text(encoding="utf-8").splitlines()]
+    shutil.rmtree(folder)
+    return missing(options(typer.main.get_command(build())), noted) if is_whole(session) else []
+
+
+def is_whole(session: pytest.Session) -> bool:
+    """Say whether all tests were run, and to their end."""
+    config = session.config
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    chosen = config.option.keyword or config.option.markexpr or config.option.collectonly or config.option.maxfail
+    return everything and not chosen and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
