@@ -55,7 +55,7 @@ def batches_ahead(make: Callable[[int], T], steps: int) -> LoadedBatches[T]:
 
 
 class InBackground(Generic[T]):
-    """Takes items in a thread of its own, a few ahead of whoever iterates; their order stays.
+    """Takes items in a thread of its own, a few ahead of the iteration; their order stays.
 
     Args:
         items: taken one after the other; what they raise is raised here, in its turn.

@@ -13,7 +13,7 @@ LOOK_SECONDS = 1.0  # between two looks whether torchrun is still there
 def begin_reading(worker: int) -> None:
     """Begin a process of a DataLoader: its `worker_init_fn`.
 
-    A reader that waits to hand over a large batch would otherwise wait for ever when nobody is left to take it. Ctrl-C
+    A reader that waits to hand over a large batch would otherwise wait forever when no one is left to take it. Ctrl-C
     goes to all processes of a terminal; it is left to the parent, which ends its readers.
 
     Args:

@@ -101,7 +101,7 @@ def _packed(model: Any) -> bytes:
 
 
 def module_key(module: nn.Module, example: Tensor) -> str | None:
-    """Return a name for what a conversion gives: equal names, equal models. None where no such name can be had.
+    """Return a name for what a conversion gives: equal names, equal models. None where there can be no such name.
 
     It covers the code of the module and its parts, their settings, weights and buffers, the input's shape, and the
     versions of torch and OpenVINO.

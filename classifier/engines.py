@@ -56,7 +56,7 @@ def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "
     """Choose what is left open: the GPU if there is one, OpenVINO on a CPU if installed, bfloat16 where it is native.
 
     Raises:
-        InputError: the device, engine or precision is unknown or cannot be had here; says how to get it.
+        InputError: the device, engine or precision is unknown or not available here; says how to get it.
     """
     for value, allowed, option in ((engine, EngineName, "engine"), (dtype, DType, "dtype")):
         if value not in get_args(allowed):
@@ -156,12 +156,12 @@ class TorchEngine:
         self._one_at_a_time = threading.Lock()
         self._turn: Any = self._one_at_a_time if compiled else nullcontext()
 
-    @torch.no_grad()  # not inference_mode: what a frozen trunk gives is what the layers behind it learn from
+    @torch.no_grad()  # not inference_mode: the output of a frozen trunk is what the layers after it learn from
     def __call__(self, batch: Tensor) -> Tensor:
         """Run one batch; out of GPU memory, run its halves and keep to that size.
 
         Raises:
-            InputError: torch cannot compile, for want of a compiler perhaps.
+            InputError: torch cannot compile, perhaps because there is no compiler.
         """
         parts = [self._run(part) for part in torch.split(batch, self.batch_size)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -201,7 +201,7 @@ class TorchEngine:
 
 
 def require_finite(answers: np.ndarray, ran: "Engine | Placement") -> None:
-    """Refuse what a network gave if any of it is not finite.
+    """Refuse the output of a network if any of it is not finite.
 
     Args:
         answers: of the network.

@@ -37,7 +37,7 @@ class ExportError(InputError):
 
 
 class FromPixels(nn.Module):
-    """A classifier with its normalisation in front and softmax behind."""
+    """A classifier with its normalisation before it and softmax after it."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ def export(checkpoint: Checkpoint, path: Path, form: str) -> None:
 
     Raises:
         ExportError: unknown format, wrong suffix, or packages that are not installed.
-        FileRefused: OpenVINO's second file, which nobody named, would take the place of one that is not ours.
+        FileRefused: OpenVINO's second file, which was not named, would replace one that is not ours.
         WeightsError: not the weights of a classifier.
     """
     if form not in FORMATS:

@@ -1,8 +1,8 @@
 """GoogLeNet on one page: Table 1 of Szegedy et al. (arXiv 1409.4842) as data, in two variants of one network.
 
 `paper` is the network of the paper as BVLC trained it in Caffe: 5x5 convolutions, biases, local response normalisation,
-ceil-mode pooling. `batchnorm` is torchvision's: batch normalisation, 3x3 in the place of 5x5, no LRN; its parameter
-names are the names here, so that its state dict loads as it is.
+ceil-mode pooling. `batchnorm` is torchvision's: batch normalisation, 3x3 instead of 5x5, no LRN; its parameter
+names are the names here, so its state dict loads unchanged.
 """
 
 import math
@@ -243,7 +243,7 @@ class GoogLeNet(nn.Module):
         return TrainingLogits(self.classify(self.trunk(x, after="inception4d")), auxiliary_4a, auxiliary_4d)
 
     def trunk(self, x: Tensor, *, after: str | None = None, last: str = STAGES[-1]) -> Tensor:
-        """Run the stages behind `after` (None: from the pixels) up to and with `last`.
+        """Run the stages after `after` (None: from the pixels) up to and including `last`.
 
         Raises:
             InputError: no such stage.
@@ -269,7 +269,7 @@ class GoogLeNet(nn.Module):
 
 
 def stages_between(after: str | None, last: str) -> tuple[str, ...]:
-    """Return the names of the stages behind `after` up to and with `last`.
+    """Return the names of the stages after `after` up to and including `last`.
 
     >>> stages_between("inception4e", "inception5a")
     ('maxpool4', 'inception5a')

@@ -26,7 +26,7 @@ class ImageClassifier:
 
     Args:
         checkpoints: weights of one or more image classifiers, each used with its own preprocessing.
-        crops: 1, 10 or 144 a photo; see `classifier.views.list_views`.
+        crops: 1, 10 or 144 per photo; see `classifier.views.list_views`.
         warp: squeeze photos to a square, as BVLC's network was trained.
         placement: where to run; None chooses.
         batch_size: crops per batch; None takes the engine's own, or the crops of one photo where these are fewer.

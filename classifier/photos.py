@@ -1,4 +1,4 @@
-"""Which classes are on a whole photo, several at a time: one linear layer behind the trunk of shared features.
+"""Which classes are on a whole photo, several at a time: one linear layer after the trunk of shared features.
 
 The trunk is GoogLeNet's, so that the layer turns it into a classifier of photos as any other. It learns by logistic
 regression on features that are computed once: minutes on a CPU.
@@ -79,7 +79,7 @@ def photo_features(checkpoint: Checkpoint, photos: Iterable[Image], placement: P
         views += [view._replace(mirrored=True) for view in views]
         with torch.inference_mode():
             rows = engine(torch.stack(list(cut_views(pixels, views, how))))
-        columns = slice(len(checkpoint.classes), None)  # behind the probabilities
+        columns = slice(len(checkpoint.classes), None)  # after the probabilities
         found: Floats = rows[:, columns].float().cpu().numpy().copy()  # what the engine gives may hold much more
         require_finite(found, engine)
         yield found

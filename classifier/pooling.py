@@ -1,6 +1,6 @@
 """Exact pooling of regions from maps of a photo: the mean of the bilinear surface over each cell of a region.
 
-A map's values stand in the middles of its squares, and between them the surface is interpolated linearly, across and
+A map's values are at the centres of its squares, and between them the surface is interpolated linearly, across and
 down. Its mean over a rectangle is an integral with a closed form, so nothing is rounded and nothing is sampled (precise
 RoI pooling; Jiang et al., arXiv 1807.11590, section 3.3). Both directions can be done apart: pooling is two products of
 matrices, quick on every device. Beyond its border a map is zero.

@@ -69,9 +69,8 @@ def joined(device: torch.device) -> Iterator[torch.device]:
 def first_then_others() -> Iterator[bool]:
     """Let the first process go through a block while the others wait; then these go through it, all at a time.
 
-    For work that leaves its result on disk, where the others find it: what only the first shall do stands behind `if`,
-    since the block yields whether this is the first process. If that one fails or is killed, torchrun stops the
-    others.
+    For work that leaves its result on disk, where the others find it. The block yields whether this is the first
+    process, so that `if` can guard what only that one does. If it fails or is killed, torchrun stops the others.
     """
     first = current_process().rank == 0
     if not dist.is_initialized():

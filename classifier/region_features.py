@@ -1,7 +1,7 @@
 """Where training batches come from: crops cut again for each batch, or the outputs of a frozen trunk kept on disk.
 
 A trunk that is not trained gives the same features every time. Computing them once, with the quickest engine, and
-training the layers behind it is how a network is fine-tuned on a CPU in minutes.
+training the layers after it is how a network is fine-tuned on a CPU in minutes.
 """
 
 import errno
@@ -34,7 +34,7 @@ MIRRORING = 1  # keeps these random numbers apart from those that draw the batch
 
 
 class Head(nn.Module):
-    """The stages of a GoogLeNet behind one stage, with the last layer: what is trained on kept features."""
+    """The stages of a GoogLeNet after one stage, with the last layer: what is trained on kept features."""
 
     def __init__(self, network: GoogLeNet, after: str | None) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Head(nn.Module):
 
 
 class Trunk(nn.Module):
-    """The stages of a GoogLeNet up to and with one stage."""
+    """The stages of a GoogLeNet up to and including one stage."""
 
     def __init__(self, network: GoogLeNet, last: str) -> None:
         super().__init__()

@@ -20,21 +20,21 @@ class RegionClassifier(Protocol):
     """Says what every box of a photo holds.
 
     A classifier with settings, other than its weights, that decide its answers has an attribute parameters: a mapping
-    of JSON values, for the record of a run. One that was asked for features, what its last layer sees of a region, has
-    an attribute feature_count with their number D, and they stand behind the probabilities: (N, C + 1 + D). See
+    of JSON values, for the record of a run. One that also returns features, the input of its last layer, has an
+    attribute feature_count with their number D, and they follow the probabilities: (N, C + 1 + D). See
     `feature_count`.
     """
 
     @property
     def classes(self) -> Sequence[str]:
-        """The C object classes; background is the column behind them."""
+        """The C object classes; background is the column after them."""
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return (N, C + 1) probabilities for (N, 4) boxes in pixels of the RGB uint8 photo; rows sum to 1."""
 
 
 def feature_count(classify: object) -> int:
-    """Return how many features of each region a classifier gives behind its probabilities; most give none."""
+    """Return how many features of each region a classifier gives after its probabilities; most give none."""
     return int(getattr(classify, "feature_count", 0))
 
 
@@ -86,11 +86,11 @@ class RunsInEngines(Protocol):
 
 
 class Probabilities(nn.Module):
-    """A GoogLeNet with softmax behind it.
+    """A GoogLeNet followed by a softmax.
 
     Args:
         network: in evaluation mode, or to be brought to it.
-        several: the columns do not exclude each other: a sigmoid for each in the place of the softmax.
+        several: the columns do not exclude each other: a sigmoid for each instead of the softmax.
         with_features: also give what the last layer sees.
     """
 
@@ -99,7 +99,7 @@ class Probabilities(nn.Module):
         self.network, self.several, self.with_features = network, several, with_features
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, 3, S, S) to (N, columns) probabilities, float32 from the last layer on; features behind them."""
+        """Map (N, 3, S, S) to (N, columns) probabilities, float32 from the last layer on, then the features."""
         pooled = self.network.pooled(self.network.trunk(x))
         logits = self.network.last_layer(pooled)
         probabilities = logits.sigmoid() if self.several else logits.softmax(dim=1)
@@ -114,7 +114,7 @@ class GoogLeNetRegions:
         placement: where to run; None chooses.
         mirrored: also classify the mirrored crops and take the mean of the two.
         batch_size: regions per batch; None takes the engine's own.
-        with_features: also give the 1,024 numbers that the last layer sees of each region, behind its probabilities.
+        with_features: also return the 1,024 inputs of the last layer for each region, after its probabilities.
 
     Raises:
         WeightsError: the checkpoint is not one of a region classifier.

@@ -91,7 +91,7 @@ class SharedRegionHead(nn.Module):
         Args:
             maps: of N photos.
             boxes: for each of the N photos (n, 4) xyxy in its pixels.
-            with_hidden: put the width numbers of the second hidden layer behind the logits.
+            with_hidden: also return the second hidden layer, after the logits.
         """
         found = [
             self._logits(RegionMaps(*(each[number] for each in maps)), part.float(), with_hidden=with_hidden)

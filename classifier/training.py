@@ -121,7 +121,7 @@ def train(
 
 
 def steps_done(state_file: Path, recipe: "DataclassInstance", steps: int) -> int:
-    """Return how many steps of a training a state file has behind it; 0 if there is none.
+    """Return how many steps of a training a state file has done; 0 if there is none.
 
     Raises:
         WeightsError: it is damaged, or belongs to another recipe.

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BenchJob:
-    """What is held against what.
+    """What is compared with what.
 
     Attributes:
         dataset: the ground truth.
@@ -83,7 +83,7 @@ class BenchJob:
 
 @dataclass(frozen=True, eq=False)
 class BenchResult:
-    """What came of it.
+    """The outcome.
 
     Attributes:
         job: what was asked.

@@ -265,7 +265,7 @@ class Detector:
         return proposals if self.options.max_boxes is None else proposals.first(self.options.max_boxes)
 
     def _regions(self, proposals: Proposals, rows: Floats) -> Regions:
-        """Take the answers of the classifier apart: probabilities, and features behind them."""
+        """Split the rows of the classifier into probabilities and the features that follow them."""
         columns = len(self.classes) + 1
         return Regions(proposals, rows[:, :columns], self.classes, rows[:, columns:])
 

@@ -36,8 +36,8 @@ def draw(image: Image, found: Detections, classes: Sequence[str], *, scores: boo
     Args:
         image: RGB uint8 (H, W, 3).
         found: boxes in pixels of the photo.
-        classes: names of the labels; one that no font here can write stands there as its number, from 1.
-        scores: write them behind the names.
+        classes: names of the labels; one that no font here can write is drawn as its number, from 1.
+        scores: write them after the names.
     """
     picture = PIL.Image.fromarray(image)
     canvas = PIL.ImageDraw.Draw(picture)

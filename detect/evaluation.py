@@ -52,7 +52,7 @@ def photos_named_as(outputs: Iterable[Path | None], dataset: AnyDataset) -> list
 
 
 def sources(file: Path, ground_truth: Path, dataset: AnyDataset) -> dict[str, str]:
-    """Return what was held against what, for reports."""
+    """Return what was compared with what, for reports."""
     return {"file": str(file), **truth_source(ground_truth, dataset)}
 
 
@@ -120,7 +120,7 @@ def choose(
 
 
 def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mapping[str, Any], list[str]]:
-    """Hold stored boxes against the objects, one photo at a time.
+    """Compare stored boxes with the objects, one photo at a time.
 
     Returns:
         The coverage, how the boxes were made as far as the file tells, and warnings.

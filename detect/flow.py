@@ -1,8 +1,8 @@
 """Photos through stages that overlap: each stage in threads of its own, several photos together where that pays.
 
-Decoders, OpenCV, the compiled Selective Search and the networks let go of Python's lock, so threads are enough. Only a
-few photos are held at a time, and they come out in the order they went in. What one photo makes a stage raise stays
-with that photo.
+Decoders, OpenCV, the compiled Selective Search and the networks release Python's global lock, so threads are enough.
+Only a few photos are held at a time, and they come out in the order they went in. An error in one photo affects only
+that photo.
 """
 
 import sys
@@ -53,7 +53,7 @@ class Passing(Generic[T]):
     Attributes:
         item: what went in at the beginning.
         value: what the last stage made of it.
-        error: what a stage raised; the stages behind it are passed by.
+        error: what a stage raised; later stages are skipped.
         stage: name of that stage.
         seconds: spent on it so far, by stage; of a group each has its share.
         pixels: of the photo, once it is read.

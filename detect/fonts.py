@@ -51,7 +51,7 @@ def _open(path: str | None, size: int) -> Font:
 
 
 def legible(name: str) -> bool:
-    """Return whether a class can be drawn by its name, with a score behind it."""
+    """Return whether a class can be drawn by its name, followed by a score."""
     return font_for(f"{name} 0123456789.", PROBE) is not None
 
 

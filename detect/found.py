@@ -1,4 +1,4 @@
-"""What a detector found in one photo: to read, to draw, and to hand on to other libraries."""
+"""What a detector found in one photo: to read, to draw, and to pass to other libraries."""
 
 import base64
 import html
@@ -44,7 +44,7 @@ class Found(Detections):
         """Return a copy of the photo with boxes, class names and scores on it, as `rcnn detect --draw` writes it.
 
         Args:
-            photo: in any form that a detector takes; None takes that which was given to the detector.
+            photo: in any form that a detector takes; None takes the one that was given to the detector.
             score: weaker detections are not drawn.
 
         Raises:

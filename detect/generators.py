@@ -33,7 +33,7 @@ def load_proposals(
     """Build a generator from its name, with options of its own; `a+b` is the union of two.
 
     `multibox` looks at a photo once, `multibox-multiscale` once more at twice the size, for small objects; with `:FILE`
-    behind it has weights of your own. `ranked:NAME` has MultiBox put the boxes of a generator into
+    after it has weights of your own. `ranked:NAME` has MultiBox put the boxes of a generator into
     the order of how well they fit an object: the first MultiBox that the name holds, else the built-in one. It leaves
     the best 200; without `cut` all boxes stay, in that order. The placement is MultiBox's; `classifier.engines.place`
     chooses it where there is none. With `shared`, the MultiBox of names without a FILE is the one on these features.
@@ -81,7 +81,7 @@ def _multibox(name: str, placement: "Placement | None", shared: "SharedFeatures 
 def unlearned_warning(generator: ProposalGenerator, classes: Sequence[str]) -> str:
     """Return a warning where a generator learned from objects of some classes, but not of all that are looked for.
 
-    Such objects it finds less well, and puts behind others (benchmarks/LOG.md). "" where there is nothing to say.
+    It finds such objects less well, and ranks them lower (benchmarks/LOG.md). "" where there is nothing to say.
 
     Args:
         generator: made by `load_proposals` or elsewhere.

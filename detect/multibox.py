@@ -78,7 +78,7 @@ class DenseMultiBox(nn.Module):
         return found
 
     def from_stem(self, found: list[Tensor], frozen: str) -> list[Tensor]:
-        """Run the stages behind `frozen` and return the three maps of the trunk."""
+        """Run the stages after `frozen` and return the three maps of the trunk."""
         maps = [features for features, name in zip(found, kept_stages(frozen), strict=True) if name in MAPS]
         features, last = found[-1], frozen
         for name in MAPS[len(maps) :]:

@@ -54,7 +54,7 @@ def report_values(runs: Sequence[ScoredRun], source: Mapping[str, str], *, mista
 
     Args:
         runs: one or two, on the same photos.
-        source: what was held against what.
+        source: what was compared with what.
         mistakes: also say what kinds of mistakes were made.
     """
     first, *others = (_values(run, mistakes) for run in runs)

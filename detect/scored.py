@@ -46,7 +46,7 @@ class ScoredRun:
         file: the results, or their folder.
         photos: the ground truth that they were scored by.
         scores: the figures of the protocol.
-        judged: every detection held against the objects, at IoU 0.5.
+        judged: every detection matched with the objects, at IoU 0.5.
         aligned: what did not fit the ground truth.
         warnings: about the results and the ground truth, one line each.
         detections: that were scored, in the order of the photos.

@@ -20,7 +20,7 @@ NMS_THRESHOLD = 0.3  # R-CNN, section 2.2
 MAX_PER_CLASS = 100  # R-CNN keeps at most this many boxes of a class per image
 VOTE_THRESHOLD = 0.5  # Gidaris and Komodakis, ICCV 2015, section 5
 VOTE_POWER = 3.0  # of 1 to 6; 1 gives boxes 6 points looser in AP (coco), with the same mAP (benchmarks/LOG.md)
-DRAW_FLOOR = 0.5  # weaker detections make a picture that nobody can read
+DRAW_FLOOR = 0.5  # weaker detections make a picture illegible
 COUNT = "a whole number of at least 1"
 
 

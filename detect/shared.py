@@ -73,7 +73,7 @@ class SharedNetwork(DenseMultiBox):
         self.regions = SharedRegionHead(columns, width=region_width)
 
     def maps_from(self, found: list[Tensor], frozen: str) -> TrunkMaps:
-        """Run the stages behind `frozen` on what the stem gave."""
+        """Run the stages after `frozen` on the output of the stem."""
         return TrunkMaps(*self.from_stem(found, frozen))
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ class SharedRegions:
     Args:
         features: of photos.
         mirrored: also classify on the mirrored photo, and take the mean of the two.
-        with_features: also give the numbers of the region head's last hidden layer, behind the probabilities.
+        with_features: also return the region head's last hidden layer, after the probabilities.
     """
 
     def __init__(self, features: SharedFeatures, *, mirrored: bool = False, with_features: bool = False) -> None:
@@ -205,7 +205,7 @@ class SharedRegions:
         return {"mirrored": self.mirrored}
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
-        """Return (N, C + 1) float32 probabilities for (N, 4) boxes in pixels of the photo; features behind them.
+        """Return (N, C + 1) float32 probabilities for (N, 4) boxes in pixels of the photo, then the features.
 
         Raises:
             InputError: boxes or photo are malformed, or what the network gives is not finite.

@@ -12,11 +12,11 @@ SUFFIX = ".txt"  # a name that ends so is that of a file, whether it is there or
 
 
 def read_class_names(given: Sequence[str], *, known: Sequence[str] = ()) -> list[str]:
-    """Return the class names that somebody listed, in their order, without blanks around them.
+    """Return the class names that were listed, in their order, without blanks around them.
 
     Args:
-        given: each is a class of `known`, commas and all; or a file with one name per line, of which what stands behind
-            a tab is left out; or names with commas between them.
+        given: each is a class of `known`, commas and all; or a file with one name per line, in which anything after a
+            tab is ignored; or names with commas between them.
         known: the classes that may be meant, where they are known already.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Packages that are extras of this one: imported where they are needed, named with their command where they lack."""
+"""Packages that are extras of this one: imported where they are needed, or named with their install command."""
 
 import importlib
 from typing import Any

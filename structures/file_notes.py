@@ -71,7 +71,7 @@ class FileNotes:
             files: name and path of each.
 
         Yields:
-            The name, and the digest; "" for a file that cannot be read, which whoever reads it will report.
+            The name, and the digest; "" for a file that cannot be read, which its reader will report.
         """
         rest = iter(files)
         while some := list(islice(rest, TOGETHER)):

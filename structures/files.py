@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, and checks that a file named by somebody else is a regular one.
+"""Writes files whole or not at all, and checks that a file named by others is a regular one.
 
 The only place that replaces one file by another.
 """

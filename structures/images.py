@@ -218,7 +218,7 @@ def from_16_bits(values: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
 
 
 def _white(picture: PIL.Image.Image) -> float:
-    """Return the value that stands for white: the end of the smallest usual range that holds all values."""
+    """Return the value of white: the end of the smallest usual range that holds all values."""
     values = np.asarray(picture)
     if not np.isfinite(values).all():
         raise InputError("holds values that are not finite")

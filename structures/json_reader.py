@@ -45,7 +45,7 @@ def parse_json(text: bytes | str, place: str | Path) -> Any:
     r"""Return the value of a JSON text; NaN, Infinity and numbers beyond a double's range come out as floats.
 
     Args:
-        text: UTF-8 (a byte order mark may stand before it), UTF-16 or UTF-32.
+        text: UTF-8 (a byte order mark may come before it), UTF-16 or UTF-32.
         place: the file, and the line or field of it, for messages.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which class a name means, written in any case and with blanks around it; which name a misspelled one stands for."""
+"""Which class a name means, written in any case and with blanks around it; which name was meant by a misspelled one."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -2,7 +2,7 @@
 
 We write and remove only inside the folder that was named for it, never through a link or a name that leads out of it,
 never over an input, and of what lies there already only what a record of our own proves to be ours. The record is a
-file of lines in the folder itself, each with a digest of what was written: what somebody has changed since is theirs.
+file of lines in the folder itself, each with a digest of what was written: what others have changed since is theirs.
 """
 
 import glob
@@ -51,7 +51,7 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | 
     What killed runs left unfinished of these files is removed.
 
     Args:
-        outputs: the files to be; None for those that nobody asked for.
+        outputs: the files to be; None for those that were not asked for.
         inputs: files and folders that are read; None likewise, and what there is no file for, such as a built-in name.
 
     Raises:
@@ -140,7 +140,7 @@ class OwnFiles:
     def writing(self, name: str) -> Iterator[Path]:
         """Give the path of a file to write, as `structures.files.replacing` does.
 
-        It is noted before it is put in its place: a process killed in between leaves no file that nobody knows of.
+        It is noted before it is put in its place: a process killed in between leaves no file that is not on record.
 
         Raises:
             FileRefused: as `place`, or there is a file that we did not write and whose content is another.

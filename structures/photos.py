@@ -38,8 +38,8 @@ def as_image(photo: "PhotoLike", *, exif: ExifPolicy = "apply", max_pixels: int 
         RGB uint8 (H, W, 3), C-contiguous; an array that is such is not copied.
 
     Raises:
-        ImageError: a file that cannot be read, values or a shape that are no photo, or something else altogether; says
-            what was expected.
+        ImageError: a file that cannot be read, values or a shape that cannot be a photo, or another type; says what
+            was expected.
     """
     if isinstance(photo, str | Path):
         return read_image(photo, exif=exif, max_pixels=max_pixels)

@@ -100,12 +100,12 @@ class Proposals(_Rows):
         return len(self.boxes)
 
     def first(self, count: int) -> "Proposals":
-        """Return the first boxes; the others stand before those that are left out already."""
+        """Return the first boxes; the others come before those that are left out already."""
         behind = self.take(slice(count, None))
         return replace(self.take(slice(count)), left_out=behind.followed_by(self.left_out))
 
     def followed_by(self, others: "Proposals | None") -> "Proposals":
-        """Return these boxes with others of the same photo behind them; nothing is left out of the two."""
+        """Return these boxes followed by others of the same photo; nothing is left out of the two."""
         if others is None:
             return replace(self, left_out=None)
         names = tuple(dict.fromkeys([*self.source_names, *others.source_names]))

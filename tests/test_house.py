@@ -1,4 +1,4 @@
-"""The house stands: rooms come from this checkout, imports point down, nothing happens at import, --help is light."""
+"""The structure: rooms come from this checkout, imports point down, nothing happens at import, --help is light."""
 
 import ast
 import importlib

@@ -76,7 +76,7 @@ def help_of(command: Callable[..., None]) -> str:
 
 
 def epilog_of(command: Callable[..., None]) -> str:
-    """Return what stands at the end of a command's help."""
+    """Return the end of a command's help."""
     return "\n\n".join(["Examples:", *(line.replace("[", r"\[") for line in command.examples)])  # type: ignore[attr-defined]
 
 

@@ -34,7 +34,7 @@ class GeneratorOptions:
     device: GeneratorDevice = "auto"
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings of the generator that somebody named."""
+        """Return the settings of the generator that were given."""
         given = {"factor": self.factor, "strategies": self.strategy, "seed": self.seed, "width": self.width}
         return {name: value for name, value in given.items() if value is not None}
 

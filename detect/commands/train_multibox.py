@@ -50,7 +50,7 @@ class RecipeOptions:
     ] = None
 
     def change(self, preset: MultiBoxRecipe) -> MultiBoxRecipe:
-        """Return a phase of a preset with what somebody named."""
+        """Return a phase of a preset with the values that were given."""
         return replace(
             preset,
             frozen=given(self.freeze, preset.frozen),

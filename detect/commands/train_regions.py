@@ -59,7 +59,7 @@ class RecipeOptions:
     ] = None
 
     def change(self, preset: Recipe) -> Recipe:
-        """Return the recipe of a phase of a preset with what somebody named."""
+        """Return the recipe of a phase of a preset with the values that were given."""
         return replace(
             preset,
             steps=given(self.steps, preset.steps),
@@ -119,11 +119,11 @@ class ExampleOptions:
     ] = None
 
     def change(self, preset: Examples, *, use_ignored: bool) -> Examples:
-        """Return the examples of a phase of a preset with what somebody named.
+        """Return the examples of a phase of a preset with the values that were given.
 
         Args:
             preset: of the phase.
-            use_ignored: what suits the photos, where nobody named it.
+            use_ignored: default that suits the photos.
         """
         return replace(
             preset,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Common:
-    """Options that mean the same for crops; None where nobody named them."""
+    """Options that mean the same for crops; None where they were not given."""
 
     freeze: str | None
     learning_rate: float | None
@@ -44,7 +44,7 @@ class SharedOptions:
     ] = None
 
     def change(self, preset: SharedRecipe, named: Common) -> SharedRecipe:
-        """Return a phase of a preset with what somebody named."""
+        """Return a phase of a preset with the values that were given."""
         before = preset.multibox
         multibox = replace(
             before,

@@ -110,7 +110,7 @@ def _write_voc(files: OwnFiles, photos: Photos, classes: Sequence[str], losses: 
 
 
 def _note_classes(photos: Photos, classes: Sequence[str], losses: Notes) -> None:
-    """Note what VOC's folders do not say about classes: their order, and those that nobody annotated."""
+    """Note what VOC's folders do not say about classes: their order, and those without objects."""
     used = {int(label) for some in photos.values() for photo in some for label in photo.labels}
     names = [name for label, name in enumerate(classes) if label in used]
     if len(names) < len(classes):

@@ -84,7 +84,7 @@ def _line(name: str, found: Detections | None, truth: CocoDataset, classes: tupl
 
 
 def _class_order(job: Conversion, found: Results, truth: AnyDataset | None) -> tuple[str, ...]:
-    """Return the names in the order that somebody named, of the run, of the ground truth, or of the results."""
+    """Return the names in the order that was given, or that of the run, of the ground truth, or of the results."""
     if job.classes is not None:
         return tuple(read_class_names(job.classes, known=found.classes))
     run = read_run(job.source) if job.source.is_dir() else None

@@ -1,4 +1,4 @@
-"""Labelled photos, one folder a class: what image classifiers are trained and judged on."""
+"""Labelled photos, one folder per class: what image classifiers are trained and scored on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

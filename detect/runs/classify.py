@@ -46,9 +46,9 @@ def load_image_classifier(
     """Put one network, or an ensemble where several are named, to work; batches are as large as the photos fill.
 
     Args:
-        weights: names or files, as `detect.classifiers.load_checkpoint` takes them; of shared features their layer for
-            whole photos is taken.
-        crops: 1, 10 or 144 a photo.
+        weights: names or files, as `detect.classifiers.load_checkpoint` takes them; from shared features, the
+            layer for whole photos is used.
+        crops: 1, 10 or 144 per photo.
         warp: squeeze photos to a square.
         photos: how many there will be; None for many.
         device: as `classifier.engines.place` has it.

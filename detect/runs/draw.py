@@ -16,14 +16,14 @@ from structures.own_files import OwnFiles
 from structures.records import Detections, Image
 
 KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})  # pictures of other formats are written as .png
-MARK = ".drawn.png"  # behind the names of all photos that are known for nothing else
+MARK = ".drawn.png"  # after names with any other suffix, or none
 JPEG_QUALITY = 90
 
 
 def picture_name(image_id: str) -> str:
     """Return the name of a photo's picture: the photo's own where it is that of a JPEG or PNG. No two photos share one.
 
-    So `.png` is put behind `a.tif`, and behind `a.tif.png` as well, which is the name of the other's picture.
+    So `.png` is appended to `a.tif`, and to `a.tif.png` as well, which is the name of the other's picture.
 
     >>> [picture_name(name) for name in ("a/b.jpg", "a.tif", "a.tif.png", "a", "a.drawn.png")]
     ['a/b.jpg', 'a.tif.png', 'a.tif.png.png', 'a.drawn.png', 'a.drawn.png.drawn.png']

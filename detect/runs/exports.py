@@ -37,7 +37,7 @@ NUMBER = re.compile("[0-9]{1,18}")  # a name that may be a number: as 64 bits ho
 def export(
     files: OwnFiles, kind: str, classes: Sequence[str], *, split: str = "test", numbering: Path | None = None
 ) -> list[Path]:
-    """Write what stands in detections.jsonl in another format.
+    """Write the contents of detections.jsonl in another format.
 
     Args:
         files: those that are ours in the folder of the results.
@@ -80,8 +80,8 @@ def require_exportable(kind: str, images: Iterable[str], classes: Sequence[str],
     """Make sure that an export of these photos will be possible, before any work on them.
 
     Raises:
-        InputError: a class cannot name a VOC file, or a photo stand in it; or COCO's instances.json cannot be read,
-            lacks a class or a photo, or two photos would be the same image of it.
+        InputError: a class cannot name a VOC file, or a photo be listed in one; or COCO's instances.json cannot be
+            read, lacks a class or a photo, or two photos would be the same image of it.
     """
     if kind == "voc":
         for name in classes:

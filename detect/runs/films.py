@@ -1,6 +1,6 @@
 """Films and cameras as folders of frames: `film.mp4/000123.jpg` is the name of a frame, and of its picture.
 
-Frames are decoded one after the other, by whoever asks; a film that is asked for an earlier frame is opened again.
+Frames are decoded one after the other, in the calling thread; for an earlier frame a film is opened again.
 """
 
 import os
@@ -28,7 +28,7 @@ from structures.records import Image
 FILMS_FOLDER = "films"
 CODEC = "mp4v"  # MPEG-4, which OpenCV's own packages can write
 CAMERA_RATE = 10.0  # frames per second of a film of what a camera saw: they come at whatever rate they are done
-CAMERA_FRAMES = 1000  # that are taken from a camera where nobody says how many
+CAMERA_FRAMES = 1000  # that are taken from a camera where no number is given
 OLD = 0.005  # seconds; a frame that comes quicker than this was waiting, and a newer one may be there
 MOST_OLD = 30  # frames that are passed over to reach the newest
 FEWER = 0.01  # share of its frames that a film may lack, compared with what its head says
@@ -59,7 +59,7 @@ def _frame(source: Photo, number: int) -> Photo:
 
 
 def count_frames(path: Path) -> int:
-    """Count the frames of a film by going through them: what its head says may be wrong.
+    """Count the frames of a film by going through them: its header may be wrong.
 
     Raises:
         SourceError: the file is no film, or holds no frame.
@@ -82,7 +82,7 @@ def _counted(path: Path, size: int, changed: int) -> int:
 
 
 def truncated(path: Path) -> str:
-    """Return a warning where a film has fewer frames than its head says; "" where all are there."""
+    """Return a warning where a film has fewer frames than its header says; "" where all are there."""
     capture = _open(path)
     stated, found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), count_frames(path)
     capture.release()
@@ -92,7 +92,7 @@ def truncated(path: Path) -> str:
 
 
 def frames_per_second(path: Path) -> float:
-    """Return the rate of a film, as its head says; 25 where it does not."""
+    """Return the frame rate of a film, as its header says; 25 where it does not."""
     capture = _open(path)
     rate = float(capture.get(cv2.CAP_PROP_FPS))
     capture.release()

@@ -212,7 +212,7 @@ def _find(path: str, leave_out: Path | None) -> tuple[str, Iterable[str]]:
 def _pictures(folder: str, leave_out: Path | None) -> Iterator[str]:
     """Walk through a folder, links to other folders included, each folder once; those that cannot be searched, too."""
     visited = {os.path.realpath(leave_out)} if leave_out else set[str]()
-    waiting = [""]  # names of folders, each with a slash behind it
+    waiting = [""]  # names of folders, each followed by a slash
     while waiting:
         below = waiting.pop()
         place = os.path.join(folder, below[:-1]) if below else folder

@@ -98,7 +98,7 @@ class Bars:
         self._bars.stop()
 
     def add(self, name: str, total: int, words: str = "") -> TaskID:
-        """Begin a bar, with words behind it."""
+        """Begin a bar, followed by words."""
         task = self._bars.add_task(name, total=total, words=words)
         self._kinds[task] = name, total
         return task

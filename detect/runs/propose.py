@@ -55,7 +55,7 @@ class ProposalJob:
 
 @dataclass
 class ProposalSummary:
-    """What came of it.
+    """The outcome of a job.
 
     Attributes:
         photos: that were named.
@@ -81,7 +81,7 @@ def build_for_many(name: str, placement: "Placement | None" = None, **options: A
 
 
 def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: Console) -> ProposalSummary:
-    """Work on all photos of a job, and tell about it.
+    """Propose boxes for all photos of a job, and show how it went.
 
     Raises:
         InputError: the folder holds something else, boxes that were made in another way, or the same photos by other

@@ -164,7 +164,7 @@ def high_floor(results: Path) -> list[str]:
 
 
 def _counted(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Shorten an earlier run: how many photos were skipped or not drawn; why, stands in the latest."""
+    """Shorten an earlier run: how many photos were skipped or not drawn; the reasons are in the latest."""
     return {name: len(fact) if name in REASONS and isinstance(fact, dict) else fact for name, fact in run.items()}
 
 
@@ -186,7 +186,7 @@ def command() -> str:
 
 
 def commit() -> str | None:
-    """Return the commit of the checkout that this code runs from, with + behind it if files were changed since."""
+    """Return the commit of the checkout that this code runs from, followed by + if files were changed since."""
     top = _git("rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != CHECKOUT:  # installed, perhaps inside somebody else's checkout
         return None

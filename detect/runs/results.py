@@ -1,7 +1,7 @@
-"""Results on disk: OUT/detections.jsonl and OUT/skipped.jsonl, one line a photo, written as soon as it is done.
+"""Results on disk: OUT/detections.jsonl and OUT/skipped.jsonl, one line per photo, written as soon as it is done.
 
-A killed run leaves at worst half a line at the end. The next run cuts that off, passes over the photos that are done,
-and tries the skipped ones again.
+A killed run leaves at worst half a line at the end. The next run cuts that off, skips the photos that are done, and
+tries those that failed again.
 """
 
 from collections.abc import Iterable, Sequence

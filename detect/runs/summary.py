@@ -1,4 +1,4 @@
-"""What came of a run over photos: counts, sources of regions and detections, seconds per stage."""
+"""The outcome of a run over photos: counts, sources of regions and detections, seconds per stage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ IN_WORKERS = ("read", "propose")
 
 @dataclass(frozen=True)
 class DetectionSummary:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
         photos: that were named.
@@ -81,7 +81,7 @@ class DetectionSummary:
         return "; ".join(parts)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the facts for run.json; why photos were skipped stands in skipped.jsonl."""
+        """Return the facts for run.json; why photos were skipped is in skipped.jsonl."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"skipped": len(self.skipped)}
 
 

@@ -15,7 +15,7 @@ class MultiBoxRecipe:
     Attributes:
         epochs: times every photo is seen.
         learning_rate: the highest of the heads (AdamW).
-        trunk_factor: on the learning rate of the trunk's stages behind `frozen`.
+        trunk_factor: on the learning rate of the trunk's stages after `frozen`.
         frozen: stages up to and with this one stay as they are; maxpool2 or an Inception module.
         batch_size: photos per step, over all processes.
         warmup: steps over which the learning rate rises.

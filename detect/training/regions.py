@@ -148,7 +148,7 @@ def _require_same_training(
         **({"engine": placement.engine, "dtype": placement.dtype} if frozen else {}),
     }
     start, state = work / START_FILE, work / STATE
-    if not start.exists():  # what is there was made from something that nobody knows
+    if not start.exists():  # what is there is of unknown origin
         if state.exists():
             raise WeightsError(f"{state}: of a training whose {start.name} is gone; {AGAIN}")
         for name in FEATURES_FILES:

@@ -67,8 +67,8 @@ def training_placement(device: str, dtype: str) -> Placement:
     On a CPU the process keeps the memory that it frees from now on.
 
     Raises:
-        InputError: float16 was asked for, whose gradients would vanish, a device that cannot be had, or more processes
-            than GPUs.
+        InputError: float16 was asked for, whose gradients would vanish, a device that is not available, or more
+            processes than GPUs.
     """
     if dtype == "float16":
         raise InputError('`dtype="float16"` is for testing; train in bfloat16 or float32')
@@ -102,7 +102,7 @@ def frozen_placement(training: Placement, device: torch.device, dtype: str) -> P
         dtype: precision that was asked for, or "auto".
 
     Raises:
-        InputError: the engine cannot be had.
+        InputError: the engine is not available.
     """
     chosen = place(device=str(device), dtype=cast(DType, dtype))
     return replace(chosen, reason=f"{training.reason}; frozen stages: {chosen.engine} {chosen.dtype}")

@@ -27,7 +27,7 @@ from proposals.protocol import ProposalGenerator
 from structures.errors import InputError
 from structures.records import Dataset
 
-LAST_SHARED = "inception4e"  # the stages behind it are dilated: their maps are not those of an undilated trunk
+LAST_SHARED = "inception4e"  # the stages after it are dilated: their maps are not those of an undilated trunk
 
 
 def start_shared(

@@ -114,7 +114,7 @@ class MultiBox:
         mirrored: also look at the mirror image of every view.
         parameters: further settings that decide the boxes, such as the weights' name.
         name: on the command line.
-        learned_classes: of the objects that the network learned from, as far as somebody knows.
+        learned_classes: of the objects that the network learned from, as far as known.
 
     Attributes:
         score: says how well any boxes of a photo fit an object.

@@ -194,7 +194,7 @@ def _active(width: int) -> nn.Sequential:
 
 
 def initialise(module: nn.Module) -> None:
-    """Initialise the weights of a layer for the ReLU behind it (He et al., arXiv 1502.01852)."""
+    """Initialise the weights of a layer for the ReLU after it (He et al., arXiv 1502.01852)."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:

@@ -127,7 +127,7 @@ def recolour(canvas: Image, rng: np.random.Generator) -> Image:
 
 
 def sample_generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """Return the source of randomness of one sample, whoever makes it."""
+    """Return the source of randomness of one sample, in whichever process."""
     return np.random.default_rng([seed, epoch, index])
 
 

@@ -19,7 +19,7 @@ class Tree(NamedTuple):
     Attributes:
         boxes: (2N - 1, 4) int32.
         size: (2N - 1,) int32.
-        rows: (2N - 1,) int32 where the histograms of a region stand.
+        rows: (2N - 1,) int32 row of a region's histograms.
         colour: (N, C * 25) float32 counts.
         texture: (N, C * 80) float32 counts.
         alive: (2N - 1,) bool, of regions that are not yet part of another one.

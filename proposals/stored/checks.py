@@ -1,6 +1,6 @@
 """What is checked about the boxes of other programs against their photos: the one place for all files of proposals.
 
-What a file itself must hold, numbers that are finite, stands with its reader; this is about boxes that fit no photo.
+What a file itself must hold, such as finite numbers, its reader checks; this is about boxes that fit no photo.
 """
 
 from collections.abc import Callable, Mapping
