@@ -20,6 +20,7 @@ Colour = tuple[int, int, int]
 GOLDEN = 0.618034  # of the colour circle from one class to the next: neighbours in the list get hues far apart
 LINE_SHARE = 1 / 200  # of the photo's mean side
 TEXT_SHARE = 1 / 30
+BASELINE = "ls"  # texts are placed by the left end of their baseline, which fonts share
 SMALLEST_TEXT = 11  # pixels; smaller letters cannot be read
 
 
@@ -55,31 +56,45 @@ def draw(image: Image, found: Detections, classes: Sequence[str], *, scores: boo
     taken = place_labels(found.boxes, [label.size for label in labels], picture.size)
     for (x1, y1, x2, y2), label, each in reversed(list(zip(taken.tolist(), labels, colours, strict=True))):
         canvas.rectangle((x1, y1, x2 - 1, y2 - 1), fill=each)  # after all boxes, so that no line crosses a text
-        x, y = label.origin
-        canvas.text((x1 + x, y1 + y), label.text, fill=_readable_on(each), font=label.font)
+        for text, font, x, y in label.parts:
+            canvas.text((x1 + x, y1 + y), text, fill=_readable_on(each), font=font, anchor=BASELINE)
     return picture
 
 
 @dataclass(frozen=True)
 class _Label:
-    """A text in a font; the size of its background, and where in this the text begins, both (x, y) in pixels."""
+    """What is written on a box.
 
-    text: str
-    font: Font
+    Attributes:
+        parts: texts, each with its font, and where its baseline begins on the background: x and y in pixels.
+        size: width and height of the background in pixels.
+    """
+
+    parts: Sequence[tuple[str, Font, float, float]]
     size: tuple[int, int]
-    origin: tuple[float, float]
 
 
 def _label(classes: Sequence[str], label: int, score: float | None, size: int) -> _Label:
     name = printable(classes[label])
-    text = (name if legible(name) else f"class {label + 1}") + ("" if score is None else f" {score:.2f}")
-    font = font_for(text, size)
-    assert font is not None, f"{text!r} is legible"
-    left, top, right, bottom = font.getbbox(text)
+    name = name if legible(name) else f"class {label + 1}"
+    number = "" if score is None else f" {score:.2f}"
+    font = font_for(name + number, size)
+    if font is not None:
+        return _laid_out([(name + number, font)])
+    apart = [(text, font_for(text, size)) for text in (name, number) if text]
+    return _laid_out([(text, font) for text, font in apart if font is not None])
+
+
+def _laid_out(texts: Sequence[tuple[str, Font]]) -> _Label:
+    """Put texts next to each other on one line, as a font for a name may have no digits for its score."""
+    bounds = [font.getbbox(text, anchor=BASELINE) for text, font in texts]
+    top, bottom = min(each[1] for each in bounds), max(each[3] for each in bounds)
     pad = (bottom - top) // 4
-    return _Label(
-        text, font, (math.ceil(right - left + 2 * pad), math.ceil(bottom - top + 2 * pad)), (pad - left, pad - top)
-    )
+    parts, x = [], pad
+    for (text, font), (left, _, right, _) in zip(texts, bounds, strict=True):
+        parts.append((text, font, x - left, pad - top))
+        x += right - left
+    return _Label(parts, (math.ceil(x + pad), math.ceil(bottom - top + 2 * pad)))
 
 
 def _readable_on(background: Colour) -> Colour:

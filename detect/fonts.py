@@ -32,13 +32,15 @@ SHAPED = frozenset(  # scripts whose letters change with their neighbours, or ru
     "Arabic Bengali Devanagari Gujarati Gurmukhi Hebrew Kannada Khmer Lao Malayalam Myanmar Oriya Sinhala Syriac Tamil "
     "Telugu Thai Tibetan".split()
 )
+EMOJI = "emoji"
 PACKAGES = {name: "fonts-noto-cjk" for name in ("Chinese", "Hangul", "Hiragana", "Katakana", "Bopomofo")}
+PACKAGES[EMOJI] = "fonts-symbola"  # fonts of coloured emoji are pictures of one size
 OTHER_PACKAGE = "fonts-noto-core"
 
 
 def font_for(text: str, size: int) -> Font | None:
     """Return a font of this size in pixels that has every letter of a text; None if this machine has none."""
-    letters = frozenset(each for each in text if not each.isspace())
+    letters = frozenset(each for each in text if not each.isspace() and not _is_unseen(each))
     if letters <= _drawn_by_default():
         return _open(None, size)
     path = _file_for(letters)
@@ -51,8 +53,8 @@ def _open(path: str | None, size: int) -> Font:
 
 
 def legible(name: str) -> bool:
-    """Return whether a class can be drawn by its name, followed by a score."""
-    return font_for(f"{name} 0123456789.", PROBE) is not None
+    """Return whether a class can be drawn by its name."""
+    return font_for(name, PROBE) is not None
 
 
 def missing_fonts(names: Iterable[str]) -> str:
@@ -73,15 +75,22 @@ def missing_fonts(names: Iterable[str]) -> str:
 
 
 def _usual(letter: str) -> bool:
-    return letter.isspace() or letter in _drawn_by_default()
+    return letter.isspace() or _is_unseen(letter) or letter in _drawn_by_default()
+
+
+def _is_unseen(letter: str) -> bool:
+    """Return whether a letter only changes how its neighbours look, such as a joiner: fonts need not have it."""
+    return unicodedata.category(letter) == "Cf" or "VARIATION SELECTOR" in unicodedata.name(letter, "")
 
 
 def _script(letter: str) -> str:
     """Return the script of a letter, by its name in Unicode.
 
-    >>> _script("猫"), _script("ж")
-    ('Chinese', 'Cyrillic')
+    >>> _script("猫"), _script("ж"), _script("🐕")
+    ('Chinese', 'Cyrillic', 'emoji')
     """
+    if unicodedata.category(letter) == "So":
+        return EMOJI
     word = unicodedata.name(letter, "UNKNOWN").split()[0]
     return "Chinese" if word == "CJK" else word.capitalize()
 

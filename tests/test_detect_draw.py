@@ -51,7 +51,7 @@ def test_names_of_equal_length_look_different(one: str, other: str) -> None:
     assert (drawn(one, "dog") != drawn(other, "dog")).any()
 
 
-def test_a_name_without_a_font_stands_there_as_its_number(no_fonts: None) -> None:
+def test_a_name_without_a_font_is_drawn_as_its_number(no_fonts: None) -> None:
     assert not legible("猫")
     np.testing.assert_array_equal(drawn("猫", "dog"), drawn("class 1", "dog"))
     assert legible("[dog] {0}")
@@ -63,6 +63,7 @@ def test_a_name_without_a_font_stands_there_as_its_number(no_fonts: None) -> Non
         ("猫", "Chinese", "fonts-noto-cjk"),
         ("고양이", "Hangul", "fonts-noto-cjk"),
         ("кот", "Cyrillic", "fonts-noto-core"),
+        ("🐕 dog", "emoji", "fonts-symbola"),
     ],
 )
 def test_a_missing_font_is_named_with_its_script_and_package(
@@ -72,6 +73,23 @@ def test_a_missing_font_is_named_with_its_script_and_package(
     assert f"no font here has the {script} letters of '{name}'" in warning
     assert warning.endswith(f"such as the package {package}")
     assert missing_fonts(["dog", "cat"]) == ""
+
+
+def test_joiners_and_variants_need_no_letter_of_a_font(no_fonts: None) -> None:
+    assert legible("ca\u200dt \ufe0f")
+    assert missing_fonts(["ca\u200dt"]) == ""
+
+
+def test_a_font_without_digits_writes_the_name_and_another_the_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_digits(text: str, size: int) -> Any:
+        return font_for(text, size) if text.isalpha() or not any(map(str.isalpha, text)) else None
+
+    usual = drawn("cat", "dog")
+    monkeypatch.setattr("detect.drawing.font_for", without_digits)
+    apart = drawn("cat", "dog")
+    label = np.s_[5:30, 10:100]
+    assert (apart[label] != drawn("tac", "dog")[label]).any()  # the name is there
+    assert (usual[label] != apart[label]).mean() < 0.1  # and so is the score, on the same baseline
 
 
 def test_letters_that_shape_each_other_need_another_library(monkeypatch: pytest.MonkeyPatch) -> None:
