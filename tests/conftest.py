@@ -1,6 +1,7 @@
 """What several test files need: where the photos for measuring lie, the command line, an engine that starts at once.
 
-After a run of all tests, every option of the command line must have been given to its command by one of them.
+After a run of all tests, the options of the command line are named that none of them gave to its command; with
+RCNN_EVERY_OPTION=1 there must be none.
 """
 
 import os
@@ -62,4 +63,5 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     missing = given_options.never_given(session)
     if missing:
         print(f"\noptions that no test gives to their command: {', '.join(missing)}", file=sys.stderr)
+    if missing and os.environ.get(given_options.STRICT):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

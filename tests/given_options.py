@@ -15,10 +15,8 @@ import typer.core
 
 from detect.cli import build
 
+STRICT = "RCNN_EVERY_OPTION"  # variable: a run of all tests fails where it missed an option
 FOLDER = "RCNN_GIVEN_OPTIONS"  # variable with the folder that all processes of a run note them in
-ELSEWHERE = {  # which only processes of their own can be given, with the test that does so
-    "serve --host": "test_serving_command",
-}
 
 
 def begin(config: pytest.Config) -> None:
@@ -66,8 +64,8 @@ def options(group: Any, path: str = "") -> Iterator[str]:
 
 
 def missing(known: Iterable[str], noted: Iterable[str]) -> list[str]:
-    """Return the options that were not given, but for those that only other processes can be given."""
-    return sorted(set(known) - set(noted) - set(ELSEWHERE))
+    """Return the options that were not given."""
+    return sorted(set(known) - set(noted))
 
 
 def never_given(session: pytest.Session) -> list[str]:
