@@ -9,7 +9,8 @@ import numpy as np
 from rich.console import Console
 
 from detect.options import with_options
-from eval.coco import CocoDataset, read_coco_results
+from eval.coco import CocoDataset
+from eval.coco_results import read_coco_results
 from eval.ground_truth import AnyDataset
 from eval.names import match_names
 from eval.proposal_recall import Coverage, measure_coverage

@@ -15,6 +15,7 @@ from eval.page.gallery import Scale, mistakes_at, photo_values, scale_of, worst_
 from eval.page.tables import LETTERS
 from eval.page.thumbnails import Thumbnail, thumbnails
 from eval.page.write import Page, write_page
+from eval.photo_records import truths_of
 from structures.errors import InputError
 from structures.files import FileRefused
 from structures.images import ExifPolicy
@@ -77,7 +78,7 @@ def with_photos(values: Mapping[str, Any], runs: Sequence[ScoredRun], gallery: G
     scale = scale_of([run.judged for run in runs])
     shown = _worst(runs, scale, gallery.photos)
     photos = [
-        photo_values(run.judged, list(run.photos), shown, run.losses if run.regions and "lost" in values else None)
+        photo_values(run.judged, truths_of(run.photos), shown, run.losses if run.regions and "lost" in values else None)
         for run in runs
     ]
     against = {"against": {**values["against"], "photos": photos[1]}} if len(runs) > 1 else {}

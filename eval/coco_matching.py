@@ -15,8 +15,9 @@ import numpy.typing as npt
 from eval.coco_records import Doubles, areas_of, scores_of, sides_of
 from eval.greedy import take_best
 from eval.matching import FALSE, IGNORED, TRUE
+from eval.packed import laid_out
 from eval.pairs import Pairs, run_starts, shared_pairs
-from eval.tables import DetectionTable, ObjectTable, check_labels, shared_keys, stack
+from eval.tables import DetectionTable, ObjectTable, check_labels, shared_keys
 from structures.boxes import Indices, Mask
 from structures.nms import best_first
 from structures.records import Detections, GroundTruth
@@ -64,11 +65,11 @@ def match_coco(
     found, objects = DetectionTable.of(detections), ObjectTable.of(truths)
     check_labels(found, classes)
     check_labels(objects, classes)
-    best, rank = _best_of_each(shared_keys(found), stack([scores_of(d) for d in detections], np.zeros(0)))
-    found, sides = found.take(best), stack([sides_of(d) for d in detections], np.zeros((0, 4)))[best]
-    counts = ~objects.ignore[:, None] & _within(stack([areas_of(t) for t in truths], np.zeros(0)))
+    best, rank = _best_of_each(shared_keys(found), laid_out(detections, scores_of, np.zeros(0)))
+    found, sides = found.take(best), laid_out(detections, sides_of, np.zeros((0, 4)))[best]
+    counts = ~objects.ignore[:, None] & _within(laid_out(truths, areas_of, np.zeros(0)))
     crowds = objects.ignore & crowd
-    measure = _overlap(sides, stack([sides_of(t) for t in truths], np.zeros((0, 4))), crowds)
+    measure = _overlap(sides, laid_out(truths, sides_of, np.zeros((0, 4))), crowds)
     parts = shared_pairs(shared_keys(found), shared_keys(objects), measure)
     close = Pairs.joined([pairs.take(pairs.overlap >= THRESHOLDS[0]) for pairs in parts])
     in_range = _within(sides[:, 2] * sides[:, 3]).T[:, None]
