@@ -27,7 +27,7 @@ from eval.coco_records import CocoTruth
 from eval.notes import Notes
 from eval.packed import Packed
 from eval.photo_records import PhotoRecords
-from structures.boxes import Boxes, ImageSize, Indices, reach
+from structures.boxes import Boxes, ImageSize, Indices, Mask, reach
 from structures.photo_names import forward
 from structures.records import GroundTruth
 
@@ -96,9 +96,11 @@ class CocoDataset(PhotoRecords):
         self.image_numbers = dict(zip(self.image_ids, numbers, strict=True))
         sizes = list(map(self._stated_size, photos))
         image, objects = self._by_image(objects)
-        self._details = [ObjectDetail(e.get("id"), bool(e.get("segmentation")), bool(e.get("ignore"))) for e in objects]
+        self._ids = [entry.get("id") for entry in objects]
+        self._polygons = np.array([bool(entry.get("segmentation")) for entry in objects], np.bool_)
+        self._ignored = np.array([bool(entry.get("ignore")) for entry in objects], np.bool_)
         self.truths: Packed[GroundTruth] = self._records(image, objects, sizes)
-        self._note_ids([entry["id"] for entry in objects if "id" in entry])
+        self._note_ids([number for number in self._ids if number is not None])
         self._images = images or self._find_images()
 
     def image_path(self, image_id: str) -> Path:
@@ -107,7 +109,9 @@ class CocoDataset(PhotoRecords):
 
     def details(self, image_id: str) -> list[ObjectDetail]:
         """Return more on each object of an image, in the order of its ground truth."""
-        return self._details[self.truths.rows(self._places[image_id])]
+        rows = self.truths.rows(self._places[image_id])
+        columns = self._ids[rows], self._polygons[rows].tolist(), self._ignored[rows].tolist()
+        return [ObjectDetail(*each) for each in zip(*columns, strict=True)]
 
     def _unknown(self, image_id: str) -> CocoError:
         return CocoError(f"{self.annotations}: no image {image_id!r}")
@@ -135,14 +139,15 @@ class CocoDataset(PhotoRecords):
         path, place, numbers = self.annotations, self._place_in(image, rows), list(self.image_numbers.values())
         sides, boxes = to_boxes([row["bbox"] for row in rows], lambda row: f"{path}: image {numbers[image[row]]}")
         areas = to_areas(rows, sides, path)
-        self._note(rows, boxes, place)
+        crowd = are_crowds(rows, path)
+        self._note(boxes, crowd, place)
         counts = np.bincount(image, minlength=len(sizes)).astype(np.int64)
         self._note_beyond(image, boxes, sizes, place)
         whole = CocoTruth(
             image_id="",
             boxes=boxes,
             labels=to_labels(np.array([row["category_id"] for row in rows], np.int64), self.category_ids, path),
-            ignore=are_crowds(rows, path),
+            ignore=crowd,
             area=areas.astype(np.float32),
             sides=sides,
             areas=areas,
@@ -168,12 +173,12 @@ class CocoDataset(PhotoRecords):
         bounds = np.searchsorted(image, np.arange(len(sizes) + 1)).tolist() if None in sizes else []
         return [size or reach(boxes[bounds[at] : bounds[at + 1]]) for at, size in enumerate(sizes)]
 
-    def _note(self, rows: list[Entry], boxes: Boxes, place: Place) -> None:
+    def _note(self, boxes: Boxes, crowd: Mask, place: Place) -> None:
         with_area(boxes, self._notes, place, kept=True)
-        flagged = [at for at, row in enumerate(rows) if row.get("ignore") and not row.get("iscrowd")]
-        if flagged:
+        flagged = np.flatnonzero(self._ignored & ~crowd)
+        if len(flagged):
             kind = "objects with ignore=1 but no crowds: they count, as in pycocotools"
-            self._notes.add(kind, place(flagged[0]), len(flagged))
+            self._notes.add(kind, place(int(flagged[0])), len(flagged))
 
     def _note_beyond(self, image: Indices, boxes: Boxes, sizes: list[ImageSize | None], place: Place) -> None:
         stated = np.array([size or (0, 0) for size in sizes], np.int64).reshape(-1, 2)[image]

@@ -8,6 +8,7 @@ objects ignored, so each range with each threshold is a column of its own.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +47,12 @@ class CocoMatches:
     outcome: npt.NDArray[np.int8]
     objects: ObjectTable
     counts: Mask
+
+    @cached_property
+    def hits(self) -> tuple[Indices, Indices]:
+        """Where the outcome is TRUE: the column, which counts ranges and in them thresholds, and the detection."""
+        columns, rows = np.divmod(np.flatnonzero(self.outcome == TRUE), max(len(self.labels), 1))
+        return columns, rows
 
 
 def match_coco(

@@ -6,6 +6,7 @@ that are not finite; labels are checked; and ignored objects that are no crowds 
 the last digit; tests hold it against pycocotools.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -75,9 +76,10 @@ def average_precision(matches: CocoMatches, classes: int) -> Curve64:
 
 def recall(matches: CocoMatches, classes: int, most: int = MOST_DETECTIONS) -> Curve64:
     """Return the (classes, 4, 10) recall with the best detections of a class in each image; NaN without objects."""
-    area, threshold, rows = np.nonzero((matches.outcome == TRUE) & (matches.rank < most))
-    found = np.zeros((classes, len(AREAS), len(THRESHOLDS)))
-    np.add.at(found, (matches.labels[rows], area, threshold), 1)
+    columns, rows = matches.hits
+    shape = (classes, len(AREAS), len(THRESHOLDS))
+    cells = matches.labels[rows] * (len(AREAS) * len(THRESHOLDS)) + columns
+    found = np.bincount(cells[matches.rank[rows] < most], minlength=math.prod(shape)).reshape(shape).astype(np.float64)
     positives = _positives(matches, classes)[:, :, None]
     return np.divide(found, positives, out=np.full_like(found, np.nan), where=positives > 0)
 

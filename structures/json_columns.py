@@ -1,8 +1,8 @@
 """Reads a JSON list of like objects of numbers as columns, a piece at a time, where that surely gives the same.
 
-Programs write long lists with the same text between the numbers of every object. Where a file does, that text is checked
-as a whole and taken out, and what is left is one flat list of numbers: several times as quick as an object each, and
-without the memory of them. Any other file is left to the careful reader (structures/json_reader.py).
+Programs write long lists with the same text between the numbers of every object. Where a file does, that text is
+checked as a whole and taken out, and what is left is one flat list of numbers: several times as quick as an object
+each, and without the memory of them. Any other file is left to the careful reader (structures/json_reader.py).
 """
 
 import re
@@ -99,12 +99,16 @@ class _Form:
 
     def _split(self, numbers: list[Any]) -> dict[str, Column]:
         step, at, columns = len(self.between) + 1, 0, dict[str, Column]()
+        rows = np.array(numbers, np.float64).reshape(-1, step)
         for key, width in self.widths.items():
-            lists = [numbers[place::step] for place in range(at, at + max(width, 1))]
-            whole = all(set(map(type, each)) == {int} for each in lists)
-            values = np.array(lists, np.int64 if whole else np.float64)
-            columns[key] = np.ascontiguousarray(values.T) if width else values[0]
-            at += max(width, 1)
+            end = at + max(width, 1)
+            lists = [numbers[place::step] for place in range(at, end) if type(numbers[place]) is int]
+            if len(lists) == end - at and all(set(map(type, each)) == {int} for each in lists):
+                values: Column = np.array(lists, np.int64).T  # which doubles would round above 2**53
+            else:
+                values = rows[:, at:end]
+            columns[key] = values.copy() if width else values[:, 0].copy()
+            at = end
         return columns
 
 
