@@ -16,8 +16,8 @@ from rich.console import Console
 from detect.bench import Seconds, folder_name, in_turn, quality_row, read_photos
 from detect.bench_rows import STAGE_TIMES, Figures, detector_plot, detector_row, detector_sheets
 from detect.classifiers import weights_file
+from detect.coverage import NO_BOXES
 from detect.detector import Detector
-from detect.evaluation import NO_BOXES
 from detect.runs.detect import DetectionJob, detect_to_folder
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder

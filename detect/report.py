@@ -16,7 +16,6 @@ from eval.page.tables import LETTERS
 from eval.page.thumbnails import Thumbnail, thumbnails
 from eval.page.write import Page, write_page
 from eval.photo_records import truths_of
-from structures.errors import InputError
 from structures.files import FileRefused
 from structures.images import ExifPolicy
 
@@ -34,20 +33,6 @@ class Gallery:
 
     photos: int = 1000
     side: int = 320
-
-
-def require_same_photos(runs: Sequence[ScoredRun]) -> None:
-    """Refuse two runs that were not scored on the same photos.
-
-    Raises:
-        InputError: names the second.
-    """
-    first, last = runs[0], runs[-1]
-    if tuple(first.photos.image_ids) != tuple(last.photos.image_ids):
-        raise InputError(
-            f"{last.file}: was not scored on the same photos as {first.file}: leave `only_detected` out, so that both "
-            "are scored on all photos"
-        )
 
 
 def report_values(runs: Sequence[ScoredRun], source: Mapping[str, str], *, mistakes: bool) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from eval.results import DETECTIONS_FILE, Aligned
 from eval.scores import Scores, score
 from eval.selection import Selection
 from eval.trace import find_lost
+from structures.errors import InputError
 from structures.records import Detections
 
 
@@ -105,6 +106,20 @@ def score_run(file: Path, dataset: AnyDataset, question: Question) -> ScoredRun:
     warnings += kept.notes
     regions = kept.of(photos)
     return ScoredRun(file, photos, scores, aligned, warnings, upright(found), regions, question.lost_score)
+
+
+def require_same_photos(runs: Sequence[ScoredRun]) -> None:
+    """Refuse two runs that were not scored on the same photos.
+
+    Raises:
+        InputError: names the second.
+    """
+    first, last = runs[0], runs[-1]
+    if tuple(first.photos.image_ids) != tuple(last.photos.image_ids):
+        raise InputError(
+            f"{last.file}: was not scored on the same photos as {first.file}: leave `only_detected` out, so that both "
+            "are scored on all photos"
+        )
 
 
 def _regions_of(file: Path) -> KeptRegions:

@@ -1,5 +1,6 @@
 """The entries of COCO's JSON files, checked one by one, as columns of our records."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,9 +168,9 @@ def _read_entries_of_results(path: Path) -> list[Entry]:
     if not isinstance(entries, list):
         raise CocoError(f"{path}: expected a JSON list of results")
     check_entries(entries, RESULT, lambda position: f"{path}: entry {position}")
-    for position, entry in enumerate(entries):
-        if not _is_finite(entry["score"]):
-            raise CocoError(f"{path}: entry {position} has score {entry['score']!r:.60}")
+    scores = [entry["score"] for entry in entries]
+    if (wrong := _first_odd(scores)) is not None:
+        raise CocoError(f"{path}: entry {wrong} has score {scores[wrong]!r:.60}")
     return entries
 
 
@@ -207,9 +208,9 @@ def to_labels(numbers: Numbers, category_ids: Sequence[int], path: Path) -> Indi
 def to_areas(rows: Sequence[Entry], sides: Doubles, path: Path) -> Doubles:
     """Return the annotated areas (COCO's are of the mask), or the boxes' where there are none."""
     stated = [row.get("area") for row in rows]
-    for value in stated:
-        if value is not None and not _is_finite(value):
-            raise CocoError(f"{path}: area {value!r:.60} is not a number")
+    wrong = _first_odd([0 if value is None else value for value in stated])
+    if wrong is not None:
+        raise CocoError(f"{path}: area {stated[wrong]!r:.60} is not a number")
     boxes = (np.maximum(sides[:, 2], 0) * np.maximum(sides[:, 3], 0)).tolist()
     return np.array([s if a is None else a for a, s in zip(stated, boxes, strict=True)], np.float64)
 
@@ -252,6 +253,10 @@ def to_corners(sides: Doubles, place: str) -> Boxes:
     return corners
 
 
-def _is_finite(value: Any) -> bool:
-    """Say whether a value is a number that float32 can hold."""
-    return isinstance(value, int | float) and -LARGEST <= value <= LARGEST
+def _first_odd(values: Sequence[Any]) -> int | None:
+    """Return the position of the first value that is no number, or none that float32 can hold; None where all are."""
+    if {int, float} >= set(map(type, values)) and (not values or -LARGEST <= min(values) <= max(values) <= LARGEST):
+        if not any(map(math.isnan, values)):
+            return None
+    usable = (isinstance(value, int | float) and -LARGEST <= value <= LARGEST for value in values)
+    return next((place for place, good in enumerate(usable) if not good), None)

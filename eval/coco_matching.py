@@ -110,13 +110,22 @@ def _best_of_each(group: Indices, scores: Doubles) -> tuple[Indices, Indices]:
 
 def _overlap(found: Doubles, objects: Doubles, crowds: Mask) -> Callable[[Indices, Indices], Doubles]:
     """Return what measures pairs of boxes x, y, width, height: in the order of bbIou in pycocotools' maskApi.c."""
+    (x, y, width, height), (x2, y2, width2, height2) = found.T.copy(), objects.T.copy()
+    right, bottom, area, right2, bottom2, area2 = (
+        x + width,
+        y + height,
+        width * height,
+        x2 + width2,
+        y2 + height2,
+        width2 * height2,
+    )
 
     def measure(rows: Indices, held: Indices) -> Doubles:
-        a, b = found[rows], objects[held]
-        shared = np.minimum(a[:, 2:] + a[:, :2], b[:, 2:] + b[:, :2]) - np.maximum(a[:, :2], b[:, :2])
-        both = np.where((shared > 0).all(axis=1), shared[:, 0] * shared[:, 1], 0)
-        area = a[:, 2] * a[:, 3]
-        union = np.where(crowds[held], area, area + b[:, 2] * b[:, 3] - both)
+        across = np.minimum(right[rows], right2[held]) - np.maximum(x[rows], x2[held])
+        down = np.minimum(bottom[rows], bottom2[held]) - np.maximum(y[rows], y2[held])
+        both = np.where((across > 0) & (down > 0), across * down, 0)
+        own = area[rows]
+        union = np.where(crowds[held], own, own + area2[held] - both)
         return np.divide(both, union, out=np.zeros_like(both), where=both > 0)
 
     return measure

@@ -62,14 +62,14 @@ def average_precision(matches: CocoMatches, classes: int) -> Curve64:
     """Return the (classes, 4, 10) average precision in each range of area at each threshold; NaN without objects."""
     positives = _positives(matches, classes)
     columns = matches.outcome.reshape(len(AREAS) * len(THRESHOLDS), -1)
-    values = np.empty((classes, len(AREAS), len(THRESHOLDS)))
+    values, found = np.empty((classes, len(AREAS), len(THRESHOLDS))), np.zeros(columns.shape[1], np.bool_)
+    found[matches.hits[1]] = True
     for label, rows in enumerate(rows_by_class(matches.labels, classes)):
-        outcome = columns[:, rows]
-        true = outcome == TRUE
-        hits = np.flatnonzero(true.any(axis=0))
+        outcome, hits = columns.take(rows, axis=1), np.flatnonzero(found[rows])
+        true = outcome[:, hits] == TRUE
         seen = np.cumsum(outcome != IGNORED, axis=1, dtype=np.int32)[:, hits]
         objects = np.repeat(positives[label], len(THRESHOLDS))
-        curves = np.cumsum(true[:, hits], axis=1, dtype=np.int32), seen
+        curves = np.cumsum(true, axis=1, dtype=np.int32), seen
         values[label] = mean_at_levels(*curves, objects, RECALL_LEVELS).reshape(values.shape[1:])
     return values
 
