@@ -1,19 +1,23 @@
 """Names to networks: the weights that ship with the package, and the classifiers that they make."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from classifier.cascade import Cascade
 from classifier.engines import Placement, place
 from classifier.regions import Ensemble, GoogLeNetRegions, RegionClassifier
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from classifier.weights.load import load_weights
+from detect.defaults import EXACT
 from detect.shared import SharedFeatures, SharedRegions
 from structures.names import did_you_mean
 
 SHIPPED = Path(__file__).parent / "weights"
-Features = Literal["auto", "crops", "shared"]
+Features = Literal["auto", "both", "crops", "shared"]
 TASKS = {"crops": "regions", "shared": "shared"}  # of the weights that classify regions by these
+BUILT_IN = {"both": ("shared", "default"), "crops": ("default",), "shared": ("shared",)}
 
 
 def built_in_weights() -> dict[str, Path]:
@@ -41,9 +45,19 @@ def weights_file(name: str | Path, *, parameter: str = "weights") -> Path:
     )
 
 
-def default_weights(features: Features) -> str:
-    """Return the built-in weights that are taken where none are named."""
-    return {"auto": "default", "crops": "default", "shared": "shared"}[features]
+def choose_weights(
+    weights: str | Path | Sequence[str | Path] | None, features: Features
+) -> tuple[tuple[str | Path, ...], Features]:
+    """Fill in what nobody named: the built-in weights for the features, or all features that these have.
+
+    Args:
+        weights: one or several names or files; None or none leave them to the features.
+        features: as for `load_classifier`; with "auto", named weights decide, and without them it is "both".
+    """
+    if weights is None or (not isinstance(weights, str | Path) and not weights):
+        kind: Features = "both" if features == "auto" else features
+        return BUILT_IN[kind], kind
+    return ((weights,) if isinstance(weights, str | Path) else tuple(weights)), features
 
 
 def load_regions(name: str | Path, *, features: Features = "auto") -> Checkpoint:
@@ -51,14 +65,14 @@ def load_regions(name: str | Path, *, features: Features = "auto") -> Checkpoint
 
     Args:
         name: built-in, or a file.
-        features: what regions are classified by: "crops" of their own, or features that the photo's regions "share";
-            "auto" leaves it to the weights.
+        features: what regions are classified by: "crops" of their own, or features of the photo that they have
+            "shared"; "auto" and "both" take either.
 
     Raises:
         WeightsError: no such weights, or weights that cannot be used; the message names them.
     """
     checkpoint = load_weights(weights_file(name))
-    wanted = [task for kind, task in TASKS.items() if features in ("auto", kind)]
+    wanted = [task for kind, task in TASKS.items() if features in ("auto", "both", kind)]
     if checkpoint.task not in wanted:
         needed = "a region classifier is" if len(wanted) > 1 else f"weights for {wanted[0]} are"
         raise WeightsError(f"`weights` {name}: these are for {checkpoint.task}, {needed} needed")
@@ -71,37 +85,50 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
 
 
 def load_classifier(
-    weights: str | Path | Sequence[str | Path],
+    weights: str | Path | Sequence[str | Path] | None = None,
     placement: Placement | None = None,
     *,
     mirrored: bool = False,
     batch_size: int | None = None,
     features: Features = "auto",
     with_features: bool = False,
+    exact: int = EXACT,
 ) -> RegionClassifier:
-    """Put one region classifier, or an ensemble where several weights are named, to work where a placement says.
+    """Put a region classifier to work where a placement says: one network, a cascade of two, or an ensemble.
 
     Args:
-        weights: built-in names, or files.
+        weights: built-in names, or files; None takes the built-in ones for the features.
         placement: as `classifier.engines.place` returns it; None leaves the choice to it.
         mirrored: classify mirrored regions as well, and take the mean of the two.
         batch_size: regions per batch; None takes what suits the engine.
-        features: "crops", "shared", or "auto" for what the weights are for.
+        features: "crops", "shared", or "both" for shared features of all regions and crops of the first; "auto" for
+            what the weights are for, all of them averaged.
         with_features: also give the features of each region (`classifier.regions.feature_count`).
+        exact: with "both", crops of at most this many regions of a photo are classified.
+
+    Raises:
+        WeightsError: no such weights, weights that cannot be used, or not one of each kind for "both".
+        InputError: their classes differ, or a number is out of its range.
     """
-    names = [weights] if isinstance(weights, str | Path) else list(weights)
+    names, kind = choose_weights(weights, features)
     where = placement or place()
-    members = [
-        _classifier(
-            load_regions(name, features=features),
-            where,
-            mirrored=mirrored,
-            batch_size=batch_size,
-            with_features=with_features,
-        )
-        for name in names
-    ]
+    checkpoints = [load_regions(name, features=kind) for name in names]
+    make = partial(_classifier, placement=where, mirrored=mirrored, batch_size=batch_size)
+    if kind == "both":
+        quick, crops = _one_of_each(names, checkpoints)
+        return Cascade(make(quick, with_features=with_features), make(crops, with_features=False), count=exact)
+    members = [make(each, with_features=with_features) for each in checkpoints]
     return members[0] if len(members) == 1 else Ensemble(members)
+
+
+def _one_of_each(names: Sequence[str | Path], checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+    by_task = {each.task: each for each in checkpoints}
+    if len(checkpoints) != len(TASKS) or len(by_task) != len(TASKS):
+        raise WeightsError(
+            f"`weights` {', '.join(map(str, names))}: for both features they must be two, one for shared features and "
+            "one for crops"
+        )
+    return [by_task["shared"], by_task["regions"]]
 
 
 def _classifier(
@@ -115,6 +142,8 @@ def _classifier(
 
 
 def shared_features(classify: RegionClassifier) -> SharedFeatures | None:
-    """Return the shared features that a classifier, or the first such of an ensemble, works on; None if none does."""
+    """Return the shared features that a classifier, or the first such of several, works on; None if none does."""
+    if isinstance(classify, Cascade):
+        return shared_features(classify.quick)
     members = classify.members if isinstance(classify, Ensemble) else [classify]
     return next((member.features for member in members if isinstance(member, SharedRegions)), None)

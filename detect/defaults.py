@@ -13,6 +13,7 @@ from structures.errors import InputError
 VAL_EVERY = 500  # batches between two judgements of a training
 VAL_PHOTOS = 200  # that a training is judged on
 SOME_SKIPPED = 1  # exit code: done, but for some photos
+EXACT = 16  # regions; more raise mAP by less than half a point, and fill another batch on a CPU (benchmarks/LOG.md)
 PROPOSALS = "ranked:selective-search+multibox"  # what the paper has; `multibox` alone is quicker (README)
 
 MaxPixels = Annotated[

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from classifier.regions import RegionClassifier
-from detect.defaults import PROPOSALS
+from detect.defaults import EXACT, PROPOSALS
 from detect.flow import Stage, flow, pixels_of
 from detect.found import Found
 from detect.settings import (
@@ -87,6 +87,7 @@ class Detector:
         *,
         device: str = "auto",
         features: "Features" = "auto",
+        exact: int = EXACT,
         engine: "EngineName" = "auto",
         dtype: "DType" = "auto",
         batch_size: int | None = None,
@@ -107,11 +108,13 @@ class Detector:
 
         Args:
             weights: of the classifier: a built-in name, or a file that `rcnn train regions` wrote; None takes the
-                built-in ones for `features`. The probabilities of several are averaged.
+                built-in ones for `features`. The probabilities of several are averaged, but for "both" features.
             proposals: name of the generator, as for `rcnn detect --proposals`; `a+b` takes the boxes of both.
             device: "auto" (the GPU if there is one), "cpu", "cuda", "cuda:1", ...
-            features: "crops" classifies a crop of each region, "shared" pools all regions from features of the whole
-                photo, one pass of the network per photo; "auto" leaves it to the weights.
+            features: "shared" pools all regions from features of the whole photo, one pass of the network per photo;
+                "crops" classifies a crop of each region; "both" does the first and, for the first regions, the second;
+                "auto" is "both" without weights, and with weights what these are for.
+            exact: with "both", crops of at most this many regions per photo are classified, the first.
             engine: "auto" (OpenVINO on a CPU where it is installed, else torch), "torch", "compiled" or "openvino".
             dtype: precision of the networks: "auto" (bfloat16 where the device has it), "float32", "bfloat16" or
                 "float16".
@@ -135,7 +138,7 @@ class Detector:
             InputError: a setting out of its range, or a name, file or device that cannot be used.
         """
         from classifier.engines import place
-        from detect.classifiers import default_weights, load_classifier, shared_features
+        from detect.classifiers import load_classifier, shared_features
         from detect.generators import load_proposals
 
         settings = DetectorSettings(
@@ -152,12 +155,13 @@ class Detector:
         )
         placement = place(device=device, engine=engine, dtype=dtype)
         classify = load_classifier(
-            default_weights(features) if weights is None else weights,
+            weights,
             placement,
             mirrored=mirrored,
             batch_size=batch_size,
             features=features,
             with_features=keep_features,
+            exact=exact,
         )
         propose = load_proposals(proposals, placement, shared=shared_features(classify))
         return cls(propose, classify, settings)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from classifier.cascade import Cascade
 from classifier.engines import place
 from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
-from detect.classifiers import default_weights, load_classifier, shared_features
+from detect.classifiers import choose_weights, load_classifier, shared_features
 from detect.detector import Detector
 from detect.generators import load_proposals
 from detect.shared import SharedFeatures, SharedRegions, from_checkpoint
@@ -18,7 +19,7 @@ from proposals.multibox.views import whole_photo
 from structures.boxes import as_boxes, mirror, whole_image
 from structures.records import Image
 from tests.boxes import keeps_protocol
-from tests.networks import make_shared
+from tests.networks import make, make_shared
 
 TORCH = place(device="cpu", engine="torch", dtype="float32")
 CLASSES = ("cat", "dog")
@@ -164,7 +165,7 @@ def test_weights_are_loaded_by_what_they_are(weights: Checkpoint, tmp_path: Path
     with pytest.raises(WeightsError, match="weights for regions are needed"):
         load_classifier(path, features="crops")
     with pytest.raises(WeightsError, match="weights for shared are needed"):
-        load_classifier(default_weights("crops"), features="shared")
+        load_classifier("default", features="shared")
 
 
 def test_an_ensemble_of_both_kinds_shares_the_features(weights: Checkpoint, tmp_path: Path) -> None:
@@ -172,6 +173,27 @@ def test_an_ensemble_of_both_kinds_shares_the_features(weights: Checkpoint, tmp_
     save_checkpoint(weights, path)
     classify = load_classifier([path, path], TORCH)
     assert shared_features(classify) is not None
+
+
+def test_both_features_want_weights_of_each_kind(tmp_path: Path) -> None:
+    shared, crops = tmp_path / "shared.safetensors", tmp_path / "crops.safetensors"
+    save_checkpoint(make_shared(make().classes), shared)
+    save_checkpoint(make(), crops)
+    for names in ([shared, crops], [crops, shared]):
+        classify = load_classifier(names, TORCH, features="both", exact=3)
+        assert isinstance(classify, Cascade)
+        assert isinstance(classify.quick, SharedRegions)
+        assert (classify.count, classify.parameters["exact"]) == (3, 3)
+        assert shared_features(classify) is classify.quick.features
+    for names in ([shared, shared], [crops], [shared, crops, crops]):
+        with pytest.raises(WeightsError, match="must be two"):
+            load_classifier(names, TORCH, features="both")
+
+
+def test_what_is_taken_where_no_weights_are_named() -> None:
+    assert choose_weights(None, "auto") == choose_weights([], "both") == (("shared", "default"), "both")
+    assert choose_weights(None, "crops") == (("default",), "crops")
+    assert choose_weights("mine.safetensors", "auto") == (("mine.safetensors",), "auto")
 
 
 def test_weights_of_other_tasks_are_refused(weights: Checkpoint) -> None:

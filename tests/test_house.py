@@ -41,7 +41,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "processes weights",
         "crops shared_regions shared_sampling views training_state loading",
         "region_features regions training",
-        "classification_loss export images",
+        "cascade classification_loss export images",
         "image_training photos",
     ),
 }

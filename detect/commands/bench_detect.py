@@ -70,7 +70,7 @@ def detect(
     from rich.console import Console
 
     from detect import bench_detection
-    from detect.classifiers import default_weights
+    from detect.classifiers import choose_weights
     from detect.evaluation import files_read, show
     from eval.plots import picture_format
     from proposals.generators import files_in
@@ -78,12 +78,12 @@ def detect(
 
     names = list(dict.fromkeys(proposals or GENERATORS))
     boxes = [file for name in names for path in files_in(name) for file in files_read(path)]
-    files = weights or [default_weights(features.value)]
+    files, kind = choose_weights(weights, features.value)
     written = [reports.json, reports.csv, reports.html, reports.plot]
     check_outputs(written, [*files_read(truth.ground_truth), truth.images, *boxes, *files])
     form = picture_format(reports.plot) if reports.plot else ""  # now, not when all is measured
-    options = {**where.as_names(), "features": features.value, "max_boxes": max_boxes, "score_floor": SCORE}
-    job = bench_detection.BenchJob(truth.open(), photos, timed, out, names, files, options)
+    options = {**where.as_names(), "features": kind, "max_boxes": max_boxes, "score_floor": SCORE}
+    job = bench_detection.BenchJob(truth.open(), photos, timed, out, names, list(map(str, files)), options)
     result = bench_detection.run_bench(job, Console(stderr=True))
     show(result.sheets(), job.dataset.notes)
     for path, content in _contents(result, job, reports, form):

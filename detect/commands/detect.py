@@ -11,7 +11,7 @@ import typer
 from detect.commands.groups import examples
 from detect.commands.options import Classes, PhotoOptions, PlacementOptions
 from detect.commands.records import with_records
-from detect.defaults import PROPOSALS, SOME_SKIPPED, refuse_options_without_effect
+from detect.defaults import EXACT, PROPOSALS, SOME_SKIPPED, refuse_options_without_effect
 from detect.options import with_options
 from detect.settings import DRAW_FLOOR, NMS_THRESHOLD, SCORE_FLOOR, VOTE_POWER, VOTE_THRESHOLD
 from structures.class_lists import read_class_names
@@ -44,6 +44,7 @@ class Features(str, Enum):
     """What regions are classified by."""
 
     auto = "auto"
+    both = "both"
     crops = "crops"
     shared = "shared"
 
@@ -58,10 +59,15 @@ class DetectorOptions:
     features: Annotated[
         Features,
         typer.Option(
-            help="Classify a crop of each region, or pool regions from features of the whole photo, computed once.",
-            show_default="what the weights are for",
+            help="Classify a crop of each region, or pool all from shared features of the photo, computed once; "
+            "with both, also classify crops of the first.",
+            show_default="both; with --weights, what these are for",
         ),
     ] = Features.auto
+    exact: Annotated[
+        int | None,
+        typer.Option(min=1, help="With both features: classify crops of the first N regions.", show_default=f"{EXACT}"),
+    ] = None
     weights: Annotated[
         list[str] | None,
         typer.Option(help="Built-in name or file; several are averaged.", show_default="those for the features"),
@@ -96,9 +102,14 @@ class DetectorOptions:
     @property
     def names(self) -> list[str]:
         """Of the weights."""
-        from detect.classifiers import default_weights
+        return list(map(str, self._chosen[0]))
 
-        return self.weights or [default_weights(self.features.value)]
+    @property
+    def _chosen(self) -> tuple[tuple[str | Path, ...], str]:
+        """The weights, and the features that they are taken for."""
+        from detect.classifiers import choose_weights
+
+        return choose_weights(self.weights, self.features.value)
 
     def arguments(self) -> dict[str, Any]:
         """Return them as `Detector.load` takes them.
@@ -107,9 +118,13 @@ class DetectorOptions:
             InputError: one would change nothing.
         """
         without_effect = self.vote_power is not None and not self.vote
-        refuse_options_without_effect({"--vote-power has no meaning with --no-vote": without_effect})
+        complaints = {"--vote-power has no meaning with --no-vote": without_effect}
+        features = self._chosen[1]
+        complaints["--exact has no meaning without --features both"] = self.exact is not None and features != "both"
+        refuse_options_without_effect(complaints)
         return {
-            "features": self.features.value,
+            "features": features,
+            "exact": EXACT if self.exact is None else self.exact,
             "mirrored": self.mirrored,
             "score_floor": self.score,
             "nms_threshold": self.nms,

@@ -1,0 +1,82 @@
+"""A quick classifier for all regions of a photo, and an exact one for the first of them.
+
+With proposals in the order of how well they fit, the first few are those that detections come from, so a look at them
+alone is worth nearly as much as one at all (benchmarks/LOG.md). Staged classifiers are as old as Viola and Jones, Rapid
+object detection using a boosted cascade, CVPR 2001; here none of the regions is dropped on the way.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from classifier.engines import Engine, Placement
+from classifier.regions import RegionClassifier, RunsInEngines, feature_count, in_steps
+from structures.boxes import Boxes, Floats
+from structures.errors import InputError
+from structures.records import Image
+
+SHARE = 0.75  # of the exact classifier in the mean, of 0.5 to 1
+
+
+class Cascade:
+    """Classifies all regions with one classifier, and the first of them with another one as well.
+
+    Args:
+        quick: for all regions.
+        exact: for the first; its features, if it gives any, are not asked for.
+        count: how many of the first regions of a photo, at least 1.
+        share: of the exact probabilities in the weighted mean with the quick ones, above 0 to 1.
+
+    Raises:
+        InputError: the classes of the two differ, the second gives features, or a number is out of its range.
+    """
+
+    def __init__(self, quick: RegionClassifier, exact: RegionClassifier, *, count: int, share: float = SHARE) -> None:
+        if tuple(quick.classes) != tuple(exact.classes):
+            raise InputError("the two classifiers know different classes, or have them in another order")
+        if feature_count(exact):
+            raise InputError("features are kept of the classifier of all regions, not of that of the first")
+        if count < 1:
+            raise InputError(f"`exact` {count} is not at least 1")
+        if not 0 < share <= 1:
+            raise InputError(f"`share` {share} is not above 0 and at most 1")
+        self.quick, self.exact, self.count, self.share = quick, exact, count, share
+        self.classes, self.feature_count = tuple(quick.classes), feature_count(quick)
+        self._quick, self._exact = in_steps(quick), in_steps(exact)
+
+    @property
+    def engines(self) -> tuple[Engine | Placement, ...]:
+        """Those of both, as far as they say where they run."""
+        both = (self.quick, self.exact)
+        return tuple(each for member in both if isinstance(member, RunsInEngines) for each in member.engines)
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The settings of the quick classifier, taken to be those of the exact one as well, and those of the mean."""
+        return {**getattr(self.quick, "parameters", {}), "exact": self.count, "share": self.share}
+
+    def __call__(self, image: Image, boxes: Boxes) -> Floats:
+        """Return (N, C + 1) probabilities of (N, 4) boxes, and the features of the quick classifier behind them."""
+        return self.finish([self.begin(image)], [boxes])[0]
+
+    def begin(self, image: Image) -> tuple[Any, Any]:
+        """Begin with both; see `classifier.regions.ClassifiesInSteps`."""
+        return self._quick.begin(image), self._exact.begin(image)
+
+    def look(self, begun: Sequence[tuple[Any, Any]]) -> None:
+        """Have both look at photos that were begun."""
+        self._quick.look([own for own, _ in begun])
+        self._exact.look([own for _, own in begun])
+
+    def finish(self, begun: Sequence[tuple[Any, Any]], boxes: Sequence[Boxes]) -> list[Floats]:
+        """Return the probabilities of (N, 4) boxes of each photo that was begun."""
+        rows = self._quick.finish([own for own, _ in begun], boxes)
+        first = self._exact.finish([own for _, own in begun], [own[: self.count] for own in boxes])
+        return [self._together(*each) for each in zip(rows, first, strict=True)]
+
+    def _together(self, rows: Floats, first: Floats) -> Floats:
+        mean, (count, columns) = rows.copy(), first.shape
+        share = np.float32(self.share)
+        mean[:count, :columns] = share * first + (1 - share) * rows[:count, :columns]
+        return mean
