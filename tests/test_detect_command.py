@@ -132,13 +132,13 @@ def test_every_option_reaches_the_detector(
     other.write_bytes(b"other answers")
     placed = ("--device", "cpu", "--engine", "torch", "--dtype", "float32")
     own = ("--mirrored", "--score", 0.25, "--max-boxes", 7, "--vote-power", 3, "--nms", 0.4, "--class-agnostic")
-    own += ("--classes", "dark,bright")
+    own += ("--classes", "dark,bright", "--features", "both", "--exact", 9)
     assert rcnn(path, "--out", tmp_path / "out", "--weights", other, "--proposals", "grid", *placed, *own) == 0
     assert propose.asked == {
         "weights": [str(other), str(weights)],
         "proposals": "grid",
         **{"device": "cpu", "engine": "torch", "dtype": "float32", "mirrored": True},
-        **{"features": "auto", "keep_features": False},
+        **{"features": "both", "exact": 9, "keep_features": False},
         **{"nms_threshold": 0.4, "class_agnostic": True, "only": ["dark", "bright"]},
         **{"score_floor": 0.25, "max_boxes": 7, "vote_threshold": 0.5, "vote_power": 3, "exif": "apply"},
     }
@@ -579,6 +579,7 @@ def test_ids_that_do_not_cover_the_photos_are_refused_before_the_first(
     [
         (["--draw-score", 0.1], "--draw-score needs --draw"),
         (["--no-vote", "--vote-power", 2], "--vote-power has no meaning with --no-vote"),
+        (["--features", "shared", "--exact", 9], "--exact has no meaning without --features both"),
         (["--coco-ids", "ids.json"], "--coco-ids needs --format coco"),
     ],
 )

@@ -68,7 +68,7 @@ def test_every_option_reaches_the_detector_or_the_server(
     given: list[Any] = []
     monkeypatch.setattr("detect.commands.serve._serve", lambda *arguments: given.extend(arguments))
     words = {
-        "--proposals": "grid", "--features": "crops", "--weights": "default", "--score": 0.2, "--nms": 0.4,
+        "--proposals": "grid", "--features": "both", "--exact": 3, "--weights": "default", "--score": 0.2, "--nms": 0.4,
         "--classes": "cat,dog", "--max-boxes": 9, "--vote-power": 2, "--device": "cpu", "--engine": "torch",
         "--dtype": "float32", "--host": "::1", "--port": 81, "--allow-host": "a.example", "--token-file": "t.txt",
         "--max-bytes": 2000, "--max-pixels": 3000, "--seconds": 4, "--waiting": 5, "--together": 6,
@@ -81,6 +81,13 @@ def test_every_option_reaches_the_detector_or_the_server(
     assert (address.host, address.port, address.hosts(), str(address.token_file)) == (
         "::1", 81, ("a.example",), "t.txt"
     )  # fmt: skip
-    expected = {"proposals": "grid", "features": "crops", "weights": ["default"], "score_floor": 0.2, "exif": "ignore"}
+    expected = {
+        "proposals": "grid",
+        "features": "both",
+        "exact": 3,
+        "weights": ["default"],
+        "score_floor": 0.2,
+        "exif": "ignore",
+    }
     expected |= {"max_boxes": 9, "mirrored": True, "class_agnostic": True, "device": "cpu", "dtype": "float32"}
     assert {name: detector[name] for name in expected} == expected
