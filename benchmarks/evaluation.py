@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +92,7 @@ def ours(name: str, truth: Path, results: Path) -> list[str]:
 
 
 def measure(command: list[str], folder: Path) -> tuple[float, float, float, str]:
-    """Return processor and clock seconds, megabytes, and the figure, of one process; compiled modules go to a folder."""
+    """Return processor and clock seconds, megabytes, and the figure, of one process; modules are compiled in a folder."""
     compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str((folder / "compiled").resolve())}
     start = time.perf_counter()
     process = subprocess.Popen(
@@ -145,9 +146,8 @@ def draw_files(truth: Path, results: Path, photos: int, detections: int) -> None
     place = {"image_id": ids[found_image], "category_id": 2 * found_label + 1, "bbox": found_boxes.round(2)}
     found = {name: column[order] for name, column in {**place, "score": scores.round(5)}.items()}
     results.write_text(json.dumps(rows_of(found)))
-    write_lines(
-        lines_file(results), {n: image["file_name"] for n, image in zip(ids.tolist(), images, strict=True)}, found
-    )
+    names = dict(zip(ids.tolist(), (image["file_name"] for image in images), strict=True))
+    write_lines(lines_file(results), names, found)
 
 
 def lines_file(results: Path) -> Path:
@@ -159,7 +159,7 @@ def write_lines(path: Path, names: dict[int, str], found: dict[str, np.ndarray])
     corners = np.concatenate([found["bbox"][:, :2], found["bbox"][:, :2] + found["bbox"][:, 2:]], axis=1).round(2)
     bounds = np.searchsorted(found["image_id"], [*names, max(names) + 1])
     with path.open("w") as file:
-        for (_, name), first, last in zip(names.items(), bounds, bounds[1:], strict=True):
+        for name, (first, last) in zip(names.values(), pairwise(bounds), strict=True):
             labels = [f"class {number // 2}" for number in found["category_id"][first:last]]
             line = {"image": name, "width": WIDTH, "height": HEIGHT, "boxes": corners[first:last].tolist()}
             scores = found["score"][first:last].tolist()
