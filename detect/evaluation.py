@@ -7,13 +7,14 @@ from pathlib import Path
 from rich.console import Console
 
 from detect.options import with_options
+from eval.aligned import Aligned, align, align_records
 from eval.coco import CocoDataset
 from eval.coco_results import read_coco_results
 from eval.ground_truth import AnyDataset
 from eval.region_layout import INDEX_FILE, REGIONS_FILE
 from eval.report import Sheet
 from eval.result_formats import COCO, photos_of_dataset, read_results, require_known
-from eval.results import DETECTIONS_FILE, Aligned, align, align_records
+from eval.results import DETECTIONS_FILE
 from eval.selection import Selection
 from structures.class_lists import read_class_names
 from structures.errors import InputError

@@ -18,7 +18,7 @@ from eval.notes import Notes
 from eval.result_csv import read_csv
 from eval.results import DETECTIONS_FILE, ResultLine, ResultLines, ResultsError, read_line, well_formed
 from eval.voc_xml import FIRST_PIXEL
-from eval.yolo_layout import NAME_LISTS, class_names
+from eval.yolo_config import NAME_LISTS, class_names
 from eval.yolo_txt import RESULTS, WITH_SCORE, columns_of, read_rows
 from structures.boxes import ImageSize
 from structures.errors import InputError

@@ -33,8 +33,9 @@ from detect.runs.results import SKIPPED_FILE, Results
 from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
 from detect.runs.summary import DetectionSummary, profile_table
 from detect.steps import Detected
+from eval.aligned import count_images
 from eval.region_layout import REGIONS_FILE
-from eval.results import DETECTIONS_FILE, count_images
+from eval.results import DETECTIONS_FILE
 from structures.files import FileRefused
 from structures.images import MAX_PIXELS
 from structures.locks import lock_folder
