@@ -184,7 +184,8 @@ def export_as(form: str) -> Callable[[Path, int], None]:
 
 def evaluate(root: Path, count: int) -> None:
     """Read the results and bring them into the order of a ground truth."""
-    from eval.results import ResultLines, align
+    from eval.aligned import align
+    from eval.results import ResultLines
 
     names = list(names_of(count))
     truth: Any = Truth(names)

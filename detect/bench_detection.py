@@ -22,6 +22,7 @@ from detect.runs.detect import DetectionJob, detect_to_folder
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from detect.runs.record import cores, fingerprint
+from eval.aligned import align
 from eval.bootstrap import draw_scores
 from eval.checks import upright
 from eval.ground_truth import AnyDataset, has_crowds, usual_protocol
@@ -29,7 +30,7 @@ from eval.photo_records import truths_of
 from eval.proposal_recall import measure_coverage
 from eval.regions import read_regions
 from eval.report import Sheet
-from eval.results import DETECTIONS_FILE, align, read_lines
+from eval.results import DETECTIONS_FILE, read_lines
 from eval.scores import score
 from eval.selection import Selection, pick_evenly
 from eval.trace import find_lost

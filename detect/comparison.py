@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detect.evaluation import lists_photos, read_detections
+from eval.aligned import Aligned, count_images
 from eval.compare_report import LETTERS
 from eval.ground_truth import AnyDataset
-from eval.results import Aligned, count_images
 from eval.selection import Selection
 from structures.class_lists import read_class_names
 from structures.errors import InputError

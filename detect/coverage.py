@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from eval.aligned import count_images
 from eval.ground_truth import AnyDataset
 from eval.names import match_names
 from eval.proposal_recall import Coverage, measure_coverage
-from eval.results import count_images
 from proposals.stored.checks import BoxChecks
 from proposals.stored.generator import NamedBoxes, open_boxes
 from structures.boxes import Boxes

@@ -7,13 +7,14 @@ from pathlib import Path
 from rich.console import Console
 
 from detect.options import with_options
+from eval.aligned import Aligned, align, align_records
 from eval.coco import CocoDataset
 from eval.coco_results import read_coco_results
 from eval.ground_truth import AnyDataset
 from eval.region_layout import INDEX_FILE, REGIONS_FILE
 from eval.report import Sheet
-from eval.result_formats import COCO, JSONL, photos_of_dataset, read_results, require_known, result_format
-from eval.results import DETECTIONS_FILE, Aligned, ResultLines, align, align_records
+from eval.result_formats import COCO, photos_of_dataset, read_results, require_known
+from eval.results import DETECTIONS_FILE
 from eval.selection import Selection
 from structures.class_lists import read_class_names
 from structures.errors import InputError
@@ -67,12 +68,8 @@ def read_detections(
         InputError: the file does not fit the dataset, or does not say which photos were searched but is asked.
     """
     if lists_photos(file):
-        if result_format(file) == JSONL:  # read a line at a time
-            stream = ResultLines(file / DETECTIONS_FILE if file.is_dir() else file)
-            aligned = align(stream, dataset, allow_extra=allow_extra)
-            return aligned, stream.notes
-        lines, _, notes = read_results(file, photos_of_dataset(dataset))
-        return align(lines, dataset, allow_extra=allow_extra), notes
+        results = read_results(file, photos_of_dataset(dataset))
+        return align(results.lines, dataset, allow_extra=allow_extra), results.told()
     if not isinstance(dataset, CocoDataset):
         raise InputError(f"{file}: COCO results need COCO ground truth, an instances.json, as `ground_truth`")
     if only_detected:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from detect.evaluation import choose, read_detections
 from detect.runs.record import high_floor
+from eval.aligned import Aligned
 from eval.checks import upright
 from eval.ground_truth import AnyDataset, has_crowds, usual_protocol
 from eval.lost import Losses
 from eval.mistakes import JudgedRun, Mistakes, find_mistakes, judge
 from eval.photo_records import truths_of
 from eval.regions import KeptRegions, read_regions
-from eval.results import DETECTIONS_FILE, Aligned
+from eval.results import DETECTIONS_FILE
 from eval.scores import Scores, score
 from eval.selection import Selection
 from eval.trace import find_lost

@@ -2,11 +2,11 @@
 
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from eval.annotations import COORDINATES, FRACTIONS, AnnotatedPhoto, note_areas, note_rows
+from eval.annotations import COORDINATES, FRACTIONS, AnnotatedPhoto, note_areas, note_rows, stem_of
 from eval.checks import with_area
 from eval.coco_records import Doubles
 from eval.notes import Notes
@@ -56,13 +56,13 @@ def _number(value: float) -> str:
     return f"{value:.9g}"
 
 
-def coco_chunks(photos: Sequence[AnnotatedPhoto], classes: Sequence[str], losses: Notes) -> Iterator[str]:
+def coco_chunks(photos: Iterable[AnnotatedPhoto], classes: Sequence[str], losses: Notes) -> Iterator[str]:
     """Yield an instances.json in pieces; images and categories count from 1.
 
     Difficult objects get `ignore`, which COCO's own evaluator does not look at: it counts them.
 
     Args:
-        photos: all.
+        photos: all; gone through twice.
         classes: names of the categories, in the order of their ids.
         losses: notes difficult objects.
     """
@@ -138,15 +138,14 @@ def yolo_yaml(classes: Sequence[str], splits: Sequence[str]) -> bytes:
     return bytes(yaml.safe_dump(content, allow_unicode=True, sort_keys=False).encode())
 
 
-def stems_of(photos: Sequence[AnnotatedPhoto]) -> list[str]:
-    """Return the names of photos without suffix, as VOC and YOLO name their annotations.
+def refuse_equal_stems(names: Iterable[str]) -> None:
+    """Refuse photos of which two have the same name without suffix, as VOC and YOLO name their annotations.
 
     Raises:
-        InputError: two would be equal; names them.
+        InputError: names them.
     """
     seen = dict[str, str]()
-    for photo in photos:
-        other = seen.setdefault(photo.stem, photo.name)
-        if other != photo.name:
-            raise InputError(f"{other} and {photo.name} would share one annotation, {photo.stem}; rename one of them")
-    return list(seen)
+    for name in names:
+        stem = stem_of(name)
+        if seen.setdefault(stem, name) != name:
+            raise InputError(f"{seen[stem]} and {name} would share one annotation, {stem}; rename one of them")

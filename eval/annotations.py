@@ -53,7 +53,7 @@ class AnnotatedPhoto:
     @property
     def stem(self) -> str:
         """The name without suffix."""
-        return str(PurePosixPath(self.name).with_suffix(""))
+        return stem_of(self.name)
 
     @property
     def box_areas(self) -> Doubles:
@@ -66,13 +66,25 @@ class AnnotatedPhoto:
         return f"{self.name}: object {row + 1}"
 
 
-def annotated_photos(dataset: AnyDataset, losses: Notes) -> Iterator[AnnotatedPhoto]:
-    """Yield the photos of a dataset in its order, and note what this record cannot hold.
+def stem_of(name: str) -> str:
+    """Return the name of a photo without suffix, as VOC and YOLO name its annotation."""
+    return str(PurePosixPath(name).with_suffix(""))
 
-    Args:
-        dataset: the photos.
-        losses: counts the objects with polygons, parts and the like.
-    """
+
+def name_and_path(dataset: AnyDataset, image_id: str) -> tuple[str, Path]:
+    """Return the name of a photo with its suffix, which VOC's annotations do not have, and where it lies."""
+    path = dataset.image_path(image_id)
+    return f"{image_id}{path.suffix}" if isinstance(dataset, VocDataset) else image_id, path
+
+
+def annotated_photos(dataset: AnyDataset) -> Iterator[AnnotatedPhoto]:
+    """Yield the photos of a dataset in its order."""
+    for truth in dataset:
+        yield _photo(dataset, truth, dataset.details(truth.image_id) if isinstance(dataset, CocoDataset) else [])
+
+
+def note_losses(dataset: AnyDataset, losses: Notes) -> None:
+    """Note what an `AnnotatedPhoto` cannot hold: counts the objects with polygons, parts and the like."""
     if isinstance(dataset, CocoDataset):
         _note_ids(dataset, losses)
     for truth in dataset:
@@ -80,18 +92,16 @@ def annotated_photos(dataset: AnyDataset, losses: Notes) -> Iterator[AnnotatedPh
             losses.add(UNKNOWN_SIZE, truth.image_id)
         if isinstance(dataset, VocDataset):
             _note_details(dataset, truth.image_id, losses)
-        rows = dataset.details(truth.image_id) if isinstance(dataset, CocoDataset) else []
-        yield _photo(dataset, truth, rows, losses)
+        if isinstance(dataset, CocoDataset):
+            for each in dataset.details(truth.image_id):
+                if each.polygon:
+                    losses.add(POLYGONS, f"{truth.image_id}: annotation {each.number}")
 
 
-def _photo(dataset: AnyDataset, truth: GroundTruth, rows: list[ObjectDetail], losses: Notes) -> AnnotatedPhoto:
-    sides, path = sides_of(truth), dataset.image_path(truth.image_id)
+def _photo(dataset: AnyDataset, truth: GroundTruth, rows: list[ObjectDetail]) -> AnnotatedPhoto:
+    sides, (name, path) = sides_of(truth), name_and_path(dataset, truth.image_id)
     crowd = truth.ignore if rows else np.zeros(len(truth), bool)
     ignored = np.array([row.ignored for row in rows], bool) & ~crowd if rows else truth.ignore
-    name = f"{truth.image_id}{path.suffix}" if isinstance(dataset, VocDataset) else truth.image_id
-    for row in rows:
-        if row.polygon:
-            losses.add(POLYGONS, f"{name}: annotation {row.number}")
     return AnnotatedPhoto(
         name=name,
         path=path,

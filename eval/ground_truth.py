@@ -12,7 +12,7 @@ from eval.selection import Selection
 from eval.voc import VocDataset
 from eval.voc_layout import has_lists, has_xml
 from eval.yolo import YoloDataset
-from eval.yolo_layout import DARKNET, NAME_LISTS, names_file, yolo_config
+from eval.yolo_config import DARKNET, NAME_LISTS, names_file, yolo_config
 from structures.errors import InputError
 from structures.records import Dataset
 

@@ -6,18 +6,19 @@ YOLO's do not say how large the photos are: somebody who knows them has to.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from eval.layout import photos_below, read_list
 from eval.names import ImageNames
 from eval.notes import Notes
 from eval.result_csv import read_csv
-from eval.results import DETECTIONS_FILE, ResultLine, ResultsError, read_line, read_lines, well_formed
+from eval.results import DETECTIONS_FILE, ResultLine, ResultLines, ResultsError, read_line, well_formed
 from eval.voc_xml import FIRST_PIXEL
-from eval.yolo_layout import NAME_LISTS, class_names
+from eval.yolo_config import NAME_LISTS, class_names
 from eval.yolo_txt import RESULTS, WITH_SCORE, columns_of, read_rows
 from structures.boxes import ImageSize
 from structures.errors import InputError
@@ -37,18 +38,19 @@ LOOKED_AT = 100  # label files with a row: annotations have none with a score
 LOOKED_FOR = f"{DETECTIONS_FILE}, a .json of COCO, comp*_det_*.txt (VOC), label files of six columns (YOLO), .csv"
 
 
-class Results(NamedTuple):
-    """Results of any format.
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Results of any format, read as they are asked for, so that few are held at a time.
 
     Attributes:
-        lines: one for every photo that the results name.
-        classes: names in the order of the labels where the format has one, else in the order of their appearance.
-        notes: what was odd.
+        lines: one for every photo that the results name; to be gone through once.
+        classes: names in the order of the labels; empty where the format has no list of them.
+        told: returns what was odd, when all lines were gone through.
     """
 
-    lines: Sequence[ResultLine]
+    lines: Iterable[ResultLine]
     classes: tuple[str, ...]
-    notes: list[str]
+    told: Callable[[], list[str]]
 
 
 def result_format(path: Path) -> str | None:
@@ -74,20 +76,20 @@ def read_results(path: Path, find: Finder | None = None) -> Results:
         find: knows the photos; JSON lines, and CSV with sizes, do without.
 
     Raises:
-        ResultsError: of no format that is known, malformed, or of photos whose size is needed and not known.
+        ResultsError: of no format that is known; and, also when the lines are gone through, malformed, or of photos
+            whose size is needed and not known.
         OSError: a file cannot be read.
     """
     form = result_format(path)
     if form == JSONL:
-        lines, notes = read_lines(path / DETECTIONS_FILE if path.is_dir() else path)
-        return Results(lines, tuple(dict.fromkeys(name for line in lines for name in line.names)), notes)
+        lines = ResultLines(path / DETECTIONS_FILE if path.is_dir() else path)
+        return Results(lines, (), lambda: lines.notes)
     readers = {VOC: _read_voc, YOLO: _read_yolo, CSV: _read_csv}
     if form not in readers:
         raise ResultsError(f"{path}: no results that can be read; looked for {LOOKED_FOR}")
-    notes_found = Notes()
+    notes = Notes()
     classes, entries = readers[form](path, find or (lambda name: None))
-    lines = [well_formed(read_line(entry, place), notes_found) for place, entry in entries]
-    return Results(lines, classes, notes_found.lines())
+    return Results((well_formed(read_line(entry, place), notes) for place, entry in entries), classes, notes.lines)
 
 
 def photos_of_dataset(dataset: Dataset) -> Finder:
@@ -201,18 +203,32 @@ def _yolo_entry(file: Path, root: Path, classes: Sequence[str], find: Finder) ->
 
 
 def _read_csv(path: Path, find: Finder) -> tuple[tuple[str, ...], Entries]:
-    rows: dict[str, list[tuple[str, float, Sequence[float]]]] = defaultdict(list)
-    photos, places, classes = dict[str, Photo](), dict[str, str](), dict[str, None]()
+    runs = groupby(read_csv(path), key=lambda row: row[1]["image"])
+    return (), _csv_entries((list(rows) for _, rows in (runs if _are_together(path) else _gathered(path))), find)
+
+
+CsvRow = tuple[str, dict[str, str]]
+
+
+def _are_together(path: Path) -> bool:
+    """Say whether the rows of each photo stand together, so that they need not be held until the last."""
+    names = [name for name, _ in groupby(row["image"] for _, row in read_csv(path))]
+    return len(set(names)) == len(names)
+
+
+def _gathered(path: Path) -> Iterable[tuple[str, Iterable[CsvRow]]]:
+    rows: dict[str, list[CsvRow]] = defaultdict(list)
     for place, row in read_csv(path):
-        name = row["image"]
-        places.setdefault(name, place)
-        if name not in photos:
-            stated = _stated_size(row, place)
-            photos[name] = _known(name, place, find) if stated is None else (name, stated)
-        if row["label"]:
-            rows[name].append(_csv_row(row, place))
-            classes[row["label"]] = None
-    return tuple(classes), ((places[name], _entry(photo, rows[name])) for name, photo in photos.items())
+        rows[row["image"]].append((place, row))
+    return rows.items()
+
+
+def _csv_entries(photos: Iterable[list[CsvRow]], find: Finder) -> Entries:
+    for rows in photos:
+        place, first = rows[0]
+        stated = _stated_size(first, place)
+        photo = _known(first["image"], place, find) if stated is None else (first["image"], stated)
+        yield place, _entry(photo, [_csv_row(row, where) for where, row in rows if row["label"]])
 
 
 def _csv_row(row: Mapping[str, str], place: str) -> tuple[str, float, list[float]]:

@@ -11,11 +11,12 @@ import pytest
 
 from detect.convert.job import Conversion
 from detect.convert.run import convert
+from eval.aligned import align, align_records
 from eval.coco import CocoDataset
 from eval.coco_protocol import coco
 from eval.coco_results import read_coco_results
 from eval.ground_truth import open_ground_truth
-from eval.results import align, align_records, read_lines
+from eval.results import read_lines
 from eval.selection import Selection
 from proposals.stored.foreign import read_foreign
 from proposals.stored.generator import StoredProposals

@@ -1,6 +1,7 @@
 """Annotations and results keep through other formats what these can hold; what they cannot is counted and named."""
 
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +17,7 @@ from detect.convert.job import Conversion, Converted
 from detect.convert.run import convert
 from eval.coco import CocoDataset
 from eval.ground_truth import open_ground_truth
-from eval.results import read_lines
+from eval.results import ResultLine, read_line, read_lines
 from eval.voc import VocDataset
 from structures.errors import InputError
 from tests.layouts import XML, coco, labelimg_side_by_side, photo, text, ultralytics, voc_lists
@@ -282,6 +283,7 @@ def test_names_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:
         run(tmp_path / "in", "voc", tmp_path / "out")
 
 
+LINE = {"width": 9, "height": 8, "boxes": [[1, 2, 3, 4]], "labels": ["dog"], "scores": [0.5]}
 ODD_RESULTS = [
     ("detections.csv", "image,label\n", "no column score, x1"),
     ("detections.csv", "image,label,score,x1,y1,x2,y2\na,dog,0.5,1,2,3\n", "line 2: 6 columns, but 7"),
@@ -314,6 +316,39 @@ def test_inside_out_boxes_are_left_out_and_named_in_every_format(tmp_path: Path)
         assert done.objects == 1
         [note] = done.notes
         assert note.startswith("1 detections with x2 < x1 or y2 < y1, of negative width or height, left out, first in")
+
+
+def test_rows_of_a_photo_need_not_stand_together_in_csv(tmp_path: Path) -> None:
+    rows = ["b,9,8,dog,0.5,1,2,3,4", "a,9,8,cat,0.25,1,2,3,4", "b,9,8,cat,0.75,1,2,3,4", "c,9,8,,,,,,"]
+    text(tmp_path / "x.csv", "image,width,height,label,score,x1,y1,x2,y2\n" + "\n".join(rows))
+    done = run(tmp_path / "x.csv", "jsonl", tmp_path / "out")
+    lines = read_lines(tmp_path / "out/detections.jsonl")[0]
+    assert [(line.image, len(line.found), line.names) for line in lines] == [
+        ("b", 2, ("dog", "cat")),
+        ("a", 1, ("cat",)),
+        ("c", 0, ()),
+    ]
+    assert (done.photos, done.objects, done.classes) == (3, 3, ("cat", "dog"))
+
+
+@pytest.mark.parametrize("form", ["coco", "csv", "yolo"])
+def test_results_are_held_a_line_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """Each line is gone when the next but one is made."""
+    lines = [json.dumps({**LINE, "image": f"{number}.jpg"}) for number in range(20)]
+    text(tmp_path / "in/detections.jsonl", "\n".join(lines))
+    made: list[weakref.ref[ResultLine]] = []
+    most = 0
+
+    def watched(entry: Any, place: str) -> ResultLine:
+        nonlocal most
+        made.append(weakref.ref(line := read_line(entry, place)))
+        most = max(most, sum(each() is not None for each in made))
+        return line
+
+    monkeypatch.setattr("eval.results.read_line", watched)
+    assert run(tmp_path / "in", form, tmp_path / "out").photos == 20
+    assert len(made) >= 40  # read once to be written, and again to be exported
+    assert most <= 3
 
 
 def test_coco_results_need_their_numbers(tmp_path: Path) -> None:

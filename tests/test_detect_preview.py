@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import PIL.Image
 import pytest
 
 from detect.preview import counts, preview
@@ -96,6 +97,34 @@ def test_trainings_have_a_dry_run(
     assert "2 of 2 photos to validate on are learned from" in told.err
     assert not out.exists()
     assert not out.with_suffix(".work").exists()
+
+
+def test_a_classifier_has_a_dry_run(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("cat/a.jpg", "cat/b.jpg", "dog/c.jpg"):
+        photo(tmp_path / "photos" / name)
+    PIL.Image.new("RGB", (300, 200)).save(tmp_path / "photos/cat/b.jpg")
+    (tmp_path / "photos/dog/bad.jpg").write_bytes(b"no photo")
+    words = ("--folder", tmp_path / "photos", "--val", tmp_path / "photos", "--out", tmp_path / "net.safetensors")
+    assert rcnn("train", "classifier", *words, "--dry-run", tmp_path / "out") == 0
+    told = capsys.readouterr()
+    assert re.search(r"cat +2 +2 +0 +1 +1 +0", told.out)  # of 100 x 40 and of 300 x 200 pixels
+    assert "nothing was trained; 6 examples drawn in" in told.out
+    assert "1 photos that cannot be read left out, first in" in told.err
+    assert "1 photos that are of another class, too, first in" in told.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "photos"]
+
+
+def test_benches_have_a_dry_run(rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    voc_lists(tmp_path / "voc")
+    usual = ("--ground-truth", tmp_path / "voc", "--photos", "1", "--dry-run", tmp_path / "look")
+    for command in ("detect", "proposals"):
+        out, figures = tmp_path / "out", tmp_path / "x.json"
+        assert rcnn("bench", command, *usual, "--out", out, "--json", figures) == 0
+        assert "nothing was measured; 1 examples drawn in" in capsys.readouterr().out
+        assert json.loads(figures.read_text())["photos"] == {"ground truth": 1}
+        assert not out.exists()
 
 
 def test_names_are_never_cut(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,6 +132,14 @@ def test_the_curve_of_a_perfect_class_goes_along_the_top_to_its_end_and_can_be_s
     assert figure["layout"]["yaxis"]["range"][1] > 1.01
 
 
+def test_lines_of_one_colour_differ_in_their_strokes() -> None:
+    names = tuple(f"c{number:02d}" for number in range(20))
+    truths, detections = [truth("a", *((A, label) for label in range(20)))], [found(*((A, n, 0.9) for n in range(20)))]
+    values = run_values(score("voc07", truths, detections, names), judge(truths, detections, names), None)
+    lines = [trace["line"] for trace in json.loads(plots([values, values])["plot-curves"])["data"]]
+    assert len({(line["color"], line["dash"]) for line in lines}) == len(lines) == 40
+
+
 def test_recall_counts_boxes_of_the_right_class_apart() -> None:
     curves = recall_by_iou(two_photos()[0])
     assert curves["right class"][0] == pytest.approx(1 / 3)

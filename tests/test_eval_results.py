@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.results import ResultsError, align, read_lines
+from eval.aligned import align
+from eval.results import ResultsError, read_lines
 from structures.boxes import area, as_boxes
 from structures.records import GroundTruth
 

@@ -8,7 +8,7 @@ import typer
 
 from detect.commands.bench_detect import detect
 from detect.commands.groups import add, examples, group
-from detect.commands.options import GeneratorDevice, ToCsv, ToJson, TruthOptions, placement_on
+from detect.commands.options import DryRun, GeneratorDevice, ToCsv, ToJson, TruthOptions, placement_on, show_dry_run
 from detect.commands.records import with_records
 from structures.files import write_bytes, write_json, write_text
 
@@ -45,6 +45,7 @@ def proposals(
         int, typer.Option(min=0, help="Measure recall on this many photos, evenly spread; 0 takes all.")
     ] = 0,
     device: GeneratorDevice = "auto",
+    dry_run: DryRun = None,
 ) -> None:
     """Compare proposal generators: seconds per photo, boxes, recall at 0.5 and 0.7, MABO."""
     from tempfile import TemporaryDirectory
@@ -56,7 +57,7 @@ def proposals(
     from eval.plots import picture_format, to_picture
     from eval.report import sheets_csv
     from eval.scores import or_null
-    from eval.selection import pick_evenly
+    from eval.selection import Selection, pick_evenly
     from proposals.generators import files_in
     from structures.own_files import check_outputs
 
@@ -65,6 +66,9 @@ def proposals(
     check_outputs([report.json, report.csv, report.plot], [*files_read(truth.ground_truth), truth.images, *boxes])
     form = picture_format(report.plot) if report.plot else ""  # now, not when all is measured
     dataset = truth.open()
+    if dry_run is not None:
+        show_dry_run({"ground truth": Selection(dataset, photos=photos)}, dry_run, "measured", json=report.json)
+        return
     console, facts, placement = Console(stderr=True), bench.circumstances(), placement_on(device)
     entries = bench.contestants(names, placement)
     times = {}

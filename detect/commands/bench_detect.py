@@ -11,7 +11,7 @@ import typer
 
 from detect.commands.detect import Features
 from detect.commands.groups import examples
-from detect.commands.options import PlacementOptions, ToJson, TruthOptions
+from detect.commands.options import DryRun, PlacementOptions, ToJson, TruthOptions, show_dry_run
 from detect.commands.records import with_records
 from structures.files import as_json, write_bytes
 
@@ -65,6 +65,7 @@ def detect(
         Features.auto
     ),
     max_boxes: Annotated[int | None, typer.Option(min=1, help="Classify only the first N boxes.")] = None,
+    dry_run: DryRun = None,
 ) -> None:
     """Compare detectors with different proposal generators: boxes, recall, mAP, AP, seconds."""
     from rich.console import Console
@@ -84,6 +85,9 @@ def detect(
     form = picture_format(reports.plot) if reports.plot else ""  # now, not when all is measured
     options = {**where.as_names(), "features": kind, "max_boxes": max_boxes, "score_floor": SCORE}
     job = bench_detection.BenchJob(truth.open(), photos, timed, out, names, list(map(str, files)), options)
+    if dry_run is not None:
+        show_dry_run({"ground truth": job.photos}, dry_run, "measured", json=reports.json)
+        return
     result = bench_detection.run_bench(job, Console(stderr=True))
     show(result.sheets(), job.dataset.notes)
     for path, content in _contents(result, job, reports, form):

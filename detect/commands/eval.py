@@ -10,7 +10,7 @@ import typer
 from detect.commands.eval_classification import classification
 from detect.commands.eval_compare import compare, require_at_least
 from detect.commands.groups import add, examples, group
-from detect.commands.options import Classes, DryRun, ToCsv, ToJson, TruthOptions
+from detect.commands.options import Classes, DryRun, ToCsv, ToJson, TruthOptions, show_dry_run
 from detect.commands.records import with_records
 from structures.files import write_bytes, write_json, write_text
 from structures.text import printable
@@ -65,16 +65,6 @@ class ReportOptions:
     ] = None
 
 
-def look_at(dataset: "AnyDataset", folder: Path, json: Path | None) -> None:
-    """Show what would be judged by, as `--dry-run` asks for."""
-    from detect.preview import preview
-
-    shown = preview({"ground truth": dataset}, folder)
-    typer.echo(f"nothing was scored; {len(shown['drawn'])} examples drawn in {printable(folder)}")
-    if json:
-        write_json(json, shown)
-
-
 @examples(
     "rcnn eval detections results --ground-truth VOC2007 --html report.html",
     "rcnn eval detections results --ground-truth VOC2007 --against others --html report.html",
@@ -112,7 +102,7 @@ def detections(
     dataset = truth.open()
     check_outputs(outputs, photos_named_as(outputs, dataset))
     if dry_run is not None:
-        look_at(dataset, dry_run, report.json)
+        show_dry_run({"ground truth": dataset}, dry_run, "scored", json=report.json)
         return
     question = Question(protocol, choice.classes, choice.only_detected, choice.allow_extra, report.lost_score)
     runs = [score_run(each, dataset, question) for each in files]
@@ -179,7 +169,7 @@ def proposals(
     form = picture_format(plot) if plot else ""  # now, not when all is measured
     dataset = truth.open()
     if dry_run is not None:
-        look_at(dataset, dry_run, json)
+        show_dry_run({"ground truth": dataset}, dry_run, "scored", json=json)
         return
     coverage, made, doubts = measure_proposals(file, dataset)
     warnings = [*dataset.notes, *doubts]

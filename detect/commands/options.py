@@ -1,5 +1,6 @@
 """Options that several commands share, in records: which photos, where the networks run, what is right."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -8,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detect.defaults import MaxPixels
+from structures.files import write_json
+from structures.text import printable
 
 if TYPE_CHECKING:
     from classifier.engines import Placement
     from detect.runs.photos import Photos
     from eval.ground_truth import AnyDataset
+    from structures.records import Dataset
 
 
 class Exif(str, Enum):
@@ -56,6 +60,31 @@ DryRun = Annotated[
         help="Only show what is read and what looks odd about it, and draw twenty examples into this folder.",
     ),
 ]
+
+
+def show_dry_run(
+    datasets: "Mapping[str, Dataset]",
+    folder: Path,
+    done: str,
+    *,
+    warnings: Sequence[str] = (),
+    json: Path | None = None,
+) -> None:
+    """Do what `--dry-run` asks for: show what was read, and draw examples.
+
+    Args:
+        datasets: what was read, by what it is for.
+        folder: of the examples.
+        done: what the command does without the option, such as "scored".
+        warnings: more that is odd.
+        json: where all that is shown is written, too.
+    """
+    from detect.preview import preview
+
+    shown = preview(datasets, folder, warnings)
+    typer.echo(f"nothing was {done}; {len(shown['drawn'])} examples drawn in {printable(folder)}")
+    if json:
+        write_json(json, shown)
 
 
 def placement_on(device: str) -> "Placement | None":

@@ -11,6 +11,7 @@ import typer
 
 from classifier.recipes import AVERAGE_FROM, LEARNING_RATE, WEIGHT_DECAY, Recipe, paper_recipe
 from detect.commands.groups import examples
+from detect.commands.options import DryRun, show_dry_run
 from detect.commands.records import with_records
 from detect.commands.training_options import RunOptions, SaveEvery
 from structures.errors import InputError
@@ -106,12 +107,13 @@ def classifier(
         int | None,
         typer.Option(min=0, help="Processes that read photos.", show_default="2 on a CPU, else all cores but one"),
     ] = None,
+    dry_run: DryRun = None,
 ) -> None:
     """Train an image classifier with the recipe of the GoogLeNet paper. Under torchrun, on several GPUs or machines."""
     from classifier.image_training import LabelledPhotos, train_images
     from classifier.processes import current_process, joined
     from classifier.weights.checkpoint import save_checkpoint
-    from detect.runs.class_folders import columns_of, read_class_folders
+    from detect.runs.class_folders import WholePhotos, columns_of, read_class_folders
     from detect.runs.classify import judge_checkpoint
     from detect.runs.record import usual_readers
     from detect.training.folder import STATE, occupied
@@ -121,6 +123,10 @@ def classifier(
     check_out(out, begin.weights)
     data = read_class_folders(folder)
     judged_on = read_class_folders(val, columns_of(data.classes, None)) if val else None
+    if dry_run is not None:
+        chosen = {"to learn from": data} | ({} if judged_on is None else {"to judge on": judged_on})
+        show_dry_run({name: WholePhotos(each) for name, each in chosen.items()}, dry_run, "trained")
+        return
     start, placement = begin.load(data.classes, run.seed), training_placement(run.device, run.dtype)
     recipe = replace(options.make(len(data)), dtype=placement.dtype, seed=run.seed)
     work, batch = run.folder(out), options.batch

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detect.commands.options import GROUND_TRUTH, Classes, DryRun
+from detect.commands.options import GROUND_TRUTH, Classes, DryRun, show_dry_run
 from detect.defaults import VAL_EVERY, VAL_PHOTOS
 from structures.errors import InputError
-from structures.text import printable
 
 if TYPE_CHECKING:
     from eval.selection import Selection
@@ -133,13 +132,11 @@ class RunOptions:
 
 def show_photos(dataset: "Selection", judged: "Selection | None", folder: Path) -> None:
     """Show what would be learned from and validated on, as `--dry-run` asks for."""
-    from detect.preview import preview
     from detect.training.data import summary
 
     told = [line.removeprefix("warning: ") for line in summary(dataset, judged) if line.startswith("warning: ")]
     chosen = {"to learn from": dataset} | ({} if judged is None else {"to validate on": judged})
-    shown = preview(chosen, folder, told)
-    typer.echo(f"nothing was trained; {len(shown['drawn'])} examples drawn in {printable(folder)}")
+    show_dry_run(chosen, folder, "trained", warnings=told)
 
 
 def refuse_validation_options(validates: bool, **options: object) -> None:

@@ -2,18 +2,20 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
 from detect.convert.job import Conversion, Converted
-from eval.annotation_files import coco_chunks, stems_of, voc_xml, yolo_labels, yolo_yaml
-from eval.annotations import AnnotatedPhoto, annotated_photos
+from eval.annotation_files import coco_chunks, refuse_equal_stems, voc_xml, yolo_labels, yolo_yaml
+from eval.annotations import AnnotatedPhoto, annotated_photos, name_and_path, note_losses, stem_of
 from eval.coco import CocoDataset
 from eval.ground_truth import AnyDataset, open_ground_truth, splits_of
 from eval.layout import SPLITS, spellings_of
 from eval.notes import Notes
+from eval.packed import laid_out, positions
 from eval.voc import VocDataset
 from eval.yolo import YoloDataset
 from structures.class_lists import read_class_names
@@ -23,7 +25,35 @@ from structures.own_files import OwnFiles
 
 FIRST_SPLIT = SPLITS[0]  # of photos that belong to none
 MISSING = "photos that are not there"
-Photos = Mapping[str, Sequence[AnnotatedPhoto]]
+
+
+@dataclass(frozen=True, eq=False)
+class Photos:
+    """The annotated photos of a split, made again each time they are gone through, so that one is held at a time.
+
+    Attributes:
+        dataset: the split.
+        classes: new names in label order.
+    """
+
+    dataset: AnyDataset
+    classes: Sequence[str]
+
+    def __iter__(self) -> Iterator[AnnotatedPhoto]:
+        known = ClassNames(self.classes)
+        places = np.array([known.find(name) for name in self.dataset.classes], np.int64)  # -1: nothing is annotated
+        return (replace(photo, labels=places[photo.labels]) for photo in annotated_photos(self.dataset))
+
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """Yield the name of each photo and where it lies."""
+        return (name_and_path(self.dataset, image_id) for image_id in self.dataset.image_ids)
+
+    def used(self) -> set[str]:
+        """Return the names of the classes that objects have."""
+        return {self.dataset.classes[label] for label in _used_labels(self.dataset)}
+
+
+Splits = Mapping[str, Photos]
 
 
 def convert_annotations(job: Conversion, files: OwnFiles) -> Converted:
@@ -39,18 +69,16 @@ def convert_annotations(job: Conversion, files: OwnFiles) -> Converted:
         classes = _listed(job.classes, classes)
     if any(type(dataset) is SAME[job.form] for dataset in datasets.values()):
         raise InputError(f"{job.source}: is of the format {job.form} already")
-    photos = {
-        split: [_relabelled(photo, dataset, classes) for photo in annotated_photos(dataset, losses)]
-        for split, dataset in datasets.items()
-    }
+    for dataset in datasets.values():
+        note_losses(dataset, losses)
+    photos = {split: Photos(dataset, classes) for split, dataset in datasets.items()}
     if job.form == "voc" or (job.form == "coco" and job.copy_photos):
         _refuse_equal_names(photos)
     WRITERS[job.form](files, photos, classes, losses)
     _copy_photos(job, files, photos, losses)
     notes = list(dict.fromkeys(chain.from_iterable(dataset.notes for dataset in datasets.values())))
-    everything = [photo for some in photos.values() for photo in some]
-    objects = sum(len(photo.labels) for photo in everything)
-    return Converted("annotations", len(everything), objects, classes, notes, losses.lines())
+    objects = sum(len(positions(dataset.truths)) for dataset in datasets.values())
+    return Converted("annotations", sum(map(len, datasets.values())), objects, classes, notes, losses.lines())
 
 
 def _open_all(job: Conversion) -> dict[str, AnyDataset]:
@@ -71,17 +99,20 @@ def _classes(dataset: AnyDataset) -> list[str]:
     """Return the classes of a dataset; of VOC's, which may be the usual twenty, those that objects have."""
     if not isinstance(dataset, VocDataset):
         return list(dataset.classes)
-    used = {int(label) for truth in dataset for label in truth.labels}
-    return [name for label, name in enumerate(dataset.classes) if label in used]
+    return [dataset.classes[label] for label in _used_labels(dataset)]
 
 
-def _refuse_equal_names(photos: Photos) -> None:
+def _used_labels(dataset: AnyDataset) -> list[int]:
+    """Return the labels that objects of a dataset have."""
+    return np.unique(laid_out(dataset.truths, lambda truth: truth.labels, np.zeros(0, np.int64))).tolist()
+
+
+def _refuse_equal_names(photos: Splits) -> None:
     """Refuse two photos of one name, of several splits, where all go to one folder."""
-    seen = dict[str, AnnotatedPhoto]()
-    for photo in (photo for some in photos.values() for photo in some):
-        other = seen.setdefault(photo.name, photo)
-        if other.path != photo.path:
-            raise InputError(f"{other.path} and {photo.path} are of one name; rename one of them")
+    seen = dict[str, Path]()
+    for name, path in chain.from_iterable(some.files() for some in photos.values()):
+        if seen.setdefault(name, path) != path:
+            raise InputError(f"{seen[name]} and {path} are of one name; rename one of them")
 
 
 def _listed(given: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
@@ -92,46 +123,44 @@ def _listed(given: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _relabelled(photo: AnnotatedPhoto, dataset: AnyDataset, classes: Sequence[str]) -> AnnotatedPhoto:
-    known = ClassNames(classes)
-    places = np.array([known.find(name) for name in dataset.classes], np.int64)  # -1 where nothing is annotated
-    return replace(photo, labels=places[photo.labels])
-
-
-def _write_voc(files: OwnFiles, photos: Photos, classes: Sequence[str], losses: Notes) -> None:
+def _write_voc(files: OwnFiles, photos: Splits, classes: Sequence[str], losses: Notes) -> None:
     _note_classes(photos, classes, losses)
-    every = list({photo.name: photo for some in photos.values() for photo in some}.values())
-    for stem, photo in zip(stems_of(every), every, strict=True):
-        with files.writing(f"Annotations/{stem}.xml") as path:
-            path.write_bytes(voc_xml(photo, classes, losses))
+    refuse_equal_stems(name for some in photos.values() for name, _ in some.files())
+    written = set[str]()  # a photo may be of several splits
+    for photo in chain.from_iterable(photos.values()):
+        if photo.name not in written:
+            written.add(photo.name)
+            with files.writing(f"Annotations/{photo.stem}.xml") as path:
+                path.write_bytes(voc_xml(photo, classes, losses))
     for split, some in photos.items():
         with files.writing(f"ImageSets/Main/{split}.txt") as path:
-            path.write_text("".join(f"{photo.stem}\n" for photo in some), encoding="utf-8")
+            path.write_text("".join(f"{stem_of(name)}\n" for name, _ in some.files()), encoding="utf-8")
 
 
-def _note_classes(photos: Photos, classes: Sequence[str], losses: Notes) -> None:
+def _note_classes(photos: Splits, classes: Sequence[str], losses: Notes) -> None:
     """Note what VOC's folders do not say about classes: their order, and those without objects."""
-    used = {int(label) for some in photos.values() for photo in some for label in photo.labels}
-    names = [name for label, name in enumerate(classes) if label in used]
+    used = ClassNames(sorted(set[str]().union(*(some.used() for some in photos.values()))))
+    names = [name for name in classes if used.find(name) >= 0]
     if len(names) < len(classes):
-        unused = next(name for label, name in enumerate(classes) if label not in used)
+        unused = next(name for name in classes if used.find(name) < 0)
         losses.add("classes without objects, which VOC's folders do not list", unused, len(classes) - len(names))
     if names != sorted(names):
         losses.add("classes, whose order becomes that of the alphabet", names[0], len(names))
 
 
-def _write_coco(files: OwnFiles, photos: Photos, classes: Sequence[str], losses: Notes) -> None:
+def _write_coco(files: OwnFiles, photos: Splits, classes: Sequence[str], losses: Notes) -> None:
     for split, some in photos.items():
         name = "instances.json" if list(photos) == [FIRST_SPLIT] else f"instances_{split}.json"
         with files.writing(name) as path, path.open("w", encoding="utf-8") as file:
             file.writelines(coco_chunks(some, classes, losses))
 
 
-def _write_yolo(files: OwnFiles, photos: Photos, classes: Sequence[str], losses: Notes) -> None:
+def _write_yolo(files: OwnFiles, photos: Splits, classes: Sequence[str], losses: Notes) -> None:
     names = _yolo_names(list(photos))
     for split, some in photos.items():
-        for stem, photo in zip(stems_of(some), some, strict=True):
-            with files.writing(f"labels/{names[split]}/{stem}.txt") as path:
+        refuse_equal_stems(name for name, _ in some.files())
+        for photo in some:
+            with files.writing(f"labels/{names[split]}/{photo.stem}.txt") as path:
                 path.write_text(yolo_labels(photo, losses), encoding="utf-8")
     with files.writing("data.yaml") as path:
         path.write_bytes(yolo_yaml(classes, list(names.values())))
@@ -147,7 +176,7 @@ def _is(split: str, usual: str) -> bool:
     return split in spellings_of(usual) or split.removeprefix(usual).isdigit()
 
 
-WRITERS: Mapping[str, Callable[[OwnFiles, Photos, Sequence[str], Notes], None]] = {
+WRITERS: Mapping[str, Callable[[OwnFiles, Splits, Sequence[str], Notes], None]] = {
     "voc": _write_voc,
     "coco": _write_coco,
     "yolo": _write_yolo,
@@ -155,18 +184,18 @@ WRITERS: Mapping[str, Callable[[OwnFiles, Photos, Sequence[str], Notes], None]] 
 SAME: Mapping[str, type] = {"voc": VocDataset, "coco": CocoDataset, "yolo": YoloDataset}
 
 
-def _copy_photos(job: Conversion, files: OwnFiles, photos: Photos, losses: Notes) -> None:
+def _copy_photos(job: Conversion, files: OwnFiles, photos: Splits, losses: Notes) -> None:
     for place, photo in _places(job.form, photos):
-        if not photo.path.is_file():
-            losses.add(MISSING, photo.path)
+        if not photo.is_file():
+            losses.add(MISSING, photo)
         elif job.copy_photos:
             with files.writing(place) as path:
-                shutil.copyfile(photo.path, path)
+                shutil.copyfile(photo, path)
 
 
-def _places(form: str, photos: Photos) -> Iterator[tuple[str, AnnotatedPhoto]]:
-    """Yield each photo with the name that it has in the folder of a format."""
+def _places(form: str, photos: Splits) -> Iterator[tuple[str, Path]]:
+    """Yield the name that each photo has in the folder of a format, and where it lies."""
     names = _yolo_names(list(photos))
     for split, some in photos.items():
         folder = {"voc": "JPEGImages", "coco": "images", "yolo": f"images/{names[split]}"}[form]
-        yield from ((f"{folder}/{photo.name}", photo) for photo in some)
+        yield from ((f"{folder}/{name}", path) for name, path in some.files())

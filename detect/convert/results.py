@@ -1,7 +1,6 @@
 """Results of any format -> detections.jsonl, and from there the format that is wanted."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,16 +42,38 @@ def convert_results(job: Conversion, files: OwnFiles) -> Converted:
     truth = None if job.ground_truth is None else open_ground_truth(job.ground_truth, None, job.images)
     if result_format(job.source) == job.form:
         raise InputError(f"{job.source}: is of the format {job.form} already")
-    found = _read(job, truth)
-    classes = _class_order(job, found, truth)
+    results, seen = _read(job, truth), _Seen(job.form)
     with files.writing(DETECTIONS_FILE) as path, path.open("w", encoding="utf-8") as file:
-        for line in found.lines:
+        for line in results.lines:
+            seen.add(line)
             file.write(json.dumps(as_entry(line.image, line.found, line.names)) + "\n")
+    classes = _class_order(job, results.classes, tuple(seen.names), truth)
     numbering = truth.annotations if job.form == COCO and isinstance(truth, CocoDataset) else None
     export(files, job.form, classes, split=next(iter(job.splits), "test"), numbering=numbering)
-    objects = sum(len(line.found) for line in found.lines)
-    losses = _result_losses(job.form, found.lines)
-    return Converted("results", len(found.lines), objects, classes, found.notes, losses.lines())
+    return Converted("results", seen.photos, seen.objects, classes, results.told(), seen.losses.lines())
+
+
+class _Seen:
+    """What a conversion tells of the lines that went by.
+
+    Args:
+        form: the format that is wanted.
+    """
+
+    def __init__(self, form: str) -> None:
+        self._form, self.losses, self.names = form, Notes(), dict[str, None]()
+        self.photos = self.objects = 0
+
+    def add(self, line: ResultLine) -> None:
+        self.photos, self.objects = self.photos + 1, self.objects + len(line.found)
+        self.names.update(dict.fromkeys(line.names))
+        named = sum(bool(line.found.source_names[source]) for source in line.found.source)
+        if named and self._form not in (JSONL, CSV):
+            self.losses.add("detections whose generator is not kept", line.image, named)
+        if self._form == VOC and not len(line.found):
+            self.losses.add("photos without detections, which VOC's files do not name", line.image)
+        if self._form in (VOC, YOLO):
+            self.losses.add("photos whose size is not kept", line.image)
 
 
 def _read(job: Conversion, truth: AnyDataset | None) -> Results:
@@ -73,8 +94,8 @@ def _read_coco(job: Conversion, truth: AnyDataset | None) -> Results:
     found, _, notes = read_coco_results(job.source, truth)
     classes = tuple(truth.classes)
     listed = truth.image_ids if truth.annotations == numbers else [name for name in truth.image_ids if name in found]
-    lines = [_line(name, found.get(name), truth, classes, job.source) for name in listed]
-    return Results(lines, classes, notes)
+    lines = (_line(name, found.get(name), truth, classes, job.source) for name in listed)
+    return Results(lines, classes, lambda: notes)
 
 
 def _line(name: str, found: Detections | None, truth: CocoDataset, classes: tuple[str, ...], path: Path) -> ResultLine:
@@ -84,27 +105,15 @@ def _line(name: str, found: Detections | None, truth: CocoDataset, classes: tupl
     return ResultLine(f"{path}: image {name}", name, plain, classes)
 
 
-def _class_order(job: Conversion, found: Results, truth: AnyDataset | None) -> tuple[str, ...]:
+def _class_order(
+    job: Conversion, listed: tuple[str, ...], seen: tuple[str, ...], truth: AnyDataset | None
+) -> tuple[str, ...]:
     """Return the names in the order that was given, or that of the run, of the ground truth, or of the results."""
     if job.classes is not None:
-        return tuple(read_class_names(job.classes, known=found.classes))
+        return tuple(read_class_names(job.classes, known=listed or seen))
     run = read_run(job.source) if job.source.is_dir() else None
     of_run = (run or {}).get("settings", {}).get("classes")
     for order in (of_run, None if truth is None else truth.classes):
-        if order and all(name in order for name in found.classes):
+        if order and all(name in order for name in listed or seen):
             return tuple(order)
-    named = result_format(job.source) not in (JSONL, CSV)
-    return found.classes if named else tuple(sorted(found.classes))
-
-
-def _result_losses(form: str, lines: Sequence[ResultLine]) -> Notes:
-    losses = Notes()
-    for line in lines:
-        named = sum(bool(line.found.source_names[source]) for source in line.found.source)
-        if named and form not in (JSONL, CSV):
-            losses.add("detections whose generator is not kept", line.image, named)
-        if form == VOC and not len(line.found):
-            losses.add("photos without detections, which VOC's files do not name", line.image)
-        if form in (VOC, YOLO):
-            losses.add("photos whose size is not kept", line.image)
-    return losses
+    return listed or tuple(sorted(seen))

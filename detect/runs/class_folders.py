@@ -1,5 +1,6 @@
 """Labelled photos, one folder per class: what image classifiers are trained and scored on."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from detect.runs.photos import SourceError, find_photos
+from eval.notes import Notes
+from eval.photo_records import PhotoRecords
+from structures.boxes import ImageSize, area, whole_image
 from structures.class_lists import read_class_names
-from structures.records import Labels
+from structures.files import file_digest
+from structures.images import ImageError, read_size
+from structures.records import GroundTruth, Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +33,49 @@ class ClassFolders:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+
+class WholePhotos(PhotoRecords):
+    """Labelled photos as a dataset, each with one object that fills it: what `--dry-run` counts and draws.
+
+    Args:
+        data: photos; those that cannot be read are left out and noted, and equal files are noted.
+    """
+
+    def __init__(self, data: ClassFolders) -> None:
+        self._notes, self.classes = Notes(), data.classes
+        sizes = {path: self._size(path) for path in data.paths}
+        labels = dict(zip(data.paths, data.labels.tolist(), strict=True))
+        self._paths = {str(path): path for path, size in sizes.items() if size}
+        self.image_ids: Sequence[str] = tuple(self._paths)
+        self.truths = [_filled(name, sizes[path] or (1, 1), labels[path]) for name, path in self._paths.items()]
+        self._note_equal(data)
+
+    def image_path(self, image_id: str) -> Path:
+        """Return where the photo lies."""
+        return self._paths[image_id]
+
+    def _size(self, path: Path) -> ImageSize | None:
+        try:
+            return read_size(path)
+        except ImageError as error:
+            self._notes.add("photos that cannot be read left out", str(error))
+            return None
+
+    def _note_equal(self, data: ClassFolders) -> None:
+        """Note photos that are there twice, byte for byte; only those of the same length are read."""
+        lengths = Counter(path.stat().st_size for path in data.paths)
+        seen = dict[str, int]()
+        for path, label in zip(data.paths, data.labels.tolist(), strict=True):
+            if lengths[path.stat().st_size] > 1:
+                first = seen.setdefault(file_digest(path), label)
+                if first != label:
+                    self._notes.add("photos that are of another class, too", path)
+
+
+def _filled(name: str, image_size: ImageSize, label: int) -> GroundTruth:
+    box = whole_image(image_size)
+    return GroundTruth(name, box, np.array([label]), np.zeros(1, np.bool_), area(box), image_size)
 
 
 def read_class_folders(root: Path, columns: Mapping[str, int] | None = None) -> ClassFolders:

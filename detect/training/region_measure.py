@@ -19,7 +19,7 @@ from detect.runs.reading import PhotoReader
 from detect.shared import SharedFeatures, SharedRegions
 from detect.training.data import some_of, unreadable
 from detect.training.folder import contents
-from eval.results import align_records
+from eval.aligned import align_records
 from eval.scores import score
 from proposals.protocol import ProposalGenerator
 from proposals.stored.generator import StoredProposals

@@ -2,7 +2,7 @@
 
 import html
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, product
 from typing import Any
 
 from eval.lost import STAGES
@@ -15,7 +15,7 @@ Values = Mapping[str, Any]
 """What `eval.page.figures.run_values` returns."""
 
 EXTRA = "report"
-DASHES = ("solid", "dash")  # of the first and the second run
+DASHES = (("solid", "dot"), ("dash", "dashdot"))  # of the first and the second run; the other where colours come again
 COLOURS = "#4c78a8 #f58518 #54a24b #e45756 #72b7b2 #b279a2 #ff9da6 #9d755d #d8b000 #8c8c8c".split()  # Vega's, for both
 RIGHT, WRONG = "84, 162, 75", "228, 87, 86"  # themes: readable on white and on black
 MOST_CURVES = 60  # classes with the most objects; more lines cannot be distinguished
@@ -84,17 +84,18 @@ def _titled(name: str, place: int, runs: Sequence[Values]) -> str:
 
 def _precision_recall(runs: Sequence[Values]) -> Any:
     classes = sorted(runs[0]["classes"], key=lambda name: -runs[0]["classes"][name]["objects"])[:MOST_CURVES]
-    colours = dict(zip(sorted(classes), cycle(COLOURS), strict=False))
+    looks = dict(zip(sorted(classes), cycle(product((0, 1), COLOURS)), strict=False))
     traces = []
     for place, run in enumerate(runs):
         who = _titled("%{fullData.name}", place, runs)
         hover = f"{who}<br>recall %{{x:.1%}}, precision %{{y:.1%}}<br>score %{{customdata:.3f}}<extra></extra>"
         curves = run["curves"]["precision_recall"]
-        for name in sorted(curves.keys() & colours.keys()):
+        for name in sorted(curves.keys() & looks.keys()):
             x, y, scores = _with_ends(curves[name])
+            again, colour = looks[name]
             traces.append(
                 _line(
-                    name, x, y, colour=colours[name], dash=DASHES[place], line={"shape": "vh"}, customdata=scores,
+                    name, x, y, colour=colour, dash=DASHES[place][again], line={"shape": "vh"}, customdata=scores,
                     hovertemplate=hover, meta=name, legendgroup=plain(name), showlegend=place == 0,
                 )
             )  # fmt: skip
@@ -128,7 +129,7 @@ def _two_lines(runs: Sequence[Values], curve: str, columns: tuple[str, str, str]
     traces = [
         _line(
             _titled(key, place, runs), run["curves"][curve][across], run["curves"][curve][key], colour=colour,
-            dash=DASHES[place], hovertemplate=hover,
+            dash=DASHES[place][0], hovertemplate=hover,
         )
         for place, run in enumerate(runs)
         for key, colour in zip(up, COLOURS, strict=False)
