@@ -118,6 +118,24 @@ def test_rows_agree_with_the_evaluation(
     assert row["seconds, propose"] is None
 
 
+def test_every_option_reaches_the_detectors(
+    bench: Callable[..., int], voc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    load = detect.detector.Detector.load
+    monkeypatch.setattr(
+        detect.detector.Detector,
+        "load",
+        lambda weights, name, **options: asked.append(options) or load(weights, name, **options),
+    )
+    where = ("--device", "cpu", "--engine", "torch", "--dtype", "float32", "--features", "crops", "--max-boxes", 7)
+    photos = ("--split", "val", "--images", voc / "JPEGImages", "--photos", 1)
+    assert bench("--proposals", "grid", "--timed", 0, *where, *photos) == 0
+    expected = {"device": "cpu", "engine": "torch", "dtype": "float32", "features": "crops", "max_boxes": 7}
+    assert asked
+    assert all(expected.items() <= options.items() for options in asked)
+
+
 def test_it_goes_on_where_it_stopped(bench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("--proposals", "grid", "--timed", 0, "--photos", 1) == 0
     capsys.readouterr()
