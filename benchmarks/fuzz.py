@@ -143,7 +143,8 @@ def readers(root: Path) -> list[Reader]:
     from detect.runs.photos import find_photos
     from detect.runs.record import read_run
     from detect.runs.results import Results
-    from eval.coco import CocoDataset, read_coco_results
+    from eval.coco import CocoDataset
+    from eval.coco_results import read_coco_results
     from eval.results import read_lines
     from eval.voc import VocDataset
     from proposals.stored.foreign import read_foreign

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from detect.evaluation import NO_BOXES
+from detect.coverage import NO_BOXES
 from detect.generators import load_proposals
 from detect.runs.cores import one_core_per_photo
 from detect.runs.photos import photos_of

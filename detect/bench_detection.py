@@ -16,8 +16,8 @@ from rich.console import Console
 from detect.bench import Seconds, folder_name, in_turn, quality_row, read_photos
 from detect.bench_rows import STAGE_TIMES, Figures, detector_plot, detector_row, detector_sheets
 from detect.classifiers import weights_file
+from detect.coverage import NO_BOXES
 from detect.detector import Detector
-from detect.evaluation import NO_BOXES
 from detect.runs.detect import DetectionJob, detect_to_folder
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
@@ -25,6 +25,7 @@ from detect.runs.record import cores, fingerprint
 from eval.bootstrap import draw_scores
 from eval.checks import upright
 from eval.ground_truth import AnyDataset, has_crowds, usual_protocol
+from eval.photo_records import truths_of
 from eval.proposal_recall import measure_coverage
 from eval.regions import read_regions
 from eval.report import Sheet
@@ -171,7 +172,7 @@ def read_figures(name: str, job: BenchJob, skipped: int) -> Figures:
     """Score the results with a generator, of which some photos could not be worked on."""
     photos, out = job.photos, job.folder(name)
     aligned = align(read_lines(out / DETECTIONS_FILE)[0], photos, allow_extra=True)
-    truths, found = list(photos), [upright(each) for each in aligned.detections]
+    truths, found = truths_of(photos), upright(aligned.detections)
     kept = read_regions(out).of(photos)
     coverage = measure_coverage((t, kept[t.image_id].boxes if t.image_id in kept else NO_BOXES) for t in truths)
     return Figures(

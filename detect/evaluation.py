@@ -1,47 +1,43 @@
 """Brings files and ground truth together for `rcnn eval`; the measures themselves are in eval/."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.console import Console
 
 from detect.options import with_options
-from eval.coco import CocoDataset, read_coco_results
+from eval.coco import CocoDataset
+from eval.coco_results import read_coco_results
 from eval.ground_truth import AnyDataset
-from eval.names import match_names
-from eval.proposal_recall import Coverage, measure_coverage
 from eval.region_layout import INDEX_FILE, REGIONS_FILE
 from eval.report import Sheet
 from eval.result_formats import COCO, JSONL, photos_of_dataset, read_results, require_known, result_format
-from eval.results import DETECTIONS_FILE, Aligned, ResultLines, align, align_records, count_images
+from eval.results import DETECTIONS_FILE, Aligned, ResultLines, align, align_records
 from eval.selection import Selection
-from proposals.stored.checks import BoxChecks
-from proposals.stored.generator import NamedBoxes, open_boxes
-from proposals.stored.reader import MANIFEST
-from structures.boxes import Boxes
 from structures.class_lists import read_class_names
 from structures.errors import InputError
-from structures.records import Detections, GroundTruth
+from structures.records import Detections
 from structures.text import printable
 
 PARTS = (  # of folders that are read
     *("Annotations", "ImageSets", "JPEGImages", "annotations", "images", "labels", "train", "val", "valid", "test"),
-    *(DETECTIONS_FILE, INDEX_FILE, REGIONS_FILE, MANIFEST),
+    *(DETECTIONS_FILE, INDEX_FILE, REGIONS_FILE),
 )
 PATTERNS = ("shard-*.npz", "*.xml", "*.txt", "*.y*ml", "*.data", "*.names", "*instances*.json", "*coco*.json")
-NO_BOXES: Boxes = np.zeros((0, 4), np.float32)
 PIPE_WIDTH = 10_000  # columns of what is no terminal
-SUSPICIOUS = 0.5  # share of objects that have a box exactly equal to them
 
 
 def files_read(path: Path) -> list[Path]:
     """Return what may be read where a folder is named: ground truth, results, or proposals; a file is itself."""
     if not path.is_dir():
         return [path]
-    return [*(path / name for name in PARTS), *(file for pattern in PATTERNS for file in path.glob(pattern))]
+    from proposals.stored.reader import MANIFEST  # here, since a file needs nothing of it
+
+    return [
+        *(path / name for name in (*PARTS, MANIFEST)),
+        *(file for pattern in PATTERNS for file in path.glob(pattern)),
+    ]
 
 
 def photos_named_as(outputs: Iterable[Path | None], dataset: AnyDataset) -> list[Path]:
@@ -117,52 +113,6 @@ def choose(
         raise InputError("no photo of the ground truth has a line of results, so `only_detected` leaves none")
     kept = zip(dataset.image_ids, aligned.detections, strict=True)
     return part, [part.relabel(each) for image_id, each in kept if image_id not in without]
-
-
-def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mapping[str, Any], list[str]]:
-    """Compare stored boxes with the objects, one photo at a time.
-
-    Returns:
-        The coverage, how the boxes were made as far as the file tells, and warnings.
-
-    Raises:
-        InputError: the file cannot be used, or has no photo of the dataset.
-    """
-    boxes = open_boxes(file)
-    try:
-        names, extra = match_names(boxes.image_ids, dataset)
-    except ValueError as error:
-        raise InputError(f"{file}: {error}") from None
-    missing = [image_id for image_id in dataset.image_ids if image_id not in names]
-    checks = BoxChecks()
-    coverage = measure_coverage(_pairs(boxes, names, missing, dataset, checks))
-    doubts = [
-        (
-            missing,
-            f"{count_images(missing)} of the ground truth without boxes in the file: their objects count as missed",
-        ),
-        (extra, f"{count_images(extra)} unknown to the ground truth left out"),
-        *((line, line) for line in checks.lines()),
-        (_leaks(coverage), "most objects have a box exactly equal to them: is the ground truth among the proposals?"),
-    ]
-    made: Mapping[str, Any] = getattr(boxes, "manifest", {})
-    return coverage, made, [line for doubt, line in doubts if doubt]
-
-
-def _pairs(
-    boxes: NamedBoxes, names: Mapping[str, str], missing: Sequence[str], dataset: AnyDataset, checks: BoxChecks
-) -> Iterator[tuple[GroundTruth, Boxes]]:
-    for image_id, name in names.items():  # in the order of the file, which reads each shard once
-        truth, found = dataset.ground_truth(image_id), boxes.boxes_of(name)[0]
-        if truth.size_known:
-            checks.look(image_id, found, truth.image_size)
-        yield truth, found
-    for image_id in missing:
-        yield dataset.ground_truth(image_id), NO_BOXES
-
-
-def _leaks(coverage: Coverage) -> bool:
-    return len(coverage.overlap) > 0 and float((coverage.overlap == 1).mean()) > SUSPICIOUS
 
 
 def show(sheets: Sequence[Sheet], warnings: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from eval.page.gallery import Scale, mistakes_at, photo_values, scale_of, worst_
 from eval.page.tables import LETTERS
 from eval.page.thumbnails import Thumbnail, thumbnails
 from eval.page.write import Page, write_page
-from structures.errors import InputError
+from eval.photo_records import truths_of
 from structures.files import FileRefused
 from structures.images import ExifPolicy
 
@@ -33,20 +33,6 @@ class Gallery:
 
     photos: int = 1000
     side: int = 320
-
-
-def require_same_photos(runs: Sequence[ScoredRun]) -> None:
-    """Refuse two runs that were not scored on the same photos.
-
-    Raises:
-        InputError: names the second.
-    """
-    first, last = runs[0], runs[-1]
-    if tuple(first.photos.image_ids) != tuple(last.photos.image_ids):
-        raise InputError(
-            f"{last.file}: was not scored on the same photos as {first.file}: leave `only_detected` out, so that both "
-            "are scored on all photos"
-        )
 
 
 def report_values(runs: Sequence[ScoredRun], source: Mapping[str, str], *, mistakes: bool) -> dict[str, Any]:
@@ -77,7 +63,7 @@ def with_photos(values: Mapping[str, Any], runs: Sequence[ScoredRun], gallery: G
     scale = scale_of([run.judged for run in runs])
     shown = _worst(runs, scale, gallery.photos)
     photos = [
-        photo_values(run.judged, list(run.photos), shown, run.losses if run.regions and "lost" in values else None)
+        photo_values(run.judged, truths_of(run.photos), shown, run.losses if run.regions and "lost" in values else None)
         for run in runs
     ]
     against = {"against": {**values["against"], "photos": photos[1]}} if len(runs) > 1 else {}

@@ -11,11 +11,13 @@ from eval.checks import upright
 from eval.ground_truth import AnyDataset, has_crowds, usual_protocol
 from eval.lost import Losses
 from eval.mistakes import JudgedRun, Mistakes, find_mistakes, judge
+from eval.photo_records import truths_of
 from eval.regions import KeptRegions, read_regions
 from eval.results import DETECTIONS_FILE, Aligned
 from eval.scores import Scores, score
 from eval.selection import Selection
 from eval.trace import find_lost
+from structures.errors import InputError
 from structures.records import Detections
 
 
@@ -46,7 +48,6 @@ class ScoredRun:
         file: the results, or their folder.
         photos: the ground truth that they were scored by.
         scores: the figures of the protocol.
-        judged: every detection matched with the objects, at IoU 0.5.
         aligned: what did not fit the ground truth.
         warnings: about the results and the ground truth, one line each.
         detections: that were scored, in the order of the photos.
@@ -57,12 +58,16 @@ class ScoredRun:
     file: Path
     photos: AnyDataset | Selection
     scores: Scores
-    judged: JudgedRun
     aligned: Aligned
     warnings: list[str]
     detections: Sequence[Detections]
     regions: KeptRegions
     lost_score: float | None = None
+
+    @cached_property
+    def judged(self) -> JudgedRun:
+        """Every detection matched with the objects, at IoU 0.5."""
+        return judge(truths_of(self.photos), self.detections, self.photos.classes)
 
     @cached_property
     def mistakes(self) -> Mistakes:
@@ -73,7 +78,7 @@ class ScoredRun:
     def losses(self) -> Losses:
         """Where the objects that were missed were lost."""
         return find_lost(
-            list(self.photos),
+            truths_of(self.photos),
             self.detections,
             self.photos.classes,
             self.regions,
@@ -92,15 +97,29 @@ def score_run(file: Path, dataset: AnyDataset, question: Question) -> ScoredRun:
     only, crowd = question.only_detected, has_crowds(dataset)
     aligned, notes = read_detections(file, dataset, allow_extra=question.allow_extra, only_detected=only)
     photos, found = choose(dataset, aligned, question.classes, only_detected=only)
-    truths = list(photos)
+    truths = truths_of(photos)
     name = usual_protocol(dataset) if question.protocol == "auto" else question.protocol
     scores = score(name, truths, found, photos.classes, crowd=crowd)
     doubts = aligned.warnings(missing_count=not only)
     warnings = [*dataset.notes, *notes, *high_floor(file), *doubts, *scores.warnings()]
-    whole = [upright(each) for each in found]
-    judged, kept = judge(truths, whole, photos.classes), _regions_of(file)
+    kept = _regions_of(file)
     warnings += kept.notes
-    return ScoredRun(file, photos, scores, judged, aligned, warnings, whole, kept.of(photos), question.lost_score)
+    regions = kept.of(photos)
+    return ScoredRun(file, photos, scores, aligned, warnings, upright(found), regions, question.lost_score)
+
+
+def require_same_photos(runs: Sequence[ScoredRun]) -> None:
+    """Refuse two runs that were not scored on the same photos.
+
+    Raises:
+        InputError: names the second.
+    """
+    first, last = runs[0], runs[-1]
+    if tuple(first.photos.image_ids) != tuple(last.photos.image_ids):
+        raise InputError(
+            f"{last.file}: was not scored on the same photos as {first.file}: leave `only_detected` out, so that both "
+            "are scored on all photos"
+        )
 
 
 def _regions_of(file: Path) -> KeptRegions:

@@ -6,8 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from eval.coco import CocoDataset
-from eval.coco_json import Entry
+from eval.coco import CocoDataset, ObjectDetail
 from eval.coco_records import Doubles, areas_of, sides_of
 from eval.ground_truth import AnyDataset
 from eval.notes import Notes
@@ -81,18 +80,18 @@ def annotated_photos(dataset: AnyDataset, losses: Notes) -> Iterator[AnnotatedPh
             losses.add(UNKNOWN_SIZE, truth.image_id)
         if isinstance(dataset, VocDataset):
             _note_details(dataset, truth.image_id, losses)
-        rows = dataset.entries(truth.image_id) if isinstance(dataset, CocoDataset) else []
+        rows = dataset.details(truth.image_id) if isinstance(dataset, CocoDataset) else []
         yield _photo(dataset, truth, rows, losses)
 
 
-def _photo(dataset: AnyDataset, truth: GroundTruth, rows: list[Entry], losses: Notes) -> AnnotatedPhoto:
+def _photo(dataset: AnyDataset, truth: GroundTruth, rows: list[ObjectDetail], losses: Notes) -> AnnotatedPhoto:
     sides, path = sides_of(truth), dataset.image_path(truth.image_id)
     crowd = truth.ignore if rows else np.zeros(len(truth), bool)
-    ignored = np.array([bool(row.get("ignore")) for row in rows], bool) & ~crowd if rows else truth.ignore
+    ignored = np.array([row.ignored for row in rows], bool) & ~crowd if rows else truth.ignore
     name = f"{truth.image_id}{path.suffix}" if isinstance(dataset, VocDataset) else truth.image_id
     for row in rows:
-        if row.get("segmentation"):
-            losses.add(POLYGONS, f"{name}: annotation {row.get('id')}")
+        if row.polygon:
+            losses.add(POLYGONS, f"{name}: annotation {row.number}")
     return AnnotatedPhoto(
         name=name,
         path=path,

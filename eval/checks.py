@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.notes import Notes
-from structures.boxes import Boxes, ImageSize, Mask, area, clip
+from eval.packed import Packed
+from structures.boxes import Boxes, ImageSize, ImageSizes, Mask, area, clip
 from structures.errors import InputError
 from structures.records import Detections
 
@@ -50,7 +51,7 @@ def with_area(boxes: Boxes, notes: Notes, place: Place, *, kept: bool = False) -
     return usable
 
 
-def note_beyond(notes: Notes, boxes: Boxes, image_size: ImageSize, place: Place) -> None:
+def note_beyond(notes: Notes, boxes: Boxes, image_size: ImageSize | ImageSizes, place: Place) -> None:
     """Note the annotated boxes (N, 4) that lie outside their photo, or reach more than half a pixel beyond its edge."""
     inside = clip(boxes, image_size)
     if (inside == boxes).all():
@@ -82,10 +83,17 @@ def without_inside_out(found: Detections, sides: npt.NDArray[np.floating], notes
     return found.take(np.delete(np.arange(len(sides)), wrong))
 
 
-def upright(found: Detections) -> Detections:
-    """Return the detections whose boxes are not turned inside out."""
-    kept = np.flatnonzero((found.boxes[:, 2:] >= found.boxes[:, :2]).all(axis=1))
-    return found if len(kept) == len(found) else found.take(kept)
+def upright(detections: Sequence[Detections]) -> Sequence[Detections]:
+    """Return the detections of all images without those whose boxes are turned inside out."""
+    if isinstance(detections, Packed):
+        return detections.keep(_are_upright(detections.whole))
+    kept = map(_are_upright, detections)
+    return [each if rows.all() else each.take(rows) for each, rows in zip(detections, kept, strict=True)]
+
+
+def _are_upright(found: Detections) -> Mask:
+    x1, y1, x2, y2 = found.boxes.T
+    return np.asarray((x2 >= x1) & (y2 >= y1), np.bool_)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """The entries of COCO's JSON files, checked one by one, as columns of our records."""
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.coco_records import Doubles
-from structures.boxes import Boxes, as_boxes
+from structures.boxes import Boxes, Indices, Mask, as_boxes
 from structures.errors import InputError
+from structures.json_columns import read_columns
 from structures.json_reader import JsonError, read_json
 
 Entry = dict[str, Any]
+Numbers = npt.NDArray[np.int64]
 
 NEEDED = {
     "images": ("id", "file_name"),
     "categories": ("id", "name"),
     "annotations": ("image_id", "category_id", "bbox"),
 }
+RESULT = ("image_id", "category_id", "bbox", "score")  # what each entry of a results file has
 WHOLE_NUMBERS = ("id", "image_id", "category_id")
 LARGEST = float(np.finfo(np.float32).max)
 LARGEST_WHOLE = 2**63 - 1  # of ids and sides
@@ -99,26 +104,73 @@ def whole_number(value: Any) -> int | None:
     return int(value) if whole and abs(value) <= LARGEST_WHOLE else None
 
 
-def is_crowd(entry: Entry, place: str) -> bool:
-    """Say whether an annotation is of a crowd."""
-    value = entry.get("iscrowd", 0)
-    if value not in (0, 1):
-        raise CocoError(f"{place} has iscrowd {value!r:.60}, expected 0 or 1")
-    return bool(value)
+def are_crowds(rows: Sequence[Entry], path: Path) -> Mask:
+    """Say which annotations are of crowds."""
+    stated = [row.get("iscrowd", 0) for row in rows]
+    for row, value in zip(rows, stated, strict=True):
+        if value not in (0, 1):
+            raise CocoError(f"{path}: annotation {row.get('id')} has iscrowd {value!r:.60}, expected 0 or 1")
+    return np.array(stated, np.bool_)
 
 
-def read_results(path: Path) -> list[Entry]:
+@dataclass(frozen=True, eq=False)
+class ResultColumns:
+    """The entries of a results file, in its order.
+
+    Attributes:
+        image: (N,) COCO's image id.
+        category: (N,) category id.
+        sides: (N, 4) x, y, width, height.
+        boxes: (N, 4) the same as corners.
+        scores: (N,) none beyond float32.
+    """
+
+    image: Numbers
+    category: Numbers
+    sides: Doubles
+    boxes: Boxes
+    scores: Doubles
+
+
+def read_results(path: Path) -> ResultColumns:
+    """Read a results file: quickly, and one entry after the other only where it is not written as most programs do."""
+    quick = _read_quickly(path)
+    if quick is not None:
+        return quick
+    entries = _read_entries_of_results(path)
+    numbers = [np.array([entry[key] for entry in entries], np.int64) for key in ("image_id", "category_id")]
+    sides, boxes = to_boxes([entry["bbox"] for entry in entries], lambda row: f"{path}: entry {row}")
+    return ResultColumns(*numbers, sides, boxes, np.array([entry["score"] for entry in entries], np.float64))
+
+
+def _read_quickly(path: Path) -> ResultColumns | None:
+    """Return what surely is as it should be; None where the entries have to be looked at."""
+    columns = read_columns(path) or {}
+    if not columns.keys() >= set(RESULT):
+        return None
+    image, category, bbox, score = (columns[key] for key in RESULT)
+    numbers = [columns[key] for key in WHOLE_NUMBERS if key in columns]
+    whole = all(each.dtype == np.int64 and each.ndim == 1 and each.min() >= -LARGEST_WHOLE for each in numbers)
+    if not whole or bbox.shape[1:] != (4,) or score.ndim != 1 or not (np.abs(score) <= LARGEST).all():
+        return None
+    sides = bbox.astype(np.float64, copy=False)
+    try:
+        boxes = to_corners(sides, "")
+    except CocoError:
+        return None
+    return ResultColumns(image.astype(np.int64), category.astype(np.int64), sides, boxes, score.astype(np.float64))
+
+
+def _read_entries_of_results(path: Path) -> list[Entry]:
     """Return the entries of a results file; some tools wrap them as the annotations of an object."""
     content = load(path)
     entries = content.get("annotations") if isinstance(content, dict) else content
     if not isinstance(entries, list):
         raise CocoError(f"{path}: expected a JSON list of results")
-    check_entries(entries, ("image_id", "category_id", "bbox", "score"), lambda position: f"{path}: entry {position}")
+    check_entries(entries, RESULT, lambda position: f"{path}: entry {position}")
     scores = [entry["score"] for entry in entries]
-    if not (set(map(type, scores)) <= {float} and (np.abs(np.array(scores)) <= LARGEST).all()):
-        for position, score in enumerate(scores):
-            if not _is_finite(score):
-                raise CocoError(f"{path}: entry {position} has score {score!r:.60}")
+    if (wrong := _first_odd(scores)) is not None:
+        raise CocoError(f"{path}: entry {wrong} has score {scores[wrong]!r:.60}")
     return entries
 
 
@@ -132,22 +184,34 @@ def distinct(values: Sequence[Any], what: str, path: Path) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def to_labels(rows: Sequence[Entry], category_ids: Sequence[int], path: Path) -> npt.NDArray[np.int64]:
-    """Return the label of every entry: the place of its category id."""
-    known = {number: label for label, number in enumerate(category_ids)}
-    for row in rows:
-        if row["category_id"] not in known:
-            raise CocoError(f"{path}: category_id {row['category_id']} is not among the categories")
-    return np.array([known[row["category_id"]] for row in rows], np.int64)
+def positions_of(numbers: Numbers, known: Sequence[int]) -> Indices:
+    """Return the position of each number among those known, which ascend; -1 where it is not known.
+
+    >>> positions_of(np.array([9, 4, 2]), [2, 9]).tolist()
+    [1, -1, 0]
+    """
+    if not known:
+        return np.full(len(numbers), -1, np.int64)
+    ascending = np.array(known, np.int64)
+    places = np.minimum(np.searchsorted(ascending, numbers), len(known) - 1)
+    return np.where(ascending[places] == numbers, places, -1).astype(np.int64)
+
+
+def to_labels(numbers: Numbers, category_ids: Sequence[int], path: Path) -> Indices:
+    """Return the label of every category id: its place among all, which ascend."""
+    labels = positions_of(numbers, category_ids)
+    if len(unknown := numbers[labels < 0]):
+        raise CocoError(f"{path}: category_id {unknown[0]} is not among the categories")
+    return labels
 
 
 def to_areas(rows: Sequence[Entry], sides: Doubles, path: Path) -> Doubles:
     """Return the annotated areas (COCO's are of the mask), or the boxes' where there are none."""
     stated = [row.get("area") for row in rows]
-    for value in stated:
-        if value is not None and not _is_finite(value):
-            raise CocoError(f"{path}: area {value!r:.60} is not a number")
-    boxes = np.maximum(sides[:, 2:], 0).prod(axis=1)
+    wrong = _first_odd([0 if value is None else value for value in stated])
+    if wrong is not None:
+        raise CocoError(f"{path}: area {stated[wrong]!r:.60} is not a number")
+    boxes = (np.maximum(sides[:, 2], 0) * np.maximum(sides[:, 3], 0)).tolist()
     return np.array([s if a is None else a for a, s in zip(stated, boxes, strict=True)], np.float64)
 
 
@@ -189,6 +253,10 @@ def to_corners(sides: Doubles, place: str) -> Boxes:
     return corners
 
 
-def _is_finite(value: Any) -> bool:
-    """Say whether a value is a number that float32 can hold."""
-    return isinstance(value, int | float) and -LARGEST <= value <= LARGEST
+def _first_odd(values: Sequence[Any]) -> int | None:
+    """Return the position of the first value that is no number, or none that float32 can hold; None where all are."""
+    if {int, float} >= set(map(type, values)) and (not values or -LARGEST <= min(values) <= max(values) <= LARGEST):
+        if not any(map(math.isnan, values)):
+            return None
+    usable = (isinstance(value, int | float) and -LARGEST <= value <= LARGEST for value in values)
+    return next((place for place, good in enumerate(usable) if not good), None)

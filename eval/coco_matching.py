@@ -8,6 +8,7 @@ objects ignored, so each range with each threshold is a column of its own.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,9 @@ import numpy.typing as npt
 from eval.coco_records import Doubles, areas_of, scores_of, sides_of
 from eval.greedy import take_best
 from eval.matching import FALSE, IGNORED, TRUE
+from eval.packed import laid_out
 from eval.pairs import Pairs, run_starts, shared_pairs
-from eval.tables import DetectionTable, ObjectTable, check_labels, shared_keys, stack
+from eval.tables import DetectionTable, ObjectTable, check_labels, shared_keys
 from structures.boxes import Indices, Mask
 from structures.nms import best_first
 from structures.records import Detections, GroundTruth
@@ -46,6 +48,12 @@ class CocoMatches:
     objects: ObjectTable
     counts: Mask
 
+    @cached_property
+    def hits(self) -> tuple[Indices, Indices]:
+        """Where the outcome is TRUE: the column, which counts ranges and in them thresholds, and the detection."""
+        columns, rows = np.divmod(np.flatnonzero(self.outcome == TRUE), max(len(self.labels), 1))
+        return columns, rows
+
 
 def match_coco(
     truths: Sequence[GroundTruth], detections: Sequence[Detections], classes: int, *, crowd: bool
@@ -64,11 +72,11 @@ def match_coco(
     found, objects = DetectionTable.of(detections), ObjectTable.of(truths)
     check_labels(found, classes)
     check_labels(objects, classes)
-    best, rank = _best_of_each(shared_keys(found), stack([scores_of(d) for d in detections], np.zeros(0)))
-    found, sides = found.take(best), stack([sides_of(d) for d in detections], np.zeros((0, 4)))[best]
-    counts = ~objects.ignore[:, None] & _within(stack([areas_of(t) for t in truths], np.zeros(0)))
+    best, rank = _best_of_each(shared_keys(found), laid_out(detections, scores_of, np.zeros(0)))
+    found, sides = found.take(best), laid_out(detections, sides_of, np.zeros((0, 4)))[best]
+    counts = ~objects.ignore[:, None] & _within(laid_out(truths, areas_of, np.zeros(0)))
     crowds = objects.ignore & crowd
-    measure = _overlap(sides, stack([sides_of(t) for t in truths], np.zeros((0, 4))), crowds)
+    measure = _overlap(sides, laid_out(truths, sides_of, np.zeros((0, 4))), crowds)
     parts = shared_pairs(shared_keys(found), shared_keys(objects), measure)
     close = Pairs.joined([pairs.take(pairs.overlap >= THRESHOLDS[0]) for pairs in parts])
     in_range = _within(sides[:, 2] * sides[:, 3]).T[:, None]
@@ -102,13 +110,22 @@ def _best_of_each(group: Indices, scores: Doubles) -> tuple[Indices, Indices]:
 
 def _overlap(found: Doubles, objects: Doubles, crowds: Mask) -> Callable[[Indices, Indices], Doubles]:
     """Return what measures pairs of boxes x, y, width, height: in the order of bbIou in pycocotools' maskApi.c."""
+    (x, y, width, height), (x2, y2, width2, height2) = found.T.copy(), objects.T.copy()
+    right, bottom, area, right2, bottom2, area2 = (
+        x + width,
+        y + height,
+        width * height,
+        x2 + width2,
+        y2 + height2,
+        width2 * height2,
+    )
 
     def measure(rows: Indices, held: Indices) -> Doubles:
-        a, b = found[rows], objects[held]
-        shared = np.minimum(a[:, 2:] + a[:, :2], b[:, 2:] + b[:, :2]) - np.maximum(a[:, :2], b[:, :2])
-        both = np.where((shared > 0).all(axis=1), shared[:, 0] * shared[:, 1], 0)
-        area = a[:, 2] * a[:, 3]
-        union = np.where(crowds[held], area, area + b[:, 2] * b[:, 3] - both)
+        across = np.minimum(right[rows], right2[held]) - np.maximum(x[rows], x2[held])
+        down = np.minimum(bottom[rows], bottom2[held]) - np.maximum(y[rows], y2[held])
+        both = np.where((across > 0) & (down > 0), across * down, 0)
+        own = area[rows]
+        union = np.where(crowds[held], own, own + area2[held] - both)
         return np.divide(both, union, out=np.zeros_like(both), where=both > 0)
 
     return measure

@@ -6,6 +6,7 @@ that are not finite; labels are checked; and ignored objects that are no crowds 
 the last digit; tests hold it against pycocotools.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -61,23 +62,24 @@ def average_precision(matches: CocoMatches, classes: int) -> Curve64:
     """Return the (classes, 4, 10) average precision in each range of area at each threshold; NaN without objects."""
     positives = _positives(matches, classes)
     columns = matches.outcome.reshape(len(AREAS) * len(THRESHOLDS), -1)
-    values = np.empty((classes, len(AREAS), len(THRESHOLDS)))
+    values, found = np.empty((classes, len(AREAS), len(THRESHOLDS))), np.zeros(columns.shape[1], np.bool_)
+    found[matches.hits[1]] = True
     for label, rows in enumerate(rows_by_class(matches.labels, classes)):
-        outcome = columns[:, rows]
-        true = outcome == TRUE
-        hits = np.flatnonzero(true.any(axis=0))
+        outcome, hits = columns.take(rows, axis=1), np.flatnonzero(found[rows])
+        true = outcome[:, hits] == TRUE
         seen = np.cumsum(outcome != IGNORED, axis=1, dtype=np.int32)[:, hits]
         objects = np.repeat(positives[label], len(THRESHOLDS))
-        curves = np.cumsum(true[:, hits], axis=1, dtype=np.int32), seen
+        curves = np.cumsum(true, axis=1, dtype=np.int32), seen
         values[label] = mean_at_levels(*curves, objects, RECALL_LEVELS).reshape(values.shape[1:])
     return values
 
 
 def recall(matches: CocoMatches, classes: int, most: int = MOST_DETECTIONS) -> Curve64:
     """Return the (classes, 4, 10) recall with the best detections of a class in each image; NaN without objects."""
-    area, threshold, rows = np.nonzero((matches.outcome == TRUE) & (matches.rank < most))
-    found = np.zeros((classes, len(AREAS), len(THRESHOLDS)))
-    np.add.at(found, (matches.labels[rows], area, threshold), 1)
+    columns, rows = matches.hits
+    shape = (classes, len(AREAS), len(THRESHOLDS))
+    cells = matches.labels[rows] * (len(AREAS) * len(THRESHOLDS)) + columns
+    found = np.bincount(cells[matches.rank[rows] < most], minlength=math.prod(shape)).reshape(shape).astype(np.float64)
     positives = _positives(matches, classes)[:, :, None]
     return np.divide(found, positives, out=np.full_like(found, np.nan), where=positives > 0)
 

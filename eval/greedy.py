@@ -66,9 +66,8 @@ def _choose(found: Indices, free: Mask, counts: Mask) -> tuple[Indices, Indices]
     none = len(found)
     if not none:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    place, starts = np.arange(none, dtype=np.int32)[:, None], run_starts(found)
-    first = np.minimum.reduceat(np.where(free & counts, place, none), starts)
-    other = np.minimum.reduceat(np.where(free, place, none), starts)
-    choice = np.where(first < none, first, other)
-    detection, column = np.nonzero(choice < none)
-    return choice[detection, column].astype(np.int64), column
+    place = np.arange(none, dtype=np.int64)[:, None]
+    turn = np.where(free, np.where(counts, place, place + none), 2 * none)
+    choice = np.minimum.reduceat(turn, run_starts(found))
+    detection, column = np.nonzero(choice < 2 * none)
+    return choice[detection, column] % none, column

@@ -86,7 +86,7 @@ def rank(
     if protocol == "coco":
         return _rank_by_coco(truths, detections, len(classes), crowd=crowd)
     matcher, summary = MATCHERS[protocol]
-    found, objects = DetectionTable.of([upright(each) for each in detections]), ObjectTable.of(truths)
+    found, objects = DetectionTable.of(upright(detections)), ObjectTable.of(truths)
     for table in (found, objects):
         check_labels(table, len(classes))
     outcome, ranking = matcher(found, objects).outcome, found.ranking

@@ -14,7 +14,7 @@ from eval.checks import without_inside_out
 from eval.coco_json import whole_number
 from eval.names import LEAVE_OUT, ImageNames
 from eval.notes import Notes
-from eval.packed import PackedDetections
+from eval.packed import DetectionPacker, PackedByName
 from structures.boxes import ImageSize, as_boxes
 from structures.errors import InputError
 from structures.files import regular_file
@@ -271,7 +271,7 @@ class _Matching:
         self._dataset, self._allow_extra = dataset, allow_extra
         self._names, self._classes = ImageNames(dataset), ClassNames(dataset.classes)
         self._sizes = {truth.image_id: truth.image_size for truth in dataset}
-        self._places, self._photos, self._found = dict[str, int](), list[str](), PackedDetections()
+        self._places, self._photos, self._found = dict[str, int](), list[str](), DetectionPacker()
         self._extra, self._resized = list[str](), list[str]()
         self._labels, self._unknown = 0, Counter[str]()
 
@@ -302,7 +302,7 @@ class _Matching:
             self._places[image_id] = len(self._found)
             self._found.add_empty(self._sizes[image_id])
         return Aligned(
-            detections=self._found.in_order([self._places[image_id] for image_id in self._dataset.image_ids]),
+            detections=self._found.packed([self._places[image_id] for image_id in self._dataset.image_ids]),
             missing=missing,
             extra=self._extra,
             unknown_labels=self._unknown,
@@ -319,12 +319,12 @@ def align_records(detections: Mapping[str, Detections], dataset: Dataset, extra:
         dataset: the ground truth.
         extra: images that it lacks, left out already.
     """
-    empty = {truth.image_id: _empty(truth.image_size) for truth in dataset}
-    return Aligned(
-        detections=[detections.get(image_id, empty[image_id]) for image_id in dataset.image_ids],
-        missing=[image_id for image_id in dataset.image_ids if image_id not in detections],
-        extra=list(extra),
-    )
+    missing = [image_id for image_id in dataset.image_ids if image_id not in detections]
+    if isinstance(detections, PackedByName):  # which holds empty records of the others
+        return Aligned(detections=detections.records, missing=missing, extra=list(extra))
+    empty = {image_id: _empty(dataset.ground_truth(image_id).image_size) for image_id in missing}
+    ordered = [detections[image_id] if image_id in detections else empty[image_id] for image_id in dataset.image_ids]
+    return Aligned(detections=ordered, missing=missing, extra=list(extra))
 
 
 def _names(line: ResultLine) -> Iterator[str]:

@@ -120,7 +120,7 @@ def score(
     """
     check_protocol(protocol)
     if protocol != "coco":
-        detections = [upright(each) for each in detections]
+        detections = upright(detections)
     rows = (
         coco(truths, detections, classes, crowd=crowd)
         if protocol == "coco"

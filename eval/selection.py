@@ -1,18 +1,19 @@
 """A part of a dataset, as a dataset: some of its classes, an even sample of its photos."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from eval.photo_records import PhotoRecords
 from structures.boxes import area, clip
 from structures.errors import InputError
 from structures.names import ClassNames, did_you_mean
 from structures.records import Dataset, Detections, GroundTruth
 
 
-class Selection:
+class Selection(PhotoRecords):
     """Some classes and some photos of a dataset.
 
     Objects of other classes are left out; photos without any of the chosen classes stay, as photos without objects.
@@ -49,16 +50,11 @@ class Selection:
         self._new_labels = np.full(len(dataset.classes), -1, np.int64)
         self._new_labels[chosen] = np.arange(len(chosen))
         self.classes: Sequence[str] = tuple(dataset.classes[label] for label in chosen)
+        excluded = set(without)
         self.image_ids: Sequence[str] = pick_evenly(
-            [image_id for image_id in dataset.image_ids if image_id not in set(without)], photos
+            [image_id for image_id in dataset.image_ids if image_id not in excluded], photos
         )
-        self._records = {image_id: self._record(dataset.ground_truth(image_id)) for image_id in self.image_ids}
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def __iter__(self) -> Iterator[GroundTruth]:
-        return iter(self._records.values())
+        self.truths = [self._record(dataset.ground_truth(image_id)) for image_id in self.image_ids]
 
     @property
     def notes(self) -> list[str]:
@@ -69,15 +65,8 @@ class Selection:
         """Return where the photo lies."""
         return self.whole.image_path(image_id)
 
-    def ground_truth(self, image_id: str) -> GroundTruth:
-        """Return the objects of one photo.
-
-        Raises:
-            InputError: the photo is not one of those chosen.
-        """
-        if image_id not in self._records:
-            raise InputError(f"image {image_id!r} is none of the {len(self)} that were chosen")
-        return self._records[image_id]
+    def _unknown(self, image_id: str) -> InputError:
+        return InputError(f"image {image_id!r} is none of the {len(self)} that were chosen")
 
     def relabel(self, found: Detections) -> Detections:
         """Turn labels of the whole dataset into those of the chosen classes; detections of others are left out."""

@@ -3,17 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from eval.packed import laid_out, positions
 from structures.boxes import Boxes, Floats, Indices, Mask
 from structures.errors import InputError
 from structures.nms import best_first
 from structures.records import Detections, GroundTruth
-
-Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +35,11 @@ class ObjectTable:
     def of(cls, truths: Sequence[GroundTruth]) -> "ObjectTable":
         """Lay the objects of all images end to end."""
         return cls(
-            image=_positions(truths),
-            boxes=stack([t.boxes for t in truths], np.zeros((0, 4), np.float32)),
-            labels=stack([t.labels for t in truths], np.zeros(0, np.int64)),
-            ignore=stack([t.ignore for t in truths], np.zeros(0, bool)),
-            area=stack([t.area for t in truths], np.zeros(0, np.float32)),
+            image=positions(truths),
+            boxes=laid_out(truths, lambda truth: truth.boxes, np.zeros((0, 4), np.float32)),
+            labels=laid_out(truths, lambda truth: truth.labels, np.zeros(0, np.int64)),
+            ignore=laid_out(truths, lambda truth: truth.ignore, np.zeros(0, np.bool_)),
+            area=laid_out(truths, lambda truth: truth.area, np.zeros(0, np.float32)),
         )
 
     def __len__(self) -> int:
@@ -73,10 +70,10 @@ class DetectionTable:
     def of(cls, detections: Sequence[Detections]) -> "DetectionTable":
         """Lay the detections of all images end to end."""
         return cls(
-            image=_positions(detections),
-            boxes=stack([d.boxes for d in detections], np.zeros((0, 4), np.float32)),
-            labels=stack([d.labels for d in detections], np.zeros(0, np.int64)),
-            scores=stack([d.scores for d in detections], np.zeros(0, np.float32)),
+            image=positions(detections),
+            boxes=laid_out(detections, lambda found: found.boxes, np.zeros((0, 4), np.float32)),
+            labels=laid_out(detections, lambda found: found.labels, np.zeros(0, np.int64)),
+            scores=laid_out(detections, lambda found: found.scores, np.zeros(0, np.float32)),
         )
 
     def __len__(self) -> int:
@@ -112,12 +109,3 @@ def check_labels(table: ObjectTable | DetectionTable, classes: int) -> None:
         raise InputError(
             f"{kind}: labels {table.labels.min()} to {table.labels.max()}, but there are {classes} classes"
         )
-
-
-def _positions(records: Sequence[Detections] | Sequence[GroundTruth]) -> Indices:
-    return np.repeat(np.arange(len(records)), [len(record) for record in records]).astype(np.int64)
-
-
-def stack(columns: Sequence[npt.NDArray[Scalar]], empty: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
-    """Lay columns end to end; where there are none, return the empty one."""
-    return np.concatenate([empty, *columns])

@@ -5,13 +5,14 @@ from xmin and ymin only turns them into 0-based, half-open boxes; the devkit's +
 """
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from eval.checks import Place, note_beyond, refuse_background, with_area
 from eval.notes import Notes
+from eval.photo_records import PhotoRecords
 from eval.voc_layout import voc_layout
 from eval.voc_xml import FIRST_PIXEL, VocError, VocObject, parse, read_objects, text_of, whole_number
 from structures.boxes import Boxes, ImageSize, area, as_boxes
@@ -26,7 +27,7 @@ VOC_CLASSES = tuple(
 )  # alphabetical, as in the devkit's VOCinit.m
 
 
-class VocDataset:
+class VocDataset(PhotoRecords):
     """One split of a folder of VOC's XML annotations, in one of the layouts of `eval.voc_layout`.
 
     Args:
@@ -67,32 +68,14 @@ class VocDataset:
         except ValueError as error:
             raise VocError(str(error)) from None
         self._names = ClassNames(self.classes)
-        self._records = {image_id: self._read(image_id) for image_id in self.image_ids}
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def __iter__(self) -> Iterator[GroundTruth]:
-        return iter(self._records.values())
-
-    @property
-    def notes(self) -> list[str]:
-        """What was odd about the annotations: one line per kind, with its count and first file."""
-        return self._notes.lines()
+        self.truths = [self._read(image_id) for image_id in self.image_ids]
 
     def image_path(self, image_id: str) -> Path:
         """Return the path of the photo: the .jpg, or else another picture of that name."""
         return self.layout.photo(image_id)
 
-    def ground_truth(self, image_id: str) -> GroundTruth:
-        """Return the annotated objects of one image.
-
-        Raises:
-            VocError: the split has no such image.
-        """
-        if image_id not in self._records:
-            raise VocError(f"{self.root}: no image {image_id!r} in split {self.split!r}")
-        return self._records[image_id]
+    def _unknown(self, image_id: str) -> VocError:
+        return VocError(f"{self.root}: no image {image_id!r} in split {self.split!r}")
 
     def _read(self, image_id: str) -> GroundTruth:
         path = self.layout.annotation(image_id)

@@ -3,7 +3,7 @@
 The photos are needed: a box is written as shares of their sides, as displayed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from eval.checks import note_beyond, refuse_background, with_area
 from eval.coco_records import Doubles
 from eval.notes import Notes
+from eval.photo_records import PhotoRecords
 from eval.yolo_layout import yolo_layout
 from eval.yolo_txt import NO_ROWS, RowForm, YoloError, YoloRows, read_rows
 from structures.boxes import ImageSize, area, as_boxes
@@ -21,7 +22,7 @@ from structures.records import GroundTruth
 DECIMALS = 10  # of a share: 0.00001 pixels on a photo of 100,000
 
 
-class YoloDataset:
+class YoloDataset(PhotoRecords):
     """One split of a YOLO folder, in one of the layouts of `eval.yolo_layout`.
 
     A photo without a label file has no objects, as in Ultralytics' trainings.
@@ -54,33 +55,15 @@ class YoloDataset:
         for path_ in self.layout.unlabelled:
             self._notes.add("label files without a photo left out", path_)
         self.image_ids: Sequence[str] = tuple(there)
-        self._records = {image_id: self._read(image_id) for image_id in there}
+        self.truths = [self._read(image_id) for image_id in there]
         self._refuse_background()
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    def __iter__(self) -> Iterator[GroundTruth]:
-        return iter(self._records.values())
-
-    @property
-    def notes(self) -> list[str]:
-        """What was odd about the annotations: one line per kind, with its count and first file."""
-        return self._notes.lines()
 
     def image_path(self, image_id: str) -> Path:
         """Return the path of the photo."""
         return self.layout.photos[image_id]
 
-    def ground_truth(self, image_id: str) -> GroundTruth:
-        """Return the annotated objects of one image.
-
-        Raises:
-            YoloError: the split has no such image.
-        """
-        if image_id not in self._records:
-            raise YoloError(f"{self.root}: no image {image_id!r} in split {self.split!r}")
-        return self._records[image_id]
+    def _unknown(self, image_id: str) -> YoloError:
+        return YoloError(f"{self.root}: no image {image_id!r} in split {self.split!r}")
 
     def _is_there(self, photo: Path) -> bool:
         if not photo.is_file():
@@ -88,7 +71,7 @@ class YoloDataset:
         return photo.is_file()
 
     def _refuse_background(self) -> None:
-        used = np.unique(np.concatenate([truth.labels for truth in self._records.values()]))
+        used = np.unique(np.concatenate([truth.labels for truth in self.truths]))
         try:
             refuse_background((self.classes[label] for label in used), self.root)
         except InputError as error:

@@ -14,6 +14,8 @@ Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 ImageSize = tuple[int, int]
+ImageSizes = tuple[Indices, Indices]
+"""Heights and widths, one of each per box."""
 
 
 def as_boxes(values: npt.ArrayLike) -> Boxes:
@@ -95,10 +97,10 @@ def paired_iou(a: Boxes, b: Boxes) -> Floats:
     return ratio
 
 
-def clip(boxes: Boxes, image_size: ImageSize) -> Boxes:
-    """Return new boxes cut to the image; a box outside it ends up without area."""
+def clip(boxes: Boxes, image_size: ImageSize | ImageSizes) -> Boxes:
+    """Return new boxes cut to the image, or each to its own; a box outside it ends up without area."""
     height, width = image_size
-    limits = np.array([width, height, width, height], np.float32)
+    limits = np.array([width, height, width, height], np.float32).T
     return np.clip(boxes, 0, limits).astype(np.float32)
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from detect.convert.job import Conversion
 from detect.convert.run import convert
-from eval.coco import CocoDataset, read_coco_results
+from eval.coco import CocoDataset
 from eval.coco_protocol import coco
+from eval.coco_results import read_coco_results
 from eval.ground_truth import open_ground_truth
 from eval.results import align, align_records, read_lines
 from eval.selection import Selection

@@ -12,7 +12,8 @@ from detect.found import as_entry
 from detect.runs.exports import export, require_exportable
 from detect.runs.record import RunError, RunRecord, commit, differences, peak_memory, usual_readers, versions
 from detect.runs.results import SKIPPED_FILE, Results
-from eval.coco import CocoDataset, read_coco_results
+from eval.coco import CocoDataset
+from eval.coco_results import read_coco_results
 from eval.results import DETECTIONS_FILE, ResultsError, read_line, read_lines, require_line
 from structures.file_notes import stamp_of
 from structures.files import FileRefused, file_digest

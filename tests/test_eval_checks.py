@@ -13,9 +13,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from eval.checks import Category, unused_categories
-from eval.coco import CocoDataset, CocoError, read_coco_results
+from eval.coco import CocoDataset, CocoError
 from eval.coco_protocol import coco
 from eval.coco_records import CocoDetections
+from eval.coco_results import read_coco_results
 from eval.notes import Notes
 from eval.results import align, align_records, read_lines
 from eval.scores import score

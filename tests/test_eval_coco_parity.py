@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from eval.coco import CocoDataset, read_coco_results
+from eval.coco import CocoDataset
 from eval.coco_matching import THRESHOLDS
 from eval.coco_protocol import RECALL_LEVELS, coco
+from eval.coco_results import read_coco_results
 from eval.results import align_records
 
 IDS = st.integers(0, 3) | st.integers(2**53, 2**53 + 3) | st.integers(0, 2**62)  # floats merge those above 2^53

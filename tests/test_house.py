@@ -15,7 +15,7 @@ FLOORS = {"structures": 0, "proposals": 1, "classifier": 1, "eval": 1, "detect":
 INSIDE = {  # files and folders of a room, the lowest floor first; a new one must be given its place
     "detect": (
         "defaults flow fonts labels options settings multibox stopping weights",
-        "drawing evaluation shared",
+        "coverage drawing evaluation shared",
         "classifiers comparison found preview",
         "generators steps suppression",
         "detector",

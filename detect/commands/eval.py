@@ -94,12 +94,10 @@ def detections(
 ) -> None:
     """Score detections: mean average precision, with a table by class."""
     from detect.evaluation import files_read, photos_named_as, show
-    from detect.report import require_same_photos
     from detect.runs.record import RUN_FILE
-    from detect.scored import Question, score_run
+    from detect.scored import Question, require_same_photos, score_run
     from eval.lost_report import lost_sheets, lost_warnings
     from eval.page.tables import class_table, overall_table
-    from eval.page.write import require_extra
     from eval.report import mistake_sheets, percent, sheets_csv
     from structures.own_files import check_outputs
 
@@ -108,6 +106,8 @@ def detections(
     read += [each / RUN_FILE for each in files]
     check_outputs(outputs, [*read, truth.images])
     if report.html:
+        from eval.page.write import require_extra
+
         require_extra()
     dataset = truth.open()
     check_outputs(outputs, photos_named_as(outputs, dataset))
@@ -167,7 +167,8 @@ def proposals(
     dry_run: DryRun = None,
 ) -> None:
     """Measure proposals: recall by IoU and by number of boxes, average recall, MABO."""
-    from detect.evaluation import files_read, measure_proposals, show, sources
+    from detect.coverage import measure_proposals
+    from detect.evaluation import files_read, show, sources
     from eval.plots import picture_format, to_picture
     from eval.proposal_recall import proposal_rows
     from eval.proposal_report import as_json, proposal_plot, proposal_sheets

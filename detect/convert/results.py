@@ -10,7 +10,8 @@ from detect.convert.job import Conversion, Converted
 from detect.found import as_entry
 from detect.runs.exports import COCO_IMAGES_FILE, export
 from detect.runs.record import read_run
-from eval.coco import CocoDataset, read_coco_results
+from eval.coco import CocoDataset
+from eval.coco_results import read_coco_results
 from eval.ground_truth import AnyDataset, open_ground_truth
 from eval.notes import Notes
 from eval.result_formats import (

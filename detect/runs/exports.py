@@ -12,7 +12,8 @@ from textwrap import indent
 import numpy as np
 from rich.console import Console
 
-from eval.coco import CocoDataset, write_coco_results
+from eval.coco import CocoDataset
+from eval.coco_results import write_coco_results
 from eval.names import ImageNames
 from eval.result_csv import csv_head, csv_lines
 from eval.result_formats import OUR_YOLO

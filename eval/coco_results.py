@@ -1,0 +1,125 @@
+"""COCO's results: reads and writes them. With eval/coco.py the only place that knows category ids."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from eval.checks import INSIDE_OUT_OF_COCO
+from eval.coco import CocoDataset
+from eval.coco_json import CocoError, Entry, ResultColumns, positions_of, read_results, to_labels
+from eval.coco_records import CocoDetections, sides_of
+from eval.names import LEAVE_OUT
+from eval.notes import Notes
+from eval.packed import Packed, PackedByName
+from structures.boxes import Indices, Mask
+from structures.files import replacing
+from structures.records import Detections
+
+
+def write_coco_results(
+    path: Path,
+    detections: Iterable[tuple[str, Detections]],
+    *,
+    category_ids: Sequence[int],
+    image_numbers: Mapping[str, int],
+) -> None:
+    """Write a COCO results file: a JSON list of image_id, category_id, bbox (x, y, width, height) and score.
+
+    Args:
+        path: replaced when all is written.
+        detections: image id and its detections, one image at a time.
+        category_ids: the category id of each label.
+        image_numbers: COCO's image id of each image.
+
+    Raises:
+        CocoError: an image without a number, or a label without a category.
+    """
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+        separator = "["
+        for image_id, found in detections:
+            for entry in _results(image_id, found, category_ids, image_numbers):
+                file.write(f"{separator}\n{json.dumps(entry)}")
+                separator = ","
+        file.write("[]\n" if separator == "[" else "\n]\n")
+
+
+def _results(
+    image_id: str, found: Detections, category_ids: Sequence[int], image_numbers: Mapping[str, int]
+) -> Iterator[Entry]:
+    if image_id not in image_numbers:
+        raise CocoError(f"{image_id}: the image has no COCO id")
+    if len(found) and not 0 <= found.labels.min() <= found.labels.max() < len(category_ids):
+        raise CocoError(f"{image_id}: label {found.labels.max()}, but there are {len(category_ids)} categories")
+    for box, label, score in zip(sides_of(found).tolist(), found.labels, found.scores, strict=True):
+        yield {
+            "image_id": image_numbers[image_id],
+            "category_id": category_ids[label],
+            "bbox": [float(f"{value:.9g}") for value in box],
+            "score": float(f"{score:.9g}"),  # 9 digits give a float32 back exactly
+        }
+
+
+def read_coco_results(
+    path: Path, dataset: CocoDataset, *, allow_extra: bool = False
+) -> tuple[PackedByName[Detections], list[str], list[str]]:
+    """Read a COCO results file; detections keep the order of the file within their image.
+
+    Args:
+        path: the JSON file.
+        dataset: the ground truth.
+        allow_extra: leave out entries of images that the dataset lacks.
+
+    Returns:
+        Detections of every image of the dataset that the file names, the ids of the images left out, and notes on
+        odd entries: with sides below 0, or left out as they are of categories that are no classes of the dataset.
+
+    Raises:
+        CocoError: an entry that is malformed, of an unknown image or category, or whose numbers are not finite.
+    """
+    entries, notes = read_results(path), Notes()
+    image = positions_of(entries.image, list(dataset.image_numbers.values()))
+    unknown = np.flatnonzero(image < 0)
+    if len(unknown) and not allow_extra:
+        number = entries.image[unknown[0]]
+        raise CocoError(f"{path}: entry {unknown[0]}: image {number} is not in the ground truth ({LEAVE_OUT})")
+    rows = np.flatnonzero((image >= 0) & _are_of_classes(entries, dataset, path, notes))
+    rows = rows[np.argsort(image[rows], kind="stable")]
+    whole = _of_entries(entries, rows, dataset, path, notes)
+    there = np.unique(image[image >= 0]).tolist()
+    sizes = dataset.truths.about
+    counts = np.bincount(image[rows], minlength=len(dataset)).astype(np.int64)
+    found = Packed[Detections](whole, counts, lambda place: {"image_size": sizes(place)["image_size"]})
+    extra = list(dict.fromkeys(map(str, entries.image[unknown].tolist())))
+    return PackedByName(found, {dataset.image_ids[place]: place for place in there}), extra, notes.lines()
+
+
+def _are_of_classes(entries: ResultColumns, dataset: CocoDataset, path: Path, notes: Notes) -> Mask:
+    """Say which entries are not of a category that is no class; those are noted."""
+    of_classes = np.ones(len(entries.image), np.bool_)
+    for number, name in dataset.unused.items():
+        rows = np.flatnonzero(entries.category == number)
+        of_classes[rows] = False
+        if len(rows):
+            kind = f"detections of the category {name!r:.60} left out, which is no class"
+            notes.add(kind, f"{path}: entry {rows[0]}", len(rows))
+    return of_classes
+
+
+def _of_entries(
+    entries: ResultColumns, rows: Indices, dataset: CocoDataset, path: Path, notes: Notes
+) -> CocoDetections:
+    """Return the chosen entries, of all images, as one record."""
+    sides, scores = entries.sides[rows], entries.scores[rows]
+    wrong = rows[(sides[:, 2] < 0) | (sides[:, 3] < 0)]
+    if len(wrong):
+        notes.add(INSIDE_OUT_OF_COCO, f"{path}: entry {wrong.min()}", len(wrong))
+    return CocoDetections(
+        boxes=entries.boxes[rows],
+        labels=to_labels(entries.category[rows], dataset.category_ids, path),
+        scores=scores.astype(np.float32),
+        image_size=(1, 1),
+        sides=sides,
+        exact_scores=scores,
+    )
