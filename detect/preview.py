@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detect.drawing import draw
+from detect.drawing.picture import draw
 from detect.evaluation import show
 from eval.mistakes import SIZES
 from eval.notes import notes_of

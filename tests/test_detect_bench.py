@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from detect.bench import Contestant, contestants, time_in_turn, time_rows
+from detect.bench.proposals import Contestant, contestants, time_in_turn, time_rows
 from detect.runs.record import cores
 from structures.boxes import whole_image
 from structures.records import Proposals

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import detect.bench_detection
+import detect.bench.detection
 import detect.detector
-from detect.bench_detection import BenchJob, time_stages
-from detect.bench_rows import STAGE_TIMES
+from detect.bench.detection import BenchJob, time_stages
+from detect.bench.rows import STAGE_TIMES
 from detect.detector import Detector
 from detect.generators import load_proposals
 from eval.regions import read_regions
@@ -59,7 +59,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, rcnn: Callable[..., int], voc: Path, 
         return Detector(generator, Bright(), score_floor=options["score_floor"])
 
     monkeypatch.setattr(detect.detector.Detector, "load", load)
-    monkeypatch.setattr(detect.bench_detection, "draw_scores", _few(detect.bench_detection.draw_scores))
+    monkeypatch.setattr(detect.bench.detection, "draw_scores", _few(detect.bench.detection.draw_scores))
     (tmp_path / "weights").write_bytes(b"")
     command = ["bench", "detect", "--ground-truth", voc, "--out", tmp_path / "out", "--weights", tmp_path / "weights"]
     return lambda *words: rcnn(*command, *words)

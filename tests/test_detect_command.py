@@ -15,7 +15,7 @@ import pytest
 
 import detect.detector
 from detect.detector import Detector
-from detect.drawing import colour, draw
+from detect.drawing.picture import colour, draw
 from detect.flow import Passing, flow
 from detect.runs.draw import Drawing, Pictures
 from detect.runs.photos import Photo

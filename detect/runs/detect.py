@@ -13,7 +13,7 @@ from rich.console import Console
 
 from classifier.regions import RunsInEngines
 from detect.detector import Detector
-from detect.fonts import missing_fonts
+from detect.drawing.fonts import missing_fonts
 from detect.runs.cores import usual_workers
 from detect.runs.crops import CROPS_FOLDER, Crops
 from detect.runs.draw import Drawing, Pictures, picture_name
