@@ -192,7 +192,7 @@ def warm_up() -> None:
     import matplotlib.pyplot  # noqa: F401
     import torch
 
-    import detect.bench
+    import detect.bench.proposals
     import detect.classifiers
     import detect.evaluation
     import detect.multibox

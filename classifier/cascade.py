@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from classifier.engines import Engine, Placement
-from classifier.regions import RegionClassifier, RunsInEngines, feature_count, in_steps
+from classifier.regions import RegionClassifier, RunsInEngines, feature_count, in_steps, settings_of
 from structures.boxes import Boxes, Floats
 from structures.errors import InputError
 from structures.records import Image
@@ -54,7 +54,7 @@ class Cascade:
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The settings of the quick classifier, taken to be those of the exact one as well, and those of the mean."""
-        return {**getattr(self.quick, "parameters", {}), "exact": self.count, "share": self.share}
+        return {**settings_of(self.quick), "exact": self.count, "share": self.share}
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return (N, C + 1) probabilities of (N, 4) boxes, and the features of the quick classifier behind them."""

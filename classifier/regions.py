@@ -20,8 +20,8 @@ class RegionClassifier(Protocol):
     """Says what every box of a photo holds.
 
     A classifier with settings, other than its weights, that decide its answers has an attribute parameters: a mapping
-    of JSON values, for the record of a run. One that also returns features, the input of its last layer, has an
-    attribute feature_count with their number D, and they follow the probabilities: (N, C + 1 + D). See
+    of JSON values, for the record of a run; see `settings_of`. One that also returns features, the input of its last
+    layer, has an attribute feature_count with their number D, and they follow the probabilities: (N, C + 1 + D). See
     `feature_count`.
     """
 
@@ -36,6 +36,11 @@ class RegionClassifier(Protocol):
 def feature_count(classify: object) -> int:
     """Return how many features of each region a classifier gives after its probabilities; most give none."""
     return int(getattr(classify, "feature_count", 0))
+
+
+def settings_of(classify: object) -> dict[str, Any]:
+    """Return every setting that decides the answers of a classifier, apart from its weights; most have none."""
+    return dict(getattr(classify, "parameters", {}))
 
 
 @runtime_checkable
@@ -259,7 +264,7 @@ class Ensemble:
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The settings of the members, taken to be the same in all of them."""
-        return dict(getattr(self.members[0], "parameters", {}))
+        return settings_of(self.members[0])
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
         """Return the mean (N, C + 1) probabilities."""

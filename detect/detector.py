@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from classifier.regions import RegionClassifier
+from classifier.regions import RegionClassifier, settings_of
 from detect.defaults import EXACT, PROPOSALS
 from detect.flow import Stage, flow, pixels_of
 from detect.found import Found
@@ -279,7 +279,7 @@ class Detector:
             "proposals": {"name": self.propose.name, **self.propose.parameters},
             "classes": list(self.classes),
             **self.options.as_record(),
-            **getattr(self.classify, "parameters", {}),
+            **settings_of(self.classify),
         }
 
     @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 
-from detect.drawing import draw
+from detect.drawing.picture import draw
 from detect.settings import DRAW_FLOOR
 from structures.boxes import Floats
 from structures.errors import InputError

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from detect.drawing import draw
+from detect.drawing.picture import draw
 from detect.evaluation import show
 from eval.mistakes import SIZES
+from eval.notes import notes_of
 from eval.report import Sheet
 from eval.selection import pick_evenly
 from structures.images import ImageError, read_image
@@ -35,7 +36,7 @@ def preview(datasets: Mapping[str, Dataset], folder: Path, warnings: Sequence[st
         InputError: the folder cannot be used.
     """
     tables = {name: counts(dataset) for name, dataset in datasets.items()}
-    odd = [note for dataset in datasets.values() for note in getattr(dataset, "notes", [])]
+    odd = [note for dataset in datasets.values() for note in notes_of(dataset)]
     odd = list(dict.fromkeys([*odd, *warnings]))
     drawn = _draw_all(datasets, folder)
     show([counts_sheet(name, len(datasets[name]), rows) for name, rows in tables.items()], [*odd, *drawn["unread"]])

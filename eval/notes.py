@@ -4,6 +4,11 @@ from collections import Counter
 from pathlib import Path
 
 
+def notes_of(dataset: object) -> list[str]:
+    """Return what was odd about a dataset, one line each; nothing where it does not say."""
+    return list(getattr(dataset, "notes", []))
+
+
 class Notes:
     """A tally of oddities that did not stop the reading.
 

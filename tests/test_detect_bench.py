@@ -6,7 +6,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from detect.bench import Contestant, contestants, time_in_turn, time_rows
+from detect.bench.proposals import Contestant, contestants, time_in_turn, time_rows
 from detect.runs.record import cores
 from structures.boxes import whole_image
 from structures.records import Proposals
@@ -125,8 +125,9 @@ def test_a_photo_damaged_since_has_no_boxes_and_no_time(voc, tmp_path, rcnn, cap
 def test_photos_without_objects_have_no_recall(voc, tmp_path, rcnn):
     for path in (voc / "Annotations").iterdir():
         path.write_text("<annotation><size><width>120</width><height>90</height></size></annotation>")
-    command = ["bench", "proposals", "--ground-truth", voc, "--timed", 0, "--proposals", "grid"]
-    assert rcnn(*command, "--json", tmp_path / "bench.json") == 0
+    command = ["bench", "proposals", "--ground-truth", voc, "--timed", 0, "--proposals", "grid", "--device", "cpu"]
+    photos = ["--split", "val", "--images", voc / "JPEGImages"]
+    assert rcnn(*command, *photos, "--json", tmp_path / "bench.json") == 0
     assert json.loads((tmp_path / "bench.json").read_text())["quality"]["grid"]["recall@0.50"] is None
 
 

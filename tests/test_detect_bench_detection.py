@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-import detect.bench_detection
+import detect.bench.detection
 import detect.detector
-from detect.bench_detection import BenchJob, time_stages
-from detect.bench_rows import STAGE_TIMES
+from detect.bench.detection import BenchJob, time_stages
+from detect.bench.rows import STAGE_TIMES
 from detect.detector import Detector
 from detect.generators import load_proposals
 from eval.regions import read_regions
@@ -59,7 +59,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, rcnn: Callable[..., int], voc: Path, 
         return Detector(generator, Bright(), score_floor=options["score_floor"])
 
     monkeypatch.setattr(detect.detector.Detector, "load", load)
-    monkeypatch.setattr(detect.bench_detection, "draw_scores", _few(detect.bench_detection.draw_scores))
+    monkeypatch.setattr(detect.bench.detection, "draw_scores", _few(detect.bench.detection.draw_scores))
     (tmp_path / "weights").write_bytes(b"")
     command = ["bench", "detect", "--ground-truth", voc, "--out", tmp_path / "out", "--weights", tmp_path / "weights"]
     return lambda *words: rcnn(*command, *words)
@@ -116,6 +116,24 @@ def test_rows_agree_with_the_evaluation(
         assert rcnn(*command, "--json", tmp_path / "eval.json", "--lost-score", 1) == 0  # no detection is as sure
         assert json.loads((tmp_path / "eval.json").read_text())["lost"]["missed"] == 3
     assert row["seconds, propose"] is None
+
+
+def test_every_option_reaches_the_detectors(
+    bench: Callable[..., int], voc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    load = detect.detector.Detector.load
+    monkeypatch.setattr(
+        detect.detector.Detector,
+        "load",
+        lambda weights, name, **options: asked.append(options) or load(weights, name, **options),
+    )
+    where = ("--device", "cpu", "--engine", "torch", "--dtype", "float32", "--features", "crops", "--max-boxes", 7)
+    photos = ("--split", "val", "--images", voc / "JPEGImages", "--photos", 1)
+    assert bench("--proposals", "grid", "--timed", 0, *where, *photos) == 0
+    expected = {"device": "cpu", "engine": "torch", "dtype": "float32", "features": "crops", "max_boxes": 7}
+    assert asked
+    assert all(expected.items() <= options.items() for options in asked)
 
 
 def test_it_goes_on_where_it_stopped(bench: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

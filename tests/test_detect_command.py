@@ -15,7 +15,7 @@ import pytest
 
 import detect.detector
 from detect.detector import Detector
-from detect.drawing import colour, draw
+from detect.drawing.picture import colour, draw
 from detect.flow import Passing, flow
 from detect.runs.draw import Drawing, Pictures
 from detect.runs.photos import Photo
@@ -233,7 +233,8 @@ def test_twenty_photos_with_bad_ones_among_them(
     good, bad = twenty_photos(tmp_path / "photos")
     assert len(good) + len(bad) == 20
     out = tmp_path / "out"
-    assert rcnn(tmp_path / "photos", "--out", out, "--draw") == 1
+    assert rcnn(tmp_path / "photos", "--out", out, "--draw", "--workers", 2) == 1
+    assert last_run(out)["workers"] == 2
     done, skipped, shown = entries(out), entries(out, "skipped.jsonl"), capsys.readouterr().err
     assert done.keys() == good
     assert list(done) == sorted(good)

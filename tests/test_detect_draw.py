@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detect import fonts
-from detect.drawing import colour, draw
-from detect.fonts import font_for, legible, missing_fonts
-from detect.labels import covered, place_labels, places
+from detect.drawing import fonts
+from detect.drawing.fonts import font_for, legible, missing_fonts
+from detect.drawing.labels import covered, place_labels, places
+from detect.drawing.picture import colour, draw
 from detect.runs.record import RunRecord
 from detect.runs.results import Results
 from proposals.stored.reader import file_key
@@ -85,7 +85,7 @@ def test_a_font_without_digits_writes_the_name_and_another_the_score(monkeypatch
         return font_for(text, size) if text.isalpha() or not any(map(str.isalpha, text)) else None
 
     usual = drawn("cat", "dog")
-    monkeypatch.setattr("detect.drawing.font_for", without_digits)
+    monkeypatch.setattr("detect.drawing.picture.font_for", without_digits)
     apart = drawn("cat", "dog")
     label = np.s_[5:30, 10:100]
     assert (apart[label] != drawn("tac", "dog")[label]).any()  # the name is there

@@ -17,7 +17,7 @@ import torch
 
 import detect
 from detect.detector import Detector
-from detect.drawing import draw
+from detect.drawing.picture import draw
 from detect.found import Found
 from eval.results import read_line
 from proposals.baselines import Grid

@@ -45,6 +45,7 @@ from structures.boxes import as_boxes, iou, mirror
 from structures.images import ImageError
 from structures.records import GroundTruth
 from tests.boxes import keeps_protocol
+from tests.networks import quarter_canvases
 from tests.shapes import write_voc
 
 SHIPPED = Path(__file__).resolve().parent.parent / "detect" / "weights" / "multibox.safetensors"
@@ -376,7 +377,13 @@ def test_processes_share_batches_evenly_or_not_at_all(trunk, photos, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("torch_engine")
+@pytest.fixture
+def small_canvases():
+    with quarter_canvases():
+        yield
+
+
+@pytest.mark.usefixtures("torch_engine", "small_canvases")
 def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path):
     files = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     moved = {name: value + 0.01 * value.is_floating_point() for name, value in trained[0].state.items()}

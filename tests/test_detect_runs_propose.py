@@ -41,7 +41,7 @@ def photos(tmp_path):
 
 def test_boxes_of_a_folder_and_back(photos, tmp_path, rcnn):
     out = tmp_path / "boxes"
-    assert rcnn("propose", photos, "--out", out, "--workers", 2) == 0
+    assert rcnn("propose", photos, "--out", out, "--workers", 2, "--device", "cpu") == 0
     store = ProposalStore(out)
     assert sorted(store.image_ids) == ["a.png", "b.png", "sub/a.png"]
     again = build(f"file:{out}")

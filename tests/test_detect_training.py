@@ -555,7 +555,7 @@ def test_from_drawn_photos_to_a_detector(rcnn: Callable[..., int], voc: Path, st
     out = tmp_path / "shapes.safetensors"
     assert rcnn(
         *("--voc", voc, "--out", out, "--weights", start_file, "--proposals", "grid", "--device", "cpu"),
-        *("--steps", 40, "--batch", 32, "--positive-share", 0.5, "--positives", 12, "--negatives", 20),
+        *("--steps", 40, "--batch", 24, "--positive-share", 0.5, "--positives", 8, "--negatives", 10),
         *("--learning-rate", 0.03, "--last-layer-rate", 3),
     ) == 0  # fmt: skip
     checkpoint = read_checkpoint(out)
@@ -625,7 +625,20 @@ def test_coco_files_whose_crowds_are_no_objects(
     file = tmp_path / "instances.json"
     write_coco(file, range(4))
     usual = ["--coco", file, "--images", voc / "JPEGImages", "--weights", start_file, "--proposals", "random"]
-    usual += ["--freeze", "inception5b", "--steps", 1, "--batch", 4, "--device", "cpu"]
+    usual += [
+        "--freeze",
+        "inception5b",
+        "--steps",
+        1,
+        "--batch",
+        4,
+        "--device",
+        "cpu",
+        "--positives",
+        2,
+        "--negatives",
+        3,
+    ]
     assert rcnn(*usual, "--out", tmp_path / "a.safetensors") == 0
     checkpoint = read_checkpoint(tmp_path / "a.safetensors")
     assert checkpoint.training["examples"]["use_ignored"] is False
@@ -667,7 +680,8 @@ def test_mistakes_become_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options: dict[str, Any] = {"--voc": voc, "--out": "a.safetensors", "--weights": start_file, "--device": "cpu"}
-    options |= {"--proposals": "random", "--freeze": "inception5b", "--steps": 4, "--batch": 4} | changes
+    options |= {"--proposals": "random", "--freeze": "inception5b", "--steps": 4, "--batch": 4}
+    options |= {"--positives": 2, "--negatives": 3} | changes
     assert rcnn(*(word for option in options.items() for word in option)) == 2
     error = capsys.readouterr().err
     assert complaint in " ".join(error.split())

@@ -23,9 +23,8 @@ from detect.training.shared import check_frozen, start_shared, train_shared
 from detect.training.shared_recipe import SharedRecipe
 from eval.voc import VocDataset
 from proposals.baselines import Grid
-from proposals.multibox.samples import random_view
-from proposals.multibox.views import whole_photo
 from proposals.stored.reader import ProposalStore
+from tests.networks import quarter_canvases
 from tests.shapes import write_voc
 
 TORCH = place(device="cpu", engine="torch", dtype="float32")
@@ -36,11 +35,7 @@ PARTS = {"confidence", "boxes", "refined_confidence", "refined_boxes", "classes"
 
 @pytest.fixture(scope="module", autouse=True)
 def small_canvases() -> Iterator[None]:
-    """A quarter of the usual pixels: what is proven here does not depend on them, and its time does."""
-    canvases = ((192, 256), (256, 192))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(whole_photo.__kwdefaults__, "canvases", canvases)
-        patch.setattr(random_view, "__defaults__", (canvases,))
+    with quarter_canvases():
         yield
 
 

@@ -107,8 +107,8 @@ def test_the_check_of_names_can_fail() -> None:
 def things_to_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The working folder has what the blocks of Python that are run read: a photo, and a COCO file."""
     monkeypatch.chdir(tmp_path)
-    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    Image.fromarray(pixels).save("photo.jpg")
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)  # few superpixels, unlike noise
+    Image.fromarray(coarse).resize((80, 60), Image.Resampling.NEAREST).save("photo.jpg", quality=95)
     Path("coco128").mkdir()
     images = [{"id": number, "file_name": f"{number}.jpg", "width": 80, "height": 60} for number in range(8)]
     boxes = [{"id": number, "image_id": number, "category_id": 1, "bbox": [1, 2, 3, 4]} for number in range(8)]

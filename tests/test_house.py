@@ -14,15 +14,14 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"structures": 0, "proposals": 1, "classifier": 1, "eval": 1, "detect": 2}
 INSIDE = {  # files and folders of a room, the lowest floor first; a new one must be given its place
     "detect": (
-        "defaults flow fonts labels options settings multibox stopping weights",
+        "defaults flow options settings multibox stopping weights",
         "coverage drawing evaluation shared",
         "classifiers comparison found preview",
         "generators steps suppression",
         "detector",
         "runs",
         "training bench convert scored serving",
-        "bench_rows report",
-        "bench_detection",
+        "report",
         "commands",
         "cli",
         "demo __main__",
@@ -193,7 +192,7 @@ NOT_EVERYWHERE = (
     *("pycocotools", "openvino", "skimage", "hypothesis", "onnx", "onnxruntime", "simplejpeg", "filelock"),
     *("platformdirs", "scipy", "matplotlib", "jinja2", "plotly"),
 )
-STARTS = "runs.detect classifiers generators detector bench training.regions training.multibox report".split()
+STARTS = "runs.detect classifiers generators detector bench.detection training.regions training.multibox report".split()
 
 
 def test_commands_start_where_packages_are_missing() -> None:

@@ -52,7 +52,7 @@ def proposals(
 
     from rich.console import Console
 
-    from detect import bench
+    from detect.bench import proposals as bench
     from detect.evaluation import files_read, show
     from eval.plots import picture_format, to_picture
     from eval.report import sheets_csv

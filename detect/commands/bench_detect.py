@@ -16,7 +16,7 @@ from detect.commands.records import with_records
 from structures.files import as_json, write_bytes
 
 if TYPE_CHECKING:
-    from detect.bench_detection import BenchJob, BenchResult
+    from detect.bench.detection import BenchJob, BenchResult
 
 SCORE = 0.001  # of the weakest detections: mAP counts all
 GENERATORS = ("ranked:selective-search+multibox", "multibox")
@@ -70,7 +70,7 @@ def detect(
     """Compare detectors with different proposal generators: boxes, recall, mAP, AP, seconds."""
     from rich.console import Console
 
-    from detect import bench_detection
+    from detect.bench import detection as bench_detection
     from detect.classifiers import choose_weights
     from detect.evaluation import files_read, show
     from eval.plots import picture_format
@@ -96,7 +96,7 @@ def detect(
 
 def _contents(result: "BenchResult", job: "BenchJob", reports: BenchReports, form: str) -> Iterator[tuple[Path, bytes]]:
     """Yield each file that was asked for, with its content."""
-    from detect.bench import circumstances
+    from detect.bench.proposals import circumstances
     from eval.plain_page import plain_page
     from eval.plots import to_picture
 

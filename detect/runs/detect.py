@@ -13,7 +13,7 @@ from rich.console import Console
 
 from classifier.regions import RunsInEngines
 from detect.detector import Detector
-from detect.fonts import missing_fonts
+from detect.drawing.fonts import missing_fonts
 from detect.runs.cores import usual_workers
 from detect.runs.crops import CROPS_FOLDER, Crops
 from detect.runs.draw import Drawing, Pictures, picture_name
@@ -28,8 +28,6 @@ from detect.runs.record import RUN_FILE, RunRecord
 from detect.runs.results import SKIPPED_FILE, Results
 from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
 from detect.runs.summary import DetectionSummary, profile_table
-from detect.steps import Detected
-from eval.aligned import count_images
 from eval.region_layout import REGIONS_FILE
 from eval.results import DETECTIONS_FILE
 from structures.files import FileRefused

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from detect.drawing import draw
+from detect.drawing.picture import draw
 from detect.settings import DRAW_FLOOR
 from structures.files import FileRefused
 from structures.images import SUFFIXES

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from detect.fonts import missing_fonts
+from detect.drawing.fonts import missing_fonts
 from detect.runs.draw import Drawing, Pictures, picture_name
 from detect.runs.exports import with_labels_of
 from detect.runs.photos import PICTURES, Photo, Photos, chosen, places_of

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from classifier.regions import RunsInEngines
 from detect.detector import Detector
-from detect.drawing import draw
+from detect.drawing.picture import draw
 from detect.found import Found, as_entry
 from detect.generators import unlearned_warning
 from detect.serving.jobs import JPEG, JSON, Answer, Job, Offer, failure

@@ -8,6 +8,7 @@ from pathlib import Path
 from detect.defaults import VAL_PHOTOS, refuse_options_without_effect
 from eval.ground_truth import AnyDataset, has_split, open_ground_truth
 from eval.joined import JoinedDataset, folder_names
+from eval.notes import notes_of
 from eval.selection import Selection
 from structures.boxes import ImageSize
 from structures.class_lists import read_class_names
@@ -160,7 +161,7 @@ def summary(dataset: Dataset, judged: Dataset | None) -> list[str]:
     nothing = [name for label, name in enumerate(dataset.classes) if not objects[label]]
     if nothing:
         lines.append(f"warning: no object of {', '.join(nothing)}, which will not be learned")
-    lines += [f"warning: {note}" for note in getattr(dataset, "notes", [])]
+    lines += [f"warning: {note}" for note in notes_of(dataset)]
     learned = {os.path.realpath(dataset.image_path(image_id)) for image_id in dataset.image_ids}
     ids = [] if judged is None else judged.image_ids
     both = [i for i in ids if judged is not None and os.path.realpath(judged.image_path(i)) in learned]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detect.bench import Seconds
+from detect.bench.proposals import Seconds
 from eval.bootstrap import Drawn, difference_interval, mean_ap_interval
 from eval.lost import STAGES, Losses
 from eval.lost_report import SHORT
@@ -28,7 +28,7 @@ class Figures:
 
     Attributes:
         name: of its generator.
-        quality: of the boxes that were classified: `detect.bench.quality_row`.
+        quality: of the boxes that were classified: `detect.bench.proposals.quality_row`.
         coverage: of these boxes.
         drawn: mAP on the photos and on draws of them.
         ap: by COCO's protocol.

@@ -1,7 +1,7 @@
 """Detectors that differ in their proposal generator, side by side on the same photos: figures, seconds, lost objects.
 
 Each has a folder of results as `rcnn detect --keep scores` makes it, where a second run resumes; all figures are read
-from these folders. For the times every photo goes through all detectors in turn, as in `detect.bench`.
+from these folders. For the times every photo goes through all detectors in turn, as in `detect.bench.proposals`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from detect.bench import Seconds, folder_name, in_turn, quality_row, read_photos
-from detect.bench_rows import STAGE_TIMES, Figures, detector_plot, detector_row, detector_sheets
+from detect.bench.proposals import Seconds, folder_name, in_turn, quality_row, read_photos
+from detect.bench.rows import STAGE_TIMES, Figures, detector_plot, detector_row, detector_sheets
 from detect.classifiers import weights_file
 from detect.coverage import NO_BOXES
 from detect.detector import Detector

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import PIL.Image
 import PIL.ImageDraw
 
-from detect.fonts import Font, font_for, legible
-from detect.labels import place_labels
+from detect.drawing.fonts import Font, font_for, legible
+from detect.drawing.labels import place_labels
 from structures.nms import best_first
 from structures.records import Detections, Image
 from structures.text import printable
