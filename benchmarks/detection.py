@@ -191,7 +191,9 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def table(rows: Mapping[str, Row]) -> Table:
-    sheet = Table("way", "median s", "middle half", "timed", "times the quickest", "mAP voc07", "AP coco", "peak MB")
+    sheet = Table(
+        "way", "median s", "middle half", "photos", "x quickest", "mAP", "AP", "peak MB", box=None, pad_edge=False
+    )
     quickest = min((row["median"] for row in rows.values() if "median" in row), default=0.0)
     for name, row in rows.items():
         clock = ["", "", "", ""]
@@ -204,7 +206,7 @@ def table(rows: Mapping[str, Row]) -> Table:
 
 
 def _growth_table(rows: Sequence[Row]) -> Table:
-    sheet = Table("way", "what grows", "to", "seconds per photo")
+    sheet = Table("way", "what grows", "to", "seconds per photo", box=None, pad_edge=False)
     for row in rows:
         sheet.add_row(row["way"], row["what"], str(row["to"]), f"{row['seconds']:.3f}")
     return sheet
