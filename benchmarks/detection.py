@@ -1,205 +1,237 @@
-"""Seconds and mAP of every way to detect, on the same photos in one run, one photo at a time, file to boxes.
+"""Seconds, mAP and memory of every way to detect, file to boxes, one photo at a time, on the same photos in one run.
 
-Usage: python benchmarks/detection.py VOC2007 SPLIT [--photos 50] [--way NAME ...] [--rival yolox.onnx] [--threads 2]
-           [--dtype float32] [--json FILE] [--plot FILE.png]
+    python benchmarks/detection.py VOC2007 quarter --out ways --rival yolox.onnx --timed 12 --minutes 15
 
-The ways take turns photo by photo, so that what else the machine does hits all alike; the first photos of each shape
-warm up and are not counted. `plain` is what a user would write from the parts: OpenCV's Selective Search, crops by
-Pillow, torch in float32. A rival is an exported YOLOX with COCO's 80 classes, at its usual 416 pixels.
+First a few photos are timed: the ways, each in a process of its own, take turns photo by photo, so that what else the
+machine does hits all alike; the first photo of each shape warms up and is not counted. Then all photos are judged, the
+quickest way first, until they are done or the minutes are over: OUT/WAY.jsonl holds what was found, and the same
+command goes on there. `--found WAY=FOLDER` takes what `rcnn detect --score 0.001` found earlier. OUT gets ways.txt,
+ways.json and ways.png; `--growth` adds how time grows with pixels, regions and photos.
+
+`plain` is what a user would write from the parts: OpenCV's Selective Search, crops by Pillow, torch in float32. A rival
+is an exported YOLOX with COCO's 80 classes, at its usual 416 pixels.
 """
 
 import argparse
 import json
+import multiprocessing
+import os
 import platform
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
-from classifier.regions import Probabilities
-from detect.classifiers import load_regions
-from detect.detector import Detector
-from eval.scores import score
-from eval.voc import VocDataset
-from proposals.generators import build
-from structures.boxes import as_boxes, clip
-from structures.images import read_image
-from structures.nms import suppress_per_class
-from structures.records import Detections
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-Way = Callable[[Path], Detections]
-SCORE_FLOOR = 0.001
-RIVAL_SIDE, RIVAL_NMS = 416, 0.45  # YOLOX's exported models and their demo
-RIVAL_COLUMNS = {  # of VOC's classes among COCO's 80
-    "aeroplane": 4, "bicycle": 1, "bird": 14, "boat": 8, "bottle": 39, "bus": 5, "car": 2, "cat": 15, "chair": 56,
-    "cow": 19, "diningtable": 60, "dog": 16, "horse": 17, "motorbike": 3, "person": 0, "pottedplant": 58,
-    "sheep": 18, "sofa": 57, "train": 6, "tvmonitor": 62,
-}  # fmt: skip
+from benchmarks.detection_growth import growth  # noqa: E402
+from benchmarks.detection_ways import SLOW, Answer, Setting, serve, ways  # noqa: E402
+from detect.runs.record import processor  # noqa: E402
+from eval.results import DETECTIONS_FILE, align, read_lines  # noqa: E402
+from eval.scores import score  # noqa: E402
+from eval.selection import Selection, pick_evenly  # noqa: E402
+from eval.voc import VocDataset  # noqa: E402
+from structures.records import Detections  # noqa: E402
+
+Row = dict[str, Any]
 
 
-def ours(features: str, proposals: str, dtype: str) -> Callable[[], Way]:
-    """Return a maker of a way that is one of the detector's modes."""
-
-    def make() -> Way:
-        detector = Detector.load(proposals=proposals, features=features, dtype=dtype, score_floor=SCORE_FLOOR)  # type: ignore[arg-type]
-        return lambda path: detector(read_image(path))
-
-    return make
-
-
-def plain(boxes: int = 200, batch: int = 32) -> Way:
-    """Do what a user would write: OpenCV's proposals, the first so many, each cropped by Pillow, torch in float32."""
-    import PIL.Image
-
-    checkpoint, propose = load_regions("default"), build("opencv-selective-search")
-    network, size = Probabilities(checkpoint.network()).eval(), checkpoint.preprocessing.size
-    mean = torch.tensor(checkpoint.preprocessing.mean).view(3, 1, 1)
-
-    def crop(picture: PIL.Image.Image, box: Sequence[float]) -> torch.Tensor:
-        pixels = np.asarray(picture.crop(tuple(map(round, box))).resize((size, size)), np.float32)
-        return torch.from_numpy(pixels).permute(2, 0, 1).flip(0) - mean
-
-    @torch.inference_mode()
-    def run(path: Path) -> Detections:
-        picture = PIL.Image.open(path).convert("RGB")
-        found = propose(np.asarray(picture)).boxes[:boxes]
-        crops = [crop(picture, box) for box in found.tolist()]
-        rows = torch.cat([network(torch.stack(crops[i : i + batch])) for i in range(0, len(crops), batch)]).numpy()
-        kept, labels, scores = suppress_per_class(found, rows[:, :-1], score_floor=SCORE_FLOOR)
-        return Detections(found[kept], labels, scores, (picture.height, picture.width))
-
-    return run
-
-
-def rival(model_file: Path, classes: Sequence[str]) -> Way:
-    """Run an exported YOLOX: boxes of three grids, each with an objectness and 80 classes."""
-    import openvino
-
-    model = openvino.Core().compile_model(str(model_file), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
-    cells = [(x, y, s) for s in (8, 16, 32) for y in range(RIVAL_SIDE // s) for x in range(RIVAL_SIDE // s)]
-    grid, columns = np.array(cells, np.float32), [RIVAL_COLUMNS[name] for name in classes]
-
-    def run(path: Path) -> Detections:
-        photo = cv2.imread(str(path))
-        height, width = photo.shape[:2]
-        zoom = min(RIVAL_SIDE / height, RIVAL_SIDE / width)
-        canvas = np.full((RIVAL_SIDE, RIVAL_SIDE, 3), 114, np.uint8)
-        small = cv2.resize(photo, (int(width * zoom), int(height * zoom)))
-        canvas[: small.shape[0], : small.shape[1]] = small
-        out = np.asarray(model([canvas.transpose(2, 0, 1)[None].astype(np.float32)])[0][0])
-        middle, half = (out[:, :2] + grid[:, :2]) * grid[:, 2:], np.exp(out[:, 2:4]) * grid[:, 2:] / 2
-        boxes = clip(as_boxes(np.concatenate([middle - half, middle + half], axis=1) / zoom), (height, width))
-        chances = (out[:, 4:5] * out[:, 5:][:, columns]).astype(np.float32)
-        best = np.flatnonzero(chances.max(axis=1) > SCORE_FLOOR)
-        kept, labels, scores = suppress_per_class(
-            boxes[best], chances[best], score_floor=SCORE_FLOOR, iou_threshold=RIVAL_NMS
-        )
-        return Detections(boxes[best][kept], labels, scores, (height, width))
-
-    return run
-
-
-@dataclass
-class Outcome:
-    """What one way came to: seconds of each photo after the warm-up, and detections of all."""
-
-    way: Way
-    seconds: list[float] = field(default_factory=list)
-    found: list[Detections] = field(default_factory=list)
-
-
-def measure(makers: Mapping[str, Callable[[], Way]], paths: Sequence[Path], console: Console) -> dict[str, Outcome]:
-    """Run all ways in turn on every photo; a photo counts when one of its shape was seen before."""
-    runs = {}
-    for name, make in makers.items():
-        console.print(f"loading {name}", highlight=False)
-        runs[name] = Outcome(make())
-    shapes = set()
-    for path in paths:
-        height, width = read_image(path).shape[:2]
-        counted = (height, width) in shapes
-        shapes.add((height, width))
-        for run in runs.values():
-            begin = time.perf_counter()
-            found = run.way(path)
-            if counted:
-                run.seconds.append(time.perf_counter() - begin)
-            run.found.append(found)
-    return runs
-
-
-def main() -> None:
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("voc", type=Path)
     parser.add_argument("split")
-    parser.add_argument("--photos", type=int, default=50)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results; run again, it goes on there")
+    parser.add_argument("--timed", type=int, default=12, help="photos that are timed, evenly spread; 0 times none")
+    parser.add_argument("--judged", type=int, default=0, help="photos that mAP is of, evenly spread; 0 takes all")
+    parser.add_argument("--minutes", type=float, default=15, help="after which judging stops")
     parser.add_argument("--way", action="append", help="of the ways; all where none is named")
+    parser.add_argument("--found", action="append", default=[], help="WAY=FOLDER of results that are there already")
     parser.add_argument("--rival", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    dataset = VocDataset(given.voc, given.split)
-    chosen = np.linspace(0, len(dataset) - 1, min(given.photos, len(dataset))).round().astype(int)
-    ids = [dataset.image_ids[row] for row in chosen]
-    default = "ranked:selective-search+multibox"
-    makers: dict[str, Callable[[], Way]] = {
-        "crops, default": ours("crops", default, given.dtype),
-        "crops, multibox": ours("crops", "multibox", given.dtype),
-        "shared, default": ours("shared", default, given.dtype),
-        "shared, multibox": ours("shared", "multibox", given.dtype),
-        "plain": plain,
+    parser.add_argument("--growth", action="store_true")
+    given = parser.parse_args(words)
+    known = ways(given.rival)
+    given.way = given.way or known
+    given.found = {name: Path(folder) for name, _, folder in (word.partition("=") for word in given.found)}
+    for name in [*given.way, *given.found]:
+        if name not in known:
+            parser.error(f"{name!r} is none of the ways: {'; '.join(known)}")
+    return given
+
+
+@contextmanager
+def asked(name: str, setting: Setting) -> Iterator[Connection]:
+    """Run a way in a process of its own, from when it is ready."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(name, setting, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        ours.recv()
+        yield ours
+        ours.send(None)
+    finally:
+        ours.close()
+        process.join(10)
+        process.kill()
+
+
+def ask(way: Connection, path: Path) -> Answer:
+    way.send(path)
+    answer: Answer = way.recv()
+    return answer
+
+
+def time_ways(names: Sequence[str], paths: Sequence[Path], setting: Setting, console: Console) -> dict[str, Row]:
+    """Return median, spread and memory of each way; a photo counts when one of its shape was seen before."""
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    memory = dict.fromkeys(names, 0)
+    shapes = set[tuple[int, ...]]()
+    with ExitStack() as stack:
+        running = {}
+        for name in names:
+            console.print(f"loading {name}", highlight=False)
+            running[name] = stack.enter_context(asked(name, setting))
+        for path in paths:
+            answers = {name: ask(way, path) for name, way in running.items()}
+            shape = tuple(next(iter(answers.values())).found.image_size)
+            for name, answer in answers.items():
+                memory[name] = answer.peak_bytes
+                if shape in shapes:
+                    seconds[name].append(answer.seconds)
+            shapes.add(shape)
+    return {name: {**_spread(seconds[name]), "memory": memory[name]} for name in names}
+
+
+def _spread(seconds: Sequence[float]) -> Row:
+    if not seconds:
+        return {"timed": 0}
+    lower, median, upper = np.percentile(seconds, (25, 50, 75)).tolist()
+    return {"lower": lower, "median": median, "upper": upper, "timed": len(seconds)}
+
+
+def judge(name: str, dataset: Any, file: Path, setting: Setting, until: float) -> Row:
+    """Find what is missing in a way's file until time is over; return its figures if all photos are done."""
+    done = {line.image for line in read_lines(file)[0]} if file.exists() else set()
+    todo = [image_id for image_id in dataset.image_ids if image_id not in done]
+    if todo and time.monotonic() < until:
+        with asked(name, setting) as way, file.open("a", buffering=1) as lines:
+            for image_id in todo:
+                if time.monotonic() > until:
+                    break
+                found = ask(way, dataset.image_path(image_id)).found
+                lines.write(json.dumps(_line(image_id, found, dataset.classes)) + "\n")
+                done.add(image_id)
+    return {"judged": len(done), **(figures(file, dataset) if len(done) >= len(dataset.image_ids) else {})}
+
+
+def _line(image_id: str, found: Detections, classes: Sequence[str]) -> Row:
+    height, width = found.image_size
+    return {
+        "image": image_id,
+        "width": width,
+        "height": height,
+        "boxes": found.boxes.tolist(),
+        "labels": [classes[label] for label in found.labels],
+        "scores": found.scores.tolist(),
     }
-    if given.rival:
-        makers["rival"] = lambda: rival(given.rival, dataset.classes)
-    if given.way:
-        makers = {name: make for name, make in makers.items() if name in given.way}
-    console = Console()
-    runs = measure(makers, [dataset.image_path(name) for name in ids], console)
-    rows = {name: _row(run, dataset, ids) for name, run in runs.items()}
-    console.print(f"{platform.processor() or platform.machine()}, {given.threads} threads, dtype {given.dtype}, "
-                  f"{len(ids)} photos of {given.split}", highlight=False)  # fmt: skip
-    table = Table("way", "median s", "middle half", "mAP voc07", "AP coco", "times the slowest")
-    slowest = max(row["median"] for row in rows.values())
+
+
+def figures(file: Path, dataset: Any) -> Row:
+    """Return mAP and AP of a results file on all photos of a dataset."""
+    found = align(read_lines(file)[0], dataset, allow_extra=True)
+    if found.missing:
+        return {}
+    scores = {name: score(name, list(dataset), found.detections, dataset.classes) for name in ("voc07", "coco")}
+    return {"mAP": scores["voc07"].headline[1], "AP": scores["coco"].headline[1]}
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    given, begin, console = arguments(words), time.monotonic(), Console()
+    given.out.mkdir(parents=True, exist_ok=True)
+    if hasattr(os, "sched_setaffinity"):  # all libraries keep to it; the processes inherit it
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.threads])
+    voc = VocDataset(given.voc, given.split)
+    setting = Setting(given.dtype, given.threads, given.rival, tuple(voc.classes))
+    kept = given.out / "ways.json"
+    rows: dict[str, Row] = json.loads(kept.read_text())["rows"] if kept.exists() else {}
+    if given.timed:
+        paths = [voc.image_path(image_id) for image_id in pick_evenly(voc.image_ids, given.timed)]
+        for name, row in time_ways(given.way, paths, setting, console).items():
+            rows[name] = {**rows.get(name, {}), **row}
+    dataset = Selection(voc, photos=given.judged)
+    until = begin + 60 * given.minutes
+    for name in sorted(given.way, key=lambda name: (name in SLOW, rows.get(name, {}).get("median", 0))):
+        there = given.found.get(name)
+        own = given.out / f"{name.replace(', ', '-').replace(' ', '-')}.jsonl"
+        found = figures(there / DETECTIONS_FILE, dataset) if there else judge(name, dataset, own, setting, until)
+        rows[name] = {**rows.get(name, {}), **found}
+        console.print(f"judged {name}", highlight=False)
+    about = f"{processor()}, {given.threads} threads, dtype {given.dtype}, {len(dataset)} photos of {given.split}"
+    record = {"about": about, "platform": platform.platform(), "rows": rows}
+    tables = [table({name: rows[name] for name in ways(given.rival) if name in rows})]
+    if given.growth:
+        record["growth"] = growth(voc, given.dtype)
+        tables += [_growth_table(record["growth"])]
+    kept.write_text(json.dumps(record, indent=1) + "\n")
+    with (given.out / "ways.txt").open("w") as file:
+        for output in (console, Console(file=file, width=120)):
+            output.print(about, *tables, sep="\n", highlight=False)
+    plot(rows, given.out / "ways.png", about)
+
+
+def table(rows: Mapping[str, Row]) -> Table:
+    sheet = Table(
+        "way", "median s", "middle half", "photos", "x quickest", "mAP", "AP", "peak MB", box=None, pad_edge=False
+    )
+    quickest = min((row["median"] for row in rows.values() if "median" in row), default=0.0)
     for name, row in rows.items():
-        half = f"{row['lower']:.3f}-{row['upper']:.3f}"
-        figures = f"{100 * row['mAP']:.1f}", f"{100 * row['AP']:.1f}", f"{slowest / row['median']:.1f}"
-        table.add_row(name, f"{row['median']:.3f}", half, *figures)
-    console.print(table)
-    if given.json:
-        given.json.write_text(json.dumps(rows, indent=2) + "\n")
-    if given.plot:
-        _plot(rows, given.plot)
+        clock = ["", "", "", ""]
+        if "median" in row:
+            half, times = f"{row['lower']:.3f}-{row['upper']:.3f}", f"{row['median'] / quickest:.1f}"
+            clock = [f"{row['median']:.3f}", half, str(row["timed"]), times]
+        quality = [f"{100 * row[key]:.1f}" if key in row else f"({row.get('judged', 0)})" for key in ("mAP", "AP")]
+        sheet.add_row(name, *clock, *quality, f"{row['memory'] / 1e6:.0f}" if "memory" in row else "")
+    return sheet
 
 
-def _row(run: Outcome, dataset: VocDataset, ids: Sequence[str]) -> dict[str, float]:
-    lower, median, upper = np.percentile(run.seconds, (25, 50, 75)).tolist()
-    truths = [dataset.ground_truth(name) for name in ids]
-    figures = {
-        name: score(protocol, truths, run.found, dataset.classes).headline[1]
-        for name, protocol in (("mAP", "voc07"), ("AP", "coco"))
-    }
-    return {"lower": lower, "median": median, "upper": upper, "photos": len(run.seconds), **figures}
+def _growth_table(rows: Sequence[Row]) -> Table:
+    sheet = Table("way", "what grows", "to", "seconds per photo", box=None, pad_edge=False)
+    for row in rows:
+        sheet.add_row(row["way"], row["what"], str(row["to"]), f"{row['seconds']:.3f}")
+    return sheet
 
 
-def _plot(rows: Mapping[str, Mapping[str, float]], path: Path) -> None:
+def plot(rows: Mapping[str, Row], path: Path, about: str) -> None:
+    """Draw mAP against seconds per photo."""
+    import matplotlib
+
+    matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for name, row in rows.items():
-        axes.plot(row["median"], 100 * row["mAP"], "o")
-        axes.annotate(name, (row["median"], 100 * row["mAP"]), xytext=(6, 4), textcoords="offset points")
-    axes.set(xscale="log", xlabel="seconds per photo", ylabel="mAP (voc07)")
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+        if "mAP" in row and "median" in row:
+            at = row["median"], 100 * row["mAP"]
+            own = name not in ("plain", "rival")
+            spread = [[at[0] - row["lower"]], [row["upper"] - at[0]]]
+            axes.errorbar(*at, xerr=spread, fmt="o" if own else "s", color="tab:blue" if own else "tab:grey")
+            axes.annotate("YOLOX-nano" if name == "rival" else name, at, xytext=(6, 5), textcoords="offset points")
+    axes.set(xscale="log", xlabel="seconds per photo", ylabel="mAP (VOC 2007)", title=about)
+    axes.title.set_size(8)
+    axes.margins(x=0.25, y=0.15)
+    axes.grid(alpha=0.3, which="both")
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from classifier.engines import DType, place
+from classifier.graphs import record
 from classifier.regions import GoogLeNetRegions, Probabilities
 from detect.classifiers import load_regions
 from detect.shared import SharedFeatures, SharedRegions, from_checkpoint
@@ -31,7 +32,7 @@ from structures.records import Image
 
 Row = dict[str, Any]
 SIDE, CANVAS = 224, (384, 512)
-FORMS = ("eager", "compiled", "graph")
+FORMS = ("eager", "graph", "compiled")  # the one that may take minutes last
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def run(name: str, out: Path, device: str, *, quick: bool, voc: Path | None) -> 
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise SystemExit("torch sees no GPU here")
     setting = Setting(out, torch.device(device), quick, photos)
+    if setting.gpu:
+        torch.cuda.set_device(setting.device)  # streams and graphs are of the current one
     with (out / f"{name}.jsonl").open("a", buffering=1) as file:
         for row in PARTS[name](setting):
             file.write(json.dumps({"part": name, **row}, default=str) + "\n")
@@ -185,16 +188,8 @@ def _form(form: str, network: nn.Module, batch: Tensor) -> Callable[[], Any]:
     if form == "compiled":
         compiled = torch.compile(network, dynamic=False)
         return lambda: compiled(batch)
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side), torch.inference_mode():
-        for _ in range(3):
-            network(batch)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph), torch.inference_mode():
-        network(batch)
-    return graph.replay
+    with torch.no_grad():
+        return record(network, batch).replay
 
 
 @torch.inference_mode()
@@ -235,24 +230,35 @@ def memory(setting: Setting) -> Iterator[Row]:
 
 def detect(setting: Setting) -> Iterator[Row]:
     """`rcnn detect` from files to results, with where the time goes."""
-    modes = [("shared", "multibox"), ("crops", "multibox"), ("shared", "ranked:selective-search+multibox")]
-    modes += [("crops", "ranked:selective-search+multibox")]
+    both = "ranked:selective-search+multibox"
+    modes = [("shared", "multibox", "torch"), ("crops", "multibox", "torch")]
+    if not setting.quick:
+        modes += [("shared", both, "torch"), ("crops", both, "torch")]
+    if setting.gpu:
+        modes.insert(1, ("shared", "multibox", "graph"))
     files = sorted((setting.photos / "JPEGImages").glob("*.jpg"))
     few = setting.out / "few.txt"
-    for features, proposals in modes[:2] if setting.quick else modes:
+    for features, proposals, engine in modes:
         count = 2 if setting.quick else len(files) if features == "shared" else len(files) // 3
         few.write_text("\n".join(map(str, files[:count])))
-        for profile in (False, True):
+        for profile in (False, True) if engine == "torch" else (False,):
             out = setting.out / f"detect-{features}"
-            words = ["detect", "--list", few, "--out", out, "--overwrite", "--features", features, "--engine", "torch"]
+            words = ["detect", "--list", few, "--out", out, "--overwrite", "--features", features, "--engine", engine]
             words += ["--proposals", proposals, "--device", setting.device, *(["--profile"] if profile else [])]
             with _Busy(setting.gpu) as busy:
                 code = _rcnn(words).wait()
-            done = json.loads((out / "run.json").read_text())["runs"][-1]
-            figures = {name: done.get(name) for name in ("photos_per_second", "seconds", "peak_memory", "done")}
-            parts = {name: round(part["seconds per photo"], 5) for name, part in done.get("profile", {}).items()}
-            what = f"{features}, {proposals}{', with clocks that wait' if profile else ''}"
-            yield {"what": what, "exit code": code, **figures, **parts, "GPU busy %": busy.share}
+            what = f"{features}, {proposals}, {engine}{', with clocks that wait' if profile else ''}"
+            yield {"what": what, "exit code": code, **_figures(out / "run.json"), "GPU busy %": busy.share}
+
+
+def _figures(run_file: Path) -> Row:
+    """Return what a run noted about itself: nothing where it failed before it could."""
+    if not run_file.exists():
+        return {"why": "no run.json"}
+    done = json.loads(run_file.read_text())["runs"][-1]
+    figures = {name: done.get(name) for name in ("photos_per_second", "seconds", "peak_memory", "done")}
+    parts = {name: round(part["seconds per photo"], 5) for name, part in done.get("profile", {}).items()}
+    return {**figures, **parts}
 
 
 class _Busy:

@@ -18,14 +18,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from classifier.converted import openvino_core, openvino_model
+from classifier.graphs import Graphed
+from classifier.rounding import is_rounded
 from structures.errors import InputError
 from structures.names import not_one_of
 
-EngineName = Literal["auto", "torch", "compiled", "openvino"]
-DType = Literal["auto", "float32", "bfloat16", "float16"]
+EngineName = Literal["auto", "torch", "compiled", "graph", "openvino"]
+DType = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 CPU_BATCH = 16  # of 16, 32 and 64 the quickest in OpenVINO on two cores (benchmarks/LOG.md)
 GPU_BATCH = 256
-COMPILED_SHARES = (8, 4, 2, 1)  # of a batch: sizes that are compiled on a GPU, so that little is computed for nothing
+FIXED_SHARES = (8, 4, 2, 1)  # of a batch: sizes that are compiled or recorded on a GPU, so that little is wasted
 PRECISIONS = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}  # as OpenVINO has them
 
 
@@ -61,7 +63,8 @@ def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "
     for value, allowed, option in ((engine, EngineName, "engine"), (dtype, DType, "dtype")):
         if value not in get_args(allowed):
             raise InputError(f"`{option}` {not_one_of(value, get_args(allowed))}")
-    where, why = _device("cpu" if (device, engine) == ("auto", "openvino") else device)
+    only_cpu = engine == "openvino" or dtype == "int8"
+    where, why = _device("cpu" if device == "auto" and only_cpu else device)
     chosen = _engine(engine, where)
     precision = dtype if dtype != "auto" else _native_dtype(where)
     if chosen != engine:
@@ -70,6 +73,11 @@ def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "
         why += f"; {precision} is its quickest native precision"
         if where.type == "cpu" and precision == "float32":
             why += ", as the processor lacks bfloat16 (AVX-512 BF16 or AMX)"
+            why += "; with shared features int8 is quicker" if chosen == "openvino" else ""
+    if precision == "int8":
+        if chosen != "openvino":
+            raise InputError('`dtype="int8"` needs OpenVINO on a CPU (pip install openvino); take another `dtype`')
+        why += f"; what is not rounded in {_native_dtype(where)}"
     return Placement(chosen, where, precision, f"{chosen} {precision} on {where}: {why}")
 
 
@@ -93,6 +101,8 @@ def _engine(name: EngineName, device: torch.device) -> EngineName:
         raise InputError('`engine="openvino"` needs OpenVINO: pip install openvino')
     if name == "openvino" and device.type != "cpu":
         raise InputError(f'`engine="openvino"` runs on the CPU here, not on {device}; take `device="cpu"`')
+    if name == "graph" and device.type != "cuda":
+        raise InputError(f'`engine="graph"` is for NVIDIA GPUs, not for {device}; take `engine="torch"`')
     if name == "auto":
         return "openvino" if installed and device.type == "cpu" else "torch"
     return name
@@ -128,6 +138,8 @@ def make_engine(
     if batch_size is not None and batch_size < 1:
         raise InputError(f"`batch_size` {batch_size} is not at least 1")
     batch = batch_size or usual_batch(placement.device)
+    if placement.dtype == "int8" and not is_rounded(module):
+        raise InputError('`dtype="int8"` is for shared features (`features="shared"`); take another `dtype`')
     if placement.engine == "openvino":
         return OpenVinoEngine(module, placement, size=size, batch_size=batch)
     return TorchEngine(module, placement, batch_size=batch)
@@ -137,7 +149,8 @@ class TorchEngine:
     """Torch in channels-last layout; float16 and bfloat16 run the whole network in that precision.
 
     On a CPU short batches are filled up, so that results never depend on what else is in a batch: another number of
-    inputs is computed in another order. A compiled network takes batches of a few sizes, each of which is compiled.
+    inputs is computed in another order. A compiled network, or one that runs as CUDA graphs, takes batches of a few
+    sizes, each of which is compiled or recorded.
     """
 
     name = "torch"
@@ -150,8 +163,11 @@ class TorchEngine:
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         compiled = placement.engine == "compiled"
         self._module: Callable[[Tensor], Tensor] = torch.compile(module, dynamic=False) if compiled else module
-        self._shares = COMPILED_SHARES if compiled and self.device.type != "cpu" else (1,)
-        self._any_size = not compiled and self.device.type != "cpu"
+        if placement.engine == "graph":
+            self._module = Graphed(module)
+        fixed = placement.engine in ("compiled", "graph")
+        self._shares = FIXED_SHARES if fixed and self.device.type != "cpu" else (1,)
+        self._any_size = not fixed and self.device.type != "cpu"
         # Nobody promises that a network can be compiled in two threads at once; and who is last out of memory waits.
         self._one_at_a_time = threading.Lock()
         self._turn: Any = self._one_at_a_time if compiled else nullcontext()
@@ -255,7 +271,7 @@ class OpenVinoEngine:
     ) -> None:
         self.device, self.dtype, self.reason = placement.device, placement.dtype, placement.reason
         self.batch_size = batch_size
-        precision = PRECISIONS[placement.dtype]
+        precision = PRECISIONS[_native_dtype(self.device) if placement.dtype == "int8" else placement.dtype]
         height, width = size if isinstance(size, tuple) else (size, size)
         example = torch.zeros(batch_size, 3, height, width)
         model = openvino_model(module.eval().float().cpu(), example)
@@ -263,7 +279,7 @@ class OpenVinoEngine:
         self._input, self._one_at_a_time = example, threading.Lock()
         self._compiled: Any = openvino_core().compile_model(model, "CPU", settings)
         used = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        if used != precision:  # another than the processor has is replaced without a word
+        if used != precision and self.dtype != "int8":  # another than the processor has is replaced without a word
             names = {short: name for name, short in PRECISIONS.items()}
             raise InputError(
                 f"`dtype` {placement.dtype}: OpenVINO computes in {names.get(used, used)} on this processor instead; "

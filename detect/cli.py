@@ -40,6 +40,7 @@ from structures.text import printable
 
 RESUMED = ("detect", "propose", "train", "bench")  # keep what is done in --out, and resume from there
 FAILED = 2
+RARELY = 50_000  # new objects between two searches for garbage: imports make a million objects, none of which is any
 PROGRAM = "rcnn"  # however it was called: completion and the usage lines of --help name the script
 TRACEBACK_VARIABLE = "RCNN_TRACEBACK"
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer does not give it a name
@@ -48,6 +49,7 @@ PHOTOS, FIGURES, NETWORKS = "Photos", "Figures", "Networks"  # titles over a few
 
 def main() -> None:
     """Run the command line."""
+    gc.set_threshold(RARELY, *gc.get_threshold()[1:])
     guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)))
 
 

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from classifier.engines import Engine, Placement, make_engine, place
 from classifier.googlenet import TABLE_1, GoogLeNet, stages_between
-from classifier.weights.checkpoint import Checkpoint, Preprocessing, WeightsError, load_state, read_checkpoint
+from classifier.weights.checkpoint import (
+    Checkpoint,
+    Preprocessing,
+    WeightsError,
+    load_state,
+    read_checkpoint,
+    weights_unset,
+)
 from classifier.weights.digest import digest
 from proposals.multibox.generator import MultiBox, Predictor
 from proposals.multibox.heads import DenseHead, RefineHead
@@ -157,7 +164,8 @@ def from_checkpoint(checkpoint: Checkpoint) -> DenseMultiBox:
     if checkpoint.task != "multibox":
         raise WeightsError(f"these weights are for {checkpoint.task}, MultiBox weights are needed")
     shapes, width = head_shapes(checkpoint), head_width(checkpoint)
-    network = DenseMultiBox(shapes, checkpoint.preprocessing, variant=checkpoint.variant, width=width)
+    with weights_unset():
+        network = DenseMultiBox(shapes, checkpoint.preprocessing, variant=checkpoint.variant, width=width)
     load_state(network, checkpoint.state)
     return network.eval()
 

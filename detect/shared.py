@@ -4,7 +4,7 @@ The photo is drawn on a canvas, the trunk runs over it once, and proposals, thei
 all read from its maps. Regions of any other generator are classified from the same maps.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,7 +15,15 @@ from torch import Tensor
 from classifier.engines import Placement, place, require_finite
 from classifier.regions import checked
 from classifier.shared_regions import WIDTH, RegionMaps, SharedRegionHead
-from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, Preprocessing, WeightsError, load_state
+from classifier.weights.checkpoint import (
+    SHARED_PHOTOS,
+    Checkpoint,
+    Preprocessing,
+    WeightsError,
+    load_state,
+    weights_unset,
+)
+from detect.int8 import calibrated, network_in_int8
 from detect.multibox import (
     MAX_WIDTH,
     SCALES,
@@ -103,14 +111,15 @@ def from_checkpoint(checkpoint: Checkpoint) -> SharedNetwork:
     """
     if checkpoint.task != "shared":
         raise WeightsError(f"these weights are for {checkpoint.task}, weights of shared features are needed")
-    network = SharedNetwork(
-        head_shapes(checkpoint),
-        checkpoint.preprocessing,
-        len(checkpoint.classes) + 1,
-        variant=checkpoint.variant,
-        width=head_width(checkpoint),
-        region_width=_region_width(checkpoint),
-    )
+    with weights_unset():
+        network = SharedNetwork(
+            head_shapes(checkpoint),
+            checkpoint.preprocessing,
+            len(checkpoint.classes) + 1,
+            variant=checkpoint.variant,
+            width=head_width(checkpoint),
+            region_width=_region_width(checkpoint),
+        )
     load_state(network, {n: v for n, v in checkpoint.state.items() if not n.startswith(SHARED_PHOTOS)})
     return network.eval()
 
@@ -128,6 +137,16 @@ def to_checkpoint(
     settings = {"width": network.head.width, "head": "dense"}
     record = {"multibox": settings, "classes": list(classes), **training}
     return replace(start, state=state, classes=classes, task="shared", training=record)
+
+
+def with_ranges(checkpoint: Checkpoint, photos: Iterable[Image]) -> Checkpoint:
+    """Return a checkpoint with the ranges that it needs to run in int8, found on RGB uint8 photos.
+
+    Raises:
+        InputError: the checkpoint is of another task, or there are no photos.
+    """
+    canvases = (whole_photo((photo.shape[0], photo.shape[1])).draw(photo) for photo in photos)
+    return calibrated(checkpoint, from_checkpoint(checkpoint), canvases)
 
 
 class PhotoMaps(NamedTuple):
@@ -151,7 +170,7 @@ class SharedFeatures:
         batch_size: canvases of one size that are run together; None takes what suits the device.
 
     Raises:
-        WeightsError: the checkpoint is of another task.
+        WeightsError: the checkpoint is of another task, or has no ranges for int8 where this is asked for.
     """
 
     def __init__(
@@ -159,7 +178,9 @@ class SharedFeatures:
     ) -> None:
         self.classes, self.network = checkpoint.classes, from_checkpoint(checkpoint)
         self.placement = placement or place()
-        run = CanvasRunner(self.network, self.placement, batch_size=batch_size)
+        in_int8 = self.placement.dtype == "int8"
+        network = network_in_int8(checkpoint, self.network) if in_int8 else self.network
+        run = CanvasRunner(network, self.placement, batch_size=batch_size)
         self.memory = CanvasMemory(run, device=self.placement.device)
         self.head = self.network.regions.to(self.placement.device)
         self._facts = weights_facts(checkpoint)

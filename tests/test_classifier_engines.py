@@ -20,7 +20,17 @@ from torch._dynamo.exc import TorchDynamoException
 from torch.nn import functional
 
 from classifier import engines
-from classifier.engines import CPU_BATCH, GPU_BATCH, Engine, OpenVinoEngine, TorchEngine, _engine, make_engine, place
+from classifier.engines import (
+    CPU_BATCH,
+    FIXED_SHARES,
+    GPU_BATCH,
+    Engine,
+    OpenVinoEngine,
+    TorchEngine,
+    _engine,
+    make_engine,
+    place,
+)
 from classifier.googlenet import GoogLeNet, LocalResponseNorm
 
 SIDE = 12
@@ -278,6 +288,27 @@ def test_the_choice_on_a_gpu(monkeypatch: pytest.MonkeyPatch, bfloat16: bool, dt
     assert place(engine="openvino").device.type == "cpu"  # there it runs, so nothing is left to ask
 
 
+def test_int8_is_computed_on_the_cpu_and_says_what_the_rest_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, openvino=True, gpu=True, bfloat16=False)
+    chosen = place(dtype="int8")
+    assert (chosen.engine, chosen.device.type, chosen.dtype) == ("openvino", "cpu", "int8")
+    assert chosen.reason.endswith("what is not rounded in float32")
+
+
+def test_int8_is_refused_for_networks_that_do_not_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, openvino=True)
+    with pytest.raises(ValueError, match=r'`dtype="int8"` is for shared features \(`features="shared"`\)'):
+        make_engine(Tiny(), place(device="cpu", dtype="int8"), size=SIDE)
+
+
+def test_graphs_get_batches_of_a_few_sizes() -> None:
+    cpu = place(device="cpu", engine="torch", dtype="float32")
+    engine = TorchEngine(Limited(40), replace(cpu, engine="graph"), batch_size=32)
+    engine.device = torch.device("meta")  # sizes are fixed where the device is no CPU
+    engine._shares, engine._any_size = FIXED_SHARES, False
+    assert [engine._padded(count) for count in (1, 4, 5, 9, 17, 32)] == [4, 4, 8, 16, 32, 32]
+
+
 def test_what_is_asked_for_is_taken() -> None:
     chosen = place(device="cpu", engine="torch", dtype="float16")
     assert (chosen.engine, chosen.device.type, chosen.dtype) == ("torch", "cpu", "float16")
@@ -287,8 +318,10 @@ def test_what_is_asked_for_is_taken() -> None:
 @pytest.mark.parametrize(
     ("wanted", "complaint"),
     [
-        ({"engine": "tensorrt"}, "`engine` 'tensorrt' is not one of auto, torch, compiled, openvino"),
-        ({"dtype": "int8"}, "`dtype` 'int8' is not one of auto, float32, bfloat16, float16"),
+        ({"engine": "tensorrt"}, "`engine` 'tensorrt' is not one of auto, torch, compiled, graph, openvino"),
+        ({"dtype": "int4"}, "`dtype` 'int4' is not one of auto, float32, bfloat16, float16, int8"),
+        ({"dtype": "int8", "engine": "torch"}, '`dtype="int8"` needs OpenVINO on a CPU (pip install openvino)'),
+        ({"device": "cpu", "engine": "graph"}, '`engine="graph"` is for NVIDIA GPUs, not for cpu'),
         ({"device": "cuda:99"}, "`device` 'cuda:99' cannot be used here: "),
         ({"device": "gpu"}, "`device` 'gpu' cannot be used here: "),
         ({"device": ""}, "`device` '' cannot be used here: "),

@@ -24,8 +24,10 @@ from classifier.weights.checkpoint import (
     WeightsError,
     for_images,
     for_regions,
+    load_state,
     read_checkpoint,
     save_checkpoint,
+    weights_unset,
 )
 from classifier.weights.load import load_weights
 from classifier.weights.torchvision import TRANSFORM_INPUT
@@ -320,3 +322,13 @@ def test_convention_preprocessing_of_caffe_and_torchvision() -> None:
     assert np.allclose(1 / scale / 255, [0.229, 0.224, 0.225])
     with pytest.raises(ValueError, match="scale must be three finite numbers"):
         Preprocessing(scale=(1.0, float("inf"), 1.0))
+
+
+def test_networks_whose_weights_are_loaded_draw_none_at_random() -> None:
+    state = torch.get_rng_state()
+    with weights_unset():
+        network = GoogLeNet(4)
+    assert torch.equal(torch.get_rng_state(), state)
+    expected = GoogLeNet(4)
+    load_state(network, expected.state_dict())
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in expected.state_dict().items())

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"structures": 0, "proposals": 1, "classifier": 1, "eval": 1, "detect": 2}
 INSIDE = {  # files and folders of a room, the lowest floor first; a new one must be given its place
     "detect": (
-        "defaults flow options settings multibox stopping weights",
+        "defaults flow int8 options settings multibox stopping weights",
         "coverage drawing evaluation shared",
         "classifiers comparison found preview",
         "generators steps suppression",
@@ -35,7 +35,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "ranking",
     ),
     "classifier": (
-        "googlenet ahead augmentation children converted pooling recipes region_draw running_average",
+        "googlenet ahead augmentation children converted graphs pooling recipes region_draw rounding running_average",
         "engines sampling",
         "processes weights",
         "crops shared_regions shared_sampling views training_state loading",

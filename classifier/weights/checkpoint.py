@@ -8,6 +8,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
 from structures.errors import InputError
@@ -31,6 +33,12 @@ Task = Literal["images", "regions", "multibox", "shared", "photos"]
 OWN_NETWORK = ("multibox", "shared")  # tasks whose network is more than a GoogLeNet
 SHARED_PHOTOS = "photos."  # in shared weights, before the names of a layer that is not part of their network
 Interpolation = Literal["bilinear", "bicubic", "nearest", "area"]
+
+
+RANDOM = (
+    *(torch.Tensor.normal_, torch.Tensor.uniform_, torch.nn.init.normal_, torch.nn.init.uniform_),
+    *(torch.nn.init.kaiming_normal_, torch.nn.init.kaiming_uniform_, torch.nn.init.xavier_uniform_),
+)
 
 
 class WeightsError(InputError):
@@ -128,7 +136,8 @@ class Checkpoint:
         Raises:
             WeightsError: names or shapes do not fit the variant.
         """
-        network = self._untrained(auxiliary=auxiliary)
+        with nullcontext() if auxiliary else weights_unset():
+            network = self._untrained(auxiliary=auxiliary)
         load_state(network, self.state, allow_missing=AUXILIARY_PREFIXES)
         return network.eval()
 
@@ -154,6 +163,22 @@ class Checkpoint:
     def _untrained(self, *, auxiliary: bool = False) -> GoogLeNet:
         columns = len(self.classes) + (self.task == "regions")
         return GoogLeNet(columns, variant=self.variant, auxiliary=auxiliary)
+
+
+def weights_unset() -> TorchFunctionMode:
+    """Return a context in which networks are built without weights, all of which are to be loaded.
+
+    Drawing millions of numbers at random takes a tenth of a second, and changes the state of torch's generator.
+    """
+    return _NothingAtRandom()
+
+
+class _NothingAtRandom(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        if func in RANDOM:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 def require_plain(name: str, value: Tensor) -> None:
@@ -198,8 +223,10 @@ def fitting_state(
     return {name: value.to(own[name].dtype) for name, value in wanted.items()}  # now: a few bytes may claim any shape
 
 
-def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, dtype: torch.dtype = torch.float16) -> None:
-    """Write a checkpoint atomically as safetensors; floats are stored in dtype, or as they are where it is too narrow.
+def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, dtype: torch.dtype | None = torch.float16) -> None:
+    """Write a checkpoint atomically as safetensors.
+
+    Floats are stored in dtype, or as they are where it is too narrow; None stores all as they are.
 
     Raises:
         WeightsError: a weight is not finite.
@@ -210,7 +237,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, dtype: torch.dt
         if kept.is_floating_point():
             if not torch.isfinite(kept).all():
                 raise WeightsError(f"{path}: {name} is not finite")
-            narrow = kept.to(dtype)
+            narrow = kept.to(dtype or kept.dtype)
             kept = narrow if torch.isfinite(narrow).all() else kept
         stored[name] = kept
     write_bytes(Path(path), serialise(stored, _to_metadata(checkpoint)))

@@ -137,8 +137,10 @@ class PlacementOptions:
     """Where the networks run."""
 
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
-    engine: Annotated[str, typer.Option(help="auto, torch, compiled or openvino.")] = "auto"
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto"
+    engine: Annotated[str, typer.Option(help="auto, torch, compiled, graph (CUDA graphs) or openvino.")] = "auto"
+    dtype: Annotated[
+        str, typer.Option(help="auto, float32, bfloat16, float16, or int8 (shared features, OpenVINO).")
+    ] = "auto"
 
     def as_names(self) -> dict[str, str]:
         """Return them by the names that loaders know."""

@@ -130,14 +130,20 @@ def train_on_shared_features(
         trained, last = run_phases(plan)
         if first:
             typer.echo(f"layer for whole photos: learning from {len(dataset)}", err=True)
-            layered = partial(_with_photo_layer, dataset=dataset, placement=placement)
+            layered = partial(_finished, dataset=dataset, placement=placement)
             saved = save_weights(out, layered(trained), None if last is None else layered(last))
             typer.echo("\n".join(map(printable, saved)))
 
 
-def _with_photo_layer(weights: "Checkpoint", dataset: "Dataset", placement: "Placement") -> "Checkpoint":
+def _finished(weights: "Checkpoint", dataset: "Dataset", placement: "Placement") -> "Checkpoint":
+    """Add a layer for whole photos, and the ranges for int8."""
     from classifier.photos import photo_layer, presence
+    from detect.int8 import PHOTOS
+    from detect.shared import with_ranges
     from structures.images import read_image
 
-    photos = (read_image(dataset.image_path(image_id)) for image_id in dataset.image_ids)
-    return photo_layer(weights, photos, [presence(truth, len(dataset.classes)) for truth in dataset], placement)
+    ids = dataset.image_ids
+    photos = (read_image(dataset.image_path(image_id)) for image_id in ids)
+    layered = photo_layer(weights, photos, [presence(truth, len(dataset.classes)) for truth in dataset], placement)
+    some = ids[:: max(1, len(ids) // PHOTOS)][:PHOTOS]
+    return with_ranges(layered, (read_image(dataset.image_path(image_id)) for image_id in some))

@@ -1,4 +1,4 @@
-"""Weights: show what a file holds, convert other formats to ours."""
+"""Weights: show what a file holds, convert other formats to ours, find the ranges for int8."""
 
 import json
 from pathlib import Path
@@ -59,6 +59,31 @@ def convert(
     print(f"weights written to {printable(destination)}")
 
 
+@examples("rcnn weights calibrate shared.safetensors shared-int8.safetensors --photos VOC2007/JPEGImages")
+def calibrate(
+    source: Annotated[str, typer.Argument(help="Weights of shared features: a built-in name, or a file.")],
+    destination: Annotated[Path, typer.Argument(help="The new file, .safetensors.")],
+    photos: Annotated[list[str], typer.Option(help="Files, folders, globs, @list.txt; a hundred of them are taken.")],
+) -> None:
+    """Find on photos the ranges that --dtype int8 needs, and write weights that hold them too."""
+    from classifier.weights.checkpoint import save_checkpoint
+    from detect.classifiers import load_regions, weights_file
+    from detect.int8 import PHOTOS
+    from detect.runs.photos import find_photos
+    from detect.shared import with_ranges
+    from structures.images import read_image
+    from structures.own_files import check_outputs
+
+    if destination.suffix != ".safetensors":
+        raise InputError(f"{destination}: weights are written as .safetensors")
+    found = find_photos(photos)
+    chosen = found[:: max(1, len(found) // PHOTOS)][:PHOTOS]
+    check_outputs([destination], [str(weights_file(source)), *(str(photo.path) for photo in chosen)])
+    checkpoint = with_ranges(load_regions(source, features="shared"), (read_image(photo.path) for photo in chosen))
+    save_checkpoint(checkpoint, destination, dtype=None)
+    print(f"ranges from {len(chosen)} photos; weights written to {printable(destination)}")
+
+
 @examples("rcnn weights show default", "rcnn weights show net.safetensors --json")
 def show(
     weights: Annotated[str, typer.Argument(help="imagenet, a built-in name such as default, or a file.")],
@@ -102,6 +127,6 @@ def _learned(name: str) -> bool:
     return name.endswith((".weight", ".bias"))
 
 
-app = group("Show what a file of weights holds, and convert other formats to ours.")
-for command in (convert, show):
+app = group("Show what a file of weights holds, convert other formats to ours, calibrate weights for int8.")
+for command in (convert, show, calibrate):
     add(app, command)

@@ -1,0 +1,73 @@
+"""Shared features in 8 bits: where their network rounds, and the ranges, found on photos and kept in the weights."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from classifier.googlenet import TABLE_1
+from classifier.rounding import Point, find_ranges, rounded
+from classifier.weights.checkpoint import Checkpoint, WeightsError
+from structures.errors import InputError
+from structures.records import Image
+
+RECORD = "int8"  # the ranges' name in what a checkpoint says of its training
+PHOTOS = 100  # that ranges are found on; with more they hardly change
+EXACT = ("head.predict",)  # MultiBox's confidences and residuals
+
+
+def points() -> list[Point]:
+    """Return where a `detect.shared.SharedNetwork` rounds.
+
+    The branches of an Inception module share a grid, so that what joins them is whole numbers, too. Normalisation
+    (LRN, GroupNorm) stays as it is.
+    """
+    stem = [Point(name, outputs=(f"trunk.{name}",)) for name in ("lrn1", "conv2", "lrn2")]
+    return [
+        Point("pixels", inputs=("trunk.conv1.conv",), signed=True),
+        *stem,
+        *(point for name in TABLE_1 for point in _inception(name)),
+        *(Point(f"level{n}", inputs=(f"head.smooth.{n}.0",), signed=True) for n in range(3)),
+        Point("coarse", inputs=("head.coarse.0",)),
+        *(Point(f"shared{n}", inputs=(f"head.shared.{n}.0",)) for n in range(2)),
+    ]
+
+
+def _inception(name: str) -> list[Point]:
+    inside = [Point(f"{name}.{branch}", outputs=(f"trunk.{name}.{branch}.0",)) for branch in ("branch2", "branch3")]
+    return [*inside, Point(name, outputs=tuple(f"trunk.{name}.branch{number}" for number in (1, 2, 3, 4)))]
+
+
+def calibrated(checkpoint: Checkpoint, network: nn.Module, canvases: Iterable[Image]) -> Checkpoint:
+    """Return a checkpoint that holds the ranges which `network_in_int8` needs.
+
+    Args:
+        checkpoint: of shared features.
+        network: of the checkpoint, float32, on the CPU.
+        canvases: RGB uint8 (H, W, 3), photos as the network sees them.
+
+    Raises:
+        InputError: no photos.
+    """
+    pixels = (torch.from_numpy(np.ascontiguousarray(each))[None].permute(0, 3, 1, 2).float() for each in canvases)
+    ranges = {name: float(f"{reach:.4g}") for name, reach in find_ranges(network, points(), pixels).items()}
+    return replace(checkpoint, training={**checkpoint.training, RECORD: ranges})
+
+
+def network_in_int8(checkpoint: Checkpoint, network: nn.Module) -> nn.Module:
+    """Return the network of a checkpoint as one that rounds to 8 bits.
+
+    Raises:
+        WeightsError: the checkpoint has no ranges, or odd ones.
+    """
+    ranges = checkpoint.training.get(RECORD)
+    if not isinstance(ranges, dict):
+        raise WeightsError(
+            'these weights have no ranges for `dtype="int8"`; `rcnn weights calibrate` finds them on photos'
+        )
+    try:
+        return rounded(network, points(), ranges, exact=EXACT)
+    except InputError as error:
+        raise WeightsError(f"ranges for int8: {error}") from None
