@@ -20,8 +20,8 @@ from detect.fonts import missing_fonts
 from detect.runs.cores import one_core_per_photo, usual_workers
 from detect.runs.crops import CROPS_FOLDER, Crops
 from detect.runs.draw import Drawing, Pictures, picture_name
-from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_names, require_exportable
-from detect.runs.films import decoded, write_films
+from detect.runs.exports import EXPORTS, VOC_FOLDER, discard_exports, export, export_names, require_exportable
+from detect.runs.films import FILMS_FOLDER, decoded, write_films
 from detect.runs.frames import Version
 from detect.runs.kept import RegionFiles, forget_regions, open_regions
 from detect.runs.photos import PICTURES, Photo, chosen, names_of, places_of, root_of
@@ -42,6 +42,8 @@ from structures.own_files import OwnFiles, not_ours
 from structures.records import Detections, Image, Proposals
 from structures.text import printable
 from structures.timing import Timer
+
+MADE = EXPORTS | {PICTURES, CROPS_FOLDER, FILMS_FOLDER}  # files, and folders of files, that are made from results
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,8 @@ def _clear(job: DetectionJob, files: OwnFiles, results: Results, classes: Sequen
     if not results.done:
         forget_regions(job.out)
     for name in files if job.overwrite else ():
-        files.remove(name)
+        if name.partition("/")[0] in MADE:  # not what `rcnn convert` wrote to the same folder
+            files.remove(name)
 
 
 def _write_the_rest(
