@@ -7,7 +7,7 @@ are left out.
 
 import importlib.util
 import json
-import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ from classifier.regions import Probabilities
 from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError
 from structures.boxes import Floats
 from structures.errors import InputError
-from structures.files import FileRefused, write_bytes
+from structures.files import FileRefused, replacing, write_bytes
 from structures.names import not_one_of
 
 EXAMPLE_BATCH = 2  # torch.export takes a batch of one for a constant
@@ -94,11 +94,12 @@ def export_openvino(checkpoint: Checkpoint, path: Path) -> None:
     for name, value in _metadata(checkpoint).items():
         model.set_rt_info(value, [METADATA_PREFIX + name])
     halves = all(value.dtype == torch.float16 for value in checkpoint.state.values() if value.is_floating_point())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}") as folder:
-        openvino.save_model(model, Path(folder) / path.name, compress_to_fp16=halves)
-        for suffix in (".bin", ".xml"):  # the .xml names the other, so it comes last
-            os.replace((Path(folder) / path.name).with_suffix(suffix), path.with_suffix(suffix))
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / path.name
+        openvino.save_model(model, made, compress_to_fp16=halves)
+        with replacing(path) as text, replacing(path.with_suffix(".bin")) as numbers:  # put in place from the last on:
+            shutil.copyfile(made.with_suffix(".bin"), numbers)
+            shutil.copyfile(made, text)  # this one names the other
 
 
 FORMATS: Mapping[str, tuple[str, Callable[[Checkpoint, Path], None]]] = {
@@ -118,6 +119,11 @@ def format_of(path: Path) -> str:
         known = " or ".join(f"{suffix} ({name})" for name, (suffix, _) in FORMATS.items())
         raise ExportError(f"{path}: name a file that ends in {known}")
     return form
+
+
+def files_of(path: Path, form: str) -> list[Path]:
+    """Return the files that an export writes."""
+    return [path, path.with_suffix(".bin")] if form == "openvino" else [path]
 
 
 def export(checkpoint: Checkpoint, path: Path, form: str) -> None:

@@ -12,6 +12,7 @@ from detect.runs.photos import PICTURES
 from detect.settings import DRAW_FLOOR
 from eval.results import DETECTIONS_FILE, ResultLine, read_lines
 from structures.errors import InputError
+from structures.files import replacing
 
 # In scikit-image's wheel, so nothing is fetched: a person, a cat, a cup, a motorbike, and a photographer in grey.
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "camera.png")
@@ -31,7 +32,7 @@ def main() -> None:
 
 
 def copy_photos(folder: Path) -> None:
-    """Put the photos into a folder.
+    """Put the photos into a folder, where they are not there.
 
     Raises:
         InputError: the installed scikit-image came without them.
@@ -44,7 +45,9 @@ def copy_photos(folder: Path) -> None:
         raise InputError(f"{source}: this scikit-image came without its photos")
     folder.mkdir(parents=True, exist_ok=True)
     for name in present:
-        shutil.copyfile(source / name, folder / name)
+        if not (folder / name).exists():
+            with replacing(folder / name) as partial:
+                shutil.copyfile(source / name, partial)
 
 
 def found_table(lines: list[ResultLine], score_floor: float = DRAW_FLOOR) -> Table:

@@ -59,6 +59,7 @@ def replacing(path: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
     try:
+        partial.unlink(missing_ok=True)  # of a killed process of the same number; through a link nothing is written
         yield partial
         _sync(partial)
         os.replace(partial, target)

@@ -4,10 +4,10 @@ Policy: EXIF orientation is applied, so that boxes refer to the photo as display
 pixels. Transparent pixels are laid over white. 16-bit and float pictures are scaled to 8 bits by range, not clipped,
 except for values below 0, which become black. Of an animation the first frame is read. A truncated or damaged file is
 an error, never a half-grey photo, as far as its format can tell (`structures.soundness`). Memory and time are bounded
-by `max_pixels`: about 7 bytes per pixel, and `LONGEST` scans of a picture of that size.
+by `max_pixels`: about 7 bytes per pixel, `LONGEST` scans of a picture of that size, and seconds of the processor
+(`longest`), which are asked for wherever a decoder wants more bytes.
 """
 
-import io
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from structures.boxes import ImageSize
+from structures.deadline import Deadline, TimedBytes, TimedFile
 from structures.errors import InputError
 from structures.files import regular_file
 from structures.records import Image
@@ -24,6 +25,7 @@ from structures.soundness import RAISED_BY, require_sound
 ExifPolicy = Literal["apply", "ignore"]
 MAX_PIXELS = 2 * 89_478_485  # Pillow's own limit, against small files that unpack to gigabytes
 FILE_BYTES = 8  # of a file, per pixel of max_pixels: uncompressed 16-bit RGBA
+SECONDS, MEGAPIXELS_PER_SECOND = 5.0, 7.0  # of the processor, per photo; the slowest sound ones take a fifth of it
 LONGEST = 10  # scans of a progressive JPEG of max_pixels, as many as libjpeg writes; a smaller one may have more
 STRIP = 2**20  # pixels that are converted at a time
 # All formats that are decoded, whatever the file's name: no documents, whose plugins run programs (EPS), no rare ones.
@@ -58,15 +60,16 @@ def read_image(path: str | Path, *, exif: ExifPolicy = "apply", max_pixels: int 
     Args:
         path: the file; its content determines the format, not its name.
         exif: "apply" turns the photo as displayed, "ignore" keeps the stored pixels.
-        max_pixels: a larger picture is refused, as is a file of more than 8 times that in bytes, or a progressive JPEG
-            with more than 10 times that in scans times pixels. Above the default it raises Pillow's own limit, too, for
-            the whole process.
+        max_pixels: a larger picture is refused, as is a file of more than 8 times that in bytes, a progressive JPEG
+            with more than 10 times that in scans times pixels, or a file that takes longer than `longest`. Above the
+            default it raises Pillow's own limit, too, for the whole process.
 
     Returns:
         RGB uint8 (H, W, 3), C-contiguous, owned by the caller.
 
     Raises:
-        ImageError: missing, empty, not a regular file, not a picture, truncated, damaged or too large; names the file.
+        ImageError: missing, empty, not a regular file, not a picture, truncated, damaged, too large or too slow; names
+            the file.
     """
     try:
         content = _content(Path(path), max_pixels)
@@ -93,7 +96,7 @@ def decode_image(
         max_pixels: see `read_image`; how many bytes there may be is for the caller to check.
 
     Raises:
-        ImageError: empty, not a picture, truncated, damaged or, as `ImageTooLarge`, too large.
+        ImageError: empty, not a picture, truncated, damaged, too slow or, as `ImageTooLarge`, too large.
     """
     try:
         return _decode(content, exif, max_pixels)
@@ -105,6 +108,19 @@ def decode_image(
         raise ImageError(f"{name}: {_reason(error)}") from error
 
 
+def longest(max_pixels: int) -> float:
+    """Return how many seconds of the processor one picture may take.
+
+    >>> round(longest(MAX_PIXELS)), round(longest(1_000_000), 1)
+    (31, 5.1)
+    """
+    return SECONDS + max_pixels / 1e6 / MEGAPIXELS_PER_SECOND
+
+
+def _deadline(max_pixels: int) -> Deadline:
+    return Deadline(longest(max_pixels), RAISED_BY)
+
+
 def read_size(path: str | Path) -> ImageSize:
     """Read (height, width) of a picture as `read_image` gives it, if possible without decoding its pixels.
 
@@ -112,7 +128,10 @@ def read_size(path: str | Path) -> ImageSize:
         ImageError: missing, empty, not a picture or too large; names the file.
     """
     try:
-        with PIL.Image.open(regular_file(path), formats=_formats()) as picture:
+        with (
+            TimedFile(regular_file(path), _deadline(MAX_PIXELS)) as file,
+            PIL.Image.open(file, formats=_formats()) as picture,
+        ):
             turned = _orientation(picture)
             width, height = picture.size
         if turned == 1 or turned not in TURN:
@@ -154,11 +173,12 @@ def _content(path: Path, max_pixels: int) -> bytes:
 def _decode(content: bytes, exif: ExifPolicy, max_pixels: int) -> Image:
     if max_pixels > MAX_PIXELS and PIL.Image.MAX_IMAGE_PIXELS is not None:
         PIL.Image.MAX_IMAGE_PIXELS = max(PIL.Image.MAX_IMAGE_PIXELS, max_pixels // 2 + 1)  # Pillow's errors: from twice
-    with PIL.Image.open(io.BytesIO(content), formats=_formats()) as picture:
+    deadline = _deadline(max_pixels)
+    with PIL.Image.open(TimedBytes(content, deadline), formats=_formats()) as picture:
         pixels = picture.width * picture.height
         if pixels > max_pixels:
             raise PIL.Image.DecompressionBombError
-        require_sound(picture, content, most_scans=LONGEST * max_pixels // max(1, pixels))
+        require_sound(picture, content, deadline, most_scans=LONGEST * max_pixels // max(1, pixels))
         return to_pixels(picture, exif=exif)
 
 

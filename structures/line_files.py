@@ -29,7 +29,7 @@ class LineFile:
         path: made if it is missing; its folder is locked by the caller.
         keys: the first two of every line; the first one's value is a string.
         read: takes a line and its place, for messages; raises ValueError if this program did not write it.
-        overwrite: discard what is there without reading it.
+        overwrite: discard what is there, if it begins as our lines do; damage does not matter then.
 
     Raises:
         FileRefused: another program wrote a line; nothing was changed.
@@ -43,6 +43,7 @@ class LineFile:
         self._file: IO[bytes] = path.open("a+b")
         try:
             if overwrite:
+                self._require_own_beginning()
                 self._file.truncate(0)
             self._read(read)
         except BaseException:
@@ -87,6 +88,14 @@ class LineFile:
             whole += len(line)
             if not line.endswith(b"\n"):  # as some editors leave it
                 self._file.write(b"\n")
+
+    def _require_own_beginning(self) -> None:
+        """Refuse to discard a file whose first line is none of ours, whole or not."""
+        first = b"{" + json.dumps(self._keys[0]).encode() + b": "
+        self._file.seek(0)
+        begin = self._file.read(len(first)).rstrip(b"\0")  # which a power cut leaves
+        if not _begin_alike(begin, first):
+            raise FileRefused(f"{self._path}: line 1: of another program; {REMEDY}")
 
     def _is_torn(self, line: bytes) -> bool:
         """Return whether an incomplete last line may begin one that we wrote; a power cut leaves zeros."""

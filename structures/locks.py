@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from structures.errors import InputError
+from structures.files import naming
 
 LOCK_FILE = ".rcnn.lock"  # hidden, so that searches for photos skip it
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # flock(2), where a file system has none
@@ -57,7 +58,8 @@ def lock_folder(folder: Path) -> Lock:
         return _NoLock()
     lock = FileLock(folder / LOCK_FILE, thread_local=False, fallback_to_soft=False)  # a soft lock outlives its process
     try:
-        lock.acquire(blocking=False)
+        with naming(folder / LOCK_FILE):
+            lock.acquire(blocking=False)
     except Timeout:
         raise FolderInUse(f"{folder}: another run is writing here; wait for it or name another folder") from None
     except OSError as error:

@@ -7,6 +7,7 @@ file of lines in the folder itself, each with a digest of what was written: what
 
 import glob
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -65,9 +66,10 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | 
         over = next((each for each in read if _is_over(path, real, each)), None)
         if over is not None:
             raise FileRefused(f"{path}: would be written over an input ({over}); name another file")
-        if real in seen:
+        alike = real.with_name(unicodedata.normalize("NFC", real.name).casefold())  # one file on some file systems
+        if alike in seen:
             raise FileRefused(f"{path}: is to be written twice; name two files")
-        seen.add(real)
+        seen.add(alike)
         _sweep_killed(real)
 
 
@@ -87,13 +89,17 @@ def _sweep_killed(target: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
+class _Same(Exception):
+    """What is to be written is there already, and is not ours."""
+
+
 class OwnFiles:
     """The files in one folder that are ours, such as pictures and exports; a context manager that closes the record.
 
     Args:
         folder: made if it is missing; no other process may write there until the record is closed.
-        inputs: files that are read, which are never written over, whatever the record says; gone through when the
-            first file is written where one lies.
+        inputs: files that are read, which are never written over or removed, whatever the record says; gone through
+            when the first file is written where one lies, or removed.
 
     Raises:
         FileRefused: the record was not written by us, or another process has it.
@@ -130,7 +136,7 @@ class OwnFiles:
             FileRefused: the name leads out of the folder, or is that of an input or of something that is no file.
         """
         path = inside(self.folder, name)
-        if os.path.lexists(path) and os.path.realpath(path) in self._inputs:
+        if self._is_input(path):
             raise FileRefused(f"{path}: is an input and would be written over; name another folder for the results")
         if path.exists() and not path.is_file():
             raise FileRefused(f"{path}: is in the way of a file of this name")
@@ -140,28 +146,28 @@ class OwnFiles:
     def writing(self, name: str) -> Iterator[Path]:
         """Give the path of a file to write, as `structures.files.replacing` does.
 
-        It is noted before it is put in its place: a process killed in between leaves no file that is not on record.
+        It is noted before it is put in its place: a process killed in between leaves no file that is not on record. A
+        file of the same content that somebody else wrote stays, and stays theirs.
 
         Raises:
             FileRefused: as `place`, or there is a file that we did not write and whose content is another.
         """
         path = self.place(name)
-        with replacing(path) as partial:
+        with suppress(_Same), replacing(path) as partial:
             yield partial
             digest = file_digest(partial)
-            if path.exists() and not self.owns(name) and file_digest(path) != digest:
-                raise FileRefused(not_ours(path))
+            if path.exists() and not self.owns(name):
+                raise _Same if file_digest(path) == digest else FileRefused(not_ours(path))
             if digest not in self._digests.get(name, ()):
                 self._record.add({"file": name, "digest": digest})
                 self._note(name, digest)
 
     def remove(self, name: str) -> bool:
-        """Remove a file if it is ours, with the folders that are empty then; return whether none of this name is left.
+        """Remove a file if it is ours and no input, with the folders that are empty then; say whether none is left.
 
         Never raises because of the name.
         """
-        if self.owns(name):
-            path = inside(self.folder, name)
+        if self.owns(name) and not self._is_input(path := inside(self.folder, name)):
             path.unlink()
             with suppress(OSError):  # not empty
                 for _ in name.split("/")[1:]:
@@ -188,6 +194,9 @@ class OwnFiles:
         for folder, lasts in left.items():
             with suppress(FileRefused):
                 sweep(inside(self.folder, folder) if folder else self.folder, lasts.__contains__)
+
+    def _is_input(self, path: Path) -> bool:
+        return os.path.lexists(path) and os.path.realpath(path) in self._inputs
 
     def _read(self, entry: Any, place: str) -> None:
         name, digest = entry.get("file"), entry.get("digest")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import PIL.Image
 
+from structures.deadline import Deadline
 from structures.errors import InputError
 
 MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")  # those that stand alone or inside coded data left out
@@ -27,28 +28,30 @@ PIECE = 2**20  # bytes that are unpacked at a time
 CODER_LEAD = 16  # bytes: WebP's coders end at most this far before the end of their data, by trial at most 5
 
 
-def require_sound(picture: PIL.Image.Image, content: bytes, *, most_scans: int) -> None:
+def require_sound(picture: PIL.Image.Image, content: bytes, deadline: Deadline, *, most_scans: int) -> None:
     """Refuse a file that is damaged, or a JPEG that would take too long to decode.
 
     Args:
         picture: the opened picture, not loaded yet.
         content: of the whole file.
+        deadline: of all work on the file.
         most_scans: through a progressive JPEG; each costs as much as a photo.
 
     Raises:
         InputError: says what is wrong, without the name of the file.
     """
     if picture.format in ("JPEG", "MPO"):
-        _check_jpeg(content, "CMYK" if picture.mode == "CMYK" else "GRAY", most_scans)
+        _check_jpeg(content, "CMYK" if picture.mode == "CMYK" else "GRAY", deadline, most_scans)
     elif picture.format == "PNG":
-        _check_png(content)
+        _check_png(content, deadline)
     elif picture.format == "WEBP":
-        _check_webp(content)
+        _check_webp(content, deadline)
 
 
-def _check_jpeg(content: bytes, colours: str, most_scans: int) -> None:
+def _check_jpeg(content: bytes, colours: str, deadline: Deadline, most_scans: int) -> None:
     bare, scans = [content[:2]], 0
     for marker, start, end in _jpeg_segments(content):
+        deadline.check()
         scans += marker == START_OF_SCAN
         if scans > most_scans:
             raise InputError(f"more than {most_scans} progressive scans, the limit for its size ({RAISED_BY})")
@@ -77,20 +80,24 @@ def _jpeg_segments(content: bytes) -> Iterator[tuple[int, int, int]]:
         yield marker, start, end if found or marker == END_OF_IMAGE else len(content)
 
 
-def _check_png(content: bytes) -> None:
+def _check_png(content: bytes, deadline: Deadline) -> None:
     unpacker, unpacked, expected = zlib.decompressobj(), 0, _png_bytes(content[16:29])
-    for kind, data in _png_chunks(content):
-        while kind == b"IDAT" and data and unpacked <= expected and not unpacker.eof:
-            try:
-                unpacked += len(unpacker.decompress(data, PIECE))
-            except zlib.error as error:
-                raise InputError(f"damaged: {error}") from None
-            data = unpacker.unconsumed_tail
+    for kind, start, stop in _png_chunks(content):
+        deadline.check()
+        for first in range(start, stop, PIECE) if kind == b"IDAT" else ():  # of a whole chunk the rest is copied again
+            data = content[first : min(first + PIECE, stop)]
+            while data and unpacked <= expected and not unpacker.eof:
+                try:
+                    unpacked += len(unpacker.decompress(data, PIECE))
+                except zlib.error as error:
+                    raise InputError(f"damaged: {error}") from None
+                data = unpacker.unconsumed_tail
     if unpacked < expected or not (unpacker.eof or unpacked > expected):
         raise InputError(f"damaged: {unpacked} of {expected} bytes of pixels, or no checksum after them")
 
 
-def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _png_chunks(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind of each chunk, and where its data begin and end; its checksum is right."""
     at, kind = 8, b""
     while kind != b"IEND":
         start, stop = at + 8, at + 8 + int.from_bytes(content[at : at + 4], "big")
@@ -99,7 +106,7 @@ def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
             raise InputError("damaged: cut off")
         if zlib.crc32(memoryview(content)[at + 4 : stop]) != int.from_bytes(checksum, "big"):
             raise InputError(f"damaged: wrong checksum of chunk {kind!r}")
-        yield kind, content[start:stop]
+        yield kind, start, stop
         at = stop + 4
 
 
@@ -113,9 +120,10 @@ def _png_bytes(header: bytes) -> int:
     return total
 
 
-def _check_webp(content: bytes) -> None:
+def _check_webp(content: bytes, deadline: Deadline) -> None:
     """Refuse a still picture that decodes as well without its last bytes: the decoder has lost its way in it."""
     for kind, data in _webp_chunks(content):
+        deadline.check()
         if kind not in (b"VP8 ", b"VP8L"):
             continue
         shorter = data[:-CODER_LEAD]
@@ -123,6 +131,7 @@ def _check_webp(content: bytes) -> None:
         with io.BytesIO(b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk) as file:
             if _decodes(file):
                 raise InputError("damaged: data is left over after the last pixel")
+        return  # a still picture has one; further ones are not decoded, but would be here
 
 
 def _webp_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:

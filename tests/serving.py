@@ -15,7 +15,7 @@ from PIL import Image
 from detect.serving.app import make_app
 from detect.serving.jobs import JPEG, JSON, Answer, Job, Limits, Offer, failure
 from detect.serving.queue import Queue
-from detect.serving.server import address, bind
+from detect.serving.server import address, bind, config
 
 CLASSES = ("cat", "dog", "<img src=x onerror='window.hacked=1'>\u202e")
 OFFER = Offer(CLASSES, ("quick", "other"), 0.05, 200)
@@ -81,7 +81,7 @@ def fake_app(work: FakeWork, limits: Limits | None = None, **more: Any) -> Any:
 @contextmanager
 def serving(**more: Any) -> Iterator[str]:
     listening = bind("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(fake_app(FakeWork(), **more), log_level="warning", lifespan="on"))
+    server = uvicorn.Server(config(fake_app(FakeWork(), **more), 5))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     yield address(listening)

@@ -100,6 +100,10 @@ def test_what_is_offered_is_what_was_loaded(answering: Answering) -> None:
     assert (offer.classes, offer.proposals, offer.max_boxes) == (("cat", "dog"), ("grid", "other"), None)
 
 
+def test_classes_that_are_not_looked_for_are_not_offered() -> None:
+    assert Answering({"grid": Detector(Grid(), Answers(), only=["Dog"])}, max_pixels=9).offer.classes == ("dog",)
+
+
 def test_boxes_of_known_photos_cannot_be_served() -> None:
     class Stored:
         name, parameters, doubts = "file", {}, ()

@@ -10,7 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.exceptions import HTTPException
 
+from detect.serving.body import _from_form
 from detect.serving.jobs import Job, Limits
 from detect.serving.queue import Full, Queue
 from tests.serving import CLASSES, OFFER, FakeWork, fake_app, photo_bytes
@@ -141,6 +143,43 @@ def test_a_form_without_one_photo_is_refused(client: Any, files: Any) -> None:
 @pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=x", "multipart/form-data; a"])
 def test_a_damaged_form_is_refused(client: Any, kind: str) -> None:
     assert client.post("/detect", content=b"--y\r\n", headers={"Content-Type": kind}).status_code == 400
+
+
+@settings(deadline=None)
+@given(
+    kind=st.sampled_from(
+        ["", "; boundary=b", '; boundary="b"', "; boundary*=utf-8''b", "; boundary=", "; boundary=\xe9"]
+    ),
+    pieces=st.lists(
+        st.sampled_from(
+            [
+                *(b"--b", b"\r\n", b"--", b"\r\n--b", b"\r\n--b--\r\n", b"photo", b"x" * 5000, b"\xff\0"),
+                *(b"Content-Disposition: form-data", b'; name="photo"', b'; filename="a.jpg"', b"; filename*=q''%ff"),
+            ]
+        ),
+        max_size=9,
+    ),
+)
+def test_any_form_is_a_photo_or_refused(kind: str, pieces: list[bytes]) -> None:
+    try:
+        found = _from_form(b"".join(pieces), f"multipart/form-data; boundary{kind}")
+    except HTTPException:  # and nothing else
+        return
+    assert tuple(map(type, found)) == (bytes, str)
+
+
+@pytest.mark.parametrize("name", ["a b.jpg", 'with "quotes".jpg', "猫.jpg", "x" * 300])
+def test_names_in_forms_are_understood(client: Any, name: str) -> None:
+    answer = client.post("/detect", files={"photo": (name, PHOTO)})
+    assert answer.status_code == 200
+    assert answer.json()["image"] in (name[:255], name.replace('"', "%22"))
+
+
+def test_a_form_of_many_heads_is_refused_without_going_through_them(client: Any) -> None:
+    heads = b"a:\r\n" * 1_000_000  # seconds, where each is looked at
+    body = b"--b\r\n" + heads + b'Content-Disposition: form-data; name="photo"; filename="a"\r\n\r\n\r\n--b--\r\n'
+    answer = client.post("/detect", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert (answer.status_code, "no file" in answer.json()["error"]) == (400, True)
 
 
 def test_a_full_queue_refuses_at_once_and_says_when_to_try_again() -> None:

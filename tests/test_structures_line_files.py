@@ -90,7 +90,7 @@ def test_lines_of_others_are_named_and_stay(tmp_path: Path, content: str, compla
 
 def test_what_is_to_be_thrown_away_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "lines.jsonl"
-    path.write_text("no line")
+    path.write_text('{"name": no line')
     file, read = opened(path, overwrite=True)
     file.close()
     assert read == []
@@ -102,3 +102,18 @@ def test_an_empty_file_is_removed_where_nobody_keeps_it(tmp_path: Path, keep: bo
     path = tmp_path / "lines.jsonl"
     opened(path)[0].close(keep_empty=keep)
     assert path.exists() == keep
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'{"ima', b'{"image": "a", "wi\xff\n', b"\0\0\0", b'{"image": 7}\n[', b"hello\n", b"[1]\n"]
+)
+def test_only_what_begins_as_ours_is_discarded(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(content)
+    if content in (b"hello\n", b"[1]\n"):
+        with pytest.raises(FileRefused, match=r"lines\.jsonl: line 1: of another program; nothing was changed"):
+            LineFile(path, ("image", "width"), lambda entry, place: None, overwrite=True)
+        assert path.read_bytes() == content
+        return
+    LineFile(path, ("image", "width"), lambda entry, place: None, overwrite=True).close()
+    assert path.read_bytes() == b""

@@ -100,12 +100,13 @@ def test_a_file_is_removed_with_the_folders_that_are_empty_then(tmp_path: Path) 
     ]
 
 
-def test_a_file_of_the_same_content_may_be_taken_over_and_an_input_never(tmp_path: Path) -> None:
+def test_a_file_of_the_same_content_stays_the_users_and_so_does_an_input(tmp_path: Path) -> None:
     same, given = write(tmp_path / "same", "ours"), write(tmp_path / "given", "ours")
     with OwnFiles(tmp_path, [given]) as files:
         with files.writing("same") as partial:
             partial.write_text("ours")
-        assert files.owns("same")
+        assert not files.owns("same")
+        assert not files.remove("same")
         with pytest.raises(FileRefused, match="given: is an input"):
             files.place("given")
         (tmp_path / "folder").mkdir()

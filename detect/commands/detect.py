@@ -291,7 +291,7 @@ def detect(
     )
     files = [fingerprint(file) for file in weights]
     settings = {**loaded.settings(), "weights": files}
-    warnings.append(unlearned_warning(loaded.propose, loaded.options.only or loaded.classes))
+    warnings.append(unlearned_warning(loaded.propose, loaded.wanted))
     warning = "\n".join(filter(None, warnings))
     _exit(detect_to_folder(job, loaded, settings, Console(stderr=True), warning=warning, weights=detector.names))
 

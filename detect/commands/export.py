@@ -17,12 +17,12 @@ def export(
 ) -> None:
     """Write a classifier as ONNX or OpenVINO: RGB pixels from 0 to 255 in, probabilities out, any batch size."""
     from classifier.export import export as write
-    from classifier.export import format_of, largest_difference
+    from classifier.export import files_of, format_of, largest_difference
     from detect.classifiers import load_checkpoint
     from structures.own_files import check_outputs
 
     form = to or format_of(out)
-    check_outputs([out], [weights])
+    check_outputs(files_of(out, form), [weights])
     checkpoint = load_checkpoint(weights)
     write(checkpoint, out, form)
     most = largest_difference(checkpoint, out)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TOKEN_VARIABLE = "RCNN_TOKEN"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 HANGING, HANGING_SECONDS = 4, 60.0  # times the time of a request, and at least: the detector is taken to hang
-PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 
 
 @dataclass(frozen=True)

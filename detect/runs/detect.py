@@ -18,8 +18,8 @@ from detect.runs.cores import usual_workers
 from detect.runs.crops import CROPS_FOLDER, Crops
 from detect.runs.draw import Drawing, Pictures, picture_name
 from detect.runs.each_photo import detect_photos
-from detect.runs.exports import VOC_FOLDER, discard_exports, export, export_names, require_exportable
-from detect.runs.films import write_films
+from detect.runs.exports import EXPORTS, VOC_FOLDER, discard_exports, export, export_names, require_exportable
+from detect.runs.films import FILMS_FOLDER, write_films
 from detect.runs.kept import forget_regions, open_regions
 from detect.runs.photos import PICTURES, Photo, chosen, names_of, places_of, root_of
 from detect.runs.progress import table
@@ -35,6 +35,8 @@ from structures.images import MAX_PIXELS
 from structures.locks import lock_folder
 from structures.own_files import OwnFiles, not_ours
 from structures.text import printable
+
+MADE = EXPORTS | {PICTURES, CROPS_FOLDER, FILMS_FOLDER}  # files, and folders of files, that are made from results
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,8 @@ def _clear(job: DetectionJob, files: OwnFiles, results: Results, classes: Sequen
     if not results.done:
         forget_regions(job.out)
     for name in files if job.overwrite else ():
-        files.remove(name)
+        if name.partition("/")[0] in MADE:  # not what `rcnn convert` wrote to the same folder
+            files.remove(name)
 
 
 def _write_the_rest(

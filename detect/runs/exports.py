@@ -31,6 +31,7 @@ VOC_FOLDER = "voc_results"
 TOGETHER = 10_000  # photos whose lines are written at a time
 YOLO_LABELS, YOLO_CLASSES = f"{OUR_YOLO}/labels", f"{OUR_YOLO}/classes.txt"
 CSV_FILE = "detections.csv"
+EXPORTS = frozenset({COCO_FILE, COCO_IMAGES_FILE, VOC_FOLDER, OUR_YOLO, CSV_FILE})  # files, and folders of files
 FORMATS = ("jsonl", "coco", "voc", "yolo", "csv")
 NUMBER = re.compile("[0-9]{1,18}")  # a name that may be a number: as 64 bits hold
 

@@ -52,9 +52,9 @@ class Answering:
         """What requests may ask for."""
         first = next(iter(self._detectors.values()))
         engines = first.classify.engines if isinstance(first.classify, RunsInEngines) else ()
-        warnings = {unlearned_warning(each.propose, first.classes): None for each in self._detectors.values()}
+        warnings = {unlearned_warning(each.propose, first.wanted): None for each in self._detectors.values()}
         return Offer(
-            first.classes,
+            first.wanted,
             tuple(self._detectors),
             first.options.score_floor,
             first.options.max_boxes,

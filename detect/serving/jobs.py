@@ -13,7 +13,7 @@ class Offer:
     """What requests may ask for, as the server was started.
 
     Attributes:
-        classes: that the classifier knows.
+        classes: that are looked for.
         proposals: names of the generators; the first is taken where none is named.
         score_floor: detections below it are not kept.
         max_boxes: most proposals that are classified; None is all of them.

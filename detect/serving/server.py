@@ -7,6 +7,7 @@ from threading import Event, Thread
 import uvicorn
 from fastapi import FastAPI
 
+from detect.serving.connections import PatientProtocol
 from structures.errors import InputError
 
 LOOK_SECONDS = 1.0  # between two chances for the main thread to notice a signal, where waiting hides it
@@ -32,6 +33,24 @@ def address(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def config(app: FastAPI, seconds: float) -> uvicorn.Config:
+    """Return how uvicorn runs an application, which speaks plain HTTP/1.1 whatever packages are installed.
+
+    Args:
+        app: the application.
+        seconds: see `run`.
+    """
+    return uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=round(seconds) + 1,
+    )
+
+
 def run(app: FastAPI, listening: socket.socket, *, seconds: float, begun: Callable[[], None]) -> None:
     """Answer requests until this thread is interrupted; it must be the main one.
 
@@ -41,14 +60,7 @@ def run(app: FastAPI, listening: socket.socket, *, seconds: float, begun: Callab
         seconds: that the last requests may take after that, at most.
         begun: called once, before the first request.
     """
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=round(seconds) + 1,
-    )
-    server, ended = uvicorn.Server(config), Event()
+    server, ended = uvicorn.Server(config(app, seconds)), Event()
 
     def answer() -> None:
         try:

@@ -1,7 +1,7 @@
 """The folder of a training run: what an earlier run left there is used again, but only if it fits."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +17,7 @@ from structures.files import FileRefused, replacing, sweep, write_json
 from structures.json_reader import MAX_RECORD_BYTES, JsonError, parse_json, read_json, through_json
 from structures.locks import lock_folder
 from structures.npz import read_arrays
+from structures.own_files import inside
 from structures.records import Dataset
 
 STATE = "state.pt"  # weights, optimiser and running average in the middle of a training
@@ -29,6 +30,7 @@ MARKER, FORMAT = "training.json", "googlenet-rcnn training 1"  # says that the n
 UNCHECKED_NAMES = (*FEATURES_FILES, BEST_FILE, VALIDATION_FILE, START_FILE, BATCHES_FILE)
 OWN_NAMES = frozenset({*UNCHECKED_NAMES, MARKER, STATE, REGIONS_FILE, CURVE_FILE, VALIDATION_CURVE_FILE})
 DIGESTS = frozenset({"weights", "objects"})  # facts that trainings noted before there was the marker
+PHASES = "phase*"  # folders of the second phase and of those after it
 REDRAW = f"remove this file, {STATE} and {START_FILE} to draw again from the same proposals"
 
 
@@ -38,7 +40,7 @@ def phase_folder(work: Path, number: int) -> Path:
     >>> [phase_folder(Path("net.work"), number).name for number in (1, 2)]
     ['net.work', 'phase2']
     """
-    return work if number == 1 else work / f"phase{number}"
+    return work if number == 1 else work / PHASES.replace("*", str(number))
 
 
 def kept_regions(path: Path, settings: Mapping[str, Any], make: Callable[[], Regions]) -> Regions:
@@ -86,28 +88,31 @@ def occupied(work: Path) -> Iterator[None]:
     """Make the folder of a training, keep other runs out of it, and sweep up what killed ones left unfinished.
 
     Raises:
-        FileRefused: files that have the names of a training's, but that no training wrote.
+        FileRefused: files that have the names of a training's, but that no training wrote; or links.
         FolderInUse: another run is training there.
     """
     work.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(work)
     try:
-        _require_own_names(work)
-        for folder in (work, *(path for path in work.iterdir() if path.is_dir())):
-            sweep(folder, OWN_NAMES.__contains__)
+        phases = ["", *(f"{path.name}/" for path in sorted(work.glob(PHASES)))]
+        for name in (f"{phase}{name}" for phase in phases for name in OWN_NAMES):
+            inside(work, name)  # nothing is written through a link
+        _require_own_names(work, phases)
+        for phase in phases:
+            sweep(work / phase, OWN_NAMES.__contains__)
         yield
     finally:
         lock.release()
 
 
-def _require_own_names(work: Path) -> None:
-    """Note that the names of a training's files are ours in a folder, unless others have used them there."""
+def _require_own_names(work: Path, phases: Sequence[str]) -> None:
+    """Note that the names of a training's files are ours in its folders, unless others have used them there."""
     marker = work / MARKER
     if marker.exists():
         if _read_object(marker).get("format") != FORMAT:
             raise FileRefused(f"{marker}: of another program; name another `work` folder")
         return
-    foreign = [name for name in UNCHECKED_NAMES if (work / name).exists()]
+    foreign = [phase + name for phase in phases for name in UNCHECKED_NAMES if (work / phase / name).exists()]
     if foreign and not (_read_object(work / START_FILE).keys() | _read_object(work / VALIDATION_FILE).keys()) & DIGESTS:
         raise FileRefused(f"{work / foreign[0]}: not written by a training; name another `work` folder")
     write_json(marker, {"format": FORMAT})

@@ -151,7 +151,7 @@ class StoreWriter:
     def flush(self) -> None:
         """Write the waiting photos as one more shard, then the manifest."""
         if self._batch.photos:
-            shard = self.folder / f"shard-{self._next:06d}.npz"
+            shard = inside(self.folder, f"shard-{self._next:06d}.npz")
             with replacing(shard) as partial, partial.open("wb") as file:
                 np.savez(file, allow_pickle=False, **self._batch.columns())
             self._next += 1

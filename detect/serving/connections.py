@@ -1,0 +1,61 @@
+"""Connections that wait only so long: for the head of a request, and for a client that no longer takes its answer."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_SECONDS = 20.0  # for a head to arrive whole; how long a body may take is for those who read it
+LOOKS = 15  # so many times as long a client may take for an answer
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP as uvicorn has it with h11, which bounds the size of a head, and with a bound on the time besides.
+
+    Attributes:
+        seconds: between two looks at a connection that no request is being answered on.
+    """
+
+    seconds = HEAD_SECONDS
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._look: asyncio.TimerHandle | None = None
+        self._looks = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait no more once a request is there."""
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_waiting()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait(self, looks: int = 0) -> None:
+        self._stop_waiting()
+        self._looks = looks
+        self._look = self.loop.call_later(self.seconds, self._end_or_wait)
+
+    def _stop_waiting(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+
+    def _end_or_wait(self) -> None:
+        """Close the connection, unless the client is still taking the last answer, and has not done so for long."""
+        if self.transport.get_write_buffer_size() and self._looks < LOOKS:
+            self._wait(self._looks + 1)
+        else:
+            self.transport.abort()
