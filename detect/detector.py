@@ -174,7 +174,7 @@ class Detector:
     @property
     def wanted(self) -> tuple[str, ...]:
         """Names of the classes that are looked for, in the order of the labels."""
-        return tuple(name for at, name in enumerate(self.classes) if self._wanted is None or self._wanted[at])
+        return self._found.wanted
 
     def __call__(self, photo: "PhotoLike") -> Found:
         """Find objects in one photo.

@@ -31,6 +31,11 @@ class Suppression:
         self._settings, self._classes = settings, tuple(classes)
         self._wanted = None if settings.only is None else _columns(settings.only, self._classes)
 
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The classes that are looked for, in the order of the labels."""
+        return tuple(name for at, name in enumerate(self._classes) if self._wanted is None or self._wanted[at])
+
     def __call__(self, regions: Regions) -> Found:
         """Return what was found, best first."""
         boxes, rows, labels, scores = self._keep(regions)

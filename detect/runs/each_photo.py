@@ -22,7 +22,7 @@ from detect.runs.renamed import renamed
 from detect.runs.results import Results
 from detect.runs.summary import DetectionSummary
 from detect.steps import Detected
-from eval.results import count_images
+from eval.aligned import count_images
 from structures.records import Detections, Image, Proposals
 from structures.timing import Timer
 
