@@ -24,7 +24,7 @@ test-lowest:
 	@mkdir -p build
 	@$(PYTHON) -c 'import re; print(*(f"{name}=={version}.*" for name, version in re.findall(r"\"([\w-]+)>=([\d.]+)\"", \
 	open("pyproject.toml").read())), sep="\n")' > build/lowest.txt
-	PIP_CONSTRAINT="$(CURDIR)/build/lowest.txt" PYTEST_ADDOPTS="-W ignore::DeprecationWarning" \
+	PIP_CONSTRAINT="$(CURDIR)/build/lowest.txt" PYTEST_ADDOPTS="-W ignore::DeprecationWarning -W ignore::FutureWarning" \
 	$(MAKE) test VENV="$(VENV)-lowest"
 
 lint: $(VENV)/.for-tests
