@@ -31,7 +31,7 @@ COMMANDS = {  # by name, where {out} is a folder of its own
     "--epochs 2 --batch 4 --save-every 3 --workers 0 --no-auxiliary",
     "train regions": "train regions --out {out}/net.safetensors --proposals grid --steps 6 --batch 8 "
     + f"{ON_VOC} {CPU}",
-    "train multibox": "train multibox --out {out}/net.safetensors --epochs 2 --batch 4 --workers 0 --device cpu "
+    "train multibox": "train multibox --out {out}/net.safetensors --epochs 2 --batch 4 --workers 1 --device cpu "
     + ON_VOC,
     "eval": "eval detections {root}/truth.jsonl --ground-truth {root}/voc --split train --html {out}/report.html "
     "--json {out}/report.json",
@@ -170,10 +170,12 @@ def start(words: list[str], log: Path, *, largest: int | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
+    import classifier.engines
     import detect.runs.record
     import proposals.stored.writer
     from detect.cli import main
 
+    classifier.engines._engine = lambda name, device: "torch" if name == "auto" else name  # starts at once
     detect.runs.record._git = lambda *words: None  # a commit meanwhile would be another one in the weights
     proposals.stored.writer.SHARD_PHOTOS = SHARD_PHOTOS
     sys.argv = ["rcnn", *words]

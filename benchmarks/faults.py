@@ -1,16 +1,18 @@
 """Kills, full disks, read-only disks and two runs at a time: are the results those of a run that nothing happened to?
 
-    python benchmarks/faults.py [--minutes 60] [--only detect,propose] [--seed 0]
+    python benchmarks/faults.py [--minutes 60] [--only detect,propose] [--seed 0] [--counts FILE]
     python benchmarks/faults.py --fuzz --minutes 10       # damaged files for every reader, see benchmarks/fuzz.py
 
 Each command of `benchmarks/fault_cases.py` is run once undisturbed. Then it is killed (SIGKILL, SIGTERM) at random
 moments and started again, its disk is filled up or made read-only, or two are started on one folder; at last it may
-end. What it made must equal the undisturbed run's, byte for byte. With the whole hour each command is killed 50 times
-with each signal; with less, fewer times. Linux only. As root full and read-only disks are real ones (tmpfs), else
-limits on the size of files and permissions stand for them. Exit code 1: something was lost; the folder then stays.
+end. What it made must equal the undisturbed run's, byte for byte, and none of its processes may be left. With the whole
+hour each command is killed 50 times with each signal; with less, fewer times, and with --counts the next call goes on
+from there. Linux only. As root full and read-only disks are real ones (tmpfs), else limits on the size of files and
+permissions stand for them. Exit code 1: something was lost; the folder then stays.
 """
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -32,6 +34,8 @@ from benchmarks.fault_cases import Case, cases, make_inputs, start, warm_up, wri
 KILLS = 50  # of each command with each signal
 KILLS_PER_RUN = 5  # before it may end
 ROUNDS = 10  # of full and read-only disks, and of two at a time
+END_SECONDS = 20.0  # after which no process of a killed command may be there
+KINDS = ("SIGKILL", "SIGTERM", "full", "read-only", "two at a time")
 STOPPED = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143}
 
 
@@ -90,6 +94,18 @@ class Bench:
         if code not in codes or "Traceback" in said:
             self.wrong.append(f"{what}: exit code {code}, expected {sorted(codes)}: {said[-2000:]}")
 
+    def expect_alone(self, process: int, what: str) -> None:
+        """Note processes of a command that outlive it."""
+        end = time.monotonic() + END_SECONDS
+        while time.monotonic() < end:
+            try:
+                os.killpg(process, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.01)
+        self.wrong.append(f"{what}: processes of it are left after {END_SECONDS:g} s")
+        os.killpg(process, signal.SIGKILL)
+
     def finish(self, what: str) -> None:
         """Let it end, and compare."""
         self.expect(self.wait(self.begin()), {self.case.code}, f"{what}, then run again")
@@ -119,6 +135,7 @@ class Bench:
                 os.kill(process, number)
                 code = self.wait(process)
                 self.expect(code, {STOPPED[number], -number, self.case.code}, number.name)
+                self.expect_alone(process, number.name)
                 self.counts[number.name] += code != self.case.code
             self.finish(number.name)
 
@@ -178,8 +195,11 @@ def fresh(folder: Path, size: int = 0) -> Iterator[Callable[[str], None] | None]
         shutil.rmtree(folder)
 
 
-def harm(bench: Bench, until: float) -> None:
-    """Do to a command what there is time for, in turns, until something is lost."""
+def harm(bench: Bench, until: float, noted: Callable[[], None]) -> None:
+    """Do to a command what there is time for, in turns, until something is lost; say after each round that it is done.
+
+    Which kind comes next follows from the counts, so that it does not matter how often the script was started.
+    """
     kinds: dict[str, tuple[Callable[[], None], int]] = {
         "SIGKILL": (lambda: bench.kill(signal.SIGKILL), KILLS),
         "SIGTERM": (lambda: bench.kill(signal.SIGTERM), KILLS),
@@ -187,13 +207,35 @@ def harm(bench: Bench, until: float) -> None:
         "read-only": (bench.protect_disk, ROUNDS),
         "two at a time": (bench.double, ROUNDS),
     }
-    rounds = 0
-    while not bench.wrong and time.monotonic() < until and rounds < 10 * KILLS:
+    while not bench.wrong and time.monotonic() < until and bench.counts["rounds"] < 10 * KILLS:
         left = [do for name, (do, often) in kinds.items() if bench.counts[name] < often]
         if not left:
             return
-        left[rounds % len(left)]()
-        rounds += 1
+        left[bench.counts["rounds"] % len(left)]()
+        bench.counts["rounds"] += 1
+        noted()
+
+
+class Counts:
+    """What was done to each command so far, kept in a file where one is named.
+
+    Args:
+        file: JSON; None keeps nothing.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        read = json.loads(file.read_text(encoding="utf-8")) if file and file.exists() else {}
+        self._of = {name: Counter(counts) for name, counts in read.items()}
+
+    def of(self, name: str) -> Counter[str]:
+        """Return those of a command, to be counted on."""
+        return self._of.setdefault(name, Counter())
+
+    def write(self) -> None:
+        """Keep them."""
+        if self._file is not None:
+            self._file.write_text(json.dumps(self._of, indent=2), encoding="utf-8")
 
 
 def main() -> None:
@@ -202,6 +244,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="in all")
     parser.add_argument("--only", help="commands, separated by commas; by default all that there are")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the damage")
+    parser.add_argument("--counts", type=Path, help="file of what was done so far; this run goes on from there")
     parser.add_argument("--fuzz", action="store_true", help="give damaged files to every reader instead")
     options = parser.parse_args()
     if options.fuzz:
@@ -216,14 +259,14 @@ def main() -> None:
     chosen = [case for case in cases(root) if only is None or case.name in only]
     print("| command | seconds undisturbed | SIGKILL | SIGTERM | disk full | read-only | two at a time | lost |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
-    lost = 0
+    lost, done = 0, Counts(options.counts)
     for at, case in enumerate(chosen):
-        bench = Bench(case, root / case.name.replace(" ", "-"), random.Random(f"{options.seed} {case.name}"))
+        before = done.of(case.name)
+        rng = random.Random(f"{options.seed} {case.name} {before['rounds']}")
+        bench = Bench(case, root / case.name.replace(" ", "-"), rng, counts=before)
         bench.first()
-        harm(bench, time.monotonic() + (end - time.monotonic()) / (len(chosen) - at))
-        counts = " | ".join(
-            str(bench.counts[kind]) for kind in ("SIGKILL", "SIGTERM", "full", "read-only", "two at a time")
-        )
+        harm(bench, time.monotonic() + (end - time.monotonic()) / (len(chosen) - at), done.write)
+        counts = " | ".join(str(bench.counts[kind]) for kind in KINDS)
         print(f"| {case.name} | {bench.seconds:.1f} | {counts} | {len(bench.wrong) or 'nothing'} |", flush=True)
         lost += len(bench.wrong)
         for line in bench.wrong:

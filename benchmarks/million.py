@@ -1,4 +1,4 @@
-"""A folder of results with a million photos: seconds and memory of listing, resuming, exporting and storing.
+"""A folder of results with a million photos: seconds and memory of listing, resuming, exporting, judging and storing.
 
     python benchmarks/million.py [--photos 1000000] [--steps list,resume] [--folder FOLDER]
 
@@ -182,27 +182,44 @@ def export_as(form: str) -> Callable[[Path, int], None]:
     return step
 
 
-def evaluate(root: Path, count: int) -> None:
+def align(root: Path, count: int) -> None:
     """Read the results and bring them into the order of a ground truth."""
-    from eval.aligned import align
+    from eval.aligned import align as bring
     from eval.results import ResultLines
 
-    names = list(names_of(count))
-    truth: Any = Truth(names)
-    aligned = align(ResultLines(root / "out/detections.jsonl"), truth)
+    aligned = bring(ResultLines(root / "out/detections.jsonl"), Truth(list(names_of(count))))
     assert sum(len(found) for found in aligned.detections) == count * BOXES
 
 
-class Truth:
-    """A ground truth that takes no memory of its own, so that what is measured is that of the results."""
+def judge(root: Path, count: int) -> None:
+    """Do the same, and measure mAP."""
+    from eval.protocols import voc
+    from eval.results import ResultLines
+    from eval.results import align as bring
 
-    classes = CLASSES
+    truth = Truth(list(names_of(count)))
+    aligned = bring(ResultLines(root / "out/detections.jsonl"), truth)
+    figures = dict(voc(truth, aligned.detections, CLASSES))
+    assert 0 < figures["mAP"] <= 1
+
+
+class Truth:
+    """A ground truth with an object on each photo that takes no memory of its own: what is measured is the results'."""
+
+    classes, notes = CLASSES, ()
 
     def __init__(self, image_ids: list[str]) -> None:
         self.image_ids = image_ids
 
-    def __iter__(self) -> Iterator[SimpleNamespace]:
-        return (SimpleNamespace(image_id=name, image_size=(SIDE, SIDE)) for name in self.image_ids)
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.ground_truth, self.image_ids)
+
+    def ground_truth(self, name: str) -> Any:
+        """Return the object of a photo."""
+        from structures.records import GroundTruth
+
+        box, area = np.array([[0.5, 1, 4, 6]], np.float32), np.array([17.5], np.float32)
+        return GroundTruth(name, box, np.zeros(1, np.int64), np.zeros(1, bool), area, (SIDE, SIDE))
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -251,7 +268,10 @@ STEPS: Mapping[str, Callable[[Path, int], None]] = {
     "first-resume": first_resume,
     "coco": export_as("coco"),
     "voc": export_as("voc"),
-    "evaluate": evaluate,
+    "csv": export_as("csv"),
+    "yolo": export_as("yolo"),
+    "align": align,
+    "judge": judge,
     "store": fill_store,
     "resume-store": resume_store,
     "read-store": read_store,
