@@ -20,7 +20,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "generators steps",
         "detector",
         "runs",
-        "training bench convert scored serving",
+        "training bench convert scored serving scaling",
         "bench_rows report",
         "bench_detection",
         "commands",
