@@ -47,7 +47,7 @@ $(VENV)/.for-demo: pyproject.toml | $(IN_VENV)
 	@touch $@
 
 $(VENV)/.for-tests: pyproject.toml | $(IN_VENV)
-	$(IN_VENV) -m pip install --quiet --editable ".[dev,openvino,export,report,serve]"
+	$(IN_VENV) -m pip install --quiet --editable ".[dev,openvino,export,report,serve,ray]"
 	@touch $@ $(VENV)/.for-demo
 
 $(VENV)/.for-docs: pyproject.toml | $(IN_VENV)

@@ -1,4 +1,4 @@
-"""The command line, `rcnn`: detect, propose, classify, serve, draw, convert, train, eval, bench, weights and export.
+"""The command line, `rcnn`: detect, propose, classify, serve, scale, draw, convert, train, eval, bench, weights, ...
 
 Exit codes: 0 all done; 1 done, but some photos could not be worked on, or drawn (they are named and counted); 2 wrong
 usage or nothing done, with the reason on one line, or a bug of this program, with its traceback and how to report it;
@@ -28,6 +28,7 @@ from detect.commands.eval import app as eval_commands
 from detect.commands.export import export
 from detect.commands.groups import add, group
 from detect.commands.propose import propose
+from detect.commands.scale import app as scale_commands
 from detect.commands.serve import serve
 from detect.commands.train import app as train_commands
 from detect.commands.weights import app as weights_commands
@@ -38,7 +39,7 @@ from structures.errors import InputError
 from structures.names import did_you_mean
 from structures.text import printable
 
-RESUMED = ("detect", "propose", "train", "bench")  # keep what is done in --out, and resume from there
+RESUMED = ("detect", "propose", "train", "bench", "scale")  # keep what is done in --out, and resume from there
 FAILED = 2
 RARELY = 50_000  # new objects between two searches for garbage: imports make a million objects, none of which is any
 PROGRAM = "rcnn"  # however it was called: completion and the usage lines of --help name the script
@@ -157,6 +158,7 @@ def build() -> typer.Typer:
     add(root, classify, panel=PHOTOS)
     add(root, convert, panel=PHOTOS)
     add(root, serve, panel=PHOTOS)
+    root.add_typer(scale_commands, name="scale", rich_help_panel=PHOTOS)
     root.add_typer(eval_commands, name="eval", rich_help_panel=FIGURES)
     root.add_typer(bench_commands, name="bench", rich_help_panel=FIGURES)
     root.add_typer(train_commands, name="train", rich_help_panel=NETWORKS)

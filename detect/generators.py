@@ -59,6 +59,15 @@ def load_proposals(
     return Ranked(inner, scorer.score, by, learned_classes=scorer.learned_classes, **all_boxes)
 
 
+def has_network(name: str) -> bool:
+    """Say whether a generator, by its name, has a network of ours.
+
+    >>> has_network("ranked:selective-search"), has_network("grid+multibox:boxes.safetensors"), has_network("grid")
+    (True, True, False)
+    """
+    return name.startswith(RANKED_PREFIX) or any(map(_is_multibox, parts_of(name)))
+
+
 def _is_multibox(part: str) -> bool:
     return part.partition(":")[0] in MULTIBOX
 

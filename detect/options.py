@@ -12,7 +12,8 @@ _SAME = (
     "allow_extra auxiliary average average_from balance best_share class_agnostic classes device dtype engine epochs "
     "exif format ground_truth hard_examples host images label_smoothing learning_rate max_boxes max_pixels mirrored "
     "near_share only_detected out overwrite port positive_share preset proposals ramp schedule split together "
-    "keep token_file val val_ground_truth val_images val_proposals vote_power weight_decay weights work workers "
+    "keep on readers token_file val val_ground_truth val_images val_proposals vote_power weight_decay "
+    "weights work workers "
 )
 OPTIONS: Mapping[str, str] = {
     **{name: f"--{name.replace('_', '-')}" for name in _SAME.split()},
@@ -22,6 +23,7 @@ OPTIONS: Mapping[str, str] = {
     "nms_threshold": "--nms",
     "only": "--classes",
     "score_floor": "--score",
+    "shard_photos": "--shard",
     "vote_threshold": "--vote",
 }
 

@@ -71,8 +71,20 @@ def read_image(path: str | Path, *, exif: ExifPolicy = "apply", max_pixels: int 
         ImageError: missing, empty, not a regular file, not a picture, truncated, damaged, too large or too slow; names
             the file.
     """
+    return decode_image(photo_bytes(path, max_pixels=max_pixels), name=path, exif=exif, max_pixels=max_pixels)
+
+
+def photo_bytes(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> bytes:
+    """Return the bytes of a picture's file, for `decode_image`.
+
+    Raises:
+        ImageError: missing, not a regular file, or larger than a picture of max_pixels may be; names the file.
+    """
     try:
-        content = _content(Path(path), max_pixels)
+        size = regular_file(path).stat().st_size
+        if size > most_bytes(max_pixels):
+            raise too_many_bytes(path, max_pixels)
+        return Path(path).read_bytes()
     except ImageError:
         raise
     except FileNotFoundError:
@@ -81,7 +93,16 @@ def read_image(path: str | Path, *, exif: ExifPolicy = "apply", max_pixels: int 
         raise ImageError(f"{path}: {_folder(Path(path))}") from None
     except Exception as error:
         raise ImageError(f"{path}: {_reason(error)}") from error
-    return decode_image(content, name=path, exif=exif, max_pixels=max_pixels)
+
+
+def most_bytes(max_pixels: int) -> int:
+    """Return how large the file of a picture may be."""
+    return FILE_BYTES * max_pixels
+
+
+def too_many_bytes(path: str | Path, max_pixels: int) -> "ImageTooLarge":
+    """Return the refusal of a file that is larger than that."""
+    return ImageTooLarge(f"{path}: {_limit(f'{most_bytes(max_pixels)} bytes')}")
 
 
 def decode_image(
@@ -162,12 +183,6 @@ def _reason(error: Exception) -> str:
 
 def _limit(what: str) -> str:
     return f"more than {what}, the limit ({RAISED_BY})"
-
-
-def _content(path: Path, max_pixels: int) -> bytes:
-    if regular_file(path).stat().st_size > FILE_BYTES * max_pixels:
-        raise ImageTooLarge(f"{path}: {_limit(f'{FILE_BYTES * max_pixels} bytes')}")
-    return path.read_bytes()
 
 
 def _decode(content: bytes, exif: ExifPolicy, max_pixels: int) -> Image:

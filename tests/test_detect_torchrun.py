@@ -1,9 +1,11 @@
-"""Several processes train a classifier as one would, and MultiBox together; torchrun starts them."""
+"""Several processes train a classifier as one would, and MultiBox together; torchrun starts them, also again."""
 
 import os
 import runpy
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 
 from classifier.processes import ALONE, Process, own_rows, share_of, take_own_gpu
 from classifier.training import TrainingRun
+from classifier.weights import read_checkpoint
 from detect.training import regions as train_regions
 from tests.shapes import draw_photo, write_voc
 
@@ -259,6 +262,49 @@ def test_gradients_are_means_and_two_processes_go_on_to_the_bit(ran: Path) -> No
         for name, value in rank["expected"].items():
             assert torch.equal(rank["found"][name], value), name
             assert torch.equal(ranks[0]["expected"][name], value), name
+
+
+def train_elastically(photos: Path, out: Path) -> subprocess.Popen[str]:
+    """Train in two processes; if one ends, torchrun starts both again."""
+    command = [*TORCHRUN, "--max-restarts", "2", "-m", "detect", "train", "classifier", "--folder", str(photos)]
+    command += ["--out", str(out), "--size", "32", "--batch", "4", "--epochs", "12", "--workers", "0"]
+    command += ["--device", "cpu", "--dtype", "float32", "--save-every", "3"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=-1, stderr=subprocess.STDOUT, env=environment)
+
+
+def process_of_rank(rank: int, torchrun: int) -> int:
+    """Return the process that torchrun started by a rank."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:  # ended meanwhile, or of somebody else
+            continue
+        if parent == torchrun and b"RANK=%d" % rank in words:
+            return int(folder.name)
+    raise AssertionError(f"no process has rank {rank}")
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
+def test_a_process_that_was_killed_is_started_again_and_changes_nothing(ran: Path, tmp_path: Path) -> None:
+    """The first process, which holds the folder's lock and writes the states."""
+    running = train_elastically(ran / "photos", tmp_path / "killed.safetensors")
+    begin = time.monotonic()
+    while not (tmp_path / "killed.work" / "state.pt").exists():
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() - begin < 500
+        time.sleep(0.02)
+    os.kill(process_of_rank(0, running.pid), signal.SIGKILL)
+    said, _ = running.communicate(timeout=500)
+    assert running.returncode == 0, said
+    undisturbed = train_elastically(ran / "photos", tmp_path / "whole.safetensors")
+    said, _ = undisturbed.communicate(timeout=500)
+    assert undisturbed.returncode == 0, said
+    killed, whole = (read_checkpoint(tmp_path / f"{name}.safetensors") for name in ("killed", "whole"))
+    assert killed.state.keys() == whole.state.keys()
+    for name, value in whole.state.items():
+        assert torch.equal(killed.state[name], value), name
 
 
 def test_processes_that_would_begin_at_different_places_all_stop(ran: Path) -> None:

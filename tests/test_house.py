@@ -20,7 +20,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "generators steps suppression",
         "detector",
         "runs",
-        "training bench convert scored serving",
+        "training bench convert scored serving scaling",
         "report",
         "commands",
         "cli",

@@ -88,7 +88,7 @@ def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: C
             names.
     """
     facts = {"command": command(), "commit": commit(), "versions": versions()}
-    with StoreWriter(job.out, settings(job, generator), facts) as writer:
+    with StoreWriter(job.out, settings_of(generator, job.exif, job.max_boxes), facts) as writer:
         other_name = renamed(job.photos, writer.known, lambda name: writer.known[name].file)
         if other_name:
             raise InputError(f"{job.out}: {other_name}")
@@ -112,11 +112,11 @@ def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: C
     return summary
 
 
-def settings(job: ProposalJob, generator: ProposalGenerator) -> dict[str, Any]:
+def settings_of(generator: ProposalGenerator, exif: ExifPolicy, max_boxes: int | None) -> dict[str, Any]:
     """Return everything that decides the boxes."""
-    made = {"generator": generator.name, "parameters": dict(generator.parameters), "exif": job.exif}
+    made = {"generator": generator.name, "parameters": dict(generator.parameters), "exif": exif}
     fit = {TELLS_FIT: True} if tells_fit(generator) else {}
-    return made | {"max_boxes": job.max_boxes} | fit
+    return made | {"max_boxes": max_boxes} | fit
 
 
 def proposing_stages(

@@ -1,5 +1,8 @@
 """Photos of a run: read, with the key of the file, and why one of them was passed over."""
 
+from pathlib import Path
+from typing import Protocol, TypeVar
+
 from detect.flow import Passing
 from detect.runs.films import Films, Frame
 from detect.runs.frames import Version, file_of, film_of, key_of
@@ -50,7 +53,18 @@ class PhotoReader:
         return self._versions.pop(photo.image_id, Version())
 
 
-def complaint(passed: Passing[Photo]) -> str:
+class HasPath(Protocol):
+    """What passes through stages, and lies in a file."""
+
+    @property
+    def path(self) -> str | Path:
+        """Of the file."""
+
+
+Located = TypeVar("Located", bound=HasPath)
+
+
+def complaint(passed: Passing[Located]) -> str:
     """Say why a photo was passed over, with the name of its file."""
     error, path = passed.error, passed.item.path
     if isinstance(error, ImageError):

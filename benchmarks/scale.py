@@ -1,0 +1,204 @@
+"""Photos per second of `rcnn scale detect` with one and two workers, what a killed worker costs, bytes and memory.
+
+    python benchmarks/scale.py PHOTOS --sample 2000 --photos 20000 -- --features shared --proposals multibox
+
+Fills a folder with links to the photos of PHOTOS, as often as needed, and detects objects on them: on a sample with
+one process (`rcnn detect`) and on a cluster of this machine with each number of `--workers`; once more with the last
+number, and one worker killed (kill -9) when half of the shards are there; then on all of `--photos`, undisturbed.
+Shards of one sample must have the same bytes, whoever made them. `--photos 0` leaves the long run out.
+
+What stands behind `--` goes to both commands; the settings of the networks must be those of both.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PER_FOLDER = 1000  # photos
+LOOK_SECONDS = 0.5  # between two looks at memory and shards
+NETWORKS = ("(Networks)", "(OnOneCore)")  # in the names that Ray gives to processes
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one run took: seconds of its work, and with start and end; bytes written; most memory of all processes."""
+
+    photos: int
+    seconds: float
+    wall: float
+    written: int
+    memory: int
+
+    def row(self, name: str, read: int) -> str:
+        """Return a row of the table."""
+        rate = f"{self.photos / self.seconds:.2f} | {self.wall - self.seconds:.0f}"
+        size = f"{read / self.photos / 1000:.1f} | {self.written / self.photos / 1000:.2f}"
+        return f"| {name} | {self.photos} | {self.seconds:.0f} | {rate} | {size} | {self.memory / MB:.0f} |"
+
+
+def main() -> None:
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    ours, theirs = split(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="folder of photos")
+    parser.add_argument("--sample", type=int, default=2000, help="photos of the short runs")
+    parser.add_argument("--photos", type=int, default=20000, help="photos of the long run; 0 for none")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--shard", type=int, default=64, help="photos per shard")
+    parser.add_argument("--folder", type=Path, help="for all files; a temporary one that is removed if none is named")
+    options = parser.parse_args(ours)
+    folder = options.folder or Path(tempfile.mkdtemp(prefix="rcnn-scale-", dir="."))
+    try:
+        measure(options, folder.resolve(), theirs)
+    finally:
+        if options.folder is None:
+            shutil.rmtree(folder)
+
+
+def split(words: list[str]) -> tuple[list[str], list[str]]:
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
+
+
+def measure(options: argparse.Namespace, folder: Path, theirs: list[str]) -> None:
+    few, most = options.sample, options.workers[-1]
+    sample, read = link(options.source, folder / "sample", few)
+    print("| run | photos | seconds | photos/s | start and end, s | kB in per photo | kB out per photo | MB memory |")
+    print("|---|---|---|---|---|---|---|---|")
+    alone = run(
+        ["detect", str(sample), "--out", str(folder / "alone"), *theirs], folder / "alone", few, 0, options.shard
+    )
+    print(alone.row("`rcnn detect`, one process", read))
+    runs = {}
+    for workers in options.workers:
+        out = folder / f"workers{workers}"
+        runs[workers] = run(scaled(sample, out, workers, options.shard, theirs), out, few, 0, options.shard)
+        print(runs[workers].row(f"workers: {workers}", read))
+    out = folder / "killed"
+    killed = run(scaled(sample, out, most, options.shard, theirs), out, few, 1, options.shard)
+    print(killed.row(f"workers: {most}, one killed half way", read))
+    if options.photos:
+        photos, all_read = link(options.source, folder / "photos", options.photos)
+        command = scaled(photos, folder / "long", most, options.shard, theirs)
+        print(run(command, folder / "long", options.photos, 0, options.shard).row(f"workers: {most}", all_read))
+    print(f"\nThe killed worker cost {killed.seconds - runs[most].seconds:.1f} s.")
+    print(f"Shards of the same bytes: {same_shards([folder / f'workers{n}' for n in options.workers] + [out])}.")
+    print(f"Lines as of one process: {same_lines(folder)}.")
+
+
+def link(source: Path, folder: Path, count: int) -> tuple[Path, int]:
+    """Fill a folder with photos by hard links, or copies where there can be none; return it, and how many bytes."""
+    files = sorted(path for path in source.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    sizes = [path.stat().st_size for path in files]
+    if not folder.exists():
+        for number, path in enumerate(islice(cycle(files), count)):
+            to = folder / f"{number // PER_FOLDER:04d}" / f"{number:07d}{path.suffix}"
+            to.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(path, to)
+            except OSError:
+                shutil.copyfile(path, to)
+    return folder, sum(islice(cycle(sizes), count))
+
+
+def scaled(photos: Path, out: Path, workers: int, shard: int, theirs: list[str]) -> list[str]:
+    return [
+        "scale",
+        "detect",
+        str(photos),
+        "--out",
+        str(out),
+        "--workers",
+        str(workers),
+        "--shard",
+        str(shard),
+        *theirs,
+    ]
+
+
+def run(words: list[str], out: Path, photos: int, kills: int, shard: int) -> Measured:
+    """Run a command on its own, look at its processes, and kill workers when half of the shards are there."""
+    environment = os.environ | {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+    begin, memory = time.perf_counter(), 0
+    with (out.parent / f"{out.name}.log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-m", "detect", *words], env=environment, stderr=log, stdout=log)
+        while process.poll() is None:
+            time.sleep(LOOK_SECONDS)
+            below = family(process.pid)
+            memory = max(memory, sum(map(held, below)))
+            if kills and len(list(out.glob("photos-*.parquet"))) >= photos / shard / 2:
+                kills -= kill_one(below)
+    wall = time.perf_counter() - begin
+    if process.returncode not in (0, 1) or kills:
+        sys.exit(f"{' '.join(words)}: exit code {process.returncode}, {kills} not killed\n{Path(log.name).read_text()}")
+    record = json.loads((out / "run.json").read_text())["runs"][-1]
+    written = sum(path.stat().st_size for path in out.iterdir() if path.suffix in (".parquet", ".jsonl"))
+    return Measured(photos, record["seconds"], wall, written, memory)
+
+
+def family(process: int) -> list[int]:
+    """Return a process and all below it."""
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(folder.name))
+    found = [process]
+    for each in found:
+        found += children.get(each, [])
+    return found
+
+
+def held(process: int) -> int:
+    """Return the memory of a process in bytes; what several share counts once over all of them."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def kill_one(processes: list[int]) -> int:
+    for process in processes:
+        with suppress(OSError):
+            if any(name in Path(f"/proc/{process}/cmdline").read_text() for name in NETWORKS):
+                os.kill(process, signal.SIGKILL)
+                return 1
+    return 0
+
+
+def same_shards(folders: list[Path]) -> str:
+    contents = [{path.name: path.read_bytes() for path in folder.glob("photos-*.parquet")} for folder in folders]
+    return "yes" if all(content == contents[0] for content in contents) else "NO"
+
+
+def same_lines(folder: Path) -> str:
+    command = [
+        sys.executable,
+        "-m",
+        "detect",
+        "scale",
+        "collect",
+        str(folder / "killed"),
+        "--out",
+        str(folder / "lines"),
+    ]
+    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    one, many = ((folder / name / "detections.jsonl").read_bytes().splitlines() for name in ("alone", "lines"))
+    return "yes" if sorted(one) == sorted(many) else "NO"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""`rcnn scale`: the same photos to the same results, on a Ray cluster."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from detect.commands.detect import DetectorOptions
+from detect.commands.groups import add, examples, group
+from detect.commands.options import Exif, PlacementOptions
+from detect.commands.propose import GeneratorOptions
+from detect.commands.records import with_records
+from detect.defaults import SOME_SKIPPED, MaxPixels
+from structures.errors import InputError
+
+if TYPE_CHECKING:
+    from detect.scaling.run import Scale, ScaleSummary
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A folder, a glob, a list of photos (.txt), or Parquet with a column path or bytes; here or at an address "
+        "such as s3://bucket/photos.",
+    ),
+]
+Out = Annotated[
+    str,
+    typer.Option(metavar="OUT", help="Folder or address of the shards. Run again, it goes on where they are missing."),
+]
+
+
+@dataclass(frozen=True)
+class ScaleOptions:
+    """Cluster."""
+
+    on: Annotated[
+        str,
+        typer.Option(help="ray: the cluster of this machine, which is started if there is none; or ray://HOST:10001."),
+    ] = "ray"
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes that hold the networks.", show_default="one per GPU, else five of six cores"
+        ),
+    ] = None
+    readers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cores that read photos and search for regions.", show_default="those that are left"),
+    ] = None
+    together: Annotated[
+        int | None, typer.Option(min=1, help="Photos that go through the networks together.", show_default="see detect")
+    ] = None
+    shard: Annotated[int, typer.Option(min=1, help="Photos per shard.")] = 256
+    max_pixels: MaxPixels = None
+
+    def make(self) -> "Scale":
+        """Return them as a run takes them."""
+        from detect.scaling.run import Scale
+        from structures.images import MAX_PIXELS
+
+        return Scale(self.on, self.workers, self.readers, self.together, self.shard, self.max_pixels or MAX_PIXELS)
+
+
+@examples(
+    "rcnn scale detect photos --out results --workers 2",
+    "rcnn scale detect s3://bucket/photos --out s3://bucket/results --on ray://head:10001 --features shared",
+)
+@with_records
+def detect(
+    source: Source,
+    out: Out,
+    cluster: ScaleOptions,
+    detector: DetectorOptions,
+    where: PlacementOptions,
+    exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply,
+) -> None:
+    """Find objects on photos, on a Ray cluster: a row of Parquet for each, with what `rcnn detect` finds.
+
+    A photo that cannot be read has a row with the reason. Exit code 0: all done; 1: some photos failed in this run; 2:
+    nothing done.
+    """
+    from detect.scaling.run import detect_at_scale
+
+    placed: dict[str, Any] = where.as_names()
+    arguments = {**detector.arguments(), "proposals": detector.proposals, "exif": exif.value}
+    if detector.weights:
+        arguments["weights"] = detector.weights
+    _exit(detect_at_scale(source, out, scale=cluster.make(), **placed, **arguments))
+
+
+@examples(
+    "rcnn scale propose photos --out boxes",
+    "rcnn scale propose list.txt --out boxes --proposals multibox --max-boxes 50",
+)
+@with_records
+def propose(
+    source: Source,
+    out: Out,
+    cluster: ScaleOptions,
+    generator: GeneratorOptions,
+    exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply,
+    max_boxes: Annotated[
+        int | None, typer.Option(min=1, help="Keep at most this many boxes, the first.", show_default="all")
+    ] = None,
+) -> None:
+    """Propose boxes for photos, on a Ray cluster: a row of Parquet for each; `rcnn scale collect` makes a store.
+
+    Exit code as for `rcnn scale detect`.
+    """
+    from detect.scaling.run import propose_at_scale
+
+    _exit(
+        propose_at_scale(
+            source,
+            out,
+            proposals=generator.proposals,
+            max_boxes=max_boxes,
+            exif=exif.value,
+            device=generator.device,
+            scale=cluster.make(),
+            **generator.settings(),
+        )
+    )
+
+
+@examples("rcnn scale collect s3://bucket/results --out results", "rcnn scale collect shards --out boxes")
+def collect(
+    shards: Annotated[str, typer.Argument(metavar="SHARDS", help="Folder or address of the shards.")],
+    out: Annotated[Path, typer.Option(help="Folder that is written as `rcnn detect` or `rcnn propose` would.")],
+) -> None:
+    """Write OUT/detections.jsonl and OUT/skipped.jsonl, or a folder of proposals, from shards."""
+    from detect.scaling.collect import collect as run
+    from structures.text import printable
+
+    done = run(shards, out)
+    typer.echo(f"{done.photos} photos with results, {done.failed} without, written to {printable(out)}")
+
+
+def _exit(summary: "ScaleSummary") -> None:
+    if summary.failed and not summary.fresh and not summary.before:
+        raise InputError(f"none of {summary.photos} photos could be worked on; the shards say why")
+    if summary.failed:
+        typer.echo(f"{len(summary.failed)} photos failed in this run; their rows say why", err=True)
+        raise typer.Exit(SOME_SKIPPED)
+
+
+app = group("Detect or propose on a Ray cluster, into Parquet; needs the extra ray.")
+add(app, detect)
+add(app, propose)
+add(app, collect)

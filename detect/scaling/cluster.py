@@ -1,0 +1,212 @@
+"""Runs the work on a Ray cluster: which processes there are, and what Ray Data hands from one to the next.
+
+Ray starts processes that end, and gives their photos to others; what came of a photo does not depend on which.
+"""
+
+import logging
+import math
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from detect.scaling.places import EXTRA
+from detect.scaling.work import Networks, Reading, Work
+from structures.errors import InputError
+from structures.extras import installed
+
+ON = re.compile(r"ray(://.+)?")
+READER_THREADS = 4  # of a process that reads: each process holds the detector's weights
+READERS_SHARE = 6  # on CPUs one core in so many reads; the networks need the others (benchmarks/scale.py)
+ON_CPU, ON_GPU = 8, 32  # photos that are handed to the networks together: what an ended process has to do again
+BLOCK_BYTES = 2**24  # of photos on their way, in one piece
+NO_CLUSTER = "Could not find any running Ray instance"  # in Ray's own words
+LIBRARY_LOGS = ("ray", "ray.data")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How a cluster is shared out.
+
+    Attributes:
+        workers: processes with networks.
+        readers: processes that read and search for regions.
+        threads: of each of these.
+        gpus: of each process with networks.
+        cpus: for each process with networks, and for each thread of those that read; below 1 where there are fewer.
+    """
+
+    workers: int
+    readers: int
+    threads: int
+    gpus: float
+    cpus: float
+
+
+def share_out(
+    resources: Mapping[str, float], *, gpu: bool, networks: bool, workers: int | None, readers: int | None
+) -> Processes:
+    """Decide which processes a cluster runs.
+
+    Args:
+        resources: "CPU" and "GPU" of the cluster.
+        gpu: whether networks may run on GPUs.
+        networks: whether there are any.
+        workers: processes with networks; None takes one for each GPU, else most of the cores.
+        readers: cores that read; None takes what is left.
+
+    >>> share_out({"CPU": 8, "GPU": 1}, gpu=True, networks=True, workers=None, readers=None)
+    Processes(workers=1, readers=2, threads=4, gpus=1.0, cpus=1.0)
+    >>> share_out({"CPU": 2}, gpu=True, networks=True, workers=2, readers=None)
+    Processes(workers=2, readers=1, threads=1, gpus=0.0, cpus=0.6666)
+    """
+    cpus, cards = max(1, int(resources.get("CPU", 1))), int(resources.get("GPU", 0)) if gpu else 0
+    if not networks:
+        running = 0
+    elif workers is not None:
+        running = workers
+    else:
+        running = cards or max(1, cpus - max(1, cpus // READERS_SHARE))
+    reading = readers or max(1, cpus - running)
+    processes = math.ceil(reading / READER_THREADS)
+    threads = math.ceil(reading / processes)
+    share = min(1.0, cpus / (running + processes * threads))
+    card = min(1.0, cards / running) if running else 0.0
+    return Processes(running, processes, threads, _rounded(card), _rounded(share))
+
+
+def _rounded(share: float) -> float:
+    """Round down to what Ray can count."""
+    return math.floor(share * 1e4) / 1e4
+
+
+class OnOneCore(Networks):
+    """Networks on a CPU that other processes share."""
+
+    def __init__(self, work: Work) -> None:
+        from classifier.engines import keep_to_cores
+
+        keep_to_cores(1)
+        super().__init__(work)
+
+
+@contextmanager
+def connected(on: str) -> Iterator[Any]:
+    """Give the module of Ray, connected to a cluster.
+
+    Args:
+        on: "ray": the cluster that this process is in already, that RAY_ADDRESS names, or that runs on this machine;
+            where there is none, one is started on this machine and ended with the block. "ray://HOST:PORT": that one.
+
+    Raises:
+        InputError: Ray is not installed, or there is no cluster at the address.
+    """
+    if ON.fullmatch(on) is None:
+        raise InputError(f"`on` {on!r} must be ray or ray://HOST:PORT")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns that it will be so one day
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters is raised, too
+    ray = installed("ray", extra=EXTRA)
+    installed("ray.data", extra=EXTRA)
+    if ray.is_initialized():
+        yield ray
+        return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    with _own_signals():
+        _begin(ray, on, quiet)
+    for name in LIBRARY_LOGS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _begin(ray: Any, on: str, quiet: dict[str, Any]) -> None:
+    address = on if on != "ray" else "auto"
+    try:
+        ray.init(address, **quiet)
+    except ConnectionError as error:
+        if NO_CLUSTER not in str(error):
+            reason = f"{' '.join(str(error).split())} (one that asks for a token needs RAY_AUTH_MODE=token here)"
+            raise InputError(f"`on` {on}: no cluster can be reached there: {reason}") from None
+        try:
+            ray.init("local", include_dashboard=False, **quiet)
+        except Exception as failure:  # a bare one, where it takes too long
+            raise InputError(f"`on` {on}: a cluster cannot be started here: {failure}") from None
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what happens at SIGTERM: Ray would take it over."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def run(ray: Any, work: Work, processes: Processes, photos: Iterable[Any]) -> Iterator[Any]:
+    """Yield tables of results, in any order.
+
+    Args:
+        ray: connected.
+        work: what is done.
+        processes: by which.
+        photos: tables of photos, as `work.photos_table` makes them; each is read by one process.
+
+    Raises:
+        InputError: what the work needs is missing on a machine of the cluster, or the cluster is gone.
+        Exception: what a stage raises on several photos in a row.
+    """
+    data = ray.data
+    _settle(data.DataContext.get_current())
+    running = data.from_arrow(list(photos)).map_batches(
+        Reading,
+        fn_constructor_args=(work,),
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=data.ActorPoolStrategy(size=processes.readers),
+        num_cpus=processes.cpus * processes.threads,
+    )
+    if work.in_steps:
+        device: dict[str, Any] = {"num_gpus": processes.gpus} if processes.gpus else {"num_cpus": processes.cpus}
+        running = running.map_batches(
+            Networks if processes.gpus else OnOneCore,
+            fn_constructor_args=(work,),
+            batch_size=ON_GPU if processes.gpus else ON_CPU,
+            batch_format="pyarrow",
+            compute=data.ActorPoolStrategy(size=processes.workers),
+            **device,
+        )
+    try:
+        yield from running.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+    except ray.exceptions.RayTaskError as error:
+        raise _cause(error) from None
+    except ray.exceptions.RayError as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise InputError(f"the cluster failed: {type(error).__name__}: {first}; the same command goes on") from None
+
+
+def _settle(context: Any) -> None:
+    context.enable_progress_bars = False
+    context.target_max_block_size = BLOCK_BYTES
+    context.execution_options.preserve_order = False
+    with suppress(AttributeError):
+        context.print_on_execution_start = False
+
+
+def _cause(error: Any) -> Exception:
+    """Return what was raised in the cluster; what the caller did wrong as such."""
+    cause = error
+    while getattr(cause, "cause", None) is not None:
+        cause = cause.cause
+    found: Exception = InputError(str(cause)) if isinstance(cause, InputError) else error
+    return found

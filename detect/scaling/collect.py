@@ -1,0 +1,94 @@
+"""From shards to what the other commands read: lines of detections, or a folder of proposals."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detect.runs.record import RunRecord, command, commit, last_fact, read_run, versions
+from detect.runs.results import Results
+from detect.scaling.folder import look_into
+from detect.scaling.shards import Row, detections_of, proposals_of, read_rows
+from proposals.stored.writer import StoreWriter
+from structures.locks import lock_folder
+from structures.own_files import inside
+
+
+@dataclass
+class Collected:
+    """What was collected.
+
+    Attributes:
+        photos: with a result.
+        failed: without one.
+    """
+
+    photos: int = 0
+    failed: int = 0
+
+
+def collect(place: str, out: Path) -> Collected:
+    """Write the results of a cluster as `rcnn detect` or `rcnn propose` writes them; what is there already stays.
+
+    Args:
+        place: folder or address of the shards.
+        out: folder of the lines, or of the proposals.
+
+    Raises:
+        InputError: no shards are there, one is damaged, or the folder holds something else.
+    """
+    with look_into(place) as (record, shards):
+        content = read_run(record)
+        assert content is not None, "looked into"
+        rows = _rows(shards)
+        if "generator" in content["settings"]:
+            return _proposals(content["settings"], rows, out)
+        return _detections(content, rows, out)
+
+
+def _rows(shards: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of all shards; a photo whose name comes again is in two because a run had other photos."""
+    seen = set[str]()
+    for shard in shards:
+        for row in read_rows(shard):
+            if row["image"] not in seen:
+                seen.add(row["image"])
+                yield row
+
+
+def _detections(content: dict[str, Any], rows: Iterator[Row], out: Path) -> Collected:
+    settings, done = content["settings"], Collected()
+    out.mkdir(parents=True, exist_ok=True)
+    lock = lock_folder(out)
+    try:
+        with Results(out) as results:
+            run = RunRecord(out, settings, in_use=bool(results.done))
+            facts = {name: last_fact(content["runs"], name) for name in ("images", "placement")}
+            run.update(**{name: fact for name, fact in facts.items() if fact})
+            for row in rows:
+                if row["error"] is not None:
+                    done.failed += 1
+                    results.skip(row["image"], row["error"])
+                    continue
+                done.photos += 1
+                if row["image"] not in results.done:
+                    found = detections_of(row, settings["classes"])
+                    results.write(row["image"], found, settings["classes"], row["file_key"])
+            run.finish(photos=done.photos, skipped=done.failed)
+    finally:
+        lock.release()
+    return done
+
+
+def _proposals(settings: dict[str, Any], rows: Iterator[Row], out: Path) -> Collected:
+    inside(out, "manifest.json")
+    done, facts = Collected(), {"command": command(), "commit": commit(), "versions": versions()}
+    with StoreWriter(out, settings, facts) as writer:
+        for row in rows:
+            if row["error"] is not None:
+                done.failed += 1
+                continue
+            done.photos += 1
+            if row["image"] not in writer.known:
+                writer.add(row["image"], row["pixels"], row["file_key"], proposals_of(row))
+    return done

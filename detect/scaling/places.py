@@ -1,0 +1,72 @@
+"""Where do photos and results lie: on this file system, or at an address that fsspec knows?"""
+
+import os
+import re
+from functools import lru_cache
+from typing import Any
+
+from structures.errors import InputError
+from structures.extras import installed
+
+ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+FILE = "file://"
+EXTRA = "ray"
+
+
+def is_address(place: str) -> bool:
+    """Say whether a place is an address such as s3://bucket/photos; file:// means this file system.
+
+    >>> is_address("s3://bucket/photos"), is_address("photos"), is_address("file:///photos")
+    (True, False, False)
+    """
+    return ADDRESS.match(place) is not None and not place.startswith(FILE)
+
+
+def local(place: str) -> str:
+    """Return a path of this file system without file:// before it."""
+    return place.removeprefix(FILE)
+
+
+def in_folder(folder: str, name: str) -> str:
+    """Return the place of a file below a folder; names have forward slashes.
+
+    >>> in_folder("s3://bucket/photos/", "a/b.jpg")
+    's3://bucket/photos/a/b.jpg'
+    """
+    return f"{folder.rstrip('/')}/{name}" if is_address(folder) else os.path.join(folder, name)
+
+
+def file_system(address: str) -> tuple[Any, str]:
+    """Return the file system of an address, as fsspec has it, and the path there.
+
+    Raises:
+        InputError: nobody knows such addresses here, or what reads them is not installed.
+    """
+    scheme = str(address).partition("://")[0]
+    fs = _file_system(scheme, address.partition("://")[2].partition("/")[0])
+    return fs, fs._strip_protocol(address)
+
+
+@lru_cache
+def _file_system(scheme: str, host: str) -> Any:
+    """Open a file system; the same host is asked by one connection."""
+    core = installed("fsspec.core", extra=EXTRA)
+    try:
+        return core.url_to_fs(f"{scheme}://{host}")[0]
+    except ImportError as error:
+        raise InputError(f"{scheme}://: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise InputError(f"{scheme}://: {error}") from None
+
+
+def open_file(place: str) -> Any:
+    """Open a file for reading bytes, wherever it lies.
+
+    Raises:
+        InputError: nobody knows such addresses here.
+        OSError: it cannot be read.
+    """
+    if not is_address(place):
+        return open(local(place), "rb")
+    fs, path = file_system(place)
+    return fs.open(path, "rb")

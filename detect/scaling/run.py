@@ -1,0 +1,280 @@
+"""Detect or propose on a cluster: shard after shard into a folder, with the record of the run.
+
+>>> from detect.scaling.run import detect_at_scale
+>>> done = detect_at_scale("photos", "results", on="ray://head:10001")  # doctest: +SKIP
+>>> done.photos, len(done.failed)  # doctest: +SKIP
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rich.console import Console
+
+from detect.runs.progress import Bar, duration, table
+from detect.runs.record import RunRecord, peak_memory_text
+from detect.scaling.cluster import connected, run, share_out
+from detect.scaling.folder import Folder, open_folder
+from detect.scaling.places import in_folder, is_address
+from detect.scaling.plan import SHARD_PHOTOS, Group, missing
+from detect.scaling.shards import DETECT, PROPOSE, Row, read_rows, to_parquet
+from detect.scaling.sources import Source, find_source
+from detect.scaling.work import AT, GROUP, ON_CPU, PLACEMENT, Work, photos_table
+from structures.errors import InputError
+from structures.images import MAX_PIXELS, ExifPolicy
+from structures.text import printable
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where the work is done, and by how many.
+
+    Attributes:
+        on: "ray" or "ray://HOST:PORT"; see `detect.scaling.cluster.connected`.
+        workers: processes with networks; None takes one for each GPU, else most of the cores.
+        readers: cores that read photos and search for regions; None takes what is left.
+        together: photos that go through the networks together; None takes what suits the device.
+        shard_photos: per file of results.
+        max_pixels: of a photo; larger ones fail.
+    """
+
+    on: str = "ray"
+    workers: int | None = None
+    readers: int | None = None
+    together: int | None = None
+    shard_photos: int = SHARD_PHOTOS
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "readers", "together", "shard_photos", "max_pixels"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"`{name}` {value} must be at least 1")
+
+
+@dataclass
+class ScaleSummary:
+    """What came of a run.
+
+    Attributes:
+        photos: of the source.
+        before: of these, in shards of earlier runs.
+        fresh: of these, done in this run.
+        failed: in this run, image id -> why.
+        shards: that were written in this run.
+        bytes_written: of these.
+        seconds: from the start of the cluster's work to its end.
+    """
+
+    photos: int
+    before: int
+    fresh: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    shards: int = 0
+    bytes_written: int = 0
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the facts for run.json; why photos failed stands in the shards."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"failed": len(self.failed)}
+
+
+def detect_at_scale(
+    source: str, out: str, *, scale: Scale | None = None, console: Console | None = None, **detector: Any
+) -> ScaleSummary:
+    """Detect objects on all photos of a source on a Ray cluster, into Parquet files with a row for each photo.
+
+    Run again, it goes on where shards are missing. The rows are what one process gives for the same photos, to the last
+    bit on one kind of device with the same engine, precision and number of threads.
+
+    Args:
+        source: a folder, a list of photos or Parquet; see `detect.scaling.sources.find_source`.
+        out: folder or address of the results.
+        scale: where it is done, and by how many processes.
+        console: where progress and the closing table go.
+        **detector: arguments of `detect.detector.Detector.load`; files must be there on all machines.
+
+    Raises:
+        InputError: something that was named cannot be used, or the folder holds results of other settings.
+    """
+    placement = {name: detector.pop(name) for name in ON_CPU if name in detector}
+    work = Work(DETECT, detector, exif=detector.get("exif", "apply"), placement=placement)
+    return _at_scale(source, out, work, scale or Scale(), console or Console(stderr=True))
+
+
+def propose_at_scale(
+    source: str,
+    out: str,
+    *,
+    proposals: str = "selective-search",
+    max_boxes: int | None = None,
+    exif: ExifPolicy = "apply",
+    device: str = "auto",
+    scale: Scale | None = None,
+    console: Console | None = None,
+    **options: Any,
+) -> ScaleSummary:
+    """Propose boxes for all photos of a source on a Ray cluster; see `detect_at_scale`.
+
+    Args:
+        source: likewise.
+        out: likewise.
+        proposals: name of the generator.
+        max_boxes: proposals that are kept, the first; None keeps all.
+        exif: whether photos are turned as displayed.
+        device: of a generator with a network.
+        scale: likewise.
+        console: likewise.
+        **options: of the generator.
+
+    Raises:
+        InputError: likewise.
+    """
+    from detect.generators import has_network
+
+    work = Work(
+        PROPOSE,
+        {"proposals": proposals, **options},
+        exif=exif,
+        max_boxes=max_boxes,
+        placement={"device": device},
+        in_steps=has_network(proposals),
+    )
+    return _at_scale(source, out, work, scale or Scale(), console or Console(stderr=True))
+
+
+def _at_scale(source: str, out: str, work: Work, scale: Scale, console: Console) -> ScaleSummary:
+    loaded = work.load(ON_CPU)  # before anything is started: what was named is there, and this is what it means
+    work = replace(work, settings=dict(loaded.settings), max_pixels=scale.max_pixels, together=scale.together)
+    photos = find_source(source, leave_out=out)
+    inputs = () if photos.files or is_address(photos.root) else (photos.place(n)[0] for n in range(len(photos)))
+    with open_folder(out, inputs) as folder:
+        there = folder.shards()
+        record = RunRecord(folder.record, loaded.settings, in_use=bool(there))
+        todo = missing(photos.names, scale.shard_photos, there, lambda name: _names_in(folder, name))
+        summary = ScaleSummary(len(photos), len(photos) - sum(len(group.photos) for group in todo))
+        record.update(images=photos.root, **scale_facts(scale))
+        folder.publish()
+        if loaded.warning:
+            console.print(printable(loaded.warning), markup=False, highlight=False, soft_wrap=True)
+        if summary.before:
+            console.print(f"{summary.before} of {summary.photos} photos are done already")
+        if todo:
+            _run(work, scale, photos, todo, folder, record, summary, console)
+        record.finish(**summary.as_json())
+        folder.publish()
+    console.print(table(_rows(summary, out)))
+    return summary
+
+
+def scale_facts(scale: Scale) -> dict[str, Any]:
+    """Return what a record says about where the work was done; an address may hold a password, and is left out."""
+    return {"on": scale.on.partition("://")[0], "shard_photos": scale.shard_photos}
+
+
+def _names_in(folder: Folder, shard: str) -> Iterator[str]:
+    return (row["image"] for row in read_rows(in_folder(folder.place, shard), ["image"]))
+
+
+def _run(
+    work: Work,
+    scale: Scale,
+    photos: Source,
+    todo: Sequence[Group],
+    folder: Folder,
+    record: RunRecord,
+    summary: ScaleSummary,
+    console: Console,
+) -> None:
+    gpu = str(work.placement.get("device", "auto")).partition(":")[0] in ("auto", "cuda")
+    with connected(scale.on) as ray:
+        processes = share_out(
+            ray.cluster_resources(), gpu=gpu, networks=work.in_steps, workers=scale.workers, readers=scale.readers
+        )
+        record.update(processes=vars(processes))
+        folder.publish()
+        work = replace(work, threads=processes.threads)
+        tables = (_table_of(photos, group, number) for number, group in enumerate(todo))
+        sheet = _Sheet(folder, todo, work.kind, summary)
+        placements = set[str]()
+        with (
+            Bar(summary.photos - summary.before, console) as bar,
+            closing(run(ray, work, processes, tables)) as results,
+        ):
+            for row in (row for rows in results for row in rows.to_pylist()):
+                placement = row.pop(PLACEMENT)
+                if placement and placement not in placements:
+                    placements.add(placement)
+                    console.print(printable(placement), markup=False, highlight=False, soft_wrap=True)
+                    record.update(placement=sorted(placements))
+                sheet.add(row, bar)
+            summary.seconds = bar.pace.seconds
+        sheet.require_whole()
+
+
+class _Sheet:
+    """Rows that came in, until those of a shard are all there: then it is written."""
+
+    def __init__(self, folder: Folder, groups: Sequence[Group], kind: str, summary: ScaleSummary) -> None:
+        self._folder, self._groups, self._kind, self._summary = folder, groups, kind, summary
+        self._waiting, self._written = dict[int, dict[int, Row]](), set[int]()
+
+    def add(self, row: Row, bar: Bar) -> None:
+        """Take a row; one that comes again, since a process ended after it had given it, is passed over."""
+        number, at = row.pop(GROUP), row.pop(AT)
+        if number in self._written or at in self._waiting.get(number, {}):
+            return
+        rows = self._waiting.setdefault(number, {})
+        rows[at] = row
+        if row["error"] is None:
+            self._summary.fresh += 1
+            bar.step(boxes=len(row["boxes"]), seconds={})
+        else:
+            self._summary.failed[row["image"]] = row["error"]
+            bar.skip(row["error"])
+        if len(rows) == len(self._groups[number].photos):
+            self._write(number)
+
+    def _write(self, number: int) -> None:
+        rows = self._waiting.pop(number)
+        content = to_parquet([rows[at] for at in range(len(rows))], self._kind)
+        self._folder.write(self._groups[number].shard, content)
+        self._written.add(number)
+        self._summary.shards += 1
+        self._summary.bytes_written += len(content)
+
+    def require_whole(self) -> None:
+        """Raise where rows are missing.
+
+        Raises:
+            InputError: of a shard or more.
+        """
+        missing_shards = len(self._groups) - len(self._written)
+        if missing_shards:
+            raise InputError(f"{missing_shards} shards could not be written; the same command goes on")
+
+
+def _table_of(photos: Source, group: Group, number: int) -> Any:
+    rows = []
+    for at, photo in enumerate(group.photos):
+        path, row = photos.place(photo)
+        name = photos.names[photo]
+        rows.append({"name": _bytes(name), "path": _bytes(path), "row": row, GROUP: number, AT: at})
+    return photos_table(rows)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
+
+
+def _rows(summary: ScaleSummary, out: str) -> dict[str, str]:
+    before = f" ({summary.before} of them earlier)" if summary.before else ""
+    speed = f", {summary.fresh / summary.seconds:.2f} photos/s" if summary.seconds and summary.fresh else ""
+    return {
+        "photos": f"{summary.before + summary.fresh} done{before}, {len(summary.failed)} failed",
+        "time": f"{duration(summary.seconds)}{speed}",
+        "shards": f"{summary.shards} written, {summary.bytes_written / 1e6:.1f} MB",
+        "peak memory": peak_memory_text(),
+        "results": out,
+    }

@@ -1,0 +1,128 @@
+"""The rows of results: one per photo, as Parquet; a photo that failed has its error and nothing else.
+
+Numbers are kept exactly, so that lines made of a shard are those that `rcnn detect` writes.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from detect.scaling.places import EXTRA, open_file
+from structures.boxes import as_boxes
+from structures.errors import InputError
+from structures.extras import installed
+from structures.records import Detections, Proposals
+
+DETECT, PROPOSE = "detect", "propose"
+WORK = b"googlenet-rcnn"  # key of the file's own notes, with what was done as value
+Row = dict[str, Any]
+
+
+class ShardError(InputError):
+    """A file of results that cannot be used; the message names it."""
+
+
+def schema_of(work: str) -> Any:
+    """Return the columns of a shard: of detections, or of proposals."""
+    arrow = installed("pyarrow", extra=EXTRA)
+    number, text = arrow.float32(), arrow.string()
+    own = {"labels": arrow.list_(text)} if work == DETECT else {"pixels": text}
+    columns = {
+        "image": text,
+        "width": arrow.int32(),
+        "height": arrow.int32(),
+        "boxes": arrow.list_(arrow.list_(number, 4)),
+        "scores": arrow.list_(number),
+        "sources": arrow.list_(text),
+        **own,
+        "file_key": text,
+        "error": text,
+    }
+    return arrow.schema(list(columns.items()), metadata={WORK: work.encode()})
+
+
+def found_row(image_id: str, found: Detections, file_key: str) -> Row:
+    """Return the row of a photo's detections."""
+    return {**_boxes_row(image_id, found, file_key), "labels": found.names()}
+
+
+def proposed_row(image_id: str, proposals: Proposals, pixels: str, file_key: str) -> Row:
+    """Return the row of a photo's proposals."""
+    return {**_boxes_row(image_id, proposals, file_key), "pixels": pixels}
+
+
+def _boxes_row(image_id: str, record: Detections | Proposals, file_key: str) -> Row:
+    height, width = record.image_size
+    return {
+        "image": _text(image_id),
+        "width": int(width),
+        "height": int(height),
+        "boxes": record.boxes.tolist(),
+        "scores": record.scores.tolist(),
+        "sources": [record.source_names[source] for source in record.source],
+        "file_key": file_key,
+    }
+
+
+def failed_row(image_id: str, error: str) -> Row:
+    """Return the row of a photo that could not be worked on."""
+    return {"image": _text(image_id), "error": _text(error)}
+
+
+def _text(text: str) -> str:
+    """Return a text that Parquet can hold; odd file names are shown as the command line shows them."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def detections_of(row: Row, classes: Sequence[str]) -> Detections:
+    """Return the record that a row was made of."""
+    names, source = _sources(row)
+    labels = [classes.index(label) for label in row["labels"]]
+    boxes, scores, size = as_boxes(row["boxes"]), np.float32(row["scores"]), (row["height"], row["width"])
+    return Detections(boxes, np.int64(labels), scores, size, source, names, tuple(classes))
+
+
+def proposals_of(row: Row) -> Proposals:
+    """Return the record that a row was made of."""
+    names, source = _sources(row)
+    boxes, scores, size = as_boxes(row["boxes"]), np.float32(row["scores"]), (row["height"], row["width"])
+    return Proposals(boxes, scores, size, source, names)
+
+
+def _sources(row: Row) -> tuple[tuple[str, ...], Any]:
+    names = tuple(dict.fromkeys(row["sources"])) or ("",)
+    return names, np.array([names.index(name) for name in row["sources"]], np.uint8)
+
+
+def to_parquet(rows: Sequence[Row], work: str) -> bytes:
+    """Return the file of a shard; the same rows give the same bytes with one version of pyarrow."""
+    arrow = installed("pyarrow", extra=EXTRA)
+    stream = io.BytesIO()
+    table = arrow.Table.from_pylist(list(rows), schema=schema_of(work))
+    installed("pyarrow.parquet", extra=EXTRA).write_table(table, stream, compression="zstd")
+    return stream.getvalue()
+
+
+def read_rows(place: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
+    """Yield the rows of a shard.
+
+    Args:
+        place: path or address.
+        columns: that are read; None reads all.
+
+    Raises:
+        ShardError: it is damaged, or not a shard.
+    """
+    arrow, parquet = installed("pyarrow", extra=EXTRA), installed("pyarrow.parquet", extra=EXTRA)
+    try:
+        with open_file(place) as file:
+            table = parquet.read_table(file, columns=None if columns is None else list(columns))
+    except arrow.ArrowException as error:
+        reason = " ".join(str(error).split())
+        raise ShardError(f"{place}: a damaged shard ({reason}); remove it, and it is made again") from None
+    work = (table.schema.metadata or {}).get(WORK)
+    if work not in (DETECT.encode(), PROPOSE.encode()):
+        raise ShardError(f"{place}: not a shard that rcnn wrote")
+    yield from table.to_pylist()

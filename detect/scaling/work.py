@@ -1,0 +1,272 @@
+"""What the processes of a cluster do: read photos and search them for regions, then the networks. Knows nothing of Ray.
+
+Each process loads the detector once. Between the two a photo travels with what was made of it so far.
+"""
+
+import os
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from detect.flow import Passing, Stage, each, flow, pixels_of
+from detect.runs.reading import complaint
+from detect.scaling.places import EXTRA
+from detect.scaling.reading import Placed, SourceReader
+from detect.scaling.shards import DETECT, Row, failed_row, found_row, proposed_row, schema_of
+from proposals.stored.reader import pixel_key
+from structures.errors import InputError
+from structures.extras import installed
+from structures.images import MAX_PIXELS
+from structures.json_reader import through_json
+from structures.records import Image, Proposals
+
+ON_CPU = {"device": "cpu", "engine": "torch", "dtype": "float32"}  # loads at once, for processes that run no network
+GROUP, AT, PLACEMENT = "group", "at", "placement"  # columns that rows have on their way, beside those of the results
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with photos; plain, to be sent to processes.
+
+    Attributes:
+        kind: `shards.DETECT` or `shards.PROPOSE`.
+        arguments: of `detect.detector.Detector.load`, or of `detect.generators.load_proposals`.
+        settings: everything that decides the results; each process has to come to the same.
+        exif: whether photos are turned as displayed.
+        max_pixels: of a photo.
+        max_boxes: proposals that are kept, the first; None keeps all.
+        placement: device, engine and dtype of the networks, by these names.
+        in_steps: the networks are run by other processes than those that read.
+        together: photos that go through the networks together; None takes what suits the device.
+        threads: of a process that reads.
+    """
+
+    kind: str
+    arguments: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    exif: Any = "apply"
+    max_pixels: int = MAX_PIXELS
+    max_boxes: int | None = None
+    placement: Mapping[str, Any] = field(default_factory=dict)
+    in_steps: bool = True
+    together: int | None = None
+    threads: int = 1
+
+    def load(self, placement: Mapping[str, Any]) -> "Loaded":
+        """Load what does it.
+
+        Args:
+            placement: device, engine and dtype.
+
+        Raises:
+            InputError: a name, file or device that cannot be used here, or other weights than where the run began.
+        """
+        loaded = _load_detector(self, placement) if self.kind == DETECT else _load_generator(self, placement)
+        if self.settings and through_json(loaded.settings) != through_json(self.settings):
+            raise InputError("a machine of the cluster has other weights or another version of rcnn than this one")
+        return loaded
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A detector or a generator that is ready.
+
+    Attributes:
+        settings: everything that decides the results.
+        stages: from the reader of photos to what `row` takes.
+        row: of results, from a photo, what came of it and the digest of its file.
+        placement: where the networks run, with the reason.
+        classes: that are detected; none for proposals.
+        warning: about the parts that were loaded.
+    """
+
+    settings: Mapping[str, Any]
+    stages: Callable[[Callable[[Any], Image], int], list[Stage]]
+    row: Callable[[Placed, Any, str], Row]
+    placement: Sequence[str] = ()
+    classes: tuple[str, ...] = ()
+    warning: str = ""
+
+
+def _load_detector(work: Work, placement: Mapping[str, Any]) -> Loaded:
+    from detect.classifiers import default_weights, weights_file
+    from detect.detector import Detector
+    from detect.generators import unlearned_warning
+    from detect.runs.detect import placement as reasons_of
+    from detect.runs.record import fingerprint
+
+    arguments = dict(work.arguments)
+    names = arguments.pop("weights", None) or [default_weights(arguments.get("features", "auto"))]
+    names = [names] if isinstance(names, str | os.PathLike) else list(names)
+    detector = Detector.load(names, **arguments, **placement)
+    settings = {**detector.settings(), "weights": [fingerprint(weights_file(name)) for name in names]}
+
+    def stages(read: Callable[[Any], Image], workers: int) -> list[Stage]:
+        return detector.stages(read, workers=workers, together=work.together)
+
+    def row(photo: Placed, value: Any, key: str) -> Row:
+        return found_row(photo.image_id, value.found, key)
+
+    warning = unlearned_warning(detector.propose, detector.options.only or detector.classes)
+    return Loaded(settings, stages, row, tuple(reasons_of(detector)[0]), detector.classes, warning)
+
+
+def _load_generator(work: Work, placement: Mapping[str, Any]) -> Loaded:
+    from detect.runs.propose import build_for_many, proposing_stages, settings_of
+
+    options = dict(work.arguments)
+    placed, reasons = None, tuple[str, ...]()
+    if work.in_steps:
+        from classifier.engines import place
+
+        placed = place(**placement)
+        reasons = (placed.reason,)
+    generator = build_for_many(options.pop("proposals"), placed, **options)
+
+    def stages(read: Callable[[Any], Image], workers: int) -> list[Stage]:
+        return proposing_stages(generator, read, workers=workers, together=work.together)
+
+    def row(photo: Placed, value: tuple[Image, Proposals], key: str) -> Row:
+        image, proposals = value
+        return proposed_row(photo.image_id, proposals.take(slice(work.max_boxes)), pixel_key(image), key)
+
+    return Loaded(settings_of(generator, work.exif, work.max_boxes), stages, row, reasons)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A photo that the networks are to see.
+
+    Attributes:
+        path: of its file.
+        packed: what the first stage made of it.
+    """
+
+    path: str
+    packed: bytes
+
+
+class Reading:
+    """Reads the photos of a table and searches them for regions: rows of results, or of what the networks go on with.
+
+    Args:
+        work: what is done.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    @cached_property
+    def _loaded(self) -> Loaded:
+        return self._work.load(ON_CPU if self._work.in_steps else {})
+
+    @cached_property
+    def _read(self) -> SourceReader:
+        return SourceReader(exif=self._work.exif, max_pixels=self._work.max_pixels)
+
+    def __call__(self, table: Any) -> Iterator[Any]:
+        """Yield a table of one row for each photo of a table with name, path, row, group and number in the group."""
+        from detect.runs.cores import one_core_per_photo
+
+        stages, work = self._loaded.stages(self._read, self._work.threads), self._work
+        photos = [
+            Placed(os.fsdecode(name), os.fsdecode(path), row)
+            for name, path, row in zip(*(table[each].to_pylist() for each in ("name", "path", "row")), strict=True)
+        ]
+        numbers = zip(table[GROUP].to_pylist(), table[AT].to_pylist(), strict=True)
+        with (
+            one_core_per_photo(work.threads),
+            closing(flow(photos, stages[:1] if work.in_steps else stages, pixels=pixels_of)) as done,
+        ):
+            for passed, (group, at) in zip(done, numbers, strict=True):
+                key = self._read.key_of(passed.item)
+                yield self._table(passed, {GROUP: group, AT: at}, key)
+
+    def _table(self, passed: Passing[Placed], numbers: Row, key: str) -> Any:
+        photo = passed.item
+        if not self._work.in_steps:
+            return results_table([{**_row_of(passed, self._loaded, key), **numbers}], self._work.kind)
+        begun = {
+            "name": os.fsencode(photo.image_id),
+            "path": os.fsencode(photo.path),
+            "key": key,
+            "packed": None if passed.error else pickle.dumps(passed.value, protocol=5),
+            "error": complaint(passed) if passed.error else None,
+        }
+        arrow = installed("pyarrow", extra=EXTRA)
+        return arrow.Table.from_pylist([{**begun, **numbers}], schema=_begun_schema())
+
+
+class Networks:
+    """Takes photos that were read through the networks: rows of results.
+
+    Args:
+        work: what is done.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    @cached_property
+    def _loaded(self) -> Loaded:
+        return self._work.load(self._work.placement)
+
+    def __call__(self, table: Any) -> Any:
+        """Return the rows of results for a table of photos that were begun."""
+        loaded, rows = self._loaded, list[Row]()
+        begun = table.to_pylist()
+        sound = iter([Begun(os.fsdecode(each["path"]), each["packed"]) for each in begun if each["packed"] is not None])
+        unpack = Stage("propose", each(lambda photo: pickle.loads(photo.packed)))  # by `Reading`, in the same cluster
+        stages = [unpack, *loaded.stages(_not_here, 1)[1:]]
+        with closing(flow(sound, stages, pixels=pixels_of)) as done:
+            for photo in begun:
+                name = os.fsdecode(photo["name"])
+                numbers = {GROUP: photo[GROUP], AT: photo[AT], PLACEMENT: "; ".join(loaded.placement)}
+                if photo["packed"] is None:
+                    rows.append({**failed_row(name, photo["error"]), **numbers})
+                    continue
+                passed = next(done)
+                placed = Passing(Placed(name, passed.item.path), passed.value, passed.error, passed.stage)
+                rows.append({**_row_of(placed, loaded, photo["key"]), **numbers})
+        return results_table(rows, self._work.kind)
+
+
+def _row_of(passed: Passing[Placed], loaded: Loaded, key: str) -> Row:
+    if passed.error is not None:
+        return failed_row(passed.item.image_id, complaint(passed))
+    return loaded.row(passed.item, passed.value, key)
+
+
+def _not_here(photo: Any) -> Image:
+    raise AssertionError("photos are read by other processes")
+
+
+def _begun_schema() -> Any:
+    arrow = installed("pyarrow", extra=EXTRA)
+    numbers = [(GROUP, arrow.int64()), (AT, arrow.int64())]
+    packed = ("packed", arrow.large_binary())
+    columns = [("name", arrow.binary()), ("path", arrow.binary()), ("key", arrow.string()), packed]
+    return arrow.schema([*columns, ("error", arrow.string()), *numbers])
+
+
+def photos_table(rows: Sequence[Row]) -> Any:
+    """Return photos that are to be read, as `Reading` takes them."""
+    arrow = installed("pyarrow", extra=EXTRA)
+    columns = [("name", arrow.binary()), ("path", arrow.binary()), ("row", arrow.int64())]
+    return arrow.Table.from_pylist(
+        list(rows), schema=arrow.schema([*columns, (GROUP, arrow.int64()), (AT, arrow.int64())])
+    )
+
+
+def results_table(rows: Sequence[Row], kind: str) -> Any:
+    """Return rows of results on their way, with the group of each, its number there, and where it was made."""
+    arrow = installed("pyarrow", extra=EXTRA)
+    numbers = [
+        arrow.field(GROUP, arrow.int64()),
+        arrow.field(AT, arrow.int64()),
+        arrow.field(PLACEMENT, arrow.string()),
+    ]
+    return arrow.Table.from_pylist(list(rows), schema=arrow.schema([*schema_of(kind), *numbers]))

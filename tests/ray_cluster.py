@@ -1,0 +1,99 @@
+"""A Ray cluster on this machine for tests: a head with two cores, in processes of its own that can be killed."""
+
+import importlib.util
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install 'googlenet-rcnn[ray]'"
+)
+TOKEN = secrets.token_hex(32)
+START_SECONDS = 300.0  # on a busy machine, where Ray itself gives up after 30 seconds
+TRIES = 5
+
+
+def environment(address: str | None = None) -> dict[str, str]:
+    """Return what processes with Ray are given: this checkout, a thread each, and nothing that slows them down."""
+    usual = {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+        "RAY_AUTH_MODE": "token",  # else Ray would take, or make, the token of the user
+        "RAY_AUTH_TOKEN": TOKEN,
+    }
+    return usual | ({"RAY_ADDRESS": address} if address else {})
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+class Head:
+    """The one machine of a cluster, run in the foreground as a process group of its own.
+
+    Args:
+        port: of the cluster.
+        folder: for its files; the path must be short, as sockets lie there.
+    """
+
+    def __init__(self, port: int, folder: Path) -> None:
+        self.address = f"127.0.0.1:{port}"
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(port)]
+        command += ["--num-cpus", "2", "--object-store-memory", str(200 * 2**20), "--include-dashboard", "false"]
+        command += ["--temp-dir", str(folder), "--ray-client-server-port", str(free_port())]
+        for _ in range(TRIES):
+            log = folder / f"head-{time.monotonic_ns()}.log"
+            with log.open("w") as said:
+                self.process = subprocess.Popen(
+                    command, stdout=said, stderr=said, env=os.environ | environment(), start_new_session=True
+                )
+            begin = time.monotonic()
+            while self.process.poll() is None and time.monotonic() - begin < START_SECONDS:
+                if "runtime started" in log.read_text():
+                    return
+                time.sleep(0.1)
+            self.kill()
+        raise AssertionError(log.read_text())
+
+    def kill(self) -> None:
+        """End all of its processes at once, as a power cut does."""
+        for process in family(self.process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self.process.wait()
+
+
+def family(process: int) -> list[int]:
+    """Return a process and all below it."""
+    parents = dict[int, int]()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    found = [process]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found
+
+
+def workers_below(process: int, name: str) -> list[int]:
+    """Return the processes below one that Ray calls by a name at present."""
+    found = []
+    for each in family(process):
+        with suppress(OSError):
+            if name in Path(f"/proc/{each}/cmdline").read_text():
+                found.append(each)
+    return found
