@@ -92,15 +92,14 @@ class Loaded:
 
 
 def _load_detector(work: Work, placement: Mapping[str, Any]) -> Loaded:
-    from detect.classifiers import default_weights, weights_file
+    from detect.classifiers import choose_weights, weights_file
     from detect.detector import Detector
     from detect.generators import unlearned_warning
     from detect.runs.detect import placement as reasons_of
     from detect.runs.record import fingerprint
 
     arguments = dict(work.arguments)
-    names = arguments.pop("weights", None) or [default_weights(arguments.get("features", "auto"))]
-    names = [names] if isinstance(names, str | os.PathLike) else list(names)
+    names, arguments["features"] = choose_weights(arguments.pop("weights", None), arguments.get("features", "auto"))
     detector = Detector.load(names, **arguments, **placement)
     settings = {**detector.settings(), "weights": [fingerprint(weights_file(name)) for name in names]}
 
