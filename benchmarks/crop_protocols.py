@@ -4,7 +4,7 @@
     python benchmarks/crop_protocols.py images --classes classes.txt --weights bvlc_googlenet.npz --kept warp.npy --warp
 
 Every view of every photo is classified once, and its probabilities are kept in a file (288 MB for 500 photos of 1,000
-classes); a run that was killed goes on. The columns: log loss of the crops of a row taken one by one; top-1, top-5 and
+classes); a run that was killed resumes. The columns: log loss of the crops of a row taken one by one; top-1, top-5 and
 log loss of their mean softmax, and how sure it is of its answer; and its calibrated log loss.
 """
 
@@ -106,7 +106,7 @@ def main():
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--kept", type=Path, required=True)
     parser.add_argument("--warp", action="store_true", help="squeeze photos to squares")
-    parser.add_argument("--every", type=int, default=1, help="only every so many-th photo")
+    parser.add_argument("--every", type=int, default=1, help="only every Nth photo")
     given = parser.parse_args()
     checkpoint = load_weights(given.weights)
     data = read_class_folders(given.folder, columns_of(checkpoint.classes, [given.classes] if given.classes else None))

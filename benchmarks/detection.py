@@ -48,7 +48,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("voc", type=Path)
     parser.add_argument("split")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results; run again, it goes on there")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results; a second run resumes there")
     parser.add_argument("--timed", type=int, default=12, help="photos that are timed, evenly spread; 0 times none")
     parser.add_argument("--judged", type=int, default=0, help="photos that mAP is of, evenly spread; 0 takes all")
     parser.add_argument("--minutes", type=float, default=15, help="after which judging stops")

@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60, help="in all")
     parser.add_argument("--only", help="commands, separated by commas; by default all that there are")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the damage")
-    parser.add_argument("--counts", type=Path, help="file of what was done so far; this run goes on from there")
+    parser.add_argument("--counts", type=Path, help="file of what was done so far; this run continues from there")
     parser.add_argument("--fuzz", action="store_true", help="give damaged files to every reader instead")
     options = parser.parse_args()
     if options.fuzz:

@@ -48,7 +48,7 @@ def weights_file(name: str | Path, *, parameter: str = "weights") -> Path:
 def choose_weights(
     weights: str | Path | Sequence[str | Path] | None, features: Features
 ) -> tuple[tuple[str | Path, ...], Features]:
-    """Fill in what nobody named: the built-in weights for the features, or all features that these have.
+    """Fill in what was not named: the built-in weights for the features, or all features that these have.
 
     Args:
         weights: one or several names or files; None or none leave them to the features.

@@ -60,7 +60,7 @@ def load_proposals(
 
 
 def has_network(name: str) -> bool:
-    """Say whether a generator, by its name, has a network of ours.
+    """Return whether a generator, by its name, has one of our networks.
 
     >>> has_network("ranked:selective-search"), has_network("grid+multibox:boxes.safetensors"), has_network("grid")
     (True, True, False)

@@ -147,7 +147,7 @@ class OwnFiles:
         """Give the path of a file to write, as `structures.files.replacing` does.
 
         It is noted before it is put in its place: a process killed in between leaves no file that is not on record. A
-        file of the same content that somebody else wrote stays, and stays theirs.
+        file of the same content that others wrote stays, and stays theirs.
 
         Raises:
             FileRefused: as `place`, or there is a file that we did not write and whose content is another.

@@ -27,7 +27,7 @@ Source = Annotated[
 ]
 Out = Annotated[
     str,
-    typer.Option(metavar="OUT", help="Folder or address of the shards. Run again, it goes on where they are missing."),
+    typer.Option(metavar="OUT", help="Folder or address of the shards. A second run adds those that are missing."),
 ]
 
 

@@ -21,7 +21,7 @@ from structures.extras import installed
 
 ON = re.compile(r"ray(://.+)?")
 READER_THREADS = 4  # of a process that reads: each process holds the detector's weights
-READERS_SHARE = 6  # on CPUs one core in so many reads; the networks need the others (benchmarks/scale.py)
+READERS_SHARE = 6  # on CPUs one core in this many reads; the networks need the others (benchmarks/scale.py)
 ON_CPU, ON_GPU = 8, 32  # photos that are handed to the networks together: what an ended process has to do again
 BLOCK_BYTES = 2**24  # of photos on their way, in one piece
 NO_CLUSTER = "Could not find any running Ray instance"  # in Ray's own words
@@ -192,7 +192,9 @@ def run(ray: Any, work: Work, processes: Processes, photos: Iterable[Any]) -> It
         raise _cause(error) from None
     except ray.exceptions.RayError as error:
         first = next(iter(str(error).splitlines()), "")
-        raise InputError(f"the cluster failed: {type(error).__name__}: {first}; the same command goes on") from None
+        raise InputError(
+            f"the cluster failed: {type(error).__name__}: {first}; the same command resumes the run"
+        ) from None
 
 
 def _settle(context: Any) -> None:

@@ -54,7 +54,7 @@ def open_folder(place: str, inputs: Iterable[str | Path] = ()) -> Iterator[Folde
         inputs: files that are read.
 
     Raises:
-        InputError: another run writes there, it holds files of others by our names, or nobody knows such addresses.
+        InputError: another run writes there, it holds other files of our names, or such addresses are not supported.
     """
     with ExitStack() as stack:
         if is_address(place):

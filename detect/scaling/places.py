@@ -40,7 +40,7 @@ def file_system(address: str) -> tuple[Any, str]:
     """Return the file system of an address, as fsspec has it, and the path there.
 
     Raises:
-        InputError: nobody knows such addresses here, or what reads them is not installed.
+        InputError: such addresses are not supported here, or what reads them is not installed.
     """
     scheme = str(address).partition("://")[0]
     fs = _file_system(scheme, address.partition("://")[2].partition("/")[0])
@@ -63,7 +63,7 @@ def open_file(place: str) -> Any:
     """Open a file for reading bytes, wherever it lies.
 
     Raises:
-        InputError: nobody knows such addresses here.
+        InputError: such addresses are not supported here.
         OSError: it cannot be read.
     """
     if not is_address(place):

@@ -85,7 +85,7 @@ def detect_at_scale(
 ) -> ScaleSummary:
     """Detect objects on all photos of a source on a Ray cluster, into Parquet files with a row for each photo.
 
-    Run again, it goes on where shards are missing. The rows are what one process gives for the same photos, to the last
+    A second run makes the shards that are missing. The rows are what one process gives for the same photos, to the last
     bit on one kind of device with the same engine, precision and number of threads.
 
     Args:
@@ -252,7 +252,7 @@ class _Sheet:
         """
         missing_shards = len(self._groups) - len(self._written)
         if missing_shards:
-            raise InputError(f"{missing_shards} shards could not be written; the same command goes on")
+            raise InputError(f"{missing_shards} shards could not be written; the same command resumes the run")
 
 
 def _table_of(photos: Source, group: Group, number: int) -> Any:

@@ -121,7 +121,7 @@ def _in_list(place: str, own: Path | None) -> Source:
 
 
 def _at(paths: Sequence[str], beside: str, place: str) -> Source:
-    """Return photos by their addresses or paths; a relative one lies beside the list."""
+    """Return photos by their addresses or paths; a relative one is in the folder of the list."""
     whole = [path if is_address(path) or path.startswith("/") else in_folder(beside, path) for path in paths]
     kinds = {path.partition("://")[0] if is_address(path) else "" for path in whole}
     if len(kinds) > 1:
@@ -146,7 +146,7 @@ def _in_parquet(files: Sequence[str], leave_out: str) -> Source:
     parquet, names, ends = installed("pyarrow.parquet", extra=EXTRA), list[str](), list[int]()
     held = {holds_bytes(file) for file in files}
     if len(held) > 1:
-        raise SourceError(f"{files[0]}: holds other columns than the files beside it")
+        raise SourceError(f"{files[0]}: holds other columns than the files next to it")
     column = held.pop()
     for file in files:
         with open_file(file) as stream:

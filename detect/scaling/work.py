@@ -24,7 +24,7 @@ from structures.json_reader import through_json
 from structures.records import Image, Proposals
 
 ON_CPU = {"device": "cpu", "engine": "torch", "dtype": "float32"}  # loads at once, for processes that run no network
-GROUP, AT, PLACEMENT = "group", "at", "placement"  # columns that rows have on their way, beside those of the results
+GROUP, AT, PLACEMENT = "group", "at", "placement"  # columns that rows have on their way, apart from the results'
 
 
 @dataclass(frozen=True)

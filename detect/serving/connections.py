@@ -6,7 +6,7 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 20.0  # for a head to arrive whole; how long a body may take is for those who read it
-LOOKS = 15  # so many times as long a client may take for an answer
+LOOKS = 15  # a client may take this many times as long for an answer
 
 
 class PatientProtocol(H11Protocol):
