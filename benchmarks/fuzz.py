@@ -202,8 +202,64 @@ def readers(root: Path) -> list[Reader]:
         Reader("archive of arrays", "arrays.npz", [shard], read_arrays),
         Reader("list of photos", "list.txt", [b"list.txt\n*.txt\n"], lambda path: find_photos([], lists=[path])),
         Reader("list of classes", "classes.txt", [b"cat\ndog\n"], lambda path: read_class_names([str(path)])),
+        *_others(root),
         *_weights(root),
     ]
+
+
+def _others(root: Path) -> list[Reader]:
+    """Return the readers of CSV, YOLO's folders, kept regions and pickles."""
+    import pickle
+
+    from eval.ground_truth import open_ground_truth
+    from eval.regions import read_regions
+    from eval.result_formats import read_results
+    from proposals.stored.foreign_pickle import read_pickle
+
+    def yolo(path: Path) -> object:
+        place = path if path.suffix == ".yaml" else path.parents[2] / "data.yaml"
+        return list(open_ground_truth(place, "train"))
+
+    def regions(path: Path) -> object:
+        return list(read_regions(path.parent).values())
+
+    table = b"image,width,height,label,score,x1,y1,x2,y2,source\na.jpg,31,24,cat,0.5,1,2,9.5,11,grid\nb,9,8,,,,,,,\n"
+    yaml = b"path: .\ntrain: images/train\nnames:\n  0: cat\n  1: 'dog'\n"
+    label = b"0 0.5 0.5 0.25 0.5\n1 0.1 0.2 0.1 0.1\n"
+    photo = {"images/train/a.png": pictures()[2]}
+    index, numbers = _regions(root)
+    boxes = {"ids": ["a", "b"], "boxes": [np.ones((2, 4), np.float32)] * 2, "objectness_logits": [np.ones(2)] * 2}
+    return [
+        Reader("CSV results", "results.csv", [table], read_results),
+        Reader("data.yaml", "yolo/data.yaml", [yaml], yolo, {f"yolo/{name}": file for name, file in photo.items()}),
+        Reader(
+            "YOLO labels",
+            "yolo/labels/train/a.txt",
+            [label],
+            yolo,
+            {"yolo/data.yaml": yaml, **{f"yolo/{name}": file for name, file in photo.items()}},
+        ),
+        Reader("index of regions", "kept/regions.jsonl", [index], regions, {"kept/regions.bin": numbers}),
+        Reader("kept regions", "kept/regions.bin", [numbers], regions, {"kept/regions.jsonl": index}),
+        Reader("pickle of boxes", "boxes.pkl", [pickle.dumps(boxes, n) for n in (2, 4)], read_pickle),
+    ]
+
+
+def _regions(root: Path) -> tuple[bytes, bytes]:
+    from detect.runs.kept import RegionFiles
+    from eval.lost import Rules
+    from eval.region_layout import INDEX_FILE, REGIONS_FILE, Head
+    from structures.records import Proposals
+    from structures.regions import Regions
+
+    boxes = np.tile(np.array([0, 0, 5, 6], np.float32), (3, 1))
+    rules = Rules(score_floor=0.05, nms_threshold=0.3, max_per_class=100, weigh_by_fit=False)
+    (root / "regions").mkdir()
+    with RegionFiles(root / "regions", Head(("cat",), rules), features=2, done=()) as files:
+        for name in "ab":
+            rows = np.full((3, 2), 0.5, np.float32)
+            files.add(name, Regions(Proposals(boxes, np.ones(3, np.float32), (8, 8)), rows, ("cat",), rows))
+    return (root / "regions" / INDEX_FILE).read_bytes(), (root / "regions" / REGIONS_FILE).read_bytes()
 
 
 def _weights(root: Path) -> list[Reader]:
@@ -211,15 +267,21 @@ def _weights(root: Path) -> list[Reader]:
     import torch
     from safetensors.torch import save
 
+    from classifier.recipes import Schedule
+    from classifier.training_state import read_state, write_state
     from classifier.weights.caffemodel import read_caffemodel
     from classifier.weights.checkpoint import read_checkpoint
 
     facts = {"format": "googlenet-rcnn", "classes": '["cat"]', "task": "regions"}
     tensors = save({"fc.weight": torch.zeros(3, 4), "fc.bias": torch.zeros(3)}, facts)
+    schedule = Schedule(steps=3, learning_rate=0.1)
+    write_state(root / "state.pt", schedule, {"step": 2, "weights": {"fc": torch.zeros(3)}})
+    state = (root / "state.pt").read_bytes()
     layer = b"\xa2\x06\x14\x0a\x03abc\x3a\x0d\x2a\x08" + np.float32([1, 2]).tobytes() + b"\x3a\x01\x02"
     return [
         Reader("safetensors", "net.safetensors", [tensors], read_checkpoint),
         Reader("caffemodel", "net.caffemodel", [layer], read_caffemodel),
+        Reader("state of a training", "state.pt", [state], lambda path: read_state(path, schedule)),
     ]
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from classifier.processes import same_everywhere
 from classifier.weights.checkpoint import WeightsError
-from structures.files import write_bytes
+from structures.files import regular_file, write_bytes
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -44,7 +44,7 @@ def read_state(path: Path, recipe: "DataclassInstance", **more: Any) -> dict[str
             the first difference.
     """
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        state: dict[str, Any] = torch.load(regular_file(path), weights_only=True, map_location="cpu")
         known = state.get("format", 1) == FORMAT
         begun = asdict(type(recipe)(**state["recipe"])) | {name: state[name] for name in more} if known else {}
     except Exception as error:  # on garbage torch's unpickler raises IndexError, KeyError, struct.error and more

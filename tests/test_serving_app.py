@@ -176,7 +176,7 @@ def test_names_in_forms_are_understood(client: Any, name: str) -> None:
 
 
 def test_a_form_of_many_heads_is_refused_without_going_through_them(client: Any) -> None:
-    heads = b"a:\r\n" * 1_000_000  # seconds, where each is looked at
+    heads = b"a:\r\n" * 1_000_000
     body = b"--b\r\n" + heads + b'Content-Disposition: form-data; name="photo"; filename="a"\r\n\r\n\r\n--b--\r\n'
     answer = client.post("/detect", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
     assert (answer.status_code, "no file" in answer.json()["error"]) == (400, True)

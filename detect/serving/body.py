@@ -70,10 +70,7 @@ async def _discard(request: Request, most: int) -> None:
 
 
 def _from_form(content: bytes, kind: str) -> tuple[bytes, str]:
-    """Return the only file of a form, and its name.
-
-    Not read by python-multipart: that goes through heads byte by byte, for seconds in which nothing else is answered.
-    """
+    """Return the only file of a form, and its name; all of it is here already, so its edges are searched for."""
     edge = b"--" + _header("content-type", kind).get_boundary("").encode("latin-1", "replace")
     begin, *parts = content.split(b"\r\n" + edge, 2) if edge != b"--" else [content]
     if not begin.startswith(edge + b"\r\n") or not parts or not parts[0].startswith(b"--"):
