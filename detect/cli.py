@@ -8,7 +8,6 @@ A command is in detect/commands/NAME.py. Command files import what is heavy insi
 `rcnn --help` is quick.
 """
 
-import gc
 import io
 import os
 import sys
@@ -61,7 +60,6 @@ def guarded(run: Callable[[], object]) -> None:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot write is written as stderr does, as \udcfc
         sys.stdout.reconfigure(errors="backslashreplace")
-    gc.freeze()  # what was imported is no garbage, and need not be looked at again and again
     warnings.filterwarnings("ignore", module="PIL")  # notes on odd EXIF and palettes: they name no file, so help nobody
     try:
         with stoppable(_stopped(sys.argv[1:])):

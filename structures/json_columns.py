@@ -20,8 +20,8 @@ from structures.json_reader import JsonError, parse_json
 from structures.quick_json import orjson
 
 PIECE = 2**22  # bytes that are read at a time
-FIRST = re.compile(rb"\s*\[\s*(\{[^{}]*\})(\s*,\s*)?")
-END = re.compile(rb"\s*\]\s*")
+FIRST = re.compile(rb"[ \t\r\n]*\[[ \t\r\n]*(\{[^{}]*\})([ \t\r\n]*,[ \t\r\n]*)?")
+END = re.compile(rb"[ \t\r\n]*\][ \t\r\n]*")
 TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*')  # a string or a number of sound JSON
 SIGNS = b"0123456789+-.eE"  # of numbers
 MARK = 0x80  # the first byte that stands for a text between numbers; ASCII has none of them
@@ -145,9 +145,7 @@ def _pieces(text: bytes, joint: bytes, file: BinaryIO) -> Iterator[bytes | None]
     while True:
         end = text.rfind(b"}") + 1
         yield text[:end] or None
-        rest = text[end:] + file.read(PIECE)
-        while b"}" not in rest and (more := file.read(PIECE)):
-            rest += more
+        rest = text[end:] + file.read(PIECE)  # which holds the end of an object, unless one is as long as a piece
         if END.fullmatch(rest):
             return
         yield from () if joint and rest.startswith(joint) else (None,)

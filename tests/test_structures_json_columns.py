@@ -99,6 +99,10 @@ ODD: list[Callable[[str], str]] = [
     lambda text: text.replace('"score"', '"scores"', 1),
     lambda text: text.replace("}, {", "},{", 1),
     lambda text: text.replace("}, {", "}, \x80{", 1),
+    lambda text: f"\x0b{text}",
+    lambda text: f"{text}\x0c",
+    lambda text: text.replace(", {", ",\x0b{"),
+    lambda text: text[: text.index("}") + 1] + " " * 1000,
     lambda text: text.replace(str(2**53 + 1), str(2**63)),
     lambda text: text.replace(str(2**53 + 1), str(2**64)),
 ]

@@ -47,7 +47,7 @@ def convert_results(job: Conversion, files: OwnFiles) -> Converted:
         for line in results.lines:
             seen.add(line)
             file.write(json.dumps(as_entry(line.image, line.found, line.names)) + "\n")
-    classes = _class_order(job, results.classes, tuple(seen.names), truth)
+        classes = _class_order(job, results.classes, tuple(seen.names), truth)
     numbering = truth.annotations if job.form == COCO and isinstance(truth, CocoDataset) else None
     export(files, job.form, classes, split=next(iter(job.splits), "test"), numbering=numbering)
     return Converted("results", seen.photos, seen.objects, classes, results.told(), seen.losses.lines())
