@@ -115,9 +115,10 @@ class Detector:
             device: "auto" (the GPU if there is one), "cpu", "cuda", "cuda:1", ...
             features: "crops" classifies a crop of each region, "shared" pools all regions from features of the whole
                 photo, one pass of the network per photo; "auto" leaves it to the weights.
-            engine: "auto" (OpenVINO on a CPU where it is installed, else torch), "torch", "compiled" or "openvino".
-            dtype: precision of the networks: "auto" (bfloat16 where the device has it), "float32", "bfloat16" or
-                "float16".
+            engine: "auto" (OpenVINO on a CPU where it is installed, else torch), "torch", "compiled", "graph" (CUDA
+                graphs) or "openvino".
+            dtype: precision of the networks: "auto" (bfloat16 where the device has it), "float32", "bfloat16",
+                "float16", or "int8" (shared features with OpenVINO).
             batch_size: regions per batch; None takes what suits the engine. Changes speed and memory, not results.
             mirrored: classify mirrored regions as well, and take the mean of the two; twice the time.
             score_floor: weaker detections are dropped, 0 to 1; for mAP use 0.001.
