@@ -67,8 +67,8 @@ def training_placement(device: str, dtype: str) -> Placement:
     On a CPU the process keeps the memory that it frees from now on.
 
     Raises:
-        InputError: float16 or int8 was asked for, whose gradients would vanish, a device that cannot be had, or more processes
-            than GPUs.
+        InputError: float16 or int8 was asked for, whose gradients would vanish, a device that cannot be had, or more
+            processes than GPUs.
     """
     if dtype in ("float16", "int8"):
         raise InputError(f'`dtype="{dtype}"` is for testing; train in bfloat16 or float32')
