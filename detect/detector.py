@@ -115,9 +115,10 @@ class Detector:
                 "crops" classifies a crop of each region; "both" does the first and, for the first regions, the second;
                 "auto" is "both" without weights, and with weights what these are for.
             exact: with "both", crops of at most this many regions per photo are classified, the first.
-            engine: "auto" (OpenVINO on a CPU where it is installed, else torch), "torch", "compiled" or "openvino".
-            dtype: precision of the networks: "auto" (bfloat16 where the device has it), "float32", "bfloat16" or
-                "float16".
+            engine: "auto" (OpenVINO on a CPU where it is installed, else torch), "torch", "compiled", "graph" (CUDA
+                graphs) or "openvino".
+            dtype: precision of the networks: "auto" (bfloat16 where the device has it), "float32", "bfloat16",
+                "float16", or "int8" (shared features with OpenVINO).
             batch_size: regions per batch; None takes what suits the engine. Changes speed and memory, not results.
             mirrored: classify mirrored regions as well, and take the mean of the two; twice the time.
             score_floor: weaker detections are dropped, 0 to 1; for mAP use 0.001.

@@ -22,6 +22,7 @@ from classifier.weights.checkpoint import (
     Checkpoint,
     Preprocessing,
     WeightsError,
+    _is_finite,
     for_images,
     for_regions,
     load_state,
@@ -332,3 +333,12 @@ def test_networks_whose_weights_are_loaded_draw_none_at_random() -> None:
     expected = GoogLeNet(4)
     load_state(network, expected.state_dict())
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in expected.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_what_is_finite_is_told_by_the_sum_or_one_by_one(dtype: torch.dtype) -> None:
+    largest = torch.finfo(dtype).max
+    for odd in ([], [float("inf")], [float("nan")], [float("inf"), float("-inf")]):
+        values = torch.tensor([0.0, largest, largest, largest, -1.0, *odd], dtype=dtype)
+        assert _is_finite(values) == bool(torch.isfinite(values).all())
+    assert _is_finite(torch.zeros(0, dtype=dtype))

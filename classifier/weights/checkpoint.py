@@ -157,12 +157,17 @@ class Checkpoint:
                 network = self._untrained(auxiliary=any(name.startswith(AUXILIARY_PREFIXES) for name in self.state))
             fitting_state(network, self.state, allow_missing=AUXILIARY_PREFIXES)
         for name, value in self.state.items():
-            if value.is_floating_point() and not torch.isfinite(value).all():
+            if value.is_floating_point() and not _is_finite(value):
                 raise WeightsError(f"{name} holds values that are not finite")
 
     def _untrained(self, *, auxiliary: bool = False) -> GoogLeNet:
         columns = len(self.classes) + (self.task == "regions")
         return GoogLeNet(columns, variant=self.variant, auxiliary=auxiliary)
+
+
+def _is_finite(values: Tensor) -> bool:
+    """Say whether all values are finite; their sum tells it sooner, unless it overflows."""
+    return bool(torch.isfinite(values.sum(dtype=torch.float64))) or bool(torch.isfinite(values).all())
 
 
 def weights_unset() -> TorchFunctionMode:

@@ -67,11 +67,11 @@ def training_placement(device: str, dtype: str) -> Placement:
     On a CPU the process keeps the memory that it frees from now on.
 
     Raises:
-        InputError: float16 was asked for, whose gradients would vanish, a device that is not available, or more
+        InputError: float16 or int8 was asked for, whose gradients would vanish, a device that is not available, or more
             processes than GPUs.
     """
-    if dtype == "float16":
-        raise InputError('`dtype="float16"` is for testing; train in bfloat16 or float32')
+    if dtype in ("float16", "int8"):
+        raise InputError(f'`dtype="{dtype}"` is for testing; train in bfloat16 or float32')
     if device != "cpu":
         take_own_gpu()
     placement = place(device=device, engine="torch", dtype=cast(DType, dtype))
