@@ -9,7 +9,8 @@ Inception5a and 5b run at stride 16 with dilated convolutions: the same weights 
 values as at stride 32.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -76,8 +77,12 @@ class SharedRegionHead(nn.Module):
 
     def maps(self, three_b: Tensor, four_e: Tensor, five_b: Tensor) -> RegionMaps:
         """Make the maps of N photos out of the trunk's: 3b at stride 8, 4e and 5b at stride 16."""
+        return RegionMaps(*self.hidden_maps(three_b, four_e, five_b), self.parts(five_b))
+
+    def hidden_maps(self, three_b: Tensor, four_e: Tensor, five_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Make the maps that the hidden layers read: the fine and the coarse one."""
         fine, middle, coarse = (r(m) for r, m in zip(self.reduce, (three_b, four_e, five_b), strict=True))
-        return RegionMaps(fine, torch.cat([middle, coarse], dim=1), self.parts(five_b))
+        return fine, torch.cat([middle, coarse], dim=1)
 
     def map_shapes(self, canvas: tuple[int, int]) -> list[tuple[int, int, int]]:
         """Return the (channels, height, width) of each of the maps of a photo of (H, W) pixels, multiples of 16."""
@@ -93,25 +98,43 @@ class SharedRegionHead(nn.Module):
             boxes: for each of the N photos (n, 4) xyxy in its pixels.
             with_hidden: also return the second hidden layer, after the logits.
         """
-        found = [
-            self._logits(RegionMaps(*(each[number] for each in maps)), part.float(), with_hidden=with_hidden)
-            for number, rows in enumerate(boxes)
-            for part in torch.split(rows, CHUNK)
-            if len(part)
-        ]
         columns = self.columns + (self.predict.in_features if with_hidden else 0)
-        return torch.cat(found) if found else maps.parts.new_zeros((0, columns)).float()
+        return in_chunks(partial(self._logits, with_hidden=with_hidden), maps, boxes, columns)
 
-    def _logits(self, maps: RegionMaps, boxes: Tensor, *, with_hidden: bool) -> Tensor:
+    def hidden(self, maps: RegionMaps, boxes: Tensor) -> Tensor:
+        """Return the (N, width) numbers of the second hidden layer for (N, 4) boxes of one photo."""
         grown = with_context(boxes, GROWN)
         coarse, fine = (on_map(grown, stride, shift) for stride, shift in ((16, SHIFT_16), (8, SHIFT_8)))
         pooled = [pool(maps.fine, fine, cells=CELLS), pool(maps.coarse, coarse, cells=CELLS)]
         x = self.dropout(torch.cat(pooled, dim=1).flatten(1))
         x = functional.relu(self.hidden1(x))
-        x = functional.relu(self.hidden2(self.dropout(x)))
+        return functional.relu(self.hidden2(self.dropout(x)))
+
+    def _logits(self, maps: RegionMaps, boxes: Tensor, *, with_hidden: bool) -> Tensor:
+        x = self.hidden(maps, boxes)
         parts = pool_parts(maps.parts, on_map(with_context(boxes, PART_GROWN), 16, SHIFT_16), parts=PARTS)
         logits: Tensor = parts.float() + self.predict(x).float()
         return torch.cat([logits, x.float()], dim=1) if with_hidden else logits
+
+
+def in_chunks(
+    answer: Callable[[RegionMaps, Tensor], Tensor], maps: RegionMaps, boxes: Sequence[Tensor], columns: int
+) -> Tensor:
+    """Return the (sum of n, columns) answers for the regions of N photos, a chunk of one photo's at a time.
+
+    Args:
+        answer: maps of one photo and (n, 4) boxes, float32 -> (n, columns).
+        maps: of N photos.
+        boxes: for each of the N photos (n, 4) xyxy in its pixels.
+        columns: of the answers.
+    """
+    found = [
+        answer(RegionMaps(*(each[number] for each in maps)), part.float())
+        for number, rows in enumerate(boxes)
+        for part in torch.split(rows, CHUNK)
+        if len(part)
+    ]
+    return torch.cat(found) if found else maps.parts.new_zeros((0, columns)).float()
 
 
 def with_context(boxes: Tensor, factor: float) -> Tensor:

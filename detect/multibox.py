@@ -152,7 +152,9 @@ def to_checkpoint(network: DenseMultiBox, start: Checkpoint, state: dict[str, Te
 def learned_classes(checkpoint: Checkpoint) -> tuple[str, ...]:
     """Return the classes of the objects that MultiBox weights learned from; none if they do not say, or are others."""
     classes = checkpoint.training.get("classes") if checkpoint.task in ("multibox", "shared") else None
-    return tuple(map(str, classes)) if isinstance(classes, list | tuple) else ()
+    ignored = checkpoint.training.get("ignored", ())
+    without = set(map(str, ignored)) if isinstance(ignored, list | tuple) else set()
+    return tuple(name for name in map(str, classes) if name not in without) if isinstance(classes, list | tuple) else ()
 
 
 def from_checkpoint(checkpoint: Checkpoint) -> DenseMultiBox:

@@ -1,13 +1,13 @@
 """One run's results, scored: from files to figures and mistakes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from detect.evaluation import choose, read_detections
 from detect.runs.record import high_floor
-from eval.aligned import Aligned
+from eval.aligned import Aligned, align_records
 from eval.checks import upright
 from eval.ground_truth import AnyDataset, has_crowds, usual_protocol
 from eval.lost import Losses
@@ -95,16 +95,42 @@ def score_run(file: Path, dataset: AnyDataset, question: Question) -> ScoredRun:
     Raises:
         InputError: they do not fit the ground truth, or the ground truth does not fit what is asked.
     """
-    only, crowd = question.only_detected, has_crowds(dataset)
+    only = question.only_detected
     aligned, notes = read_detections(file, dataset, allow_extra=question.allow_extra, only_detected=only)
     photos, found = choose(dataset, aligned, question.classes, only_detected=only)
+    doubts = [*notes, *high_floor(file), *aligned.warnings(missing_count=not only)]
+    return _scored(file, photos, aligned, found, _regions_of(file), doubts, question)
+
+
+def score_found(
+    found: Mapping[str, Detections], photos: AnyDataset | Selection, *, file: Path, notes: Sequence[str] = ()
+) -> ScoredRun:
+    """Score what was just found, by the usual protocol of the photos.
+
+    Args:
+        found: by image id, with the labels of the photos.
+        photos: and their objects.
+        file: what the result belongs to, to be shown.
+        notes: about the result, one line each.
+    """
+    aligned = align_records(found, photos)
+    kept = KeptRegions(file.parent, {}, None)
+    return _scored(file, photos, aligned, aligned.detections, kept, notes, Question())
+
+
+def _scored(
+    file: Path,
+    photos: AnyDataset | Selection,
+    aligned: Aligned,
+    found: Sequence[Detections],
+    kept: KeptRegions,
+    doubts: Sequence[str],
+    question: Question,
+) -> ScoredRun:
     truths = truths_of(photos)
-    name = usual_protocol(dataset) if question.protocol == "auto" else question.protocol
-    scores = score(name, truths, found, photos.classes, crowd=crowd)
-    doubts = aligned.warnings(missing_count=not only)
-    warnings = [*dataset.notes, *notes, *high_floor(file), *doubts, *scores.warnings()]
-    kept = _regions_of(file)
-    warnings += kept.notes
+    name = usual_protocol(photos) if question.protocol == "auto" else question.protocol
+    scores = score(name, truths, found, photos.classes, crowd=has_crowds(photos))
+    warnings = [*photos.notes, *doubts, *scores.warnings(), *kept.notes]
     regions = kept.of(photos)
     return ScoredRun(file, photos, scores, aligned, warnings, upright(found), regions, question.lost_score)
 

@@ -6,13 +6,14 @@ all read from its maps. Regions of any other generator are classified from the s
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from classifier.engines import Placement, place, require_finite
+from classifier.region_columns import ColumnInputs
 from classifier.regions import checked
 from classifier.shared_regions import WIDTH, RegionMaps, SharedRegionHead
 from classifier.weights.checkpoint import (
@@ -31,6 +32,7 @@ from detect.multibox import (
     DenseMultiBox,
     head_shapes,
     head_width,
+    learned_classes,
     multibox_of,
     weights_facts,
 )
@@ -168,15 +170,26 @@ class SharedFeatures:
         checkpoint: of the task "shared".
         placement: where to run; None chooses.
         batch_size: canvases of one size that are run together; None takes what suits the device.
+        column_inputs: the head also gives what its logits are made of, see `classifier.region_columns.ColumnInputs`:
+            for learning more of them.
 
     Raises:
         WeightsError: the checkpoint is of another task, or has no ranges for int8 where this is asked for.
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, placement: Placement | None = None, *, batch_size: int | None = None
+        self,
+        checkpoint: Checkpoint,
+        placement: Placement | None = None,
+        *,
+        batch_size: int | None = None,
+        column_inputs: bool = False,
     ) -> None:
         self.classes, self.network = checkpoint.classes, from_checkpoint(checkpoint)
+        self._learned = learned_classes(checkpoint) or checkpoint.classes
+        if column_inputs:
+            stands_in = ColumnInputs(self.network.regions)  # asked for its maps, their shapes and rows, as the head is
+            self.network.regions = cast(SharedRegionHead, stands_in)
         self.placement = placement or place()
         in_int8 = self.placement.dtype == "int8"
         network = network_in_int8(checkpoint, self.network) if in_int8 else self.network
@@ -193,7 +206,7 @@ class SharedFeatures:
     def multibox(self, *, scales: tuple[float, ...] = SCALES, **options: Any) -> MultiBox:
         """Return the proposal generator on these features; options as for `detect.multibox.make_multibox`."""
         predict = DensePredictor(self._joined, self.network.head, self.network.refine, device=self.placement.device)
-        return multibox_of(self.network, predict, self._facts, scales=scales, learned_classes=self.classes, **options)
+        return multibox_of(self.network, predict, self._facts, scales=scales, learned_classes=self._learned, **options)
 
     def _joined(self, canvases: Sequence[Image]) -> list[Tensor]:
         """Do what DensePredictor asks of a network: canvases -> pyramid and outputs of each, joined."""

@@ -25,9 +25,11 @@ class Selection(PhotoRecords):
         without: photos that are left out before any are spread.
         to_learn: cut the boxes to their photos, and leave out objects without a pixel there: they are to be learned
             from, not judged by.
+        ignored: names of classes whose objects are all ignored ones: they count neither as object nor as background.
 
     Attributes:
         classes: class names; a label is an index into them.
+        ignored: names of those whose objects are all ignored ones.
         image_ids: names of the chosen photos, in the dataset's order.
         whole: what was chosen from.
 
@@ -43,9 +45,12 @@ class Selection(PhotoRecords):
         photos: int = 0,
         without: Collection[str] = (),
         to_learn: bool = False,
+        ignored: Sequence[str] = (),
     ) -> None:
         self.whole = dataset
         self._to_learn = to_learn
+        self._ignored = _labels(ignored, dataset) if ignored else []
+        self.ignored: Sequence[str] = tuple(dataset.classes[label] for label in self._ignored)
         chosen = list(range(len(dataset.classes))) if classes is None else _labels(classes, dataset)
         self._new_labels = np.full(len(dataset.classes), -1, np.int64)
         self._new_labels[chosen] = np.arange(len(chosen))
@@ -75,7 +80,8 @@ class Selection(PhotoRecords):
 
     def _record(self, truth: GroundTruth) -> GroundTruth:
         labels = self._new_labels[truth.labels]
-        chosen = replace(truth, labels=labels).take(labels >= 0)
+        ignore = truth.ignore | np.isin(truth.labels, self._ignored)
+        chosen = replace(truth, labels=labels, ignore=ignore).take(labels >= 0)
         return _within_photo(chosen) if self._to_learn else chosen
 
 

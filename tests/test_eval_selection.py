@@ -35,6 +35,15 @@ def coco(tmp_path: Path) -> CocoDataset:
     return CocoDataset(file)
 
 
+def test_objects_of_ignored_classes_stay_and_do_not_count(coco: CocoDataset) -> None:
+    part = Selection(coco, classes=["cup", "cat"], ignored=["Cat", "dog"])
+    assert (part.classes, part.ignored) == (("cup", "cat"), ("cat", "dog"))
+    truth = part.ground_truth("3.jpg")
+    assert (truth.labels.tolist(), truth.ignore.tolist()) == ([1, 0], [True, False])
+    with pytest.raises(ValueError, match="no class cow"):
+        Selection(coco, ignored=["cow"])
+
+
 def test_labels_follow_the_order_of_the_names(coco: CocoDataset) -> None:
     part = Selection(coco, classes=["CUP", "cat"])
     assert part.classes == ("cup", "cat")

@@ -39,8 +39,8 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "engines sampling",
         "processes weights",
         "crops shared_regions shared_sampling views training_state loading",
-        "region_features regions training",
-        "cascade classification_loss export images",
+        "region_columns region_features regions training",
+        "cascade classification_loss export few_examples images",
         "image_training photos",
     ),
 }

@@ -1,5 +1,6 @@
 """`rcnn train regions`: R-CNN's classifier on your own photos."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Annotated
@@ -9,6 +10,7 @@ import typer
 from classifier.recipes import Recipe
 from detect.commands.groups import examples, explained
 from detect.commands.records import with_records
+from detect.commands.train_few import FewOptions, train_on_few
 from detect.commands.train_shared import Common, SharedOptions, train_on_shared_features
 from detect.commands.training_options import (
     PRESET,
@@ -19,7 +21,8 @@ from detect.commands.training_options import (
     ValidationOptions,
     show_photos,
 )
-from detect.training.presets import REGIONS, SHARED, describe, find, given
+from detect.defaults import refuse_options_without_effect
+from detect.training.presets import FEW, REGIONS, SHARED, describe, find, given
 from detect.training.region_recipe import Examples
 from structures.errors import InputError
 from structures.text import printable
@@ -142,23 +145,29 @@ class ExampleOptions:
 FOR_BOTH = ("freeze", "learning_rate", "weight_decay", "batch")  # options of crops that shared features have, too
 
 
-def refuse_other_kind(features: Features, *others: object) -> None:
-    """Refuse options of the other kind of features.
+def refuse_other_kind(kind: str, *others: object, but: Sequence[str] = FOR_BOTH) -> None:
+    """Refuse options of another kind of training.
+
+    Args:
+        kind: of this one, as it was asked for.
+        *others: records of options.
+        but: names of options that this kind has, too.
 
     Raises:
         InputError: one is named.
     """
     for record in others:
         for name, value in vars(record).items():
-            if value is not None and name not in FOR_BOTH:
-                raise InputError(f"--{name.replace('_', '-')} has no meaning with --features {features.value}")
+            if value is not None and name not in but:
+                raise InputError(f"--{name.replace('_', '-')} has no meaning with {kind}")
 
 
 @examples(
     "rcnn train regions --ground-truth VOC2007 --out net.safetensors --val val",
     "rcnn train regions --ground-truth train.json --classes dog,cat --out net.safetensors",
+    "rcnn train regions --preset few --coco mine.json --images photos --out mine.safetensors",
 )
-@explained(*describe(REGIONS), *describe(SHARED))
+@explained(*describe(REGIONS), *describe(SHARED), *describe(FEW))
 @with_records
 def regions(
     out: Out,
@@ -167,6 +176,7 @@ def regions(
     recipe: RecipeOptions,
     examples: ExampleOptions,
     shared: SharedOptions,
+    few: FewOptions,
     run: RunOptions,
     val_proposals: Annotated[
         str | None,
@@ -177,12 +187,16 @@ def regions(
         ),
     ] = None,
     features: Annotated[
-        Features, typer.Option(help="Learn from crops of regions, or MultiBox and classes together on shared features.")
-    ] = Features.crops,
+        Features | None,
+        typer.Option(
+            help="Learn from crops of regions, or MultiBox and classes together on shared features.",
+            show_default="crops, or shared with --preset few",
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
-            help=f"{' or '.join([*REGIONS, *SHARED])}, see above.",
+            help=f"{' or '.join([*REGIONS, *SHARED, *FEW])}, see above.",
             show_default="quick, or shared with --features shared",
         ),
     ] = None,
@@ -220,12 +234,28 @@ def regions(
     from detect.training.setup import check_out, frozen_placement, save_weights, training_placement, what_stays
     from eval.ground_truth import has_crowds, usual_protocol
 
+    if preset in FEW:
+        refuse_other_kind("--preset few", recipe, examples, shared, but=())
+        refuse_options_without_effect(
+            {
+                "--features crops has no meaning with --preset few": features is Features.crops,
+                "--val-proposals has no meaning with --preset few": val_proposals is not None,
+                "--val-every has no meaning with --preset few": validation.val_every is not None,
+            }
+        )
+        train_on_few(out, photos, validation, few, run, weights, proposals)
+        return
     if features is Features.shared:
-        refuse_other_kind(features, recipe, examples)
+        refuse_other_kind("--features shared", recipe, examples)
+        refuse_other_kind(f"--preset {preset or 'shared'}", few)
         common = Common(recipe.freeze, recipe.learning_rate, recipe.weight_decay, examples.batch)
         train_on_shared_features(out, photos, validation, common, shared, run, preset, weights, proposals, save_every)
         return
-    refuse_other_kind(features, shared)
+    refuse_other_kind("--features crops", shared)
+    refuse_options_without_effect(
+        {"--ignore has no meaning with --use-ignored": bool(photos.ignore and examples.use_ignored)}
+    )
+    refuse_other_kind(f"--preset {preset or 'quick'}", few)
     preset = preset or "quick"
     check_out(out, weights, proposals, val_proposals)
     where, folder, chosen = training_placement(run.device, run.dtype), run.folder(out), find(REGIONS, preset)
@@ -243,7 +273,7 @@ def regions(
         trainings = [
             RegionTraining(
                 replace(recipe.change(phase.recipe), dtype=where.dtype),
-                examples.change(phase.examples, use_ignored=not has_crowds(dataset)),
+                examples.change(phase.examples, use_ignored=not (photos.ignore or has_crowds(dataset))),
                 recipe.frozen(phase.frozen),
             ).with_seed(run.seed + number)
             for number, phase in enumerate(chosen.phases)

@@ -40,6 +40,10 @@ class PhotoOptions:
         Path | None, typer.Option(help="Folder of the photos.", show_default="the usual ones of the format")
     ] = None
     classes: Classes = None
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(help="Classes, listed as for --classes, whose objects count neither as object nor as background."),
+    ] = None
     dry_run: DryRun = None
 
     def open(self) -> "Selection":
@@ -50,12 +54,19 @@ class PhotoOptions:
         """
         from detect.training.data import open_dataset
 
-        return open_dataset(self.ground_truth or (), split=self.split, images=self.images, classes=self.classes)
+        return open_dataset(
+            self.ground_truth or (),
+            split=self.split,
+            images=self.images,
+            classes=self.classes,
+            ignored=self.ignore,
+        )
 
     def about(self, preset: str, dataset: "Selection") -> dict[str, Any]:
         """Return what the metadata of the weights say about the photos, and the preset's name."""
         name = "+".join(path.name for path in self.ground_truth or ())
-        return {"data": name, "split": getattr(dataset.whole, "split", None) or None, "preset": preset}
+        ignored = {"ignored": list(dataset.ignored)} if dataset.ignored else {}
+        return {"data": name, "split": getattr(dataset.whole, "split", None) or None, "preset": preset, **ignored}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ def open_dataset(
     split: str | None = None,
     images: Path | None = None,
     classes: Sequence[str] | None = None,
+    ignored: Sequence[str] | None = None,
 ) -> Selection:
     """Open the photos to learn from, with only the classes that are listed (`read_class_names`), if any.
 
@@ -34,6 +35,7 @@ def open_dataset(
         split: a part of each; None takes "train", or the only one.
         images: folder of the photos; None takes the usual ones of the format.
         classes: names, or files of names.
+        ignored: the same of classes whose objects count neither as object nor as background.
 
     Raises:
         InputError: none is named, the classes of several differ, a class is unknown, no photo shows an object, or
@@ -44,7 +46,8 @@ def open_dataset(
     dataset = _open(ground_truth, split, images, usual=SPLIT)
     _check_photos(dataset)
     names = None if classes is None else read_class_names(classes, known=dataset.classes)
-    chosen = Selection(dataset, classes=names, to_learn=True)
+    unclear = [] if ignored is None else read_class_names(ignored, known=dataset.classes)
+    chosen = Selection(dataset, classes=names, to_learn=True, ignored=unclear)
     if not any(len(truth.boxes) for truth in chosen):
         raise InputError(f"no objects to learn from on the {len(chosen)} photos")
     return chosen

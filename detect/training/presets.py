@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from classifier.recipes import Recipe
 from detect.defaults import PROPOSALS
+from detect.training.few_recipe import FewRecipe
 from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.region_recipe import Examples, RegionTraining
 from detect.training.shared_recipe import SharedRecipe
@@ -107,6 +108,14 @@ SHARED: Mapping[str, Preset[SharedRecipe]] = {
         weights="multibox",
         phases=(SharedRecipe(),),
         proposals="selective-search",
+    ),
+}
+FEW: Mapping[str, Preset[FewRecipe]] = {
+    "few": Preset(
+        purpose="new classes from a few examples each, beside those that the weights know",
+        weights="shared",
+        phases=(FewRecipe(),),
+        proposals=PROPOSALS,
     ),
 }
 REGION_WEIGHTS = "default"  # where the preset of shared features starts, together with those of MultiBox

@@ -93,6 +93,16 @@ def _keep_freed_memory() -> None:
     mallopt(M_TRIM_THRESHOLD, -1)
 
 
+def require_one_process(what: str) -> None:
+    """Refuse several processes for a training that is done by one.
+
+    Raises:
+        InputError: torchrun started more than this one.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(f"{what} runs in one process: start it without torchrun")
+
+
 def frozen_placement(training: Placement, device: torch.device, dtype: str) -> Placement:
     """Choose how stages that are not trained run: on the device of the training, in the quickest engine.
 

@@ -1,0 +1,136 @@
+"""Columns of region logits for new classes, learned from a few examples while those of the old classes stay.
+
+A softmax over old and new columns, of which only the new ones learn. To a new column all old ones together are a
+constant of each region, its log-sum-exp: so an example says "this is of the new class" or "this is of no new class",
+and never that an object of an old class is background. Objects of old classes that nobody annotated do no harm.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from classifier.region_columns import Columns
+from structures.boxes import Floats, Mask
+from structures.errors import InputError
+from structures.records import Labels
+
+RAMP = (0.4, 0.8)  # IoU from which on a region has a share of its object's class, and from which on all of it
+# Of the squares of the weights, beside the mean loss; divided by the objects of a class. Of 3e-5 to 3e-3 the best for
+# one object is ten times the best for seven (benchmarks/LOG.md).
+DECAY = 3e-4
+POSITIVE_WEIGHT = 0.5  # of all examples of a class, beside 1 of all regions of none
+ITERATIONS = 100  # L-BFGS, at most
+MOST_ROWS = 20_000  # regions without an object that are learned from: 120 MB of inputs
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Regions to learn from, as columns.
+
+    Attributes:
+        inputs: (N, D) of `classifier.region_columns.ColumnInputs`.
+        rest: (N,) log-sum-exp of the columns that stay.
+        labels: (N,) new class, or -1 for none.
+        shares: (N,) of that class in the region, 0 to 1; the rest is none of the new classes.
+        objects: that the regions are of, of all new classes.
+    """
+
+    inputs: Floats | npt.NDArray[np.float16]
+    rest: Floats
+    labels: Labels
+    shares: Floats
+    objects: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: Mask | npt.NDArray[np.int64]) -> "Examples":
+        """Return some of the rows, of the same objects."""
+        return Examples(self.inputs[rows], self.rest[rows], self.labels[rows], self.shares[rows], self.objects)
+
+    @staticmethod
+    def join(parts: "Sequence[Examples]") -> "Examples":
+        """Return the rows of all parts, in order."""
+        return Examples(
+            np.concatenate([part.inputs for part in parts]),
+            np.concatenate([part.rest for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.shares for part in parts]),
+            sum(part.objects for part in parts),
+        )
+
+
+def log_sum_exp(logits: Floats) -> Floats:
+    """Return (N,) the logarithm of the sum of the exponentials of (N, C) logits."""
+    found: Floats = torch.from_numpy(logits).logsumexp(dim=1).numpy()
+    return found
+
+
+def ramp(overlap: Floats) -> Floats:
+    """Return the share of its object's class that a region of an IoU has.
+
+    >>> ramp(np.array([0.3, 0.6, 0.9], np.float32)).round(2).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    low, high = RAMP
+    return np.asarray(np.clip((overlap - low) / (high - low), 0, 1), np.float32)
+
+
+def learn_columns(examples: Examples, names: Sequence[str]) -> Columns:
+    """Learn a column for each new class.
+
+    Args:
+        examples: of all classes; the same rows give the same columns, on one machine.
+        names: of the classes, in the order of the labels.
+
+    Raises:
+        InputError: a class has no example; names it.
+    """
+    chosen = examples.take(_chosen(examples))
+    of_new = chosen.labels >= 0
+    masses = np.bincount(chosen.labels[of_new], chosen.shares[of_new], len(names)).astype(np.float64)
+    if not masses.all():
+        raise InputError(f"no example of {names[int(masses.argmin())]} to learn from")
+    inputs = torch.from_numpy(chosen.inputs).float()
+    centre, spread = inputs.mean(dim=0), inputs.std(dim=0)
+    scale = (spread + 0.001 * spread.mean() + 1e-6) * inputs.shape[1] ** 0.5  # rows get a norm of about 1
+    weight, bias = _fit((inputs - centre) / scale, chosen, masses)
+    weight = weight / scale
+    return Columns(tuple(names), weight, bias - weight @ centre)
+
+
+def _chosen(examples: Examples) -> npt.NDArray[np.int64]:
+    """Return the rows to learn from: those with an object, and as many evenly spread others as there is room for."""
+    with_object, without = (np.flatnonzero(mask) for mask in (examples.shares > 0, examples.shares <= 0))
+    if len(without) > MOST_ROWS:
+        without = without[np.arange(MOST_ROWS) * len(without) // MOST_ROWS]
+    return np.sort(np.concatenate([with_object, without]))
+
+
+def _fit(inputs: Tensor, examples: Examples, masses: npt.NDArray[np.floating]) -> tuple[Tensor, Tensor]:
+    """Return weights (C, D) and biases (C,) for standardised inputs."""
+    count = len(masses)
+    decay = DECAY / max(1.0, examples.objects / count)
+    labels, shares = torch.from_numpy(examples.labels), torch.from_numpy(examples.shares)
+    rest = torch.from_numpy(examples.rest)[:, None]
+    target = functional.one_hot(labels.clamp(min=0), count) * (shares * (labels >= 0))[:, None]
+    target = torch.cat([target, 1 - target.sum(dim=1, keepdim=True)], dim=1)
+    totals = torch.cat([torch.from_numpy(masses).float(), target[:, -1:].sum(dim=0)])
+    importance = target * torch.tensor([POSITIVE_WEIGHT / count] * count + [1.0]) / totals
+    weight, bias = (torch.zeros(shape, requires_grad=True) for shape in ((count, inputs.shape[1]), (count,)))
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        logits = torch.cat([functional.linear(inputs, weight, bias), rest], dim=1)
+        total = decay * weight.square().sum() - (importance * logits.log_softmax(dim=1)).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return weight.detach(), bias.detach()

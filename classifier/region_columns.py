@@ -1,0 +1,157 @@
+"""Columns of shared weights' region logits: what one can be made of, and weights with some added or taken away.
+
+A column of the logits is a linear function of two things: the last hidden layer, and the mean of inception5b over the
+region, where all nine parts of the column weigh it alike. So a class that is learned on these is an ordinary column,
+and the network that has it is like any other.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from classifier.googlenet import TABLE_1
+from classifier.pooling import pool, pool_parts
+from classifier.shared_regions import (
+    PART_GROWN,
+    PARTS,
+    SHIFT_16,
+    RegionMaps,
+    SharedRegionHead,
+    in_chunks,
+    on_map,
+    with_context,
+)
+from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, WeightsError
+
+LAST_MAP = TABLE_1["inception5b"].outputs
+BY_COLUMN = ("regions.parts.weight", "regions.parts.bias", "regions.predict.weight", "regions.predict.bias")
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Columns of region logits, as linear functions of what `ColumnInputs` gives.
+
+    Attributes:
+        names: of the classes.
+        weight: (C, hidden + 1024).
+        bias: (C,).
+    """
+
+    names: tuple[str, ...]
+    weight: Tensor
+    bias: Tensor
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return (N, C) logits of regions by their (N, hidden + 1024) inputs."""
+        return nn.functional.linear(inputs, self.weight, self.bias)
+
+    def each(self) -> "list[Columns]":
+        """Return the column of each class alone."""
+        parts = zip(self.names, self.weight[:, None], self.bias[:, None], strict=True)
+        return [Columns((name,), weight, bias) for name, weight, bias in parts]
+
+
+class ColumnInputs(nn.Module):
+    """A region head that also says what its logits, and any other column of them, are made of.
+
+    Args:
+        head: of the trained network; it is used as it is.
+    """
+
+    def __init__(self, head: SharedRegionHead) -> None:
+        super().__init__()
+        self.head = head
+        self.columns, self.width = head.columns, head.predict.in_features + LAST_MAP
+
+    def maps(self, three_b: Tensor, four_e: Tensor, five_b: Tensor) -> RegionMaps:
+        """Make the maps of N photos out of the trunk's: those of the head, with 5b in the place of its part logits."""
+        return RegionMaps(*self.head.hidden_maps(three_b, four_e, five_b), five_b)
+
+    def map_shapes(self, canvas: tuple[int, int]) -> list[tuple[int, int, int]]:
+        """Return the (channels, height, width) of each of the maps of a photo of (H, W) pixels, multiples of 16."""
+        fine, coarse, (_, height, width) = self.head.map_shapes(canvas)
+        return [fine, coarse, (LAST_MAP, height, width)]
+
+    def forward(self, maps: RegionMaps, boxes: Sequence[Tensor]) -> Tensor:
+        """Return (sum of n, columns + hidden + 1024): the logits, and behind them what columns are made of, float32.
+
+        Args:
+            maps: of N photos.
+            boxes: for each of the N photos (n, 4) xyxy in its pixels.
+        """
+        return in_chunks(self._rows, maps, boxes, self.columns + self.width)
+
+    def _rows(self, maps: RegionMaps, boxes: Tensor) -> Tensor:
+        places = on_map(with_context(boxes, PART_GROWN), 16, SHIFT_16)
+        hidden = self.head.hidden(maps, boxes)
+        parts = pool_parts(self.head.parts(maps.parts[None])[0], places, parts=PARTS)
+        mean = pool(maps.parts, places, cells=1).flatten(1)
+        logits = parts.float() + self.head.predict(hidden).float()
+        return torch.cat([logits, hidden.float(), mean.float()], dim=1)
+
+
+def with_columns(checkpoint: Checkpoint, new: Columns, *, keep: bool = True) -> Checkpoint:
+    """Put columns behind those of the classes of shared weights, in front of the background.
+
+    The layer for whole photos goes, since it does not know the new classes. What MultiBox learned from stays as it is.
+
+    Args:
+        checkpoint: weights of shared features.
+        new: the columns.
+        keep: the others stay, to the bit; else they go, and the background is where all new logits are below 0.
+
+    Raises:
+        WeightsError: the weights are of another task.
+    """
+    _require_shared(checkpoint)
+    state = {name: value for name, value in checkpoint.state.items() if not name.startswith(SHARED_PHOTOS)}
+    names = (*(checkpoint.classes if keep else ()), *new.names)
+    return replace(checkpoint, state={**state, **_joined(state, _as_layers(new, state), keep=keep)}, classes=names)
+
+
+def without_columns(checkpoint: Checkpoint, names: Sequence[str]) -> Checkpoint:
+    """Take the columns of classes out of shared weights; those of the others stay, to the bit.
+
+    Raises:
+        WeightsError: the weights are of another task, or know no such class.
+    """
+    _require_shared(checkpoint)
+    unknown = [name for name in names if name not in checkpoint.classes]
+    if unknown:
+        raise WeightsError(f"the weights know no class {unknown[0]!r}")
+    classes = tuple(name for name in checkpoint.classes if name not in names)
+    kept = torch.tensor([*map(checkpoint.classes.index, classes), len(checkpoint.classes)])
+    state = {name: value for name, value in checkpoint.state.items() if not name.startswith(SHARED_PHOTOS)}
+    taken = {name: _by_column(name, state[name])[kept].flatten(0, 1) for name in BY_COLUMN}
+    return replace(checkpoint, state={**state, **taken}, classes=classes)
+
+
+def _require_shared(checkpoint: Checkpoint) -> None:
+    if checkpoint.task != "shared":
+        raise WeightsError(f"these weights are for {checkpoint.task}, weights of shared features are needed")
+
+
+def _by_column(name: str, value: Tensor) -> Tensor:
+    """Return rows of a layer as (columns, rows of each, ...)."""
+    return value.reshape(-1, PARTS**2 if ".parts." in name else 1, *value.shape[1:])
+
+
+def _as_layers(new: Columns, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the rows of the layers that make the columns: the bias stands with the hidden layer's."""
+    hidden = state["regions.predict.weight"].shape[1]
+    weight, bias = new.weight.float(), new.bias.float()
+    parts = weight[:, hidden:].repeat_interleave(PARTS**2, dim=0)[:, :, None, None]
+    values = (parts, torch.zeros(len(parts)), weight[:, :hidden], bias)
+    return dict(zip(BY_COLUMN, values, strict=True))
+
+
+def _joined(old: Mapping[str, Tensor], new: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """Put new rows of each layer between those of the old classes, if they are kept, and those of the background."""
+    joined = {}
+    for name in BY_COLUMN:
+        before = _by_column(name, old[name].float())
+        classes, background = (before[:-1], before[-1:]) if keep else (before[:0], torch.zeros_like(before[-1:]))
+        joined[name] = torch.cat([classes, _by_column(name, new[name]), background]).flatten(0, 1)
+    return joined

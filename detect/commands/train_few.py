@@ -1,0 +1,125 @@
+"""`rcnn train regions --preset few`: new classes from a few examples, on shared features, in minutes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from detect.commands.training_options import PhotoOptions, RunOptions, ValidationOptions, show_photos
+from detect.training.presets import FEW
+from structures.errors import InputError
+from structures.text import printable
+
+if TYPE_CHECKING:
+    from classifier.weights.checkpoint import Checkpoint
+    from eval.selection import Selection
+    from proposals.protocol import ProposalGenerator
+    from structures.records import Detections
+
+OTHERS = "each photo is judged by what was learned from the other photos alone; the weights learned from all of them"
+
+
+@dataclass(frozen=True)
+class FewOptions:
+    """Few examples (--preset few)."""
+
+    only_new: Annotated[
+        bool | None,
+        typer.Option("--only-new", help="Leave the classes of the weights out, so that only the new ones are found."),
+    ] = None
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            help="Page that shows what is found on photos that were not learned from: those of --val, or else the "
+            "photos of the training, each by what was learned from the others.",
+            show_default="OUT with .html",
+        ),
+    ] = None
+
+
+def train_on_few(
+    out: Path,
+    photos: PhotoOptions,
+    validation: ValidationOptions,
+    few: FewOptions,
+    run: RunOptions,
+    weights: str | None,
+    proposals: str | None,
+) -> None:
+    """Do what `rcnn train regions --preset few` is asked for."""
+    from classifier.engines import place
+    from detect.classifiers import load_checkpoint
+    from detect.detector import Detector
+    from detect.generators import load_proposals
+    from detect.shared import SharedFeatures, SharedRegions
+    from detect.training.data import summary
+    from detect.training.few import cross_judged, learn, learnable, taught
+    from detect.training.few_photos import FOLDER, PhotoLooks
+    from detect.training.folder import occupied
+    from detect.training.progress import Reporter
+    from detect.training.region_measure import SCORE_FLOOR, detect_all
+    from detect.training.setup import check_out, require_one_process, save_weights, what_stays, with_origin
+    from eval.ground_truth import has_crowds
+    from eval.selection import Selection
+    from structures.own_files import check_outputs
+
+    preset = FEW["few"]
+    page, folder = few.html or out.with_suffix(".html"), run.folder(out)
+    check_out(out, weights, proposals)
+    check_outputs([page], [*(photos.ground_truth or ()), weights])
+    require_one_process("`preset` few")
+    placement = place(device=run.device, dtype=run.dtype)  # type: ignore[arg-type]
+    whole, start = photos.open(), load_checkpoint(weights or preset.weights)
+    recipe = replace(preset.phases[0], keep=not few.only_new, use_ignored=not (photos.ignore or has_crowds(whole)))
+    names = learnable(start, whole, recipe)
+    dataset = Selection(whole, classes=names, to_learn=True)
+    judged = validation.open(photos, dataset)
+    if photos.dry_run is not None:
+        show_photos(dataset, judged, photos.dry_run)
+        return
+    typer.echo("\n".join(map(printable, summary(dataset, judged))), err=True)
+    with occupied(folder), Reporter(folder, steps=0, batch=1, rows="regions", reason=placement.reason) as reporter:
+
+        def at_work(weights: "Checkpoint", *, to_learn: bool) -> "tuple[SharedFeatures, ProposalGenerator]":
+            features = SharedFeatures(weights, placement, column_inputs=to_learn)
+            return features, load_proposals(proposals or preset.proposals, placement, shared=features)
+
+        features, generator = at_work(start, to_learn=True)
+        lesson = learn(dataset, PhotoLooks(start, features, generator, folder / FOLDER), recipe, reporter.show)
+        about = photos.about("few", whole)
+        facts = about | {"photos": len(dataset), "proposals": generator.name}
+        learned = with_origin(taught(start, lesson.columns, recipe, facts), {})
+        typer.echo("\n".join(map(printable, save_weights(out, learned, None))))
+        features, generator = at_work(learned, to_learn=False)
+        detector = Detector(generator, SharedRegions(features), score_floor=SCORE_FLOOR)
+        if judged is None:
+            _report(page, out, cross_judged(dataset, lesson, detector, recipe), dataset, [OTHERS], about["data"])
+        else:
+            _report(page, out, detect_all(detector, judged, placement), judged, [], about["data"])
+    typer.echo(printable(what_stays(folder)))
+
+
+def _report(
+    page: Path, out: Path, found: "Mapping[str, Detections]", judged: "Selection", notes: list[str], data: str
+) -> None:
+    """Say how good it is, and write the page, if what that needs is installed."""
+    from detect.report import Gallery, report_values, with_photos, write_report
+    from detect.scored import score_found
+    from eval.page.write import require_extra
+    from eval.report import percent
+
+    run = score_found(found, judged, file=out, notes=notes)
+    figure, value = run.scores.headline
+    where = f"on {run.scores.images} photos with {sum(run.scores.objects)} objects"
+    typer.echo(printable("; ".join([f"{figure} ({run.scores.protocol}) {percent(value)} % {where}", *notes])))
+    try:
+        require_extra()
+    except InputError as error:
+        typer.echo(printable(f"no page: {error}"), err=True)
+        return
+    gallery = Gallery()
+    source = {"file": str(out), "ground_truth": data}
+    values = with_photos(report_values([run], source, mistakes=True), [run], gallery)
+    typer.echo(printable(write_report(page, [run], values, gallery)))

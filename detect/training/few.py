@@ -1,0 +1,195 @@
+"""A new class from a few examples: columns of logits are learned on what shared features see of a few photos.
+
+Nothing else is trained, so that seconds are enough. Where the result is judged on the same photos, each is judged by
+columns that were learned without it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from classifier.few_examples import DECAY, RAMP, Examples, learn_columns, log_sum_exp, ramp
+from classifier.region_columns import Columns, with_columns
+from classifier.sampling import NO_EXAMPLE, label_boxes
+from classifier.weights.checkpoint import Checkpoint, WeightsError
+from detect.detector import Detector
+from detect.training.bookkeeping import ShowProgress
+from detect.training.few_photos import PhotoLooks, PhotoRegions
+from detect.training.few_recipe import FewRecipe
+from structures.boxes import Floats
+from structures.errors import InputError
+from structures.names import ClassNames
+from structures.records import Dataset, Detections, GroundTruth, Proposals
+from structures.regions import Regions
+
+FOLDS = 4  # parts of the photos, each judged by what was learned from the others
+NONE = -1  # label of regions of no new class
+
+
+def learnable(checkpoint: Checkpoint, dataset: Dataset, recipe: FewRecipe) -> list[str]:
+    """Return the classes of a dataset to be learned: those with examples, which the weights do not know.
+
+    Where the old classes go, all with examples are learned.
+
+    Raises:
+        InputError: there is none; says why.
+        WeightsError: the weights are of another task.
+    """
+    if checkpoint.task != "shared":
+        raise WeightsError(f"weights for {checkpoint.task} cannot be taught more; those of shared features are needed")
+    there = {int(label) for truth in dataset for label in truth.labels[~truth.ignore | recipe.use_ignored]}
+    shown = [name for label, name in enumerate(dataset.classes) if label in there]
+    if not shown:
+        raise InputError("no object to learn from that counts: all are ignored ones")
+    known = ClassNames(checkpoint.classes)
+    names = [name for name in shown if not recipe.keep or known.find(name) < 0]
+    if not names:
+        raise InputError(f"the weights know {', '.join(shown)} already; `only_new=True` learns them from scratch")
+    return names
+
+
+def examples_of(regions: PhotoRegions, truth: GroundTruth, recipe: FewRecipe) -> Examples:
+    """Return the regions of a photo and of its mirror image as examples of the new classes, or of none.
+
+    Args:
+        regions: what was seen of the photo.
+        truth: its objects of the new classes; regions on those that do not count are no examples.
+        recipe: see `FewRecipe`.
+    """
+    no_class = int(truth.labels.max(initial=NONE)) + 1
+    labels, nearest, overlap = label_boxes(regions.boxes, truth, background=no_class, use_ignored=recipe.use_ignored)
+    rows = np.flatnonzero(labels != NO_EXAMPLE)
+    shares = ramp(overlap[rows])
+    nearest = np.where(shares > 0, nearest[rows], NONE)
+    objects = int((~truth.ignore | recipe.use_ignored).sum())
+    sides = [  # the mirror image shows no more objects
+        Examples(inputs[rows], rest_of(logits[rows], recipe), nearest, shares, objects if number == 0 else 0)
+        for number, (logits, inputs) in enumerate(zip(regions.logits, regions.inputs, strict=True))
+    ]
+    return Examples.join(sides)
+
+
+class Lesson(NamedTuple):
+    """What was learned, and from what: of each photo what was seen, and the same as examples."""
+
+    columns: Columns
+    seen: Sequence[PhotoRegions]
+    examples: Sequence[Examples]
+
+
+def learn(dataset: Dataset, looks: PhotoLooks, recipe: FewRecipe, show: ShowProgress) -> Lesson:
+    """Look at all photos, and learn a column for each class.
+
+    Args:
+        dataset: photos with the objects of the new classes.
+        looks: looks at photos, or remembers what an earlier run saw.
+        recipe: see `FewRecipe`.
+        show: shows a bar.
+
+    Raises:
+        InputError: a photo cannot be worked on; names it.
+    """
+    seen = looks.all(dataset, show)
+    examples = [examples_of(each, truth, recipe) for each, truth in zip(seen, dataset, strict=True)]
+    return Lesson(learn_columns(Examples.join(examples), dataset.classes), seen, examples)
+
+
+def rest_of(logits: Floats, recipe: FewRecipe) -> Floats:
+    """Return (N,) what the new columns are held against: all old ones together, or a background that is always 0."""
+    return log_sum_exp(logits) if recipe.keep else np.zeros(len(logits), np.float32)
+
+
+def taught(start: Checkpoint, new: Columns, recipe: FewRecipe, record: Mapping[str, Any]) -> Checkpoint:
+    """Return weights with the new classes.
+
+    Args:
+        start: weights of shared features.
+        new: the columns.
+        recipe: whether the old classes stay.
+        record: facts for the metadata.
+    """
+    how = {"few": {"classes": list(new.names), "decay": DECAY, "ramp": list(RAMP)}, **record}
+    own = {name: start.training[name] for name in ("multibox", "classes") if name in start.training}
+    found = with_columns(start, new, keep=recipe.keep)
+    return replace(found, training={**own, **how, "start": dict(start.training)})
+
+
+def folds_of(dataset: Dataset) -> list[int]:
+    """Deal the photos out to parts so that each class is spread over as many as there can be.
+
+    Returns:
+        The part of each photo, 0 to FOLDS - 1.
+    """
+    truths = list(dataset)
+    counts = np.bincount(np.concatenate([np.unique(truth.labels) for truth in truths]), minlength=len(dataset.classes))
+    rarest = [min(truth.labels.tolist(), key=lambda label: counts[label], default=len(counts)) for truth in truths]
+    order = np.argsort(rarest, kind="stable")
+    folds = np.empty(len(truths), np.int64)
+    folds[order] = np.arange(len(truths)) % FOLDS
+    return [int(fold) for fold in folds]
+
+
+def cross_judged(dataset: Dataset, lesson: Lesson, detector: Detector, recipe: FewRecipe) -> dict[str, Detections]:
+    """Return what is found on each photo of a training by columns that were learned from the other parts of it.
+
+    Args:
+        dataset: photos with the objects of the new classes.
+        lesson: what was learned from them.
+        detector: with the weights that were learned from all; it chooses among the regions.
+        recipe: as in the training.
+
+    Returns:
+        Detections of the new classes, by image id; none of a class that all the other parts lack.
+    """
+    found, folds = dict[str, Detections](), folds_of(dataset)
+    for fold in set(folds):
+        others = [each for each, own in zip(lesson.examples, folds, strict=True) if own != fold]
+        columns = _columns_of(others, dataset.classes)
+        for number in (number for number, own in enumerate(folds) if own == fold):
+            regions = as_regions(lesson.seen[number], columns, detector.classes, recipe)
+            found[dataset.image_ids[number]] = _of_last(detector.choose(regions), len(dataset.classes))
+    return found
+
+
+def _columns_of(parts: Sequence[Examples], names: Sequence[str]) -> list[Columns | None]:
+    """Learn a column for each class that has examples, all together; None for the others."""
+    joined = Examples.join(parts) if parts else None
+    there = [] if joined is None else sorted({*joined.labels.tolist()} - {NONE})
+    if joined is None or not there:
+        return [None] * len(names)
+    places = {label: place for place, label in enumerate(there)} | {NONE: NONE}
+    renumbered = np.array([places[label] for label in joined.labels.tolist()], np.int64)
+    learned = learn_columns(replace(joined, labels=renumbered), [names[label] for label in there])
+    found = dict(zip(there, learned.each(), strict=True))
+    return [found.get(label) for label in range(len(names))]
+
+
+def as_regions(
+    seen: PhotoRegions, columns: Sequence[Columns | None], classes: tuple[str, ...], recipe: FewRecipe
+) -> Regions:
+    """Return the proposed regions of a photo with the probabilities that weights with new columns would give.
+
+    Args:
+        seen: what was seen of the photo.
+        columns: one for each new class; None for one that is not looked for.
+        classes: the old ones, if they are kept, and the new ones.
+        recipe: as in the training.
+    """
+    count = seen.proposed
+    inputs = torch.from_numpy(seen.inputs[0, :count].astype(np.float32))
+    absent = torch.full((count, 1), -torch.inf)
+    new = [absent if column is None else column.logits(inputs) for column in columns]
+    old = torch.from_numpy(seen.logits[0, :count]) if recipe.keep else torch.zeros((count, 1))
+    probabilities = torch.cat([old[:, :-1], *new, old[:, -1:]], dim=1).softmax(dim=1).numpy()
+    proposals = Proposals(seen.boxes[:count], seen.fits[:count], seen.image_size)
+    return Regions(proposals, probabilities, classes)
+
+
+def _of_last(found: Detections, count: int) -> Detections:
+    """Return the detections of the last classes alone, with labels that count from the first of these."""
+    first = len(found.classes) - count
+    chosen = found.take(found.labels >= first)
+    return Detections(chosen.boxes, chosen.labels - first, chosen.scores, chosen.image_size)

@@ -1,0 +1,185 @@
+"""What a training from few examples looks at: proposals and shared features of each photo, made once and kept.
+
+A file per photo, named by everything that decides what is in it: so a killed run goes on, one with more photos makes
+only those that are new, and nothing is ever mixed.
+"""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from classifier.ahead import HELD_PER_THREAD, map_ahead
+from classifier.engines import require_finite
+from classifier.region_columns import ColumnInputs
+from classifier.sampling import POSITIVE_IOU
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.digest import digest
+from detect.shared import SharedFeatures
+from detect.training.bookkeeping import ShowProgress
+from proposals.multibox.generator import drawn
+from proposals.multibox.views import whole_photo
+from proposals.protocol import ProposalGenerator, in_steps
+from proposals.stored.reader import StoreError, file_key
+from structures.boxes import Boxes, Floats, ImageSize, area, clip, iou, large_enough
+from structures.errors import InputError
+from structures.files import replacing, sweep
+from structures.images import read_image
+from structures.npz import NpzError, read_arrays
+from structures.records import Dataset, GroundTruth, Image, Proposals
+
+FOLDER, SUFFIX = "photos", ".npz"
+FORMAT = "1"  # another number where files of before would be misread
+COPIES, SHAKE = 6, 0.1  # of each object this many boxes, with corners moved by this share of its sides
+MOST_AROUND = 60  # boxes of an object that the generator made but left out
+SMALLEST = 4.0  # pixels, of a box's sides
+
+
+@dataclass(frozen=True, eq=False)
+class PhotoRegions:
+    """Regions of one photo, as the network sees them.
+
+    Attributes:
+        boxes: (N, 4) float32 xyxy in pixels of the photo.
+        fits: (N,) scores of the proposals.
+        proposed: the first this many are what a detector would look at; the others are more boxes around objects.
+        logits: (S, N, C + 1) float32 of the old classes and background, of the photo and of its mirror image.
+        inputs: (S, N, D) float16, see `classifier.region_columns.ColumnInputs`.
+        image_size: (height, width) of the photo.
+    """
+
+    boxes: Boxes
+    fits: Floats
+    proposed: int
+    logits: Floats
+    inputs: npt.NDArray[np.float16]
+    image_size: ImageSize
+
+
+class PhotoLooks:
+    """Looks at the photos of a training, or reads what an earlier run saw.
+
+    Args:
+        checkpoint: weights of shared features.
+        features: the same at work, with `column_inputs`.
+        propose: where to look.
+        folder: of the files.
+        to_learn: also look at the mirror image, and at more boxes around the objects; else at what a detector sees.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        features: SharedFeatures,
+        propose: ProposalGenerator,
+        folder: Path,
+        *,
+        to_learn: bool = True,
+    ) -> None:
+        self._features, self._propose, self._folder = features, in_steps(propose), folder
+        place = features.placement
+        made = {"name": propose.name, **propose.parameters, "engine": place.engine, "dtype": place.dtype}
+        self._to_learn = to_learn
+        self._facts = [
+            FORMAT,
+            "to learn" if to_learn else "to judge",
+            digest(dict(sorted(checkpoint.state.items()))),
+            json.dumps(made, sort_keys=True),
+        ]
+
+    def all(self, dataset: Dataset, show: ShowProgress) -> list[PhotoRegions]:
+        """Return the regions of every photo of a dataset.
+
+        Raises:
+            InputError: a photo cannot be worked on; names it.
+            OSError: what was seen cannot be written.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        sweep(self._folder, lambda name: name.endswith(SUFFIX))
+        files = [self._file(dataset, image_id) for image_id in dataset.image_ids]
+        numbers = [n for n, file in enumerate(files) if not file.exists()]
+        with ThreadPoolExecutor(1) as pool:
+            begun = map_ahead(pool, lambda n: self._begin(dataset, n), numbers, held=HELD_PER_THREAD)
+            for number in show(range(len(numbers)), len(numbers), "photos looked at"):
+                write_regions(files[numbers[number]], self._seen(*next(begun)))
+        return [self._read(dataset, number, file) for number, file in enumerate(files)]
+
+    def _file(self, dataset: Dataset, image_id: str) -> Path:
+        objects = digest([dataset.ground_truth(image_id).boxes])
+        return self._folder / f"{digest([*self._facts, file_key(dataset.image_path(image_id)), objects])}{SUFFIX}"
+
+    def _begin(self, dataset: Dataset, number: int) -> tuple[Image, GroundTruth, Any]:
+        image_id = dataset.image_ids[number]
+        path = dataset.image_path(image_id)
+        image = read_image(path)
+        try:
+            return image, dataset.ground_truth(image_id), self._propose.begin(image)
+        except StoreError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def _read(self, dataset: Dataset, number: int, file: Path) -> PhotoRegions:
+        try:
+            return read_regions(file)
+        except NpzError:  # a disk's fault, or somebody's: it is quickly made again
+            write_regions(file, self._seen(*self._begin(dataset, number)))
+            return read_regions(file)
+
+    @torch.inference_mode()
+    def _seen(self, image: Image, truth: GroundTruth, begun: Any) -> PhotoRegions:
+        self._propose.look([begun])
+        [found] = self._propose.finish([begun])
+        boxes = np.concatenate([found.boxes, *([boxes_around(found, truth)] if self._to_learn else [])])
+        fits = np.concatenate([found.scores, np.zeros(len(boxes) - len(found), np.float32)])
+        sides = [
+            self._classified(image, boxes, mirrored) for mirrored in ((False, True) if self._to_learn else (False,))
+        ]
+        logits, inputs = (np.stack(part) for part in zip(*sides, strict=True))
+        return PhotoRegions(boxes, fits, len(found), logits, inputs, found.image_size)
+
+    def _classified(self, image: Image, boxes: Boxes, mirrored: bool) -> tuple[Floats, npt.NDArray[np.float16]]:
+        head = self._features.head
+        assert isinstance(head, ColumnInputs)
+        look = drawn(image, whole_photo((image.shape[0], image.shape[1])), mirrored)
+        placed = torch.from_numpy(look.placed(boxes)).to(self._features.placement.device)
+        rows = head(self._features([look.canvas]).regions, [placed]).cpu().numpy()
+        logits, inputs = rows[:, : head.columns], rows[:, head.columns :].astype(np.float16)
+        require_finite(np.concatenate([logits, inputs], axis=1), self._features.placement)
+        return logits, inputs
+
+
+def boxes_around(found: Proposals, truth: GroundTruth) -> Boxes:
+    """Return more boxes of each object to learn from: itself, moved a little, and proposals that were left out."""
+    rng = np.random.default_rng(0)
+    objects = truth.boxes[area(truth.boxes) > 0]
+    sides = np.tile(objects[:, 2:] - objects[:, :2], (COPIES, 2))
+    noise = rng.standard_normal(sides.shape, np.float32) * SHAKE
+    moved = clip(np.tile(objects, (COPIES, 1)) + noise * sides, truth.image_size)
+    made = [objects, moved[large_enough(moved, SMALLEST)]]
+    if found.left_out is not None and len(objects):
+        overlaps = iou(found.left_out.boxes, objects)
+        near = [np.flatnonzero(each >= POSITIVE_IOU) for each in overlaps.T]
+        rows = np.unique(np.concatenate([rng.permutation(each)[:MOST_AROUND] for each in near]))
+        made.append(found.left_out.boxes[rows])
+    return np.concatenate(made).astype(np.float32)
+
+
+def write_regions(path: Path, regions: PhotoRegions) -> None:
+    """Write what was seen of a photo, whole or not at all."""
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, **vars(regions))
+
+
+def read_regions(path: Path) -> PhotoRegions:
+    """Read what was seen of a photo.
+
+    Raises:
+        NpzError: the file is damaged.
+    """
+    arrays = read_arrays(path, [field.name for field in fields(PhotoRegions)])
+    height, width = arrays.pop("image_size").tolist()
+    return PhotoRegions(proposed=int(arrays.pop("proposed")), image_size=(height, width), **arrays)

@@ -1,0 +1,147 @@
+"""Columns for new classes: what they are made of, weights that get or lose them, learning them from examples."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from classifier.engines import place
+from classifier.few_examples import MOST_ROWS, Examples, learn_columns, log_sum_exp
+from classifier.region_columns import LAST_MAP, Columns, with_columns, without_columns
+from classifier.weights.checkpoint import Checkpoint, WeightsError
+from detect.shared import SharedFeatures, SharedRegions
+from proposals.multibox.views import whole_photo
+from structures.errors import InputError
+from tests.networks import make_shared, photo, some_boxes
+
+TORCH = place(device="cpu", engine="torch", dtype="float32")
+OLD = ("cat", "cup")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_canvases() -> object:
+    """A quarter of the usual pixels: what is proven here does not depend on them, and its time does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(whole_photo.__kwdefaults__, "canvases", ((192, 256), (256, 192)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def weights() -> Checkpoint:
+    made = make_shared(OLD)
+    layer = {"photos.weight": torch.ones(2, LAST_MAP), "photos.bias": torch.ones(2)}
+    return replace(made, state={**made.state, **layer})
+
+
+@pytest.fixture(scope="module")
+def new(weights: Checkpoint) -> Columns:
+    hidden = weights.state["regions.predict.weight"].shape[1]
+    made = torch.Generator().manual_seed(0)
+    weight = torch.randn(2, hidden + LAST_MAP, generator=made) * 0.02
+    return Columns(("zebra", "kite"), weight, torch.tensor([0.5, -0.25]))
+
+
+def rows_of(weights: Checkpoint, *, column_inputs: bool = False) -> torch.Tensor:
+    """Return what the region head gives for a few boxes of a photo."""
+    features = SharedFeatures(weights, TORCH, column_inputs=column_inputs)
+    look = SharedRegions(features).begin(photo())[0]
+    with torch.inference_mode():
+        found: torch.Tensor = features.head(
+            features([look.canvas]).regions, [torch.from_numpy(look.placed(some_boxes(6)))]
+        )
+    return found
+
+
+def test_what_columns_are_made_of_stands_behind_the_logits(weights: Checkpoint) -> None:
+    plain, rows = rows_of(weights), rows_of(weights, column_inputs=True)
+    torch.testing.assert_close(rows[:, :3], plain)
+    assert rows.shape[1] == 3 + weights.state["regions.predict.weight"].shape[1] + LAST_MAP
+
+
+def test_the_network_computes_a_column_as_it_was_learned(weights: Checkpoint, new: Columns) -> None:
+    inputs = rows_of(weights, column_inputs=True)[:, 3:]
+    found = rows_of(with_columns(weights, new))
+    torch.testing.assert_close(found[:, 2:4], new.logits(inputs))
+
+
+def test_the_logits_of_old_classes_and_background_stay(weights: Checkpoint, new: Columns) -> None:
+    before, after = rows_of(weights), rows_of(with_columns(weights, new))
+    torch.testing.assert_close(after[:, [0, 1, 4]], before)
+    assert with_columns(weights, new).classes == (*OLD, "zebra", "kite")
+
+
+def test_without_the_old_classes_the_background_is_a_logit_of_0(weights: Checkpoint, new: Columns) -> None:
+    alone = with_columns(weights, new, keep=False)
+    assert alone.classes == ("zebra", "kite")
+    found = rows_of(alone)
+    torch.testing.assert_close(found[:, 2], torch.zeros(6))
+    torch.testing.assert_close(found[:, :2], rows_of(with_columns(weights, new))[:, 2:4])
+
+
+def test_columns_that_are_taken_away_leave_the_weights_as_they_were(weights: Checkpoint, new: Columns) -> None:
+    again = without_columns(with_columns(weights, new), ["kite", "zebra"])
+    assert again.classes == OLD
+    assert again.state.keys() == {name for name in weights.state if not name.startswith("photos.")}
+    assert all(torch.equal(value, weights.state[name]) for name, value in again.state.items())
+    assert torch.equal(rows_of(without_columns(weights, ["cat"]))[:, 0], rows_of(weights)[:, 1])
+
+
+def test_weights_without_columns_of_regions_are_refused(weights: Checkpoint, new: Columns) -> None:
+    with pytest.raises(WeightsError, match="these weights are for regions"):
+        with_columns(replace(weights, task="regions"), new)
+    with pytest.raises(WeightsError, match="no class 'dog'"):
+        without_columns(weights, ["dog"])
+
+
+def drawn(seed: int = 0, rest: float = 0.0) -> Examples:
+    """Two classes along two axes, and twice as many regions of neither in between."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1, -1, -1], 40)
+    middles = np.array([[3, 0, 0, 0], [0, 3, 0, 0], [0, 0, 0, 0]])[labels]
+    inputs = (middles + rng.normal(size=(160, 4)) * 0.3).astype(np.float32)
+    return Examples(inputs, np.full(160, rest, np.float32), labels, (labels >= 0).astype(np.float32), objects=80)
+
+
+def test_classes_that_are_apart_are_told_apart() -> None:
+    columns = learn_columns(drawn(), ["a", "b"])
+    others = drawn(seed=1)
+    logits = torch.cat([columns.logits(torch.from_numpy(others.inputs)), torch.zeros(160, 1)], dim=1)
+    assert np.array_equal(logits.argmax(dim=1).numpy(), np.where(others.labels < 0, 2, others.labels))
+
+
+def test_new_logits_rise_with_those_of_the_old_classes() -> None:
+    low, high = (learn_columns(drawn(rest=rest), ["a", "b"]) for rest in (0.0, 5.0))
+    torch.testing.assert_close(high.bias, low.bias + 5, atol=0.3, rtol=0)
+    torch.testing.assert_close(high.weight, low.weight, atol=0.2, rtol=0.1)
+
+
+def test_a_region_that_an_old_class_holds_for_sure_is_no_reason_to_change() -> None:
+    """What an old class claims is far from being taken for a new one: its gradient is nothing."""
+    inputs = drawn().inputs
+    claimed = replace(drawn(), rest=np.where(drawn().labels < 0, 40, 0).astype(np.float32))
+    columns = learn_columns(claimed, ["a", "b"])
+    far = columns.logits(torch.from_numpy(inputs[drawn().labels < 0])).max()
+    assert far > learn_columns(drawn(), ["a", "b"]).logits(torch.from_numpy(inputs[drawn().labels < 0])).max()
+
+
+def test_more_objects_are_trusted_more() -> None:
+    """With one object the weights stay smaller than with many that show the same."""
+    few, many = (learn_columns(replace(drawn(), objects=objects), ["a", "b"]) for objects in (2, 80))
+    assert few.weight.norm() < many.weight.norm()
+
+
+def test_a_class_without_examples_is_named() -> None:
+    with pytest.raises(InputError, match="no example of c"):
+        learn_columns(drawn(), ["a", "b", "c"])
+
+
+def test_of_many_regions_without_an_object_some_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("classifier.few_examples.MOST_ROWS", 10)
+    assert MOST_ROWS > 10
+    columns = learn_columns(drawn(), ["a", "b"])
+    assert bool((columns.logits(torch.from_numpy(drawn().inputs[:40]))[:, 0] > 0).all())
+
+
+def test_log_sum_exp_by_hand() -> None:
+    assert log_sum_exp(np.log(np.array([[1, 2, 5]], np.float32))).tolist() == pytest.approx([np.log(8)])

@@ -1,0 +1,282 @@
+"""New classes from a few examples: photos looked at once, examples, honest judging, the command from end to end."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from classifier.engines import place
+from classifier.few_examples import Examples, learn_columns
+from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from detect.detector import Detector
+from detect.shared import SharedFeatures, SharedRegions
+from detect.training import few_photos
+from detect.training.few import FOLDS, Lesson, cross_judged, examples_of, folds_of, learnable, taught
+from detect.training.few_photos import PhotoLooks, PhotoRegions
+from detect.training.few_recipe import FewRecipe
+from eval.selection import Selection
+from eval.voc import VocDataset
+from proposals.generators import MAKERS
+from proposals.multibox.views import whole_photo
+from structures.boxes import as_boxes
+from structures.errors import InputError
+from structures.records import GroundTruth
+from tests.networks import make_shared
+from tests.shapes import FEW_BOXES, write_coco, write_voc
+
+TORCH = place(device="cpu", engine="torch", dtype="float32")
+RECIPE = FewRecipe()
+PHOTOS = 5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_canvases() -> Iterator[None]:
+    """A quarter of the usual pixels: what is proven here does not depend on them, and its time does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(whole_photo.__kwdefaults__, "canvases", ((192, 256), (256, 192)))
+        yield
+
+
+@pytest.fixture(scope="module")
+def weights() -> Checkpoint:
+    return make_shared(("cat",))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Selection:
+    folder = tmp_path_factory.mktemp("voc")
+    write_voc(folder, "train", range(PHOTOS))
+    return Selection(VocDataset(folder, "train"), to_learn=True)
+
+
+@pytest.fixture(scope="module")
+def looks(weights: Checkpoint) -> Callable[[Path], PhotoLooks]:
+    features = SharedFeatures(weights, TORCH, column_inputs=True)
+    return lambda folder: PhotoLooks(weights, features, FEW_BOXES["grid"](), folder)
+
+
+@pytest.fixture(scope="module")
+def seen(
+    looks: Callable[[Path], PhotoLooks], photos: Selection, tmp_path_factory: pytest.TempPathFactory
+) -> list[PhotoRegions]:
+    return looks(tmp_path_factory.mktemp("seen")).all(photos, lambda items, total, name: items)
+
+
+def counted(made: list[int]) -> Callable[..., range]:
+    def show(items: range, total: int, name: str) -> range:
+        made.append(total)
+        return items
+
+    return show
+
+
+def test_photos_are_looked_at_once(
+    looks: Callable[[Path], PhotoLooks], photos: Selection, seen: list[PhotoRegions], tmp_path: Path
+) -> None:
+    made: list[int] = []
+    looks(tmp_path).all(Selection(photos, photos=3), counted(made))
+    more = looks(tmp_path).all(photos, counted(made))
+    assert made == [3, PHOTOS - 3]
+    for one, other in zip(seen, more, strict=True):
+        assert all(np.array_equal(vars(one)[name], vars(other)[name]) for name in vars(one))
+
+
+def test_a_killed_run_goes_on_and_a_damaged_file_is_made_again(
+    looks: Callable[[Path], PhotoLooks],
+    photos: Selection,
+    seen: list[PhotoRegions],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(path: Path, regions: PhotoRegions) -> None:
+        if len(list(tmp_path.iterdir())) == 2:
+            raise KeyboardInterrupt
+        write(path, regions)
+
+    write = few_photos.write_regions
+    monkeypatch.setattr(few_photos, "write_regions", stop)
+    with pytest.raises(KeyboardInterrupt):
+        looks(tmp_path).all(photos, counted([]))
+    monkeypatch.undo()
+    next(tmp_path.iterdir()).write_bytes(b"PK damaged")
+    made: list[int] = []
+    again = looks(tmp_path).all(photos, counted(made))
+    assert made == [PHOTOS - 2]
+    assert all(np.array_equal(one.inputs, other.inputs) for one, other in zip(seen, again, strict=True))
+
+
+def test_what_is_seen_in_the_mirror_belongs_to_the_same_boxes(seen: list[PhotoRegions]) -> None:
+    """A weak test: what both sides see of a region is more alike than what they see of different regions."""
+    plain, turned = seen[0].inputs.astype(np.float32)
+    apart = torch.cdist(torch.from_numpy(plain), torch.from_numpy(turned))
+    assert apart.diagonal().mean() < 0.8 * apart.mean()
+
+
+def two_objects(ignore: bool) -> GroundTruth:
+    boxes = as_boxes([[0, 0, 40, 40], [60, 60, 90, 90]])
+    columns = (np.array([1, 0]), np.array([ignore, False]), np.array([1600, 900], np.float32))
+    return GroundTruth("a", boxes, *columns, (96, 96))
+
+
+def regions_of(boxes: list[list[float]]) -> PhotoRegions:
+    count = len(boxes)
+    logits = np.arange(2 * count * 2, dtype=np.float32).reshape(2, count, 2)
+    inputs = np.arange(2 * count * 3).reshape(2, count, 3).astype(np.float16)
+    return PhotoRegions(as_boxes(boxes), np.ones(count, np.float32), count, logits, inputs, (96, 96))
+
+
+def test_examples_by_hand() -> None:
+    boxes: list[list[float]] = [[0, 0, 40, 40], [0, 0, 40, 24], [60, 60, 90, 75], [50, 0, 60, 20]]  # IoU 1, .6, .5, 0
+    found = examples_of(regions_of(boxes), two_objects(ignore=False), RECIPE)
+    assert found.labels.tolist() == [1, 1, 0, -1] * 2
+    assert found.shares.tolist() == pytest.approx([1, 0.5, 0.25, 0] * 2)
+    assert found.inputs[:, 0].tolist() == [0, 3, 6, 9, 12, 15, 18, 21]
+    assert found.rest.tolist() == pytest.approx([np.logaddexp(n, n + 1) for n in range(0, 16, 2)])
+    assert found.objects == 2
+    assert not examples_of(regions_of(boxes), two_objects(ignore=False), FewRecipe(keep=False)).rest.any()
+
+
+def test_regions_on_objects_that_do_not_count_are_no_examples() -> None:
+    boxes: list[list[float]] = [[0, 0, 40, 40], [5, 5, 20, 20], [60, 60, 90, 90], [50, 0, 60, 20]]
+    found = examples_of(regions_of(boxes), two_objects(ignore=True), FewRecipe(use_ignored=False))
+    assert found.labels.tolist() == [0, -1] * 2
+    assert examples_of(regions_of(boxes), two_objects(ignore=True), RECIPE).labels.tolist() == [1, -1, 0, -1] * 2
+
+
+def test_only_classes_that_the_weights_do_not_know_are_learned(weights: Checkpoint, photos: Selection) -> None:
+    knows = replace(weights, classes=("DISC",))
+    assert learnable(knows, photos, RECIPE) == ["square"]
+    assert learnable(knows, photos, FewRecipe(keep=False)) == ["disc", "square"]
+    with pytest.raises(InputError, match="know disc already; `only_new=True`"):
+        learnable(knows, Selection(photos, classes=["disc"]), RECIPE)
+    with pytest.raises(WeightsError, match="weights for regions cannot be taught more"):
+        learnable(replace(weights, task="regions"), photos, RECIPE)
+    ignored = Selection(photos, ignored=["disc", "square"])
+    with pytest.raises(InputError, match="all are ignored ones"):
+        learnable(weights, ignored, FewRecipe(use_ignored=False))
+
+
+def test_photos_of_a_rare_class_are_dealt_out_to_different_parts(photos: Selection) -> None:
+    class Rare(Selection):
+        def __iter__(self) -> Iterator[GroundTruth]:
+            for number, truth in enumerate(super().__iter__()):
+                yield truth if number in (0, 2) else truth.take(truth.labels == 0)
+
+    folds = folds_of(Rare(photos))
+    assert folds[0] != folds[2]
+    assert set(folds) == set(range(FOLDS))
+
+
+def test_photos_are_judged_by_what_others_taught(
+    weights: Checkpoint, photos: Selection, seen: list[PhotoRegions]
+) -> None:
+    """A class that one photo alone shows is not found on it."""
+    examples = [examples_of(each, truth, RECIPE) for each, truth in zip(seen, photos, strict=True)]
+    squares = [each.labels == 1 for each in examples]
+    rare = [
+        each if number == 0 else replace(each, labels=np.where(square, -1, each.labels), shares=each.shares * ~square)
+        for number, (each, square) in enumerate(zip(examples, squares, strict=True))
+    ]
+    lesson = Lesson(learn_columns(Examples.join(rare), photos.classes), seen, rare)
+    features = SharedFeatures(taught(weights, lesson.columns, RECIPE, {}), TORCH)
+    detector = Detector(FEW_BOXES["grid"](), SharedRegions(features), score_floor=0.0001)
+    found = cross_judged(photos, lesson, detector, RECIPE)
+    assert found.keys() == set(photos.image_ids)
+    assert 1 not in found[photos.image_ids[0]].labels
+    assert all(0 in each.labels for each in found.values())
+
+
+@pytest.fixture
+def rcnn(rcnn: Callable[..., int], torch_engine: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run the command line with torch and few boxes per photo."""
+    for name, maker in FEW_BOXES.items():
+        monkeypatch.setitem(MAKERS, name, maker)  # type: ignore[arg-type]
+    return rcnn
+
+
+@pytest.fixture
+def start(weights: Checkpoint, tmp_path: Path) -> Path:
+    path = tmp_path / "start.safetensors"
+    save_checkpoint(weights, path, dtype=torch.float32)
+    return path
+
+
+def test_the_command_from_end_to_end(
+    rcnn: Callable[..., int], start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_voc(tmp_path / "drawn", "train", range(6))
+    write_coco(tmp_path / "mine.json", range(6))
+    photos = tmp_path / "drawn" / "JPEGImages"
+    out = tmp_path / "mine.safetensors"
+    data = ("--coco", tmp_path / "mine.json", "--images", photos, "--weights", start, "--proposals", "grid")
+    asked = ("train", "regions", "--preset", "few", *data, "--dtype", "float32", "--out", out)
+    assert rcnn(*asked) == 0
+    told = capsys.readouterr()
+    assert f"weights written to {out}" in told.out
+    assert "6 photos with 12 objects: disc 6, square 6" in told.err
+    weights = read_checkpoint(out)
+    assert (weights.task, weights.classes) == ("shared", ("cat", "disc", "square"))
+    assert weights.training["few"]["classes"] == ["disc", "square"]
+    assert [weights.training[name] for name in ("preset", "data", "photos")] == ["few", "mine.json", 6]
+    page = (tmp_path / "mine.html").read_text()
+    assert "each photo is judged by what was learned from the other photos alone" in page
+
+    found = tmp_path / "found"
+    photo = photos / "003.png"
+    boxes = ("--proposals", "grid", "--score", 0, "--dtype", "float32")
+    assert rcnn("detect", photo, "--out", found, "--weights", out, *boxes) == 0
+    line = json.loads((found / "detections.jsonl").read_text())
+    assert {"disc", "square"} <= set(line["labels"])
+    assert rcnn(*asked) == 0
+    assert "photos looked at: 0" in capsys.readouterr().err
+    again = read_checkpoint(out)
+    assert all(torch.equal(value, weights.state[name]) for name, value in again.state.items())
+
+
+def test_only_new_classes_and_photos_to_validate_on(
+    rcnn: Callable[..., int], start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_voc(tmp_path / "voc", "train", range(3))
+    write_voc(tmp_path / "voc", "val", range(3, 5))
+    out = tmp_path / "mine.safetensors"
+    data = ("--voc", tmp_path / "voc", "--val", "val", "--classes", "square", "--html", tmp_path / "page.html")
+    more = ("--weights", start, "--proposals", "grid", "--only-new", "--dtype", "float32")
+    assert rcnn("train", "regions", "--preset", "few", *data, *more, "--out", out) == 0
+    assert read_checkpoint(out).classes == ("square",)
+    assert (tmp_path / "page.html").exists()
+    assert "on 2 photos with 2 objects" in capsys.readouterr().out
+
+
+def test_options_without_meaning_are_refused(
+    rcnn: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_voc(tmp_path / "voc", "train", range(1))
+    data = ("train", "regions", "--voc", tmp_path / "voc", "--out", tmp_path / "w.safetensors")
+    for option in ("--steps", "--batch", "--epochs", "--val-every"):
+        assert rcnn(*data, "--preset", "few", option, 1) == 2
+        assert f"{option} has no meaning with --preset few" in capsys.readouterr().err
+    assert rcnn(*data, "--preset", "few", "--features", "crops") == 2
+    assert "--features crops has no meaning with --preset few" in capsys.readouterr().err
+    assert rcnn(*data, "--only-new") == 2
+    assert "--only-new has no meaning with --preset quick" in capsys.readouterr().err
+    assert rcnn(*data, "--ignore", "disc", "--use-ignored") == 2
+    assert "--ignore has no meaning with --use-ignored" in capsys.readouterr().err
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert rcnn(*data, "--preset", "few") == 2
+    assert "--preset few runs in one process" in capsys.readouterr().err
+    assert not (tmp_path / "w.work").exists()
+
+
+def test_weights_that_cannot_be_taught_are_refused(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_voc(tmp_path / "voc", "train", range(1))
+    out = tmp_path / "w.safetensors"
+    data = ("train", "regions", "--preset", "few", "--voc", tmp_path / "voc", "--out", out)
+    assert rcnn(*data, "--weights", "default") == 2
+    assert "weights for regions cannot be taught more" in capsys.readouterr().err
+    assert not out.exists()
