@@ -4,11 +4,11 @@ Exit codes: 0 all done; 1 done, but some photos could not be worked on, or drawn
 usage or nothing done, with the reason on one line, or a bug of this program, with its traceback and how to report it;
 3 done, but a figure is below --fail-under; 130 stopped by Ctrl-C; 143 stopped by SIGTERM.
 
-A command is in detect/commands/NAME.py. Command files import gc
-import what is heavy inside their functions, so that
+A command is in detect/commands/NAME.py. Command files import what is heavy inside their functions, so that
 `rcnn --help` is quick.
 """
 
+import gc
 import io
 import os
 import sys
