@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from classifier.cascade import Cascade
-from classifier.engines import Placement, place
+from classifier.engines import Placement, place, without_int8
 from classifier.regions import Ensemble, GoogLeNetRegions, RegionClassifier
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from classifier.weights.load import load_weights
@@ -113,11 +113,12 @@ def load_classifier(
     names, kind = choose_weights(weights, features)
     where = placement or place()
     checkpoints = [load_regions(name, features=kind) for name in names]
-    make = partial(_classifier, placement=where, mirrored=mirrored, batch_size=batch_size)
+    make = partial(_classifier, mirrored=mirrored, batch_size=batch_size)
     if kind == "both":
         quick, crops = _one_of_each(names, checkpoints)
-        return Cascade(make(quick, with_features=with_features), make(crops, with_features=False), count=exact)
-    members = [make(each, with_features=with_features) for each in checkpoints]
+        exact_one = make(crops, without_int8(where), with_features=False)
+        return Cascade(make(quick, where, with_features=with_features), exact_one, count=exact)
+    members = [make(each, where, with_features=with_features) for each in checkpoints]
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
