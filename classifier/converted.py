@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from structures.cache import keep, recall
+from structures.turns import MODULES
 
 KIND = "openvino"
 HEADER = struct.Struct("<Q")  # length of the XML, which the binary follows
@@ -62,7 +63,9 @@ def openvino_model(module: nn.Module, example: Tensor) -> Any:
 def _convert(module: nn.Module, example: Tensor) -> Any:
     import openvino
 
-    model = openvino.convert_model(torch.export.export(module, (example,)))
+    with MODULES.alone():
+        program = torch.export.export(module, (example,))
+    model = openvino.convert_model(program)
     model.reshape(list(example.shape))  # else it takes any shape, and is slower for that
     return model
 

@@ -42,6 +42,7 @@ from proposals.multibox.predictor import DensePredictor
 from proposals.multibox.views import whole_photo
 from structures.boxes import Boxes, Floats
 from structures.records import Image
+from structures.turns import MODULES
 
 
 class TrunkMaps(NamedTuple):
@@ -285,9 +286,9 @@ class SharedRegions:
         placed = [look.placed(own) for look, own in zip(looks, boxes, strict=True)]
         device = self.features.placement.device
         maps = self.features([look.canvas for look in looks]).regions
-        found = self.features.head(
-            maps, [torch.from_numpy(own).to(device) for own in placed], with_hidden=self.feature_count > 0
-        )
+        there = [torch.from_numpy(own).to(device) for own in placed]
+        with MODULES.together():
+            found = self.features.head(maps, there, with_hidden=self.feature_count > 0)
         logits, hidden = found.split([len(self.classes) + 1, self.feature_count], dim=1)
         rows: Floats = torch.cat([logits.softmax(dim=1), hidden], dim=1).cpu().numpy()
         return np.split(rows, np.cumsum([len(own) for own in boxes])[:-1])

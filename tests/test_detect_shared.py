@@ -1,7 +1,11 @@
 """One pass per photo: how often the network runs, what proposals and classes come to, odd photos, odd weights."""
 
+import concurrent.futures
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +22,7 @@ from proposals.multibox.memory import CanvasMemory
 from proposals.multibox.views import whole_photo
 from structures.boxes import as_boxes, mirror, whole_image
 from structures.records import Image
+from structures.turns import MODULES
 from tests.boxes import keeps_protocol
 from tests.networks import make, make_shared
 
@@ -126,6 +131,21 @@ def test_mirrored_looks_are_those_of_the_mirrored_photo(features: SharedFeatures
     classify = SharedRegions(features, mirrored=True)
     flipped = np.ascontiguousarray(photo[:, ::-1])
     np.testing.assert_allclose(classify(flipped, mirror(boxes, (96, 128))), classify(photo, boxes), atol=0.02)
+
+
+def test_heads_wait_while_a_network_is_traced(features: SharedFeatures) -> None:
+    """Tracing changes torch for the whole process: a module that runs meanwhile would be taken for a part of it."""
+    photo, propose, classify = noise(60, 80), features.multibox(), SharedRegions(features)
+    boxes = whole_image((60, 80))
+    classify(photo, boxes)  # so that the network has run
+    works: list[Callable[[], Any]] = [lambda: propose(photo), lambda: propose.score(photo, boxes)]
+    for work in [*works, lambda: classify(photo, boxes)]:
+        with ThreadPoolExecutor(1) as pool:
+            with MODULES.alone():
+                done = pool.submit(work)
+                with pytest.raises(concurrent.futures.TimeoutError):  # until Python 3.11 not the built-in one
+                    done.result(timeout=0.1)
+            assert len(done.result(timeout=20)) > 0
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (500, 2), (6000, 8000)])
