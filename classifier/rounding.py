@@ -79,7 +79,8 @@ class RoundedConv2d(nn.Module):
         assert isinstance(self.steps, Tensor)
         assert isinstance(self.zeros, Tensor)
         weight = torch.fake_quantize_per_channel_affine(self.layer.weight, self.steps, self.zeros, 0, *WEIGHT_STEPS)
-        return self.layer._conv_forward(self.grid(x), weight, self.layer.bias)
+        found: Tensor = self.layer._conv_forward(self.grid(x), weight, self.layer.bias)
+        return found
 
 
 def is_rounded(network: nn.Module) -> bool:
