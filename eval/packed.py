@@ -33,7 +33,8 @@ class Packed(Sequence[R]):
     """
 
     def __init__(self, whole: R, counts: Indices, about: Callable[[int], dict[str, Any]]) -> None:
-        self.whole, self.counts, self.about = whole, counts, about
+        self.whole: R = whole
+        self.counts, self.about = counts, about
         self._bounds = np.concatenate([[0], np.cumsum(counts)]).tolist()
 
     def keep(self, rows: Mask) -> "Packed[R]":
@@ -69,7 +70,8 @@ class PackedByName(Mapping[str, R], Generic[R]):
     """
 
     def __init__(self, records: Packed[R], places: Mapping[str, int]) -> None:
-        self.records, self._places = records, places
+        self.records: Packed[R] = records
+        self._places = places
 
     def __len__(self) -> int:
         return len(self._places)
