@@ -265,22 +265,30 @@ def _regions(root: Path) -> tuple[bytes, bytes]:
 def _weights(root: Path) -> list[Reader]:
     """Return the readers of weights, with files that hold a few small arrays: enough for all that is not numbers."""
     import torch
-    from safetensors.torch import save
 
     from classifier.recipes import Schedule
     from classifier.training_state import read_state, write_state
     from classifier.weights.caffemodel import read_caffemodel
-    from classifier.weights.checkpoint import read_checkpoint
+    from classifier.weights.checkpoint import TORCHVISION, Checkpoint, read_checkpoint, save_checkpoint
+    from tests.test_classifier_weights_caffemodel import new_blob, new_layer, old_blob, old_layer
 
-    facts = {"format": "googlenet-rcnn", "classes": '["cat"]', "task": "regions"}
-    tensors = save({"fc.weight": torch.zeros(3, 4), "fc.bias": torch.zeros(3)}, facts)
+    small = Checkpoint(
+        state={"fc.weight": torch.zeros(3, 4), "fc.bias": torch.zeros(3)},
+        classes=("cat", "dog"),
+        preprocessing=TORCHVISION,
+        task="regions",
+    )
+    save_checkpoint(small, root / "net.safetensors")
     schedule = Schedule(steps=3, learning_rate=0.1)
     write_state(root / "state.pt", schedule, {"step": 2, "weights": {"fc": torch.zeros(3)}})
     state = (root / "state.pt").read_bytes()
-    layer = b"\xa2\x06\x14\x0a\x03abc\x3a\x0d\x2a\x08" + np.float32([1, 2]).tobytes() + b"\x3a\x01\x02"
+    layers = [
+        layer("conv", [blob(np.ones((2, 1, 3, 3), np.float32))])
+        for layer, blob in ((new_layer, new_blob), (old_layer, old_blob))
+    ]
     return [
-        Reader("safetensors", "net.safetensors", [tensors], read_checkpoint),
-        Reader("caffemodel", "net.caffemodel", [layer], read_caffemodel),
+        Reader("safetensors", "net.safetensors", [(root / "net.safetensors").read_bytes()], read_checkpoint),
+        Reader("caffemodel", "net.caffemodel", layers, read_caffemodel),
         Reader("state of a training", "state.pt", [state], lambda path: read_state(path, schedule)),
     ]
 

@@ -145,8 +145,7 @@ def make_engine(
     if batch_size is not None and batch_size < 1:
         raise InputError(f"`batch_size` {batch_size} is not at least 1")
     batch = batch_size or usual_batch(placement.device)
-    if placement.dtype == "int8" and not is_rounded(module):
-        raise InputError('`dtype="int8"` is for shared features (`features="shared"`); take another `dtype`')
+    require_rounded(module, placement)
     if placement.engine == "openvino":
         return OpenVinoEngine(module, placement, size=size, batch_size=batch)
     return TorchEngine(module, placement, batch_size=batch)
@@ -160,6 +159,16 @@ def keep_to_cores(count: int) -> None:
     torch.set_num_threads(count)
     if importlib.util.find_spec("openvino") is not None:
         openvino_core().set_property("CPU", {"INFERENCE_NUM_THREADS": count})
+
+
+def require_rounded(module: nn.Module, placement: Placement) -> None:
+    """Refuse to run a network in 8 bits that does not round.
+
+    Raises:
+        InputError: says what 8 bits are for.
+    """
+    if placement.dtype == "int8" and not is_rounded(module):
+        raise InputError('`dtype="int8"` is for shared features (`features="shared"`); take another `dtype`')
 
 
 class TorchEngine:

@@ -37,7 +37,7 @@ def record(module: nn.Module, example: Tensor, pool: Any = None) -> Recording:
     """
     with torch.cuda.device(example.device):
         given = example.clone(memory_format=torch.preserve_format)
-        stream = torch.cuda.Stream()
+        stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from classifier.engines import Engine, Placement, make_engine, place
+from classifier.engines import Engine, Placement, make_engine, place, require_rounded
 from classifier.googlenet import TABLE_1, GoogLeNet, stages_between
 from classifier.weights.checkpoint import (
     Checkpoint,
@@ -208,9 +208,13 @@ class CanvasRunner:
         network: maps (N, 3, H, W) pixels to one tensor.
         placement: where.
         batch_size: canvases that are run together; None takes what suits the device. One fills two cores.
+
+    Raises:
+        InputError: the placement is for 8 bits, and the network does not round.
     """
 
     def __init__(self, network: nn.Module, placement: Placement, *, batch_size: int | None = None) -> None:
+        require_rounded(network, placement)  # now, not at the first photo
         self._network, self._placement = copy.deepcopy(network), placement
         self._batch_size = batch_size or (1 if placement.device.type == "cpu" else GPU_CANVASES)
         self._engines: dict[tuple[int, int] | None, Engine] = {}

@@ -138,9 +138,10 @@ def read_results(path: Path) -> ResultColumns:
     if quick is not None:
         return quick
     entries = _read_entries_of_results(path)
-    numbers = [np.array([entry[key] for entry in entries], np.int64) for key in ("image_id", "category_id")]
+    image, category = (np.array([entry[key] for entry in entries], np.int64) for key in ("image_id", "category_id"))
     sides, boxes = to_boxes([entry["bbox"] for entry in entries], lambda row: f"{path}: entry {row}")
-    return ResultColumns(*numbers, sides, boxes, np.array([entry["score"] for entry in entries], np.float64))
+    scores = np.array([entry["score"] for entry in entries], np.float64)
+    return ResultColumns(image, category, sides, boxes, scores)
 
 
 def _read_quickly(path: Path) -> ResultColumns | None:

@@ -126,7 +126,7 @@ def _overlap(found: Doubles, objects: Doubles, crowds: Mask) -> Callable[[Indice
         both = np.where((across > 0) & (down > 0), across * down, 0)
         own = area[rows]
         union = np.where(crowds[held], own, own + area2[held] - both)
-        return np.divide(both, union, out=np.zeros_like(both), where=both > 0)
+        return np.asarray(np.divide(both, union, out=np.zeros_like(both), where=both > 0), np.float64)
 
     return measure
 

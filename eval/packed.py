@@ -14,7 +14,7 @@ import numpy.typing as npt
 from structures.boxes import ImageSize, Indices, Mask, as_boxes
 from structures.records import Detections, GroundTruth
 
-R = TypeVar("R", bound=Detections | GroundTruth)
+R = TypeVar("R", Detections, GroundTruth)
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 

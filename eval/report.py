@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import rich.box
-from rich.console import JustifyMethod
+from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -28,15 +28,15 @@ class Sheet:
     def __init__(self, caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> None:
         self.caption, self.head, self.rows, self.texts = caption, head, rows, texts
 
-    def for_terminal(self) -> Table:
+    def for_terminal(self) -> Group:
         """Return it for rich; names are shown as they are, also those with square brackets."""
-        table = Table(title=Text(printable(self.caption), "bold"), title_justify="left", box=rich.box.SIMPLE_HEAD)
+        table = Table(box=rich.box.SIMPLE_HEAD)
         for place, name in enumerate(self.head):
             side: JustifyMethod = "left" if place < self.texts else "right"
             table.add_column(Text(printable(name)), justify=side, overflow="fold")  # broken where it must be, never cut
         for row in self.rows:
             table.add_row(*(Text(printable(cell)) for cell in row))
-        return table
+        return Group(Text(printable(self.caption), "bold"), table)  # as a title it would be no wider than the table
 
 
 def sheets_csv(sheets: Sequence[Sheet]) -> str:

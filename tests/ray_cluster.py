@@ -29,6 +29,7 @@ def environment(address: str | None = None) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # how long a head that ended is waited for
         "RAY_AUTH_MODE": "token",  # else Ray would take, or make, the token of the user
         "RAY_AUTH_TOKEN": TOKEN,
     }

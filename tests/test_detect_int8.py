@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from classifier.engines import place
 from classifier.rounding import RoundedConv2d
 from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
 from detect.classifiers import load_checkpoint, load_classifier
+from detect.generators import load_proposals
 from detect.int8 import EXACT, RECORD, network_in_int8, points
 from detect.shared import from_checkpoint, with_ranges
 from tests.networks import make_shared, photo
@@ -76,9 +78,10 @@ def test_the_built_in_shared_weights_have_ranges() -> None:
 
 
 @needs_openvino
-def test_crops_are_refused() -> None:
+@pytest.mark.parametrize("load", [partial(load_classifier, "default"), partial(load_proposals, "multibox")])
+def test_crops_and_the_multibox_beside_them_are_refused_at_once(load: Callable[..., object]) -> None:
     with pytest.raises(ValueError, match='`dtype="int8"` is for shared features'):
-        load_classifier("default", place(device="cpu", dtype="int8"))
+        load(place(device="cpu", dtype="int8"))
 
 
 def test_the_command_calibrates(rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

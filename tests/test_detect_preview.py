@@ -141,6 +141,13 @@ def test_names_are_never_cut(capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert LONG.replace(" ", "") in re.sub(r"[\s─]|12\.34|56", "", plain)
 
 
+def test_captions_are_one_line_above_a_narrow_table_too(capsys: pytest.CaptureFixture[str]) -> None:
+    from detect.evaluation import show
+
+    show([Sheet("Where objects were lost, and in which stage", ["a"], [["1"]])], [])
+    assert capsys.readouterr().out.splitlines()[0].strip() == "Where objects were lost, and in which stage"
+
+
 def test_tables_as_csv_have_a_line_for_each_value() -> None:
     sheets = [Sheet("One", ["class", "AP %", "objects"], [["dog, wet", "12.34", "5"]]), Sheet("Two", ["x", "y"], [])]
     rows = list(csv.reader(sheets_csv(sheets).splitlines()))

@@ -244,11 +244,12 @@ def test_only_new_classes_and_photos_to_validate_on(
     write_voc(tmp_path / "voc", "val", range(3, 5))
     out = tmp_path / "mine.safetensors"
     data = ("--voc", tmp_path / "voc", "--val", "val", "--classes", "square", "--html", tmp_path / "page.html")
-    more = ("--weights", start, "--proposals", "grid", "--only-new", "--dtype", "float32")
-    assert rcnn("train", "regions", "--preset", "few", *data, *more, "--out", out) == 0
-    assert read_checkpoint(out).classes == ("square",)
-    assert (tmp_path / "page.html").exists()
-    assert "on 2 photos with 2 objects" in capsys.readouterr().out
+    more = ("--weights", start, "--proposals", "grid", "--dtype", "float32")
+    for option, classes in (([], ("cat", "square")), (["--only-new"], ("square",))):
+        assert rcnn("train", "regions", "--preset", "few", *data, *more, *option, "--out", out) == 0
+        assert read_checkpoint(out).classes == classes
+        assert (tmp_path / "page.html").exists()
+        assert "on 2 photos with 2 objects" in capsys.readouterr().out
 
 
 def test_options_without_meaning_are_refused(

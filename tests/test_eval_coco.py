@@ -188,6 +188,32 @@ def test_bad_results_are_errors_that_name_the_entry(instances, tmp_path, entry, 
         read_coco_results(path, instances())
 
 
+def test_results_are_read_the_same_quickly_and_entry_by_entry(instances, tmp_path, monkeypatch):
+    random, data, path = np.random.default_rng(0), instances(), tmp_path / "results.json"
+    kinds = zip(random.choice([4, 9], 50).tolist(), random.choice([1, 90], 50).tolist(), strict=True)
+    boxes = np.abs(random.normal(0, 10.0 ** random.integers(-6, 3, (50, 4)))).tolist()  # some have an exponent
+    rows = [
+        {"image_id": image, "category_id": category, "bbox": box, "score": float(random.random())}
+        for (image, category), box in zip(kinds, boxes, strict=True)
+    ]
+    path.write_text(json.dumps(rows))
+    written = tmp_path / "written.json"
+    for file in (path, written):
+        with monkeypatch.context() as patched:
+            patched.setattr("eval.coco_json.load", None)  # the careful reader is not asked
+            quick, _, notes = read_coco_results(file, data)
+        with monkeypatch.context() as patched:
+            patched.setattr("eval.coco_json.read_columns", lambda path: None)
+            careful, _, others = read_coco_results(file, data)
+        assert notes == others
+        assert list(quick) == list(careful) == ["a.jpg", "b.jpg"]
+        for name in quick:
+            for column in quick[name].COLUMNS:
+                np.testing.assert_array_equal(getattr(quick[name], column), getattr(careful[name], column))
+        names = {"category_ids": data.category_ids, "image_numbers": data.image_numbers}
+        write_coco_results(written, quick.items(), **names)  # our own files are read quickly, too
+
+
 def test_unknown_images_are_left_out_and_named_where_allowed(instances, tmp_path):
     rows = [{"image_id": n, "category_id": 1, "bbox": [0, 0, n, 1], "score": 0.5} for n in (5, 4, 7, 5)]
     (tmp_path / "results.json").write_text(json.dumps(rows))

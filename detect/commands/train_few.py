@@ -55,7 +55,7 @@ def train_on_few(
     from detect.generators import load_proposals
     from detect.shared import SharedFeatures, SharedRegions
     from detect.training.data import summary
-    from detect.training.few import cross_judged, learn, learnable, taught
+    from detect.training.few import cross_judged, learn, learnable, of_last, taught
     from detect.training.few_photos import FOLDER, PhotoLooks
     from detect.training.folder import occupied
     from detect.training.progress import Reporter
@@ -97,7 +97,9 @@ def train_on_few(
         if judged is None:
             _report(page, out, cross_judged(dataset, lesson, detector, recipe), dataset, [OTHERS], about["data"])
         else:
-            _report(page, out, detect_all(detector, judged, placement), judged, [], about["data"])
+            everything = detect_all(detector, judged, placement)
+            found = {image_id: of_last(each, len(names)) for image_id, each in everything.items()}
+            _report(page, out, found, judged, [], about["data"])
     typer.echo(printable(what_stays(folder)))
 
 

@@ -104,7 +104,8 @@ def _classes(dataset: AnyDataset) -> list[str]:
 
 def _used_labels(dataset: AnyDataset) -> list[int]:
     """Return the labels that objects of a dataset have."""
-    return np.unique(laid_out(dataset.truths, lambda truth: truth.labels, np.zeros(0, np.int64))).tolist()
+    labels = laid_out(dataset.truths, lambda truth: truth.labels, np.zeros(0, np.int64))
+    return list(map(int, np.unique(labels)))
 
 
 def _refuse_equal_names(photos: Splits) -> None:

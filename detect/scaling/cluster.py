@@ -9,7 +9,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ ON = re.compile(r"ray(://.+)?")
 READER_THREADS = 4  # of a process that reads: each process holds the detector's weights
 READERS_SHARE = 6  # on CPUs one core in this many reads; the networks need the others (benchmarks/scale.py)
 ON_CPU, ON_GPU = 8, 32  # photos that are handed to the networks together: what an ended process has to do again
+ENDS = 5  # of processes on the same photos, before these are taken to be at fault, and the run stops
 BLOCK_BYTES = 2**24  # of photos on their way, in one piece
 NO_CLUSTER = "Could not find any running Ray instance"  # in Ray's own words
 LIBRARY_LOGS = ("ray", "ray.data")
@@ -153,7 +154,7 @@ def _own_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def run(ray: Any, work: Work, processes: Processes, photos: Iterable[Any]) -> Iterator[Any]:
+def run(ray: Any, work: Work, processes: Processes, photos: Iterable[Any]) -> Generator[Any, None, None]:
     """Yield tables of results, in any order.
 
     Args:
@@ -175,6 +176,7 @@ def run(ray: Any, work: Work, processes: Processes, photos: Iterable[Any]) -> It
         batch_format="pyarrow",
         compute=data.ActorPoolStrategy(size=processes.readers),
         num_cpus=processes.cpus * processes.threads,
+        max_task_retries=ENDS,
     )
     if work.in_steps:
         device: dict[str, Any] = {"num_gpus": processes.gpus} if processes.gpus else {"num_cpus": processes.cpus}
@@ -184,6 +186,7 @@ def run(ray: Any, work: Work, processes: Processes, photos: Iterable[Any]) -> It
             batch_size=ON_GPU if processes.gpus else ON_CPU,
             batch_format="pyarrow",
             compute=data.ActorPoolStrategy(size=processes.workers),
+            max_task_retries=ENDS,
             **device,
         )
     try:

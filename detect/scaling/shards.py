@@ -79,15 +79,15 @@ def _text(text: str) -> str:
 def detections_of(row: Row, classes: Sequence[str]) -> Detections:
     """Return the record that a row was made of."""
     names, source = _sources(row)
-    labels = [classes.index(label) for label in row["labels"]]
-    boxes, scores, size = as_boxes(row["boxes"]), np.float32(row["scores"]), (row["height"], row["width"])
-    return Detections(boxes, np.int64(labels), scores, size, source, names, tuple(classes))
+    labels = np.array([classes.index(label) for label in row["labels"]], np.int64)
+    boxes, scores, size = as_boxes(row["boxes"]), np.array(row["scores"], np.float32), (row["height"], row["width"])
+    return Detections(boxes, labels, scores, size, source, names, tuple(classes))
 
 
 def proposals_of(row: Row) -> Proposals:
     """Return the record that a row was made of."""
     names, source = _sources(row)
-    boxes, scores, size = as_boxes(row["boxes"]), np.float32(row["scores"]), (row["height"], row["width"])
+    boxes, scores, size = as_boxes(row["boxes"]), np.array(row["scores"], np.float32), (row["height"], row["width"])
     return Proposals(boxes, scores, size, source, names)
 
 

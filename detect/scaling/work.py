@@ -173,7 +173,7 @@ class Reading:
         stages, work = self._loaded.stages(self._read, self._work.threads), self._work
         photos = [
             Placed(os.fsdecode(name), os.fsdecode(path), row)
-            for name, path, row in zip(*(table[each].to_pylist() for each in ("name", "path", "row")), strict=True)
+            for name, path, row in zip(*(table[column].to_pylist() for column in ("name", "path", "row")), strict=True)
         ]
         numbers = zip(table[GROUP].to_pylist(), table[AT].to_pylist(), strict=True)
         with (
@@ -217,7 +217,7 @@ class Networks:
         """Return the rows of results for a table of photos that were begun."""
         loaded, rows = self._loaded, list[Row]()
         begun = table.to_pylist()
-        sound = iter([Begun(os.fsdecode(each["path"]), each["packed"]) for each in begun if each["packed"] is not None])
+        sound = [Begun(os.fsdecode(row["path"]), row["packed"]) for row in begun if row["packed"] is not None]
         unpack = Stage("propose", each(lambda photo: pickle.loads(photo.packed)))  # by `Reading`, in the same cluster
         stages = [unpack, *loaded.stages(_not_here, 1)[1:]]
         with closing(flow(sound, stages, pixels=pixels_of)) as done:

@@ -150,7 +150,7 @@ def cross_judged(dataset: Dataset, lesson: Lesson, detector: Detector, recipe: F
         columns = _columns_of(others, dataset.classes)
         for number in (number for number, own in enumerate(folds) if own == fold):
             regions = as_regions(lesson.seen[number], columns, detector.classes, recipe)
-            found[dataset.image_ids[number]] = _of_last(detector.choose(regions), len(dataset.classes))
+            found[dataset.image_ids[number]] = of_last(detector.choose(regions), len(dataset.classes))
     return found
 
 
@@ -188,7 +188,7 @@ def as_regions(
     return Regions(proposals, probabilities, classes)
 
 
-def _of_last(found: Detections, count: int) -> Detections:
+def of_last(found: Detections, count: int) -> Detections:
     """Return the detections of the last classes alone, with labels that count from the first of these."""
     first = len(found.classes) - count
     chosen = found.take(found.labels >= first)
