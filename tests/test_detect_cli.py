@@ -63,12 +63,12 @@ def test_the_package_shows_its_version_too() -> None:
 def test_there_are_the_commands_that_the_documents_speak_of() -> None:
     assert (
         " ".join(sorted({path[0] for path in LEAVES}))
-        == "bench classify convert detect draw eval export propose serve train weights"
+        == "bench classify convert detect draw eval export propose scale serve train weights"
     )
-    assert len(LEAVES) == 18
+    assert len(LEAVES) == 22
 
 
-@pytest.mark.parametrize("words", ["", *NAMES, "eval", "train", "weights", "bench"])
+@pytest.mark.parametrize("words", ["", *NAMES, "eval", "train", "weights", "bench", "scale"])
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_every_command_and_group_has_help(
     rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str], words: str, option: str
@@ -79,7 +79,7 @@ def test_every_command_and_group_has_help(
     assert told.err == ""
 
 
-@pytest.mark.parametrize("words", ["", "eval", "train", "weights", "bench"])
+@pytest.mark.parametrize("words", ["", "eval", "train", "weights", "bench", "scale"])
 def test_a_group_alone_shows_its_help(rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str], words: str) -> None:
     assert rcnn(*words.split()) == 2
     told = capsys.readouterr()
@@ -187,7 +187,7 @@ def test_every_command_can_be_stopped(
     def stop(*arguments: Any, **options: Any) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    goes_on = {"detect", "draw", "propose", "train", "bench"}
+    goes_on = {"detect", "draw", "propose", "train", "bench", "scale"}
     for path, command in LEAVES.items():
         monkeypatch.setattr(type(command), "parse_args", stop)
         assert rcnn(*path, "x", "--out", "y") == 143

@@ -65,7 +65,7 @@ class ScaleOptions:
 
 @examples(
     "rcnn scale detect photos --out results --workers 2",
-    "rcnn scale detect s3://bucket/photos --out s3://bucket/results --on ray://head:10001 --features shared",
+    "rcnn scale detect s3://bucket/photos --out s3://bucket/out --on ray://head:10001 --features shared",
 )
 @with_records
 def detect(

@@ -74,7 +74,7 @@ def multibox(
     validation: ValidationOptions,
     recipe: RecipeOptions,
     run: RunOptions,
-    preset: Annotated[str, typer.Option(help=f"{' or '.join(MULTIBOX)}, see above.")] = "quick",
+    preset: Annotated[str, typer.Option(help=f"{', '.join(MULTIBOX)}: see above.")] = "quick",
     weights: Annotated[
         str | None, typer.Option(help="Start from the trunk of a classifier, or from MultiBox.", show_default=PRESET)
     ] = None,

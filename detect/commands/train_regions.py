@@ -196,7 +196,7 @@ def regions(
     preset: Annotated[
         str | None,
         typer.Option(
-            help=f"{' or '.join([*REGIONS, *SHARED, *FEW])}, see above.",
+            help=f"{', '.join([*REGIONS, *SHARED, *FEW])}: see above.",
             show_default="quick, or shared with --features shared",
         ),
     ] = None,

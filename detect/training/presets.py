@@ -112,7 +112,7 @@ SHARED: Mapping[str, Preset[SharedRecipe]] = {
 }
 FEW: Mapping[str, Preset[FewRecipe]] = {
     "few": Preset(
-        purpose="new classes from a few examples each, beside those that the weights know",
+        purpose="new classes from a few examples each, added to those that the weights know",
         weights="shared",
         phases=(FewRecipe(),),
         proposals=PROPOSALS,
