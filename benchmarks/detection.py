@@ -35,7 +35,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.detection_growth import growth  # noqa: E402
 from benchmarks.detection_ways import SLOW, Answer, Setting, serve, ways  # noqa: E402
 from detect.runs.record import processor  # noqa: E402
-from eval.results import DETECTIONS_FILE, align, read_lines  # noqa: E402
+from eval.aligned import align  # noqa: E402
+from eval.results import DETECTIONS_FILE, read_lines  # noqa: E402
 from eval.scores import score  # noqa: E402
 from eval.selection import Selection, pick_evenly  # noqa: E402
 from eval.voc import VocDataset  # noqa: E402
@@ -228,7 +229,7 @@ def plot(rows: Mapping[str, Row], path: Path, about: str) -> None:
                 [[row["median"] - row["lower"]], [row["upper"] - row["median"]]],
             )
             form = "s" if name in ("plain", "rival") else "o"
-            colour = {"plain": "grey", "rival": "grey", "crops": "tab:blue", "shared": "tab:orange"}
+            colour = {"plain": "grey", "rival": "grey", "both": "tab:green", "crops": "tab:blue", "shared": "tab:orange"}
             axes.errorbar(*at, xerr=spread, fmt=form, color=colour.get(name.split(",")[0], "tab:green"))
             beside = {"xytext": (-7, -11), "ha": "right"} if "int8" in name else {"xytext": (7, 5), "ha": "left"}
             axes.annotate("YOLOX" if name == "rival" else name, at, textcoords="offset points", size=9, **beside)

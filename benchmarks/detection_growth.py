@@ -15,8 +15,8 @@ MEGAPIXELS = (0.05, 0.2, 1, 4, 16)
 REGIONS = (25, 50, 100, 200)
 PHOTOS = (1, 4, 16)
 REPEATS = 3
-BY_PIXELS = ("shared, multibox", "shared, default", "crops, default")
-BY_REGIONS = ("shared, default", "crops, default")
+BY_PIXELS = ("shared, multibox", "both, default", "crops, default")
+BY_REGIONS = ("shared, default", "both, default", "crops, default")
 
 
 def growth(dataset: Any, dtype: str) -> list[dict[str, Any]]:

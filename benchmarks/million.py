@@ -193,9 +193,9 @@ def align(root: Path, count: int) -> None:
 
 def judge(root: Path, count: int) -> None:
     """Do the same, and measure mAP."""
+    from eval.aligned import align as bring
     from eval.protocols import voc
     from eval.results import ResultLines
-    from eval.results import align as bring
 
     truth = Truth(list(names_of(count)))
     aligned = bring(ResultLines(root / "out/detections.jsonl"), truth)
