@@ -35,7 +35,7 @@ from detect.training.few_photos import PhotoLooks, PhotoRegions
 from detect.training.few_recipe import FewRecipe
 from detect.training.region_measure import SCORE_FLOOR
 from eval.plots import to_picture
-from eval.scores import score
+from eval.scores import or_null, score
 from eval.selection import Selection
 from eval.voc import VOC_CLASSES, VocDataset
 from structures.files import write_bytes, write_json, write_text
@@ -154,6 +154,15 @@ def _told(items: Iterable[int], total: int) -> Iterable[int]:
         yield number
 
 
+def without_nan(value: Any) -> Any:
+    """Return figures with null for those of classes that no photo shows, which JSON has no number for."""
+    if isinstance(value, Mapping):
+        return {name: without_nan(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [without_nan(each) for each in value]
+    return or_null(value) if isinstance(value, float) else value
+
+
 def table(result: Mapping[str, Any]) -> str:
     """Return the means and spreads as Markdown."""
     lines = [
@@ -199,7 +208,7 @@ def main() -> None:
     given = parser.parse_args()
     result = run(given)
     print(table(result))
-    write_json(given.out / "few.json", result)
+    write_json(given.out / "few.json", without_nan(result))
     write_text(given.out / "few.md", table(result))
     write_bytes(given.out / "few.png", curves(result))
 
