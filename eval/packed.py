@@ -6,7 +6,7 @@ A record per image takes a kilobyte and 20 microseconds, its rows some tens of b
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from structures.boxes import ImageSize, Indices, Mask, as_boxes
 from structures.records import Detections, GroundTruth
 
-R = TypeVar("R", Detections, GroundTruth)
+R = TypeVar("R", bound=Detections | GroundTruth)
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -40,7 +40,7 @@ class Packed(Sequence[R]):
     def keep(self, rows: Mask) -> "Packed[R]":
         """Return the same images with some of their rows; (N,) whether each row of `whole` stays."""
         before = np.concatenate([[0], np.cumsum(rows)])[self._bounds]
-        return self if rows.all() else Packed(self.whole.take(rows), np.diff(before), self.about)
+        return self if rows.all() else Packed(cast(R, self.whole.take(rows)), np.diff(before), self.about)
 
     def rows(self, place: int) -> slice:
         """Return which rows of `whole` are those of an image."""
