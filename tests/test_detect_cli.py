@@ -65,7 +65,7 @@ def test_there_are_the_commands_that_the_documents_speak_of() -> None:
         " ".join(sorted({path[0] for path in LEAVES}))
         == "bench classify convert detect draw eval export propose serve train weights"
     )
-    assert len(LEAVES) == 18
+    assert len(LEAVES) == 19
 
 
 @pytest.mark.parametrize("words", ["", *NAMES, "eval", "train", "weights", "bench"])
