@@ -229,7 +229,13 @@ def plot(rows: Mapping[str, Row], path: Path, about: str) -> None:
                 [[row["median"] - row["lower"]], [row["upper"] - row["median"]]],
             )
             form = "s" if name in ("plain", "rival") else "o"
-            colour = {"plain": "grey", "rival": "grey", "both": "tab:green", "crops": "tab:blue", "shared": "tab:orange"}
+            colour = {
+                "plain": "grey",
+                "rival": "grey",
+                "both": "tab:green",
+                "crops": "tab:blue",
+                "shared": "tab:orange",
+            }
             axes.errorbar(*at, xerr=spread, fmt=form, color=colour.get(name.split(",")[0], "tab:green"))
             beside = {"xytext": (-7, -11), "ha": "right"} if "int8" in name else {"xytext": (7, 5), "ha": "left"}
             axes.annotate("YOLOX" if name == "rival" else name, at, textcoords="offset points", size=9, **beside)
