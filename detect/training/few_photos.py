@@ -157,7 +157,7 @@ def boxes_around(found: Proposals, truth: GroundTruth) -> Boxes:
     rng = np.random.default_rng(0)
     objects = truth.boxes[area(truth.boxes) > 0]
     sides = np.tile(objects[:, 2:] - objects[:, :2], (COPIES, 2))
-    noise = rng.standard_normal(sides.shape, np.float32) * SHAKE
+    noise = np.asarray(rng.standard_normal(sides.shape), np.float32) * np.float32(SHAKE)
     moved = clip(np.tile(objects, (COPIES, 1)) + noise * sides, truth.image_size)
     made = [objects, moved[large_enough(moved, SMALLEST)]]
     if found.left_out is not None and len(objects):
