@@ -26,7 +26,7 @@ from proposals.multibox.generator import drawn
 from proposals.multibox.views import whole_photo
 from proposals.protocol import ProposalGenerator, in_steps
 from proposals.stored.reader import StoreError, file_key
-from structures.boxes import Boxes, Floats, ImageSize, area, as_boxes, clip, iou, large_enough
+from structures.boxes import Boxes, Floats, ImageSize, area, clip, iou, large_enough
 from structures.errors import InputError
 from structures.files import replacing, sweep
 from structures.images import read_image
@@ -157,8 +157,8 @@ def boxes_around(found: Proposals, truth: GroundTruth) -> Boxes:
     rng = np.random.default_rng(0)
     objects = truth.boxes[area(truth.boxes) > 0]
     sides = np.tile(objects[:, 2:] - objects[:, :2], (COPIES, 2))
-    noise = rng.standard_normal(sides.shape, np.float32) * np.float32(SHAKE)
-    moved = clip(as_boxes(np.tile(objects, (COPIES, 1)) + noise * sides), truth.image_size)
+    noise = np.asarray(rng.standard_normal(sides.shape), np.float32) * np.float32(SHAKE)
+    moved = clip(np.tile(objects, (COPIES, 1)) + noise * sides, truth.image_size)
     made = [objects, moved[large_enough(moved, SMALLEST)]]
     if found.left_out is not None and len(objects):
         overlaps = iou(found.left_out.boxes, objects)
