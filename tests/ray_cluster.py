@@ -18,7 +18,7 @@ needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="ray is not installed: pip install 'googlenet-rcnn[ray]'"
 )
 TOKEN = secrets.token_hex(32)
-START_SECONDS = 300.0  # on a busy machine, where Ray itself gives up after 30 seconds
+START_SECONDS = 300.0  # on a busy machine
 TRIES = 5
 
 
@@ -29,6 +29,7 @@ def environment(address: str | None = None) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",
+        "RAY_raylet_start_wait_time_s": str(round(START_SECONDS)),
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # how long a head that ended is waited for
         "RAY_AUTH_MODE": "token",  # else Ray would take, or make, the token of the user
         "RAY_AUTH_TOKEN": TOKEN,
