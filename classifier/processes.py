@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from classifier.children import end_with_torchrun
@@ -58,7 +59,11 @@ def joined(device: torch.device) -> Iterator[torch.device]:
         take_own_gpu()
         device = torch.device("cuda", torch.cuda.current_device())
     end_with_torchrun()
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
+    # With --standalone all attempts share a store: without a name of its own, a new one calls processes that are gone.
+    own = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=own, rank=rank, world_size=count, timeout=PATIENCE)
     try:
         yield device
     finally:

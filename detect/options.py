@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 MENTION = re.compile(r"`(\w+)(?:=([^`]*))?`")  # `dtype`, `dtype="float32"` or `overwrite=True`
 _SAME = (
-    "allow_extra auxiliary average average_from balance best_share class_agnostic classes device dtype engine epochs "
-    "exif format ground_truth hard_examples host images label_smoothing learning_rate max_boxes max_pixels mirrored "
-    "near_share only_detected only_new out overwrite port positive_share preset proposals ramp schedule split together "
-    "keep on readers token_file val val_ground_truth val_images val_proposals vote_power weight_decay "
-    "weights work workers "
+    "allow_extra auxiliary average average_from balance best_share class_agnostic classes device dtype engine "
+    "epochs exact exif features format ground_truth hard_examples host images label_smoothing learning_rate "
+    "max_boxes max_pixels mirrored near_share only_detected only_new out overwrite port positive_share preset "
+    "proposals ramp schedule split together keep on readers token_file val val_ground_truth val_images "
+    "val_proposals vote_power weight_decay weights work workers "
 )
 OPTIONS: Mapping[str, str] = {
     **{name: f"--{name.replace('_', '-')}" for name in _SAME.split()},

@@ -81,8 +81,8 @@ def test_its_settings_are_in_the_record() -> None:
         (Sure(1, 0, 0, classes=("dog", "cat")), {}, "another order"),
         (Sure(1, 0, 0, 9, features=1), {}, "features are kept"),
         (Sure(1, 0, 0), {"count": 0}, "`exact` 0"),
-        (Sure(1, 0, 0), {"share": 0.0}, "`share` 0"),
-        (Sure(1, 0, 0), {"share": 1.5}, r"`share` 1\.5"),
+        (Sure(1, 0, 0), {"share": 0.0}, "share of 0"),
+        (Sure(1, 0, 0), {"share": 1.5}, r"share of 1\.5"),
     ],
 )
 def test_what_does_not_fit_is_refused(exact: Any, options: dict[str, Any], message: str) -> None:

@@ -293,10 +293,10 @@ def test_a_process_that_was_killed_is_started_again_and_changes_nothing(ran: Pat
     begin = time.monotonic()
     while not (tmp_path / "killed.work" / "state.pt").exists():
         assert running.poll() is None, running.communicate()
-        assert time.monotonic() - begin < 500
+        assert time.monotonic() - begin < 100
         time.sleep(0.02)
     os.kill(process_of_rank(0, running.pid), signal.SIGKILL)
-    said, _ = running.communicate(timeout=500)
+    said, _ = running.communicate(timeout=100)
     assert running.returncode == 0, said
     undisturbed = train_elastically(ran / "photos", tmp_path / "whole.safetensors")
     said, _ = undisturbed.communicate(timeout=500)

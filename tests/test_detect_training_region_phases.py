@@ -20,7 +20,7 @@ from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_chec
 from detect.cli import build
 from detect.commands import train_regions as command
 from detect.runs.propose import build_for_many
-from detect.training.presets import MULTIBOX, REGIONS, Preset, describe
+from detect.training.presets import MULTIBOX, NOT_MEASURED, REGIONS, Preset, describe
 from detect.training.progress import read_curve
 from detect.training.region_recipe import Examples, RegionTraining
 from proposals.generators import MAKERS
@@ -62,10 +62,11 @@ def first_columns(path: Path, count: int = 3) -> list[list[str]]:
 
 def test_help_says_score_and_hours_of_every_preset() -> None:
     for presets in (REGIONS, MULTIBOX):
-        words = describe(presets)
+        words = " ".join(describe(presets))
         for name, preset in presets.items():
             assert f"{name}: {preset.purpose}" in words
-            assert f"Score: {preset.score}. CPU: {preset.cpu}. GPU: {preset.gpu}." in words
+            for name, value in (("Score", preset.score), ("CPU", preset.cpu), ("GPU", preset.gpu)):
+                assert (f"{name}: {value}." in preset.words()) == (value != NOT_MEASURED)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_a_training_writes_through_no_link(tmp_path: Path) -> None:
 def test_files_of_others_in_the_folder_of_a_later_phase_are_seen(tmp_path: Path) -> None:
     (tmp_path / "phase2").mkdir()
     (tmp_path / "phase2/val.json").write_text('{"images": []}')
-    with pytest.raises(FileRefused, match=r"phase2/val\.json: no training of ours wrote this"), occupied(tmp_path):
+    with pytest.raises(FileRefused, match=r"phase2/val\.json: not written by a training"), occupied(tmp_path):
         pass
 
 

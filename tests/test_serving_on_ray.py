@@ -83,7 +83,7 @@ def test_a_replica_answers_as_the_server_does(tmp_path: Path) -> None:
         env=os.environ | environment(),
     )
     assert done.returncode == 0, done.stderr
-    status, found, ready, refused = json.loads(done.stdout.splitlines()[-1])
+    status, found, ready, refused = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[")))
     assert (status, ready, refused) == (200, 200, 422)
     expected = Detector.load(proposals="grid", max_boxes=6, device="cpu", engine="torch", dtype="float32")
     assert {name: value for name, value in found.items() if name != "file_key"} == expected(tmp_path / "a.jpg").to_dict(

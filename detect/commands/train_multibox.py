@@ -66,7 +66,7 @@ class RecipeOptions:
     "rcnn train multibox --ground-truth VOC2007 --out boxes.safetensors",
     "rcnn train multibox --ground-truth train.json --images photos --epochs 5 --out boxes.safetensors",
 )
-@explained(*describe(MULTIBOX))
+@explained("The presets:", *describe(MULTIBOX))
 @with_records
 def multibox(
     out: Out,

@@ -167,7 +167,7 @@ def refuse_other_kind(kind: str, *others: object, but: Sequence[str] = FOR_BOTH)
     "rcnn train regions --ground-truth train.json --classes dog,cat --out net.safetensors",
     "rcnn train regions --preset few --coco mine.json --images photos --out mine.safetensors",
 )
-@explained(*describe(REGIONS), *describe(SHARED), *describe(FEW))
+@explained("The presets:", *describe(REGIONS), *describe(SHARED), *describe(FEW))
 @with_records
 def regions(
     out: Out,

@@ -61,7 +61,7 @@ def share_out(
         readers: cores that read; None takes what is left.
 
     >>> share_out({"CPU": 8, "GPU": 1}, gpu=True, networks=True, workers=None, readers=None)
-    Processes(workers=1, readers=2, threads=4, gpus=1.0, cpus=1.0)
+    Processes(workers=1, readers=2, threads=4, gpus=1.0, cpus=0.8888)
     >>> share_out({"CPU": 2}, gpu=True, networks=True, workers=2, readers=None)
     Processes(workers=2, readers=1, threads=1, gpus=0.0, cpus=0.6666)
     """

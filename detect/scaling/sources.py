@@ -156,7 +156,7 @@ def _in_parquet(files: Sequence[str], leave_out: str) -> Source:
     if column is None:
         return _at(names, folder or ".", files[0])
     if len(set(names)) < len(names):
-        raise SourceError(f"{files[0]}: two rows have the same `path`, which names the photo in the results")
+        raise SourceError(f"{files[0]}: two rows have the same path, which names the photo in the results")
     return Source(folder, tuple(names), tuple(files), tuple(accumulate(ends)))
 
 
@@ -181,7 +181,7 @@ def holds_bytes(file: str) -> str | None:
     if PATH in kinds and _is_text(kinds[PATH]):
         return None
     there = ", ".join(kinds) or "none"
-    raise SourceError(f"{file}: expected a column `bytes` of photos, or `path` of texts; its columns are {there}")
+    raise SourceError(f"{file}: expected a column named bytes, of photos, or path, of texts; its columns are {there}")
 
 
 def _is_binary(kind: Any) -> bool:

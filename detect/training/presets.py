@@ -142,5 +142,5 @@ def given(value: T | None, preset: T) -> T:
 
 
 def describe(presets: Mapping[str, Preset[T]]) -> list[str]:
-    """Return a paragraph for --help about each preset."""
-    return [f"--preset {name}: {preset.words()}" for name, preset in presets.items()]
+    """Return a paragraph of help about each preset."""
+    return [f"{name}: {preset.words()}" for name, preset in presets.items()]
