@@ -61,7 +61,8 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     end_with_torchrun()
     store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
     # With --standalone all attempts share a store: without a name of its own, a new one calls processes that are gone.
-    own = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    attempt = f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    own = dist.PrefixStore(attempt, store)  # type: ignore[attr-defined, unused-ignore]  # from torch 2.15 on
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=own, rank=rank, world_size=count, timeout=PATIENCE)
     try:
