@@ -31,7 +31,7 @@ def application(words: Mapping[str, str]) -> Any:
     Raises:
         InputError: a word that is not known, or a number that is none.
     """
-    for package in ("ray.serve", "fastapi", "prometheus_client", "python_multipart"):
+    for package in ("ray.serve", "fastapi", "prometheus_client"):
         installed(package, extra="serve" if package != "ray.serve" else EXTRA)
     limits, detector, replica, hosts = parsed(words)
     return deployment(Loading(detector, max_pixels=limits.max_pixels), limits, replica, hosts=hosts).bind()
