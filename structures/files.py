@@ -44,7 +44,8 @@ def regular_file(path: str | Path) -> Path:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield the path of a file to write; it replaces the one named if all goes well, else it is removed.
 
-    Links are followed. Anything but a regular file, such as a pipe or /dev/stdout, is yielded unchanged.
+    Links are followed. Anything but a regular file, such as a pipe or /dev/stdout, is yielded unchanged, and so is what
+    this process is replacing already: a killed one would leave an unfinished file of an unfinished file.
 
     Args:
         path: the final name; its folder is made if it is missing.
@@ -53,6 +54,10 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: it cannot be written; names it.
     """
     if path.exists() and (not path.is_file() or path.is_relative_to("/dev")):
+        yield path
+        return
+    unfinished = UNFINISHED.fullmatch(path.name)
+    if unfinished and int(unfinished["process"]) == os.getpid():
         yield path
         return
     target = Path(os.path.realpath(path))

@@ -35,6 +35,16 @@ def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_is_being_replaced_is_written_directly(tmp_path: Path) -> None:
+    with replacing(tmp_path / "a.txt") as partial:
+        write_text(partial, "new")
+        assert [path.name for path in tmp_path.iterdir()] == [partial.name]
+        with replacing(partial) as same:
+            assert same == partial
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
 def test_errors_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left") as full, replacing(tmp_path / "a.bin"):
         raise OSError(28, "No space left on device")
