@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from classifier.engines import Engine, Placement
-from classifier.regions import RegionClassifier, RunsInEngines, feature_count, in_steps, settings_of
+from classifier.regions import RegionClassifier, engines_of, feature_count, in_steps, settings_of
 from structures.boxes import Boxes, Floats
 from structures.errors import InputError
 from structures.records import Image
@@ -48,8 +48,7 @@ class Cascade:
     @property
     def engines(self) -> tuple[Engine | Placement, ...]:
         """Those of both, as far as they say where they run."""
-        both = (self.quick, self.exact)
-        return tuple(each for member in both if isinstance(member, RunsInEngines) for each in member.engines)
+        return engines_of(self.quick, self.exact)
 
     @property
     def parameters(self) -> Mapping[str, Any]:

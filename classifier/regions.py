@@ -90,6 +90,11 @@ class RunsInEngines(Protocol):
         """One engine per network, or where it is placed if its engines are made later."""
 
 
+def engines_of(*members: object) -> tuple[Engine | Placement, ...]:
+    """Return where the networks of several classifiers run, as far as these say so."""
+    return tuple(each for member in members if isinstance(member, RunsInEngines) for each in member.engines)
+
+
 class Probabilities(nn.Module):
     """A GoogLeNet followed by a softmax.
 
@@ -259,7 +264,7 @@ class Ensemble:
     @property
     def engines(self) -> tuple[Engine | Placement, ...]:
         """Those of all members that say where they run."""
-        return tuple(each for member in self.members if isinstance(member, RunsInEngines) for each in member.engines)
+        return engines_of(*self.members)
 
     @property
     def parameters(self) -> Mapping[str, Any]:
