@@ -60,7 +60,7 @@ class DetectorOptions:
         Features,
         typer.Option(
             help="Classify a crop of each region, or pool all from shared features of the photo, computed once; "
-            "with both, also classify crops of the first.",
+            "with both, also classify crops of the first regions.",
             show_default="both; with --weights, what these are for",
         ),
     ] = Features.auto
