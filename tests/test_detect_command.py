@@ -185,7 +185,7 @@ def test_it_warns_of_classes_that_the_proposals_never_learned_of(
     for learned, count in ((("dog", "cat"), 1), ((), 0)):
         propose.learned_classes = learned
         assert rcnn(tmp_path / "a.png", "--out", tmp_path / f"out{count}") == 0
-        assert capsys.readouterr().err.count("did not learn from bright, dark, and may pass over them") == count
+        assert capsys.readouterr().err.count("did not learn from bright, dark, and may miss them") == count
 
 
 def test_the_four_lines_of_python_give_what_the_command_writes(
@@ -543,7 +543,7 @@ def test_a_done_photo_that_is_gone_is_named_and_the_others_are_drawn(
     (tmp_path / "elsewhere/a.png").unlink()
     capsys.readouterr()
     assert rcnn(tmp_path / "photos", "--out", out, "--draw") == 1
-    assert "1 of 2 photos are done, but could not be drawn" in capsys.readouterr().err
+    assert "1 of 2 photos are done but could not be drawn" in capsys.readouterr().err
     assert [file.name for file in (out / "pictures").iterdir()] == ["b.png"]
     assert list(last_run(out)["undrawn"]) == ["a.png"]
 
@@ -579,8 +579,8 @@ def test_ids_that_do_not_cover_the_photos_are_refused_before_the_first(
     ("arguments", "complaint"),
     [
         (["--draw-score", 0.1], "--draw-score needs --draw"),
-        (["--no-vote", "--vote-power", 2], "--vote-power has no meaning with --no-vote"),
-        (["--features", "shared", "--exact", 9], "--exact has no meaning without --features both"),
+        (["--no-vote", "--vote-power", 2], "--vote-power has no effect with --no-vote"),
+        (["--features", "shared", "--exact", 9], "--exact has no effect without --features both"),
         (["--coco-ids", "ids.json"], "--coco-ids needs --format coco"),
     ],
 )

@@ -26,7 +26,6 @@ from structures.images import MAX_PIXELS, ImageError, read_image
 from structures.names import ClassNames
 from structures.records import Dataset, Image
 
-FOR_PHOTOS = "shared"  # built-in weights that are taken where none are named: VOC's classes
 COMPILE_FROM = 1000  # crops: fewer are done in torch before OpenVINO has compiled the network
 MOST_IN_MEMORY = 32  # photos; those of a telephone take 40 MB each
 Score = Callable[[Floats, Any], Iterable[tuple[str, float]] | Mapping[str, float]]
