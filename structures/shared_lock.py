@@ -1,46 +1,46 @@
-"""What many threads may do at once, but none while one does the other thing."""
+"""A shared lock: any number of threads may hold it together, or a single one alone."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Turns:
-    """Lets in any number of threads together, or a single one alone, which new ones wait for.
+class SharedLock:
+    """A readers-writer lock; a thread that waits to hold it alone goes before threads that come later.
 
-    Neither may be entered again by a thread that is inside.
+    A thread that holds it must not ask for it again.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._inside, self._alone = 0, False
+        self._sharing, self._exclusive = 0, False
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Wait until nobody is alone, or wants to be."""
+    def shared(self) -> Iterator[None]:
+        """Hold it together with others: waits while a thread holds it alone, or waits to."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._alone)
-            self._inside += 1
+            self._changed.wait_for(lambda: not self._exclusive)
+            self._sharing += 1
         try:
             yield
         finally:
             with self._changed:
-                self._inside -= 1
+                self._sharing -= 1
                 self._changed.notify_all()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Wait for those inside to leave; the next come in afterwards."""
+    def exclusive(self) -> Iterator[None]:
+        """Hold it alone: waits until all others have let go."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._alone)
-            self._alone = True
-            self._changed.wait_for(lambda: not self._inside)
+            self._changed.wait_for(lambda: not self._exclusive)
+            self._exclusive = True
+            self._changed.wait_for(lambda: not self._sharing)
         try:
             yield
         finally:
             with self._changed:
-                self._alone = False
+                self._exclusive = False
                 self._changed.notify_all()
 
 
-MODULES = Turns()  # together: run torch modules that several threads use; alone: trace one, which changes torch for all
+MODULES = SharedLock()  # shared: run torch modules that several threads use; exclusive: trace one, which changes torch
