@@ -109,19 +109,13 @@ def yolo_labels(photo: AnnotatedPhoto, losses: Notes) -> str:
     note_rows(losses, "difficult objects: the flag is lost", photo, photo.difficult)
     note_areas(losses, photo)
     kept = with_area(as_boxes(photo.corners), losses, photo.place) & ~photo.crowd
-    inside = _cut(photo, losses)
-    area_left = (inside[:, 2:] > inside[:, :2]).all(axis=1)
-    note_rows(losses, "objects wholly outside their photo left out", photo, kept & ~area_left)
-    rows = kept & area_left
-    return yolo_lines(inside[rows], photo.labels[rows].tolist(), photo.image_size)
-
-
-def _cut(photo: AnnotatedPhoto, losses: Notes) -> Doubles:
     height, width = photo.image_size
-    limits = np.array([width, height, width, height], np.float64)
-    inside: Doubles = np.clip(photo.corners, 0, limits)
-    note_rows(losses, "objects cut at the edge of their photo", photo, (inside != photo.corners).any(axis=1))
-    return inside
+    inside: Doubles = np.clip(photo.corners, 0, np.array([width, height, width, height], np.float64))
+    area_left = (inside[:, 2:] > inside[:, :2]).all(axis=1)
+    rows = kept & area_left
+    note_rows(losses, "objects wholly outside their photo left out", photo, kept & ~area_left)
+    note_rows(losses, "objects cut at the edge of their photo", photo, rows & (inside != photo.corners).any(axis=1))
+    return yolo_lines(inside[rows], photo.labels[rows].tolist(), photo.image_size)
 
 
 def yolo_yaml(classes: Sequence[str], splits: Sequence[str]) -> bytes:

@@ -6,7 +6,7 @@ of the difference. Detections are matched once: a photo that is drawn twice coun
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -95,8 +95,9 @@ def draw_scores(
 
 
 def mean_ap_interval(drawn: Drawn) -> Interval:
-    """Return the mean average precision with its interval."""
-    return interval(drawn.mean)
+    """Return the mean average precision with its interval, which holds no figure that there cannot be."""
+    sure = interval(drawn.mean)
+    return replace(sure, low=float(np.clip(sure.low, 0, 1)), high=float(np.clip(sure.high, 0, 1)))
 
 
 def difference_interval(first: Drawn, second: Drawn) -> Interval:

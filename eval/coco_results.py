@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.checks import INSIDE_OUT_OF_COCO
+from eval.checks import INSIDE_OUT, INSIDE_OUT_OF_COCO
 from eval.coco import CocoDataset
 from eval.coco_json import CocoError, Entry, ResultColumns, positions_of, read_result_columns, to_labels
 from eval.coco_records import CocoDetections, sides_of
@@ -62,7 +62,7 @@ def _results(
 
 
 def read_coco_results(
-    path: Path, dataset: CocoDataset, *, allow_extra: bool = False
+    path: Path, dataset: CocoDataset, *, allow_extra: bool = False, upright: bool = False
 ) -> tuple[PackedByName[Detections], list[str], list[str]]:
     """Read a COCO results file; detections keep the order of the file within their image.
 
@@ -70,6 +70,7 @@ def read_coco_results(
         path: the JSON file.
         dataset: the ground truth.
         allow_extra: leave out entries of images that the dataset lacks.
+        upright: leave out boxes of negative width or height, which only pycocotools has a use for.
 
     Returns:
         Detections of every image of the dataset that the file names, the ids of the images left out, and notes on
@@ -85,8 +86,13 @@ def read_coco_results(
         number = entries.image[unknown[0]]
         raise CocoError(f"{path}: entry {unknown[0]}: image {number} is not in the ground truth ({LEAVE_OUT})")
     rows = np.flatnonzero((image >= 0) & _are_of_classes(entries, dataset, path, notes))
+    malformed = (entries.sides[rows, 2:] < 0).any(axis=1)
+    if malformed.any():
+        kind = INSIDE_OUT if upright else INSIDE_OUT_OF_COCO
+        notes.add(kind, f"{path}: entry {rows[malformed][0]}", int(malformed.sum()))
+    rows = rows[~malformed] if upright else rows
     rows = rows[np.argsort(image[rows], kind="stable")]
-    whole = _of_entries(entries, rows, dataset, path, notes)
+    whole = _of_entries(entries, rows, dataset, path)
     there = np.unique(image[image >= 0]).tolist()
     sizes = dataset.truths.about
     counts = np.bincount(image[rows], minlength=len(dataset)).astype(np.int64)
@@ -107,14 +113,9 @@ def _are_of_classes(entries: ResultColumns, dataset: CocoDataset, path: Path, no
     return of_classes
 
 
-def _of_entries(
-    entries: ResultColumns, rows: Indices, dataset: CocoDataset, path: Path, notes: Notes
-) -> CocoDetections:
+def _of_entries(entries: ResultColumns, rows: Indices, dataset: CocoDataset, path: Path) -> CocoDetections:
     """Return the chosen entries, of all images, as one record."""
     sides, scores = entries.sides[rows], entries.scores[rows]
-    wrong = rows[(sides[:, 2] < 0) | (sides[:, 3] < 0)]
-    if len(wrong):
-        notes.add(INSIDE_OUT_OF_COCO, f"{path}: entry {wrong.min()}", len(wrong))
     return CocoDetections(
         boxes=entries.boxes[rows],
         labels=to_labels(entries.category[rows], dataset.category_ids, path),

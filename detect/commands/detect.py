@@ -11,7 +11,7 @@ import typer
 from detect.commands.groups import examples
 from detect.commands.options import Classes, PhotoOptions, PlacementOptions
 from detect.commands.records import with_records
-from detect.defaults import EXACT, PROPOSALS, SOME_SKIPPED, refuse_options_without_effect
+from detect.defaults import EXACT, PROPOSALS, PROPOSALS_IN_WORDS, SOME_SKIPPED, refuse_options_without_effect
 from detect.options import with_options
 from detect.settings import DRAW_FLOOR, NMS_THRESHOLD, SCORE_FLOOR, VOTE_POWER, VOTE_THRESHOLD
 from structures.class_lists import read_class_names
@@ -53,9 +53,10 @@ class Features(str, Enum):
 class DetectorOptions:
     """Detector."""
 
-    proposals: Annotated[str, typer.Option(help="Where to look: a generator, or a+b for the boxes of both.")] = (
-        PROPOSALS
-    )
+    proposals: Annotated[
+        str,
+        typer.Option(help="Where to look: a generator, or a+b for the boxes of both.", show_default=PROPOSALS_IN_WORDS),
+    ] = PROPOSALS
     features: Annotated[
         Features,
         typer.Option(
