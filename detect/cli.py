@@ -33,7 +33,7 @@ from detect.commands.serve import serve
 from detect.commands.train import app as train_commands
 from detect.commands.weights import app as weights_commands
 from detect.options import with_options
-from detect.runs.record import DISTRIBUTION, command, versions
+from detect.runs.machine import DISTRIBUTION, command, versions
 from detect.stopping import stoppable
 from structures.errors import InputError
 from structures.names import did_you_mean
@@ -55,7 +55,7 @@ def main() -> None:
     guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)), stopped=_stopped(sys.argv[1:]))
 
 
-def guarded(run: Callable[[], object], *, stopped: str) -> None:
+def guarded(run: Callable[[], object], *, stopped: str = "stopped") -> None:
     """Run a function: an error of the caller becomes one line and exit code 2, and a stop one line and 130 or 143.
 
     Any other exception, even one of a library, is a bug: its traceback is shown, and how to report it.

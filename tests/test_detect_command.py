@@ -319,7 +319,7 @@ def test_another_photo_of_the_same_name_is_not_taken_for_done(
     assert rcnn(tmp_path / "a", "--out", out) == 0
     capsys.readouterr()
     assert rcnn(tmp_path / "b", "--out", out) == 2
-    assert "holds results of other photos by the names of 1 image (1.png); name another" in capsys.readouterr().err
+    assert "has results of other photos with the names of 1 image (1.png); name another" in capsys.readouterr().err
     (tmp_path / "a/1.png").unlink()
     (tmp_path / "a/1.png").symlink_to(tmp_path / "gone")
     assert rcnn(tmp_path / "a", "--out", out) == 0  # done, though it cannot be read any more
@@ -356,7 +356,7 @@ def test_other_weights_of_the_same_name_are_noticed(
     [
         (["nowhere.jpg"], "nowhere.jpg: no such file or folder"),
         ([], "no photos were named"),
-        (["empty"], "empty: the folder holds no pictures"),
+        (["empty"], "empty: no pictures in this folder"),
         (["--list", "none.txt"], "none.txt: No such file"),
     ],
 )
@@ -557,7 +557,7 @@ def test_ids_that_do_not_cover_the_photos_are_refused_before_the_first(
     categories = [{"id": label, "name": name} for label, name in enumerate(CLASSES, 1)]
     content = {"categories": categories, "annotations": [], "images": [{"id": 3, "file_name": "1.png"}]}
     for images, complaint in (
-        (content["images"], "a/1.png and b/1.png would both be its image 1.png"),
+        (content["images"], "a/1.png and b/1.png both match its image 1.png"),
         ([{"id": 3, "file_name": "2.png"}], "has no image a/1.png"),
     ):
         ids.write_text(json.dumps({**content, "images": images}))
@@ -624,7 +624,7 @@ def test_a_folder_named_besides_does_not_make_new_photos_of_the_old(
     photo(tmp_path / "q" / "a.png", level=90)
     assert rcnn(first, "--out", out) == 0
     assert rcnn(tmp_path / "p", tmp_path / "q", "--out", out) == 2
-    assert "by the name a.png, which would be p/a.png now" in capsys.readouterr().err
+    assert "under the name a.png, but it would now be p/a.png" in capsys.readouterr().err
     assert list(entries(out)) == ["a.png"]
     assert rcnn(tmp_path / "q", "--out", tmp_path / "other") == 0
     shutil.copy(first, tmp_path / "q" / "copy.png")  # the same content by another name is another photo
@@ -659,7 +659,7 @@ def test_another_engine_in_the_same_folder_is_told_of(
     monkeypatch.setattr("detect.runs.detect.placement", lambda detector: (["torch bfloat16 on cpu"], False))
     photo(tmp_path / "photos" / "b.png")
     assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 0
-    assert "were done elsewhere (torch float32 on cpu); scores may differ" in capsys.readouterr().err
+    assert "were done with torch float32 on cpu; scores may differ" in capsys.readouterr().err
 
 
 def test_names_with_blanks_are_no_names_of_voc_results(
@@ -667,7 +667,7 @@ def test_names_with_blanks_are_no_names_of_voc_results(
 ) -> None:
     photo(tmp_path / "my photo.png")
     assert rcnn(tmp_path / "my photo.png", "--out", tmp_path / "out", "--format", "voc") == 2
-    assert "my photo.png: a line of a VOC result file holds no name with blanks" in capsys.readouterr().err
+    assert "my photo.png: VOC result files cannot hold a name with spaces" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -20,9 +20,10 @@ from detect.classifiers import weights_file
 from detect.coverage import NO_BOXES
 from detect.detector import Detector
 from detect.runs.detect import DetectionJob, detect_to_folder
+from detect.runs.machine import cores
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
-from detect.runs.record import cores, fingerprint
+from detect.runs.record import fingerprint
 from eval.aligned import align
 from eval.bootstrap import draw_scores
 from eval.checks import upright

@@ -18,9 +18,9 @@ from rich.console import Console
 from detect.coverage import NO_BOXES
 from detect.generators import load_proposals
 from detect.runs.cores import one_core_per_photo
+from detect.runs.machine import cores, made_by, processor
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
-from detect.runs.record import command, commit, cores, processor, versions
 from eval.ground_truth import AnyDataset
 from eval.plots import recall_plots
 from eval.proposal_recall import COUNTS, THRESHOLDS, Coverage, class_mabo, measure_coverage, recall
@@ -219,4 +219,4 @@ def bench_plot(coverages: dict[str, Coverage]) -> "Figure":
 def circumstances() -> dict[str, Any]:
     """Return what speed depends on: command, commit, versions, machine."""
     machine = {"system": platform.platform(), "processor": processor(), "cores": cores()}
-    return {"command": command(), "commit": commit(), "versions": versions(), "machine": machine}
+    return {**made_by(), "machine": machine}

@@ -115,7 +115,7 @@ def serve(
 
 
 def _serve(arguments: dict[str, Any], others: tuple[str, ...], options: AddressOptions, limits: "Limits") -> None:
-    from detect.runs.record import DISTRIBUTION, versions
+    from detect.runs.machine import DISTRIBUTION, versions
     from detect.serving.app import make_app
     from detect.serving.child import Child
     from detect.serving.loading import Loading

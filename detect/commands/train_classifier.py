@@ -119,7 +119,7 @@ def classifier(
     from classifier.weights.checkpoint import save_checkpoint
     from detect.runs.class_folders import WholePhotos, columns_of, read_class_folders
     from detect.runs.classify import judge_checkpoint
-    from detect.runs.record import usual_readers
+    from detect.runs.machine import usual_readers
     from detect.training.folder import STATE, occupied
     from detect.training.progress import Reporter
     from detect.training.setup import check_out, training_placement, with_origin

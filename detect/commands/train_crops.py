@@ -52,8 +52,8 @@ def train_on_crops(
     from classifier.processes import current_process, joined
     from detect.classifiers import load_checkpoint
     from detect.generators import unlearned_warning
+    from detect.runs.machine import cores
     from detect.runs.propose import build_for_many
-    from detect.runs.record import cores
     from detect.training.data import summary
     from detect.training.phases import TrainingPlan, run_phases
     from detect.training.region_phases import check, kept_proposals, phases

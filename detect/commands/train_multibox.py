@@ -93,7 +93,7 @@ def multibox(
     """
     from classifier.processes import current_process, joined
     from detect.classifiers import load_checkpoint
-    from detect.runs.record import usual_readers
+    from detect.runs.machine import usual_readers
     from detect.training.data import summary
     from detect.training.multibox import phases
     from detect.training.multibox_measure import MultiBoxMeasure

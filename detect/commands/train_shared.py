@@ -79,8 +79,8 @@ def train_on_shared_features(
 
     from classifier.processes import current_process, joined
     from detect.classifiers import load_checkpoint
+    from detect.runs.machine import cores, usual_readers
     from detect.runs.propose import build_for_many
-    from detect.runs.record import cores, usual_readers
     from detect.training.data import summary
     from detect.training.phases import TrainingPlan, run_phases
     from detect.training.presets import REGION_WEIGHTS
