@@ -338,7 +338,7 @@ def test_weights_of_regions_are_trained_further(
 def test_weights_and_stages_that_make_no_sense(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`frozen` 'conv9' is not one of none, conv1, "):
         run(start, dataset, tmp_path, frozen="conv9")
-    with pytest.raises(WeightsError, match="weights for multibox are no start; those of an image"):
+    with pytest.raises(WeightsError, match="cannot start from weights for multibox, only from an image"):
         run(replace(start, task="multibox"), dataset, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -435,7 +435,7 @@ def test_kept_regions_that_are_damaged(tmp_path: Path) -> None:
     np.savez(path, boxes=np.zeros((3, 4)))
     for content in (path.read_bytes(), b"garbage", b"", path.read_bytes()[:50]):
         path.write_bytes(content)
-        with pytest.raises(WeightsError, match=r"regions\.npz: not a readable file of regions; remove it"):
+        with pytest.raises(WeightsError, match=r"regions\.npz: cannot be read as a file of regions; remove it"):
             kept_regions(path, {}, lambda: pytest.fail("drawn anew"))
 
 

@@ -153,10 +153,10 @@ def test_only_classes_that_the_weights_do_not_know_are_learned(weights: Checkpoi
     assert learnable(knows, photos, FewRecipe(keep=False)) == ["disc", "square"]
     with pytest.raises(InputError, match="know disc already; `only_new=True`"):
         learnable(knows, Selection(photos, classes=["disc"]), RECIPE)
-    with pytest.raises(WeightsError, match="weights for regions cannot be taught more"):
+    with pytest.raises(WeightsError, match="weights for regions cannot learn new classes"):
         learnable(replace(weights, task="regions"), photos, RECIPE)
     ignored = Selection(photos, ignored=["disc", "square"])
-    with pytest.raises(InputError, match="all are ignored ones"):
+    with pytest.raises(InputError, match="all are ignored"):
         learnable(weights, ignored, FewRecipe(use_ignored=False))
 
 
@@ -279,5 +279,5 @@ def test_weights_that_cannot_be_taught_are_refused(
     out = tmp_path / "w.safetensors"
     data = ("train", "regions", "--preset", "few", "--voc", tmp_path / "voc", "--out", out)
     assert rcnn(*data, "--weights", "default") == 2
-    assert "weights for regions cannot be taught more" in capsys.readouterr().err
+    assert "weights for regions cannot learn new classes" in capsys.readouterr().err
     assert not out.exists()

@@ -193,9 +193,9 @@ def test_best_and_last_weights_are_kept(
         (["--freeze", "maxpol3"], "--freeze 'maxpol3' is not one of none, conv1, "),
         (
             ["--weights", "multibox"],
-            "weights for multibox are no start; those of an image or region classifier are needed",
+            "cannot start from weights for multibox, only from an image or region classifier",
         ),
-        (["--best-share", 0.7], "--best-share 0.7 needs ranked proposals, such as those of ranked:selective-search"),
+        (["--best-share", 0.7], "--best-share 0.7 needs ranked proposals, such as ranked:selective-search"),
         (["--preset", "shipped"], "--best-share 0.7 needs ranked proposals"),
     ],
 )

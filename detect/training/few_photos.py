@@ -1,7 +1,7 @@
-"""What a training from few examples looks at: proposals and shared features of each photo, made once and kept.
+"""Proposals and shared features of each photo for learning from a few examples, computed once and kept.
 
-A file per photo, named by everything that decides what is in it: so a killed run goes on, one with more photos makes
-only those that are new, and nothing is ever mixed.
+There is one file per photo, named by a digest of everything that decides its contents. So a killed run resumes, a run
+with more photos computes only the new ones, and nothing is ever mixed.
 """
 
 import json
@@ -34,20 +34,20 @@ from structures.npz import NpzError, read_arrays
 from structures.records import Dataset, GroundTruth, Image, Proposals
 
 FOLDER, SUFFIX = "photos", ".npz"
-FORMAT = "1"  # another number where files of before would be misread
-COPIES, SHAKE = 6, 0.1  # of each object this many boxes, with corners moved by this share of its sides
-MOST_AROUND = 60  # boxes of an object that the generator made but left out
-SMALLEST = 4.0  # pixels, of a box's sides
+FORMAT = "1"  # to be changed if earlier files would be misread
+COPIES, SHAKE = 6, 0.1  # boxes per object, with corners moved by this share of its sides
+MOST_AROUND = 60  # most boxes per object that the generator made but did not propose
+SMALLEST = 4.0  # side of a box, in pixels
 
 
 @dataclass(frozen=True, eq=False)
 class PhotoRegions:
-    """Regions of one photo, as the network sees them.
+    """Regions of one photo, with their features.
 
     Attributes:
         boxes: (N, 4) float32 xyxy in pixels of the photo.
         fits: (N,) scores of the proposals.
-        proposed: the first this many are what a detector would look at; the others are more boxes around objects.
+        proposed: number of first boxes that were proposed; the others are more boxes around objects.
         logits: (S, N, C + 1) float32 of the old classes and background, of the photo and of its mirror image.
         inputs: (S, N, D) float16, see `classifier.region_columns.ColumnInputs`.
         image_size: (height, width) of the photo.
@@ -62,14 +62,14 @@ class PhotoRegions:
 
 
 class PhotoLooks:
-    """Looks at the photos of a training, or reads what an earlier run saw.
+    """Computes the regions of photos with their features, or reads those of an earlier run.
 
     Args:
         checkpoint: weights of shared features.
-        features: the same at work, with `column_inputs`.
-        propose: where to look.
-        folder: of the files.
-        to_learn: also look at the mirror image, and at more boxes around the objects; else at what a detector sees.
+        features: these weights, loaded with `column_inputs`.
+        propose: proposal generator.
+        folder: folder of the files.
+        to_learn: whether to add the mirror image, and more boxes around objects, to what a detector would see.
     """
 
     def __init__(
@@ -96,8 +96,8 @@ class PhotoLooks:
         """Return the regions of every photo of a dataset.
 
         Raises:
-            InputError: a photo cannot be worked on; names it.
-            OSError: what was seen cannot be written.
+            InputError: a photo cannot be processed; the message names it.
+            OSError: a file cannot be written.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         sweep(self._folder, lambda name: name.endswith(SUFFIX))
@@ -125,7 +125,7 @@ class PhotoLooks:
     def _read(self, dataset: Dataset, number: int, file: Path) -> PhotoRegions:
         try:
             return read_regions(file)
-        except NpzError:  # a disk's fault, or somebody's: it is quickly made again
+        except NpzError:  # damaged, but quickly made again
             write_regions(file, self._seen(*self._begin(dataset, number)))
             return read_regions(file)
 
@@ -153,7 +153,7 @@ class PhotoLooks:
 
 
 def boxes_around(found: Proposals, truth: GroundTruth) -> Boxes:
-    """Return more boxes of each object to learn from: itself, moved a little, and proposals that were left out."""
+    """Return more boxes to learn from: each object, slightly moved copies, and boxes that were not proposed."""
     rng = np.random.default_rng(0)
     objects = truth.boxes[area(truth.boxes) > 0]
     sides = np.tile(objects[:, 2:] - objects[:, :2], (COPIES, 2))
@@ -169,13 +169,13 @@ def boxes_around(found: Proposals, truth: GroundTruth) -> Boxes:
 
 
 def write_regions(path: Path, regions: PhotoRegions) -> None:
-    """Write what was seen of a photo, whole or not at all."""
+    """Write the regions of a photo, whole or not at all."""
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **vars(regions))
 
 
 def read_regions(path: Path) -> PhotoRegions:
-    """Read what was seen of a photo.
+    """Read the regions of a photo.
 
     Raises:
         NpzError: the file is damaged.
