@@ -263,7 +263,7 @@ def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("form", "message"),
-    [("voc", "is of the format voc already"), ("csv", "annotations, whose `form` .*csv.*voc, coco")],
+    [("voc", "already has the format voc"), ("csv", "annotations, whose `form` .*csv.*voc, coco")],
 )
 def test_formats_that_make_no_sense_are_refused(tmp_path: Path, form: str, message: str) -> None:
     voc_lists(tmp_path / "in")
@@ -356,7 +356,7 @@ def test_results_are_held_a_line_at_a_time(tmp_path: Path, monkeypatch: pytest.M
 
 def test_coco_results_need_their_numbers(tmp_path: Path) -> None:
     text(tmp_path / "results.json", "[]")
-    with pytest.raises(InputError, match=r"need the instances.json of their numbers as `ground_truth`"):
+    with pytest.raises(InputError, match=r"need the instances.json with their ids as `ground_truth`"):
         run(tmp_path / "results.json", "csv", tmp_path / "out")
 
 

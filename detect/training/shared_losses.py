@@ -40,7 +40,7 @@ class SharedLoss:
         return {**looks.parts, "classes": self._recipe.classes_weight * classes}
 
     def _regions(self, looks: Looks, batch: CanvasBatch) -> tuple[list[Tensor], list[Tensor]]:
-        """Draw the regions of every canvas from MultiBox's boxes, objects, moved copies of these, and other proposals."""
+        """Draw the regions of every canvas from MultiBox's boxes, objects, moved objects, and other proposals."""
         regions, labels = [], []
         for number, objects in enumerate(batch.targets.objects):
             candidates = torch.cat(
