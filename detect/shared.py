@@ -269,7 +269,7 @@ class SharedRegions:
         return rows
 
     def _rows(self, looks: Sequence[Look], boxes: Sequence[Boxes]) -> list[Floats]:
-        """Classify photo by photo on a CPU, so that the group changes nothing; else photos of one canvas size together."""
+        """Classify photo by photo on a CPU, so that the group changes nothing; else those of one canvas together."""
         alone = self.features.placement.device.type == "cpu"
         groups: dict[Any, list[int]] = {}
         for number, look in enumerate(looks):

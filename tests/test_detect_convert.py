@@ -246,7 +246,7 @@ def test_photos_of_one_name_in_two_splits_do_not_become_one(tmp_path: Path) -> N
     for split in ("train", "valid"):
         photo(tmp_path / f"in/{split}/a.jpg")
         coco(tmp_path / f"in/{split}/_annotations.coco.json", ["a.jpg"])
-    with pytest.raises(InputError, match=r"train.a\.jpg and .*valid.a\.jpg are of one name"):
+    with pytest.raises(InputError, match=r"train.a\.jpg and .*valid.a\.jpg have the same name"):
         run(tmp_path / "in", "voc", tmp_path / "out")
     assert run(tmp_path / "in", "yolo", tmp_path / "yolo", copy_photos=True).photos == 2
 
@@ -257,7 +257,7 @@ def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"instances_val\.json: was not written by rcnn"):
         run(tmp_path / "in", "coco", tmp_path / "out")
     assert (tmp_path / "out/instances_val.json").read_text() == "mine"
-    with pytest.raises(InputError, match=r"lies in .*, which is read"):
+    with pytest.raises(InputError, match=r"is inside .*, which is read"):
         run(tmp_path / "in", "coco", tmp_path / "in" / "coco")
 
 
