@@ -249,7 +249,7 @@ class GoogLeNet(nn.Module):
             InputError: no such stage.
         """
         for name in stages_between(after, last):
-            x = self.get_submodule(name)(x)
+            x = getattr(self, name)(x)  # torch 2.5 compiles and exports this, but not get_submodule
         return x
 
     def classify(self, features: Tensor) -> Tensor:
