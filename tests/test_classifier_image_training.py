@@ -424,7 +424,7 @@ def test_photos_that_were_replaced_and_odd_names(photos: LabelledPhotos, tmp_pat
     assert "begun with other photos" in str(command(*arguments).exception)
     (root / "dark" / "1.png").write_text("no picture")
     judged = command(*arguments, "--val", root, "--work", tmp_path / "b")
-    assert "judged on 11 photos, 1 skipped" in judged.stdout
+    assert "validated on 11 photos, 1 skipped" in judged.stdout
     assert f"skipped: {root / 'dark' / '1.png'}" in judged.stderr
 
 

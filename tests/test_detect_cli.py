@@ -15,7 +15,7 @@ import typer
 
 from detect.cli import build
 from detect.commands.groups import RENAMED
-from detect.runs.record import versions
+from detect.runs.machine import versions
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_LINE: Any = typer.main.get_command(build())

@@ -417,9 +417,7 @@ def test_classes_that_multibox_never_learned_from_are_warned_of(trained, tmp_pat
 
     assert warning(own, "Thing") == ""
     for name in (own, f"ranked:grid+{own}", f"multibox-multiscale:{tmp_path / 'a.safetensors'}+{own}"):
-        assert warning(name, "thing", "cow").endswith(
-            "did not learn from cow, and may pass over them (docs/multibox.md)"
-        )
+        assert warning(name, "thing", "cow").endswith("did not learn from cow, and may miss them (docs/multibox.md)")
     for name in (f"grid+{own}", "selective-search"):  # others look, too, and all boxes stay
         assert warning(name, "cow") == ""
     few = "did not learn from ant, bee, elk and 2 more, and"

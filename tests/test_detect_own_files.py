@@ -67,7 +67,7 @@ def test_photos_in_a_folder_named_pictures_are_not_drawn_over(
 ) -> None:
     content = photo(tmp_path / "pictures/a.jpg")
     assert detects(tmp_path / "pictures/a.jpg", "--out", ".", "--draw") == 2
-    assert "a.jpg: is an input" in capsys.readouterr().err
+    assert "a.jpg: this photo is in the folder for drawn pictures" in capsys.readouterr().err
     assert (tmp_path / "pictures/a.jpg").read_bytes() == content
     assert not (tmp_path / "detections.jsonl").exists()
 

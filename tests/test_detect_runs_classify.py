@@ -143,13 +143,15 @@ def test_weights_for_something_else_are_refused_by_name(net: Path, tmp_path: Pat
     regions = replace(checkpoint, task="regions", state=network, preprocessing=narrow)
     save_checkpoint(regions, tmp_path / "regions.safetensors")
     save_checkpoint(replace(checkpoint, classes=("bee", "ant", "cat")), tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"other\.safetensors: not the classes of .*net\.safetensors in"):
+    with pytest.raises(
+        ValueError, match=r"other\.safetensors: an ensemble needs the same classes in the same order as .*net"
+    ):
         load_image_classifier([str(net), str(tmp_path / "other.safetensors")], crops=1)
-    with pytest.raises(ValueError, match=r"regions\.safetensors: weights for regions, but an image classifier"):
+    with pytest.raises(ValueError, match=r"regions\.safetensors: these weights are for regions, an image classifier"):
         load_image_classifier([str(tmp_path / "regions.safetensors")], crops=1)
     for name, complaint in (
         ("nothing", "nothing: no such file or name; weights are imagenet, default, multibox, shared, a file"),
-        ("default", "default: weights for regions, but an image classifier is needed"),
+        ("default", "default: these weights are for regions, an image classifier is needed"),
     ):
         with pytest.raises(ValueError, match=complaint):
             load_image_classifier([name], crops=1)
@@ -258,7 +260,7 @@ def test_folders_are_matched_to_columns_by_name_or_by_a_list(photos: Path, tmp_p
     ]
     with pytest.raises(SourceError, match=r"classes\.txt: 3 classes, but the weights have 2"):
         columns_of(("x", "y"), [str(listed)])
-    with pytest.raises(SourceError, match="ant: no class of that name"):
+    with pytest.raises(SourceError, match="ant: no class has this name"):
         read_class_folders(photos, columns_of(("x", "y"), None))
     listed.write_text("bee\nbee\n")
     with pytest.raises(ValueError, match="names a class twice: bee"):
@@ -268,10 +270,10 @@ def test_folders_are_matched_to_columns_by_name_or_by_a_list(photos: Path, tmp_p
 def test_folders_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such folder"):
         read_class_folders(tmp_path / "none")
-    with pytest.raises(SourceError, match="holds no folders"):
+    with pytest.raises(SourceError, match="has no folders"):
         read_class_folders(tmp_path)
     (tmp_path / "ant").mkdir()
-    with pytest.raises(SourceError, match="holds no pictures"):
+    with pytest.raises(SourceError, match="no pictures in this folder"):
         read_class_folders(tmp_path)
 
 

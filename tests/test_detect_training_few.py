@@ -223,7 +223,7 @@ def test_the_command_from_end_to_end(
     assert weights.training["few"]["classes"] == ["disc", "square"]
     assert [weights.training[name] for name in ("preset", "data", "photos")] == ["few", "mine.json", 6]
     page = (tmp_path / "mine.html").read_text()
-    assert "each photo is judged by what was learned from the other photos alone" in page
+    assert "each photo was searched with what was learned from other photos only" in page
 
     found = tmp_path / "found"
     photo = photos / "003.png"
@@ -259,13 +259,13 @@ def test_options_without_meaning_are_refused(
     data = ("train", "regions", "--voc", tmp_path / "voc", "--out", tmp_path / "w.safetensors")
     for option in ("--steps", "--batch", "--epochs", "--val-every"):
         assert rcnn(*data, "--preset", "few", option, 1) == 2
-        assert f"{option} has no meaning with --preset few" in capsys.readouterr().err
+        assert f"{option} has no effect with --preset few" in capsys.readouterr().err
     assert rcnn(*data, "--preset", "few", "--features", "crops") == 2
-    assert "--features crops has no meaning with --preset few" in capsys.readouterr().err
+    assert "--features crops has no effect with --preset few" in capsys.readouterr().err
     assert rcnn(*data, "--only-new") == 2
-    assert "--only-new has no meaning with --preset quick" in capsys.readouterr().err
+    assert "--only-new has no effect with --preset quick" in capsys.readouterr().err
     assert rcnn(*data, "--ignore", "disc", "--use-ignored") == 2
-    assert "--ignore has no meaning with --use-ignored" in capsys.readouterr().err
+    assert "--ignore has no effect with --use-ignored" in capsys.readouterr().err
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert rcnn(*data, "--preset", "few") == 2
     assert "--preset few runs in one process" in capsys.readouterr().err

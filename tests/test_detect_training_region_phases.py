@@ -18,7 +18,7 @@ from classifier.processes import Process
 from classifier.recipes import Recipe
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from detect.cli import build
-from detect.commands import train_regions as command
+from detect.commands import train_crops as command
 from detect.runs.propose import build_for_many
 from detect.training.presets import MULTIBOX, NOT_MEASURED, REGIONS, Preset, describe
 from detect.training.progress import read_curve

@@ -207,6 +207,6 @@ def test_options_of_the_other_kind_are_refused(
     write_voc(tmp_path / "voc", "train", range(2))
     data = ("train", "regions", "--voc", tmp_path / "voc", "--out", tmp_path / "w.safetensors")
     assert rcnn(*data, "--features", "shared", "--balance", 1) == 2
-    assert "--balance has no meaning with --features shared" in capsys.readouterr().err
+    assert "--balance has no effect with --features shared" in capsys.readouterr().err
     assert rcnn(*data, "--epochs", 1) == 2
-    assert "--epochs has no meaning with --features crops" in capsys.readouterr().err
+    assert "--epochs has no effect with --features crops" in capsys.readouterr().err

@@ -394,7 +394,7 @@ def test_a_rerun_goes_on_where_shards_are_missing(photos: Path, tmp_path: Path, 
 def test_other_settings_are_refused(photos: Path, tmp_path: Path, here: list[str]) -> None:
     scaling.propose_at_scale(str(photos), str(tmp_path / "out"), console=quiet(), **QUICK)
     here.clear()
-    with pytest.raises(InputError, match=r"results of other settings \(`exif`"):
+    with pytest.raises(InputError, match=r"results with other settings \(`exif`"):
         scaling.propose_at_scale(str(photos), str(tmp_path / "out"), console=quiet(), **QUICK, exif="ignore")
     assert not here
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detect.runs.record import RunRecord, command, commit, last_fact, read_run, versions
+from detect.runs.machine import made_by
+from detect.runs.record import RunRecord, last_fact, read_run
 from detect.runs.results import Results
 from detect.scaling.folder import look_into
 from detect.scaling.shards import Row, detections_of, proposals_of, read_rows
@@ -82,8 +83,8 @@ def _detections(content: dict[str, Any], rows: Iterator[Row], out: Path) -> Coll
 
 def _proposals(settings: dict[str, Any], rows: Iterator[Row], out: Path) -> Collected:
     inside(out, "manifest.json")
-    done, facts = Collected(), {"command": command(), "commit": commit(), "versions": versions()}
-    with StoreWriter(out, settings, facts) as writer:
+    done = Collected()
+    with StoreWriter(out, settings, made_by()) as writer:
         for row in rows:
             if row["error"] is not None:
                 done.failed += 1

@@ -12,8 +12,9 @@ from typing import Any
 
 from rich.console import Console
 
+from detect.runs.machine import peak_memory_text
 from detect.runs.progress import Bar, duration, table
-from detect.runs.record import RunRecord, peak_memory_text
+from detect.runs.record import RunRecord
 from detect.scaling.cluster import connected, run, share_out, waits
 from detect.scaling.folder import Folder, open_folder
 from detect.scaling.places import in_folder, is_address

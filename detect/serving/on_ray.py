@@ -72,7 +72,7 @@ def deployment(loading: Loading, limits: Limits, replica: Mapping[str, float], *
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
 
     def build() -> Any:  # in the replica
-        from detect.runs.record import DISTRIBUTION, versions
+        from detect.runs.machine import DISTRIBUTION, versions
         from detect.serving.app import make_app
         from detect.serving.queue import Queue
 

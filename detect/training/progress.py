@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from classifier.training import StepProgress
+from detect.runs.machine import peak_memory_text
 from detect.runs.progress import Bars, Pace, duration
-from detect.runs.record import peak_memory_text
 from detect.training.folder import CURVE_FILE
 from structures.files import FileRefused, replacing
 

@@ -13,7 +13,7 @@ import torch
 from classifier.engines import DType, Placement, place
 from classifier.processes import take_own_gpu
 from classifier.weights.checkpoint import Checkpoint, save_checkpoint
-from detect.runs.record import commit
+from detect.runs.machine import commit
 from detect.training.validation import RECORD
 from structures.errors import InputError
 from structures.own_files import check_outputs
