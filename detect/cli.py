@@ -40,6 +40,7 @@ from structures.names import did_you_mean
 from structures.text import printable
 
 RESUMED = ("detect", "propose", "train", "bench", "scale")  # keep what is done in --out, and resume from there
+ENDLESS = ("serve",)  # has nothing to resume
 FAILED = 2
 RARELY = 50_000  # new objects between two searches for garbage: imports make a million objects, none of which is any
 PROGRAM = "rcnn"  # however it was called: completion and the usage lines of --help name the script
@@ -51,19 +52,23 @@ PHOTOS, FIGURES, NETWORKS = "Photos", "Figures", "Networks"  # titles over a few
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(RARELY, *gc.get_threshold()[1:])
-    guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)))
+    guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)), stopped=_stopped(sys.argv[1:]))
 
 
-def guarded(run: Callable[[], object]) -> None:
+def guarded(run: Callable[[], object], *, stopped: str = "stopped") -> None:
     """Run something: what the caller did wrong becomes one line and exit code 2, and a stop one line and 130 or 143.
 
     Whatever else is raised, also by a library, is a bug: its traceback is shown, and how to report it.
+
+    Args:
+        run: what to run.
+        stopped: what to say after a stop.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot write is written as stderr does, as \udcfc
         sys.stdout.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module="PIL")  # notes on odd EXIF and palettes: they name no file, so help nobody
     try:
-        with stoppable(_stopped(sys.argv[1:])):
+        with stoppable(stopped):
             run()
     except typer.Exit as done:  # of a command that was called as a function
         sys.exit(done.exit_code)
@@ -112,13 +117,15 @@ def _show_usage_error(error: Any) -> None:
 def _stopped(words: Sequence[str]) -> str:
     """Return what a command says when it was stopped.
 
-    >>> _stopped(["propose", "photos", "--out=boxes"]), _stopped(["bench", "proposals"]), _stopped(["draw", "results"])
-    ('stopped; the same command resumes the run', 'stopped', 'stopped; the same command resumes the run')
+    >>> _stopped(["propose", "photos", "--out=boxes"]), _stopped(["bench", "proposals"]), _stopped(["serve"])
+    ('stopped; the same command resumes the run', 'stopped; the same command starts from scratch', 'stopped')
     """
+    if not words or words[0] in ENDLESS:
+        return "stopped"
     kept = words[:1] == ["draw"] or any(word.split("=")[0] == "--out" for word in words)
     if kept and words[0] in (*RESUMED, "draw"):
         return f"stopped; the same command {'without --overwrite ' if '--overwrite' in words else ''}resumes the run"
-    return "stopped"
+    return "stopped; the same command starts from scratch"
 
 
 def one_line(error: Exception) -> str:

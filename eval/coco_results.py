@@ -8,7 +8,7 @@ import numpy as np
 
 from eval.checks import INSIDE_OUT, INSIDE_OUT_OF_COCO
 from eval.coco import CocoDataset
-from eval.coco_json import CocoError, Entry, ResultColumns, positions_of, read_results, to_labels
+from eval.coco_json import CocoError, Entry, ResultColumns, positions_of, read_result_columns, to_labels
 from eval.coco_records import CocoDetections, sides_of
 from eval.names import LEAVE_OUT
 from eval.notes import Notes
@@ -74,12 +74,12 @@ def read_coco_results(
 
     Returns:
         Detections of every image of the dataset that the file names, the ids of the images left out, and notes on
-        odd entries: with sides below 0, or left out as they are of categories that are no classes of the dataset.
+        odd entries: those with negative sides, and those left out because their category is not a class.
 
     Raises:
         CocoError: an entry that is malformed, of an unknown image or category, or whose numbers are not finite.
     """
-    entries, notes = read_results(path), Notes()
+    entries, notes = read_result_columns(path), Notes()
     image = positions_of(entries.image, list(dataset.image_numbers.values()))
     unknown = np.flatnonzero(image < 0)
     if len(unknown) and not allow_extra:
@@ -102,13 +102,13 @@ def read_coco_results(
 
 
 def _are_of_classes(entries: ResultColumns, dataset: CocoDataset, path: Path, notes: Notes) -> Mask:
-    """Say which entries are not of a category that is no class; those are noted."""
+    """Say which entries are of classes; those of the other categories are noted."""
     of_classes = np.ones(len(entries.image), np.bool_)
     for number, name in dataset.unused.items():
         rows = np.flatnonzero(entries.category == number)
         of_classes[rows] = False
         if len(rows):
-            kind = f"detections of the category {name!r:.60} left out, which is no class"
+            kind = f"detections of the category {name!r:.60} left out, which is not a class"
             notes.add(kind, f"{path}: entry {rows[0]}", len(rows))
     return of_classes
 

@@ -193,12 +193,13 @@ def test_every_command_can_be_stopped(
     def stop(*arguments: Any, **options: Any) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    goes_on = {"detect", "draw", "propose", "train", "bench", "scale"}
+    resumed = {"detect", "draw", "propose", "train", "bench", "scale"}
     for path, command in LEAVES.items():
         monkeypatch.setattr(type(command), "parse_args", stop)
         assert rcnn(*path, "x", "--out", "y") == 143
-        said = "rcnn: stopped; the same command resumes the run\n" if path[0] in goes_on else "rcnn: stopped\n"
-        assert capsys.readouterr().err == said
+        what = "resumes the run" if path[0] in resumed else "starts from scratch"
+        said = "stopped" if path == ("serve",) else f"stopped; the same command {what}"
+        assert capsys.readouterr().err == f"rcnn: {said}\n"
         monkeypatch.undo()
 
 

@@ -185,11 +185,11 @@ def test_losses_of_yolo_are_counted_and_named(tmp_path: Path) -> None:
     crowded(tmp_path / "in")
     done = run(tmp_path / "in", "yolo", tmp_path / "out")
     assert kinds(done) == {
-        "ids of images and categories that are not 1, 2, 3 ..., which are numbered again": 2,
-        "objects with a polygon or mask, of which the box is kept": 1,
+        "ids of images and categories other than 1, 2, 3 ...: they are renumbered": 2,
+        "objects with a polygon or mask: only the box is kept": 1,
         "crowds left out": 1,
-        "difficult objects, whose flag is lost": 1,
-        "objects whose area is not that of their box, which is lost": 1,
+        "difficult objects: the flag is lost": 1,
+        "objects whose area differs from that of their box: it is lost": 1,
         "objects without area left out": 1,
         "objects cut at the edge of their photo": 1,
         "objects wholly outside their photo left out": 1,
@@ -206,7 +206,7 @@ def test_losses_of_voc_are_counted_and_named(tmp_path: Path) -> None:
     done = run(tmp_path / "in", "voc", tmp_path / "out")
     assert kinds(done).keys() >= {
         "crowds written as difficult objects",
-        "objects with fractions of a pixel, written as such: some programs read whole numbers only",
+        "objects with fractions of a pixel, written as they are: some programs only read whole numbers",
     }
     data = open_ground_truth(tmp_path / "out", "val")
     assert data.ground_truth("a").ignore.tolist() == [False, True, False, True]  # the one without area is left out
@@ -217,8 +217,8 @@ def test_losses_of_coco_are_counted_and_named(tmp_path: Path) -> None:
     text(tmp_path / "in/a.xml", XML.replace("<bndbox>", f"{part}<difficult>1</difficult><bndbox>"))
     done = run(tmp_path / "in", "coco", tmp_path / "out")
     assert kinds(done) == {
-        "objects with parts, a pose, truncated or occluded, which are lost": 1,
-        "difficult objects, written with ignore=1, which pycocotools counts": 1,
+        "objects with parts, a pose, or marks as truncated or occluded: these are lost": 1,
+        "difficult objects, written with ignore=1: pycocotools counts them": 1,
         "photos that are not there": 1,
     }
 

@@ -11,9 +11,10 @@ from eval.bootstrap import Drawn, difference_interval, mean_ap_interval
 from eval.lost import STAGES, Losses
 from eval.lost_report import SHORT
 from eval.plots import detector_plots
-from eval.proposal_recall import COUNTS, Coverage, Values, recall
+from eval.proposal_recall import COUNTS, Coverage, recall
 from eval.report import Sheet, percent, signed
 from eval.scores import or_null
+from structures.boxes import Doubles
 
 STAGE_TIMES = ("propose", "trunk", "classify", "suppress")  # of a detector's `seconds`
 WHOLE = "all"  # their sum; its median is not the sum of their medians
@@ -149,7 +150,7 @@ def _point(row: Mapping[str, Any]) -> tuple[float, float, float]:
     return row[f"seconds, {WHOLE}"] or 0.0, row["mAP"] or 0.0, row["mAP, standard error"] or 0.0
 
 
-def _curve(figures: Figures) -> tuple[str, tuple[Values, Values]]:
+def _curve(figures: Figures) -> tuple[str, tuple[Doubles, Doubles]]:
     most = int(figures.quality["boxes"]) if figures.quality["boxes"] > 0 else 0
     counts = [count for count in COUNTS if count < most]
     values = [recall(figures.coverage.first(count), 0.5)[0] for count in counts]

@@ -50,7 +50,7 @@ def convert_results(job: Conversion, files: OwnFiles) -> Converted:
         classes = _class_order(job, results.classes, tuple(seen.names), truth)
     numbering = truth.annotations if job.form == COCO and isinstance(truth, CocoDataset) else None
     export(files, job.form, classes, split=next(iter(job.splits), "test"), numbering=numbering)
-    return Converted("results", seen.photos, seen.objects, classes, results.told(), seen.losses.lines())
+    return Converted("results", seen.photos, seen.objects, classes, results.notes(), seen.losses.lines())
 
 
 class _Seen:
