@@ -150,7 +150,7 @@ def readers(root: Path) -> list[Reader]:
     from proposals.stored.foreign import read_foreign
     from proposals.stored.reader import ProposalStore
     from structures.class_lists import read_class_names
-    from structures.file_notes import FileNotes
+    from structures.file_digests import FileDigests
     from structures.images import read_image, read_size
     from structures.npz import read_arrays
     from structures.own_files import OwnFiles
@@ -178,8 +178,8 @@ def readers(root: Path) -> list[Reader]:
     def voc_list(path: Path) -> object:
         return VocDataset(path.parents[2], "val")
 
-    def notes(path: Path) -> object:
-        return list(FileNotes(path.parent).digests([("a", path)]))
+    def digests(path: Path) -> object:
+        return list(FileDigests(path.parent).digests([("a", path)]))
 
     annotations = {f"voc/Annotations/{name}.xml": VOC for name in "ab"}
     images = pictures()
@@ -195,7 +195,7 @@ def readers(root: Path) -> list[Reader]:
         Reader("folder of results", "results/detections.jsonl", [LINES], results),
         Reader("run.json", "run/run.json", [json.dumps(RUN).encode()], lambda path: read_run(path.parent)),
         Reader("written.jsonl", "own/written.jsonl", [b'{"file": "a.png", "digest": "00"}\n' * 2], own),
-        Reader("notes on files", "notes/.rcnn.files", [_notes(root)], notes),
+        Reader("digests of files", "digests/.rcnn.files", [_digests(root)], digests),
         Reader("shard of proposals", "store/shard-000000.npz", [shard], store, {"store/manifest.json": manifest}),
         Reader("manifest", "store/manifest.json", [manifest], store, {"store/shard-000000.npz": shard}),
         Reader("boxes of other programs", "boxes.json", [_coco_results()], read_foreign),
@@ -304,13 +304,13 @@ def _store(root: Path) -> tuple[bytes, bytes]:
     return (root / "sound/shard-000000.npz").read_bytes(), (root / "sound/manifest.json").read_bytes()
 
 
-def _notes(root: Path) -> bytes:
-    from structures.file_notes import NOTES_FILE, FileNotes, Stamp
+def _digests(root: Path) -> bytes:
+    from structures.file_digests import DIGESTS_FILE, FileDigests, Stamp
 
-    notes = FileNotes(root)
-    notes.add("a", Stamp(3, 4), "0" * 32)
-    notes.write()
-    return (root / NOTES_FILE).read_bytes()
+    kept = FileDigests(root)
+    kept.add("a", Stamp(3, 4), "0" * 32)
+    kept.write()
+    return (root / DIGESTS_FILE).read_bytes()
 
 
 def _coco_results() -> bytes:

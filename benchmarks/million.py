@@ -83,7 +83,7 @@ def make_results(out: Path, photos: Path, count: int) -> None:
     from detect.found import as_entry
     from detect.runs.record import RunRecord
     from proposals.stored.reader import file_key
-    from structures.file_notes import FileNotes, stamp_of
+    from structures.file_digests import FileDigests, stamp_of
     from structures.records import Detections
 
     if (out / "run.json").is_file():
@@ -95,12 +95,12 @@ def make_results(out: Path, photos: Path, count: int) -> None:
     scores = np.array([0.9, 0.5, 0.0625], np.float32)
     found = Detections(corners, np.arange(BOXES), scores, (SIDE, SIDE), source_names=("selective-search",))
     entry = as_entry("NAME", found, CLASSES)
-    notes = FileNotes(out)
+    digests = FileDigests(out)
     with (out / "detections.jsonl").open("w", encoding="utf-8") as file:
         for number, name in enumerate(names_of(count)):
             file.write(json.dumps({**entry, "image": name, "file_key": keys[number % FILES]}) + "\n")
-            notes.add(name, stamps[number % FILES], keys[number % FILES])
-    notes.write()
+            digests.add(name, stamps[number % FILES], keys[number % FILES])
+    digests.write()
 
 
 def apart(name: str, root: Path, count: int) -> str:

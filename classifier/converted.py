@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from structures.cache import keep, recall
-from structures.turns import MODULES
+from structures.shared_lock import MODULES
 
 KIND = "openvino"
 HEADER = struct.Struct("<Q")  # length of the XML, which the binary follows
@@ -63,7 +63,7 @@ def openvino_model(module: nn.Module, example: Tensor) -> Any:
 def _convert(module: nn.Module, example: Tensor) -> Any:
     import openvino
 
-    with MODULES.alone():
+    with MODULES.exclusive():
         program = torch.export.export(module, (example,))
     model = openvino.convert_model(program)
     model.reshape(list(example.shape))  # else it takes any shape, and is slower for that

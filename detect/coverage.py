@@ -42,7 +42,7 @@ def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mappin
             missing,
             f"{count_images(missing)} of the ground truth without boxes in the file: their objects count as missed",
         ),
-        (extra, f"{count_images(extra)} unknown to the ground truth left out"),
+        (extra, f"{count_images(extra)} not in the ground truth left out"),
         *((line, line) for line in checks.lines()),
         (_leaks(coverage), "most objects have a box exactly equal to them: is the ground truth among the proposals?"),
     ]

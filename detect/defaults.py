@@ -15,6 +15,7 @@ VAL_PHOTOS = 200  # that a training is judged on
 SOME_SKIPPED = 1  # exit code: done, but for some photos
 EXACT = 16  # regions; more raise mAP by less than half a point, and fill another batch on a CPU (benchmarks/LOG.md)
 PROPOSALS = "ranked:selective-search+multibox"  # what the paper has; `multibox` alone is quicker (README)
+PROPOSALS_IN_WORDS = "Selective Search and MultiBox, ranked"  # in --help, which would cut the name at 80 columns
 
 MaxPixels = Annotated[
     int | None, typer.Option(min=1, help="Skip photos with more pixels.", show_default="178956970, as Pillow")

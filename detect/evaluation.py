@@ -69,7 +69,7 @@ def read_detections(
     """
     if lists_photos(file):
         results = read_results(file, photos_of_dataset(dataset))
-        return align(results.lines, dataset, allow_extra=allow_extra), results.told()
+        return align(results.lines, dataset, allow_extra=allow_extra), results.notes()
     if not isinstance(dataset, CocoDataset):
         raise InputError(f"{file}: COCO results need COCO ground truth, an instances.json, as `ground_truth`")
     if only_detected:

@@ -95,8 +95,8 @@ class Found(Detections):
             data={"class_name": names},
         )
 
-    def _told(self) -> str:
-        return f"{self.image}: {super()._told()}" if self.image else super()._told()
+    def _summary(self) -> str:
+        return f"{self.image}: {super()._summary()}" if self.image else super()._summary()
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the photo with its boxes where it is known, and the table."""

@@ -42,7 +42,7 @@ from proposals.multibox.predictor import DensePredictor
 from proposals.multibox.views import whole_photo
 from structures.boxes import Boxes, Floats
 from structures.records import Image
-from structures.turns import MODULES
+from structures.shared_lock import MODULES
 
 
 class TrunkMaps(NamedTuple):
@@ -287,7 +287,7 @@ class SharedRegions:
         device = self.features.placement.device
         maps = self.features([look.canvas for look in looks]).regions
         there = [torch.from_numpy(own).to(device) for own in placed]
-        with MODULES.together():
+        with MODULES.shared():
             found = self.features.head(maps, there, with_hidden=self.feature_count > 0)
         logits, hidden = found.split([len(self.classes) + 1, self.feature_count], dim=1)
         rows: Floats = torch.cat([logits.softmax(dim=1), hidden], dim=1).cpu().numpy()

@@ -40,19 +40,19 @@ class Aligned:
         Args:
             missing_count: the objects of missing images count as missed.
         """
-        fate = f"count as misses{self.remedy}" if missing_count else "are left out"
+        fate = f"counted as misses{self.remedy}" if missing_count else "left out"
         labels = ", ".join(f"{name} ({count})" for name, count in sorted(self.unknown_labels.items()))
         lines = [
             (
                 self.missing,
-                f"{count_images(self.missing)} of the ground truth without a line of results {fate}",
+                f"{count_images(self.missing)} of the ground truth without results {fate}",
             ),
-            (self.extra, f"{count_images(self.extra)} unknown to the ground truth left out"),
+            (self.extra, f"{count_images(self.extra)} not in the ground truth left out"),
             (
                 self.resized,
                 f"{count_images(self.resized)} differ in size from the ground truth; boxes were not rescaled",
             ),
-            (labels, f"detections of classes unknown to the ground truth left out: {labels}"),
+            (labels, f"detections of classes not in the ground truth left out: {labels}"),
         ]
         return [line for condition, line in lines if condition]
 
@@ -87,7 +87,7 @@ def align(lines: Iterable[ResultLine], dataset: Dataset, *, allow_extra: bool = 
 
 
 class _Matching:
-    """Result lines that find their images in a dataset one after the other; only their numbers are kept."""
+    """Matches result lines to the images of a dataset, one line at a time; only their numbers are kept."""
 
     def __init__(self, dataset: Dataset, allow_extra: bool) -> None:
         self._dataset, self._allow_extra = dataset, allow_extra
@@ -139,7 +139,7 @@ def align_records(detections: Mapping[str, Detections], dataset: Dataset, extra:
     Args:
         detections: by image id.
         dataset: the ground truth.
-        extra: images that it lacks, left out already.
+        extra: names of images that it lacks, whose detections were left out.
     """
     missing = [image_id for image_id in dataset.image_ids if image_id not in detections]
     if isinstance(detections, PackedByName):  # which holds empty records of the others

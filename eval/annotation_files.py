@@ -6,17 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from eval.annotations import COORDINATES, FRACTIONS, AnnotatedPhoto, note_areas, note_rows, stem_of
+from eval.annotations import FRACTIONS, WHOLE_WITHIN, AnnotatedPhoto, note_areas, note_rows, stem_of
 from eval.checks import with_area
-from eval.coco_records import Doubles
 from eval.notes import Notes
-from eval.voc_xml import FIRST_PIXEL
+from eval.voc_xml import CORNERS, FIRST_PIXEL
 from eval.yolo import yolo_lines
-from structures.boxes import as_boxes
+from structures.boxes import Doubles, as_boxes
 from structures.errors import InputError
 
 FORMATS = ("voc", "coco", "yolo")
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def voc_xml(photo: AnnotatedPhoto, classes: Sequence[str], losses: Notes) -> bytes:
@@ -29,7 +27,7 @@ def voc_xml(photo: AnnotatedPhoto, classes: Sequence[str], losses: Notes) -> byt
     """
     note_rows(losses, "crowds written as difficult objects", photo, photo.crowd)
     note_areas(losses, photo)
-    fractions = np.abs(photo.corners - np.rint(photo.corners)).max(axis=1, initial=0) > COORDINATES
+    fractions = np.abs(photo.corners - np.rint(photo.corners)).max(axis=1, initial=0) > WHOLE_WITHIN
     note_rows(losses, FRACTIONS, photo, fractions)
     root = ET.Element("annotation")
     folder, _, name = photo.name.rpartition("/")
@@ -52,7 +50,7 @@ def _add(item: ET.Element, texts: Mapping[str, object]) -> None:
 
 
 def _number(value: float) -> str:
-    """Return a number with as many digits as float32 has, and none behind the point if it is whole."""
+    """Return a number with the nine digits that a float32 needs; a whole number has no decimal point."""
     return f"{value:.9g}"
 
 
@@ -62,7 +60,7 @@ def coco_chunks(photos: Iterable[AnnotatedPhoto], classes: Sequence[str], losses
     Difficult objects get `ignore`, which COCO's own evaluator does not look at: it counts them.
 
     Args:
-        photos: all; gone through twice.
+        photos: all of them; iterated twice.
         classes: names of the categories, in the order of their ids.
         losses: notes difficult objects.
     """
@@ -71,7 +69,7 @@ def coco_chunks(photos: Iterable[AnnotatedPhoto], classes: Sequence[str], losses
         height, width = photo.image_size
         image = {"id": number, "file_name": photo.name, "width": width, "height": height}
         yield f"{',' * (number > 1)}\n{json.dumps(image)}"
-        kind = "difficult objects, written with ignore=1, which pycocotools counts"
+        kind = "difficult objects, written with ignore=1: pycocotools counts them"
         note_rows(losses, kind, photo, photo.difficult)
     categories = [{"id": number, "name": name, "supercategory": ""} for number, name in enumerate(classes, start=1)]
     yield f'],\n"categories": {json.dumps(categories)},\n"annotations": ['
@@ -95,7 +93,7 @@ def _coco_rows(photo: AnnotatedPhoto) -> Iterator[dict[str, object]]:
 
 
 def _rounded(value: float) -> float | int:
-    """Return a number without the noise of the last bits, whole where it is."""
+    """Return a number without the noise of its last bits; a whole number comes back as an int."""
     short = float(f"{value:.12g}")
     return int(short) if short.is_integer() else short
 
@@ -108,22 +106,16 @@ def yolo_labels(photo: AnnotatedPhoto, losses: Notes) -> str:
         losses: notes what is left out or cut, and the flags and areas that are lost.
     """
     note_rows(losses, "crowds left out", photo, photo.crowd)
-    note_rows(losses, "difficult objects, whose flag is lost", photo, photo.difficult)
+    note_rows(losses, "difficult objects: the flag is lost", photo, photo.difficult)
     note_areas(losses, photo)
     kept = with_area(as_boxes(photo.corners), losses, photo.place) & ~photo.crowd
-    inside = _cut(photo, losses)
-    area_left = (inside[:, 2:] > inside[:, :2]).all(axis=1)
-    note_rows(losses, "objects wholly outside their photo left out", photo, kept & ~area_left)
-    rows = kept & area_left
-    return yolo_lines(inside[rows], photo.labels[rows].tolist(), photo.image_size)
-
-
-def _cut(photo: AnnotatedPhoto, losses: Notes) -> Doubles:
     height, width = photo.image_size
-    limits = np.array([width, height, width, height], np.float64)
-    inside: Doubles = np.clip(photo.corners, 0, limits)
-    note_rows(losses, "objects cut at the edge of their photo", photo, (inside != photo.corners).any(axis=1))
-    return inside
+    inside: Doubles = np.clip(photo.corners, 0, np.array([width, height, width, height], np.float64))
+    area_left = (inside[:, 2:] > inside[:, :2]).all(axis=1)
+    rows = kept & area_left
+    note_rows(losses, "objects wholly outside their photo left out", photo, kept & ~area_left)
+    note_rows(losses, "objects cut at the edge of their photo", photo, rows & (inside != photo.corners).any(axis=1))
+    return yolo_lines(inside[rows], photo.labels[rows].tolist(), photo.image_size)
 
 
 def yolo_yaml(classes: Sequence[str], splits: Sequence[str]) -> bytes:
@@ -139,10 +131,10 @@ def yolo_yaml(classes: Sequence[str], splits: Sequence[str]) -> bytes:
 
 
 def refuse_equal_stems(names: Iterable[str]) -> None:
-    """Refuse photos of which two have the same name without suffix, as VOC and YOLO name their annotations.
+    """Refuse photos whose names differ only in the suffix: VOC and YOLO would give them one annotation.
 
     Raises:
-        InputError: names them.
+        InputError: there are two such photos; names them.
     """
     seen = dict[str, str]()
     for name in names:

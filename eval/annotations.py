@@ -1,4 +1,4 @@
-"""Annotated photos on their way from one format to another, with all that the formats know, and what gets lost."""
+"""Annotated photos on their way from one format to another: all that the formats know, and what gets lost."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,23 +7,23 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from eval.coco import CocoDataset, ObjectDetail
-from eval.coco_records import Doubles, areas_of, sides_of
+from eval.coco_records import areas_of, sides_of
 from eval.ground_truth import AnyDataset
 from eval.notes import Notes
 from eval.voc import VocDataset
 from eval.voc_xml import parse, text_of
-from structures.boxes import ImageSize, Mask
+from structures.boxes import Doubles, ImageSize, Mask
 from structures.records import GroundTruth, Labels
 
-COORDINATES = 1e-3  # pixels below which a box has whole ones
-SAME_AREA = 0.5  # square pixels that an area may differ from that of its box: COCO's are rounded
+WHOLE_WITHIN = 1e-3  # pixels: coordinates that are off by no more count as whole
+SAME_AREA = 0.5  # square pixels by which an area may differ from that of its box: COCO's are rounded
 
-POLYGONS = "objects with a polygon or mask, of which the box is kept"
-AREAS = "objects whose area is not that of their box, which is lost"
-DETAILS = "objects with parts, a pose, truncated or occluded, which are lost"
-IDS = "ids of images and categories that are not 1, 2, 3 ..., which are numbered again"
-FRACTIONS = "objects with fractions of a pixel, written as such: some programs read whole numbers only"
-UNKNOWN_SIZE = "photos of unknown size, taken to reach as far as their boxes"
+POLYGONS = "objects with a polygon or mask: only the box is kept"
+AREAS = "objects whose area differs from that of their box: it is lost"
+DETAILS = "objects with parts, a pose, or marks as truncated or occluded: these are lost"
+IDS = "ids of images and categories other than 1, 2, 3 ...: they are renumbered"
+FRACTIONS = "objects with fractions of a pixel, written as they are: some programs only read whole numbers"
+UNKNOWN_SIZE = "photos of unknown size: taken to end where their boxes do"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,14 +31,14 @@ class AnnotatedPhoto:
     """The objects of one photo.
 
     Attributes:
-        name: of the photo with its suffix and perhaps folders, with forward slashes.
+        name: of the photo, with its suffix and any folders, with forward slashes.
         path: where the photo lies; it may be missing.
         image_size: (height, width).
         corners: (N, 4) float64 x1, y1, x2, y2 in pixels, 0-based and half-open.
         labels: (N,) index into the classes of the dataset.
-        difficult: (N,) bool: VOC's, or COCO's with `ignore`.
-        crowd: (N,) bool: COCO's.
-        areas: (N,) float64 in square pixels: COCO's of the mask, or those of the boxes.
+        difficult: (N,) bool: VOC's difficult objects, or COCO's with `ignore`.
+        crowd: (N,) bool: COCO's crowds.
+        areas: (N,) float64 in square pixels: of COCO's masks, or of the boxes.
     """
 
     name: str
@@ -137,5 +137,5 @@ def note_rows(losses: Notes, kind: str, photo: AnnotatedPhoto, rows: Mask) -> No
 
 
 def note_areas(losses: Notes, photo: AnnotatedPhoto) -> None:
-    """Note the objects whose areas a format without them loses."""
+    """Note the objects whose areas are lost in a format that has none."""
     note_rows(losses, AREAS, photo, np.abs(photo.areas - photo.box_areas) > SAME_AREA)

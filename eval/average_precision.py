@@ -8,13 +8,12 @@ import numpy.typing as npt
 
 from eval.matching import IGNORED, TRUE, Matches
 from eval.tables import DetectionTable, ObjectTable
-from structures.boxes import Floats, Indices
+from structures.boxes import Doubles, Floats, Indices
 
-Curve64 = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.integer]
 
-RECALL_LEVELS: Curve64 = np.arange(11, dtype=np.float64) * 0.1  # VOC 2007, see eleven_point
-EXACT_LEVELS: Curve64 = np.arange(11, dtype=np.float64) / 10
+RECALL_LEVELS: Doubles = np.arange(11, dtype=np.float64) * 0.1  # VOC 2007, see eleven_point
+EXACT_LEVELS: Doubles = np.arange(11, dtype=np.float64) / 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,17 +31,17 @@ class RankedOutcomes:
     positives: int
 
     @property
-    def recall(self) -> Curve64:
+    def recall(self) -> Doubles:
         """(N,) share of the objects found so far; NaN where there are none."""
         return np.asarray(self.true / self.positives) if self.positives else np.full(len(self.true), np.nan)
 
     @property
-    def precision(self) -> Curve64:
+    def precision(self) -> Doubles:
         """(N,) share of true ones among the detections so far."""
         return np.asarray(self.true / np.arange(1, len(self.true) + 1))
 
     @property
-    def ceiling(self) -> Curve64:
+    def ceiling(self) -> Doubles:
         """(N,) highest precision at this recall or a higher one."""
         return np.asarray(np.maximum.accumulate(self.precision[::-1])[::-1])
 
@@ -72,10 +71,10 @@ def rows_by_class(labels: Indices, classes: int) -> list[Indices]:
     return np.split(order, np.searchsorted(labels[order], np.arange(1, classes)))
 
 
-def mean_at_levels(true: Counts, seen: Counts, positives: Counts, levels: Curve64) -> Curve64:
-    """Return the mean of the highest precisions at recalls from some levels on, for several rankings at once.
+def mean_at_levels(true: Counts, seen: Counts, positives: Counts, levels: Doubles) -> Doubles:
+    """Return the mean, over some levels of recall, of the highest precision at that recall or beyond.
 
-    Only the places where some ranking finds an object need be given.
+    For several rankings at once. Only the places where some ranking finds an object are needed.
 
     Args:
         true: (D, N) objects found so far.
@@ -91,13 +90,13 @@ def mean_at_levels(true: Counts, seen: Counts, positives: Counts, levels: Curve6
     return _where_any((np.diff(reached, axis=1, prepend=0) * ceiling).sum(axis=1) / len(levels), positives)
 
 
-def area_under(true: Counts, seen: Counts, positives: Counts) -> Curve64:
+def area_under(true: Counts, seen: Counts, positives: Counts) -> Doubles:
     """Return the area under the precision ceiling, for several rankings at once; arguments as `mean_at_levels`."""
     steps = np.diff(_recall(true, positives), axis=1, prepend=0)
     return _where_any((steps * _ceiling(true, seen)).sum(axis=1), positives)
 
 
-def mean_of_known(values: Curve64, axis: int | None = None) -> Curve64:
+def mean_of_known(values: Doubles, axis: int | None = None) -> Doubles:
     """Return the mean of the values that are not NaN, over all or along an axis; NaN where there are none.
 
     >>> mean_of_known(np.array([[0.5, np.nan], [np.nan, np.nan]]), axis=1).tolist()
@@ -109,28 +108,28 @@ def mean_of_known(values: Curve64, axis: int | None = None) -> Curve64:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _recall(true: Counts, positives: Counts) -> Curve64:
+def _recall(true: Counts, positives: Counts) -> Doubles:
     return np.asarray(true / np.maximum(positives, 1)[:, None])
 
 
-def _ceiling(true: Counts, seen: Counts) -> Curve64:
+def _ceiling(true: Counts, seen: Counts) -> Doubles:
     precision = true / np.maximum(seen, 1)
     return np.asarray(np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1])
 
 
-def _where_any(values: Curve64, positives: Counts) -> Curve64:
+def _where_any(values: Doubles, positives: Counts) -> Doubles:
     return np.where(positives > 0, values, np.nan)
 
 
-def eleven_point(ranked: RankedOutcomes, *, levels: Curve64 = RECALL_LEVELS) -> float:
+def eleven_point(ranked: RankedOutcomes, *, levels: Doubles = RECALL_LEVELS) -> float:
     """Return the AP of VOC 2007: the mean of the highest precision at recall 0, 0.1 ... 1 or beyond (VOCevaldet.m).
 
     Args:
         ranked: one class.
         levels: the recalls to reach. The default is 0:0.1:1 as multiples of 0.1 in doubles, where 0.3, 0.6 and 0.7 come
-            out a hair too high, so that a recall of exactly 0.3 misses its level. Python ports of the devkit count so
-            (np.arange, np.linspace), and so do the answers that circulate as tests. `EXACT_LEVELS` counts as the text
-            defines it. Only a class whose number of objects divides by five can show the difference.
+            out a hair too high, so that a recall of exactly 0.3 misses its level. Python ports of the devkit do
+            the same (np.arange, np.linspace), and so do the known answers that circulate as tests. `EXACT_LEVELS`
+            follows the definition in the text. Only a class whose number of objects is a multiple of five can differ.
 
     Differs: MATLAB's colon counts the upper half of a range down from its end, so there 0.6 and 0.7 are exact.
 

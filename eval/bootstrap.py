@@ -6,19 +6,18 @@ of the difference. Detections are matched once: a photo that is drawn twice coun
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from eval.average_precision import mean_of_known
 from eval.rankings import rank
+from structures.boxes import Doubles
 from structures.records import Detections, GroundTruth
 
 DRAWS = 1000
 COVERED = 95  # percent of the draws in an interval
-
-Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,10 @@ class Drawn:
     """
 
     classes: tuple[str, ...]
-    by_class: Values
+    by_class: Doubles
 
     @property
-    def mean(self) -> Values:
+    def mean(self) -> Doubles:
         """(1 + draws,) mean over the classes with objects: mAP, or AP by COCO's protocol."""
         return mean_of_known(self.by_class, axis=1)
 
@@ -96,8 +95,9 @@ def draw_scores(
 
 
 def mean_ap_interval(drawn: Drawn) -> Interval:
-    """Return the mean average precision with its interval."""
-    return interval(drawn.mean)
+    """Return the mean average precision with its interval, which holds no figure that there cannot be."""
+    sure = interval(drawn.mean)
+    return replace(sure, low=float(np.clip(sure.low, 0, 1)), high=float(np.clip(sure.high, 0, 1)))
 
 
 def difference_interval(first: Drawn, second: Drawn) -> Interval:
@@ -105,7 +105,7 @@ def difference_interval(first: Drawn, second: Drawn) -> Interval:
     return interval(second.mean - first.mean)
 
 
-def interval(values: Values) -> Interval:
+def interval(values: Doubles) -> Interval:
     """Return the first of some values, with the standard error and the interval that the others give.
 
     Drawn sets hold photos twice, which lifts the highest precisions, and so average precision, a little. The interval

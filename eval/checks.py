@@ -1,4 +1,4 @@
-"""What is checked about annotations and results, whichever file they come from: the one place for all readers."""
+"""The checks of annotations and results, whatever file they come from: one place for all readers."""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def with_area(boxes: Boxes, notes: Notes, place: Place, *, kept: bool = False) -
         boxes: of one photo.
         notes: counts those without, and names the first.
         place: returns the file and row of each.
-        kept: they are objects all the same, as for COCO's evaluator; else the caller leaves them out.
+        kept: the others count as objects too, as in COCO's evaluator; otherwise the caller leaves them out.
     """
     sides = boxes[:, 2:] - boxes[:, :2]
     exchanged: Mask = np.asarray((sides < 0).any(axis=1))
@@ -114,10 +114,10 @@ class Category:
 def unused_categories(
     categories: Sequence[Category], notes: Notes, path: Path, *, keep: Collection[str] = ()
 ) -> list[int]:
-    """Return the positions of listed categories that are no classes, and note them.
+    """Return the positions of listed categories that are not classes, and note them.
 
-    Annotation tools export the root of a tree of classes as a category, often by the name of one of them, and one
-    called background; neither has an object.
+    Annotation tools export the root of their class tree as a category, often under the name of one of its classes, and
+    a category called background; neither has objects.
 
     Args:
         categories: all that a file lists.
@@ -132,14 +132,16 @@ def unused_categories(
     roots = _roots(categories, keep)
     background = [i for i, each in enumerate(categories) if is_background(each.name)]
     for i in roots:
-        notes.add(f"category without objects left out, as it stands above others: {categories[i].name!r:.60}", path)
+        notes.add(
+            f"category without objects left out, as it is the supercategory of others: {categories[i].name!r:.60}", path
+        )
     for i in background:
-        notes.add(f"category without objects left out, as it is no class: {categories[i].name!r:.60}", path)
+        notes.add(f"category without objects left out, as it is not a class: {categories[i].name!r:.60}", path)
     return sorted({*roots, *background})
 
 
 def _roots(categories: Sequence[Category], keep: Collection[str]) -> list[int]:
-    """Return the positions of categories without objects that are above others; of a name to keep one stays."""
+    """Return the positions of supercategories without objects; of those whose name is to be kept, one stays a class."""
 
     def is_root(i: int) -> bool:
         above = any(other.parent == categories[i].name for j, other in enumerate(categories) if j != i)
@@ -152,7 +154,7 @@ def _roots(categories: Sequence[Category], keep: Collection[str]) -> list[int]:
 
 
 def is_background(name: str) -> bool:
-    """Say whether a class has the name of the column for what is none."""
+    """Say whether a class is called background, as the column for what is no object is."""
     return name.strip().casefold() == BACKGROUND
 
 

@@ -9,17 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.average_precision import RankedOutcomes, all_point, eleven_point
-from structures.boxes import Floats
+from structures.boxes import Doubles, Floats
 from structures.errors import InputError
 from structures.records import Labels
 
-Doubles = npt.NDArray[np.float64]
-
 SHARPNESS = (0.05, 20.0)  # least and greatest factor on logarithms of probabilities
 
-LEAST_PROBABILITY = (
-    1e-12  # a true class with less counts as this, so that one sure mistake does not make the mean infinite
-)
+# A true class with less counts as this, so that one confident mistake does not make the mean infinite.
+LEAST_PROBABILITY = 1e-12
 
 
 def classification(
@@ -33,7 +30,7 @@ def classification(
         ranks: the k of top-k; with C or fewer classes top-k is 1.
 
     Raises:
-        InputError: no rows, lengths differ, a label is no column, or a probability is not finite.
+        InputError: no rows, lengths differ, a label is not a column, or a probability is not finite.
 
     >>> rows = np.array([[0.7, 0.2, 0.1], [0.5, 0.3, 0.2]], np.float32)
     >>> scores = dict(classification(rows, np.array([0, 1]), ranks=(1, 2)))
@@ -54,9 +51,9 @@ def calibrated_log_loss(probabilities: Floats, labels: Labels) -> float:
     """Return the log loss after temperature scaling.
 
     Logarithms of probabilities are multiplied by one factor, an inverse temperature (Guo et al., On calibration
-    of modern neural networks, 2017), and the rows are normalised to a sum of 1 again. Every other row decides the
-    factor of the rest, and the other way round, so no row is scored with a factor that it chose; a few dozen rows are
-    too few.
+    of modern neural networks, 2017), and the rows are normalised to a sum of 1 again. The even rows
+    are scored with the factor that is best for the odd ones, and vice versa, so no row has a say in its own factor. A
+    few dozen rows are too few.
 
     Args:
         probabilities: (N, C), rows sum to 1, in an order that does not depend on how hard they are.
@@ -109,7 +106,7 @@ def true_ranks(probabilities: Floats, labels: Labels) -> Labels:
 
 def _check(probabilities: Floats, labels: Labels) -> None:
     if probabilities.ndim != 2 or len(probabilities) != len(labels) or len(labels) == 0:
-        raise InputError(f"probabilities {probabilities.shape} and {len(labels)} labels: one row a photo is needed")
+        raise InputError(f"probabilities {probabilities.shape} and {len(labels)} labels: one row per photo is needed")
     if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
         raise InputError(f"label {labels.max()} is not a column of {probabilities.shape[1]}")
     if not np.isfinite(probabilities).all():
@@ -122,13 +119,13 @@ def presence_precision(
     """Return how well the photos that show a class come before those that do not: AP as in VOC's classification.
 
     Args:
-        probabilities: (N, C), each for itself.
+        probabilities: (N, C), each independent of the others.
         present: (N, C): 1 where a photo shows the class, 0 where it does not, -1 where it counts neither way.
         classes: C names.
 
     Returns:
-        The mean over the classes that are on some photo, by VOC 2007's eleven points and by all points, then the
-        eleven-point AP of each class by its name; NaN for a class that is on no photo. Equal probabilities keep the
+        The mean over the classes that some photo shows, by VOC 2007's eleven points and by all points, then the
+        eleven-point AP of each class by its name; NaN for a class that no photo shows. Equal probabilities keep the
         order of the photos.
 
     Raises:

@@ -28,6 +28,7 @@ from eval.notes import Notes
 from eval.packed import Packed
 from eval.photo_records import PhotoRecords
 from structures.boxes import Boxes, ImageSize, Indices, Mask, reach
+from structures.errors import InputError
 from structures.photo_names import forward
 from structures.records import GroundTruth
 
@@ -54,7 +55,7 @@ class CocoDataset(PhotoRecords):
         annotations: the JSON file.
         images: folder of the photos; without it they are looked for in `images` next to the file, next to it, in
             COCO's own layout (annotations/instances_val2017.json and val2017/), and in `images` next to `annotations`.
-        keep: names of classes that stay though no object of them is annotated and others stand below them.
+        keep: names of classes that stay, even as supercategories without objects.
         without_objects: read the numbers of photos and classes only; the list of annotations may be missing.
 
     Attributes:
@@ -62,10 +63,10 @@ class CocoDataset(PhotoRecords):
         category_ids: the category id of each label; they may be sparse (COCO's go from 1 to 90 for 80 classes).
         image_ids: the file names, in the order of COCO's image ids, in which pycocotools ranks equal scores.
         image_numbers: COCO's image id of each file name.
-        unused: names of the categories that are no classes here, by id: results of them are left out.
+        unused: names, by id, of the categories that are not classes here; their results are left out.
 
     Raises:
-        CocoError: not such a file, without categories, or an entry that cannot be used.
+        CocoError: it is not such a file, has no categories, or has an entry that cannot be used.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class CocoDataset(PhotoRecords):
         categories = [Category(class_name(c), str(c.get("supercategory") or ""), counts[c["id"]]) for c in listed]
         try:
             unused = unused_categories(categories, self._notes, self.annotations, keep=keep)
-        except ValueError as error:
+        except InputError as error:
             raise CocoError(str(error)) from None
         return {listed[i]["id"]: categories[i].name for i in unused}
 
@@ -165,7 +166,7 @@ class CocoDataset(PhotoRecords):
         height, width = whole_number(photo.get("height")), whole_number(photo.get("width"))
         if height is not None and width is not None and min(height, width) > 0:
             return height, width
-        kind = "images without width and height, taken to reach as far as their boxes"
+        kind = "images without width and height: taken to end where their boxes do"
         self._notes.add(kind, f"{self.annotations}: image {photo['id']}")
         return None
 
@@ -177,7 +178,7 @@ class CocoDataset(PhotoRecords):
         with_area(boxes, self._notes, place, kept=True)
         flagged = np.flatnonzero(self._ignored & ~crowd)
         if len(flagged):
-            kind = "objects with ignore=1 but no crowds: they count, as in pycocotools"
+            kind = "objects with ignore=1 that are not crowds: they count, as in pycocotools"
             self._notes.add(kind, place(int(flagged[0])), len(flagged))
 
     def _note_beyond(self, image: Indices, boxes: Boxes, sizes: list[ImageSize | None], place: Place) -> None:
@@ -192,19 +193,19 @@ class CocoDataset(PhotoRecords):
     def _note_ids(self, numbers: list[int]) -> None:
         """Note the ids of objects that lead pycocotools astray; here they play no part."""
         if 0 in numbers:
-            kind = "objects with id 0, which pycocotools takes for missed: here they count like any other"
+            kind = "objects with id 0, which pycocotools counts as missed: here they count like any other"
             self._notes.add(kind, self.annotations, numbers.count(0))
         if twice := len(numbers) - len(set(numbers)):
-            kind = "objects with the id of another, in whose place pycocotools puts the other: here each counts"
+            kind = "objects with the id of another, which pycocotools mistakes for it: here each counts"
             self._notes.add(kind, self.annotations, twice)
 
     def _find_images(self) -> Path:
-        beside, split = self.annotations.parent, self.annotations.stem.removeprefix("instances_")
-        above = beside.parent
-        folders = [beside / "images", beside, above / split, above / "images", above / "images" / split]
+        folder, split = self.annotations.parent, self.annotations.stem.removeprefix("instances_")
+        above = folder.parent
+        folders = [folder / "images", folder, above / split, above / "images", above / "images" / split]
         return next((f for f in folders if self.image_ids and (f / self.image_ids[0]).exists()), folders[0])
 
 
 def class_name(category: Entry) -> str:
-    """Return the name of a category, without blanks around it."""
+    """Return the name of a category, without surrounding blanks."""
     return str(category["name"]).strip()

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eval.coco_records import Doubles
-from structures.boxes import Boxes, Indices, Mask, as_boxes
+from structures.boxes import Boxes, Doubles, Indices, Mask, as_boxes
 from structures.errors import InputError
 from structures.json_columns import read_columns
 from structures.json_reader import JsonError, read_json
@@ -42,7 +41,7 @@ def load(path: Path) -> Any:
 
 
 def read_entries(content: Any, part: str, path: Path) -> list[Entry]:
-    """Return one list of an instances.json; its entries have all that is needed and ids that are whole numbers."""
+    """Return one list of an instances.json; its entries have the needed keys, and ids that are whole numbers."""
     entries = content.get(part) if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise CocoError(f"{path}: no list {part!r}; expected COCO's instances.json")
@@ -67,7 +66,7 @@ def check_entries(entries: list[Any], needed: Sequence[str], place: Callable[[in
 
 
 def _are_plain(entries: list[Any], needed: Sequence[str]) -> bool:
-    """Say whether all entries surely have all that is needed, and ids that are written as whole numbers."""
+    """Say whether all entries certainly have the needed keys, and ids that are written as whole numbers."""
     if not set(map(type, entries)) <= {dict}:
         return False
     try:
@@ -82,7 +81,7 @@ def _are_plain(entries: list[Any], needed: Sequence[str]) -> bool:
 
 
 def check_entry(entry: Any, needed: Sequence[str], place: str) -> None:
-    """Refuse an entry that lacks something or has an id that is no whole number; 3.0 becomes 3."""
+    """Refuse an entry that lacks a key or has an id that is not a whole number; 3.0 becomes 3."""
     missing = [key for key in needed if not isinstance(entry, dict) or key not in entry]
     if missing:
         raise CocoError(f"{place} has no {', '.join(missing)}")
@@ -95,7 +94,7 @@ def check_entry(entry: Any, needed: Sequence[str], place: str) -> None:
 
 
 def whole_number(value: Any) -> int | None:
-    """Return a number that is whole, as some tools write 3.0 for 3; None if it is none, or beyond 64 bits.
+    """Return a whole number, which some tools write as 3.0; None for anything else, and beyond 64 bits.
 
     >>> whole_number(3.0), whole_number(3.5), whole_number(True), whole_number("3"), whole_number(1e300)
     (3, None, None, None, None)
@@ -122,7 +121,7 @@ class ResultColumns:
         category: (N,) category id.
         sides: (N, 4) x, y, width, height.
         boxes: (N, 4) the same as corners.
-        scores: (N,) none beyond float32.
+        scores: (N,) float64, within the range of float32.
     """
 
     image: Numbers
@@ -132,8 +131,8 @@ class ResultColumns:
     scores: Doubles
 
 
-def read_results(path: Path) -> ResultColumns:
-    """Read a results file: quickly, and one entry after the other only where it is not written as most programs do."""
+def read_result_columns(path: Path) -> ResultColumns:
+    """Read a results file: as columns where it is written as by most programs, otherwise entry by entry."""
     quick = _read_quickly(path)
     if quick is not None:
         return quick
@@ -145,7 +144,7 @@ def read_results(path: Path) -> ResultColumns:
 
 
 def _read_quickly(path: Path) -> ResultColumns | None:
-    """Return what surely is as it should be; None where the entries have to be looked at."""
+    """Return the columns if they are certainly sound; None where the entries must be checked one by one."""
     columns = read_columns(path) or {}
     if not columns.keys() >= set(RESULT):
         return None
@@ -176,11 +175,11 @@ def _read_entries_of_results(path: Path) -> list[Entry]:
 
 
 def distinct(values: Sequence[Any], what: str, path: Path) -> tuple[Any, ...]:
-    """Return the values as a tuple; none may be there twice."""
+    """Return the values as a tuple; refuse one that appears twice."""
     seen = set()
     for value in values:
         if value in seen:
-            raise CocoError(f"{path}: {what} {value} is there twice")
+            raise CocoError(f"{path}: {what} {value} appears twice")
         seen.add(value)
     return tuple(values)
 
@@ -255,7 +254,7 @@ def to_corners(sides: Doubles, place: str) -> Boxes:
 
 
 def _first_odd(values: Sequence[Any]) -> int | None:
-    """Return the position of the first value that is no number, or none that float32 can hold; None where all are."""
+    """Return the position of the first value that is not a number within float32's range; None if there is none."""
     if {int, float} >= set(map(type, values)) and (not values or -LARGEST <= min(values) <= max(values) <= LARGEST):
         if not any(map(math.isnan, values)):
             return None

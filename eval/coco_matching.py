@@ -13,13 +13,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from eval.coco_records import Doubles, areas_of, scores_of, sides_of
+from eval.coco_records import areas_of, scores_of, sides_of
 from eval.greedy import take_best
 from eval.matching import FALSE, IGNORED, TRUE
 from eval.packed import laid_out
 from eval.pairs import Pairs, run_starts, shared_pairs
 from eval.tables import DetectionTable, ObjectTable, check_labels, shared_keys
-from structures.boxes import Indices, Mask
+from structures.boxes import Doubles, Indices, Mask
 from structures.nms import best_first
 from structures.records import Detections, GroundTruth
 

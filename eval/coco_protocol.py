@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from eval.average_precision import Curve64, mean_at_levels, mean_of_known, rows_by_class
+from eval.average_precision import mean_at_levels, mean_of_known, rows_by_class
 from eval.coco_matching import AREAS, MOST_DETECTIONS, THRESHOLDS, CocoMatches, match_coco
 from eval.matching import IGNORED, TRUE
-from structures.boxes import Indices
+from structures.boxes import Doubles, Indices
 from structures.records import Detections, GroundTruth
 
-RECALL_LEVELS: Curve64 = np.linspace(0, 1, 101)  # not multiples of 0.01 to the last digit: those of pycocotools
+COCO_LEVELS: Doubles = np.linspace(0, 1, 101)  # not multiples of 0.01 to the last digit: those of pycocotools
 ALL_AREAS, AP50, AP75 = 0, 0, 5  # positions in AREAS and THRESHOLDS
 FEWER = (1, 10)  # of a class in an image, for recall
 
@@ -45,7 +45,7 @@ def coco(
         yield f"AP50/{name}", float(precision[label, ALL_AREAS, AP50])
 
 
-def _figures(matches: CocoMatches, precision: Curve64) -> Iterator[tuple[str, Curve64]]:
+def _figures(matches: CocoMatches, precision: Doubles) -> Iterator[tuple[str, Doubles]]:
     """Yield the twelve figures, each with what it is the mean of."""
     ranges = [(area, name) for area, name in enumerate(AREAS) if area != ALL_AREAS]
     yield "AP", precision[:, ALL_AREAS]
@@ -58,7 +58,7 @@ def _figures(matches: CocoMatches, precision: Curve64) -> Iterator[tuple[str, Cu
     yield from ((f"AR_{name}", found[:, area]) for area, name in ranges)
 
 
-def average_precision(matches: CocoMatches, classes: int) -> Curve64:
+def average_precision(matches: CocoMatches, classes: int) -> Doubles:
     """Return the (classes, 4, 10) average precision in each range of area at each threshold; NaN without objects."""
     positives = _positives(matches, classes)
     columns = matches.outcome.reshape(len(AREAS) * len(THRESHOLDS), -1)
@@ -70,11 +70,11 @@ def average_precision(matches: CocoMatches, classes: int) -> Curve64:
         seen = np.cumsum(outcome != IGNORED, axis=1, dtype=np.int32)[:, hits]
         objects = np.repeat(positives[label], len(THRESHOLDS))
         curves = np.cumsum(true, axis=1, dtype=np.int32), seen
-        values[label] = mean_at_levels(*curves, objects, RECALL_LEVELS).reshape(values.shape[1:])
+        values[label] = mean_at_levels(*curves, objects, COCO_LEVELS).reshape(values.shape[1:])
     return values
 
 
-def recall(matches: CocoMatches, classes: int, most: int = MOST_DETECTIONS) -> Curve64:
+def recall(matches: CocoMatches, classes: int, most: int = MOST_DETECTIONS) -> Doubles:
     """Return the (classes, 4, 10) recall with the best detections of a class in each image; NaN without objects."""
     columns, rows = matches.hits
     shape = (classes, len(AREAS), len(THRESHOLDS))

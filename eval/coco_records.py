@@ -3,12 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from structures.boxes import Boxes
+from structures.boxes import Boxes, Doubles
 from structures.records import Detections, GroundTruth
-
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.checks import INSIDE_OUT_OF_COCO
+from eval.checks import INSIDE_OUT, INSIDE_OUT_OF_COCO
 from eval.coco import CocoDataset
-from eval.coco_json import CocoError, Entry, ResultColumns, positions_of, read_results, to_labels
+from eval.coco_json import CocoError, Entry, ResultColumns, positions_of, read_result_columns, to_labels
 from eval.coco_records import CocoDetections, sides_of
 from eval.names import LEAVE_OUT
 from eval.notes import Notes
@@ -62,7 +62,7 @@ def _results(
 
 
 def read_coco_results(
-    path: Path, dataset: CocoDataset, *, allow_extra: bool = False
+    path: Path, dataset: CocoDataset, *, allow_extra: bool = False, upright: bool = False
 ) -> tuple[PackedByName[Detections], list[str], list[str]]:
     """Read a COCO results file; detections keep the order of the file within their image.
 
@@ -70,23 +70,29 @@ def read_coco_results(
         path: the JSON file.
         dataset: the ground truth.
         allow_extra: leave out entries of images that the dataset lacks.
+        upright: leave out boxes of negative width or height, which only pycocotools has a use for.
 
     Returns:
         Detections of every image of the dataset that the file names, the ids of the images left out, and notes on
-        odd entries: with sides below 0, or left out as they are of categories that are no classes of the dataset.
+        odd entries: those with negative sides, and those left out because their category is not a class.
 
     Raises:
         CocoError: an entry that is malformed, of an unknown image or category, or whose numbers are not finite.
     """
-    entries, notes = read_results(path), Notes()
+    entries, notes = read_result_columns(path), Notes()
     image = positions_of(entries.image, list(dataset.image_numbers.values()))
     unknown = np.flatnonzero(image < 0)
     if len(unknown) and not allow_extra:
         number = entries.image[unknown[0]]
         raise CocoError(f"{path}: entry {unknown[0]}: image {number} is not in the ground truth ({LEAVE_OUT})")
     rows = np.flatnonzero((image >= 0) & _are_of_classes(entries, dataset, path, notes))
+    malformed = (entries.sides[rows, 2:] < 0).any(axis=1)
+    if malformed.any():
+        kind = INSIDE_OUT if upright else INSIDE_OUT_OF_COCO
+        notes.add(kind, f"{path}: entry {rows[malformed][0]}", int(malformed.sum()))
+    rows = rows[~malformed] if upright else rows
     rows = rows[np.argsort(image[rows], kind="stable")]
-    whole = _of_entries(entries, rows, dataset, path, notes)
+    whole = _of_entries(entries, rows, dataset, path)
     there = np.unique(image[image >= 0]).tolist()
     sizes = dataset.truths.about
     counts = np.bincount(image[rows], minlength=len(dataset)).astype(np.int64)
@@ -96,25 +102,20 @@ def read_coco_results(
 
 
 def _are_of_classes(entries: ResultColumns, dataset: CocoDataset, path: Path, notes: Notes) -> Mask:
-    """Say which entries are not of a category that is no class; those are noted."""
+    """Say which entries are of classes; those of the other categories are noted."""
     of_classes = np.ones(len(entries.image), np.bool_)
     for number, name in dataset.unused.items():
         rows = np.flatnonzero(entries.category == number)
         of_classes[rows] = False
         if len(rows):
-            kind = f"detections of the category {name!r:.60} left out, which is no class"
+            kind = f"detections of the category {name!r:.60} left out, which is not a class"
             notes.add(kind, f"{path}: entry {rows[0]}", len(rows))
     return of_classes
 
 
-def _of_entries(
-    entries: ResultColumns, rows: Indices, dataset: CocoDataset, path: Path, notes: Notes
-) -> CocoDetections:
+def _of_entries(entries: ResultColumns, rows: Indices, dataset: CocoDataset, path: Path) -> CocoDetections:
     """Return the chosen entries, of all images, as one record."""
     sides, scores = entries.sides[rows], entries.scores[rows]
-    wrong = rows[(sides[:, 2] < 0) | (sides[:, 3] < 0)]
-    if len(wrong):
-        notes.add(INSIDE_OUT_OF_COCO, f"{path}: entry {wrong.min()}", len(wrong))
     return CocoDetections(
         boxes=entries.boxes[rows],
         labels=to_labels(entries.category[rows], dataset.category_ids, path),

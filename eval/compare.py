@@ -19,7 +19,7 @@ class PhotoCounts:
 
     Attributes:
         image_id: of the photo.
-        objects: that count.
+        objects: how many objects count.
         found: of each run, true detections at IoU 0.5.
         false: of each run, false ones.
     """

@@ -49,7 +49,7 @@ def open_ground_truth(
         split: a part of the photos; None takes the usual one, or the only one there is.
         images: folder of the photos, if they are in none of the usual ones.
         usual: the split where none is named.
-        keep: names of COCO's classes that stay though no object of them is annotated and others stand below them.
+        keep: names of COCO's classes that stay, even as supercategories without objects.
 
     Raises:
         InputError: it is of no such format, has no such split, or cannot be used.
@@ -78,16 +78,14 @@ def _open_file(
     if yolo_config(path) is not None:
         return YoloDataset(path, split, images=images, usual=usual)
     if path.suffix.lower() != ".json":
-        raise InputError(
-            f"{path}: no format of annotations that is known; expected a folder, .json, .yaml or {DARKNET}"
-        )
+        raise InputError(f"{path}: not a known format of annotations; expected a folder, .json, .yaml or {DARKNET}")
     if split is not None:
-        raise InputError(f"{path}: is one file without lists, so that `split` {split!r} means nothing")
+        raise InputError(f"{path}: is one file without lists, so `split` {split!r} has no meaning")
     return CocoDataset(path, images, keep=keep)
 
 
 def splits_of(path: Path) -> list[str]:
-    """Return the names of the splits of annotated photos; none where there are none, or only one goes by other names.
+    """Return the names of the splits of annotated photos; empty if there are none, or a single one of another name.
 
     Raises:
         InputError: the file that names them cannot be used.

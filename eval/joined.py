@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from eval.notes import notes_of
 from structures.errors import InputError
 from structures.records import Dataset, GroundTruth
 
@@ -50,7 +51,7 @@ class JoinedDataset:
     @property
     def notes(self) -> list[str]:
         """What was odd about the annotations of each part."""
-        return [line for part in self.parts.values() for line in getattr(part, "notes", [])]
+        return [line for part in self.parts.values() for line in notes_of(part)]
 
     def image_path(self, image_id: str) -> Path:
         """Return where the photo lies."""
@@ -76,8 +77,8 @@ def _require_same(one: str, classes: Sequence[str], other: str, others: Sequence
     if classes == others:
         return
     only = {one: sorted({*classes} - {*others}), other: sorted({*others} - {*classes})}
-    told = "; ".join(f"only {name} has {', '.join(found)}" for name, found in only.items() if found)
-    raise InputError(f"{one} and {other} have other classes{f': {told}' if told else ', or others in their order'}")
+    difference = "; ".join(f"only {name} has {', '.join(found)}" for name, found in only.items() if found)
+    raise InputError(f"{one} and {other} have different classes: {difference or 'the same ones, in another order'}")
 
 
 def folder_names(folders: Sequence[Path]) -> list[str]:

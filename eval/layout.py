@@ -26,7 +26,7 @@ def spellings_of(split: str) -> tuple[str, ...]:
 
 
 def read_list(path: Path, problem: type[InputError]) -> list[str]:
-    """Return the lines of a text file that are not blank, without blanks around them.
+    """Return the lines of a text file that are not blank, without surrounding blanks.
 
     Args:
         path: UTF-8, with or without a byte order mark, any line ends.
@@ -64,16 +64,16 @@ def find_photo(folders: Sequence[Path], stem: str) -> Path:
 
 def photo_folders(annotations: Path) -> list[Path]:
     """Return where the photos of a folder of annotations may be: next to them, or in a folder of a usual name."""
-    beside = [place / name for place in (annotations.parent, annotations) for name in PHOTO_FOLDERS]
-    return [annotations, *(folder for folder in beside if folder.is_dir()), annotations.parent]
+    nearby = [place / name for place in (annotations.parent, annotations) for name in PHOTO_FOLDERS]
+    return [annotations, *(folder for folder in nearby if folder.is_dir()), annotations.parent]
 
 
 def resolve_listed(line: str, bases: Sequence[Path]) -> Path:
     """Return the file that a line of a list means, relative to the first folder where it exists.
 
-    Lists are written on other machines: backslashes are understood, and the beginnings of paths that other programs put
-    there in vain are dropped, `data/` of CVAT and `../` of Roboflow. A file that is nowhere is looked for by its last
-    two parts and its last one, as absolute paths of other machines have to be.
+    Lists are written on other machines: backslashes are understood, and prefixes that name no folder are dropped, such
+    as CVAT's `data/` and Roboflow's `../`. A file that is nowhere is looked for by the last three, two and one parts of
+    its path, as absolute paths from other machines have to be.
     """
     name = forward(line)
     candidates = [base / each for each in _shortened(name) for base in bases]

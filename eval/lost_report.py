@@ -21,7 +21,7 @@ SHORT: Mapping[Stage, str] = {
     "shared": "shared",
     "unknown": "?",
 }
-"""Heads of columns, so that tables of classes fit into 80."""
+"""Column heads, so short that the table of classes fits into 80 columns."""
 
 
 def lost_sheets(losses: Losses) -> list[Sheet]:
@@ -66,8 +66,8 @@ def lost_warnings(losses: Losses) -> list[str]:
     if not without or not losses.with_regions:
         return []
     return [
-        f"the regions of {without} of {losses.photos} images were not kept: where their objects were lost is told by "
-        "their detections alone"
+        f"the regions of {without} of {losses.photos} images were not kept: where their objects were lost "
+        "is inferred from their detections alone"
     ]
 
 

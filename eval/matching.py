@@ -58,8 +58,8 @@ def match_ilsvrc(found: DetectionTable, objects: ObjectTable, *, iou_threshold: 
     """Match as the ILSVRC development kit does (eval_detection.m).
 
     A detection takes the object of its class that it overlaps most among those not taken yet whose own threshold it
-    passes: min(0.5, wh / ((w + 10) (h + 10))), which is kinder to small objects. Objects to ignore, which ILSVRC has
-    not, come last and stay free. An object without area, whose threshold is 0, cannot be taken.
+    passes: min(0.5, wh / ((w + 10) (h + 10))), which is kinder to small objects. Ignored objects,
+    which ILSVRC does not have, come last and stay free. An object without area, whose threshold is 0, cannot be taken.
     """
     order, thresholds = found.ranking, np.minimum(iou_threshold, _slack(objects))
     ranked, close = found.take(order), list[Pairs]()

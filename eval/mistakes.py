@@ -20,7 +20,7 @@ from eval.tables import DetectionTable, ObjectTable
 from structures.boxes import Floats, Indices, Mask
 from structures.records import Detections, GroundTruth
 
-FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU: TIDE's t_f and t_b
+FITS, NEAR = 0.5, 0.1  # IoU: TIDE's t_f and t_b
 KINDS = {
     "duplicate": "object found already",
     "localisation": "right class, IoU 0.1 to 0.5",
@@ -115,7 +115,7 @@ def judge(truths: Sequence[GroundTruth], detections: Sequence[Detections], class
         classes: class names in label order.
     """
     found, objects = DetectionTable.of(detections), ObjectTable.of(truths)
-    matches = match_voc(found, objects, iou_threshold=FOREGROUND)
+    matches = match_voc(found, objects, iou_threshold=FITS)
     others, other_overlap = most_overlapped_of_others(found, objects)
     best = best_of_each_class(found, matches, objects, len(classes))
     return JudgedRun(
@@ -142,7 +142,7 @@ def find_mistakes(judged: JudgedRun) -> Mistakes:
 def _kinds(matches: Matches, other_overlap: Floats) -> Indices:
     """Return the position in KINDS of every detection; it means something for false ones only."""
     own = matches.overlap
-    fits = [own >= FOREGROUND, own >= BACKGROUND, other_overlap >= FOREGROUND, other_overlap >= BACKGROUND]
+    fits = [own >= FITS, own >= NEAR, other_overlap >= FITS, other_overlap >= NEAR]
     return np.select(fits, [0, 1, 2, 3], default=4).astype(np.int64)
 
 

@@ -42,7 +42,7 @@ def _stem_numbers(image_ids: Sequence[str]) -> dict[str, int]:
 
 
 def match_names(names: Sequence[str], dataset: Dataset) -> tuple[dict[str, str], list[str]]:
-    """Match the names in a file of another program, which may be numbers, with the images of a dataset.
+    """Match the names in another program's file, which may be numbers, with the images of a dataset.
 
     Returns:
         The name of every image id that has one, in the order of the names, and the names that no image has.
@@ -61,5 +61,7 @@ def match_names(names: Sequence[str], dataset: Dataset) -> tuple[dict[str, str],
         else:
             found[image_id] = name
     if not found:
-        raise InputError(f"no photo is in the ground truth, such as {', '.join(names[:3]) or '(the file is empty)'}")
+        raise InputError(
+            f"none of the photos is in the ground truth, such as {', '.join(names[:3]) or '(the file is empty)'}"
+        )
     return found, extra

@@ -1,6 +1,6 @@
 """Records of very many images in few arrays, from which each is cut when it is asked for.
 
-A record per image takes a kilobyte and 20 microseconds, its rows some tens of bytes.
+A record per image takes a kilobyte and 20 microseconds; each of its rows here takes a few dozen bytes.
 """
 
 from array import array
@@ -24,7 +24,7 @@ class Packed(Sequence[R]):
     Args:
         whole: the rows of all images, image by image.
         counts: (images,) rows of each.
-        about: takes the position of an image, and returns what its record has besides columns, such as its size.
+        about: takes the position of an image, and returns the fields of its record that are no columns, such as size.
 
     >>> whole = Detections(as_boxes([[0, 0, 9, 9]]), [3], [0.5], (1, 1))
     >>> packed = Packed(whole, np.array([0, 1]), lambda place: {"image_size": (20, 30 + place)})

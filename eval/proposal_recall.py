@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from eval.mistakes import SIZES, sizes_of
-from structures.boxes import Boxes, Floats, Indices, iou
+from structures.boxes import Boxes, Doubles, Floats, Indices, iou
 from structures.records import GroundTruth
 
-Values = npt.NDArray[np.float64]
-THRESHOLDS: Values = np.linspace(0.5, 1.0, 11)  # of the curve of recall against IoU
-AVERAGED: Values = np.linspace(0.5, 0.95, 10)  # IoU thresholds of average recall, as COCO averages
+THRESHOLDS: Doubles = np.linspace(0.5, 1.0, 11)  # of the curve of recall against IoU
+AVERAGED: Doubles = np.linspace(0.5, 0.95, 10)  # IoU thresholds of average recall, as COCO averages
 SHOWN = (0.5, 0.7)  # IoU thresholds of the curves of recall against the number of boxes
 COUNTS = (10, 20, 50, 100, 200, 300, 500, 1000, 2000, 5000, 10000)  # numbers of best boxes per image
 AVERAGE_RECALL_AT = (100, 300, 1000, 2000)
@@ -88,7 +87,7 @@ def best_overlaps(objects: Boxes, proposals: Boxes, counts: Sequence[int] = COUN
     return np.maximum.accumulate(best, axis=1)
 
 
-def recall(overlap: Floats, thresholds: npt.ArrayLike) -> Values:
+def recall(overlap: Floats, thresholds: npt.ArrayLike) -> Doubles:
     """Return the share of objects whose best IoU is at least each threshold; NaN without objects.
 
     >>> recall(np.array([0.5, 0.7, 0.9, 0.0], np.float32), [0.5, 0.7, 1.0]).tolist()
@@ -105,7 +104,7 @@ def average_recall(overlap: Floats) -> float:
     return float(recall(overlap, AVERAGED).mean())
 
 
-def class_mabo(coverage: Coverage, classes: int) -> Values:
+def class_mabo(coverage: Coverage, classes: int) -> Doubles:
     """Return the (classes,) average best overlap of each class; NaN for classes without objects.
 
     Their mean is MABO (Uijlings et al.).

@@ -7,18 +7,17 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from eval.average_precision import RECALL_LEVELS, Counts, Curve64, area_under, mean_at_levels, rows_by_class
+from eval.average_precision import RECALL_LEVELS, Counts, area_under, mean_at_levels, rows_by_class
 from eval.checks import upright
 from eval.coco_matching import match_coco
-from eval.coco_protocol import ALL_AREAS
-from eval.coco_protocol import RECALL_LEVELS as COCO_LEVELS
+from eval.coco_protocol import ALL_AREAS, COCO_LEVELS
 from eval.matching import IGNORED, TRUE, Matcher, match_ilsvrc, match_voc
 from eval.protocols import check_protocol
 from eval.tables import DetectionTable, ObjectTable, check_labels
-from structures.boxes import Indices
+from structures.boxes import Doubles, Indices
 from structures.records import Detections, GroundTruth
 
-Summary = Callable[[Counts, Counts, Counts], Curve64]  # as eval.average_precision.area_under
+Summary = Callable[[Counts, Counts, Counts], Doubles]  # as eval.average_precision.area_under
 MATCHERS: dict[str, tuple[Matcher, Summary]] = {
     "voc07": (match_voc, partial(mean_at_levels, levels=RECALL_LEVELS)),
     "voc": (match_voc, area_under),
@@ -43,7 +42,7 @@ class Rankings:
     positives: Counts
     summary: Summary
 
-    def average_precision(self, weights: Counts) -> Curve64:
+    def average_precision(self, weights: Counts) -> Doubles:
         """Return the average precision, mean over the thresholds, if photos count more than once, or not at all.
 
         Args:
@@ -56,12 +55,12 @@ class Rankings:
         parts = [weights[start : start + size] for start in range(0, len(weights), size)]
         return np.concatenate([self._of_draws(part) for part in parts])
 
-    def _of_draws(self, weights: Counts) -> Curve64:
+    def _of_draws(self, weights: Counts) -> Doubles:
         positives = np.rint(weights @ self.positives.astype(np.float64)).astype(np.int64)
         columns = zip(self.photo, self.outcome, positives.T, strict=True)
         return np.stack([self._of_class(weights[:, photo], *rest) for photo, *rest in columns], axis=1)
 
-    def _of_class(self, weights: Counts, outcome: npt.NDArray[np.int8], positives: Counts) -> Curve64:
+    def _of_class(self, weights: Counts, outcome: npt.NDArray[np.int8], positives: Counts) -> Doubles:
         so_far = np.cumsum(weights, axis=1, dtype=np.int32)
         values = []
         for row in outcome:

@@ -83,11 +83,11 @@ class Head:
 
 
 def as_bytes(regions: Regions) -> bytes:
-    """Return the bytes of a photo: five arrays, one behind the other.
+    """Return the bytes of a photo: five arrays, one after the other.
 
-    Of all proposals, those that were not classified last: float32 boxes (N + M, 4), float32 scores (N + M,) and uint8
-    sources (N + M,). Of those that were classified: float16 probabilities (N, C + 1), background last, and float16
-    features (N, D).
+    Of all proposals, with the M that were not classified at the end: float32 boxes (N + M, 4), float32 scores (N + M,)
+    and uint8 sources (N + M,). Of the N that were classified: float16 probabilities (N, C + 1), background last, and
+    float16 features (N, D).
     """
     proposed = regions.proposals.followed_by(regions.proposals.left_out)
     features = np.clip(regions.features.astype(np.float32), -LARGEST, LARGEST)
@@ -123,18 +123,18 @@ def read_entry(line: Any, place: str) -> Entry:
     """Return what a line of the index says.
 
     Raises:
-        RegionsError: it is none.
+        RegionsError: it does not describe the regions of a photo.
     """
     image, sources = line.get("image"), line.get("sources")
     numbers = [whole_number(line.get(name)) for name in ("at", "classified", "left_out", "features", "crc32")]
     sides = [whole_number(line.get(name)) for name in ("height", "width")]
     named = isinstance(image, str) and isinstance(sources, list) and all(isinstance(name, str) for name in sources)
     if not named or any(number is None or number < 0 for number in numbers):
-        raise RegionsError(f"{place}: not the place of a photo's regions")
+        raise RegionsError(f"{place}: does not say where a photo's regions are")
     at, classified, left_out, features, crc32 = (number or 0 for number in numbers)
     height, width = (side or 0 for side in sides)
     if max(classified, left_out, features, height, width) > MOST or min(height, width) < 1:
-        raise RegionsError(f"{place}: sizes that no photo with regions has")
+        raise RegionsError(f"{place}: impossible sizes")
     if not 0 < len(sources) <= MOST_SOURCES:
         raise RegionsError(f"{place}: {len(sources)} sources, expected from 1 to {MOST_SOURCES}")
     return Entry(image, at, classified, left_out, (height, width), tuple(sources), features, crc32)
@@ -150,7 +150,7 @@ def read_head(line: Any, place: str) -> Head | None:
     if classes is None and rules is None:
         return None
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise RegionsError(f"{place}: its classes are no list of names")
+        raise RegionsError(f"{place}: its classes are not a list of names")
     try:
         made = Rules(
             score_floor=float(rules["score_floor"]),
@@ -169,7 +169,7 @@ def from_bytes(content: bytes, entry: Entry, classes: tuple[str, ...]) -> Region
     """Return the regions that `as_bytes` wrote, with float32 probabilities and float16 features.
 
     Raises:
-        RegionsError: numbers that no regions have.
+        RegionsError: the numbers cannot be those of regions.
     """
     arrays: list[npt.NDArray[Any]] = []
     start = 0

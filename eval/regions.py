@@ -1,4 +1,4 @@
-"""The regions that `rcnn detect --keep scores` or `--keep features` keeps in its folder, read photo by photo.
+"""The regions that a detection run kept in its folder, with scores or features, read photo by photo.
 
 >>> regions = read_regions(OUT)             # doctest: +SKIP
 >>> regions["a.jpg"].probabilities.shape    # doctest: +SKIP
@@ -74,7 +74,7 @@ def read_regions(folder: str | Path) -> KeptRegions:
     """Open the regions that a run kept in its folder; empty where it kept none. No code in the files is run.
 
     Args:
-        folder: that `rcnn detect --out` was given.
+        folder: of the run's results.
 
     Raises:
         RegionsError: the index is damaged; names the line.
@@ -101,7 +101,7 @@ def read_regions(folder: str | Path) -> KeptRegions:
         if head is None:
             raise RegionsError(f"{place}: the first line does not name the classes")
         entry = read_entry(line, place)
-        entries[entry.image] = entry  # of a photo that was done again the last counts
+        entries[entry.image] = entry  # of a photo that was run again, the last entry counts
     return KeptRegions(Path(folder), entries, head, notes)
 
 
@@ -109,7 +109,7 @@ def read_bytes(path: Path, entry: Entry, classes: int) -> bytes:
     """Read the bytes of a photo.
 
     Raises:
-        RegionsError: there are fewer, or others than were written.
+        RegionsError: bytes are missing, or changed since they were written.
     """
     size = entry.size(classes)
     damaged = RegionsError(

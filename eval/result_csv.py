@@ -42,7 +42,7 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the place and the columns of every row.
 
     Raises:
-        ResultsError: a column is missing, a row has another length, or it is no CSV in UTF-8; names the line.
+        ResultsError: a column is missing, a row is longer or shorter, or it is not CSV in UTF-8; names the line.
         OSError: the file cannot be opened.
     """
     with regular_file(path).open(encoding="utf-8-sig", newline="") as file:

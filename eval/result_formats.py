@@ -1,7 +1,7 @@
 """Which format are detections in? Recognises files and folders of results, and reads all but COCO's as result lines.
 
 Known are our JSON lines, COCO's result lists, VOC's result files, label files of YOLO with scores, and CSV. VOC's and
-YOLO's do not say how large the photos are: somebody who knows them has to.
+YOLO's do not say how large the photos are: that is up to a `Finder`.
 """
 
 import re
@@ -33,7 +33,7 @@ Finder = Callable[[str], Photo | None]
 
 VOC_FILE = re.compile(r"comp\d+_det_(?P<split>[^_]+)_(?P<name>.+)\.txt")
 JSONL, COCO, VOC, YOLO, CSV = FORMATS = ("jsonl", "coco", "voc", "yolo", "csv")
-OUR_YOLO = "yolo_results"  # folder that `rcnn detect --format yolo` writes
+OUR_YOLO = "yolo_results"  # folder of the label files that we write
 LOOKED_AT = 100  # label files with a row: annotations have none with a score
 LOOKED_FOR = f"{DETECTIONS_FILE}, a .json of COCO, comp*_det_*.txt (VOC), label files of six columns (YOLO), .csv"
 
@@ -43,14 +43,14 @@ class Results:
     """Results of any format, read as they are asked for, so that few are held at a time.
 
     Attributes:
-        lines: one for every photo that the results name; to be gone through once.
+        lines: one for every photo that the results name; can be iterated once.
         classes: names in the order of the labels; empty where the format has no list of them.
-        told: returns what was odd, when all lines were gone through.
+        notes: returns what was odd, after all lines were read.
     """
 
     lines: Iterable[ResultLine]
     classes: tuple[str, ...]
-    told: Callable[[], list[str]]
+    notes: Callable[[], list[str]]
 
 
 def result_format(path: Path) -> str | None:
@@ -76,7 +76,7 @@ def read_results(path: Path, find: Finder | None = None) -> Results:
         find: knows the photos; JSON lines, and CSV with sizes, do without.
 
     Raises:
-        ResultsError: of no format that is known; and, also when the lines are gone through, malformed, or of photos
+        ResultsError: the format is not known; or, perhaps only when the lines are read, one is malformed, or of a photo
             whose size is needed and not known.
         OSError: a file cannot be read.
     """

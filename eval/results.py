@@ -61,13 +61,13 @@ def read_lines(path: Path) -> tuple[list[ResultLine], list[str]]:
 
 
 class ResultLines:
-    """The lines of a detections.jsonl, as `read_lines` has them, of which one at a time is held; may be read again.
+    """The lines of a detections.jsonl, as `read_lines` has them, one at a time in memory; may be read again.
 
     Args:
         path: the file.
 
     Attributes:
-        notes: of the latest reading, complete when it came to the end.
+        notes: of the latest iteration, complete at its end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -155,7 +155,7 @@ def read_line(entry: Any, place: str) -> ResultLine:
     """
     missing = [name for name in FIELDS if not isinstance(entry, dict) or name not in entry]
     if missing or not _is_name(entry["image"]):
-        raise ResultsError(f"{place}: no {', '.join(missing) or 'image that is named'}")
+        raise ResultsError(f"{place}: no {', '.join(missing) or 'image name'}")
     try:
         names = tuple(dict.fromkeys(map(str, entry["labels"])))
         numbers = {name: label for label, name in enumerate(names)}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eval.notes import notes_of
 from eval.photo_records import PhotoRecords
 from structures.boxes import area, clip
 from structures.errors import InputError
@@ -25,11 +26,11 @@ class Selection(PhotoRecords):
         without: photos that are left out before any are spread.
         to_learn: cut the boxes to their photos, and leave out objects without a pixel there: they are to be learned
             from, not judged by.
-        ignored: names of classes whose objects are all ignored ones: they count neither as object nor as background.
+        ignored: names of classes whose objects are all ignored: they count neither as object nor as background.
 
     Attributes:
         classes: class names; a label is an index into them.
-        ignored: names of those whose objects are all ignored ones.
+        ignored: names of those whose objects are all ignored.
         image_ids: names of the chosen photos, in the dataset's order.
         whole: what was chosen from.
 
@@ -64,14 +65,14 @@ class Selection(PhotoRecords):
     @property
     def notes(self) -> list[str]:
         """What was odd about the annotations of the dataset."""
-        return list(getattr(self.whole, "notes", []))
+        return notes_of(self.whole)
 
     def image_path(self, image_id: str) -> Path:
         """Return where the photo lies."""
         return self.whole.image_path(image_id)
 
     def _unknown(self, image_id: str) -> InputError:
-        return InputError(f"image {image_id!r} is none of the {len(self)} that were chosen")
+        return InputError(f"image {image_id!r} is not one of the {len(self)} that were chosen")
 
     def relabel(self, found: Detections) -> Detections:
         """Turn labels of the whole dataset into those of the chosen classes; detections of others are left out."""
@@ -98,9 +99,8 @@ def _labels(classes: Sequence[str], dataset: Dataset) -> list[int]:
     unknown = [name for name in classes if known.find(name) < 0]
     if unknown or not classes:
         hint = did_you_mean(unknown[0], dataset.classes) if unknown else ""
-        raise InputError(
-            f"no class {', '.join(unknown) or 'named'}: the photos know {', '.join(dataset.classes)}{hint}"
-        )
+        wrong = f"no class {', '.join(unknown)}" if unknown else "no class was named"
+        raise InputError(f"{wrong}: the classes are {', '.join(dataset.classes)}{hint}")
     labels = [known.find(name) for name in classes]
     if len(set(labels)) < len(labels):
         raise InputError(f"a class is named twice: {', '.join(classes)}")

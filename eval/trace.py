@@ -1,8 +1,8 @@
 """Where did a detector lose an object? Follows each missed object through the stages, up to the first that lost it.
 
 A detector of regions can say this of every object: was it proposed, was it classified, what was it taken for, which box
-suppressed it? That needs the regions with their probabilities (`eval.regions`). Without them only what the detections
-themselves show can be told.
+suppressed it? That needs the regions with their probabilities (`eval.regions`). Without them the detections
+alone have to do.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -15,8 +15,7 @@ import numpy as np
 from eval.checks import BACKGROUND
 from eval.lost import Box, Losses, LostObject, Rules, Stage
 from eval.matching import TRUE, match_voc
-from eval.mistakes import BACKGROUND as NEAR
-from eval.mistakes import SIZES, sizes_of
+from eval.mistakes import NEAR, SIZES, sizes_of
 from eval.tables import DetectionTable, ObjectTable
 from structures.boxes import Boxes, Floats, Indices, Mask, iou
 from structures.errors import InputError

@@ -14,8 +14,8 @@ from eval.checks import Place, note_beyond, refuse_background, with_area
 from eval.notes import Notes
 from eval.photo_records import PhotoRecords
 from eval.voc_layout import voc_layout
-from eval.voc_xml import FIRST_PIXEL, VocError, VocObject, parse, read_objects, text_of, whole_number
-from structures.boxes import Boxes, ImageSize, area, as_boxes
+from eval.voc_xml import FIRST_PIXEL, VocError, VocObject, parse, read_objects, text_of, whole_pixels
+from structures.boxes import Boxes, ImageSize, area, as_boxes, reach
 from structures.errors import InputError
 from structures.images import ImageError, read_size
 from structures.names import ClassNames
@@ -65,7 +65,7 @@ class VocDataset(PhotoRecords):
         self.classes: Sequence[str] = tuple(classes) if classes is not None else find_classes(self.layout.annotations)
         try:
             refuse_background(self.classes, self.root)
-        except ValueError as error:
+        except InputError as error:
             raise VocError(str(error)) from None
         self._names = ClassNames(self.classes)
         self.truths = [self._read(image_id) for image_id in self.image_ids]
@@ -105,10 +105,10 @@ class VocDataset(PhotoRecords):
 
     def _image_size(self, image_id: str, tree: ET.Element, boxes: Boxes, place: Place) -> ImageSize:
         """Return the annotated size, or the photo's own if the annotation cannot be right."""
-        stated = (whole_number(tree.findtext("size/height")), whole_number(tree.findtext("size/width")))
+        stated = (whole_pixels(tree.findtext("size/height")), whole_pixels(tree.findtext("size/width")))
         if min(stated) > 0 and _inside(boxes, stated):
             return stated
-        measured = _photo_size(self.image_path(image_id)) or _reach(boxes, stated)
+        measured = _photo_size(self.image_path(image_id)) or _reach_or_more(boxes, stated)
         if measured != stated:
             self._notes.add("images with a missing or wrong <size>", self.layout.annotation(image_id))
         note_beyond(self._notes, boxes, measured, place)
@@ -145,10 +145,10 @@ def _photo_size(path: Path) -> ImageSize | None:
         return None
 
 
-def _reach(boxes: Boxes, stated: ImageSize) -> ImageSize:
+def _reach_or_more(boxes: Boxes, stated: ImageSize) -> ImageSize:
     """Return the smallest size that is at least as stated and holds all boxes."""
-    far = np.ceil(boxes[:, 2:].max(axis=0, initial=1)).astype(int)
-    return max(stated[0], int(far[1])), max(stated[1], int(far[0]))
+    height, width = reach(boxes)
+    return max(stated[0], height), max(stated[1], width)
 
 
 def voc_result_files(

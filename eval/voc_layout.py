@@ -58,7 +58,7 @@ def has_list(root: Path, split: str) -> bool:
 
 
 def splits_of(root: Path) -> list[str]:
-    """Return the names of the usual splits of a folder; none where all photos are together or go by other names."""
+    """Return the names of the usual splits of a folder; empty where there are none of these names."""
     if has_lists(root):
         return [name for name in SPLITS if (root / LISTS / f"{name}.txt").is_file()]
     return [name for split in SPLITS for name in spellings_of(split) if has_xml(root / name)]
@@ -72,10 +72,10 @@ def voc_layout(root: Path, split: str | None, usual: str, images: Path | None, n
         split: name of the list, or of the folder of the split; None takes the usual one, or the only one there is.
         usual: name of the split where none is named.
         images: folder of the photos, if they are in none of the usual ones.
-        notes: names what was chosen though nobody asked for it.
+        notes: gets a note of what was chosen without being asked for.
 
     Raises:
-        VocError: nothing of the name is there, or a list is empty; says what there is.
+        VocError: there is no split of that name, or its list is empty; says what there is.
     """
     if has_lists(root) or (root / ANNOTATIONS).is_dir():
         return _by_list(root, split, usual, images, notes)
@@ -123,7 +123,7 @@ def _whole(root: Path, images: Path | None, split: str) -> VocLayout:
 def _only_folder(root: Path) -> Path:
     found = [*(root / name for name in USUAL if any((root / name).glob("*.xml"))), *_folders_of_xml(root)]
     if not found:
-        raise VocError(f"{root}: no XML file in it or in a folder of it")
+        raise VocError(f"{root}: no XML file in it or in a folder below it")
     return found[0]
 
 
@@ -144,7 +144,7 @@ def _read_split(root: Path, annotations: Path, split: str, notes: Notes) -> tupl
         raise VocError(f"{path}: the image list is empty")
     unique = tuple(dict.fromkeys(ids))
     if len(unique) < len(ids):
-        notes.add("images listed again and counted once", path, len(ids) - len(unique))
+        notes.add("images listed more than once, counted once", path, len(ids) - len(unique))
     return unique
 
 

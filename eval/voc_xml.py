@@ -75,8 +75,8 @@ def text_of(item: ET.Element, path: str) -> str:
     return (item.findtext(path) or "").strip()
 
 
-def whole_number(text: str | None) -> int:
-    """Return a number that may be written with decimals; 0 for anything else."""
+def whole_pixels(text: str | None) -> int:
+    """Return a number of pixels, rounded if it is written with decimals; 0 for anything else."""
     try:
         return round(float(text or 0))
     except (ValueError, OverflowError):

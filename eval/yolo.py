@@ -1,6 +1,6 @@
 """YOLO: read the photos and label files of a folder; write label files. The only place with boxes as shares of a photo.
 
-The photos are needed: a box is written as shares of their sides, as displayed.
+Reading needs the photos: a box is written as shares of the photo's sides, as displayed.
 """
 
 from collections.abc import Sequence
@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from eval.checks import note_beyond, refuse_background, with_area
-from eval.coco_records import Doubles
 from eval.notes import Notes
 from eval.photo_records import PhotoRecords
 from eval.yolo_layout import yolo_layout
 from eval.yolo_txt import NO_ROWS, RowForm, YoloError, YoloRows, read_rows
-from structures.boxes import ImageSize, area, as_boxes
+from structures.boxes import Doubles, ImageSize, area, as_boxes
 from structures.errors import InputError
 from structures.images import read_size
 from structures.records import GroundTruth
@@ -25,7 +24,7 @@ DECIMALS = 10  # of a share: 0.00001 pixels on a photo of 100,000
 class YoloDataset(PhotoRecords):
     """One split of a YOLO folder, in one of the layouts of `eval.yolo_layout`.
 
-    A photo without a label file has no objects, as in Ultralytics' trainings.
+    A photo without a label file has no objects, as in Ultralytics' training.
 
     Args:
         path: the folder, its data.yaml or its obj.data.
@@ -51,9 +50,9 @@ class YoloDataset(PhotoRecords):
         self.split, found = self.layout.split, self.layout.photos
         there = {image_id: photo for image_id, photo in found.items() if self._is_there(photo)}
         if not there:
-            raise YoloError(f"{self.root}: none of the {len(found)} photos of split {self.split!r} is there")
-        for path_ in self.layout.unlabelled:
-            self._notes.add("label files without a photo left out", path_)
+            raise YoloError(f"{self.root}: none of the {len(found)} photos of split {self.split!r} exists")
+        for labels in self.layout.unlabelled:
+            self._notes.add("label files without a photo left out", labels)
         self.image_ids: Sequence[str] = tuple(there)
         self.truths = [self._read(image_id) for image_id in there]
         self._refuse_background()
@@ -67,7 +66,7 @@ class YoloDataset(PhotoRecords):
 
     def _is_there(self, photo: Path) -> bool:
         if not photo.is_file():
-            self._notes.add("photos that are not there left out, with their labels", photo)
+            self._notes.add("missing photos left out, with their labels", photo)
         return photo.is_file()
 
     def _refuse_background(self) -> None:
@@ -90,7 +89,7 @@ class YoloDataset(PhotoRecords):
     def _rows(self, path: Path) -> YoloRows:
         if path.is_file():
             return read_rows(path, len(self.classes), self._notes, RowForm(keypoints=self.layout.keypoints))
-        self._notes.add("photos without a label file, taken to show no object", path)
+        self._notes.add("photos without a label file, taken to show no objects", path)
         return NO_ROWS
 
 

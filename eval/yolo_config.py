@@ -60,7 +60,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    """Return the keys of a data.yaml whose values are a text, or a list or an object of texts; others are not ours.
+    """Return the keys of a data.yaml whose values are a text, or a list or an object of texts; we use no others.
 
     Everything is read as text: YAML would make False of a class named `no`.
     """
@@ -98,7 +98,7 @@ def _read_darknet(path: Path) -> dict[str, Any]:
     listed = content.get("names", "obj.names")
     names = resolve_listed(listed, [path.parent])
     if not names.is_file():
-        raise YoloError(f"{path}: its list of names, {listed}, is not there")
+        raise YoloError(f"{path}: its list of names, {listed}, does not exist")
     return {**content, "names": read_list(names, YoloError)}
 
 
@@ -130,10 +130,10 @@ def _distinct(names: list[str], place: Path) -> list[str]:
 
 
 def keypoints_of(content: Mapping[str, Any], config: Path) -> int:
-    """Return how many numbers of keypoints stand behind each box.
+    """Return how many numbers of keypoints follow each box.
 
     Raises:
-        YoloError: it is not said in two numbers.
+        YoloError: kpt_shape is not two numbers.
     """
     shape = content.get("kpt_shape")
     if not shape:

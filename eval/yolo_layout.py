@@ -24,7 +24,7 @@ class YoloLayout:
         classes: names in the order of their numbers.
         photos: photos by the name of the image: the path below the split's own folder.
         split: its name; "" where the folder has none.
-        keypoints: numbers behind the box of each row.
+        keypoints: numbers after the box in each row.
         unlabelled: label files that have no photo.
     """
 
@@ -63,7 +63,7 @@ def yolo_layout(path: Path, split: str | None, usual: str, images: Path | None, 
         split: its name; None takes the usual one, the only one there is, or all where there are no splits.
         usual: name of the split where none is named.
         images: folder of the photos, if they are in none of the usual ones.
-        notes: names what was chosen though nobody asked for it.
+        notes: gets a note of what was chosen without being asked for.
 
     Raises:
         YoloError: no classes, no such split or no photo; says what was looked for.
@@ -87,7 +87,7 @@ def _known_splits(content: Mapping[str, Any]) -> list[str]:
 
 
 def splits_of(path: Path) -> list[str]:
-    """Return the names of the splits of a YOLO folder; none where all photos are together."""
+    """Return the names of the splits of a YOLO folder; empty where all photos are together."""
     config = yolo_config(path)
     if config is not None:
         content, root = read_config(config), config.parent
@@ -135,7 +135,7 @@ def _photos_of(listed: Any, bases: Sequence[Path], config: Path) -> dict[str, Pa
         elif place.is_file():
             found |= _of_list(place, [place.parent, *bases])
         else:
-            raise YoloError(f"{config}: the photos {str(each)!r:.100} are not there; looked for {place}")
+            raise YoloError(f"{config}: the photos {str(each)!r:.100} do not exist; looked for {place}")
     return found
 
 

@@ -1,7 +1,8 @@
 """One label file of YOLO: rows of a class and a box as shares of the photo, perhaps a polygon, perhaps a score.
 
-A row is `class x y width height`, the centre and the sides divided by those of the photo. Of results it ends with a
-score (Ultralytics' save_conf). A row of a segmentation has the corners of a polygon instead of a box: its box is taken.
+A row is `class x y width height`, the centre and the sides divided by those of the photo. In results a row
+ends with a score (Ultralytics' save_conf). In segmentations it has the corners of a polygon instead of a box: the box
+around them is taken.
 """
 
 from collections.abc import Sequence
@@ -14,18 +15,16 @@ import numpy.typing as npt
 
 from eval.checks import Place
 from eval.notes import Notes
-from structures.boxes import ImageSize
+from structures.boxes import Doubles, ImageSize
 from structures.errors import InputError
 from structures.files import regular_file
-
-Doubles = npt.NDArray[np.float64]
 
 MOST_BYTES = 2**24  # of the labels of one photo: a quarter of a million boxes
 MOST_COLUMNS = 10_000  # of a row: a polygon of five thousand corners
 ROUNDING = 1e-6  # of a corner, as a share: most programs write six decimals
-FARTHEST = 1.5  # beyond it on either side a number is no share of a photo, but of pixels
+FARTHEST = 1.5  # a number further from 0 is not a share of a photo, but of pixels
 BOX, WITH_SCORE, SMALLEST_POLYGON = 5, 6, 7  # columns
-POLYGONS = "objects with a polygon, of which the box is taken"
+POLYGONS = "objects with a polygon: the box around it is taken"
 
 
 class YoloError(InputError):
@@ -37,8 +36,8 @@ class RowForm:
     """What rows hold.
 
     Attributes:
-        scores: they end with a score, as results do.
-        keypoints: numbers behind the box, which are left out.
+        scores: whether they end with a score, as results do.
+        keypoints: numbers after the box, which are left out.
     """
 
     scores: bool = False
@@ -74,7 +73,7 @@ class YoloRows(NamedTuple):
     Attributes:
         labels: (N,) number of the class.
         shares: (N, 4) x1, y1, x2, y2 as shares of the photo's width and height; x2 < x1 if it was so stated.
-        scores: (N,) of results; 1 elsewhere.
+        scores: (N,) of results; 1 for annotations.
         lines: (N,) numbers of the lines.
     """
 
@@ -108,8 +107,8 @@ def read_rows(path: Path, classes: int, notes: Notes, form: RowForm = ANNOTATION
         form: what rows hold.
 
     Raises:
-        YoloError: a row of another form, a number that is not finite or no share of a photo, or a class that is not
-            there; names the line.
+        YoloError: a row of another form, a number that is not finite or not a share of a photo, or an unknown class;
+            names the line.
         OSError: the file cannot be opened.
     """
     rows = []
@@ -158,7 +157,7 @@ def _row(words: list[str], place: str, classes: int, form: RowForm) -> tuple[int
     corners = _of_polygon(shares) if form.is_polygon(len(words)) else _of_centre(shares[:4])
     farthest = max(map(abs, corners))
     if farthest > FARTHEST:
-        raise YoloError(f"{place}: {farthest:g} is no share of a photo; are these pixels?")
+        raise YoloError(f"{place}: {farthest:g} is not a share of a photo; are these pixels?")
     return label, corners, values[-1] if form.scores else 1.0
 
 

@@ -11,6 +11,7 @@ from structures.errors import InputError
 
 Boxes = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 ImageSize = tuple[int, int]

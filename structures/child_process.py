@@ -8,7 +8,7 @@ from threading import Thread
 
 
 def end_with_parent() -> None:
-    """Have this process, which `multiprocessing` started, leave Ctrl-C to its parent, and end when that one has."""
+    """Make this process, started by `multiprocessing`, leave Ctrl-C to its parent, and end when its parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.set_wakeup_fd(-1)  # which a fork inherits: the parent would take the child's signals for its own
     parent = multiprocessing.parent_process()
@@ -17,7 +17,7 @@ def end_with_parent() -> None:
 
 
 def end_after(wait: Callable[[], object]) -> None:
-    """End this process as soon as a call returns, which a thread waits for."""
+    """End this process as soon as a call returns; a thread waits for it."""
 
     def end() -> None:
         wait()

@@ -1,11 +1,10 @@
-"""How long may reading one file keep the processor? Asked wherever a decoder wants more bytes.
+"""How much processor time may reading one file take? Checked whenever a decoder asks for more bytes.
 
-Only the time of the thread counts, so that a busy machine refuses no file that an idle one reads.
+Only the time of its own thread counts, so that a busy machine refuses no file that an idle one reads.
 """
 
 import io
 import time
-from pathlib import Path
 
 from structures.errors import InputError
 
@@ -18,7 +17,7 @@ class Deadline:
     """The seconds of this thread that one file may take, from now on.
 
     Args:
-        seconds: of the processor.
+        seconds: of processor time.
         remedy: what the user can do, for the message.
     """
 
@@ -26,36 +25,28 @@ class Deadline:
         self._seconds, self._remedy, self._end = seconds, remedy, time.thread_time() + seconds
 
     def check(self) -> None:
-        """Go on.
+        """Do nothing while there is time left.
 
         Raises:
             TooSlow: the time is up.
         """
         if time.thread_time() > self._end:
-            raise TooSlow(f"takes longer than {self._seconds:.3g} s of the processor, the limit ({self._remedy})")
+            raise TooSlow(f"takes more than {self._seconds:.3g} s of processor time, the limit ({self._remedy})")
 
 
-class TimedBytes(io.BytesIO):
-    """Bytes that are read until a deadline: a reader that never ends comes back for more."""
+class TimedReader(io.BufferedReader):
+    """Reads bytes or a file until a deadline: a decoder that never ends comes back for more.
 
-    def __init__(self, content: bytes, deadline: Deadline) -> None:
-        super().__init__(content)
+    Args:
+        source: `io.BytesIO` or `io.FileIO`.
+        deadline: of all work on it.
+    """
+
+    def __init__(self, source: io.BytesIO | io.FileIO, deadline: Deadline) -> None:
+        super().__init__(source)
         self._deadline = deadline
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as any file does, or raise TooSlow."""
         self._deadline.check()
         return super().read(size)
-
-
-class TimedFile(io.FileIO):
-    """The same of a file on disk, of which mostly the head is read."""
-
-    def __init__(self, path: Path, deadline: Deadline) -> None:
-        super().__init__(path)
-        self._deadline = deadline
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read as any file does, or raise TooSlow."""
-        self._deadline.check()
-        return super().read(size) or b""

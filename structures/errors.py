@@ -2,7 +2,7 @@
 
 
 class InputError(ValueError):
-    """Something that the caller passed cannot be used: a value, a file, a folder, or the two of them together.
+    """Something that the caller passed cannot be used: a value, a file, a folder, or two of these together.
 
     The message is one line that says what was wrong, of which file, row or parameter, and what was expected. A
     parameter that the caller can change is named in it between backticks, by its name in Python, as in "take a smaller

@@ -4,10 +4,11 @@ Policy: EXIF orientation is applied, so that boxes refer to the photo as display
 pixels. Transparent pixels are laid over white. 16-bit and float pictures are scaled to 8 bits by range, not clipped,
 except for values below 0, which become black. Of an animation the first frame is read. A truncated or damaged file is
 an error, never a half-grey photo, as far as its format can tell (`structures.soundness`). Memory and time are bounded
-by `max_pixels`: about 7 bytes per pixel, `LONGEST` scans of a picture of that size, and seconds of the processor
-(`longest`), which are asked for wherever a decoder wants more bytes.
+by `max_pixels`: about 7 bytes per pixel, `MOST_SCANS` scans of a picture of that size, and processor time
+(`most_seconds`), which is checked whenever a decoder asks for more bytes.
 """
 
+import io
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import PIL.Image
 
 from structures.boxes import ImageSize
-from structures.deadline import Deadline, TimedBytes, TimedFile
+from structures.deadline import Deadline, TimedReader
 from structures.errors import InputError
 from structures.files import regular_file
 from structures.records import Image
@@ -25,8 +26,8 @@ from structures.soundness import RAISED_BY, require_sound
 ExifPolicy = Literal["apply", "ignore"]
 MAX_PIXELS = 2 * 89_478_485  # Pillow's own limit, against small files that unpack to gigabytes
 FILE_BYTES = 8  # of a file, per pixel of max_pixels: uncompressed 16-bit RGBA
-SECONDS, MEGAPIXELS_PER_SECOND = 5.0, 7.0  # of the processor, per photo; the slowest sound ones take a fifth of it
-LONGEST = 10  # scans of a progressive JPEG of max_pixels, as many as libjpeg writes; a smaller one may have more
+SECONDS, MEGAPIXELS_PER_SECOND = 5.0, 7.0  # of processor time, per photo; the slowest sound ones take a fifth of it
+MOST_SCANS = 10  # scans of a progressive JPEG of max_pixels, as many as libjpeg writes; a smaller one may have more
 STRIP = 2**20  # pixels that are converted at a time
 # All formats that are decoded, whatever the file's name: no documents, whose plugins run programs (EPS), no rare ones.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "HEIF", "JPEG2000")
@@ -61,7 +62,7 @@ def read_image(path: str | Path, *, exif: ExifPolicy = "apply", max_pixels: int 
         path: the file; its content determines the format, not its name.
         exif: "apply" turns the photo as displayed, "ignore" keeps the stored pixels.
         max_pixels: a larger picture is refused, as is a file of more than 8 times that in bytes, a progressive JPEG
-            with more than 10 times that in scans times pixels, or a file that takes longer than `longest`. Above the
+            with more than 10 times that in scans times pixels, or a file that takes more than `most_seconds`. Above the
             default it raises Pillow's own limit, too, for the whole process.
 
     Returns:
@@ -101,7 +102,7 @@ def most_bytes(max_pixels: int) -> int:
 
 
 def too_many_bytes(path: str | Path, max_pixels: int) -> "ImageTooLarge":
-    """Return the refusal of a file that is larger than that."""
+    """Return the error for a file that is larger than `most_bytes`."""
     return ImageTooLarge(f"{path}: {_limit(f'{most_bytes(max_pixels)} bytes')}")
 
 
@@ -129,17 +130,17 @@ def decode_image(
         raise ImageError(f"{name}: {_reason(error)}") from error
 
 
-def longest(max_pixels: int) -> float:
-    """Return how many seconds of the processor one picture may take.
+def most_seconds(max_pixels: int) -> float:
+    """Return how many seconds of processor time one picture may take.
 
-    >>> round(longest(MAX_PIXELS)), round(longest(1_000_000), 1)
+    >>> round(most_seconds(MAX_PIXELS)), round(most_seconds(1_000_000), 1)
     (31, 5.1)
     """
     return SECONDS + max_pixels / 1e6 / MEGAPIXELS_PER_SECOND
 
 
 def _deadline(max_pixels: int) -> Deadline:
-    return Deadline(longest(max_pixels), RAISED_BY)
+    return Deadline(most_seconds(max_pixels), RAISED_BY)
 
 
 def read_size(path: str | Path) -> ImageSize:
@@ -150,7 +151,7 @@ def read_size(path: str | Path) -> ImageSize:
     """
     try:
         with (
-            TimedFile(regular_file(path), _deadline(MAX_PIXELS)) as file,
+            TimedReader(io.FileIO(regular_file(path)), _deadline(MAX_PIXELS)) as file,
             PIL.Image.open(file, formats=_formats()) as picture,
         ):
             turned = _orientation(picture)
@@ -189,16 +190,16 @@ def _decode(content: bytes, exif: ExifPolicy, max_pixels: int) -> Image:
     if max_pixels > MAX_PIXELS and PIL.Image.MAX_IMAGE_PIXELS is not None:
         PIL.Image.MAX_IMAGE_PIXELS = max(PIL.Image.MAX_IMAGE_PIXELS, max_pixels // 2 + 1)  # Pillow's errors: from twice
     deadline = _deadline(max_pixels)
-    with PIL.Image.open(TimedBytes(content, deadline), formats=_formats()) as picture:
+    with PIL.Image.open(TimedReader(io.BytesIO(content), deadline), formats=_formats()) as picture:
         pixels = picture.width * picture.height
         if pixels > max_pixels:
             raise PIL.Image.DecompressionBombError
-        require_sound(picture, content, deadline, most_scans=LONGEST * max_pixels // max(1, pixels))
+        require_sound(picture, content, deadline, most_scans=MOST_SCANS * max_pixels // max(1, pixels))
         return to_pixels(picture, exif=exif)
 
 
 def to_pixels(picture: PIL.Image.Image, *, exif: ExifPolicy = "apply") -> Image:
-    """Return the pixels of a picture of Pillow's as RGB uint8 (H, W, 3), as `read_image` gives those of its file.
+    """Return the pixels of a Pillow image as RGB uint8 (H, W, 3), as `read_image` gives those of its file.
 
     Raises:
         Exception: whatever Pillow raises where the picture was not loaded yet, and cannot be.

@@ -1,8 +1,8 @@
-"""Reads a JSON list of like objects of numbers as columns, a piece at a time, where that surely gives the same.
+"""Reads a JSON list of like objects of numbers as columns, a piece at a time, where that certainly gives the same.
 
 Programs write long lists with the same text between the numbers of every object. Where a file does, that text is
-checked as a whole and taken out, and what is left is one flat list of numbers: several times as quick as an object
-each, and without the memory of them. Any other file is left to the careful reader (structures/json_reader.py).
+checked as a whole and taken out, and what is left is one flat list of numbers: several times as fast as
+an object each, and without their memory. Any other file is left to the careful reader (structures/json_reader.py).
 """
 
 import re
@@ -66,10 +66,10 @@ class _Form:
     """How a file writes its objects.
 
     Attributes:
-        widths: the numbers of each key; 0 for a number that is in no list.
+        widths: how many numbers each key has; 0 for a number outside a list.
         head: before the first number of an object.
-        between: behind each number but the last of an object.
-        tail: behind the last.
+        between: after each number of an object but the last.
+        tail: after the last.
         joint: between two objects.
     """
 
@@ -80,7 +80,7 @@ class _Form:
     joint: bytes
 
     def columns(self, piece: bytes) -> dict[str, Column] | None:
-        """Return the columns of some whole objects, None if they are written in any other way."""
+        """Return the columns of some whole objects; None if they are written in any other way."""
         if not (piece.isascii() and piece.startswith(self.head) and piece.endswith(self.tail)):
             return None
         text, pattern = piece[len(self.head) : len(piece) - len(self.tail)], b""
@@ -113,7 +113,7 @@ class _Form:
 
 
 def _form(text: bytes, joint: bytes) -> _Form | None:
-    """Return how the first object of a file is written, with what stands behind it; None if it is no such object."""
+    """Return how the first object of a file is written, and what follows it; None if it is not an object of numbers."""
     try:
         first = parse_json(text, "")
     except JsonError:

@@ -14,12 +14,11 @@ from typing import Any
 
 from structures.errors import InputError
 from structures.files import regular_file
-from structures.quick_json import UNSURE, read_quickly
+from structures.quick_json import NESTED, UNSURE, read_quickly
 
 MAX_DEPTH = 64  # lists and objects inside each other; COCO's polygons are 5 deep
 MAX_BYTES = 2**31  # COCO's largest file has 0.5 GB, that of LVIS 1.1 GB; in memory it takes about ten times as much
 MAX_RECORD_BYTES = 2**26  # of what runs write about themselves: a few kB per run
-NESTED = frozenset({list, dict})
 DIGITS = "integer string conversion"  # in Python's own words, where a whole number has more than 4300 digits
 
 
@@ -56,7 +55,7 @@ def parse_json(text: bytes | str, place: str | Path) -> Any:
     {'a': [1, 2.5]}
     >>> parse_json('{"a": 1, "a": 2}', "a.json")
     Traceback (most recent call last):
-    structures.json_reader.JsonError: a.json: not readable as JSON: the key 'a' is there twice in one object
+    structures.json_reader.JsonError: a.json: not readable as JSON: the key 'a' appears twice in one object
     """
     if isinstance(text, bytes) and (quick := read_quickly(text, max_depth=MAX_DEPTH)) is not UNSURE:
         return quick
@@ -96,7 +95,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         [(twice, _)] = Counter(name for name, _ in pairs).most_common(1)
-        raise InputError(f"the key {twice!r:.60} is there twice in one object")
+        raise InputError(f"the key {twice!r:.60} appears twice in one object")
     return found
 
 
@@ -116,7 +115,7 @@ def _check_depth(value: Any, place: str | Path) -> None:
 def _inside(value: Any) -> Sequence[Any]:
     """Return the lists and objects in a list or an object."""
     values = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    if NESTED.isdisjoint(map(type, values)):  # as is the case for nearly all: quick
+    if NESTED.isdisjoint(map(type, values)):  # as for nearly all values: quick
         return ()
     return [inner for inner in values if type(inner) in NESTED]
 

@@ -28,7 +28,7 @@ class LineFile:
     Args:
         path: made if it is missing; its folder is locked by the caller.
         keys: the first two of every line; the first one's value is a string.
-        read: takes a line and its place, for messages; raises ValueError if this program did not write it.
+        read: takes a line and its place, for messages; raises InputError if this program did not write it.
         overwrite: discard what is there, if it begins as our lines do; damage does not matter then.
 
     Raises:
@@ -90,12 +90,12 @@ class LineFile:
                 self._file.write(b"\n")
 
     def _require_own_beginning(self) -> None:
-        """Refuse to discard a file whose first line is none of ours, whole or not."""
+        """Refuse to discard a file whose first line, complete or not, is not one of ours."""
         first = b"{" + json.dumps(self._keys[0]).encode() + b": "
         self._file.seek(0)
         begin = self._file.read(len(first)).rstrip(b"\0")  # which a power cut leaves
         if not _begin_alike(begin, first):
-            raise FileRefused(f"{self._path}: line 1: of another program; {REMEDY}")
+            raise FileRefused(f"{self._path}: line 1: written by another program; {REMEDY}")
 
     def _is_torn(self, line: bytes) -> bool:
         """Return whether an incomplete last line may begin one that we wrote; a power cut leaves zeros."""
@@ -115,7 +115,7 @@ class LineFile:
 
 
 def unshare(path: Path) -> None:
-    """Give the name a file of its own where others lead to the same one, as in backups made of hard links."""
+    """Give this name a file of its own where other names share it, as in backups made of hard links."""
     if path.is_file() and path.stat().st_nlink > 1:
         with replacing(path) as partial:
             shutil.copy(path, partial)
@@ -133,6 +133,6 @@ def _take(read: Callable[[Any, str], None], line: bytes, place: str) -> None:
             raise InputError(f"{place}: not an object of JSON")
         read(entry, place)
     except JsonError as error:
-        raise FileRefused(f"{error}; it is damaged, or of another program; {REMEDY}") from None
-    except ValueError as error:
+        raise FileRefused(f"{error}; it is damaged, or was written by another program; {REMEDY}") from None
+    except InputError as error:
         raise FileRefused(f"{error}; {REMEDY}") from None

@@ -36,7 +36,7 @@ class ClassNames:
         """Return the label that a name means.
 
         Raises:
-            InputError: there is none; the message says which name comes near.
+            InputError: there is none; the message says which name is most like it.
         """
         label = self.find(name)
         if label < 0:

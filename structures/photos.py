@@ -1,8 +1,8 @@
-"""Whatever holds one photo -> RGB uint8 (H, W, 3): a path, a picture of Pillow's, an array, a tensor.
+"""Whatever holds one photo -> RGB uint8 (H, W, 3): a path, a Pillow image, an array, a tensor.
 
-Files and pictures of Pillow's become what `structures.images` makes of them: EXIF is applied, transparent pixels are
-laid over white. Arrays and tensors are taken as they are displayed: grey ones become RGB, and a fourth channel is
-opacity, over white as well. Their values are 8 bits, 16 bits (uint16, 65,535 is white), or fractions from 0 to 1.
+Files and Pillow images are converted by `structures.images`: EXIF is applied, transparent pixels are laid over white.
+Arrays and tensors are taken as they are displayed: grey ones become RGB, and a fourth channel is opacity, over white as
+well. Their values are 8 bits, 16 bits (uint16, 65,535 is white), or fractions from 0 to 1.
 """
 
 import sys
@@ -29,13 +29,13 @@ def as_image(photo: "PhotoLike", *, exif: ExifPolicy = "apply", max_pixels: int 
     """Return a photo as the pixels that everything here works on.
 
     Args:
-        photo: a path; a picture of Pillow's; a NumPy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or a torch tensor
+        photo: a path; a Pillow image; a NumPy array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or a torch tensor
             (H, W), (1, H, W), (3, H, W) or (4, H, W) on any device. Values are uint8, uint16, or floats from 0 to 1.
         exif: of paths and of pictures that still have it: "apply" turns the photo as displayed, "ignore" does not.
         max_pixels: of a path, see `structures.images.read_image`.
 
     Returns:
-        RGB uint8 (H, W, 3), C-contiguous; an array that is such is not copied.
+        RGB uint8 (H, W, 3), C-contiguous; not a copy where the array is that already.
 
     Raises:
         ImageError: a file that cannot be read, values or a shape that cannot be a photo, or another type; says what
@@ -54,7 +54,7 @@ def as_image(photo: "PhotoLike", *, exif: ExifPolicy = "apply", max_pixels: int 
 
 
 def several(photos: "Iterable[PhotoLike]") -> "Iterable[PhotoLike]":
-    """Return photos as they are, if they are several: an iterable, but neither a path, a picture nor one array.
+    """Return photos as they are if they are several: an iterable, but not a path, a Pillow image or a single array.
 
     Raises:
         ImageError: they are not; says what was expected.
@@ -80,34 +80,34 @@ def name_of(photo: "PhotoLike") -> str:
 
 
 def _from_picture(picture: PIL.Image.Image, exif: ExifPolicy) -> Image:
-    told = f"{name_of(picture) or 'a PIL image'} ({picture.width} x {picture.height}, mode {picture.mode})"
+    what = f"{name_of(picture) or 'a PIL image'} ({picture.width} x {picture.height}, mode {picture.mode})"
     if not picture.width or not picture.height:
-        raise ImageError(f"{told}: holds no pixels")
+        raise ImageError(f"{what}: holds no pixels")
     try:
         return to_pixels(picture, exif=exif)
     except Exception as error:  # its file is read only now, and decoders raise whatever they like
-        raise ImageError(f"{told}: cannot be decoded: {error}") from error
+        raise ImageError(f"{what}: cannot be decoded: {error}") from error
 
 
 def _from_tensor(tensor: Any) -> Image:
-    told = f"a torch tensor {tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
+    what = f"a torch tensor {tuple(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
     values = tensor.detach().cpu()
     array = (values.float() if values.is_floating_point() else values).numpy()  # NumPy has no bfloat16
     if array.ndim == 3:
         if array.shape[0] not in CHANNELS:
             turned = array.shape[2] in CHANNELS
             hint = "; photo.permute(2, 0, 1) puts the channels first" if turned else ""
-            raise ImageError(f"{told} is no photo: expected (3, H, W){hint}")
+            raise ImageError(f"{what} is not a photo: expected (3, H, W){hint}")
         array = np.moveaxis(array, 0, 2)
-    return _from_array(array, told)
+    return _from_array(array, what)
 
 
-def _from_array(values: npt.NDArray[Any], told: str) -> Image:
+def _from_array(values: npt.NDArray[Any], what: str) -> Image:
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in CHANNELS):
-        raise ImageError(f"{told} is no photo: expected (H, W, 3){_hint(values)}")
+        raise ImageError(f"{what} is not a photo: expected (H, W, 3){_hint(values)}")
     if values.size == 0:
-        raise ImageError(f"{told} holds no pixels")
-    pixels = _to_8_bits(values, told).reshape(*values.shape[:2], -1)
+        raise ImageError(f"{what} holds no pixels")
+    pixels = _to_8_bits(values, what).reshape(*values.shape[:2], -1)
     if pixels.shape[2] == 4:
         return to_pixels(PIL.Image.fromarray(np.ascontiguousarray(pixels)))
     return np.ascontiguousarray(np.broadcast_to(pixels, (*values.shape[:2], 3)))
@@ -121,14 +121,14 @@ def _hint(values: npt.NDArray[Any]) -> str:
     return ""
 
 
-def _to_8_bits(values: npt.NDArray[Any], told: str) -> npt.NDArray[np.uint8]:
+def _to_8_bits(values: npt.NDArray[Any], what: str) -> npt.NDArray[np.uint8]:
     if values.dtype == np.uint8:
         return values
     if values.dtype == np.uint16:
         return from_16_bits(values)
     if not np.issubdtype(values.dtype, np.floating):
-        raise ImageError(f"{told}: expected uint8 from 0 to 255, uint16 from 0 to 65535, or floats from 0 to 1")
+        raise ImageError(f"{what}: expected uint8 from 0 to 255, uint16 from 0 to 65535, or floats from 0 to 1")
     low, high = float(values.min()), float(values.max())
     if not 0 <= low <= high <= 1:  # nan is not, either
-        raise ImageError(f"{told}: floats must be from 0 (black) to 1 (white), these are from {low:.6g} to {high:.6g}")
+        raise ImageError(f"{what}: floats must be from 0 (black) to 1 (white), these are from {low:.6g} to {high:.6g}")
     return np.rint(values * np.float32(255)).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""Reads JSON quickly, with orjson, where the outcome is surely the same as with Python's own reader and its limits.
+"""Reads JSON quickly, with orjson, where the outcome is certainly the same as with Python's own reader and its limits.
 
 orjson silently keeps the last of two equal keys, turns whole numbers beyond 64 bits into floats, and follows 1,024
-levels. Each of that is noticed here; then, and wherever orjson refuses a text, the answer is UNSURE and the careful
+levels. All of this is noticed here; then, and wherever orjson refuses a text, the answer is UNSURE and the careful
 reader decides, and says what is wrong (structures/json_reader.py).
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 UNSURE = object()
 LARGE = 2**20  # bytes of a text whose many objects would make Python look for garbage again and again
-LONGEST_DIGITS = 18  # of a whole number that surely fits 64 bits
+LONGEST_DIGITS = 18  # of a whole number that certainly fits 64 bits
 _ONLY_DIGITS = bytes(48 if 48 <= sign <= 57 else 32 for sign in range(256))  # 0 for each digit, blanks for all else
 NESTED = frozenset({list, dict})
 try:
@@ -27,7 +27,7 @@ def read_quickly(text: bytes, *, max_depth: int) -> Any:
     """Return the value of a JSON text, or UNSURE.
 
     Args:
-        text: whatever it is; without orjson nothing is sure.
+        text: any bytes; without orjson the answer is always UNSURE.
         max_depth: lists and objects inside each other.
 
     >>> read_quickly(b'{"a": [1, 2.5]}', max_depth=2)
@@ -76,7 +76,7 @@ def _colons(values: Iterable[Any]) -> int:
 
 @contextmanager
 def _without_collection(size: int) -> Iterator[None]:
-    """Make many objects without looking for garbage meanwhile, none of which they can be."""
+    """Make many objects with garbage collection off: none of them can be garbage yet."""
     if size < LARGE or not gc.isenabled():
         yield
         return

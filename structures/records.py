@@ -24,8 +24,8 @@ Rows = npt.NDArray[Any] | slice | Sequence[int] | Sequence[bool]
 """Some rows of a record: indices, a mask or a slice."""
 
 PRINTED = ("label", "score", "x1", "y1", "x2", "y2", "source")
-SHOWN = 20  # detections that are printed, and
-TOLD = 3  # that stand in a `repr`
+SHOWN = 20  # detections that `print` shows
+SHOWN_IN_REPR = 3
 
 
 def _column(values: npt.ArrayLike, dtype: npt.DTypeLike, length: int, name: str) -> npt.NDArray[Any]:
@@ -124,7 +124,7 @@ class Detection(NamedTuple):
 
     Attributes:
         label: name of its class; the number of the class where names are not known.
-        score: probability of the class.
+        score: probability of the class, times how well the box fits where its proposal tells.
         box: x1, y1, x2, y2 in pixels of the original image.
         source: which generator proposed the box; "" where that is not known.
     """
@@ -205,13 +205,14 @@ class Detections(_Rows):
         return Detection(self._name(self.labels[row]), score, (x1, y1, x2, y2), self.source_names[self.source[row]])
 
     def __repr__(self) -> str:
-        best = [f"{each.label} {each.score:.2f}" for each in self[:TOLD]]
-        return f"<{type(self).__name__}: {', '.join([self._told(), *best])}{', ...' if len(self) > TOLD else ''}>"
+        best = [f"{each.label} {each.score:.2f}" for each in self[:SHOWN_IN_REPR]]
+        more = ["..."] * (len(self) > SHOWN_IN_REPR)
+        return f"<{type(self).__name__}: {', '.join([self._summary(), *best, *more])}>"
 
     def __str__(self) -> str:
         rows = [(label, f"{score:.2f}", *map("{:.1f}".format, box), by) for label, score, box, by in self[:SHOWN]]
         table = aligned([PRINTED, *rows], left={0, 6}) if rows else []
-        return "\n".join([self._told(), *table, *([f"... and {len(self) - SHOWN} more"] * (len(self) > SHOWN))])
+        return "\n".join([self._summary(), *table, *([f"... and {len(self) - SHOWN} more"] * (len(self) > SHOWN))])
 
     def where(self, *, score: float | None = None, labels: str | Sequence[str] | None = None) -> "Self":
         """Return the detections that are good enough, of some classes, or both.
@@ -222,7 +223,7 @@ class Detections(_Rows):
                 differ in nothing else.
 
         Raises:
-            InputError: a name is none of the classes; the message says which one comes near.
+            InputError: a name is not one of the classes; the message says which is most like it.
         """
         keep = np.ones(len(self), np.bool_) if score is None else self.scores >= np.float32(score)
         if labels is not None:
@@ -238,7 +239,7 @@ class Detections(_Rows):
     def _name(self, label: np.int64) -> str:
         return self.classes[label] if self.classes else str(label)
 
-    def _told(self) -> str:
+    def _summary(self) -> str:
         """Say how many objects were found, and where."""
         height, width = self.image_size
         return f"{len(self) or 'no'} object{'s' * (len(self) != 1)} in {width} x {height} pixels"
@@ -284,7 +285,7 @@ class GroundTruth(_Rows):
 
 
 class Dataset(Protocol):
-    """Annotated photos: what evaluation and training read. The VOC and COCO readers are in eval/."""
+    """Annotated photos: what evaluation and training read. The readers of VOC, COCO and YOLO are in eval/."""
 
     @property
     def classes(self) -> Sequence[str]:

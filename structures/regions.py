@@ -56,8 +56,8 @@ class Regions:
         """Return the (N, C) scores that detections are chosen by.
 
         Args:
-            weigh_by_fit: chance that a box fits an object, which its proposal tells, times chance that the object is of
-                the class; else the latter alone.
+            weigh_by_fit: multiply the probability of each class by the proposal's score, the chance that the box fits
+                an object; otherwise the probability alone.
         """
         of_classes = self.probabilities[:, :-1]
         return of_classes * self.proposals.scores[:, None] if weigh_by_fit else of_classes

@@ -1,4 +1,4 @@
-"""Is a picture file whole, and no more work than its size tells? What Pillow's decoders do not ask.
+"""Is a picture file whole, and no more work than its size suggests? What Pillow's decoders do not check.
 
 JPEG has no checksums: libjpeg's warnings are errors here, so most damage is found, but a changed bit that gives other
 valid codes is not. PNG has them and is checked throughout. WebP has none either: damage mostly makes the decoder use
@@ -18,7 +18,7 @@ from structures.errors import InputError
 
 MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd7\xff])")  # those that stand alone or inside coded data left out
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
-NOTES = frozenset([*range(0xE0, 0xF0), 0xFE])  # APPn and COM: no pixels, and libjpeg warns of oddities in them
+WITHOUT_PIXELS = frozenset([*range(0xE0, 0xF0), 0xFE])  # APPn and COM; libjpeg warns of oddities in them
 WARNINGS = ("Corrupt JPEG data", "Premature end", "Inconsistent progression")  # libjpeg's, of damage to the pixels
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of PNG's colour types
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -55,7 +55,7 @@ def _check_jpeg(content: bytes, colours: str, deadline: Deadline, most_scans: in
         scans += marker == START_OF_SCAN
         if scans > most_scans:
             raise InputError(f"more than {most_scans} progressive scans, the limit for its size ({RAISED_BY})")
-        if marker not in NOTES:
+        if marker not in WITHOUT_PIXELS:
             bare.append(content[start:end])
     try:
         import simplejpeg  # here, since the rest works where it is missing; Pillow notices missing data itself

@@ -101,7 +101,7 @@ def test_class_names_can_be_chosen(case: Case) -> None:
 def test_a_category_called_background_is_no_class(case: Case) -> None:
     data = open_ground_truth(case("background-class") / "instances.json")
     assert data.classes == ("crate", "drum")
-    assert "left out, as it is no class: 'background'" in data.notes[0]
+    assert "left out, as it is not a class: 'background'" in data.notes[0]
 
 
 @pytest.mark.parametrize("name", ["root-category", "beyond-photo", "background-class", "class-names"])

@@ -62,12 +62,18 @@ def test_there_are_the_commands_that_the_documents_speak_of() -> None:
 
 @pytest.mark.parametrize("words", ["", *NAMES, "eval", "train", "weights", "bench", "scale"])
 @pytest.mark.parametrize("option", ["-h", "--help"])
-def test_every_command_and_group_has_help(
-    rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str], words: str, option: str
+def test_every_command_and_group_has_help_that_is_not_cut_at_80_columns(
+    rcnn: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    option: str,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert rcnn(*words.split(), option) == 0
     told = capsys.readouterr()
     assert "Usage: rcnn" in told.out
+    assert "…" not in told.out
     assert told.err == ""
 
 

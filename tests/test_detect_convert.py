@@ -185,13 +185,13 @@ def test_losses_of_yolo_are_counted_and_named(tmp_path: Path) -> None:
     crowded(tmp_path / "in")
     done = run(tmp_path / "in", "yolo", tmp_path / "out")
     assert kinds(done) == {
-        "ids of images and categories that are not 1, 2, 3 ..., which are numbered again": 2,
-        "objects with a polygon or mask, of which the box is kept": 1,
+        "ids of images and categories other than 1, 2, 3 ...: they are renumbered": 2,
+        "objects with a polygon or mask: only the box is kept": 1,
         "crowds left out": 1,
-        "difficult objects, whose flag is lost": 1,
-        "objects whose area is not that of their box, which is lost": 1,
+        "difficult objects: the flag is lost": 1,
+        "objects whose area differs from that of their box: it is lost": 1,
         "objects without area left out": 1,
-        "objects cut at the edge of their photo": 2,
+        "objects cut at the edge of their photo": 1,
         "objects wholly outside their photo left out": 1,
         "photos that are not there": 1,
     }
@@ -206,7 +206,7 @@ def test_losses_of_voc_are_counted_and_named(tmp_path: Path) -> None:
     done = run(tmp_path / "in", "voc", tmp_path / "out")
     assert kinds(done).keys() >= {
         "crowds written as difficult objects",
-        "objects with fractions of a pixel, written as such: some programs read whole numbers only",
+        "objects with fractions of a pixel, written as they are: some programs only read whole numbers",
     }
     data = open_ground_truth(tmp_path / "out", "val")
     assert data.ground_truth("a").ignore.tolist() == [False, True, False, True]  # the one without area is left out
@@ -217,8 +217,8 @@ def test_losses_of_coco_are_counted_and_named(tmp_path: Path) -> None:
     text(tmp_path / "in/a.xml", XML.replace("<bndbox>", f"{part}<difficult>1</difficult><bndbox>"))
     done = run(tmp_path / "in", "coco", tmp_path / "out")
     assert kinds(done) == {
-        "objects with parts, a pose, truncated or occluded, which are lost": 1,
-        "difficult objects, written with ignore=1, which pycocotools counts": 1,
+        "objects with parts, a pose, or marks as truncated or occluded: these are lost": 1,
+        "difficult objects, written with ignore=1: pycocotools counts them": 1,
         "photos that are not there": 1,
     }
 
@@ -310,9 +310,12 @@ def test_inside_out_boxes_are_left_out_and_named_in_every_format(tmp_path: Path)
     text(tmp_path / "x.csv", "image,label,score,x1,y1,x2,y2\na,dog,0.5,1,2,3,4\na,dog,0.5,30,2,3,4\n")
     text(tmp_path / "yolo/classes.txt", "dog\n")
     text(tmp_path / "yolo/a.txt", "0 0.5 0.5 -0.2 0.1 0.5\n0 0.5 0.5 0.2 0.1 0.5\n")
-    for number, source in enumerate(("voc", "x.csv", "yolo")):
-        out = tmp_path / str(number)
-        done = run(tmp_path / source, "jsonl", out, images=tmp_path / "photos")
+    coco(tmp_path / "instances.json", ["a.png"])
+    rows = [{"image_id": 0, "category_id": 1, "bbox": [9, 9, width, 8], "score": 0.5} for width in (-4, 4)]
+    text(tmp_path / "results.json", json.dumps(rows))
+    for number, source in enumerate(("voc", "x.csv", "yolo", "results.json")):
+        truth = {"ground_truth": tmp_path / "instances.json"} if source == "results.json" else {}
+        done = run(tmp_path / source, "jsonl", tmp_path / str(number), images=tmp_path / "photos", **truth)
         assert done.objects == 1
         [note] = done.notes
         assert note.startswith("1 detections with x2 < x1 or y2 < y1, of negative width or height, left out, first in")

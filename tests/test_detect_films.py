@@ -97,7 +97,7 @@ def test_a_film_that_is_as_it_was_is_not_read_again_and_another_is_refused(
         read.append(path)
         return file_digest(path)
 
-    monkeypatch.setattr("structures.file_notes.file_digest", digest)
+    monkeypatch.setattr("structures.file_digests.file_digest", digest)
     assert rcnn(film, "--out", out, "--every", 4) == 0
     assert read == []
     os.utime(film, ns=(0, 5))

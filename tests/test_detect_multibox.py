@@ -237,7 +237,7 @@ def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, rcn
     assert made["recipe"]["seed"] == made["start"]["recipe"]["seed"] + 1  # other views of the photos
     assert made["start"]["validation"]["step"] == 2  # a phase starts from the last weights, not from the best
     assert rcnn(*usual, "--classes", "cube") == 2
-    assert "no class cube: the photos know disc, square" in capsys.readouterr().err
+    assert "no class cube: the classes are disc, square" in capsys.readouterr().err
 
 
 def test_every_option_reaches_the_recipe(trunk, tmp_path, rcnn, monkeypatch):

@@ -30,7 +30,7 @@ LINE = {"image": "a.jpg", "width": 9, "height": 8, "boxes": [[1, 2, 3, 4]], "lab
         ('{"settings": {}, "runs": [{"started": "", "placement": [[]]}]}', "is not a list of texts"),
         ('{"settings": {}, "runs": [{"started": "", "seconds": NaN}]}', "a number that is not finite"),
         ('{"settings": {}, "runs": [{"started": "", "seconds": 1e999}]}', "a number that is not finite"),
-        ('{"settings": {}, "settings": {"a": 1}}', "the key 'settings' is there twice"),
+        ('{"settings": {}, "settings": {"a": 1}}', "the key 'settings' appears twice"),
         ("[" * 100_000, "nested deeper"),
         ('{"settings": {}, "runs": [' + "1" * 5000 + "]}", "too many digits"),
     ],
@@ -49,7 +49,9 @@ def test_lines_that_cannot_be_read_are_damaged_lines(tmp_path: Path, line: str) 
     RunRecord(tmp_path, {})
     content = f"{json.dumps(LINE)}\n{line}\n{json.dumps(LINE)}\n".encode("latin1")
     (tmp_path / "detections.jsonl").write_bytes(content)
-    with pytest.raises(FileRefused, match=r"detections\.jsonl: line 2: .*; it is damaged, or of another program"):
+    with pytest.raises(
+        FileRefused, match=r"detections\.jsonl: line 2: .*; it is damaged, or was written by another program"
+    ):
         Results(tmp_path)
     with pytest.raises(ResultsError, match=r"detections\.jsonl: line 2: "):
         read_lines(tmp_path / "detections.jsonl")

@@ -48,7 +48,7 @@ def test_twenty_examples_are_drawn_and_what_is_odd_is_named(
     assert read_size(pictures[0]) == (40, 100)
     told = capsys.readouterr()
     assert re.search(r"dog +30 +30 +30 +0 +0 +15", told.out)
-    assert "left out, as it stands above others: 'dog'" in told.err
+    assert "left out, as it is the supercategory of others: 'dog'" in told.err
     again = preview({"ground truth": open_ground_truth(many)}, tmp_path / "out")
     assert again == shown
 

@@ -15,7 +15,7 @@ from detect.runs.results import SKIPPED_FILE, Results
 from eval.coco import CocoDataset
 from eval.coco_results import read_coco_results
 from eval.results import DETECTIONS_FILE, ResultsError, read_line, read_lines, require_line
-from structures.file_notes import stamp_of
+from structures.file_digests import stamp_of
 from structures.files import FileRefused, file_digest
 from structures.own_files import OwnFiles
 from structures.records import Detections

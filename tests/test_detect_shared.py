@@ -22,7 +22,7 @@ from proposals.multibox.memory import CanvasMemory
 from proposals.multibox.views import whole_photo
 from structures.boxes import as_boxes, mirror, whole_image
 from structures.records import Image
-from structures.turns import MODULES
+from structures.shared_lock import MODULES
 from tests.boxes import keeps_protocol
 from tests.networks import make, make_shared
 
@@ -141,7 +141,7 @@ def test_heads_wait_while_a_network_is_traced(features: SharedFeatures) -> None:
     works: list[Callable[[], Any]] = [lambda: propose(photo), lambda: propose.score(photo, boxes)]
     for work in [*works, lambda: classify(photo, boxes)]:
         with ThreadPoolExecutor(1) as pool:
-            with MODULES.alone():
+            with MODULES.exclusive():
                 done = pool.submit(work)
                 with pytest.raises(concurrent.futures.TimeoutError):  # until Python 3.11 not the built-in one
                     done.result(timeout=0.1)

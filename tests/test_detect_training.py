@@ -462,7 +462,7 @@ def test_photos_to_learn_from_are_named_by_one_option(tmp_path: Path, voc: Path)
     with pytest.raises(ValueError, match="name the photos to learn from as `ground_truth`"):
         open_dataset([])
     (tmp_path / "a.json").write_text('{"images": [], "annotations": [], "categories": []}')
-    with pytest.raises(ValueError, match="one file without lists, so that `split` 'val' means nothing"):
+    with pytest.raises(ValueError, match="one file without lists, so `split` 'val' has no meaning"):
         open_dataset([tmp_path / "a.json"], split="val")
     with pytest.raises(ValueError, match=r"nowhere: no such file or folder; looked for"):
         open_dataset([tmp_path / "nowhere"])

@@ -242,7 +242,7 @@ def test_an_unknown_class_is_named(
 ) -> None:
     usual = ["--voc", voc, "--out", tmp_path / "a.safetensors", "--weights", start, *QUICK]
     assert rcnn(*usual, "--classes", "disc, cube") == 2
-    assert "no class cube: the photos know disc, square" in " ".join(capsys.readouterr().err.split())
+    assert "no class cube: the classes are disc, square" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "a.work").exists()
 
 

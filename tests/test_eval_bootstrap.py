@@ -76,6 +76,14 @@ def test_a_difference_is_surer_than_its_sides_where_photos_are_hard_for_both():
     assert mean_ap_interval(first).error == pytest.approx(np.sqrt(0.45 * 0.55 / 20), rel=0.1)
 
 
+def test_the_interval_of_a_figure_ends_at_100_percent():
+    truths = [truth(BOX, name=str(i)) for i in range(4)]
+    one = [found(*[BOX] * (i < 3), scores=[0.9] * (i < 3), labels=[0] * (i < 3)) for i in range(4)]
+    sure = mean_ap_interval(draw_scores("voc", truths, one, ["x"]))
+    assert (sure.value, sure.high) == (0.75, 1)
+    assert 0 <= sure.low < 0.75
+
+
 def test_an_interval_by_hand():
     """The draws are 0.2 too high on average, as sets that hold photos twice are; the interval is not."""
     some = interval(np.array([0.3, *np.linspace(0, 1, 41)]))

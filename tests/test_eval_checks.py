@@ -191,14 +191,14 @@ def test_a_root_category_without_objects_is_left_out_with_a_note(instances: Open
     objects: list[tuple[int, int, list[float]]] = [(1, 1, [10, 10, 30, 30]), (2, 2, [5, 5, 20, 20])]
     data = instances(objects, ROOT)
     assert (data.classes, data.category_ids) == (("tin", "jar"), (1, 2))
-    assert data.notes[0].startswith("1 category without objects left out, as it stands above others: 'tin'")
+    assert data.notes[0].startswith("1 category without objects left out, as it is the supercategory of others: 'tin'")
     rows = [(1, 1, [10.0, 10, 30, 30], 0.9), (2, 2, [5.0, 5, 20, 15], 0.7), (2, 0, [5.0, 5, 20, 20], 0.8)]
     results = write_results(tmp_path / "results.json", rows)
     assert read_coco_results(results, data)[2] == [
-        f"1 detections of the category 'tin' left out, which is no class, first in {results}: entry 2"
+        f"1 detections of the category 'tin' left out, which is not a class, first in {results}: entry 2"
     ]
     assert figures(data, results) == pytest.approx(official(data, results), abs=1e-6)
-    with pytest.raises(CocoError, match="category name tin is there twice"):  # both are used
+    with pytest.raises(CocoError, match="category name tin appears twice"):  # both are used
         instances([*objects, (1, 0, [0, 0, 9, 9])], ROOT)
 
 

@@ -73,8 +73,8 @@ def test_a_single_row_has_nothing_to_be_calibrated_by() -> None:
 @pytest.mark.parametrize(
     ("rows", "labels", "complaint"),
     [
-        (ROWS, [0], "one row a photo"),
-        (ROWS[:0], [], "one row a photo"),
+        (ROWS, [0], "one row per photo"),
+        (ROWS[:0], [], "one row per photo"),
         (ROWS[:1], [3], "label 3 is not a column of 3"),
         (ROWS[:1] * np.float32("nan"), [0], "not finite"),
     ],

@@ -124,9 +124,9 @@ def test_photos_are_found_in_the_usual_places(instances, tmp_path):
         ({"images": None}, "no list 'images'"),
         ({"categories": [], "annotations": []}, "the list 'categories' is empty"),
         ({"images": [{"id": 1}]}, r"images\[0\] has no file_name"),
-        ({"images": [{"id": i, "file_name": "a.jpg"} for i in (1, 2)]}, "file_name a.jpg is there twice"),
-        ({"categories": [{"id": 1, "name": n} for n in "ab"]}, "category id 1 is there twice"),
-        ({"categories": [{"id": i, "name": "mouse"} for i in (1, 2)]}, "category name mouse is there twice"),
+        ({"images": [{"id": i, "file_name": "a.jpg"} for i in (1, 2)]}, "file_name a.jpg appears twice"),
+        ({"categories": [{"id": 1, "name": n} for n in "ab"]}, "category id 1 appears twice"),
+        ({"categories": [{"id": i, "name": "mouse"} for i in (1, 2)]}, "category name mouse appears twice"),
         (
             {"annotations": [{"id": 3, "image_id": 1, "category_id": 1, "bbox": []}]},
             "annotation 3 is of unknown image 1",

@@ -19,7 +19,7 @@ from pycocotools.cocoeval import COCOeval
 from eval.aligned import align_records
 from eval.coco import CocoDataset
 from eval.coco_matching import THRESHOLDS
-from eval.coco_protocol import RECALL_LEVELS, coco
+from eval.coco_protocol import COCO_LEVELS, coco
 from eval.coco_results import read_coco_results
 
 IDS = st.integers(0, 3) | st.integers(2**53, 2**53 + 3) | st.integers(0, 2**62)  # floats merge those above 2^53
@@ -97,7 +97,7 @@ def test_figures_are_those_of_pycocotools_on_any_file(tmp_path: Path, scene) -> 
 def test_thresholds_and_levels_are_those_of_pycocotools() -> None:
     params = COCOeval(iouType="bbox").params
     assert THRESHOLDS.tolist() == params.iouThrs.tolist()
-    assert RECALL_LEVELS.tolist() == params.recThrs.tolist()
+    assert COCO_LEVELS.tolist() == params.recThrs.tolist()
 
 
 def test_of_objects_that_overlap_equally_the_last_is_taken(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_missing_images_count_as_misses_and_are_reported(voc, tmp_path):
     file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"), leave_out=("b",))
     report = tmp_path / "report.json"
     result = run("detections", file, "--ground-truth", voc, "--protocol", "voc", "--json", report)
-    assert "warning: 1 image (b) of the ground truth without a line of results count as misses" in result.stderr
+    assert "warning: 1 image (b) of the ground truth without results counted as misses" in result.stderr
     content = json.loads(report.read_text())
     assert (content["classes"]["dog"]["AP"], content["mAP"]) == pytest.approx((0.5, 0.75))
     assert content["missing_images"] == 1
@@ -116,7 +116,7 @@ def test_only_the_photos_that_were_run_are_scored(voc, tmp_path):
     assert "(--only-detected leaves them out)" in run("detections", file, *usual).stderr
     result = run("detections", file, *usual, "--only-detected")
     assert "100.00 % on 1 images with 2 objects" in result.stdout
-    assert "warning: 1 image (b) of the ground truth without a line of results are left out" in result.stderr
+    assert "warning: 1 image (b) of the ground truth without results left out" in result.stderr
     assert json.loads(report.read_text())["images"] == 1
     run("detections", file, *usual, "--only-detected", "--classes", "cat", "--html", tmp_path / "page.html")
     assert json.loads(report.read_text())["objects"] == 1
@@ -173,7 +173,7 @@ def test_classes_with_commas_and_blanks_in_their_names(voc, tmp_path):
 
 @pytest.mark.parametrize("kind", ["lines", "coco results"])
 def test_some_classes_are_scored_as_if_there_were_no_others(voc, tmp_path, kind):
-    """The dogs are found and the cat is not; the photos know eighteen more classes."""
+    """The dogs are found and the cat is not; the dataset has eighteen more classes."""
     dataset = VocDataset(voc, "val")
     file, truth = write_perfect(tmp_path / "detections.jsonl", dataset), voc
     lines = [json.loads(line) for line in file.read_text().splitlines()]
@@ -189,7 +189,7 @@ def test_some_classes_are_scored_as_if_there_were_no_others(voc, tmp_path, kind)
         assert scores["mAP"] == pytest.approx(expected)
         assert list(scores["classes"]) == [name.strip().lower() for name in classes.split(",")]
         assert scores["detections"] == {"dog": 2, "cat": 1, "Cat, dog": 3}[classes]
-    with pytest.raises(ValueError, match="no class cup: the photos know"):
+    with pytest.raises(ValueError, match="no class cup: the classes are"):
         run("detections", file, "--ground-truth", truth, "--classes", "dog,cup")
 
 
@@ -232,7 +232,7 @@ def test_extra_images_stop_the_run_unless_allowed(voc, tmp_path):
     with pytest.raises(ValueError, match=r"line 2: photos/b\.jpg is not in the ground truth"):
         run("detections", file, "--ground-truth", voc)
     result = run("detections", file, "--ground-truth", voc, "--allow-extra")
-    assert "1 image (photos/b.jpg) unknown to the ground truth left out" in result.stderr
+    assert "1 image (photos/b.jpg) not in the ground truth left out" in result.stderr
 
 
 def test_extra_images_of_coco_results_stop_the_run_unless_allowed(voc, tmp_path):
@@ -244,7 +244,7 @@ def test_extra_images_of_coco_results_stop_the_run_unless_allowed(voc, tmp_path)
     with pytest.raises(ValueError, match=r"entry 3: image 7 is not in the ground truth \(`allow_extra=True`"):
         run("detections", file, "--ground-truth", truth)
     result = run("detections", file, "--ground-truth", truth, "--allow-extra", "--json", tmp_path / "scores.json")
-    assert "warning: 1 image (7) unknown to the ground truth left out" in result.stderr
+    assert "warning: 1 image (7) not in the ground truth left out" in result.stderr
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert (scores["AP"], scores["extra_images"]) == (pytest.approx(1.0), 1)
 
@@ -352,7 +352,7 @@ def test_proposals_of_other_programs_and_a_leak(voc, tmp_path):
 def test_proposals_of_other_photos_are_refused(voc, tmp_path):
     file = tmp_path / "boxes.json"
     file.write_text(json.dumps([{"image_id": 7, "bbox": [0, 0, 1, 1]}]))
-    with pytest.raises(ValueError, match=r"boxes\.json: no photo is in the ground truth, such as 7"):
+    with pytest.raises(ValueError, match=r"boxes\.json: none of the photos is in the ground truth, such as 7"):
         run("proposals", file, "--ground-truth", voc)
 
 

@@ -162,7 +162,7 @@ def yolo(tmp_path: Path) -> Callable[..., YoloDataset]:
 def test_a_polygon_is_boxed_and_counted(yolo: Callable[..., YoloDataset]) -> None:
     data = yolo("0 0.1 0.1 0.6 0.1 0.6 0.6 0.1 0.6\n1 0.2 0.2 0.4 0.2 0.3 0.5\n")
     assert data.ground_truth("a.jpg").boxes.tolist() == [[10, 4, 60, 24], [20, 8, 40, 20]]
-    assert data.notes[0].startswith("2 objects with a polygon, of which the box is taken, first in")
+    assert data.notes[0].startswith("2 objects with a polygon: the box around it is taken, first in")
     assert data.notes[0].endswith("a.txt: line 1")
 
 
@@ -182,7 +182,7 @@ def test_keypoints_are_left_out(yolo: Callable[..., YoloDataset]) -> None:
         ("-1 0.5 0.5 0.5 0.5", "line 1: class -1, but"),
         ("0.5 0.5 0.5 0.5 0.5", r"line 1: class 0\.5, but"),
         ("1e300 0.5 0.5 0.5 0.5", r"line 1: class 1e\+300, but"),
-        ("0 50 20 30 10", "line 1: 65 is no share of a photo; are these pixels"),
+        ("0 50 20 30 10", "line 1: 65 is not a share of a photo; are these pixels"),
         ("0 0.5 0.5 0.5", "line 1: 4 columns, expected 5"),
         ("0 0.5 0.5 0.5 0.5 0.9", "line 1: 6 columns, .*results have 6"),
         ("dog 0.5 0.5 0.5 0.5", "line 1: expected numbers, got 'dog"),
@@ -234,7 +234,7 @@ def test_photos_of_a_list_that_are_not_there_are_left_out_and_named(tmp_path: Pa
     (tmp_path / "obj_train_data/b.jpg").unlink()
     data = open_ground_truth(tmp_path)
     assert data.image_ids == ("a.jpg",)
-    assert any(note.startswith("1 photos that are not there left out") for note in data.notes)
+    assert any(note.startswith("1 missing photos left out") for note in data.notes)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_photos_of_a_list_that_are_not_there_are_left_out_and_named(tmp_path: Pa
         ("names: {0: a, 2: b}\ntrain: .\n", "numbered from 0 to 1"),
         ("names: []\ntrain: .\n", "no names of classes"),
         ("names: [a]\nnc: 3\ntrain: .\n", "nc is 3, but there are 1 names"),
-        ("names: [a]\ntrain: nowhere\n", "the photos 'nowhere' are not there"),
+        ("names: [a]\ntrain: nowhere\n", "the photos 'nowhere' do not exist"),
         ("names: [a]\ntrain: .\nkpt_shape: [9, 10000]\n", "kpt_shape must be two numbers"),
         ("names: [a\n", "not readable as YAML"),
         ("!!python/object/apply:os.system ['true']\n", "not a data.yaml"),

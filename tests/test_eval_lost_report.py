@@ -65,7 +65,8 @@ def test_values_for_json() -> None:
 
 def test_photos_without_regions_are_told_of() -> None:
     assert lost_warnings(LOSSES) == [
-        "the regions of 1 of 2 images were not kept: where their objects were lost is told by their detections alone"
+        "the regions of 1 of 2 images were not kept: where their objects were lost "
+        "is inferred from their detections alone"
     ]
 
 

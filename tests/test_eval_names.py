@@ -54,7 +54,7 @@ def test_matching_tells_found_from_extra_and_refuses_doubles():
     assert match_names(["b.jpg", "z.jpg"], album("a", "b")) == ({"b": "b.jpg"}, ["z.jpg"])
     with pytest.raises(ValueError, match=r"x/b\.jpg and b\.jpg are both image b"):
         match_names(["b.jpg", "x/b.jpg"], album("a", "b"))
-    with pytest.raises(ValueError, match=r"no photo is in the ground truth, such as z\.jpg"):
+    with pytest.raises(ValueError, match=r"none of the photos is in the ground truth, such as z\.jpg"):
         match_names(["z.jpg"], album("a"))
     with pytest.raises(ValueError, match="the file is empty"):
         match_names([], album("a"))

@@ -58,7 +58,7 @@ def test_detections_come_in_the_order_of_the_dataset(read):
     assert aligned.detections[2].image_size == (40, 50)
     assert aligned.missing == ["c"]
     assert notes == []
-    assert "1 image (c) of the ground truth without a line of results" in aligned.warnings()[0]
+    assert "1 image (c) of the ground truth without results" in aligned.warnings()[0]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_photos_beyond_the_ground_truth_are_an_error_or_counted(read):
         align(lines, Album("a"))
     aligned = align(lines, Album("a"), allow_extra=True)
     assert aligned.extra == ["z.jpg"]
-    assert "1 image (z.jpg) unknown" in aligned.warnings()[0]
+    assert "1 image (z.jpg) not in the ground truth" in aligned.warnings()[0]
 
 
 def test_two_photos_of_one_image_are_an_error(read):
@@ -101,7 +101,7 @@ def test_unknown_classes_are_counted_unless_all_are(read):
     aligned = align(read(line("a.jpg", ["dog", "yak", "yak"]))[0], Album("a"))
     assert aligned.unknown_labels == {"yak": 2}
     assert len(aligned.detections[0]) == 1
-    assert aligned.warnings() == ["detections of classes unknown to the ground truth left out: yak (2)"]
+    assert aligned.warnings() == ["detections of classes not in the ground truth left out: yak (2)"]
     with pytest.raises(ResultsError, match="no detection is of a class of the ground truth: yak"):
         align(read(line("a.jpg", ["yak"]))[0], Album("a"))
 

@@ -89,9 +89,9 @@ def test_choosing_all_but_one_voc_class_is_what_the_reader_itself_leaves_out(tmp
 @pytest.mark.parametrize(
     ("classes", "complaint"),
     [
-        (["dog", "bird", "fish"], "no class bird, fish: the photos know cat, dog, cup"),
+        (["dog", "bird", "fish"], "no class bird, fish: the classes are cat, dog, cup"),
         (["dog", "cat", "Dog"], "a class is named twice: dog, cat, Dog"),
-        ([], "no class named"),
+        ([], "no class was named"),
     ],
 )
 def test_names_that_cannot_be_meant(coco: CocoDataset, classes: list[str], complaint: str) -> None:
@@ -102,7 +102,7 @@ def test_names_that_cannot_be_meant(coco: CocoDataset, classes: list[str], compl
 def test_samples_are_even_and_in_order(coco: CocoDataset) -> None:
     part = Selection(coco, photos=2)
     assert part.image_ids == ("0.jpg", "2.jpg")
-    with pytest.raises(ValueError, match=r"'1\.jpg' is none of the 2"):
+    with pytest.raises(ValueError, match=r"'1\.jpg' is not one of the 2"):
         part.ground_truth("1.jpg")
     names = [str(n) for n in range(978)]
     for count in (1, 7, 200, 977, 978, 2000):

@@ -108,7 +108,7 @@ def test_image_lists_may_have_a_second_column_and_names_with_spaces(voc):
     body = SIZE + thing()
     data = voc({"a": body, "my photo": body, "scan 1": body}, image_list="a -1\nmy photo  1\nscan 1\n\na\t0\n")
     assert data.image_ids == ("a", "my photo", "scan 1")
-    assert data.notes[0].startswith("1 images listed again")
+    assert data.notes[0].startswith("1 images listed more than once")
 
 
 @pytest.mark.parametrize("size", ["", "<size><width>0</width><height>0</height></size>", SIZE.replace("80", "20")])

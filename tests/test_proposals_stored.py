@@ -426,7 +426,7 @@ def test_a_photo_that_is_there_twice_is_named(tmp_path):
     boxes[0, 0], boxes[0, 1], names[0, 0], names[1, 0] = np.zeros((0, 4)), np.zeros((0, 4)), "7", "7"
     savemat(tmp_path / "a.mat", {"boxes": boxes, "images": names})
     for name in ("a.pkl", "a.mat"):
-        with pytest.raises(ForeignError, match=rf"{name}: .*photo 7 is there twice"):
+        with pytest.raises(ForeignError, match=rf"{name}: .*photo 7 appears twice"):
             open_boxes(tmp_path / name)
 
 

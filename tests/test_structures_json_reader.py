@@ -68,7 +68,7 @@ def test_the_encodings_of_json(tmp_path, encoding):
         (b'{"a":' * 100_000, "nested deeper than 64"),
         (b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), "nested deeper than 64"),
         (b"1" * 10_000, "a whole number has too many digits"),
-        (b'[{"boxes": [], "labels": [], "boxes": [1]}]', "the key 'boxes' is there twice"),
+        (b'[{"boxes": [], "labels": [], "boxes": [1]}]', "the key 'boxes' appears twice"),
     ],
 )
 def test_what_is_wrong_is_one_short_line_that_names_the_file(tmp_path, content, reason):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from structures.errors import InputError
 from structures.files import FileRefused
 from structures.line_files import LineFile
 
@@ -67,11 +68,11 @@ def test_a_whole_last_line_without_its_end_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (FIRST + "1,2\n", "line 2: .* is damaged, or of another program"),
-        (FIRST + "1,2", "line 2: .* is damaged, or of another program"),
-        (FIRST + '{"nam": "b', "line 2: .* is damaged, or of another program"),
-        (FIRST + '{"name": "b", "siz_', "line 2: .* is damaged, or of another program"),
-        (FIRST + SECOND[:9] + "\n" + SECOND, "line 2: .* is damaged, or of another program"),
+        (FIRST + "1,2\n", "line 2: .* is damaged, or was written by another program"),
+        (FIRST + "1,2", "line 2: .* is damaged, or was written by another program"),
+        (FIRST + '{"nam": "b', "line 2: .* is damaged, or was written by another program"),
+        (FIRST + '{"name": "b", "siz_', "line 2: .* is damaged, or was written by another program"),
+        (FIRST + SECOND[:9] + "\n" + SECOND, "line 2: .* is damaged, or was written by another program"),
         ("[1]\n" + FIRST, "line 1: not an object of JSON; nothing was changed"),
         ("\n" + FIRST + '{"name": 7}\n', "line 3: no name; nothing was changed"),
     ],
@@ -79,7 +80,7 @@ def test_a_whole_last_line_without_its_end_is_kept(tmp_path: Path) -> None:
 def test_lines_of_others_are_named_and_stay(tmp_path: Path, content: str, complaint: str) -> None:
     def read(entry: Any, place: str) -> None:
         if not isinstance(entry["name"], str):
-            raise ValueError(f"{place}: no name")
+            raise InputError(f"{place}: no name")
 
     path = tmp_path / "lines.jsonl"
     path.write_text(content)
@@ -111,7 +112,7 @@ def test_only_what_begins_as_ours_is_discarded(tmp_path: Path, content: bytes) -
     path = tmp_path / "lines.jsonl"
     path.write_bytes(content)
     if content in (b"hello\n", b"[1]\n"):
-        with pytest.raises(FileRefused, match=r"lines\.jsonl: line 1: of another program; nothing was changed"):
+        with pytest.raises(FileRefused, match=r"lines\.jsonl: line 1: written by another program; nothing was changed"):
             LineFile(path, ("image", "width"), lambda entry, place: None, overwrite=True)
         assert path.read_bytes() == content
         return

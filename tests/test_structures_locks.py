@@ -32,8 +32,12 @@ import os, sys
 from pathlib import Path
 from structures.locks import lock_folder
 lock = lock_folder(Path(sys.argv[1]))
+begun, begin = os.pipe()
 if os.fork() == 0:
+    os.write(begin, b".")
     sys.stdin.read()
+else:
+    os.read(begun, 1)
 os._exit(0)
 """
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structures.images import FILE_BYTES, LONGEST, ImageError, read_image
+from structures.images import FILE_BYTES, MOST_SCANS, ImageError, read_image
 from structures.soundness import START_OF_SCAN, _jpeg_segments
 
 
@@ -193,7 +193,7 @@ def many_scans(count: int, side: int) -> bytes:
 
 def test_more_scans_than_the_size_allows_are_refused_before_they_are_decoded() -> None:
     side = 64
-    enough = side * side * 12 // LONGEST + 1
+    enough = side * side * 12 // MOST_SCANS + 1
     assert read(many_scans(12, side), max_pixels=enough).shape == (side, side, 3)
     with pytest.raises(ImageError, match=r"more than 12 progressive scans, .* `max_pixels`"):
         read(many_scans(13, side), max_pixels=enough)

@@ -11,11 +11,13 @@ from eval.bootstrap import Drawn, difference_interval, mean_ap_interval
 from eval.lost import STAGES, Losses
 from eval.lost_report import SHORT
 from eval.plots import detector_plots
-from eval.proposal_recall import COUNTS, Coverage, Values, recall
+from eval.proposal_recall import COUNTS, Coverage, recall
 from eval.report import Sheet, percent, signed
 from eval.scores import or_null
+from structures.boxes import Doubles
 
-STAGE_TIMES = ("propose", "classify", "suppress")  # of a detector's `seconds`
+STAGE_TIMES = ("propose", "trunk", "classify", "suppress")  # of a detector's `seconds`
+WHOLE = "all"  # their sum; its median is not the sum of their medians
 QUALITY = ("recall@0.50", "recall@0.70", "MABO")
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def detector_row(figures: Figures, first: Figures, times: Seconds | None) -> dic
     Args:
         figures: its own.
         first: those that differences are to.
-        times: median seconds of each stage in STAGE_TIMES; None where none were timed.
+        times: (photos, stages) seconds of each stage in STAGE_TIMES; None where none were timed.
     """
     sure, over = mean_ap_interval(figures.drawn), difference_interval(first.drawn, figures.drawn)
     names = ("boxes", "recall@0.50", "recall@0.70", "MABO")
@@ -64,11 +66,17 @@ def detector_row(figures: Figures, first: Figures, times: Seconds | None) -> dic
         "mAP over the first, low": over.low,
         "mAP over the first, high": over.high,
     }
-    spent = {} if times is None else dict(zip(STAGE_TIMES, times.tolist(), strict=True))
-    timed = {f"seconds, {stage}": spent.get(stage, float("nan")) for stage in STAGE_TIMES}
+    timed = {f"seconds, {stage}": value for stage, value in _medians(times).items()}
     lost = {f"lost, {stage}": figures.losses.stages[stage] for stage in STAGES}
     missed = {"skipped": figures.skipped, "missed": len(figures.losses.lost)}
     return {"proposals": figures.name, **{n: or_null(v) for n, v in (values | timed).items()}, **missed, **lost}
+
+
+def _medians(times: Seconds | None) -> dict[str, float]:
+    """Return the median seconds per photo of every stage, and of all together; NaN where none were timed."""
+    columns = np.full((1, len(STAGE_TIMES)), np.nan) if times is None else times
+    whole = np.median(columns.sum(axis=1))
+    return dict(zip(STAGE_TIMES, np.median(columns, axis=0).tolist(), strict=True)) | {WHOLE: float(whole)}
 
 
 def detector_sheets(rows: Sequence[Mapping[str, Any]], protocol: str, photos: int, timed: int) -> list[Sheet]:
@@ -83,13 +91,13 @@ def detector_sheets(rows: Sequence[Mapping[str, Any]], protocol: str, photos: in
             letter,
             *map(_percent, _of(row, "mAP", "mAP, standard error", "AP")),
             *([signed(row["mAP over the first"] or 0.0), _range(row)] if letter != _letter(0) else ["", ""]),
-            *(_number(row[f"seconds, {stage}"], ".3f") for stage in ("propose", "classify")),
         ]
         for letter, row in lettered
     ]
+    stage_names = (*STAGE_TIMES, WHOLE)
+    seconds = [[letter, *(_number(row[f"seconds, {s}"], ".3f") for s in stage_names)] for letter, row in lettered]
     stages = [stage for stage in STAGES if any(row[f"lost, {stage}"] for row in rows)]
     lost = [[letter, str(row["missed"]), *(str(row[f"lost, {stage}"]) for stage in stages)] for letter, row in lettered]
-    seconds = f"; median seconds per photo, on {timed} photos" if timed else ""
     sheets = [
         Sheet(
             f"Boxes that were classified, on {photos} photos",
@@ -98,11 +106,14 @@ def detector_sheets(rows: Sequence[Mapping[str, Any]], protocol: str, photos: in
             texts=2,
         ),
         Sheet(
-            f"Detections ({protocol}; difference with its 95% interval{seconds})",
-            ["", "mAP %", "+-", "AP %", "over A", "from, to", "propose", "classify"],
+            f"Detections ({protocol}; +-: standard error; difference of mAP to the first, with its 95% interval)",
+            ["", "mAP %", "+-", "AP %", "over A", "from, to"],
             quality,
         ),
     ]
+    if timed:
+        caption = f"Median seconds per photo, on {timed} {'photo' if timed == 1 else 'photos'}"
+        sheets.append(Sheet(caption, ["", *stage_names], seconds))
     if stages:
         caption = "Where objects were lost: " + "; ".join(f"{SHORT[stage]}: {STAGES[stage]}" for stage in stages)
         sheets.append(Sheet(caption, ["", "missed", *(SHORT[stage] for stage in stages)], lost))
@@ -136,11 +147,10 @@ def detector_plot(all_figures: Sequence[Figures], rows: Sequence[Mapping[str, An
 
 
 def _point(row: Mapping[str, Any]) -> tuple[float, float, float]:
-    seconds = sum(row[f"seconds, {stage}"] or 0.0 for stage in STAGE_TIMES)
-    return seconds, row["mAP"] or 0.0, row["mAP, standard error"] or 0.0
+    return row[f"seconds, {WHOLE}"] or 0.0, row["mAP"] or 0.0, row["mAP, standard error"] or 0.0
 
 
-def _curve(figures: Figures) -> tuple[str, tuple[Values, Values]]:
+def _curve(figures: Figures) -> tuple[str, tuple[Doubles, Doubles]]:
     most = int(figures.quality["boxes"]) if figures.quality["boxes"] > 0 else 0
     counts = [count for count in COUNTS if count < most]
     values = [recall(figures.coverage.first(count), 0.5)[0] for count in counts]

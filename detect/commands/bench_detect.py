@@ -13,13 +13,14 @@ from detect.commands.detect import Features
 from detect.commands.groups import examples
 from detect.commands.options import DryRun, PlacementOptions, ToJson, TruthOptions, show_dry_run
 from detect.commands.records import with_records
+from detect.defaults import PROPOSALS, PROPOSALS_IN_WORDS
 from structures.files import as_json, write_bytes
 
 if TYPE_CHECKING:
     from detect.bench.detection import BenchJob, BenchResult
 
 SCORE = 0.001  # of the weakest detections: mAP counts all
-GENERATORS = ("ranked:selective-search+multibox", "multibox")
+GENERATORS = (PROPOSALS, "multibox")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def detect(
         list[str] | None,
         typer.Option(
             help="Generator of the regions, or file:BOXES; may be repeated. Differences are to the first.",
-            show_default=" and ".join(GENERATORS),
+            show_default=f"{PROPOSALS_IN_WORDS}; and multibox",
         ),
     ] = None,
     photos: Annotated[int, typer.Option(min=0, help="Use this many photos, evenly spread; 0 takes all.")] = 0,

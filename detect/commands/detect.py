@@ -11,7 +11,7 @@ import typer
 from detect.commands.groups import examples
 from detect.commands.options import Classes, PhotoOptions, PlacementOptions
 from detect.commands.records import with_records
-from detect.defaults import EXACT, PROPOSALS, SOME_SKIPPED, refuse_options_without_effect
+from detect.defaults import EXACT, PROPOSALS, PROPOSALS_IN_WORDS, SOME_SKIPPED, refuse_options_without_effect
 from detect.options import with_options
 from detect.settings import DRAW_FLOOR, NMS_THRESHOLD, SCORE_FLOOR, VOTE_POWER, VOTE_THRESHOLD
 from structures.class_lists import read_class_names
@@ -53,9 +53,10 @@ class Features(str, Enum):
 class DetectorOptions:
     """Detector."""
 
-    proposals: Annotated[str, typer.Option(help="Where to look: a generator, or a+b for the boxes of both.")] = (
-        PROPOSALS
-    )
+    proposals: Annotated[
+        str,
+        typer.Option(help="Where to look: a generator, or a+b for the boxes of both.", show_default=PROPOSALS_IN_WORDS),
+    ] = PROPOSALS
     features: Annotated[
         Features,
         typer.Option(
@@ -249,6 +250,14 @@ def detect(
             min=1, help="Photos that go through the networks together.", show_default="32 with a GPU, 1 on a CPU"
         ),
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Cores that the networks use on a CPU; with 1 results equal those of rcnn scale to the last bit.",
+            show_default="all",
+        ),
+    ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Show where the time went, and record it in run.json.")
     ] = False,
@@ -281,6 +290,10 @@ def detect(
         **more,
     )
     placed: Any = where.as_names()  # which words are known, loading says
+    if threads is not None:
+        from classifier.engines import keep_to_cores
+
+        keep_to_cores(threads)
     loaded = Detector.load(
         detector.names,
         detector.proposals,

@@ -15,6 +15,7 @@ RENAMED = {  # options of earlier versions keep working, but --help does not sho
     "iterations": "steps",
     "generator": "proposals",
     "limit": "photos",
+    "val-coco": "val-ground-truth",
 }
 SETTINGS = {  # child commands inherit both from the root
     "help_option_names": ["-h", "--help"],

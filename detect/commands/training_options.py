@@ -78,10 +78,7 @@ class ValidationOptions:
         typer.Option(help="Validate on this list or folder of the same data; with several, on those that have it."),
     ] = None
     val_ground_truth: Annotated[
-        Path | None,
-        typer.Option(
-            "--val-ground-truth", "--val-coco", help="Validate on these photos; --val then names a list of them."
-        ),
+        Path | None, typer.Option(help="Validate on these photos; --val then names a list of them.")
     ] = None
     val_images: Annotated[
         Path | None, typer.Option(help="Folder of the photos of --val-ground-truth.", show_default="--images")

@@ -26,9 +26,12 @@ def convert(
     source: Annotated[str, typer.Argument(help="imagenet, or a file: .caffemodel, .npz, .pth, .safetensors.")],
     destination: Annotated[Path, typer.Argument(help="The new file, .safetensors.")],
     classes: ClassList = None,
-    transform_input: Annotated[
-        bool, typer.Option(help="For a .pth: it was used with torchvision's transform_input.")
-    ] = True,
+    no_transform_input: Annotated[
+        bool,
+        typer.Option(
+            "--no-transform-input", help="For a .pth: it was used without torchvision's transform_input, unlike most."
+        ),
+    ] = False,
     dtype: Annotated[str, typer.Option(help="Precision in the file: float16 or float32.")] = "float16",
 ) -> None:
     """Convert weights of Caffe or torchvision to a .safetensors file that knows its classes and preprocessing."""
@@ -45,13 +48,13 @@ def convert(
         raise InputError(f"--dtype {not_one_of(dtype, PRECISIONS)}")
     if destination.suffix != ".safetensors":
         raise InputError(f"{destination}: weights are written as .safetensors")
-    if not transform_input and Path(source).suffix not in TORCH_SUFFIXES:
+    if no_transform_input and Path(source).suffix not in TORCH_SUFFIXES:
         raise InputError(
             f"--no-transform-input is for {' and '.join(TORCH_SUFFIXES)}, which do not say it; not {source}"
         )
     check_outputs([destination], [source, *(classes or [])])
     checkpoint = load_checkpoint(source)
-    if not transform_input:
+    if no_transform_input:
         checkpoint = replace(checkpoint, preprocessing=TORCHVISION)
     if classes is not None:
         checkpoint = replace(checkpoint, classes=names_for(checkpoint.classes, classes))

@@ -50,7 +50,7 @@ def convert_results(job: Conversion, files: OwnFiles) -> Converted:
         classes = _class_order(job, results.classes, tuple(seen.names), truth)
     numbering = truth.annotations if job.form == COCO and isinstance(truth, CocoDataset) else None
     export(files, job.form, classes, split=next(iter(job.splits), "test"), numbering=numbering)
-    return Converted("results", seen.photos, seen.objects, classes, results.told(), seen.losses.lines())
+    return Converted("results", seen.photos, seen.objects, classes, results.notes(), seen.losses.lines())
 
 
 class _Seen:
@@ -91,7 +91,7 @@ def _read_coco(job: Conversion, truth: AnyDataset | None) -> Results:
         truth = CocoDataset(numbers, without_objects=True)
     if not isinstance(truth, CocoDataset):
         raise InputError(f"{job.source}: COCO results need the instances.json of their numbers as `ground_truth`")
-    found, _, notes = read_coco_results(job.source, truth)
+    found, _, notes = read_coco_results(job.source, truth, upright=True)
     classes = tuple(truth.classes)
     listed = truth.image_ids if truth.annotations == numbers else [name for name in truth.image_ids if name in found]
     lines = (_line(name, found.get(name), truth, classes, job.source) for name in listed)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from proposals.stored.reader import file_key
-from structures.file_notes import Stamp, stamp_of
+from structures.file_digests import Stamp, stamp_of
 
 FILMS = frozenset(".mp4 .m4v .mov .avi .mkv .webm .mpg .mpeg .wmv .ogv .ts".split())
 CAMERA = re.compile(r"camera:(\d{1,3})")

@@ -9,7 +9,7 @@ from detect.runs.frames import Version, file_of, film_of, key_of
 from detect.runs.photos import Photo
 from proposals.stored.foreign_entries import ForeignError
 from proposals.stored.reader import StoreError
-from structures.file_notes import stamp_of
+from structures.file_digests import stamp_of
 from structures.images import MAX_PIXELS, ExifPolicy, ImageError, read_image
 from structures.records import Image
 

@@ -12,7 +12,7 @@ from detect.found import as_entry
 from detect.runs.record import RUN_FILE, RunError, read_run
 from eval.region_layout import INDEX_FILE, REGIONS_FILE
 from eval.results import DETECTIONS_FILE, ResultsError, require_line
-from structures.file_notes import FileNotes, Stamp
+from structures.file_digests import FileDigests, Stamp
 from structures.line_files import LineFile
 from structures.own_files import inside
 from structures.records import Detections
@@ -43,7 +43,7 @@ class Results:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.done, self.skipped = folder, dict[str, str](), dict[str, str]()
         _require_own(folder)
-        self.files = FileNotes(folder)
+        self.files = FileDigests(folder)
         self._detections = LineFile(
             inside(folder, DETECTIONS_FILE), ("image", "width"), self._read_done, overwrite=overwrite
         )

@@ -3,17 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from eval.average_precision import RankedOutcomes, rank_outcomes
 from eval.matching import IGNORED, TRUE, best_of_objects
 from eval.mistakes import JudgedRun
 from eval.proposal_recall import recall
-from structures.boxes import Floats, Indices
+from structures.boxes import Doubles, Floats, Indices
 
-Values = npt.NDArray[np.float64]
 POINTS = 200  # the most points of a curve; there may be a million detections
-IOU_LEVELS: Values = np.linspace(0.5, 1.0, 26)
+IOU_LEVELS: Doubles = np.linspace(0.5, 1.0, 26)
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +25,9 @@ class PrecisionRecall:
         scores: (P,) of the detection where each point lies.
     """
 
-    recall: Values
-    precision: Values
-    ceiling: Values
+    recall: Doubles
+    precision: Doubles
+    ceiling: Doubles
     scores: Floats
 
 
@@ -44,8 +42,8 @@ class ByScore:
     """
 
     scores: Floats
-    precision: Values
-    recall: Values
+    precision: Doubles
+    recall: Doubles
 
     def thinned(self) -> "ByScore":
         """Return an even sample of the points, by their number and by their scores."""
@@ -117,7 +115,7 @@ def by_score(judged: JudgedRun) -> ByScore:
     return ByScore(scores[ends], true[ends] / (ends + 1), shares)
 
 
-def recall_by_iou(judged: JudgedRun) -> dict[str, Values]:
+def recall_by_iou(judged: JudgedRun) -> dict[str, Doubles]:
     """Return the share of objects that some detection overlaps by each of IOU_LEVELS: of its class, and of any."""
     return {
         "right class": recall(_best_overlaps(judged, by_class=True), IOU_LEVELS),

@@ -1,4 +1,4 @@
-"""A scored run as plain values: what a page shows of it, and what --json writes."""
+"""A scored run as plain values: what a page and a JSON file say of it."""
 
 from dataclasses import asdict
 from typing import Any

@@ -1,4 +1,4 @@
-"""The interactive plots of a page, as Plotly figures in JSON. What they show is taken from the values of --json."""
+"""The interactive plots of a page, as Plotly figures in JSON. What they show comes from `eval.page.figures`."""
 
 import html
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,11 +11,11 @@ from eval.page.tables import LETTERS
 from structures.extras import installed
 from structures.text import printable
 
-Values = Mapping[str, Any]
+RunValues = Mapping[str, Any]
 """What `eval.page.figures.run_values` returns."""
 
 EXTRA = "report"
-DASHES = (("solid", "dot"), ("dash", "dashdot"))  # of the first and the second run; the other where colours come again
+DASHES = (("solid", "dot"), ("dash", "dashdot"))  # of the first and the second run; the second where colours repeat
 COLOURS = "#4c78a8 #f58518 #54a24b #e45756 #72b7b2 #b279a2 #ff9da6 #9d755d #d8b000 #8c8c8c".split()  # Vega's, for both
 RIGHT, WRONG = "84, 162, 75", "228, 87, 86"  # themes: readable on white and on black
 MOST_CURVES = 60  # classes with the most objects; more lines cannot be distinguished
@@ -23,7 +23,7 @@ MOST_CELLS = 40  # classes that are confused most; more cells cannot be read
 NO_OBJECT, MISSED = "no such object", "missed"
 
 
-def plots(runs: Sequence[Values]) -> dict[str, str]:
+def plots(runs: Sequence[RunValues]) -> dict[str, str]:
     """Return Plotly figures by the id of their place on the page, as JSON.
 
     Args:
@@ -77,12 +77,12 @@ def _shares(title: str, *, top: float = 1.03) -> dict[str, Any]:
     return {"title": {"text": title}, "range": [-0.02, top], "tickformat": ".0%", "dtick": 0.2, "zeroline": False}
 
 
-def _titled(name: str, place: int, runs: Sequence[Values]) -> str:
+def _titled(name: str, place: int, runs: Sequence[RunValues]) -> str:
     """Add the letter of a run to a name where there are two."""
     return name if len(runs) == 1 else f"{name} ({LETTERS[place]})"
 
 
-def _precision_recall(runs: Sequence[Values]) -> Any:
+def _precision_recall(runs: Sequence[RunValues]) -> Any:
     classes = sorted(runs[0]["classes"], key=lambda name: -runs[0]["classes"][name]["objects"])[:MOST_CURVES]
     looks = dict(zip(sorted(classes), cycle(product((0, 1), COLOURS)), strict=False))
     traces = []
@@ -102,7 +102,7 @@ def _precision_recall(runs: Sequence[Values]) -> Any:
     return _figure(traces, xaxis=_shares("recall"), yaxis=_shares("highest precision at this recall or more"))
 
 
-def _with_ends(curve: Values) -> tuple[list[Any], list[Any], list[Any]]:
+def _with_ends(curve: RunValues) -> tuple[list[Any], list[Any], list[Any]]:
     """Return recall, the ceiling of precision and scores, from recall 0 on and down to 0 where recall ends."""
     if not curve["recall"]:
         return [], [], []
@@ -110,20 +110,20 @@ def _with_ends(curve: Values) -> tuple[list[Any], list[Any], list[Any]]:
     return [0.0, *x, x[-1]], [y[0], *y, 0.0], [scores[0], *scores, scores[-1]]
 
 
-def _by_score(runs: Sequence[Values]) -> Any:
+def _by_score(runs: Sequence[RunValues]) -> Any:
     hover = "%{fullData.name} %{y:.1%}<br>score from %{x:.3f}<extra></extra>"
     axis = {"title": {"text": "weakest score kept"}, "zeroline": False}  # the scores of other programs may go beyond 1
     return _two_lines(runs, "by_score", ("scores", "precision", "recall"), hover, xaxis=axis, yaxis=_shares("share"))
 
 
-def _by_iou(runs: Sequence[Values]) -> Any:
+def _by_iou(runs: Sequence[RunValues]) -> Any:
     hover = "%{fullData.name}<br>%{y:.1%} of the objects at IoU %{x:.2f}<extra></extra>"
     axis = {"title": {"text": "IoU"}, "range": [0.49, 1.01], "zeroline": False}
     columns = ("iou", "right class", "any class")
     return _two_lines(runs, "recall_by_iou", columns, hover, xaxis=axis, yaxis=_shares("recall"))
 
 
-def _two_lines(runs: Sequence[Values], curve: str, columns: tuple[str, str, str], hover: str, **layout: Any) -> Any:
+def _two_lines(runs: Sequence[RunValues], curve: str, columns: tuple[str, str, str], hover: str, **layout: Any) -> Any:
     """Draw two columns of a curve against the first, for each run."""
     across, *up = columns
     traces = [
@@ -137,7 +137,7 @@ def _two_lines(runs: Sequence[Values], curve: str, columns: tuple[str, str, str]
     return _figure(traces, legend={"orientation": "h", "y": 1.12}, **layout)
 
 
-def _kinds(runs: Sequence[Values]) -> Any:
+def _kinds(runs: Sequence[RunValues]) -> Any:
     graph = installed("plotly.graph_objects", extra=EXTRA)
     bars = [
         graph.Bar(
@@ -155,7 +155,7 @@ def _kinds(runs: Sequence[Values]) -> Any:
     )
 
 
-def _lost(lost: Values) -> Any:
+def _lost(lost: RunValues) -> Any:
     """Return bars of the missed objects of each class, divided by the stage that lost them; the most missed first."""
     graph = installed("plotly.graph_objects", extra=EXTRA)
     classes = sorted(lost["by_class"], key=lambda name: -sum(lost["by_class"][name].values()))[:MOST_CURVES]
@@ -170,7 +170,7 @@ def _lost(lost: Values) -> Any:
     return _figure(bars, barmode="stack", yaxis={"title": {"text": "objects missed"}}, xaxis={"tickangle": -45})
 
 
-def _confusion(run: Values) -> Any:
+def _confusion(run: RunValues) -> Any:
     """Return a table of colours: a row per class meant, a column per class said."""
     counts = {(cell["meant"], cell["said"]): cell["count"] for cell in run["confusion"]}
     classes = _most_confused(run["classes"], counts)
@@ -192,7 +192,7 @@ def _confusion(run: Values) -> Any:
     )
 
 
-def _most_confused(classes: Values, counts: Mapping[tuple[str | None, str | None], int]) -> list[str]:
+def _most_confused(classes: RunValues, counts: Mapping[tuple[str | None, str | None], int]) -> list[str]:
     wrong = dict.fromkeys(classes, 0)
     for (meant, said), count in counts.items():
         for name in {meant, said} - {None} if meant != said else set():

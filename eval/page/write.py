@@ -31,10 +31,10 @@ BOXES = {
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """What stands on a page.
+    """The content of a page.
 
     Attributes:
-        values: all figures, as --json writes them; those of a second run under "against".
+        values: all figures, as in a JSON file; those of a second run under "against".
         scores: of the one or two runs.
         mistakes: of each run; empty leaves them out.
         lost: tables of where objects were lost, of each run, which may have none; empty leaves them out.
@@ -73,7 +73,7 @@ def write_page(path: Path, page: Page) -> None:
 
     Args:
         path: replaced when all is written.
-        page: what stands on it.
+        page: its content.
 
     Raises:
         InputError: Jinja or Plotly is not installed.
@@ -90,7 +90,7 @@ def write_page(path: Path, page: Page) -> None:
 
 
 def _content(page: Page) -> dict[str, Any]:
-    trusted = installed("markupsafe", extra=EXTRA).Markup  # of files that are ours; everything else is escaped
+    trusted = installed("markupsafe", extra=EXTRA).Markup  # for our own files; everything else is escaped
     scripts = {"plotly": installed("plotly.offline", extra=EXTRA).get_plotlyjs(), "script": _own("page.js")}
     runs = [page.values, page.values["against"]] if "against" in page.values else [page.values]
     tables = {
@@ -146,7 +146,7 @@ def _inert(text: str) -> str:
 
 
 def _title(scores: Sequence[Scores]) -> str:
-    figures = [scores_of.headline for scores_of in scores]
+    figures = [each.headline for each in scores]
     return f"{figures[0][0]} {' and '.join(percent(value) for _, value in figures)} % ({scores[0].protocol})"
 
 

@@ -13,7 +13,7 @@ from proposals.operators import clip_boxes, nms
 from structures.boxes import Boxes, Floats
 from structures.errors import InputError
 from structures.records import Image
-from structures.turns import MODULES
+from structures.shared_lock import MODULES
 
 CANDIDATES = 1000  # priors of one canvas that are decoded
 REFINED = 300  # boxes of one canvas that get a second look
@@ -81,7 +81,7 @@ class DensePredictor:
         pyramid, _ = self._maps(canvas)
         size = (canvas.shape[1], canvas.shape[2])
         inside = clip_boxes(torch.from_numpy(boxes).to(self._device), size)
-        with MODULES.together():
+        with MODULES.shared():
             scores: Floats = fit(self._refine, pyramid, [inside], size).cpu().numpy()
         return scores
 
@@ -104,7 +104,7 @@ class DensePredictor:
         boxes = [b[k] for (b, _), k in zip(found, kept, strict=True)]
         first = [s[k] for (_, s), k in zip(found, kept, strict=True)]
         lengths = [len(k) for k in kept]
-        with MODULES.together():
+        with MODULES.shared():
             logits, residuals = self._refine(pyramid, boxes)
         moved = torch.split(clip_boxes(decode(residuals, torch.cat(boxes)), canvas), lengths)
         second = torch.split(logits.sigmoid(), lengths)

@@ -6,11 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from structures.boxes import Boxes, Floats, as_boxes
+from structures.boxes import Boxes, Doubles, Floats, as_boxes
 from structures.errors import InputError
 from structures.photo_names import forward
 
-Doubles = npt.NDArray[np.float64]
 Entries = dict[str | int, tuple[Boxes, Floats]]
 
 KINDS = "biufO"  # of arrays that may hold numbers; objects are turned into numbers one by one
@@ -50,11 +49,11 @@ def add_entry(
         corners: turns the columns into x1, y1, x2, y2.
 
     Raises:
-        ForeignError: not numbers, not finite as float32, of other shapes, or the photo is there twice.
+        ForeignError: not numbers, not finite as float32, of other shapes, or the photo appears twice.
     """
     key = key_of(name, place)
     if key in entries:
-        raise ForeignError(f"{place}: photo {key} is there twice")
+        raise ForeignError(f"{place}: photo {key} appears twice")
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 becomes infinite, which is refused below
             rows = as_boxes(corners(_rows(boxes)))

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from proposals.stored.foreign_entries import Doubles, Entries, ForeignError, add_entry
-from structures.boxes import Floats
+from proposals.stored.foreign_entries import Entries, ForeignError, add_entry
+from structures.boxes import Doubles, Floats
 from structures.files import regular_file
 
 NEAR_CORNER = np.array([1, 1, 0, 0], np.float64)  # subtracted from MATLAB's 1-based, inclusive corners

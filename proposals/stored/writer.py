@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from proposals.stored.reader import FORMAT, MANIFEST, StoredPhoto, StoreError, read_manifest, stored_photos
 from structures.boxes import Boxes
-from structures.file_notes import FileNotes, Stamp
+from structures.file_digests import FileDigests, Stamp
 from structures.files import replacing, sweep, write_json
 from structures.json_reader import through_json
 from structures.locks import lock_folder
@@ -91,7 +91,7 @@ class StoreWriter:
         sweep(self.folder, lambda name: name == MANIFEST or SHARD.fullmatch(name) is not None)
         self.known = {photo.image_id: photo for photo in stored_photos(self.folder, pixels=False)}
         self.boxes = sum(photo.boxes for photo in self.known.values())
-        self._files, self._next = FileNotes(self.folder), _next_number(self.folder)
+        self._files, self._next = FileDigests(self.folder), _next_number(self.folder)
         self._batch, self._begin = _Batch(), time.monotonic()
         self._write_manifest()
 

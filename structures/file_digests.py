@@ -1,7 +1,7 @@
-"""Which files are as they were when their digest was taken? By size and time of change; only others are read again.
+"""Digests of files, kept with size and time of change: only a file where these differ is read again.
 
-The notes are a file in the folder of a run, `.rcnn.files`: a header, then 48 bytes for each file, found by a digest of
-its name. It is a cache: where it is missing, damaged or of another program, files are read again, and nothing is lost.
+They are kept in the folder of a run, in `.rcnn.files`: a header, then 48 bytes for each file, found by a digest of its
+name. It is a cache: if it is missing, damaged or another program's, files are read again, and nothing is lost.
 """
 
 import os
@@ -19,17 +19,17 @@ import numpy.typing as npt
 from structures.files import file_digest, regular_file
 from structures.own_files import inside
 
-NOTES_FILE = ".rcnn.files"
-NOTE = np.dtype([("name", "<u8", 2), ("size", "<i8"), ("time", "<i8"), ("digest", "<u8", 2)])
+DIGESTS_FILE = ".rcnn.files"
+ENTRY = np.dtype([("name", "<u8", 2), ("size", "<i8"), ("time", "<i8"), ("digest", "<u8", 2)])
 PACKED = Struct("<16sqq16s")  # the same
-HEADER = b"googlenet-rcnn files 1\n".ljust(NOTE.itemsize)
+HEADER = b"googlenet-rcnn files 1\n".ljust(ENTRY.itemsize)
 DIGEST_BYTES = 16
 TOGETHER = 4096  # files that are looked up at a time
-WAITING = 64  # notes that are written at a time; a killed run loses at most these, which costs nothing but time
+WAITING = 64  # entries that are written at a time; a killed run loses at most these, which costs only time
 
 
 class Stamp(NamedTuple):
-    """What tells whether a file was changed.
+    """By what a changed file is noticed.
 
     Attributes:
         size: in bytes.
@@ -41,7 +41,7 @@ class Stamp(NamedTuple):
 
 
 def stamp_of(path: str | Path) -> Stamp | None:
-    """Return the stamp of a file, None if it is not there; taken before the file is read, later changes show."""
+    """Return the stamp of a file, None if there is none; taken before the file is read, it shows later changes."""
     try:
         found = os.stat(path)
     except OSError:
@@ -49,23 +49,23 @@ def stamp_of(path: str | Path) -> Stamp | None:
     return Stamp(found.st_size, found.st_mtime_ns)
 
 
-class FileNotes:
-    """The notes in one folder, which no other process may add to until they are closed.
+class FileDigests:
+    """The digests kept in one folder, to which no other process may write meanwhile.
 
     Args:
         folder: must exist.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path, self._waiting = inside(folder, NOTES_FILE), list[bytes]()
+        self._path, self._waiting = inside(folder, DIGESTS_FILE), list[bytes]()
         self._latest: tuple[str | Path, Stamp, str] | None = None  # photos that are one file, a film, come in a row
-        self._notes = _read(self._path)
-        first = self._notes["name"][:, 0]
-        self._order = np.argsort(first, kind="stable")  # of two notes on a file the later one counts
+        self._entries = _read(self._path)
+        first = self._entries["name"][:, 0]
+        self._order = np.argsort(first, kind="stable")  # of two entries for a file the later one counts
         self._first = first[self._order]
 
     def digests(self, files: Iterable[tuple[str, str | Path]]) -> Iterator[tuple[str, str]]:
-        """Yield name and digest of each file, as `structures.files.file_digest` has it; those that are read are noted.
+        """Yield name and digest of each file, as `structures.files.file_digest` has it; keep those that had to be read.
 
         Args:
             files: name and path of each.
@@ -75,12 +75,12 @@ class FileNotes:
         """
         rest = iter(files)
         while some := list(islice(rest, TOGETHER)):
-            for (name, path), noted in zip(some, self._find([name for name, _ in some]), strict=True):
+            for (name, path), kept in zip(some, self._find([name for name, _ in some]), strict=True):
                 stamp = stamp_of(path)
                 if stamp is None:
                     yield name, ""
                 else:
-                    yield name, noted[1] if stamp == noted[0] else self._digest(name, path, stamp)
+                    yield name, kept[1] if stamp == kept[0] else self._digest(name, path, stamp)
 
     def _digest(self, name: str, path: str | Path, stamp: Stamp) -> str:
         if self._latest is None or self._latest[:2] != (path, stamp):
@@ -93,31 +93,31 @@ class FileNotes:
         return digest
 
     def add(self, name: str, stamp: Stamp, digest: str) -> None:
-        """Note that a file of this name and stamp has this digest."""
+        """Keep the digest of a file of this name and stamp."""
         self._waiting.append(PACKED.pack(_key(name), stamp.size, stamp.time, bytes.fromhex(digest)))
         if len(self._waiting) >= WAITING:
             self.write()
 
     def write(self) -> None:
-        """Write the notes that wait; where that is not possible, they are forgotten."""
+        """Write the entries that wait; where that is not possible, they are forgotten."""
         waiting, self._waiting = b"".join(self._waiting), []
         with suppress(OSError):
             if waiting and _is_ours(self._path):
                 with self._path.open("r+b" if self._path.exists() else "w+b") as file:
                     end = file.seek(0, os.SEEK_END)
-                    file.seek(end - end % NOTE.itemsize)  # over what a killed process left of a note
+                    file.seek(end - end % ENTRY.itemsize)  # over what a killed process left of an entry
                     file.write((HEADER if end < len(HEADER) else b"") + waiting)
 
     def _find(self, names: list[str]) -> list[tuple[Stamp | None, str]]:
-        """Return the stamp and digest that are noted for each name."""
+        """Return the stamp and digest that are kept for each name."""
         keys = _numbers(b"".join(map(_key, names)))
         if not len(self._first):
             return [(None, "")] * len(names)
         rows = self._order[np.maximum(np.searchsorted(self._first, keys[:, 0], side="right") - 1, 0)]
-        notes = self._notes[rows]
-        known = (notes["name"] == keys).all(axis=1)
-        digests = notes["digest"].tobytes().hex()
-        stamps = zip(known.tolist(), notes["size"].tolist(), notes["time"].tolist(), strict=True)
+        entries = self._entries[rows]
+        known = (entries["name"] == keys).all(axis=1)
+        digests = entries["digest"].tobytes().hex()
+        stamps = zip(known.tolist(), entries["size"].tolist(), entries["time"].tolist(), strict=True)
         return [
             (Stamp(size, time) if there else None, digests[32 * row : 32 * row + 32])
             for row, (there, size, time) in enumerate(stamps)
@@ -136,12 +136,12 @@ def _read(path: Path) -> npt.NDArray[Any]:
     with suppress(OSError):
         if path.exists() and _is_ours(path):
             content = path.read_bytes()[len(HEADER) :]
-            return np.frombuffer(content[: len(content) // NOTE.itemsize * NOTE.itemsize], NOTE)
-    return np.zeros(0, NOTE)
+            return np.frombuffer(content[: len(content) // ENTRY.itemsize * ENTRY.itemsize], ENTRY)
+    return np.zeros(0, ENTRY)
 
 
 def _is_ours(path: Path) -> bool:
-    """Say whether a file has our header, or is there at all."""
+    """Say whether a file is missing, or has our header."""
     if not path.exists():
         return True
     with regular_file(path).open("rb") as file:

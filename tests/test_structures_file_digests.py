@@ -1,12 +1,12 @@
-"""Files are read again only if their size or time of change says so; the notes are a cache that may be lost."""
+"""Files are read again only if their size or time of change says so; the digests are a cache that may be lost."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from structures import file_notes
-from structures.file_notes import HEADER, NOTES_FILE, FileNotes, Stamp, stamp_of
+from structures import file_digests
+from structures.file_digests import DIGESTS_FILE, HEADER, FileDigests, Stamp, stamp_of
 from structures.files import FileRefused, file_digest
 
 
@@ -29,14 +29,14 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(path.name)
         return file_digest(path)
 
-    monkeypatch.setattr(file_notes, "file_digest", digest)
+    monkeypatch.setattr(file_digests, "file_digest", digest)
     return names
 
 
 def look(folder: Path, files: dict[str, Path]) -> dict[str, str]:
-    notes = FileNotes(folder)
-    found = dict(notes.digests(files.items()))
-    notes.write()
+    kept = FileDigests(folder)
+    found = dict(kept.digests(files.items()))
+    kept.write()
     return found
 
 
@@ -62,13 +62,13 @@ def test_what_several_names_in_a_row_mean_is_read_once(tmp_path: Path, files: di
 
 def test_files_that_cannot_be_read_have_no_digest_and_no_pipe_is_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    notes = FileNotes(tmp_path)
-    assert list(notes.digests([("gone", tmp_path / "gone"), ("pipe", tmp_path / "pipe")])) == [
+    kept = FileDigests(tmp_path)
+    assert list(kept.digests([("gone", tmp_path / "gone"), ("pipe", tmp_path / "pipe")])) == [
         ("gone", ""),
         ("pipe", ""),
     ]
-    notes.write()
-    assert not (tmp_path / NOTES_FILE).exists()
+    kept.write()
+    assert not (tmp_path / DIGESTS_FILE).exists()
     assert stamp_of(tmp_path / "gone") is None
 
 
@@ -77,7 +77,7 @@ def test_a_note_that_a_killed_run_left_unfinished_is_written_over(
     tmp_path: Path, files: dict[str, Path], read: list[str], left: int
 ) -> None:
     expected = look(tmp_path, files)
-    path = tmp_path / NOTES_FILE
+    path = tmp_path / DIGESTS_FILE
     path.write_bytes(path.read_bytes()[:left])
     for _ in range(2):
         assert look(tmp_path, files) == expected
@@ -88,32 +88,32 @@ def test_a_note_that_a_killed_run_left_unfinished_is_written_over(
 
 @pytest.mark.parametrize("content", [b"of another program\n" * 9, b"x", b"googlenet-rcnn files 2\n"])
 def test_a_file_of_another_program_stays_as_it_is(tmp_path: Path, files: dict[str, Path], content: bytes) -> None:
-    (tmp_path / NOTES_FILE).write_bytes(content)
+    (tmp_path / DIGESTS_FILE).write_bytes(content)
     assert look(tmp_path, files) == look(tmp_path, files)
-    assert (tmp_path / NOTES_FILE).read_bytes() == content
+    assert (tmp_path / DIGESTS_FILE).read_bytes() == content
 
 
 def test_damaged_notes_cost_time_and_nothing_else(tmp_path: Path, files: dict[str, Path]) -> None:
     expected = look(tmp_path, files)
-    path = tmp_path / NOTES_FILE
+    path = tmp_path / DIGESTS_FILE
     path.write_bytes(HEADER + bytes(range(256)) * 3)
     assert look(tmp_path, files) == expected
 
 
 def test_what_cannot_be_noted_is_forgotten(tmp_path: Path, files: dict[str, Path]) -> None:
-    (tmp_path / NOTES_FILE).mkdir()
+    (tmp_path / DIGESTS_FILE).mkdir()
     assert set(look(tmp_path, files)) == set(files)
-    (tmp_path / NOTES_FILE).rmdir()
-    (tmp_path / NOTES_FILE).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / DIGESTS_FILE).rmdir()
+    (tmp_path / DIGESTS_FILE).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(FileRefused, match="nothing is written through it"):
-        FileNotes(tmp_path)
+        FileDigests(tmp_path)
 
 
 def test_names_whose_digests_begin_alike_stay_apart(
     tmp_path: Path, files: dict[str, Path], read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Notes are found by the first half of a digest, and told apart by all of it: the rest is read again."""
-    monkeypatch.setattr(file_notes, "_key", lambda name: b"\1" * 8 + name[:1].encode() * 8)
+    monkeypatch.setattr(file_digests, "_key", lambda name: b"\1" * 8 + name[:1].encode() * 8)
     names = {name: files[name] for name in ("a", "b")}
     expected = {name: file_digest(path) for name, path in names.items()}
     assert look(tmp_path, names) == look(tmp_path, names) == expected
@@ -121,10 +121,10 @@ def test_names_whose_digests_begin_alike_stay_apart(
 
 
 def test_the_later_of_two_notes_counts(tmp_path: Path, files: dict[str, Path]) -> None:
-    notes, digests = FileNotes(tmp_path), ["0" * 32, "1" * 32]
+    kept, digests = FileDigests(tmp_path), ["0" * 32, "1" * 32]
     stamp = stamp_of(files["a"])
     assert stamp == Stamp(9, files["a"].stat().st_mtime_ns)
     for digest in digests:
-        notes.add("a", stamp, digest)
-    notes.write()
-    assert dict(FileNotes(tmp_path).digests([("a", files["a"])])) == {"a": digests[1]}
+        kept.add("a", stamp, digest)
+    kept.write()
+    assert dict(FileDigests(tmp_path).digests([("a", files["a"])])) == {"a": digests[1]}

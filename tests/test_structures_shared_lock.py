@@ -1,22 +1,22 @@
-"""Who may be inside at the same time."""
+"""Who may hold a shared lock at the same time."""
 
 import threading
 from contextlib import AbstractContextManager
 
 import pytest
 
-from structures.turns import Turns
+from structures.shared_lock import SharedLock
 
 SOON = 5.0  # seconds that nothing here takes
 NOT_YET = 0.05
 
 
-def entered(turn: AbstractContextManager[None]) -> tuple[threading.Event, threading.Event]:
+def entered(held: AbstractContextManager[None]) -> tuple[threading.Event, threading.Event]:
     """Enter in a thread; return what says that it is inside, and what lets it out."""
     inside, leave = threading.Event(), threading.Event()
 
     def run() -> None:
-        with turn:
+        with held:
             inside.set()
             leave.wait(SOON)
 
@@ -24,14 +24,14 @@ def entered(turn: AbstractContextManager[None]) -> tuple[threading.Event, thread
     return inside, leave
 
 
-def test_many_are_inside_together_and_one_waits_for_them() -> None:
-    turns = Turns()
-    first, second = entered(turns.together()), entered(turns.together())
+def test_many_share_it_and_one_alone_waits_for_them() -> None:
+    lock = SharedLock()
+    first, second = entered(lock.shared()), entered(lock.shared())
     assert first[0].wait(SOON)
     assert second[0].wait(SOON)
-    alone = entered(turns.alone())
+    alone = entered(lock.exclusive())
     assert not alone[0].wait(NOT_YET)
-    late = entered(turns.together())
+    late = entered(lock.shared())
     assert not late[0].wait(NOT_YET)  # the one that waits goes first
     first[1].set()
     assert not alone[0].wait(NOT_YET)
@@ -43,23 +43,23 @@ def test_many_are_inside_together_and_one_waits_for_them() -> None:
     late[1].set()
 
 
-def test_one_alone_waits_for_the_other() -> None:
-    turns = Turns()
-    first = entered(turns.alone())
+def test_one_alone_waits_for_another() -> None:
+    lock = SharedLock()
+    first = entered(lock.exclusive())
     assert first[0].wait(SOON)
-    second = entered(turns.alone())
+    second = entered(lock.exclusive())
     assert not second[0].wait(NOT_YET)
     first[1].set()
     assert second[0].wait(SOON)
     second[1].set()
 
 
-@pytest.mark.parametrize("way", ["together", "alone"])
+@pytest.mark.parametrize("way", ["shared", "exclusive"])
 def test_an_error_inside_lets_the_others_in(way: str) -> None:
-    turns = Turns()
-    with pytest.raises(ZeroDivisionError), getattr(turns, way)():
+    lock = SharedLock()
+    with pytest.raises(ZeroDivisionError), getattr(lock, way)():
         raise ZeroDivisionError
-    with turns.alone():
+    with lock.exclusive():
         pass
-    with turns.together():
+    with lock.shared():
         pass
