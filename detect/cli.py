@@ -51,7 +51,10 @@ PHOTOS, FIGURES, NETWORKS = "Photos", "Figures", "Networks"  # titles over a few
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(RARELY, *gc.get_threshold()[1:])
-    guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)))
+    try:
+        guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)))
+    finally:
+        gc.freeze()  # else Python searches torch's million objects for garbage once more at exit: half a second
 
 
 def guarded(run: Callable[[], object]) -> None:
