@@ -52,7 +52,10 @@ PHOTOS, FIGURES, NETWORKS = "Photos", "Figures", "Networks"  # panels of command
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(RARELY, *gc.get_threshold()[1:])
-    guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)), stopped=_stopped(sys.argv[1:]))
+    try:
+        guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)), stopped=_stopped(sys.argv[1:]))
+    finally:
+        gc.freeze()  # else Python searches torch's million objects for garbage once more at exit: half a second
 
 
 def guarded(run: Callable[[], object], *, stopped: str = "stopped") -> None:

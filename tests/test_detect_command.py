@@ -163,6 +163,18 @@ def test_photos_go_through_the_networks_together(
     assert entries(tmp_path / "some") == entries(tmp_path / "alone")
 
 
+def test_networks_keep_to_as_many_cores_as_are_asked_for(
+    rcnn: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kept: list[int] = []
+    monkeypatch.setattr("classifier.engines.keep_to_cores", kept.append)
+    photo(tmp_path / "photo.png")
+    assert rcnn(tmp_path / "photo.png", "--out", tmp_path / "one", "--threads", 1) == 0
+    assert kept == [1]
+    assert rcnn(tmp_path / "photo.png", "--out", tmp_path / "all") == 0
+    assert kept == [1]
+
+
 def test_boxes_and_detections_are_counted_by_who_proposed_them(rcnn: Callable[..., int], tmp_path: Path) -> None:
     """The left half is bright, and the whole photo is as much dark as bright, so that each gives a detection."""
     pixels = np.zeros((30, 40, 3), np.uint8)

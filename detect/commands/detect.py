@@ -157,6 +157,14 @@ def detect(
         int | None,
         typer.Option(min=1, help="Photos per pass through the networks.", show_default="32 with a GPU, 1 on a CPU"),
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Cores that the networks use on a CPU; with 1 results equal those of rcnn scale to the last bit.",
+            show_default="all",
+        ),
+    ] = None,
     profile: Annotated[
         bool, typer.Option("--profile", help="Show how long each stage took, and record it in run.json.")
     ] = False,
@@ -189,6 +197,10 @@ def detect(
         **more,
     )
     placed: Any = where.as_names()  # which words are known, loading says
+    if threads is not None:
+        from classifier.engines import keep_to_cores
+
+        keep_to_cores(threads)
     loaded = Detector.load(
         detector.names,
         detector.proposals,

@@ -37,7 +37,9 @@ class ScaleOptions:
 
     on: Annotated[
         str,
-        typer.Option(help="ray: the cluster of this machine, started if there is none; or ray://HOST:10001."),
+        typer.Option(
+            help="ray: the cluster of this machine, or one for this run if there is none; or ray://HOST:10001."
+        ),
     ] = "ray"
     workers: Annotated[
         int | None,

@@ -25,7 +25,6 @@ READERS_SHARE = 6  # on CPUs one core in this many reads; the networks need the 
 ON_CPU, ON_GPU = 8, 32  # photos that are handed to the networks together: what an ended process has to do again
 ENDS = 5  # of processes on the same photos, before these are taken to be at fault, and the run stops
 BLOCK_BYTES = 2**24  # of photos on their way, in one piece
-NO_CLUSTER = "Could not find any running Ray instance"  # in Ray's own words
 LIBRARY_LOGS = ("ray", "ray.data")
 
 
@@ -46,6 +45,12 @@ class Processes:
     threads: int
     gpus: float
     cpus: float
+
+    def resources(self) -> dict[str, float]:
+        """Return what all of them need of a cluster, as Ray names it."""
+        on_gpu = self.gpus > 0
+        cpus = self.cpus * (self.readers * self.threads + (0 if on_gpu else self.workers))
+        return {"CPU": cpus} | ({"GPU": self.gpus * self.workers} if on_gpu else {})
 
 
 def share_out(
@@ -100,8 +105,8 @@ def connected(on: str) -> Iterator[Any]:
     """Give the module of Ray, connected to a cluster.
 
     Args:
-        on: "ray": the cluster that this process is in already, that RAY_ADDRESS names, or that runs on this machine;
-            where there is none, one is started on this machine and ended with the block. "ray://HOST:PORT": that one.
+        on: "ray": the cluster that this process is in already, that RAY_ADDRESS names, or that `ray start` began here;
+            where there is none, one is started on this machine, and ends with the block. "ray://HOST:PORT": that one.
 
     Raises:
         InputError: Ray is not installed, or there is no cluster at the address.
@@ -128,17 +133,27 @@ def connected(on: str) -> Iterator[Any]:
 
 
 def _begin(ray: Any, on: str, quiet: dict[str, Any]) -> None:
-    address = on if on != "ray" else "auto"
     try:
-        ray.init(address, **quiet)
+        if on == "ray":  # not "auto": it takes any cluster, also one that another command started and ends with it
+            ray.init(include_dashboard=False, **quiet)
+        else:
+            ray.init(on, **quiet)
     except ConnectionError as error:
-        if NO_CLUSTER not in str(error):
-            reason = f"{' '.join(str(error).split())} (one that asks for a token needs RAY_AUTH_MODE=token here)"
-            raise InputError(f"`on` {on}: no cluster can be reached there: {reason}") from None
-        try:
-            ray.init("local", include_dashboard=False, **quiet)
-        except Exception as failure:  # a bare one, where it takes too long
-            raise InputError(f"`on` {on}: a cluster cannot be started here: {failure}") from None
+        reason = f"{' '.join(str(error).split())} (one that asks for a token needs RAY_AUTH_MODE=token here)"
+        raise InputError(f"`on` {on}: no cluster can be reached there: {reason}") from None
+    except Exception as failure:  # a bare one, where it takes too long
+        if on != "ray":
+            raise
+        raise InputError(f"`on` {on}: a cluster cannot be started here: {failure}") from None
+
+
+def waits(ray: Any, processes: Processes) -> str:
+    """Say that a run has to wait, as others hold what it needs of the cluster; empty if it need not."""
+    free, wanted = ray.available_resources(), processes.resources()
+    lacking = [
+        f"{free.get(name, 0):.3g} of {need:.3g} {name}" for name, need in wanted.items() if free.get(name, 0) < need
+    ]
+    return f"other runs hold the cluster: {', '.join(lacking)} free; this one waits for its turn" if lacking else ""
 
 
 @contextmanager

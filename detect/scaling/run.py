@@ -15,7 +15,7 @@ from rich.console import Console
 from detect.runs.machine import peak_memory_text
 from detect.runs.progress import Bar, duration, table
 from detect.runs.record import RunRecord
-from detect.scaling.cluster import connected, run, share_out
+from detect.scaling.cluster import connected, run, share_out, waits
 from detect.scaling.folder import Folder, open_folder
 from detect.scaling.places import in_folder, is_address
 from detect.scaling.plan import SHARD_PHOTOS, Group, missing
@@ -195,6 +195,8 @@ def _run(
         )
         record.update(processes=vars(processes))
         folder.publish()
+        if waiting := waits(ray, processes):
+            console.print(waiting)
         work = replace(work, threads=processes.threads)
         tables = (_table_of(photos, group, number) for number, group in enumerate(todo))
         sheet = _Sheet(folder, todo, work.kind, summary)
