@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from detect.runs.photos import LIST_PREFIX, find_photos
+from detect.runs.photos import LIST_PREFIX, SourceError, find_photos
 from detect.scaling.places import EXTRA, file_system, in_folder, is_address, local, open_file
 from structures.errors import InputError
 from structures.extras import installed
@@ -23,10 +23,6 @@ PARQUET = ".parquet"
 LIST_SUFFIXES = (".txt", ".lst")
 BYTES, PATH, IMAGE = "bytes", "path", "image"  # columns; `image` is a struct of the other two, as in Hugging Face's
 NOT_A_ROW = -1
-
-
-class SourceError(InputError):
-    """Photos that cannot be found; the message names the source."""
 
 
 @dataclass(frozen=True)
