@@ -59,8 +59,8 @@ class DenseMultiBox(nn.Module):
 
     Args:
         shapes: (4, A, 2) priors of each level, in pixels of the canvas.
-        preprocessing: of the trunk.
-        variant: of GoogLeNet.
+        preprocessing: preprocessing of the trunk.
+        variant: variant of GoogLeNet.
         width: channels of the pyramid.
     """
 

@@ -62,9 +62,9 @@ class SharedNetwork(DenseMultiBox):
 
     Args:
         shapes: (4, A, 2) priors of each level, in pixels of the canvas.
-        preprocessing: of the trunk.
+        preprocessing: preprocessing of the trunk.
         columns: columns of the classifier: the classes, and background last.
-        variant: of GoogLeNet.
+        variant: variant of GoogLeNet.
         width: channels of MultiBox's pyramid.
         region_width: width of the region head's hidden layers.
     """
@@ -169,7 +169,7 @@ class SharedFeatures:
 
     Args:
         checkpoint: checkpoint of the task "shared".
-        placement: where to run; None chooses.
+        placement: device, engine and precision; None chooses.
         batch_size: canvases of one size per batch; None chooses for the device.
         column_inputs: whether the head also returns the inputs of its logits, to learn new columns; see
             `classifier.region_columns.ColumnInputs`.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from detect.serving.jobs import Limits
 
 LOOPBACK_ADDRESSES = ("127.0.0.1", "localhost", "::1")
-HANGING, HANGING_SECONDS = 4, 60.0  # the detector hangs after this many times `seconds`, and at least so many seconds
+HANGING, HANGING_SECONDS = 4, 60.0  # a detector hangs after this many times `seconds`, or at least this time
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 
 

@@ -52,7 +52,7 @@ def detect_photos(
     Photos that are done, but whose regions are wanted and were not kept, are done again just to keep these.
 
     Args:
-        detector: what to do it with.
+        detector: the detector.
         photos: all photos.
         results: where results are written.
         console: for progress.

@@ -174,7 +174,7 @@ def run(ray: Any, work: Work, processes: Processes, photos: Iterable[Any]) -> Ge
 
     Args:
         ray: the connected Ray module.
-        work: what is done.
+        work: what to do.
         processes: the processes to start.
         photos: tables of photos from `work.photos_table`; each is read by one process.
 

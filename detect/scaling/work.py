@@ -153,7 +153,7 @@ class Reading:
     """Reads the photos of a table and searches them for regions: yields rows of results, or of input for the networks.
 
     Args:
-        work: what is done.
+        work: what to do.
     """
 
     def __init__(self, work: Work) -> None:
@@ -204,7 +204,7 @@ class Networks:
     """Runs the networks on photos from `Reading`: returns rows of results.
 
     Args:
-        work: what is done.
+        work: what to do.
     """
 
     def __init__(self, work: Work) -> None:

@@ -17,7 +17,7 @@ class Offer:
         classes: classes that are looked for.
         proposals: names of the proposal generators; the first is the default.
         score_floor: lowest score that is kept.
-        max_boxes: most proposals that are classified; None is all of them.
+        max_boxes: number of first proposals to classify; None classifies all.
         placement: where the networks run, and why.
         warnings: warnings about the loaded parts.
     """
@@ -58,7 +58,7 @@ class Job:
         name: name of the photo, returned in the answer.
         proposals: name of the proposal generator.
         score: lowest score to return.
-        max_boxes: most proposals that are classified; None is all of them.
+        max_boxes: number of first proposals to classify; None classifies all.
         classes: classes to return; None returns all.
         picture: whether to return the photo with boxes, as JPEG, instead of JSON.
     """

@@ -59,7 +59,7 @@ def train_on_canvases(
 
     Args:
         network: network with the weights to start from.
-        loss: of the network on a batch.
+        loss: loss of the network on a batch.
         make_optimiser: network -> optimiser of the trained layers.
         dataset: annotated photos.
         starts: checkpoints that the network was made from.

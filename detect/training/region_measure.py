@@ -48,7 +48,7 @@ class RegionMeasure:
     """Detects on fixed photos with given weights, and scores the detections.
 
     Args:
-        dataset: the photos and their objects, with the classes of the weights.
+        dataset: annotated photos, with the classes of the weights.
         generator: proposal generator; should be the one that will be used.
         folder: folder for the proposals of the photos, like that of `rcnn propose`.
         protocol: of `eval.protocols`: "voc07", or "coco", whose ignored objects are crowds.
@@ -56,7 +56,7 @@ class RegionMeasure:
         workers: photos to make proposals for at the same time.
 
     Attributes:
-        figure: what the protocol calls its first figure.
+        figure: name of the protocol's headline figure.
     """
 
     def __init__(
@@ -104,12 +104,12 @@ class SharedMeasure:
     """Detects on fixed photos with shared features, including their MultiBox, and scores the detections.
 
     Args:
-        dataset: the photos and their objects, with the classes of the weights.
+        dataset: annotated photos, with the classes of the weights.
         protocol: of `eval.protocols`: "voc07", or "coco", whose ignored objects are crowds.
         placement: device and engine.
 
     Attributes:
-        figure: what the protocol calls its first figure.
+        figure: name of the protocol's headline figure.
     """
 
     def __init__(self, dataset: Dataset, *, protocol: str, placement: Placement) -> None:
