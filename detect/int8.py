@@ -14,7 +14,7 @@ from structures.errors import InputError
 from structures.records import Image
 
 RECORD = "int8"  # key of the ranges in the metadata of weights
-PHOTOS = 100  # to measure ranges on; with more they hardly change
+RANGE_PHOTOS = 100  # to measure ranges on; with more they hardly change
 NOT_ROUNDED = ("head.predict",)  # MultiBox's confidences and residuals
 
 

@@ -28,7 +28,7 @@ MISSING = "photos that are not there"
 
 
 @dataclass(frozen=True, eq=False)
-class Photos:
+class AnnotatedSplit:
     """The annotated photos of a split, created on each iteration, so that one is held at a time.
 
     Attributes:
@@ -53,7 +53,7 @@ class Photos:
         return {self.dataset.classes[label] for label in _used_labels(self.dataset)}
 
 
-Splits = Mapping[str, Photos]
+Splits = Mapping[str, AnnotatedSplit]
 
 
 def convert_annotations(job: Conversion, files: OwnFiles) -> Converted:
@@ -71,7 +71,7 @@ def convert_annotations(job: Conversion, files: OwnFiles) -> Converted:
         raise InputError(f"{job.source}: already has the format {job.form}")
     for dataset in datasets.values():
         note_losses(dataset, losses)
-    photos = {split: Photos(dataset, classes) for split, dataset in datasets.items()}
+    photos = {split: AnnotatedSplit(dataset, classes) for split, dataset in datasets.items()}
     if job.form == "voc" or (job.form == "coco" and job.copy_photos):
         _refuse_equal_names(photos)
     WRITERS[job.form](files, photos, classes, losses)

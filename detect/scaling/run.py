@@ -199,7 +199,7 @@ def _run(
             console.print(waiting)
         work = replace(work, threads=processes.threads)
         tables = (_table_of(photos, group, number) for number, group in enumerate(todo))
-        sheet = _Sheet(folder, todo, work.kind, summary)
+        sheet = _ShardWriter(folder, todo, work.kind, summary)
         placements = set[str]()
         with (
             Bar(summary.photos - summary.before, console) as bar,
@@ -216,7 +216,7 @@ def _run(
         sheet.require_whole()
 
 
-class _Sheet:
+class _ShardWriter:
     """Collects rows until all those of a shard are there, and then writes it."""
 
     def __init__(self, folder: Folder, groups: Sequence[Group], kind: str, summary: ScaleSummary) -> None:

@@ -24,7 +24,7 @@ from structures.text import printable
 
 
 class Answering:
-    """See `detect.serving.jobs.Work`.
+    """See `detect.serving.jobs.Worker`.
 
     Args:
         detectors: detectors by the names of their generators, with the same classes; the first is the default.

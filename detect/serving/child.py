@@ -16,7 +16,7 @@ LOADING_SECONDS = 600.0  # networks are converted at the first start
 END_SECONDS = 5.0  # for the process to end by itself
 END = None  # sent instead of jobs, to end the process
 
-Loader = Callable[[], Any]  # returns a `detect.serving.jobs.Work` with an offer
+Loader = Callable[[], Any]  # returns a `detect.serving.jobs.Worker` with an offer
 
 
 class Lost(Exception):
@@ -32,7 +32,7 @@ class Lost(Exception):
 
 
 class Child:
-    """Does `detect.serving.jobs.Work` in a separate process. A photo on which the process ends is tried twice.
+    """Does `detect.serving.jobs.Worker` in a separate process. A photo on which the process ends is tried twice.
 
     Args:
         load: loads the detector; must be a module's function or a record, to be sent to the process.

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from threading import Condition, Thread
 
-from detect.serving.jobs import Answer, Job, Limits, Work, failure
+from detect.serving.jobs import Answer, Job, Limits, Worker, failure
 
 IDLE_SECONDS = 1.0  # between two checks of the detector while there is nothing to do
 NEWEST = 0.2  # weight of the last photo in the mean time per photo
@@ -42,7 +42,7 @@ class Queue:
         groups: sizes of the groups that were handed over since the metrics were last read.
     """
 
-    def __init__(self, work: Work, limits: Limits) -> None:
+    def __init__(self, work: Worker, limits: Limits) -> None:
         self.work, self._limits = work, limits
         self.taken, self.groups = 0, deque[int](maxlen=1000)
         self._waiting, self._changed = deque[Waiting](), Condition()

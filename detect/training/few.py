@@ -17,7 +17,7 @@ from classifier.sampling import NO_EXAMPLE, label_boxes
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from detect.detector import Detector
 from detect.training.bookkeeping import ShowProgress
-from detect.training.few_photos import PhotoLooks, PhotoRegions
+from detect.training.few_photos import PhotoRegionCache, PhotoRegions
 from detect.training.few_recipe import FewRecipe
 from structures.boxes import Floats
 from structures.errors import InputError
@@ -29,7 +29,7 @@ FOLDS = 4  # parts of the photos, each searched with what was learned from the o
 NONE = -1  # label of regions without a new class
 
 
-def learnable(checkpoint: Checkpoint, dataset: Dataset, recipe: FewRecipe) -> list[str]:
+def classes_to_learn(checkpoint: Checkpoint, dataset: Dataset, recipe: FewRecipe) -> list[str]:
     """Return the classes of a dataset to learn: those with examples that the weights do not know.
 
     If the old classes are dropped, all classes with examples are learned.
@@ -74,7 +74,7 @@ def examples_of(regions: PhotoRegions, truth: GroundTruth, recipe: FewRecipe) ->
     return Examples.join(sides)
 
 
-class Lesson(NamedTuple):
+class FewResult(NamedTuple):
     """Learned columns, with the regions of each photo, and the same as examples."""
 
     columns: Columns
@@ -82,7 +82,7 @@ class Lesson(NamedTuple):
     examples: Sequence[Examples]
 
 
-def learn(dataset: Dataset, looks: PhotoLooks, recipe: FewRecipe, show: ShowProgress) -> Lesson:
+def learn(dataset: Dataset, looks: PhotoRegionCache, recipe: FewRecipe, show: ShowProgress) -> FewResult:
     """Compute the features of all photos, and learn a column for each class.
 
     Args:
@@ -96,7 +96,7 @@ def learn(dataset: Dataset, looks: PhotoLooks, recipe: FewRecipe, show: ShowProg
     """
     seen = looks.all(dataset, show)
     examples = [examples_of(each, truth, recipe) for each, truth in zip(seen, dataset, strict=True)]
-    return Lesson(learn_columns(Examples.join(examples), dataset.classes), seen, examples)
+    return FewResult(learn_columns(Examples.join(examples), dataset.classes), seen, examples)
 
 
 def rest_of(logits: Floats, recipe: FewRecipe) -> Floats:
@@ -104,7 +104,7 @@ def rest_of(logits: Floats, recipe: FewRecipe) -> Floats:
     return log_sum_exp(logits) if recipe.keep else np.zeros(len(logits), np.float32)
 
 
-def taught(start: Checkpoint, new: Columns, recipe: FewRecipe, record: Mapping[str, Any]) -> Checkpoint:
+def with_new_classes(start: Checkpoint, new: Columns, recipe: FewRecipe, record: Mapping[str, Any]) -> Checkpoint:
     """Return weights with the new classes.
 
     Args:
@@ -134,12 +134,14 @@ def folds_of(dataset: Dataset) -> list[int]:
     return [int(fold) for fold in folds]
 
 
-def cross_judged(dataset: Dataset, lesson: Lesson, detector: Detector, recipe: FewRecipe) -> dict[str, Detections]:
+def cross_validated(
+    dataset: Dataset, result: FewResult, detector: Detector, recipe: FewRecipe
+) -> dict[str, Detections]:
     """Return the detections on each training photo by columns that were learned from the other parts.
 
     Args:
         dataset: photos with the objects of the new classes.
-        lesson: result of learning from them.
+        result: result of learning from them.
         detector: detector with the weights that were learned from all photos; it suppresses and votes.
         recipe: as in the training.
 
@@ -148,11 +150,11 @@ def cross_judged(dataset: Dataset, lesson: Lesson, detector: Detector, recipe: F
     """
     found, folds = dict[str, Detections](), folds_of(dataset)
     for fold in set(folds):
-        others = [each for each, own in zip(lesson.examples, folds, strict=True) if own != fold]
+        others = [each for each, own in zip(result.examples, folds, strict=True) if own != fold]
         columns = _columns_of(others, dataset.classes)
         for number in (number for number, own in enumerate(folds) if own == fold):
-            regions = as_regions(lesson.seen[number], columns, detector.classes, recipe)
-            found[dataset.image_ids[number]] = of_last(detector.choose(regions), len(dataset.classes))
+            regions = as_regions(result.seen[number], columns, detector.classes, recipe)
+            found[dataset.image_ids[number]] = last_classes(detector.choose(regions), len(dataset.classes))
     return found
 
 
@@ -190,7 +192,7 @@ def as_regions(
     return Regions(proposals, probabilities, classes)
 
 
-def of_last(found: Detections, count: int) -> Detections:
+def last_classes(found: Detections, count: int) -> Detections:
     """Return only the detections of the last `count` classes, with labels from 0."""
     first = len(found.classes) - count
     chosen = found.take(found.labels >= first)

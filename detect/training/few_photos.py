@@ -61,7 +61,7 @@ class PhotoRegions:
     image_size: ImageSize
 
 
-class PhotoLooks:
+class PhotoRegionCache:
     """Computes the regions of photos with their features, or reads those of an earlier run.
 
     Args:
@@ -106,7 +106,7 @@ class PhotoLooks:
         with ThreadPoolExecutor(1) as pool:
             begun = map_ahead(pool, lambda n: self._begin(dataset, n), numbers, held=HELD_PER_THREAD)
             for number in show(range(len(numbers)), len(numbers), "photos looked at"):
-                write_regions(files[numbers[number]], self._seen(*next(begun)))
+                write_photo_regions(files[numbers[number]], self._seen(*next(begun)))
         return [self._read(dataset, number, file) for number, file in enumerate(files)]
 
     def _file(self, dataset: Dataset, image_id: str) -> Path:
@@ -124,10 +124,10 @@ class PhotoLooks:
 
     def _read(self, dataset: Dataset, number: int, file: Path) -> PhotoRegions:
         try:
-            return read_regions(file)
+            return read_photo_regions(file)
         except NpzError:  # damaged, but quickly made again
-            write_regions(file, self._seen(*self._begin(dataset, number)))
-            return read_regions(file)
+            write_photo_regions(file, self._seen(*self._begin(dataset, number)))
+            return read_photo_regions(file)
 
     @torch.inference_mode()
     def _seen(self, image: Image, truth: GroundTruth, begun: Any) -> PhotoRegions:
@@ -168,13 +168,13 @@ def boxes_around(found: Proposals, truth: GroundTruth) -> Boxes:
     return np.concatenate(made).astype(np.float32)
 
 
-def write_regions(path: Path, regions: PhotoRegions) -> None:
+def write_photo_regions(path: Path, regions: PhotoRegions) -> None:
     """Write the regions of a photo, whole or not at all."""
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **vars(regions))
 
 
-def read_regions(path: Path) -> PhotoRegions:
+def read_photo_regions(path: Path) -> PhotoRegions:
     """Read the regions of a photo.
 
     Raises:

@@ -23,12 +23,12 @@ from structures.records import Dataset
 STATE = "state.pt"  # weights, optimiser and running average
 START_FILE, BATCHES_FILE = "start.json", "batches.json"  # what the training and its batches are made from
 BEST_FILE, VALIDATION_FILE, VALIDATION_CURVE_FILE = "best.safetensors", "val.json", "val.csv"
-CURVE_FILE, REGIONS_FILE = "curves.csv", "regions.npz"
+CURVE_FILE, DRAWN_REGIONS_FILE = "curves.csv", "regions.npz"
 FEATURES_FILES = ("features.json", "features.npy")  # outputs of the frozen stages, after how far they are computed
 MARKER, FORMAT = "training.json", "googlenet-rcnn training 1"  # shows that files of the names below are ours
 # These are overwritten or removed without reading them; the others are read first.
 UNCHECKED_NAMES = (*FEATURES_FILES, BEST_FILE, VALIDATION_FILE, START_FILE, BATCHES_FILE)
-OWN_NAMES = frozenset({*UNCHECKED_NAMES, MARKER, STATE, REGIONS_FILE, CURVE_FILE, VALIDATION_CURVE_FILE})
+OWN_NAMES = frozenset({*UNCHECKED_NAMES, MARKER, STATE, DRAWN_REGIONS_FILE, CURVE_FILE, VALIDATION_CURVE_FILE})
 DIGESTS = frozenset({"weights", "objects"})  # facts by which folders from before the marker are recognised
 PHASES = "phase*"  # folders of the second and later phases
 REDRAW = f"remove this file, {STATE} and {START_FILE} to draw again from the same proposals"

@@ -1,8 +1,8 @@
 """The presets of `rcnn train --preset NAME`: everything that decides the result of a training.
 
-Every setting is here, or is a default of the records used here, such as `Recipe`, `Examples` and `MultiBoxRecipe`. To
-change what `--preset shipped` trains, change REGIONS["shipped"] or MULTIBOX["shipped"]; the command line, its help and
-the metadata of the weights follow. (docs/training.md describes how the built-in weights were made.)
+Every setting is here, or is a default of the records used here, such as `Recipe` and `ExampleRecipe`. To change what
+`--preset shipped` trains, change REGIONS["shipped"] or MULTIBOX["shipped"]; the command line, its help and the metadata
+of the weights follow. (docs/training.md describes how the built-in weights were made.)
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from classifier.recipes import Recipe
 from detect.defaults import PROPOSALS
 from detect.training.few_recipe import FewRecipe
 from detect.training.multibox_recipe import MultiBoxRecipe
-from detect.training.region_recipe import Examples, RegionTraining
+from detect.training.region_recipe import ExampleRecipe, RegionTraining
 from detect.training.shared_recipe import SharedRecipe
 from structures.errors import InputError
 from structures.names import not_one_of
@@ -53,7 +53,9 @@ class Preset(Generic[T]):
 
 def _from_4a(steps: int, learning_rate: float) -> RegionTraining:
     """Train all layers from 4a on: the earlier ones cost more, and hardly change."""
-    examples = Examples(positives=16, negatives=20, near_share=0.7, best_share=0.7, positive_share=0.35, balance=0.5)
+    examples = ExampleRecipe(
+        positives=16, negatives=20, near_share=0.7, best_share=0.7, positive_share=0.35, balance=0.5
+    )
     return RegionTraining(Recipe(steps, learning_rate), examples, frozen="maxpool3")
 
 

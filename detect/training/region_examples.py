@@ -11,7 +11,7 @@ from classifier.sampling import Regions, choose_regions
 from classifier.weights.digest import digest
 from detect.training.bookkeeping import ShowProgress
 from detect.training.folder import contents
-from detect.training.region_recipe import Examples
+from detect.training.region_recipe import ExampleRecipe
 from proposals.protocol import ProposalGenerator, tells_fit
 from proposals.ranking import NMS_THRESHOLD
 from proposals.stored.reader import StoreError, file_key
@@ -20,7 +20,7 @@ from structures.errors import InputError
 from structures.images import read_image
 from structures.records import Dataset, Image
 
-# Fields of Examples that decide which regions are drawn.
+# Fields of ExampleRecipe that decide which regions are drawn.
 DRAWING = ("positives", "negatives", "near_share", "best_share", "use_ignored", "seed")
 BEST = 300  # best ranked boxes that `best_share` draws from: those that a detector classifies, and some more
 PHOTO_MEMORY = 2**28  # bytes of photos kept in memory: a few hundred of VOC's, or a handful from a camera
@@ -38,7 +38,7 @@ class PhotoCache:
         return read_image(self._dataset.image_path(self._dataset.image_ids[index]))
 
 
-def check_ranking(propose: ProposalGenerator, examples: Examples) -> None:
+def check_ranking(propose: ProposalGenerator, examples: ExampleRecipe) -> None:
     """Refuse proposals that are not ranked if the examples need a ranking.
 
     Raises:
@@ -52,7 +52,7 @@ def check_ranking(propose: ProposalGenerator, examples: Examples) -> None:
 
 
 def draw_regions(
-    dataset: Dataset, propose: ProposalGenerator, examples: Examples, *, workers: int, show: ShowProgress
+    dataset: Dataset, propose: ProposalGenerator, examples: ExampleRecipe, *, workers: int, show: ShowProgress
 ) -> Regions:
     """Draw the examples of every photo from its proposals; each draw is independent of other photos.
 
@@ -92,7 +92,7 @@ def draw_regions(
         return Regions.join([next(drawn) for _ in show(numbers, len(dataset), "draw regions")])
 
 
-def drawn_from(dataset: Dataset, propose: ProposalGenerator, examples: Examples) -> dict[str, Any]:
+def drawn_from(dataset: Dataset, propose: ProposalGenerator, examples: ExampleRecipe) -> dict[str, Any]:
     """Return everything that decides which regions are drawn, as JSON values."""
     return {
         "proposals": {"name": propose.name, **propose.parameters},

@@ -16,6 +16,7 @@ from detect.runs import propose
 from detect.runs.cores import one_core_per_photo, usual_workers
 from detect.runs.photos import photos_of
 from detect.runs.reading import PhotoReader
+from detect.settings import MAP_SCORE_FLOOR
 from detect.shared import SharedFeatures, SharedRegions
 from detect.training.data import some_of, unreadable
 from detect.training.folder import contents
@@ -29,7 +30,6 @@ from structures.records import Dataset, Detections
 from structures.text import printable
 
 FIGURES = {"voc07": "mAP", "coco": "AP"}  # protocol -> its headline figure
-SCORE_FLOOR = 0.001  # mAP needs weak detections, too (docs/evaluation.md)
 
 
 def fill_folder(job: propose.ProposalJob, generator: ProposalGenerator, console: Console) -> propose.ProposalSummary:
@@ -96,7 +96,7 @@ class RegionMeasure:
     def __call__(self, checkpoint: Checkpoint) -> float:
         """Return the figure, from 0 to 1; objects on photos without proposals count as missed."""
         classifier = GoogLeNetRegions(checkpoint, self._placement)
-        detector = Detector(StoredProposals(self._folder), classifier, score_floor=SCORE_FLOOR)
+        detector = Detector(StoredProposals(self._folder), classifier, score_floor=MAP_SCORE_FLOOR)
         return figure_of(detector, self._dataset, self._protocol, self._placement)
 
 
@@ -129,7 +129,7 @@ class SharedMeasure:
     def __call__(self, checkpoint: Checkpoint) -> float:
         """Return the figure, from 0 to 1."""
         features = SharedFeatures(checkpoint, self._placement)
-        detector = Detector(features.multibox(), SharedRegions(features), score_floor=SCORE_FLOOR)
+        detector = Detector(features.multibox(), SharedRegions(features), score_floor=MAP_SCORE_FLOOR)
         return figure_of(detector, self._dataset, self._protocol, self._placement)
 
 

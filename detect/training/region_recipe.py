@@ -7,7 +7,7 @@ from structures.errors import InputError
 
 
 @dataclass(frozen=True)
-class Examples:
+class ExampleRecipe:
     """Which regions to learn from, and how to mix batches from them.
 
     Attributes:
@@ -63,7 +63,7 @@ class RegionTraining:
     """
 
     recipe: Recipe
-    examples: Examples = field(default_factory=Examples)
+    examples: ExampleRecipe = field(default_factory=ExampleRecipe)
     frozen: str | None = None
 
     def with_seed(self, seed: int) -> "RegionTraining":

@@ -26,15 +26,15 @@ from classifier.weights.digest import digest
 from detect.training.bookkeeping import Bookkeeping, ShowProgress
 from detect.training.folder import (
     BATCHES_FILE,
+    DRAWN_REGIONS_FILE,
     FEATURES_FILES,
-    REGIONS_FILE,
     START_FILE,
     STATE,
     kept_regions,
     require_same_origin,
 )
 from detect.training.region_examples import DRAWING, PhotoCache, draw_regions, drawn_from
-from detect.training.region_recipe import Examples
+from detect.training.region_recipe import ExampleRecipe
 from proposals.protocol import ProposalGenerator
 from structures.errors import InputError
 from structures.names import not_one_of
@@ -61,7 +61,7 @@ def train_regions(
     propose: ProposalGenerator,
     *,
     recipe: Recipe,
-    examples: Examples,
+    examples: ExampleRecipe,
     placement: Placement,
     books: Bookkeeping,
     frozen: str | None = "maxpool4",
@@ -103,7 +103,7 @@ def train_regions(
     with first_then_others() as first:
         source = drawn_from(dataset, propose, examples)
         draw = partial(draw_regions, dataset, propose, examples, workers=workers, show=show)
-        regions = kept_regions(work / REGIONS_FILE, source, draw)
+        regions = kept_regions(work / DRAWN_REGIONS_FILE, source, draw)
         if first:
             _require_same_training(work, checkpoint, regions, examples, frozen, placement)
         head = _head(checkpoint, placement.device, frozen)
@@ -138,7 +138,12 @@ def _start(start: Checkpoint, classes: tuple[str, ...], frozen: str | None) -> C
 
 
 def _require_same_training(
-    work: Path, checkpoint: Checkpoint, regions: Regions, examples: Examples, frozen: str | None, placement: Placement
+    work: Path,
+    checkpoint: Checkpoint,
+    regions: Regions,
+    examples: ExampleRecipe,
+    frozen: str | None,
+    placement: Placement,
 ) -> None:
     made_from = {
         "weights": digest(dict(sorted(checkpoint.state.items()))),
@@ -174,7 +179,7 @@ def _batches(
     dataset: Dataset,
     regions: Regions,
     work: Path,
-    examples: Examples,
+    examples: ExampleRecipe,
     placement: Placement,
     frozen: str | None,
     steps: int,
