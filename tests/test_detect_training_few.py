@@ -265,7 +265,7 @@ def test_options_without_meaning_are_refused(
 ) -> None:
     write_voc(tmp_path / "voc", "train", range(1))
     data = ("train", "regions", "--voc", tmp_path / "voc", "--out", tmp_path / "w.safetensors")
-    for option in ("--steps", "--batch", "--epochs", "--val-every"):
+    for option in ("--steps", "--batch", "--epochs", "--val-every", "--workers"):
         assert rcnn(*data, "--preset", "few", option, 1) == 2
         assert f"{option} has no effect with --preset few" in capsys.readouterr().err
     assert rcnn(*data, "--preset", "few", "--features", "crops") == 2

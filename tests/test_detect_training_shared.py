@@ -207,7 +207,9 @@ def test_options_of_the_other_kind_are_refused(
 ) -> None:
     write_voc(tmp_path / "voc", "train", range(2))
     data = ("train", "regions", "--voc", tmp_path / "voc", "--out", tmp_path / "w.safetensors")
-    assert rcnn(*data, "--features", "shared", "--balance", 1) == 2
-    assert "--balance has no effect with --features shared" in capsys.readouterr().err
+    for named in (("--features", "shared"), ("--preset", "shared")):
+        for option, value in (("--balance", 1), ("--workers", 2), ("--val-proposals", "grid"), ("--only-new", None)):
+            assert rcnn(*data, *named, option, *([] if value is None else [value])) == 2
+            assert f"{option} has no effect with --" in capsys.readouterr().err
     assert rcnn(*data, "--epochs", 1) == 2
     assert "--epochs has no effect with --features crops" in capsys.readouterr().err

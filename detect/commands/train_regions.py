@@ -80,7 +80,7 @@ def regions(
         TrainedFeatures | None,
         typer.Option(
             help="Train on crops of regions, or train MultiBox and the classifier together on shared features.",
-            show_default="crops, or shared with --preset few",
+            show_default="crops; with --preset shared or few, shared",
         ),
     ] = None,
     preset: Annotated[
@@ -117,20 +117,27 @@ def regions(
                 "--features crops has no effect with --preset few": features is TrainedFeatures.crops,
                 "--val-proposals has no effect with --preset few": val_proposals is not None,
                 "--val-every has no effect with --preset few": validation.val_every is not None,
+                "--workers has no effect with --preset few": workers is not None,
             }
         )
         train_on_few(out, photos, validation, few, run, weights, proposals)
-    elif features is TrainedFeatures.shared:
+    elif features is TrainedFeatures.shared or (features is None and preset in SHARED):
         refuse_other_kind("--features shared", recipe, examples)
         refuse_other_kind(f"--preset {preset or 'shared'}", few)
+        refuse_options_without_effect(
+            {
+                "--val-proposals has no effect with --features shared": val_proposals is not None,
+                "--workers has no effect with --features shared": workers is not None,
+            }
+        )
         common = Common(recipe.freeze, recipe.learning_rate, recipe.weight_decay, examples.batch)
         train_on_shared_features(out, photos, validation, common, shared, run, preset, weights, proposals, save_every)
     else:
         preset = preset or "quick"
         refuse_other_kind("--features crops", shared)
+        refuse_other_kind(f"--preset {preset}", few)
         refuse_options_without_effect(
             {"--ignore has no effect with --use-ignored": bool(photos.ignore and examples.use_ignored)}
         )
-        refuse_other_kind(f"--preset {preset}", few)
         generators = Generators(proposals, val_proposals, workers)
         train_on_crops(out, photos, validation, recipe, examples, run, preset, weights, generators, save_every)
