@@ -23,7 +23,7 @@ from structures.records import Detections
 
 
 @dataclass(frozen=True)
-class Question:
+class ScoringOptions:
     """How to score results.
 
     Attributes:
@@ -53,7 +53,7 @@ class ScoredRun:
         warnings: about the results and the ground truth, one line each.
         detections: the scored detections, in the order of the photos.
         regions: regions that the run kept, by image id.
-        lost_score: see `Question`.
+        lost_score: see `ScoringOptions`.
     """
 
     file: Path
@@ -89,7 +89,7 @@ class ScoredRun:
         )
 
 
-def score_run(file: Path, dataset: AnyDataset, question: Question) -> ScoredRun:
+def score_run(file: Path, dataset: AnyDataset, question: ScoringOptions) -> ScoredRun:
     """Read results and score them.
 
     Raises:
@@ -115,7 +115,7 @@ def score_found(
     """
     aligned = align_records(found, photos)
     kept = KeptRegions(file.parent, {}, None)
-    return _scored(file, photos, aligned, aligned.detections, kept, notes, Question())
+    return _scored(file, photos, aligned, aligned.detections, kept, notes, ScoringOptions())
 
 
 def _scored(
@@ -125,7 +125,7 @@ def _scored(
     found: Sequence[Detections],
     kept: KeptRegions,
     doubts: Sequence[str],
-    question: Question,
+    question: ScoringOptions,
 ) -> ScoredRun:
     truths = truths_of(photos)
     name = usual_protocol(photos) if question.protocol == "auto" else question.protocol

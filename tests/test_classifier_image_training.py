@@ -387,7 +387,7 @@ def test_the_command_trains_judges_and_resumes(photos: LabelledPhotos, tmp_path:
     for bad, complaint in (
         (["--schedule", "x"], "'x' is not one of"),
         (["--variant", "v9"], "variant 'v9'"),
-        (["--dtype", "float16"], "is for testing; train in bfloat16"),
+        (["--dtype", "float16"], "is not for training; use bfloat16"),
         (["--out", tmp_path / "net.pth"], "written as .safetensors"),
         (["--variant", "paper"], "auxiliary classifiers do not fit an input of 32"),
     ):

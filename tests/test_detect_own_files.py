@@ -201,7 +201,7 @@ def test_exports_do_not_take_the_place_of_other_files(
     capsys.readouterr()
     assert detects("photos", "--out", "out") == 0
     assert path.read_text() == "changed by the user"
-    assert f"{path.name} stays" in capsys.readouterr().err
+    assert f"{path.name} is kept" in capsys.readouterr().err
 
 
 def test_a_picture_that_the_user_changed_is_the_users(

@@ -157,7 +157,7 @@ def test_parquet_holds_paths(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [
-        ({"picture": [b""]}, "expected a column named bytes, of photos, or path, of texts; its columns are picture"),
+        ({"picture": [b""]}, "expected a column `bytes` with photos, or `path` with texts; its columns are picture"),
         ({"bytes": ["text"]}, "its columns are bytes"),
         ({"bytes": [b"", b""], "path": ["a", "a"]}, "two rows have the same path"),
         ({"path": ["s3://a/b.png", "/c.png"]}, "photos at  and s3: take a list for each"),
@@ -301,9 +301,9 @@ def test_a_cluster_that_another_command_started_for_itself_is_left_alone(monkeyp
 @pytest.mark.parametrize(
     ("on", "error", "said"),
     [
-        ("ray", ConnectionError("no answer\nthere"), "`on` ray: no cluster can be reached there: no answer there"),
+        ("ray", ConnectionError("no answer\nthere"), "`on` ray: the cluster cannot be reached: no answer there"),
         ("ray", Exception("too slow"), "`on` ray: a cluster cannot be started here: too slow"),
-        ("ray://head:1", ConnectionError("no answer"), "`on` ray://head:1: no cluster can be reached there: no answer"),
+        ("ray://head:1", ConnectionError("no answer"), "`on` ray://head:1: the cluster cannot be reached: no answer"),
     ],
 )
 def test_a_cluster_that_is_not_there_is_one_line(

@@ -23,7 +23,7 @@ from structures.files import write_bytes, write_json, write_text
 
 
 @dataclass(frozen=True)
-class ReportOptions:
+class ProposalReportOptions:
     """Reports."""
 
     out: Annotated[Path | None, typer.Option(help="Keep the boxes in this folder, where a second run resumes.")] = None
@@ -39,7 +39,7 @@ class ReportOptions:
 @with_records
 def proposals(
     truth: TruthOptions,
-    report: ReportOptions,
+    report: ProposalReportOptions,
     proposals: Annotated[
         list[str] | None,
         typer.Option(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from detect.commands.region_options import ExampleOptions, RecipeOptions
-from detect.commands.training_options import PhotoOptions, RunOptions, ValidationOptions, show_photos
+from detect.commands.region_options import ExampleOptions, RegionRecipeOptions
+from detect.commands.training_options import RunOptions, TrainingPhotoOptions, ValidationOptions, show_photos
 from detect.training.presets import REGIONS, Preset, find
 from detect.training.region_recipe import RegionTraining
 from structures.text import printable
@@ -36,9 +36,9 @@ class Generators:
 
 def train_on_crops(
     out: Path,
-    photos: PhotoOptions,
+    photos: TrainingPhotoOptions,
     validation: ValidationOptions,
-    recipe: RecipeOptions,
+    recipe: RegionRecipeOptions,
     examples: ExampleOptions,
     run: RunOptions,
     preset: str,
@@ -99,7 +99,7 @@ def train_on_crops(
 
 def _trainings(
     preset: Preset[RegionTraining],
-    recipe: RecipeOptions,
+    recipe: RegionRecipeOptions,
     examples: ExampleOptions,
     dtype: str,
     seed: int,

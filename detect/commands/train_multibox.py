@@ -11,9 +11,9 @@ from detect.commands.training_options import (
     PRESET,
     Epochs,
     Out,
-    PhotoOptions,
     RunOptions,
     SaveEvery,
+    TrainingPhotoOptions,
     TrunkRate,
     ValidationOptions,
     show_photos,
@@ -24,7 +24,7 @@ from structures.text import printable
 
 
 @dataclass(frozen=True)
-class RecipeOptions:
+class MultiBoxRecipeOptions:
     """Recipe, where it differs from the preset's."""
 
     freeze: Annotated[
@@ -68,9 +68,9 @@ class RecipeOptions:
 @with_records
 def multibox(
     out: Out,
-    photos: PhotoOptions,
+    photos: TrainingPhotoOptions,
     validation: ValidationOptions,
-    recipe: RecipeOptions,
+    recipe: MultiBoxRecipeOptions,
     run: RunOptions,
     preset: Annotated[str, typer.Option(help=f"{', '.join(MULTIBOX)}: see above.")] = "quick",
     weights: Annotated[

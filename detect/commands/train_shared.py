@@ -10,8 +10,8 @@ import typer
 from detect.commands.training_options import (
     PRESET,
     Epochs,
-    PhotoOptions,
     RunOptions,
+    TrainingPhotoOptions,
     TrunkRate,
     ValidationOptions,
     show_photos,
@@ -64,7 +64,7 @@ class SharedOptions:
 
 def train_on_shared_features(
     out: Path,
-    photos: PhotoOptions,
+    photos: TrainingPhotoOptions,
     validation: ValidationOptions,
     common: Common,
     shared: SharedOptions,
@@ -142,12 +142,12 @@ def train_on_shared_features(
 def _finished(weights: "Checkpoint", dataset: "Dataset", placement: "Placement") -> "Checkpoint":
     """Add the layer for whole photos and the ranges for int8."""
     from classifier.photos import photo_layer, presence
-    from detect.int8 import PHOTOS
+    from detect.int8 import RANGE_PHOTOS
     from detect.shared import with_ranges
     from structures.images import read_image
 
     ids = dataset.image_ids
     photos = (read_image(dataset.image_path(image_id)) for image_id in ids)
     layered = photo_layer(weights, photos, [presence(truth, len(dataset.classes)) for truth in dataset], placement)
-    some = ids[:: max(1, len(ids) // PHOTOS)][:PHOTOS]
+    some = ids[:: max(1, len(ids) // RANGE_PHOTOS)][:RANGE_PHOTOS]
     return with_ranges(layered, (read_image(dataset.image_path(image_id)) for image_id in some))

@@ -69,13 +69,13 @@ def calibrate(
     """Measure the ranges that --dtype int8 needs on photos, and write weights with these ranges."""
     from classifier.weights.checkpoint import save_checkpoint
     from detect.classifiers import load_regions, weights_file
-    from detect.int8 import PHOTOS
+    from detect.int8 import RANGE_PHOTOS
     from detect.runs.photos import find_photos
     from detect.shared import with_ranges
     from structures.images import read_image
 
     found = find_photos(photos)
-    chosen = found[:: max(1, len(found) // PHOTOS)][:PHOTOS]
+    chosen = found[:: max(1, len(found) // RANGE_PHOTOS)][:RANGE_PHOTOS]
     _check_destination(destination, [str(weights_file(source)), *(str(photo.path) for photo in chosen)])
     checkpoint = with_ranges(load_regions(source, features="shared"), (read_image(photo.path) for photo in chosen))
     save_checkpoint(checkpoint, destination, dtype=None)

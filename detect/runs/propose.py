@@ -35,10 +35,10 @@ class ProposalJob:
     """Which photos to propose boxes for, and where the boxes go.
 
     Attributes:
-        photos: to work on.
+        photos: photos to process.
         out: folder for the proposals.
         exif: EXIF policy.
-        max_pixels: of a photo; larger ones are skipped.
+        max_pixels: largest photo, in pixels; larger ones are skipped.
         workers: photos to process at the same time.
         together: most photos per pass through a network; None chooses for the device.
         max_boxes: keep only the first N boxes per photo; None keeps all.
