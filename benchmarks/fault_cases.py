@@ -14,7 +14,7 @@ import PIL.Image
 from tests.shapes import random_start, write_voc
 
 PHOTOS = 12
-FEW = 6  # photos of the trainings that take longest
+FEW = 4  # photos of the trainings that take longest
 SHARD_PHOTOS = 3  # of a proposal store, so that there are several shards
 SKIPPING = frozenset({"detect", "propose"})  # commands that are given a photo that cannot be read
 LOCKED = frozenset({"detect", "propose", "train"})  # those that keep a second one away from their folder

@@ -132,7 +132,8 @@ def save_weights(out: Path, weights: Checkpoint, last: Checkpoint | None) -> lis
 def what_stays(work: Path) -> str:
     """Return a line about the size of the folder of a finished run."""
     size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
-    return f"{size / 1e9:.1f} GB stay in {work} for another training on the same regions; remove it when you are done"
+    shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+    return f"{shown} stay in {work} for another training on the same regions; remove it when you are done"
 
 
 def _judged(weights: Checkpoint) -> str:
