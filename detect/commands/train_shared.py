@@ -47,7 +47,7 @@ class SharedOptions:
         typer.Option(help="Region classifier to start from; none starts from scratch.", show_default=PRESET),
     ] = None
 
-    def change(self, preset: SharedRecipe, named: Common) -> SharedRecipe:
+    def change(self, preset: SharedRecipe, named: Common, *, dtype: str) -> SharedRecipe:
         """Return a phase of a preset, changed by the options that were given."""
         before = preset.multibox
         multibox = replace(
@@ -58,6 +58,7 @@ class SharedOptions:
             learning_rate=given(named.learning_rate, before.learning_rate),
             weight_decay=given(named.weight_decay, before.weight_decay),
             batch_size=given(named.batch, before.batch_size),
+            dtype=dtype,
         )
         return replace(preset, multibox=multibox)
 
@@ -104,10 +105,9 @@ def train_on_shared_features(
         if first:
             typer.echo("\n".join(map(printable, summary(dataset, validation_set))), err=True)
         placement = frozen_placement(where, here, run.dtype)
-        recipes = [shared.change(phase, common) for phase in chosen.phases]
         recipes = [
-            replace(each, multibox=replace(each.multibox, dtype=where.dtype)).with_seed(run.seed + number)
-            for number, each in enumerate(recipes)
+            shared.change(phase, common, dtype=where.dtype).with_seed(run.seed + number)
+            for number, phase in enumerate(chosen.phases)
         ]
         generator = build_for_many(proposals or chosen.proposals, placement)
         stored = kept_proposals(dataset, generator, folder / "proposals", workers=cores(), console=Console(stderr=True))
