@@ -519,7 +519,7 @@ def test_a_damaged_shard_is_named(photos: Path, tmp_path: Path, here: list[str])
     shard.write_bytes(shard.read_bytes()[:-20])
     with pytest.raises(InputError, match=f"{shard}: a damaged shard"):
         collecting.collect(str(tmp_path / "out"), tmp_path / "boxes")
-    with pytest.raises(InputError, match="not a folder that rcnn scale wrote"):
+    with pytest.raises(InputError, match="this folder was not written by rcnn scale"):
         collecting.collect(str(photos), tmp_path / "boxes2")
 
 
