@@ -116,9 +116,9 @@ def _in_list(place: str, own: Path | None) -> Source:
     return _at(lines, posixpath.dirname(place), place)
 
 
-def _at(paths: Sequence[str], beside: str, place: str) -> Source:
+def _at(paths: Sequence[str], folder: str, place: str) -> Source:
     """Return photos by their addresses or paths; relative ones are in the folder of the list."""
-    whole = [path if is_address(path) or path.startswith("/") else in_folder(beside, path) for path in paths]
+    whole = [path if is_address(path) or path.startswith("/") else in_folder(folder, path) for path in paths]
     kinds = {path.partition("://")[0] if is_address(path) else "" for path in whole}
     if len(kinds) > 1:
         raise SourceError(f"{place}: photos at {' and '.join(sorted(kinds))}; make a list for each")
