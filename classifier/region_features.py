@@ -256,6 +256,6 @@ def _new_file(path: Path, engine: Engine, preprocessing: Preprocessing, rows: in
     probe = engine(torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=engine.device))
     shape = (rows, *probe.shape[1:])
     needed, free = math.prod(shape) * np.dtype(np.float16).itemsize, shutil.disk_usage(path.parent).free
-    if needed > free:  # a map onto a full disk ends the process without a word
+    if needed > free:  # writing to a map on a full disk kills the process silently
         raise OSError(errno.ENOSPC, f"features take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free", str(path))
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)

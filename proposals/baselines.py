@@ -34,12 +34,12 @@ class Grid:
         step: float = GRID_STEP,
     ) -> None:
         if not (step > 0 and all(0 < share <= 1 for share in areas) and all(aspect > 0 for aspect in aspects)):
-            raise InputError("step and aspects must be above 0, areas within 0..1")
+            raise InputError("`step` and `aspects` must be above 0, `areas` above 0 and at most 1")
         self.areas, self.aspects, self.step = tuple(areas), tuple(aspects), step
 
     @property
     def name(self) -> str:
-        """Short name, as on the command line."""
+        """Short name, by which `proposals.generators.build` makes it."""
         return "grid"
 
     @property
@@ -73,13 +73,13 @@ class Random:
 
     def __init__(self, *, count: int = 1200, seed: int = 0) -> None:
         if count < 0:
-            raise InputError(f"count must not be negative, got {count}")
+            raise InputError(f"`count` must not be negative, got {count}")
         check_seed(seed)
         self.count, self.seed = count, seed
 
     @property
     def name(self) -> str:
-        """Short name, as on the command line."""
+        """Short name, by which `proposals.generators.build` makes it."""
         return "random"
 
     @property

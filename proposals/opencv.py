@@ -1,7 +1,7 @@
 """Selective Search with OpenCV's functions: a reference to compare with.
 
 The presets of cv2.ximgproc are not used: they fix min_size at 100 and use other scales than the paper. Strategy
-objects are new for every photo, because OpenCV's keep histograms of the photo before. OpenCV ranks the smallest boxes
+objects are new for every photo, because OpenCV's keep histograms of the last one. OpenCV ranks the smallest boxes
 first and with random numbers that cannot be seeded, so its boxes are sorted here, the largest first; `order="native"`
 shows its own order.
 """
@@ -55,7 +55,7 @@ class OpenCvSelectiveSearch:
 
     @property
     def name(self) -> str:
-        """Short name, as on the command line."""
+        """Short name, by which `proposals.generators.build` makes it."""
         return self._name
 
     @property

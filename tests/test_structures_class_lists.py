@@ -18,7 +18,7 @@ def test_a_list_a_repeated_option_and_a_file_are_one(tmp_path: Path) -> None:
     assert read_class_names(["a,,b ,", "c"]) == ["a", "b", "c"]
 
 
-def test_a_known_class_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_class_is_not_taken_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dog").write_text("cat\n")
     assert read_class_names(["Dog"], known=["dog"]) == ["Dog"]
@@ -26,7 +26,7 @@ def test_a_known_class_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert read_class_names(["a/b"], known=["a/b"]) == ["a/b"]
 
 
-def test_lists_that_are_none(tmp_path: Path) -> None:
+def test_lists_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"caf\xe9\n")
     for given, complaint in (
         ([], "`classes`: names no class"),

@@ -1,4 +1,4 @@
-"""Priors: the boxes MultiBox starts from, found by k-means on the training boxes (Szegedy et al., arXiv 1412.1441).
+"""Priors: the boxes MultiBox starts from, found by k-means on the training boxes (Erhan et al., arXiv 1312.2249).
 
 Two kinds. The papers' priors are whole boxes, fixed in the frame of the photo (`proposals.multibox.paper`). A
 convolutional head repeats a few shapes at every cell of its maps instead (`shape_priors`, laid out by `grid_priors`).

@@ -155,7 +155,7 @@ class SelectiveSearch:
 
     @property
     def name(self) -> str:
-        """Short name, as on the command line."""
+        """Short name, by which `proposals.generators.build` makes it."""
         return self._name
 
     @property
