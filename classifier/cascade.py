@@ -40,7 +40,7 @@ class Cascade:
         if count < 1:
             raise InputError(f"`exact` must be at least 1, got {count}")
         if not 0 < share <= 1:
-            raise InputError(f"`share` must be above 0 and at most 1, got {share}")
+            raise InputError(f"share must be above 0 and at most 1, got {share}")
         self.quick, self.exact, self.count, self.share = quick, exact, count, share
         self.classes, self.feature_count = tuple(quick.classes), feature_count(quick)
         self._quick, self._exact = in_steps(quick), in_steps(exact)

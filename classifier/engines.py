@@ -32,7 +32,15 @@ PRECISIONS = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}  # as Open
 
 
 class Engine(Protocol):
-    """Runs one module on batches of a fixed size."""
+    """Runs one module on batches of a fixed size.
+
+    Attributes:
+        name: "torch" or "openvino".
+        device: where batches are wanted, and outputs come back.
+        dtype: precision in which it computes.
+        reason: why this engine, device and precision.
+        batch_size: the most inputs per batch; it may fall where memory runs out.
+    """
 
     name: str
     device: torch.device
@@ -46,7 +54,14 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Placement:
-    """Which engine, device and precision, and why."""
+    """Where a network runs.
+
+    Attributes:
+        engine: which; never "auto".
+        device: on which it computes.
+        dtype: in which precision; never "auto".
+        reason: one line with all three, and why they were chosen.
+    """
 
     engine: EngineName
     device: torch.device

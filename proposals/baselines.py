@@ -24,6 +24,9 @@ class Grid:
         areas: of the windows, as shares of the photo.
         aspects: width to height of a window, times the photo's own.
         step: distance between windows, as a share of their side.
+
+    Raises:
+        InputError: a number is out of its range.
     """
 
     def __init__(
@@ -34,7 +37,7 @@ class Grid:
         step: float = GRID_STEP,
     ) -> None:
         if not (step > 0 and all(0 < share <= 1 for share in areas) and all(aspect > 0 for aspect in aspects)):
-            raise InputError("`step` and `aspects` must be above 0, `areas` above 0 and at most 1")
+            raise InputError("step and aspects must be above 0, areas above 0 and at most 1")
         self.areas, self.aspects, self.step = tuple(areas), tuple(aspects), step
 
     @property
@@ -69,11 +72,14 @@ class Random:
     Args:
         count: how many to draw, before duplicates are removed.
         seed: of the random numbers; photos of one size get the same boxes.
+
+    Raises:
+        InputError: a number is out of its range.
     """
 
     def __init__(self, *, count: int = 1200, seed: int = 0) -> None:
         if count < 0:
-            raise InputError(f"`count` must not be negative, got {count}")
+            raise InputError(f"count must not be negative, got {count}")
         check_seed(seed)
         self.count, self.seed = count, seed
 

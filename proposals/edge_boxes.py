@@ -30,7 +30,10 @@ class EdgeBoxes:
         max_boxes: the most boxes per photo.
         alpha: step of the sliding window, as IoU of neighbours.
         beta: overlap above which a weaker box is dropped.
-        width: photos are resized to this many pixels; None keeps their size.
+        width: photos are resized to this width in pixels; None keeps their size.
+
+    Raises:
+        InputError: this OpenCV has no ximgproc; says what to install.
     """
 
     def __init__(

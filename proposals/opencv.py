@@ -31,10 +31,13 @@ class OpenCvSelectiveSearch:
     Args:
         factor: superpixel factor; both k and min_size grow by it.
         ks: scales before the factor; min_size is k.
-        width: photos are resized to this many pixels; None keeps their size.
+        width: photos are resized to this width in pixels; None keeps their size.
         min_side: boxes with a side below this, in the resized photo, are dropped.
         order: "largest" first, or "native": OpenCV's own, which differs from run to run.
         name: name of the generator.
+
+    Raises:
+        InputError: this OpenCV has no ximgproc; says what to install.
     """
 
     def __init__(

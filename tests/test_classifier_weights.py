@@ -169,7 +169,7 @@ def test_region_checkpoint_has_a_background_column(checkpoint: Checkpoint) -> No
     assert regions.network()(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
     regions.check()
     for start in (for_regions, for_images):
-        with pytest.raises(WeightsError, match="of the task multibox are no start"):
+        with pytest.raises(WeightsError, match="of the task multibox are not those of a classifier"):
             start(replace(checkpoint, task="multibox"), ("a", "b"))
 
 

@@ -1,4 +1,4 @@
-"""The detector by hand: what reaches the classifier, what is suppressed, what is told, and how it is loaded."""
+"""The detector by hand: what reaches the classifier, what is suppressed, what is reported, and how it is loaded."""
 
 import dataclasses
 import inspect

@@ -436,7 +436,7 @@ def test_outside_boxes_become_proposals_by_name(tmp_path):
     image = photo(0, (18, 9))
     found = stored.proposals_of("000000000001.jpg", image)
     assert found.boxes.tolist() == [[0, 0, 9, 18], [4, 5, 8, 9]]
-    with pytest.raises(StoreError, match="rcnn propose"):
+    with pytest.raises(StoreError, match="turn it into a folder of stored proposals"):
         stored(image)
 
 

@@ -40,7 +40,7 @@ QUICK: dict[str, Any] = {"proposals": "grid", "max_boxes": 6}  # needs no networ
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Return a folder with five small photos, one of which is none."""
+    """Return a folder with five small files, one of which is not a photo."""
     folder = tmp_path / "photos"
     for number, name in enumerate(["a.png", "b.png", "sub/c.png", "sub/d.png"]):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

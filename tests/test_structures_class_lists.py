@@ -8,7 +8,7 @@ from structures.class_lists import read_class_names
 from structures.names import ClassNames, did_you_mean
 
 
-def test_a_list_a_repeated_option_and_a_file_are_one(tmp_path: Path) -> None:
+def test_a_list_several_values_and_a_file_are_one(tmp_path: Path) -> None:
     file = tmp_path / "names"
     file.write_text("\ufeffcrane, bird\n\n  traffic light \tn001\ncat\n", encoding="utf-8")
     wanted = ["crane, bird", "traffic light", "cat"]

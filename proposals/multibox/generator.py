@@ -118,6 +118,9 @@ class MultiBox:
 
     Attributes:
         score: says how well any boxes of a photo fit an object.
+
+    Raises:
+        InputError: max_boxes is below 1.
     """
 
     scores_tell_fit = True  # see detect.detector.Detector

@@ -66,7 +66,7 @@ def serve(path: str, memory: str) -> None:
     except (ForeignError, OSError) as error:
         out.write(json.dumps({"error": str(error)}).encode())
     except MemoryError:
-        out.write(json.dumps({"error": f"{path}: reading it takes far more memory than its size"}).encode())
+        out.write(json.dumps({"error": f"{path}: reading it takes far more memory than its size warrants"}).encode())
     else:
         _pack(entries, out)
 

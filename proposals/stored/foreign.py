@@ -86,7 +86,8 @@ def read_foreign(path: str | Path) -> ForeignBoxes:
     """
     path = Path(path)
     if path.suffix.lower() not in READERS:
-        raise ForeignError(f"{path}: not a file of proposals; known are {', '.join(READERS)} and folders of ours")
+        known = f"{', '.join(READERS)} and folders of stored proposals"
+        raise ForeignError(f"{path}: not a file of proposals; known are {known}")
     return ForeignBoxes(path, READERS[path.suffix.lower()](regular_file(path)))
 
 

@@ -87,7 +87,7 @@ class StoredProposals:
         if not isinstance(self.boxes, ProposalStore):
             raise StoreError(
                 f"{self.path}: knows photos by name only; "
-                "make a folder of stored proposals of it, which knows them by their pixels"
+                "turn it into a folder of stored proposals, which knows them by their pixels"
             )
         found = self.boxes.find(image)
         if found is None:
