@@ -34,7 +34,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.detection_growth import growth  # noqa: E402
 from benchmarks.detection_ways import SLOW, Answer, Setting, serve, ways  # noqa: E402
-from detect.runs.record import processor  # noqa: E402
+from detect.runs.machine import processor  # noqa: E402
 from eval.aligned import align  # noqa: E402
 from eval.results import DETECTIONS_FILE, read_lines  # noqa: E402
 from eval.scores import score  # noqa: E402

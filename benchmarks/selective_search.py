@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detect.runs.record import cores, peak_memory, processor
+from detect.runs.machine import cores, peak_memory, processor
 from eval.proposal_recall import measure_coverage, recall
 from eval.selection import pick_evenly
 from eval.voc import VocDataset

@@ -1,4 +1,4 @@
-"""How well do stored proposals cover the objects of annotated photos? What `rcnn eval proposals` asks."""
+"""Measures how well stored proposals cover the objects of annotated photos, for `rcnn eval proposals`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,13 +21,13 @@ SUSPICIOUS = 0.5  # share of objects that have a box exactly equal to them
 
 
 def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mapping[str, Any], list[str]]:
-    """Compare stored boxes with the objects, one photo at a time.
+    """Compare stored boxes with annotated objects, one photo at a time.
 
     Returns:
-        The coverage, how the boxes were made as far as the file tells, and warnings.
+        The coverage, how the boxes were made if the file says so, and warnings.
 
     Raises:
-        InputError: the file cannot be used, or has no photo of the dataset.
+        InputError: the file cannot be used, or has none of the dataset's photos.
     """
     boxes = open_boxes(file)
     try:

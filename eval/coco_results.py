@@ -93,7 +93,7 @@ def read_coco_results(
     rows = rows[~malformed] if upright else rows
     rows = rows[np.argsort(image[rows], kind="stable")]
     whole = _of_entries(entries, rows, dataset, path)
-    there = np.unique(image[image >= 0]).tolist()
+    there = np.flatnonzero(np.bincount(image[image >= 0])).tolist()  # np.unique imports all of numpy.ma
     sizes = dataset.truths.about
     counts = np.bincount(image[rows], minlength=len(dataset)).astype(np.int64)
     found = Packed[Detections](whole, counts, lambda place: {"image_size": sizes(place)["image_size"]})

@@ -1,7 +1,8 @@
 """Plots of evaluations: recall against IoU and against the number of boxes, detectors against their time."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,10 @@ import numpy.typing as npt
 from structures.errors import InputError
 
 if TYPE_CHECKING:  # matplotlib is slow to import, and needed for plots alone
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MARKERS = "osD^vPX*"  # so that colours need not be told apart
 Values = npt.NDArray[np.floating]
 
 
@@ -58,21 +61,28 @@ def detector_plots(
     timed = all(seconds > 0 for seconds, _, _ in points.values())
     figure = Figure(figsize=(11, 4.6) if timed else (6, 4.6), layout="constrained")
     axes = figure.subplots(1, 2 if timed else 1, squeeze=False)[0]
-    for name, (seconds, value, error) in points.items() if timed else ():
-        axes[0].errorbar(seconds, 100 * value, yerr=100 * error, marker="o", capsize=3, label=name)
+    for (seconds, value, error), marker in zip(points.values() if timed else (), cycle(MARKERS), strict=False):
+        axes[0].errorbar(seconds, 100 * value, yerr=100 * error, marker=marker, capsize=3)
     if timed:
         axes[0].set(xlabel="seconds per photo", ylabel="mAP, % (with its standard error)", xscale="log")
-    for name, (counts, recall) in curves.items():
-        axes[-1].plot(counts, 100 * recall, marker=".", label=name)
+        _label_powers(axes[0], (1, 1.5, 2, 3, 4, 5, 7))
+    for (name, (counts, recall)), marker in zip(curves.items(), cycle(MARKERS), strict=False):
+        axes[-1].plot(counts, 100 * recall, marker=marker, markersize=4, label=name)
     axes[-1].set(xlabel="boxes per photo", ylabel="recall at IoU 0.5, %", xscale="log")
-    for each in axes:
-        each.grid(alpha=0.3, which="both")
-        each.xaxis.set_major_formatter("{x:g}")
-        each.xaxis.set_minor_formatter("{x:g}")
-        each.tick_params(axis="x", which="minor", labelsize=7)
+    _label_powers(axes[-1], (1, 2, 5))
     handles, names = axes[-1].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=8)
     return figure
+
+
+def _label_powers(axes: "Axes", multiples: Sequence[float]) -> None:
+    """Label these multiples of the powers of ten on the logarithmic x axis, far enough apart to be read."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.xaxis.set_major_locator(LogLocator(subs=multiples))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(alpha=0.3)
 
 
 def picture_format(path: Path) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from eval.plots import recall_plots
 from eval.proposal_recall import AVERAGE_RECALL_AT, COUNTS, SHOWN, THRESHOLDS, Coverage, recall
 from eval.report import Sheet, percent
-from eval.scores import of_class, or_null
+from eval.scores import by_class, or_null
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,9 +27,10 @@ def proposal_sheets(values: Mapping[str, float], classes: Sequence[str]) -> list
     whole = [[f"{key} %", percent(values[key])] for key in shares] + [[key, f"{values[key]:.1f}"] for key in boxes]
     by_iou = [[f"{t:.2f}", percent(values[f"recall@{t:.2f}"])] for t in THRESHOLDS]
     by_count = [[str(n), *(percent(values[f"recall@{t:.2f} of {n} boxes"]) for t in SHOWN)] for n in COUNTS]
-    by_class = [[name, *map(percent, of_class(values, name).values())] for name in classes]
+    figures = by_class(values)
+    rows = [[name, *map(percent, figures.get(name, {}).values())] for name in classes]
     return [
-        Sheet("Every class, all boxes", ["class", "ABO %", "recall at IoU 0.5 %"], by_class),
+        Sheet("Every class, all boxes", ["class", "ABO %", "recall at IoU 0.5 %"], rows),
         Sheet("Recall by IoU, all boxes", ["IoU", "recall %"], by_iou),
         Sheet("Recall by number of boxes", ["best boxes per image", *(f"IoU {t} %" for t in SHOWN)], by_count),
         Sheet("All classes", ["figure", "value"], whole),
@@ -53,5 +54,6 @@ def proposal_plot(coverage: Coverage) -> "Figure":
 def as_json(values: Mapping[str, float], classes: Sequence[str]) -> dict[str, Any]:
     """Return plain values for a JSON file: figures over all classes, then those of every class; NaN becomes null."""
     overall = {name: or_null(value) for name, value in values.items() if "/" not in name}
-    by_class = {name: {key: or_null(v) for key, v in of_class(values, name).items()} for name in classes}
-    return {**overall, "classes": by_class}
+    figures = by_class(values)
+    rows = {name: {key: or_null(v) for key, v in figures.get(name, {}).items()} for name in classes}
+    return {**overall, "classes": rows}

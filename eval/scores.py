@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,11 @@ class Scores:
 
     def of_class(self, name: str) -> dict[str, float]:
         """Return the figures of one class, such as {"AP": 0.4}."""
-        return of_class(self.values, name)
+        return self._by_class.get(name, {})
+
+    @cached_property
+    def _by_class(self) -> dict[str, dict[str, float]]:
+        return by_class(self.values)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for a JSON file; NaN becomes null."""
@@ -83,14 +88,18 @@ class Scores:
         }
 
 
-def of_class(values: Mapping[str, float], name: str) -> dict[str, float]:
-    """Return the figures of one class, without its name.
+def by_class(values: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Return the figures of each class by its name.
 
-    >>> of_class({"mAP": 0.5, "AP/cat": 0.4, "AP/dog": 0.6}, "dog")
-    {'AP': 0.6}
+    >>> by_class({"mAP": 0.5, "AP/cat": 0.4, "AP/dog": 0.6})
+    {'cat': {'AP': 0.4}, 'dog': {'AP': 0.6}}
     """
-    parts = {key.partition("/"): value for key, value in values.items()}
-    return {figure: value for (figure, _, of), value in parts.items() if of == name}
+    found: dict[str, dict[str, float]] = {}
+    for key, value in values.items():
+        figure, slash, name = key.partition("/")
+        if slash:
+            found.setdefault(name, {})[figure] = value
+    return found
 
 
 def or_null(value: float) -> float | None:

@@ -3,11 +3,13 @@
 import csv
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import detect.bench.detection
 import detect.detector
@@ -15,6 +17,7 @@ from detect.bench.detection import BenchJob, time_stages
 from detect.bench.rows import STAGE_TIMES
 from detect.detector import Detector
 from detect.generators import load_proposals
+from eval.plots import detector_plots
 from eval.regions import read_regions
 from eval.voc import VocDataset
 from structures.boxes import Boxes, Floats, whole_image
@@ -96,7 +99,10 @@ def test_a_row_for_each_generator_in_every_form(
     assert only["lost, no proposal"] == 3
     assert only["mAP over the first"] == -rows[0]["mAP"]
     assert rows[0]["mAP over the first"] == rows[0]["mAP over the first, low"] == 0
-    assert all(row[f"seconds, {stage}"] > 0 for row in rows for stage in STAGE_TIMES)
+    stages = [f"seconds, {stage}" for stage in STAGE_TIMES if stage != "trunk"]  # none of these has a network
+    assert all(row[stage] > 0 for row in rows for stage in stages)
+    assert all(row["seconds, trunk"] == 0 for row in rows)
+    assert all(row["seconds, all"] == pytest.approx(sum(row[stage] for stage in stages)) for row in rows)
 
 
 def test_rows_agree_with_the_evaluation(
@@ -166,17 +172,53 @@ def test_photos_that_cannot_be_read_are_counted(bench: Callable[..., int], voc: 
 
 
 def test_stages_are_timed_on_every_photo_but_the_first() -> None:
+    """Also the pass of a network, which is taken out of the stage that asks for it."""
+
     class Clocked(Detector):
         def regions(self, image: Image) -> Proposals:
             found = super().regions(image)
             self.seconds["propose"] += float(image[0, 0, 0])
+            self.seconds["trunk"] += 5
             return found
 
     detectors = [Clocked(Once(), Bright()), Detector(Once(), Bright())]
     seconds = time_stages(detectors, [np.full((4, 4, 3), level, np.uint8) for level in (9, 2, 3)])
-    assert seconds.shape == (2, 2, 3)
+    assert seconds.shape == (2, 2, 4)
     np.testing.assert_allclose(seconds[:, 0, 0], [2, 3], atol=0.5)
+    np.testing.assert_allclose(seconds[:, 0, 1], 5, atol=0.5)
     np.testing.assert_allclose(seconds[:, 1], 0, atol=0.5)
+
+
+@pytest.mark.parametrize("seconds", [(0.05, 2.4), (0.29, 0.9)])
+def test_numbers_at_the_axes_of_the_plot_do_not_lie_on_each_other(seconds: tuple[float, float]) -> None:
+    counts = np.array([10, 20, 50, 100, 200, 500, 1000, 1361.0])
+    points = {str(place): (each, 0.5, 0.03) for place, each in enumerate(seconds)}
+    figure = detector_plots(points, {name: (counts, counts / 2000) for name in points})
+    FigureCanvasAgg(figure).draw()
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        labels = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+        shown = [label.get_window_extent() for tick, label in labels if low <= tick <= high]
+        assert len(shown) >= 3
+        assert all(left.x1 < right.x0 for left, right in pairwise(shown))
+
+
+def test_what_the_first_photo_of_a_shape_needs_is_not_timed() -> None:
+    """What was compiled for a shape stays, and so does what was found for pixels, which may not be timed either."""
+    compiled, remembered = set[tuple[int, ...]](), set[bytes]()
+
+    class Compiled(Detector):
+        def regions(self, image: Image) -> Proposals:
+            found = super().regions(image)
+            self.seconds["trunk"] += 100 * (image.shape not in compiled) + 5 * (image.tobytes() not in remembered)
+            compiled.add(image.shape)
+            remembered.add(image.tobytes())
+            return found
+
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 255, (4, width, 3)).astype(np.uint8) for width in (4, 5, 4)]
+    seconds = time_stages([Compiled(Once(), Bright())], images)
+    np.testing.assert_allclose(seconds[:, 0, 1], 5, atol=0.5)
 
 
 def test_a_job_names_its_folders(voc: Path, tmp_path: Path) -> None:

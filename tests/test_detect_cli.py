@@ -15,22 +15,14 @@ import typer
 
 from detect.cli import build
 from detect.commands.groups import RENAMED
-from detect.runs.record import versions
+from detect.runs.machine import versions
+from tests.given_options import leaves
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_LINE: Any = typer.main.get_command(build())
 
 
-def commands(group: Any = COMMAND_LINE, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield every command that does something, with the words that lead to it."""
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from commands(command, (*path, name))
-        else:
-            yield (*path, name), command
-
-
-LEAVES = dict(commands())
+LEAVES = {tuple(words.split()): command for words, command in leaves(COMMAND_LINE)}
 NAMES = [" ".join(path) for path in LEAVES]
 
 
@@ -193,12 +185,13 @@ def test_every_command_can_be_stopped(
     def stop(*arguments: Any, **options: Any) -> None:
         signal.raise_signal(signal.SIGTERM)
 
-    goes_on = {"detect", "draw", "propose", "train", "bench", "scale"}
+    resumed = {"detect", "draw", "propose", "train", "bench", "scale"}
     for path, command in LEAVES.items():
         monkeypatch.setattr(type(command), "parse_args", stop)
         assert rcnn(*path, "x", "--out", "y") == 143
-        said = "rcnn: stopped; the same command resumes the run\n" if path[0] in goes_on else "rcnn: stopped\n"
-        assert capsys.readouterr().err == said
+        what = "resumes the run" if path[0] in resumed else "starts from scratch"
+        said = "stopped" if path == ("serve",) else f"stopped; the same command {what}"
+        assert capsys.readouterr().err == f"rcnn: {said}\n"
         monkeypatch.undo()
 
 

@@ -198,7 +198,9 @@ def test_the_seconds_of_each_stage_add_up_also_over_threads() -> None:
 
 def test_regions_of_another_photo_are_refused() -> None:
     model = detector()
-    with pytest.raises(ValueError, match=r"regions of a photo of \(100, 200\) in a photo of \(200, 100\)"):
+    with pytest.raises(
+        ValueError, match=r"proposals for a photo of \(100, 200\) pixels, but the photo has \(200, 100\)"
+    ):
         model.detect(PHOTO.swapaxes(0, 1), model.regions(PHOTO))
 
 

@@ -106,7 +106,7 @@ def test_a_film_that_is_as_it_was_is_not_read_again_and_another_is_refused(
         assert read == [film]  # once for all frames, and known by its new time
     film.write_bytes(film.read_bytes() + b"more")
     assert rcnn(film, "--out", out, "--every", 4) == 2
-    assert "holds results of other photos by the names of 3 images (film.avi/000000.jpg" in capsys.readouterr().err
+    assert "has results of other photos with the names of 3 images (film.avi/000000.jpg" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -349,7 +349,7 @@ def test_objects_without_area_give_no_priors(tmp_path):
 def test_photos_without_objects_that_count_are_refused(trunk, photos, tmp_path):
     nothing = FewPhotos(tmp_path)
     nothing.ground_truth = lambda name: replace(photos.ground_truth(name), ignore=photos.ground_truth(name).labels == 0)
-    with pytest.raises(ValueError, match="no object that counts on the 4 photos: MultiBox has nothing to learn from"):
+    with pytest.raises(ValueError, match="no object that counts in the 4 photos: MultiBox has nothing to learn from"):
         run(trunk, nothing, tmp_path)
 
 
@@ -368,7 +368,7 @@ def test_regions_are_half_objects_and_never_ignored_ones():
     assert (empty[1] == NOTHING).all()
 
 
-@pytest.mark.parametrize(("processes", "complaint"), [(3, "3 processes"), (8, "4 photos give no batch for 8")])
+@pytest.mark.parametrize(("processes", "complaint"), [(3, "3 processes"), (8, "4 photos are too few for 8")])
 def test_processes_share_batches_evenly_or_not_at_all(trunk, photos, tmp_path, monkeypatch, processes, complaint):
     monkeypatch.setattr("detect.training.canvases.current_process", lambda: Process(0, processes))
     monkeypatch.setattr("detect.training.multibox_batches.current_process", lambda: Process(0, processes))
@@ -417,9 +417,7 @@ def test_classes_that_multibox_never_learned_from_are_warned_of(trained, tmp_pat
 
     assert warning(own, "Thing") == ""
     for name in (own, f"ranked:grid+{own}", f"multibox-multiscale:{tmp_path / 'a.safetensors'}+{own}"):
-        assert warning(name, "thing", "cow").endswith(
-            "did not learn from cow, and may pass over them (docs/multibox.md)"
-        )
+        assert warning(name, "thing", "cow").endswith("did not learn from cow, and may miss them (docs/multibox.md)")
     for name in (f"grid+{own}", "selective-search"):  # others look, too, and all boxes stay
         assert warning(name, "cow") == ""
     few = "did not learn from ant, bee, elk and 2 more, and"

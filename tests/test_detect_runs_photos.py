@@ -105,7 +105,7 @@ def test_nothing_named_and_empty_folders(tree: Path) -> None:
         ids()
     (tree / "empty/.git").mkdir(parents=True)
     (tree / "empty/.git/x.jpg").write_bytes(b"")
-    with pytest.raises(SourceError, match="empty: the folder holds no pictures"):
+    with pytest.raises(SourceError, match="empty: no pictures in this folder"):
         ids("empty", "photos")
 
 
@@ -215,10 +215,14 @@ def test_photos_under_names_with_more_or_fewer_folders_are_noticed(tree: Path) -
     everything = find_photos(["x", "y"])
     assert renamed(everything, keys, keys.__getitem__) is None
     assert renamed(everything, {}, str) is None
-    assert "by the name far/x/b.jpg, which would be x/b.jpg now" in str(renamed(everything, longer, longer.__getitem__))
+    assert "under the name far/x/b.jpg, but it would now be x/b.jpg" in str(
+        renamed(everything, longer, longer.__getitem__)
+    )
     inner = find_photos(["y"])
     assert inner.names == ("b.jpg", "z/c.jpg")
-    assert "by the name y/b.jpg, which would be b.jpg now" in str(renamed(inner, keys, keys.__getitem__))  # not x/b.jpg
+    assert "under the name y/b.jpg, but it would now be b.jpg" in str(
+        renamed(inner, keys, keys.__getitem__)
+    )  # not x/b.jpg
     other = dict.fromkeys(keys, "0" * 32) | {"b.jpg": ""}
     assert renamed(inner, other, other.__getitem__) is None
     (tree / "y/b.jpg").unlink()  # cannot be read any more, and is reported later

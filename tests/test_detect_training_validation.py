@@ -214,7 +214,7 @@ def test_a_photo_that_cannot_be_read_counts_with_its_objects_missed(weights: Che
     (tmp_path / "JPEGImages" / "001.png").write_bytes(b"no picture")
     assert measure_of(dataset, tmp_path / "a", generator)(weights) == pytest.approx(expected[1], abs=1e-6)
     (tmp_path / "JPEGImages" / "000.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"`val_proposals`: the generator failed on all of the 2 .*000\.png: not"):
+    with pytest.raises(ValueError, match=r"`val_proposals`: the generator failed on all 2 .*000\.png: not"):
         measure_of(dataset, tmp_path / "b", generator)
 
 
@@ -254,7 +254,7 @@ def test_what_there_is_to_learn_from_is_listed_with_what_looks_wrong(tmp_path: P
     counts = Counter(dataset.classes[label] for truth in dataset for label in truth.labels)
     assert lines[0].startswith(f"4 photos with {counts.total()} objects: ")
     assert all(f"{name} {count}" in lines[0] for name, count in counts.items())
-    assert lines[-1] == "warning: 2 of 4 photos to validate on are learned from; the figure will flatter"
+    assert lines[-1] == "warning: 2 of 4 validation photos are also learned from; the score will be too high"
     assert any("beyond" in line or "outside" in line for line in lines[1:-1])
     write_coco(tmp_path / "train.json", range(4))
     content = json.loads((tmp_path / "train.json").read_text())

@@ -271,7 +271,7 @@ def test_the_page_of_a_voc_folder_without_its_photos_has_their_boxes(voc, tmp_pa
     assert re.search(r"page\.html: \d+\.\d MB, 2 photos of at most 320 pixels", result.stdout)
     text = page.read_text()
     assert '<td class="text"><bdi>dog</bdi></td><td><bdi>100.00</bdi></td>' in text
-    assert "2 photos are shown without their pictures, the first because" in text
+    assert "2 photos are shown without a picture, the first because" in text
     assert '"kinds":["true"]' in text
 
 

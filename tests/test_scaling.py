@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from detect.runs.photos import find_photos
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from detect.runs.record import RunRecord
 from detect.scaling import reading
-from detect.scaling.cluster import share_out
+from detect.scaling.cluster import Processes, connected, share_out, waits
 from detect.scaling.plan import groups_of, missing
 from detect.scaling.run import Scale
 from detect.scaling.work import ON_CPU, Networks, Reading, Work, photos_table
@@ -156,7 +157,7 @@ def test_parquet_holds_paths(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [
-        ({"picture": [b""]}, "expected a column named bytes, of photos, or path, of texts; its columns are picture"),
+        ({"picture": [b""]}, "expected a column `bytes` with photos, or `path` with texts; its columns are picture"),
         ({"bytes": ["text"]}, "its columns are bytes"),
         ({"bytes": [b"", b""], "path": ["a", "a"]}, "two rows have the same path"),
         ({"path": ["s3://a/b.png", "/c.png"]}, "photos at  and s3: take a list for each"),
@@ -261,6 +262,67 @@ def test_clusters_are_shared_out(
 # The work, with a cluster that is this process
 
 
+class Cluster:
+    """A stand-in for the module of Ray, which notes how it was begun."""
+
+    exceptions = None
+
+    def __init__(self, error: Exception | None = None, **free: float) -> None:
+        self.error, self.free, self.begun = error, free, list[tuple[tuple[str, ...], bool]]()
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, *address: str, include_dashboard: bool = True, **more: object) -> None:
+        self.begun.append((address, include_dashboard))
+        if self.error:
+            raise self.error
+
+    def shutdown(self) -> None: ...
+
+    def available_resources(self) -> dict[str, float]:
+        return self.free
+
+
+def begun_on(monkeypatch: pytest.MonkeyPatch, cluster: Cluster, on: str) -> None:
+    monkeypatch.setattr("detect.scaling.cluster.installed", lambda name, extra: cluster)
+    with connected(on):
+        pass
+
+
+def test_a_cluster_that_another_command_started_for_itself_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray takes any cluster that runs here for "auto"; without an address only one of `ray start`, or RAY_ADDRESS."""
+    cluster = Cluster()
+    begun_on(monkeypatch, cluster, "ray")
+    begun_on(monkeypatch, cluster, "ray://head:10001")
+    assert cluster.begun == [((), False), (("ray://head:10001",), True)]
+
+
+@pytest.mark.parametrize(
+    ("on", "error", "said"),
+    [
+        ("ray", ConnectionError("no answer\nthere"), "`on` ray: the cluster cannot be reached: no answer there"),
+        ("ray", Exception("too slow"), "`on` ray: a cluster cannot be started here: too slow"),
+        ("ray://head:1", ConnectionError("no answer"), "`on` ray://head:1: the cluster cannot be reached: no answer"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, on: str, error: Exception, said: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(said)}"):
+        begun_on(monkeypatch, Cluster(error), on)
+
+
+def test_it_says_that_others_hold_the_cluster() -> None:
+    two = Processes(workers=2, readers=1, threads=2, gpus=0.0, cpus=0.5)
+    assert waits(Cluster(CPU=2.0), two) == ""
+    assert "1.5 of 2 CPU free" in waits(Cluster(CPU=1.5), two)
+    assert "0 of 2 CPU free" in waits(Cluster(), two)
+    card = Processes(workers=2, readers=1, threads=2, gpus=0.5, cpus=0.5)
+    assert waits(Cluster(CPU=1.0, GPU=1.0), card) == ""
+    assert "0.5 of 1 GPU free" in waits(Cluster(CPU=1.0, GPU=0.5), card)
+
+
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Run what a cluster would in this process; return the names of the groups that were worked on."""
@@ -274,6 +336,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         def cluster_resources(self) -> dict[str, float]:
             return {"CPU": 2}
+
+        available_resources = cluster_resources
 
     def run(ray: Any, work: Work, processes: Any, tables: Any) -> Iterator[Any]:
         read, networks = Reading(work), Networks(work)
@@ -330,7 +394,7 @@ def test_a_rerun_goes_on_where_shards_are_missing(photos: Path, tmp_path: Path, 
 def test_other_settings_are_refused(photos: Path, tmp_path: Path, here: list[str]) -> None:
     scaling.propose_at_scale(str(photos), str(tmp_path / "out"), console=quiet(), **QUICK)
     here.clear()
-    with pytest.raises(InputError, match=r"results of other settings \(`exif`"):
+    with pytest.raises(InputError, match=r"results with other settings \(`exif`"):
         scaling.propose_at_scale(str(photos), str(tmp_path / "out"), console=quiet(), **QUICK, exif="ignore")
     assert not here
 

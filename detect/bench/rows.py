@@ -1,4 +1,4 @@
-"""What detectors side by side achieved: a row for each, as tables, JSON, CSV and plots have it."""
+"""The figures of compared detectors: one row for each, for tables, JSON, CSV and plots."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from eval.report import Sheet, percent, signed
 from eval.scores import or_null
 from structures.boxes import Doubles
 
-STAGE_TIMES = ("propose", "classify", "suppress")  # of a detector's `seconds`
+STAGE_TIMES = ("propose", "trunk", "classify", "suppress")  # keys of a detector's `seconds`
+WHOLE = "all"  # their sum; its median is not the sum of their medians
 QUALITY = ("recall@0.50", "recall@0.70", "MABO")
 
 if TYPE_CHECKING:
@@ -25,16 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """What one detector achieved.
+    """The figures of one detector.
 
     Attributes:
-        name: of its generator.
-        quality: of the boxes that were classified: `detect.bench.proposals.quality_row`.
-        coverage: of these boxes.
-        drawn: mAP on the photos and on draws of them.
-        ap: by COCO's protocol.
-        losses: where the objects were lost that no detection found.
-        skipped: photos that could not be worked on.
+        name: name of its generator.
+        quality: of the classified boxes, from `detect.bench.proposals.quality_row`.
+        coverage: how well these boxes cover the objects.
+        drawn: mAP on the photos and on bootstrap draws of them.
+        ap: AP by COCO's protocol.
+        losses: where objects without a detection were lost.
+        skipped: number of photos that could not be processed.
     """
 
     name: str
@@ -50,9 +51,9 @@ def detector_row(figures: Figures, first: Figures, times: Seconds | None) -> dic
     """Return the row of a detector.
 
     Args:
-        figures: its own.
-        first: those that differences are to.
-        times: median seconds of each stage in STAGE_TIMES; None where none were timed.
+        figures: figures of the detector.
+        first: figures of the detector that it is compared with.
+        times: (photos, stages) seconds of the stages in STAGE_TIMES; None if nothing was timed.
     """
     sure, over = mean_ap_interval(figures.drawn), difference_interval(first.drawn, figures.drawn)
     names = ("boxes", "recall@0.50", "recall@0.70", "MABO")
@@ -65,15 +66,21 @@ def detector_row(figures: Figures, first: Figures, times: Seconds | None) -> dic
         "mAP over the first, low": over.low,
         "mAP over the first, high": over.high,
     }
-    spent = {} if times is None else dict(zip(STAGE_TIMES, times.tolist(), strict=True))
-    timed = {f"seconds, {stage}": spent.get(stage, float("nan")) for stage in STAGE_TIMES}
+    timed = {f"seconds, {stage}": value for stage, value in _medians(times).items()}
     lost = {f"lost, {stage}": figures.losses.stages[stage] for stage in STAGES}
     missed = {"skipped": figures.skipped, "missed": len(figures.losses.lost)}
     return {"proposals": figures.name, **{n: or_null(v) for n, v in (values | timed).items()}, **missed, **lost}
 
 
+def _medians(times: Seconds | None) -> dict[str, float]:
+    """Return the median seconds per photo of every stage, and of all together; NaN if nothing was timed."""
+    columns = np.full((1, len(STAGE_TIMES)), np.nan) if times is None else times
+    whole = np.median(columns.sum(axis=1))
+    return dict(zip(STAGE_TIMES, np.median(columns, axis=0).tolist(), strict=True)) | {WHOLE: float(whole)}
+
+
 def detector_sheets(rows: Sequence[Mapping[str, Any]], protocol: str, photos: int, timed: int) -> list[Sheet]:
-    """Return the tables for the terminal, a row per detector in each, named by letters from the second on."""
+    """Return the tables for the terminal, with one row per detector, named by a letter."""
     lettered = [(_letter(place), row) for place, row in enumerate(rows)]
     boxes = [
         [letter, row["proposals"], _number(row["boxes"], ".0f"), *map(_percent, _of(row, *QUALITY))]
@@ -84,26 +91,29 @@ def detector_sheets(rows: Sequence[Mapping[str, Any]], protocol: str, photos: in
             letter,
             *map(_percent, _of(row, "mAP", "mAP, standard error", "AP")),
             *([signed(row["mAP over the first"] or 0.0), _range(row)] if letter != _letter(0) else ["", ""]),
-            *(_number(row[f"seconds, {stage}"], ".3f") for stage in ("propose", "classify")),
         ]
         for letter, row in lettered
     ]
+    stage_names = (*STAGE_TIMES, WHOLE)
+    seconds = [[letter, *(_number(row[f"seconds, {s}"], ".3f") for s in stage_names)] for letter, row in lettered]
     stages = [stage for stage in STAGES if any(row[f"lost, {stage}"] for row in rows)]
     lost = [[letter, str(row["missed"]), *(str(row[f"lost, {stage}"]) for stage in stages)] for letter, row in lettered]
-    seconds = f"; median seconds per photo, on {timed} photos" if timed else ""
     sheets = [
         Sheet(
-            f"Boxes that were classified, on {photos} photos",
+            f"Classified boxes, on {photos} photos",
             ["", "proposals", "boxes", "recall 0.5 %", "0.7 %", "MABO %"],
             boxes,
             texts=2,
         ),
         Sheet(
-            f"Detections ({protocol}; difference with its 95% interval{seconds})",
-            ["", "mAP %", "+-", "AP %", "over A", "from, to", "propose", "classify"],
+            f"Detections ({protocol}; +-: standard error; difference of mAP to the first, with its 95% interval)",
+            ["", "mAP %", "+-", "AP %", "over A", "from, to"],
             quality,
         ),
     ]
+    if timed:
+        caption = f"Median seconds per photo, on {timed} {'photo' if timed == 1 else 'photos'}"
+        sheets.append(Sheet(caption, ["", *stage_names], seconds))
     if stages:
         caption = "Where objects were lost: " + "; ".join(f"{SHORT[stage]}: {STAGES[stage]}" for stage in stages)
         sheets.append(Sheet(caption, ["", "missed", *(SHORT[stage] for stage in stages)], lost))
@@ -137,8 +147,7 @@ def detector_plot(all_figures: Sequence[Figures], rows: Sequence[Mapping[str, An
 
 
 def _point(row: Mapping[str, Any]) -> tuple[float, float, float]:
-    seconds = sum(row[f"seconds, {stage}"] or 0.0 for stage in STAGE_TIMES)
-    return seconds, row["mAP"] or 0.0, row["mAP, standard error"] or 0.0
+    return row[f"seconds, {WHOLE}"] or 0.0, row["mAP"] or 0.0, row["mAP, standard error"] or 0.0
 
 
 def _curve(figures: Figures) -> tuple[str, tuple[Doubles, Doubles]]:

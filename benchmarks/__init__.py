@@ -1,0 +1,1 @@
+"""Scripts that measure. A package, since libraries install one of this name, which would be found instead."""

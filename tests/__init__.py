@@ -1,0 +1,1 @@
+"""Tests, and what they share. A package, since libraries install one of this name, which would be found instead."""
