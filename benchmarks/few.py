@@ -140,14 +140,14 @@ def _at_work(base: Checkpoint, out: Path) -> tuple[Detector, Any]:
 
     def look(dataset: Dataset, to_learn: bool) -> list[PhotoRegions]:
         looks = PhotoRegionCache(base, features, generator, out / "seen", to_learn=to_learn)
-        return looks.all(dataset, lambda items, total, name: _told(items, total))
+        return looks.all(dataset, lambda items, total, name: _reported(items, total))
 
     classify = SharedRegions(features)  # it is not asked: the probabilities are those of what was seen
     classify.classes = (*base.classes, *NEW)
     return Detector(generator, classify, score_floor=MAP_SCORE_FLOOR), look
 
 
-def _told(items: Iterable[int], total: int) -> Iterable[int]:
+def _reported(items: Iterable[int], total: int) -> Iterable[int]:
     for number in items:
         if number % 20 == 0:
             print(f"looking at photo {number} of {total}", flush=True)

@@ -176,7 +176,11 @@ def _network(
                 what = f"{form} {dtype}, {count} {unit}"
                 batch = torch.rand(count, 3, *size, device=setting.device, dtype=kind) * 255
                 try:
-                    yield {"what": what, **_rate(_form(form, network, batch), count, setting), "unit": f"{unit}/s"}
+                    yield {
+                        "what": what,
+                        **_per_second(_form(form, network, batch), count, setting),
+                        "unit": f"{unit}/s",
+                    }
                 except Exception as error:  # a row like any other
                     yield {"what": what, "why": f"{type(error).__name__}: {str(error)[:200]}"}
 
@@ -193,8 +197,8 @@ def _form(form: str, network: nn.Module, batch: Tensor) -> Callable[[], Any]:
 
 
 @torch.inference_mode()
-def _rate(work: Callable[[], Any], count: int, setting: Setting, *, repeats: int = 5) -> Row:
-    """Return how many are done in a second, by clocks that wait for the GPU; the first time, which warms up, apart."""
+def _per_second(work: Callable[[], Any], count: int, setting: Setting, *, repeats: int = 5) -> Row:
+    """Return how many are done per second, by clocks that wait for the GPU; the first run, which warms up, apart."""
     times = []
     for _ in range(2 if setting.quick else repeats + 1):
         _settle(setting)
@@ -202,8 +206,8 @@ def _rate(work: Callable[[], Any], count: int, setting: Setting, *, repeats: int
         work()
         _settle(setting)
         times.append(time.perf_counter() - begin)
-    rates = sorted(count / each for each in times[1:])
-    return {"rate": statistics.median(rates), "lowest": rates[0], "highest": rates[-1], "first s": times[0]}
+    done = sorted(count / each for each in times[1:])
+    return {"median": statistics.median(done), "lowest": done[0], "highest": done[-1], "first s": times[0]}
 
 
 def _settle(setting: Setting) -> None:
@@ -286,7 +290,7 @@ def _rcnn(words: list[Any]) -> "subprocess.Popen[bytes]":
 
 
 def train(setting: Setting) -> Iterator[Row]:
-    """200 steps of each training, stopped once on the way, and gone on with."""
+    """200 steps of each training, stopped once on the way and resumed."""
     steps, batch, photos = (4, 4, 8) if setting.quick else (200, 16, 300)
     epochs = max(1, -(-steps * batch // photos))
     common = ["--voc", setting.photos, "--device", setting.device, "--save-every", max(1, steps // 4)]

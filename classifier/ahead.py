@@ -1,4 +1,4 @@
-"""What is needed next is made in the background while the last is worked with; what comes out is the same."""
+"""Makes the next items in the background while the last ones are used; the items and their order stay the same."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

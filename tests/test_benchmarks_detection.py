@@ -93,4 +93,4 @@ def test_results_that_are_there_already_are_taken(voc: Path, asked: list[str], t
 def test_unknown_ways_are_refused(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         detection.arguments([str(voc), "train", "--out", str(tmp_path), "--way", "magic"])
-    assert "'magic' is none of the ways: both, default; " in capsys.readouterr().err
+    assert "'magic' is not one of the ways: both, default; " in capsys.readouterr().err

@@ -42,7 +42,7 @@ def test_probabilities_are_those_of_the_network_on_the_crops(
     assert np.ptp(found, axis=0).max() > 0.05  # the regions differ
 
 
-def test_features_stand_behind_the_probabilities(checkpoint: Checkpoint, classify: GoogLeNetRegions) -> None:
+def test_features_follow_the_probabilities(checkpoint: Checkpoint, classify: GoogLeNetRegions) -> None:
     boxes, both = some_boxes(5), GoogLeNetRegions(checkpoint, PLAIN, batch_size=4, with_features=True)
     found = both(photo(), boxes)
     assert (feature_count(both), feature_count(classify), found.shape) == (1024, 0, (5, 4 + 1024))

@@ -60,7 +60,7 @@ def test_films_that_are_none_or_cut_off(film: Path, tmp_path: Path) -> None:
     assert found < 9
 
 
-def test_a_camera_that_is_not_there() -> None:
+def test_a_missing_camera() -> None:
     frames = camera_frames("camera:99", 2)
     assert [frame.image_id for frame in frames] == ["camera-99/000000.jpg", "camera-99/000001.jpg"]
     with pytest.raises(ImageError, match="there is no such camera"):

@@ -79,7 +79,7 @@ def test_the_built_in_shared_weights_have_ranges() -> None:
 
 @needs_openvino
 @pytest.mark.parametrize("load", [partial(load_classifier, "default"), partial(load_proposals, "multibox")])
-def test_crops_and_the_multibox_beside_them_are_refused_at_once(load: Callable[..., object]) -> None:
+def test_crops_with_multibox_are_refused_at_once(load: Callable[..., object]) -> None:
     with pytest.raises(ValueError, match='`dtype="int8"` is for shared features'):
         load(place(device="cpu", dtype="int8"))
 

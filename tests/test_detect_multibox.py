@@ -340,7 +340,7 @@ class FlatPhotos(FewPhotos):
         return GroundTruth(image_id, boxes, none.astype(np.int64), none, none.astype(np.float32), (150, 200))
 
 
-def test_objects_without_area_are_no_priors(tmp_path):
+def test_objects_without_area_give_no_priors(tmp_path):
     shapes = find_shapes(FlatPhotos(tmp_path), replace(RECIPE, priors_a_cell=2))
     assert torch.isfinite(shapes).all()
     assert (shapes > 0).all()

@@ -345,7 +345,7 @@ def test_a_training_takes_no_folder_with_files_of_others(tmp_path: Path, name: s
         "iteration,a,seconds\n1",
     ],
 )
-def test_a_table_of_another_program_is_no_curve(tmp_path: Path, content: str) -> None:
+def test_another_programs_table_is_not_taken_for_curves(tmp_path: Path, content: str) -> None:
     path = tmp_path / "curves.csv"
     path.write_text(content)
     if content.endswith("1"):  # one of ours, cut short

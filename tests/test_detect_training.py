@@ -240,7 +240,7 @@ def test_features_that_were_removed_are_made_again(
     assert all(torch.equal(again.state[name], value) for name, value in trained[1].state.items())
 
 
-def test_regions_drawn_anew_get_features_of_their_own(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
+def test_regions_drawn_again_get_features_of_their_own(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
     """As the errors advise: features of the old regions must not be taken for those of the new."""
     run(start, dataset, tmp_path)
     other: dict[str, Any] = {"examples": replace(EXAMPLES, negatives=5)}
@@ -470,7 +470,7 @@ def test_photos_to_learn_from_are_named_by_one_option(tmp_path: Path, voc: Path)
 
 
 def test_photos_of_another_size_than_was_annotated_are_named(tmp_path: Path) -> None:
-    """Photos that were shrunk, or turned by their EXIF, would teach boxes beside the objects."""
+    """Photos that were shrunk, or turned by their EXIF, would teach boxes next to the objects."""
     write_voc(tmp_path, "train", range(5))
     half = SIDE // 2
     for number in range(4):
@@ -619,7 +619,7 @@ def test_every_option_reaches_the_recipe_and_the_examples(
     assert asked == [expected]
 
 
-def test_coco_files_whose_crowds_are_no_objects(
+def test_crowds_of_coco_files_are_not_objects(
     rcnn: Callable[..., int], voc: Path, start_file: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "instances.json"

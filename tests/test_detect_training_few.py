@@ -148,7 +148,7 @@ def test_examples_by_hand() -> None:
     assert not examples_of(regions_of(boxes), two_objects(ignore=False), FewRecipe(keep=False)).rest.any()
 
 
-def test_regions_on_objects_that_do_not_count_are_no_examples() -> None:
+def test_regions_on_objects_that_do_not_count_are_not_examples() -> None:
     boxes: list[list[float]] = [[0, 0, 40, 40], [5, 5, 20, 20], [60, 60, 90, 90], [50, 0, 60, 20]]
     found = examples_of(regions_of(boxes), two_objects(ignore=True), FewRecipe(use_ignored=False))
     assert found.labels.tolist() == [0, -1] * 2

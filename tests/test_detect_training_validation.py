@@ -90,7 +90,7 @@ def test_weights_are_judged_on_the_schedule_and_at_the_end_and_the_best_are_kept
 
 @pytest.mark.parametrize("killed_after", [3, 4, 6, 7])
 def test_a_killed_run_goes_on_with_the_right_best(tmp_path: Path, killed_after: int) -> None:
-    """The state on disk is of step 2: what came after it is judged anew."""
+    """The state on disk is of step 2: what came after it is judged again."""
     (tmp_path / "state.pt").touch()
     Noted(tmp_path).run(1, killed_after)
     again = Noted(tmp_path)
@@ -242,7 +242,7 @@ def test_photos_to_validate_on_are_looked_at_before_anything_is_trained(tmp_path
         open_val()
 
 
-def test_what_there_is_to_learn_from_is_told_with_what_looks_wrong(tmp_path: Path) -> None:
+def test_what_there_is_to_learn_from_is_listed_with_what_looks_wrong(tmp_path: Path) -> None:
     write_voc(tmp_path, "train", range(4))
     write_voc(tmp_path, "val", range(2, 6))
     annotation = tmp_path / "Annotations" / "000.xml"

@@ -41,7 +41,7 @@ QUICK: dict[str, Any] = {"proposals": "grid", "max_boxes": 6}  # needs no networ
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Return a folder with five small photos, one of which is none."""
+    """Return a folder with five small files, one of which is not a photo."""
     folder = tmp_path / "photos"
     for number, name in enumerate(["a.png", "b.png", "sub/c.png", "sub/d.png"]):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ def test_parquet_holds_paths(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [
-        ({"picture": [b""]}, "expected a column `bytes` with photos, or `path` with texts; its columns are picture"),
+        ({"picture": [b""]}, "expected a column 'bytes' with photos, or 'path' with texts; its columns are picture"),
         ({"bytes": ["text"]}, "its columns are bytes"),
         ({"bytes": [b"", b""], "path": ["a", "a"]}, "two rows have the same path"),
         ({"path": ["s3://a/b.png", "/c.png"]}, "photos at  and s3: take a list for each"),

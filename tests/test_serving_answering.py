@@ -106,7 +106,7 @@ def test_classes_that_are_not_looked_for_are_not_offered() -> None:
 
 def test_boxes_of_known_photos_cannot_be_served() -> None:
     class Stored:
-        name, parameters, doubts = "file", {}, ()
+        name, parameters, notes = "file", {}, ()
 
         def __call__(self, image: Image) -> Proposals: ...  # type: ignore[empty-body]
 

@@ -106,7 +106,7 @@ def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: C
         ):
             _store(done, read, writer, bar, summary, job.max_boxes)
     console.print(table(_rows(job, summary, bar)))
-    for line in generator.doubts if isinstance(generator, ProposalsByName) else ():
+    for line in generator.notes if isinstance(generator, ProposalsByName) else ():
         console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
     return summary
 

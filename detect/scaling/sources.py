@@ -177,7 +177,7 @@ def holds_bytes(file: str) -> str | None:
     if PATH in kinds and _is_text(kinds[PATH]):
         return None
     there = ", ".join(kinds) or "none"
-    raise SourceError(f"{file}: expected a column `bytes` with photos, or `path` with texts; its columns are {there}")
+    raise SourceError(f"{file}: expected a column 'bytes' with photos, or 'path' with texts; its columns are {there}")
 
 
 def _is_binary(kind: Any) -> bool:
