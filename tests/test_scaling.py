@@ -164,7 +164,7 @@ def test_parquet_holds_paths(photos: Path, tmp_path: Path) -> None:
         ({"picture": [b""]}, "expected a column 'bytes' with photos, or 'path' with texts; its columns are picture"),
         ({"bytes": ["text"]}, "its columns are bytes"),
         ({"bytes": [b"", b""], "path": ["a", "a"]}, "two rows have the same path"),
-        ({"path": ["s3://a/b.png", "/c.png"]}, "photos at  and s3: take a list for each"),
+        ({"path": ["s3://a/b.png", "/c.png"]}, "photos at  and s3: make a list for each"),
     ],
 )
 def test_parquet_that_names_no_photos_is_refused(tmp_path: Path, columns: dict[str, Any], complaint: str) -> None:
