@@ -95,16 +95,28 @@ def train_on_few(
         features, generator = at_work(learned, to_learn=False)
         detector = Detector(generator, SharedRegions(features), score_floor=SCORE_FLOOR)
         if judged is None:
-            _report(page, out, cross_judged(dataset, lesson, detector, recipe), dataset, [OTHERS], about["data"])
+            _report(
+                page,
+                out,
+                cross_judged(dataset, lesson, detector, recipe),
+                dataset,
+                [OTHERS],
+                {"ground_truth": photos.name},
+            )
         else:
             everything = detect_all(detector, judged, placement)
             found = {image_id: of_last(each, len(names)) for image_id, each in everything.items()}
-            _report(page, out, found, judged, [], about["data"])
+            _report(page, out, found, judged, [], validation.about(photos))
     typer.echo(printable(what_stays(folder)))
 
 
 def _report(
-    page: Path, out: Path, found: "Mapping[str, Detections]", judged: "Selection", notes: list[str], data: str
+    page: Path,
+    out: Path,
+    found: "Mapping[str, Detections]",
+    judged: "Selection",
+    notes: list[str],
+    about: dict[str, str],
 ) -> None:
     """Say how good it is, and write the page, if what that needs is installed."""
     from detect.report import Gallery, report_values, with_photos, write_report
@@ -122,6 +134,6 @@ def _report(
         typer.echo(printable(f"no page: {error}"), err=True)
         return
     gallery = Gallery()
-    source = {"file": str(out), "ground_truth": data}
+    source = {"file": str(out), **about}
     values = with_photos(report_values([run], source, mistakes=True), [run], gallery)
     typer.echo(printable(write_report(page, [run], values, gallery)))
