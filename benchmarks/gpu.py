@@ -95,9 +95,8 @@ def _stop(part: "subprocess.Popen[bytes]") -> None:
             part.wait(GRACE)
         except ProcessLookupError:
             return
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:  # at last: a process that hangs in the driver cannot be ended at all
             continue
-    part.wait()
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -22,6 +22,21 @@ def map_ahead(pool: ThreadPoolExecutor, do: Callable[[T], R], items: Iterable[T]
         yield waiting.popleft().result()
 
 
+def begun(make: Callable[[], T]) -> Future[T]:
+    """Begin to make something in a thread of its own; `result` waits for it, and raises what went wrong."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="begun")
+    made = thread.submit(make)
+    thread.shutdown(wait=False)
+    return made
+
+
+def done(value: T) -> Future[T]:
+    """Return what is there already, for those who would wait for it."""
+    made = Future[T]()
+    made.set_result(value)
+    return made
+
+
 class LoadedBatches(Generic[T]):
     """Batches by the number of their step, out of a stream that makes them ahead: `map_ahead`, or torch's DataLoader.
 

@@ -8,8 +8,10 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from classifier.ahead import begun, done
 from classifier.converted import openvino_core, openvino_model
 from classifier.graphs import Graphed
 from classifier.rounding import is_rounded
@@ -164,6 +167,18 @@ def make_engine(
     if placement.engine == "openvino":
         return OpenVinoEngine(module, placement, size=size, batch_size=batch)
     return TorchEngine(module, placement, batch_size=batch)
+
+
+def begin_engine(
+    module: nn.Module, placement: Placement, *, size: int | tuple[int, int], batch_size: int | None = None
+) -> Future[Engine]:
+    """Begin to make an engine; its `result` waits for it. Arguments and errors as for `make_engine`.
+
+    OpenVINO's takes long, and is made in another thread. Torch's is made at once: of several GPUs each thread has a
+    current one of its own.
+    """
+    make = partial(make_engine, module, placement, size=size, batch_size=batch_size)
+    return begun(make) if placement.engine == "openvino" else done(make())
 
 
 def keep_to_cores(count: int) -> None:

@@ -89,17 +89,17 @@ class ScoredRun:
         )
 
 
-def score_run(file: Path, dataset: AnyDataset, question: ScoringOptions) -> ScoredRun:
+def score_run(file: Path, dataset: AnyDataset, options: ScoringOptions) -> ScoredRun:
     """Read results and score them.
 
     Raises:
-        InputError: the results do not fit the ground truth, or neither fits the question.
+        InputError: the results do not fit the ground truth, or an option fits neither.
     """
-    only = question.only_detected
-    aligned, notes = read_detections(file, dataset, allow_extra=question.allow_extra, only_detected=only)
-    photos, found = choose(dataset, aligned, question.classes, only_detected=only)
-    doubts = [*notes, *high_floor(file), *aligned.warnings(missing_count=not only)]
-    return _scored(file, photos, aligned, found, _regions_of(file), doubts, question)
+    only = options.only_detected
+    aligned, notes = read_detections(file, dataset, allow_extra=options.allow_extra, only_detected=only)
+    photos, found = choose(dataset, aligned, options.classes, only_detected=only)
+    warnings = [*notes, *high_floor(file), *aligned.warnings(missing_count=not only)]
+    return _scored(file, photos, aligned, found, _regions_of(file), warnings, options)
 
 
 def score_found(
@@ -124,15 +124,15 @@ def _scored(
     aligned: Aligned,
     found: Sequence[Detections],
     kept: KeptRegions,
-    doubts: Sequence[str],
-    question: ScoringOptions,
+    noted: Sequence[str],
+    options: ScoringOptions,
 ) -> ScoredRun:
     truths = truths_of(photos)
-    name = usual_protocol(photos) if question.protocol == "auto" else question.protocol
+    name = usual_protocol(photos) if options.protocol == "auto" else options.protocol
     scores = score(name, truths, found, photos.classes, crowd=has_crowds(photos))
-    warnings = [*photos.notes, *doubts, *scores.warnings(), *kept.notes]
+    warnings = [*photos.notes, *noted, *scores.warnings(), *kept.notes]
     regions = kept.of(photos)
-    return ScoredRun(file, photos, scores, aligned, warnings, upright(found), regions, question.lost_score)
+    return ScoredRun(file, photos, scores, aligned, warnings, upright(found), regions, options.lost_score)
 
 
 def require_same_photos(runs: Sequence[ScoredRun]) -> None:

@@ -194,8 +194,8 @@ class SharedFeatures:
         self.placement = placement or place()
         in_int8 = self.placement.dtype == "int8"
         network = network_in_int8(checkpoint, self.network) if in_int8 else self.network
-        run = CanvasRunner(network, self.placement, batch_size=batch_size)
-        self.memory = CanvasMemory(run, device=self.placement.device)
+        self.run = CanvasRunner(network, self.placement, batch_size=batch_size)
+        self.memory = CanvasMemory(self.run, device=self.placement.device)
         self.head = self.network.regions.to(self.placement.device)
         self._facts = weights_facts(checkpoint)
 
@@ -248,8 +248,9 @@ class SharedRegions:
         return self.finish([self.begin(image)], [boxes])[0]
 
     def begin(self, image: Image) -> list[Look]:
-        """Draw a photo on its canvas; see `classifier.regions.ClassifiesInSteps`."""
+        """Draw a photo on its canvas, and begin to make the engine for it; see `classifier.regions.ClassifiesInSteps`."""
         view = whole_photo((image.shape[0], image.shape[1]))
+        self.features.run.expect(view.canvas)
         return [drawn(image, view, mirrored) for mirrored in ((False, True) if self.mirrored else (False,))]
 
     def look(self, begun: Sequence[list[Look]]) -> None:

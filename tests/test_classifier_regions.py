@@ -91,10 +91,10 @@ class Counting:
         return self.engine(batch)
 
 
-def test_equal_boxes_are_computed_once(checkpoint: Checkpoint) -> None:
+def test_equal_boxes_are_computed_once(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     classify = GoogLeNetRegions(checkpoint, PLAIN, batch_size=4)
     counting = Counting(classify.engine)
-    classify.engine = counting  # type: ignore[assignment]
+    monkeypatch.setattr(GoogLeNetRegions, "engine", counting)
     distinct = some_boxes(5)
     rows = np.array([3, 3, 0, 1, 4, 2, 0, 3])
     found = classify(photo(), distinct[rows])

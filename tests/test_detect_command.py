@@ -619,6 +619,7 @@ def test_the_closing_table_says_which_generator_the_regions_came_from() -> None:
         boxes={"selective-search": 1, "multibox": 3},
         seconds=1.0,
         stages={},
+        first_seconds=2.0,
         photos_per_second=None,
     )
     assert summary.rows([])["from"] == (

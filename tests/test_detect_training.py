@@ -250,7 +250,7 @@ def test_regions_drawn_again_get_features_of_their_own(start: Checkpoint, datase
     with pytest.raises(WeightsError, match=r"begun with other regions; .* remove state\.pt and start\.json"):
         run(start, dataset, tmp_path, **other)
     (tmp_path / "start.json").unlink()
-    with pytest.raises(WeightsError, match=r"state\.pt: of a training whose start\.json is gone"):
+    with pytest.raises(WeightsError, match=r"state\.pt: the start\.json of this training is missing"):
         run(start, dataset, tmp_path, **other)
     (tmp_path / "state.pt").unlink()
     anew = run(start, dataset, tmp_path, **other)

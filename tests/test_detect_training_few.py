@@ -159,7 +159,7 @@ def test_only_classes_that_the_weights_do_not_know_are_learned(weights: Checkpoi
     knows = replace(weights, classes=("DISC",))
     assert classes_to_learn(knows, photos, RECIPE) == ["square"]
     assert classes_to_learn(knows, photos, FewRecipe(keep=False)) == ["disc", "square"]
-    with pytest.raises(InputError, match="know disc already; `only_new=True`"):
+    with pytest.raises(InputError, match="already know disc; `only_new=True`"):
         classes_to_learn(knows, Selection(photos, classes=["disc"]), RECIPE)
     with pytest.raises(WeightsError, match="weights for regions cannot learn new classes"):
         classes_to_learn(replace(weights, task="regions"), photos, RECIPE)

@@ -2,15 +2,19 @@
 
 import io
 import json
+import math
+import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
@@ -187,6 +191,75 @@ def test_sources_without_photos_are_refused(
     Path("bad.parquet").write_bytes(b"PAR?")
     with pytest.raises(InputError, match=complaint):
         find_source(source, leave_out="out")
+
+
+SOUND_ROW = {"image": "a.jpg", "width": 9, "height": 8, "boxes": [[0.0, 1.0, 2.0, 3.0]], "scores": [0.5]}
+SOUND_ROW |= {"sources": ["grid"], "labels": ["cat"], "file_key": "0" * 32, "error": None}
+SHARD = to_parquet([{**SOUND_ROW, "image": f"{number}.jpg"} for number in range(20)], "detect")
+
+
+@settings(max_examples=60, deadline=None)
+@given(at=st.integers(0, len(SHARD) - 1), change=st.integers(1, 255), end=st.none() | st.integers(0, len(SHARD)))
+def test_damage_to_a_shard_is_noticed_wherever_it_is(at: int, change: int, end: int | None) -> None:
+    content = bytearray(SHARD)
+    content[at] ^= change
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, "photos.parquet")
+        place.write_bytes(content[:end])
+        with suppress(InputError):  # a few bytes mean nothing
+            assert to_parquet(list(read_rows(str(place))), "detect") == SHARD
+        with suppress(InputError):
+            find_source(str(place), leave_out="out")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"labels": ["dog"]}, "not as rcnn writes it"),
+        ({"labels": [None]}, "not as rcnn writes it"),
+        ({"sources": [None]}, "a box without a source"),
+        ({"boxes": [None]}, "not as rcnn writes it"),
+        ({"boxes": [[math.nan] * 4]}, "not as rcnn writes it"),
+        ({"boxes": [[0, 0, 1, 1]] * 2}, "not as rcnn writes it"),
+        ({"width": None}, "without width"),
+        ({"file_key": None}, "without file_key"),
+        ({"image": None}, "without image"),
+        ({"image": None, "error": "damaged"}, "without image"),
+    ],
+)
+def test_a_row_that_we_never_write_is_named(
+    tmp_path: Path, rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str], change: dict[str, Any], said: str
+) -> None:
+    RunRecord(tmp_path / "shards", {"classes": ["cat"]}).finish()
+    name = f"photos-000000000-{'0' * 32}.parquet"
+    (tmp_path / "shards" / name).write_bytes(
+        to_parquet([SOUND_ROW, {**SOUND_ROW, "image": "b.jpg", **change}], "detect")
+    )
+    assert rcnn("scale", "collect", tmp_path / "shards", "--out", tmp_path / "out") == 2
+    assert said in capsys.readouterr().err
+
+
+def test_parquet_of_others_is_no_shard(tmp_path: Path) -> None:
+    table = arrow.table(
+        {"image": ["a.jpg"]}, schema=arrow.schema([("image", arrow.string())], {b"googlenet-rcnn": b"detect"})
+    )
+    with pytest.raises(InputError, match="not a shard that rcnn wrote"):
+        list(read_rows(write_parquet(table, tmp_path / "x.parquet")))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+@pytest.mark.parametrize("name", ["pipe.parquet", "pipe.txt"])
+def test_no_pipe_is_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OSError, match="not a regular file"):
+        find_source(str(tmp_path / name), leave_out="out")
+
+
+@pytest.mark.parametrize("scheme", ["file://", "FILE://", "local://"])
+def test_an_address_on_this_machine_is_a_folder_with_its_rules(tmp_path: Path, scheme: str) -> None:
+    (tmp_path / f"photos-000000000-{'0' * 32}.parquet").write_bytes(b"of the user")
+    with open_folder(f"{scheme}{tmp_path}") as folder, pytest.raises(FileRefused, match="not written by rcnn"):
+        folder.shards()
 
 
 def test_results_cannot_go_to_the_parquet_files_of_the_photos(tmp_path: Path) -> None:
@@ -519,7 +592,7 @@ def test_a_damaged_shard_is_named(photos: Path, tmp_path: Path, here: list[str])
     shard.write_bytes(shard.read_bytes()[:-20])
     with pytest.raises(InputError, match=f"{shard}: a damaged shard"):
         collecting.collect(str(tmp_path / "out"), tmp_path / "boxes")
-    with pytest.raises(InputError, match="not a folder that rcnn scale wrote"):
+    with pytest.raises(InputError, match="this folder was not written by rcnn scale"):
         collecting.collect(str(photos), tmp_path / "boxes2")
 
 

@@ -112,5 +112,5 @@ def test_boxes_of_known_photos_cannot_be_served() -> None:
 
         def proposals_of(self, image_id: str, image: Image) -> Proposals: ...  # type: ignore[empty-body]
 
-    with pytest.raises(InputError, match="known photos only"):
+    with pytest.raises(InputError, match="boxes of known photos"):
         Answering({"file": Detector(Stored(), Answers())}, max_pixels=100)  # type: ignore[arg-type]

@@ -100,8 +100,8 @@ def detections(
     if dry_run is not None:
         show_dry_run({"ground truth": dataset}, dry_run, "scored", json=report.json)
         return
-    question = ScoringOptions(protocol, choice.classes, choice.only_detected, choice.allow_extra, report.lost_score)
-    runs = [score_run(each, dataset, question) for each in files]
+    options = ScoringOptions(protocol, choice.classes, choice.only_detected, choice.allow_extra, report.lost_score)
+    runs = [score_run(each, dataset, options) for each in files]
     require_same_photos(runs)
     scores = [run.scores for run in runs]
     sheets = [class_table(scores), overall_table(scores)]
@@ -167,8 +167,8 @@ def proposals(
     if dry_run is not None:
         show_dry_run({"ground truth": dataset}, dry_run, "scored", json=json)
         return
-    coverage, made, doubts = measure_proposals(file, dataset)
-    warnings = [*dataset.notes, *doubts]
+    coverage, made, warnings = measure_proposals(file, dataset)
+    warnings = [*dataset.notes, *warnings]
     values = dict(proposal_rows(coverage, dataset.classes))
     sheets = proposal_sheets(values, dataset.classes)
     show(sheets, warnings)

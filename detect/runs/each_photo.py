@@ -140,5 +140,6 @@ def _report(
         boxes=dict(boxes),
         seconds=bar.pace.seconds,
         stages=dict(bar.seconds),
+        first_seconds=bar.pace.first,
         photos_per_second=bar.pace.per_second(),
     )

@@ -2,14 +2,17 @@
 
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 from structures.errors import InputError
 from structures.extras import installed
+from structures.files import regular_file
 
 ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
-FILE = "file://"
+HERE = re.compile(r"(?:file|local)://", re.IGNORECASE)  # this file system, as fsspec calls it
 EXTRA = "ray"
 
 
@@ -19,12 +22,12 @@ def is_address(place: str) -> bool:
     >>> is_address("s3://bucket/photos"), is_address("photos"), is_address("file:///photos")
     (True, False, False)
     """
-    return ADDRESS.match(place) is not None and not place.startswith(FILE)
+    return ADDRESS.match(place) is not None and HERE.match(place) is None
 
 
 def local(place: str) -> str:
     """Return a local path without file:// in front."""
-    return place.removeprefix(FILE)
+    return HERE.sub("", place, count=1) if HERE.match(place) else place
 
 
 def in_folder(folder: str, name: str) -> str:
@@ -67,6 +70,28 @@ def open_file(place: str) -> Any:
         OSError: it cannot be read.
     """
     if not is_address(place):
-        return open(local(place), "rb")
+        return regular_file(local(place)).open("rb")
     fs, path = file_system(place)
     return fs.open(path, "rb")
+
+
+@contextmanager
+def open_parquet(place: str, refusal: Callable[[str], InputError]) -> Iterator[Any]:
+    """Open a Parquet file, wherever it lies; damage that shows only when the block reads it is noticed, too.
+
+    Args:
+        place: path or address.
+        refusal: makes the error that says so, from the reason.
+
+    Raises:
+        InputError: it is damaged, or not Parquet.
+        OSError: it cannot be opened.
+    """
+    arrow, parquet = installed("pyarrow", extra=EXTRA), installed("pyarrow.parquet", extra=EXTRA)
+    try:
+        with open_file(place) as stream:
+            yield parquet.ParquetFile(stream, page_checksum_verification=True)
+    except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the system; Arrow's own have no number
+            raise
+        raise refusal(" ".join(str(error).split())) from None

@@ -8,13 +8,14 @@ import os
 import posixpath
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from detect.runs.photos import LIST_PREFIX, SourceError, find_photos
-from detect.scaling.places import EXTRA, file_system, in_folder, is_address, local, open_file
+from detect.scaling.places import EXTRA, file_system, in_folder, is_address, local, open_file, open_parquet
 from structures.errors import InputError
 from structures.extras import installed
 from structures.images import SUFFIXES
@@ -116,9 +117,9 @@ def _in_list(place: str, own: Path | None) -> Source:
     return _at(lines, posixpath.dirname(place), place)
 
 
-def _at(paths: Sequence[str], beside: str, place: str) -> Source:
+def _at(paths: Sequence[str], folder: str, place: str) -> Source:
     """Return photos by their addresses or paths; relative ones are in the folder of the list."""
-    whole = [path if is_address(path) or path.startswith("/") else in_folder(beside, path) for path in paths]
+    whole = [path if is_address(path) or path.startswith("/") else in_folder(folder, path) for path in paths]
     kinds = {path.partition("://")[0] if is_address(path) else "" for path in whole}
     if len(kinds) > 1:
         raise SourceError(f"{place}: photos at {' and '.join(sorted(kinds))}; make a list for each")
@@ -139,14 +140,13 @@ def _in_parquet(files: Sequence[str], leave_out: str) -> Source:
     folder = posixpath.dirname(files[0])
     if folder.rstrip("/") == (leave_out if is_address(leave_out) else os.path.abspath(local(leave_out))).rstrip("/"):
         raise SourceError(f"{folder}: results cannot go to the folder of the photos; name another `out`")
-    parquet, names, ends = installed("pyarrow.parquet", extra=EXTRA), list[str](), list[int]()
+    names, ends = list[str](), list[int]()
     held = {holds_bytes(file) for file in files}
     if len(held) > 1:
         raise SourceError(f"{files[0]}: has other columns than the files next to it")
     column = held.pop()
     for file in files:
-        with open_file(file) as stream:
-            read = parquet.ParquetFile(stream)
+        with _opened(file) as read:
             ends.append(read.metadata.num_rows)
             names += _names_of_rows(read, column, file)
     if column is None:
@@ -156,6 +156,10 @@ def _in_parquet(files: Sequence[str], leave_out: str) -> Source:
     return Source(folder, tuple(names), tuple(files), tuple(accumulate(ends)))
 
 
+def _opened(file: str) -> AbstractContextManager[Any]:
+    return open_parquet(file, lambda reason: SourceError(f"{file}: not readable as Parquet: {reason}"))
+
+
 def holds_bytes(file: str) -> str | None:
     """Return the column of a Parquet file that contains photos; None if it has their paths instead.
 
@@ -163,13 +167,8 @@ def holds_bytes(file: str) -> str | None:
         SourceError: the file has neither, or is not a Parquet file.
     """
     arrow = installed("pyarrow", extra=EXTRA)
-    parquet = installed("pyarrow.parquet", extra=EXTRA)
-    try:
-        with open_file(file) as stream:
-            schema = parquet.read_schema(stream)
-    except arrow.ArrowInvalid as error:
-        raise SourceError(f"{file}: not readable as Parquet: {' '.join(str(error).split())}") from None
-    kinds = {field.name: field.type for field in schema}
+    with _opened(file) as read:
+        kinds = {field.name: field.type for field in read.schema_arrow}
     if BYTES in kinds and _is_binary(kinds[BYTES]):
         return BYTES
     if IMAGE in kinds and arrow.types.is_struct(kinds[IMAGE]) and kinds[IMAGE].get_field_index(BYTES) >= 0:

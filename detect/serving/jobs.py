@@ -82,7 +82,7 @@ class Answer:
     objects: int = 0
 
 
-class Work(Protocol):
+class Worker(Protocol):
     """Detects on photos."""
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[Answer]:

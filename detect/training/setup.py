@@ -38,13 +38,13 @@ def check_out(out: Path, *read: str | None) -> None:
         raise InputError(f"`out` {out}: cannot be written")
     parts = [part for name in read if name is not None for part in (name, *name.split("+"))]
     files = filter(os.path.isfile, [*parts, *(part.rpartition(":")[2] for part in parts)])
-    check_outputs([out, last_beside(out)], files)
+    check_outputs([out, last_weights_path(out)], files)
 
 
-def last_beside(out: Path) -> Path:
+def last_weights_path(out: Path) -> Path:
     """Return the file for the last weights of a training whose best weights go to `out`.
 
-    >>> last_beside(Path("net.safetensors")).name
+    >>> last_weights_path(Path("net.safetensors")).name
     'net.last.safetensors'
     """
     return out.with_suffix(f".last{out.suffix}")
@@ -123,9 +123,9 @@ def save_weights(out: Path, weights: Checkpoint, last: Checkpoint | None) -> lis
     save_checkpoint(weights, out)
     lines = [f"weights written to {out}{_judged(weights)}"]
     if last is not None:
-        beside = last_beside(out)
-        save_checkpoint(last, beside)
-        lines.append(f"the last of the training to {beside}{_judged(last)}")
+        last_path = last_weights_path(out)
+        save_checkpoint(last, last_path)
+        lines.append(f"last weights of the training written to {last_path}{_judged(last)}")
     return lines
 
 
