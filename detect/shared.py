@@ -248,7 +248,10 @@ class SharedRegions:
         return self.finish([self.begin(image)], [boxes])[0]
 
     def begin(self, image: Image) -> list[Look]:
-        """Draw a photo on its canvas, and begin to make the engine for it; see `classifier.regions.ClassifiesInSteps`."""
+        """Draw a photo on its canvas, and begin to make the engine for it.
+
+        See `classifier.regions.ClassifiesInSteps`.
+        """
         view = whole_photo((image.shape[0], image.shape[1]))
         self.features.run.expect(view.canvas)
         return [drawn(image, view, mirrored) for mirrored in ((False, True) if self.mirrored else (False,))]
