@@ -185,7 +185,7 @@ class GoogLeNetRegions:
 
     def finish(self, begun: Sequence[Image], boxes: Sequence[Boxes]) -> list[Floats]:
         """Return the probabilities of (N, 4) boxes of each photo; regions of several photos fill a batch."""
-        pairs = [np.unique(checked(own), axis=0, return_inverse=True) for own in boxes]
+        pairs = [np.unique(checked_boxes(own), axis=0, return_inverse=True) for own in boxes]
         distinct = [rows for rows, _ in pairs]
         found = self._run(begun, distinct, mirrored=False)
         if self.mirrored:
@@ -242,7 +242,7 @@ class _Cutter:
         return crops
 
 
-def checked(boxes: Boxes) -> Boxes:
+def checked_boxes(boxes: Boxes) -> Boxes:
     """Return boxes as (N, 4) float32.
 
     Raises:

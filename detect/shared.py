@@ -14,7 +14,7 @@ from torch import Tensor
 
 from classifier.engines import Placement, place, require_finite
 from classifier.region_columns import ColumnInputs
-from classifier.regions import checked
+from classifier.regions import checked_boxes
 from classifier.shared_regions import WIDTH, RegionMaps, SharedRegionHead
 from classifier.weights.checkpoint import (
     SHARED_PHOTOS,
@@ -259,7 +259,7 @@ class SharedRegions:
 
     def finish(self, begun: Sequence[list[Look]], boxes: Sequence[Boxes]) -> list[Floats]:
         """Return the probabilities of (N, 4) boxes of each photo."""
-        places = [checked(own) for own in boxes]
+        places = [checked_boxes(own) for own in boxes]
         plain, *turned = ([looks[side] for looks in begun] for side in range(2 if self.mirrored else 1))
         rows = self._rows(plain, places)
         for looks in turned:
