@@ -31,9 +31,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=300)
     files = parser.parse_args().files
     print(f"{files} files each")
-    print(
-        "| protocol | reference | figures | not measurable, in both | mean: ours, theirs | largest difference |"
-    )
+    print("| protocol | reference | figures | not measurable, in both | mean: ours, theirs | largest difference |")
     print("|---|---|---|---|---|---|")
     print(row("coco", "pycocotools", coco_pairs(files)))
     for name, reference, pairs in (
