@@ -14,6 +14,7 @@ import PIL.Image
 from tests.shapes import random_start, write_voc
 
 PHOTOS = 12
+FEW = 4  # photos of the trainings that take longest
 SHARD_PHOTOS = 3  # of a proposal store, so that there are several shards
 SKIPPING = frozenset({"detect", "propose"})  # commands that are given a photo that cannot be read
 LOCKED = frozenset({"detect", "propose", "train"})  # those that keep a second one away from their folder
@@ -22,7 +23,7 @@ RUNS_RECORDS = frozenset({"run.json"})  # says when and by which commands; hidde
 
 
 CPU = "--device cpu --dtype float32"
-ON_VOC = "--voc {root}/voc --split train --weights {root}/start.safetensors --freeze inception5a --save-every 2"
+ON_FEW = "--voc {root}/voc --split few --weights {root}/start.safetensors --freeze inception5a --save-every 2"
 COMMANDS = {  # by name, where {out} is a folder of its own
     "detect": "detect {root}/some --out {out}/results --weights {root}/regions.safetensors --engine torch --score 0 "
     "--proposals grid --max-boxes 4 --draw --draw-score 0.2 --format coco " + CPU,
@@ -30,9 +31,9 @@ COMMANDS = {  # by name, where {out} is a folder of its own
     "train classifier": "train classifier --folder {root}/photos --out {out}/net.safetensors --size 32 --device cpu "
     "--epochs 2 --batch 4 --save-every 3 --workers 0 --no-auxiliary",
     "train regions": "train regions --out {out}/net.safetensors --proposals grid --steps 6 --batch 8 "
-    + f"{ON_VOC} {CPU}",
-    "train multibox": "train multibox --out {out}/net.safetensors --epochs 2 --batch 4 --workers 1 --device cpu "
-    + ON_VOC,
+    + f"{ON_FEW} {CPU}",
+    "train multibox": "train multibox --out {out}/net.safetensors --epochs 2 --batch 2 --workers 1 --device cpu "
+    + ON_FEW,
     "eval": "eval detections {root}/truth.jsonl --ground-truth {root}/voc --split train --html {out}/report.html "
     "--json {out}/report.json",
     "convert": "convert {root}/voc --to coco --split train --out {out}/coco",
@@ -66,6 +67,7 @@ def make_inputs(root: Path) -> None:
     """Draw photos with their annotations, one photo that cannot be read, and random weights to start from."""
     from classifier.weights.checkpoint import for_regions, save_checkpoint
 
+    write_voc(root / "voc", "few", range(FEW))
     write_voc(root / "voc", "train", range(PHOTOS))
     photos = root / "photos"
     for number in range(PHOTOS):
@@ -171,12 +173,12 @@ def start(words: list[str], log: Path, *, largest: int | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     import classifier.engines
-    import detect.runs.record
+    import detect.runs.machine
     import proposals.stored.writer
     from detect.cli import main
 
     classifier.engines._engine = lambda name, device: "torch" if name == "auto" else name  # starts at once
-    detect.runs.record._git = lambda *words: None  # a commit meanwhile would be another one in the weights
+    detect.runs.machine._git = lambda *words: None  # a commit meanwhile would be another one in the weights
     proposals.stored.writer.SHARD_PHOTOS = SHARD_PHOTOS
     sys.argv = ["rcnn", *words]
     try:

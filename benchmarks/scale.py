@@ -3,11 +3,16 @@
     python benchmarks/scale.py PHOTOS --sample 2000 --photos 20000 -- --features shared --proposals multibox
 
 Fills a folder with links to the photos of PHOTOS, as often as needed, and detects objects on them: on a sample with
-one process (`rcnn detect`) and on a cluster of this machine with each number of `--workers`; once more with the last
-number, and one worker killed (kill -9) when half of the shards are there; then on all of `--photos`, undisturbed.
-Shards of one sample must have the same bytes, whoever made them. `--photos 0` leaves the long run out.
+one process (`rcnn detect --threads 1`, so that its networks have one core as those of a worker do) and on a cluster of
+this machine with each number of `--workers`; once more with the last number, and one worker killed (kill -9) when half
+of the shards are there; then on all of `--photos`, undisturbed. `--photos 0` leaves the long run out.
 
-What stands behind `--` goes to both commands; the settings of the networks must be those of both.
+Shards of one sample must have the same bytes, and the same lines as one process, to the last bit: the settings of the
+networks, which stand behind `--`, go to all commands. Exit code 1: something differs.
+
+Seconds are those of `run.json`. On a cluster they begin before its processes do, so that they include the start of
+Python and the loading of the networks in each: photos/s of a small sample say little. What comes after that is the rate
+behind the first shard. "Start and end" is what the command takes apart from its seconds: imports, and Ray's own start.
 """
 
 import argparse
@@ -25,32 +30,49 @@ from itertools import cycle, islice
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.passed_on import split_words  # noqa: E402
+
 PER_FOLDER = 1000  # photos
 LOOK_SECONDS = 0.5  # between two looks at memory and shards
 NETWORKS = ("(Networks)", "(OnOneCore)")  # in the names that Ray gives to processes
+ONE = ["--threads", "1"]  # of the networks, as a worker on a CPU has them
+ALONE = f"`rcnn detect {' '.join(ONE)}`, one process"
 MB = 1e6
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one run took: seconds of its work, and with start and end; bytes written; most memory of all processes."""
+    """What one run took.
+
+    Attributes:
+        photos: of the sample.
+        seconds: of its work.
+        wall: the same with start and end.
+        steady: photos per second from the first shard to the last; None of fewer than two shards.
+        written: bytes.
+        memory: of all its processes, at most.
+    """
 
     photos: int
     seconds: float
     wall: float
+    steady: float | None
     written: int
     memory: int
 
     def row(self, name: str, read: int) -> str:
         """Return a row of the table."""
-        rate = f"{self.photos / self.seconds:.2f} | {self.wall - self.seconds:.0f}"
+        steady = "" if self.steady is None else f"{self.steady:.2f}"
+        rate = f"{self.photos / self.seconds:.2f} | {steady} | {self.wall - self.seconds:.0f}"
         size = f"{read / self.photos / 1000:.1f} | {self.written / self.photos / 1000:.2f}"
         return f"| {name} | {self.photos} | {self.seconds:.0f} | {rate} | {size} | {self.memory / MB:.0f} |"
 
 
 def main() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    ours, theirs = split(sys.argv[1:])
+    ours, theirs = split_words(sys.argv[1:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="folder of photos")
     parser.add_argument("--sample", type=int, default=2000, help="photos of the short runs")
@@ -61,41 +83,47 @@ def main() -> None:
     options = parser.parse_args(ours)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="rcnn-scale-", dir="."))
     try:
-        measure(options, folder.resolve(), theirs)
+        same = measure(options, folder.resolve(), theirs)
     finally:
         if options.folder is None:
             shutil.rmtree(folder)
+    sys.exit(0 if same else 1)
 
 
-def split(words: list[str]) -> tuple[list[str], list[str]]:
-    at = words.index("--") if "--" in words else len(words)
-    return words[:at], words[at + 1 :]
-
-
-def measure(options: argparse.Namespace, folder: Path, theirs: list[str]) -> None:
-    few, most = options.sample, options.workers[-1]
+def measure(options: argparse.Namespace, folder: Path, theirs: list[str]) -> bool:
+    """Run all, print the table, and return whether all gave the same."""
+    few, most, shard = options.sample, options.workers[-1], options.shard
     sample, read = link(options.source, folder / "sample", few)
-    print("| run | photos | seconds | photos/s | start and end, s | kB in per photo | kB out per photo | MB memory |")
-    print("|---|---|---|---|---|---|---|---|")
-    alone = run(
-        ["detect", str(sample), "--out", str(folder / "alone"), *theirs], folder / "alone", few, 0, options.shard
+    print(
+        "| run | photos | seconds | photos/s | photos/s behind the first shard | start and end, s | kB in per photo "
+        "| kB out per photo | MB memory |\n|---|---|---|---|---|---|---|---|---|"
     )
-    print(alone.row("`rcnn detect`, one process", read))
+    alone = folder / "alone"
+    print(run(["detect", str(sample), "--out", str(alone), *ONE, *theirs], alone, few, 0, shard).row(ALONE, read))
     runs = {}
     for workers in options.workers:
         out = folder / f"workers{workers}"
-        runs[workers] = run(scaled(sample, out, workers, options.shard, theirs), out, few, 0, options.shard)
+        runs[workers] = run(scaled(sample, out, workers, shard, theirs), out, few, 0, shard)
         print(runs[workers].row(f"workers: {workers}", read))
     out = folder / "killed"
-    killed = run(scaled(sample, out, most, options.shard, theirs), out, few, 1, options.shard)
+    killed = run(scaled(sample, out, most, shard, theirs), out, few, 1, shard)
     print(killed.row(f"workers: {most}, one killed half way", read))
     if options.photos:
         photos, all_read = link(options.source, folder / "photos", options.photos)
-        command = scaled(photos, folder / "long", most, options.shard, theirs)
-        print(run(command, folder / "long", options.photos, 0, options.shard).row(f"workers: {most}", all_read))
+        long = run(scaled(photos, folder / "long", most, shard, theirs), folder / "long", options.photos, 0, shard)
+        print(long.row(f"workers: {most}", all_read))
+    shards = same_shards([folder / f"workers{n}" for n in options.workers] + [out])
+    lines = same_lines(folder)
     print(f"\nThe killed worker cost {killed.seconds - runs[most].seconds:.1f} s.")
-    print(f"Shards of the same bytes: {same_shards([folder / f'workers{n}' for n in options.workers] + [out])}.")
-    print(f"Lines as of one process: {same_lines(folder)}.")
+    print(f"Shards of all runs on a cluster have the same bytes: {'yes' if shards else 'NO'}.")
+    print(f"Their lines are those of {ALONE}: {'yes' if lines else 'NO'}.")
+    print(f"Networks, one process: {placed(alone)}; workers: {placed(out)}.")
+    return shards and lines
+
+
+def placed(out: Path) -> str:
+    """Return where the networks of a run were."""
+    return "; ".join(json.loads((out / "run.json").read_text())["runs"][-1]["placement"])
 
 
 def link(source: Path, folder: Path, count: int) -> tuple[Path, int]:
@@ -114,18 +142,8 @@ def link(source: Path, folder: Path, count: int) -> tuple[Path, int]:
 
 
 def scaled(photos: Path, out: Path, workers: int, shard: int, theirs: list[str]) -> list[str]:
-    return [
-        "scale",
-        "detect",
-        str(photos),
-        "--out",
-        str(out),
-        "--workers",
-        str(workers),
-        "--shard",
-        str(shard),
-        *theirs,
-    ]
+    numbers = ["--workers", str(workers), "--shard", str(shard)]
+    return ["scale", "detect", str(photos), "--out", str(out), *numbers, *theirs]
 
 
 def run(words: list[str], out: Path, photos: int, kills: int, shard: int) -> Measured:
@@ -145,7 +163,13 @@ def run(words: list[str], out: Path, photos: int, kills: int, shard: int) -> Mea
         sys.exit(f"{' '.join(words)}: exit code {process.returncode}, {kills} not killed\n{Path(log.name).read_text()}")
     record = json.loads((out / "run.json").read_text())["runs"][-1]
     written = sum(path.stat().st_size for path in out.iterdir() if path.suffix in (".parquet", ".jsonl"))
-    return Measured(photos, record["seconds"], wall, written, memory)
+    return Measured(photos, record["seconds"], wall, steady(out, photos, shard), written, memory)
+
+
+def steady(out: Path, photos: int, shard: int) -> float | None:
+    """Return the photos per second from the first shard to the last; None of fewer than two."""
+    times = sorted(path.stat().st_mtime for path in out.glob("photos-*.parquet"))
+    return (photos - shard) / (times[-1] - times[0]) if len(times) > 1 else None
 
 
 def family(process: int) -> list[int]:
@@ -179,25 +203,16 @@ def kill_one(processes: list[int]) -> int:
     return 0
 
 
-def same_shards(folders: list[Path]) -> str:
+def same_shards(folders: list[Path]) -> bool:
     contents = [{path.name: path.read_bytes() for path in folder.glob("photos-*.parquet")} for folder in folders]
-    return "yes" if all(content == contents[0] for content in contents) else "NO"
+    return all(content == contents[0] for content in contents)
 
 
-def same_lines(folder: Path) -> str:
-    command = [
-        sys.executable,
-        "-m",
-        "detect",
-        "scale",
-        "collect",
-        str(folder / "killed"),
-        "--out",
-        str(folder / "lines"),
-    ]
-    subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+def same_lines(folder: Path) -> bool:
+    words = ["scale", "collect", str(folder / "killed"), "--out", str(folder / "lines")]
+    subprocess.run([sys.executable, "-m", "detect", *words], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     one, many = ((folder / name / "detections.jsonl").read_bytes().splitlines() for name in ("alone", "lines"))
-    return "yes" if sorted(one) == sorted(many) else "NO"
+    return sorted(one) == sorted(many)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import math
 from functools import partial
 from typing import Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -134,10 +135,10 @@ class LocalResponseNorm(nn.Module):
 
     def __init__(self, channels: int, *, size: int = 5, alpha: float = 1e-4) -> None:
         super().__init__()
-        offset = torch.arange(channels)
         self.root = math.sqrt(alpha / size)
-        band = ((offset[:, None] - offset[None, :]).abs() <= size // 2).float()
-        self.register_buffer("band", band[:, :, None, None], persistent=False)
+        offset = np.arange(channels)  # on the device "meta" torch's imports its compiler, which takes a second
+        band = (np.abs(offset[:, None] - offset[None, :]) <= size // 2).astype(np.float32)
+        self.register_buffer("band", torch.from_numpy(band[:, :, None, None]), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x normalised, same shape."""
@@ -249,7 +250,7 @@ class GoogLeNet(nn.Module):
             InputError: no such stage.
         """
         for name in stages_between(after, last):
-            x = self.get_submodule(name)(x)
+            x = getattr(self, name)(x)  # torch 2.5 compiles and exports this, but not get_submodule
         return x
 
     def classify(self, features: Tensor) -> Tensor:

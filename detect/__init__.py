@@ -1,6 +1,6 @@
-"""The top floor: puts the rooms together, and holds the command line and the training runs.
+"""The top floor: the detector, the command line, training, serving.
 
-`from detect import Detector` is what scripts need; it is loaded when it is asked for, since it brings torch.
+Scripts need `from detect import Detector`; it is imported on first use, since it imports torch.
 """
 
 from typing import TYPE_CHECKING, Any

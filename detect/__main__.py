@@ -1,4 +1,4 @@
-"""`python -m detect` is the same as `rcnn`, but in a folder with another detect.py Python runs that instead."""
+"""`python -m detect` is the same as `rcnn`; but in a folder with another detect.py, Python runs that file."""
 
 from detect.cli import main
 

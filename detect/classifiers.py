@@ -1,4 +1,4 @@
-"""Names to networks: the weights that ship with the package, and the classifiers that they make."""
+"""From names of weights to region classifiers; and the weights that are built into the package."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,24 +16,24 @@ from structures.names import did_you_mean
 
 SHIPPED = Path(__file__).parent / "weights"
 Features = Literal["auto", "both", "crops", "shared"]
-TASKS = {"crops": "regions", "shared": "shared"}  # of the weights that classify regions by these
+TASKS = {"crops": "regions", "shared": "shared"}  # features -> task of the weights
 BUILT_IN = {"both": ("shared", "default"), "crops": ("default",), "shared": ("shared",)}
 
 
 def built_in_weights() -> dict[str, Path]:
-    """Return the weights that ship with the package, by name."""
+    """Return the files of the built-in weights, by name."""
     return {file.stem: file for file in sorted(SHIPPED.glob("*.safetensors"))}
 
 
 def weights_file(name: str | Path, *, parameter: str = "weights") -> Path:
-    """Return the file of a built-in name, such as `default`, or of a path; `./default` is always a file.
+    """Return the file of built-in weights, such as `default`, or of a path; `./default` is always a path.
 
     Args:
         name: a name or a path.
-        parameter: that it came from, for the error.
+        parameter: name of the caller's parameter, for the error.
 
     Raises:
-        WeightsError: there is neither such a file nor such a name.
+        WeightsError: there is no such file and no such name.
     """
     built_in = built_in_weights()
     path = built_in.get(str(name), Path(name))
@@ -41,18 +41,18 @@ def weights_file(name: str | Path, *, parameter: str = "weights") -> Path:
         return path
     names, hint = ", ".join(built_in) or "none", did_you_mean(str(name), built_in)
     raise WeightsError(
-        f"`{parameter}` {name}: no such file, and no built-in weights of that name (there are: {names}){hint}"
+        f"`{parameter}` {name}: no such file, and no built-in weights of that name (built in: {names}){hint}"
     )
 
 
 def choose_weights(
     weights: str | Path | Sequence[str | Path] | None, features: Features
 ) -> tuple[tuple[str | Path, ...], Features]:
-    """Fill in what was not named: the built-in weights for the features, or all features that these have.
+    """Choose what was left open: built-in weights for the features, or the features for the weights.
 
     Args:
-        weights: one or several names or files; None or none leave them to the features.
-        features: as for `load_classifier`; with "auto", named weights decide, and without them it is "both".
+        weights: one or several names or files; None or an empty list takes the built-in ones for the features.
+        features: as for `load_classifier`; "auto" stays if weights are named, and becomes "both" otherwise.
     """
     if weights is None or (not isinstance(weights, str | Path) and not weights):
         kind: Features = "both" if features == "auto" else features
@@ -61,15 +61,14 @@ def choose_weights(
 
 
 def load_regions(name: str | Path, *, features: Features = "auto") -> Checkpoint:
-    """Read the weights of a region classifier by name or path, and check that they are such.
+    """Read the weights of a region classifier.
 
     Args:
-        name: built-in, or a file.
-        features: what regions are classified by: "crops" of their own, or features of the photo that they have
-            "shared"; "auto" and "both" take either.
+        name: a built-in name, or a file.
+        features: what the weights must be for: "crops" or "shared" features; "auto" and "both" accept either.
 
     Raises:
-        WeightsError: no such weights, or weights that cannot be used; the message names them.
+        WeightsError: there are no such weights, or they are for something else; the message names them.
     """
     checkpoint = load_weights(weights_file(name))
     wanted = [task for kind, task in TASKS.items() if features in ("auto", "both", kind)]
@@ -80,7 +79,7 @@ def load_regions(name: str | Path, *, features: Features = "auto") -> Checkpoint
 
 
 def load_checkpoint(name: str | Path) -> Checkpoint:
-    """Read the weights of any network, for whatever use: built-in, a file of any known format, or `imagenet`."""
+    """Read the weights of any network: a built-in name, a file of any known format, or `imagenet`."""
     return load_weights(name, built_in_weights())
 
 
@@ -94,21 +93,21 @@ def load_classifier(
     with_features: bool = False,
     exact: int = EXACT,
 ) -> RegionClassifier:
-    """Put a region classifier to work where a placement says: one network, a cascade of two, or an ensemble.
+    """Load a region classifier: one network, a cascade of two, or an ensemble.
 
     Args:
-        weights: built-in names, or files; None takes the built-in ones for the features.
-        placement: as `classifier.engines.place` returns it; None leaves the choice to it.
-        mirrored: classify mirrored regions as well, and take the mean of the two.
-        batch_size: regions per batch; None takes what suits the engine.
-        features: "crops", "shared", or "both" for shared features of all regions and crops of the first; "auto" for
-            what the weights are for, all of them averaged.
-        with_features: also give the features of each region (`classifier.regions.feature_count`).
-        exact: with "both", crops of at most this many regions of a photo are classified.
+        weights: built-in names or files; None takes the built-in ones for the features.
+        placement: device, engine and precision, from `classifier.engines.place`; None has it choose.
+        mirrored: also classify mirrored regions, and average the two.
+        batch_size: regions per batch; None chooses for the engine.
+        features: "crops"; "shared"; "both" for shared features of all regions and crops of the first ones; or "auto"
+            for what the weights are for, averaged if there are several.
+        with_features: also return the features of each region (`classifier.regions.feature_count`).
+        exact: with "both", the number of first regions of which crops are classified.
 
     Raises:
-        WeightsError: no such weights, weights that cannot be used, or not one of each kind for "both".
-        InputError: their classes differ, or a number is out of its range.
+        WeightsError: there are no such weights, they cannot be used, or they are not one of each kind for "both".
+        InputError: their classes differ, or a number is out of range.
     """
     names, kind = choose_weights(weights, features)
     where = placement or place()
@@ -126,8 +125,7 @@ def _one_of_each(names: Sequence[str | Path], checkpoints: Sequence[Checkpoint])
     by_task = {each.task: each for each in checkpoints}
     if len(checkpoints) != len(TASKS) or len(by_task) != len(TASKS):
         raise WeightsError(
-            f"`weights` {', '.join(map(str, names))}: for both features they must be two, one for shared features and "
-            "one for crops"
+            f"`weights` {', '.join(map(str, names))}: both features need two, one for shared features and one for crops"
         )
     return [by_task["shared"], by_task["regions"]]
 
@@ -143,7 +141,7 @@ def _classifier(
 
 
 def shared_features(classify: RegionClassifier) -> SharedFeatures | None:
-    """Return the shared features that a classifier, or the first such of several, works on; None if none does."""
+    """Return the shared features of a classifier, or of the first in an ensemble that has them; None if none has."""
     if isinstance(classify, Cascade):
         return shared_features(classify.quick)
     members = classify.members if isinstance(classify, Ensemble) else [classify]

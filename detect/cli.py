@@ -1,10 +1,10 @@
 """The command line, `rcnn`: detect, propose, classify, serve, scale, draw, convert, train, eval, bench, weights, ...
 
-Exit codes: 0 all done; 1 done, but some photos could not be worked on, or drawn (they are named and counted); 2 wrong
-usage or nothing done, with the reason on one line, or a bug of this program, with its traceback and how to report it;
-3 done, but a figure is below --fail-under; 130 stopped by Ctrl-C; 143 stopped by SIGTERM.
+Exit codes: 0 all done; 1 done, but some photos could not be processed or drawn (they are named and counted); 2 wrong
+usage or nothing done, with the reason on one line, or a bug in this program, with its traceback and how to report it; 3
+done, but a figure is below --fail-under; 130 stopped by Ctrl-C; 143 stopped by SIGTERM.
 
-A command is in detect/commands/NAME.py. Command files import what is heavy inside their functions, so that
+Each command is in detect/commands/NAME.py. These files import heavy modules inside their functions, so that
 `rcnn --help` is quick.
 """
 
@@ -33,40 +33,43 @@ from detect.commands.serve import serve
 from detect.commands.train import app as train_commands
 from detect.commands.weights import app as weights_commands
 from detect.options import with_options
-from detect.runs.record import DISTRIBUTION, command, versions
+from detect.runs.machine import DISTRIBUTION, command, versions
 from detect.stopping import stoppable
 from structures.errors import InputError
 from structures.names import did_you_mean
 from structures.text import printable
 
-RESUMED = ("detect", "propose", "train", "bench", "scale")  # keep what is done in --out, and resume from there
+RESUMED = ("detect", "propose", "train", "bench", "scale")  # commands that resume from what is in --out
 ENDLESS = ("serve",)  # has nothing to resume
 FAILED = 2
-RARELY = 50_000  # new objects between two searches for garbage: imports make a million objects, none of which is any
-PROGRAM = "rcnn"  # however it was called: completion and the usage lines of --help name the script
+RARELY = 50_000  # new objects between two garbage collections: imports make a million objects, and none is garbage
+PROGRAM = "rcnn"  # whatever the script is called: completion and the usage lines of --help show this name
 TRACEBACK_VARIABLE = "RCNN_TRACEBACK"
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]  # typer does not give it a name
-PHOTOS, FIGURES, NETWORKS = "Photos", "Figures", "Networks"  # titles over a few commands each
+PHOTOS, FIGURES, NETWORKS = "Photos", "Figures", "Networks"  # panels of commands in --help
 
 
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(RARELY, *gc.get_threshold()[1:])
-    guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)), stopped=_stopped(sys.argv[1:]))
+    try:
+        guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)), stopped=_stopped(sys.argv[1:]))
+    finally:
+        gc.freeze()  # else Python searches torch's million objects for garbage once more at exit: half a second
 
 
 def guarded(run: Callable[[], object], *, stopped: str = "stopped") -> None:
-    """Run something: what the caller did wrong becomes one line and exit code 2, and a stop one line and 130 or 143.
+    """Run a function: an error of the caller becomes one line and exit code 2, and a stop one line and 130 or 143.
 
-    Whatever else is raised, also by a library, is a bug: its traceback is shown, and how to report it.
+    Any other exception, even one of a library, is a bug: its traceback is shown, and how to report it.
 
     Args:
-        run: what to run.
-        stopped: what to say after a stop.
+        run: the function.
+        stopped: line to print after a stop.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what it cannot write is written as stderr does, as \udcfc
+    if isinstance(sys.stdout, io.TextIOWrapper):  # characters that it cannot encode are escaped, as stderr does
         sys.stdout.reconfigure(errors="backslashreplace")
-    warnings.filterwarnings("ignore", module="PIL")  # notes on odd EXIF and palettes: they name no file, so help nobody
+    warnings.filterwarnings("ignore", module="PIL")  # about odd EXIF and palettes; they do not say in which file
     try:
         with stoppable(stopped):
             run()
@@ -84,7 +87,7 @@ def guarded(run: Callable[[], object], *, stopped: str = "stopped") -> None:
 
 
 def is_of_the_caller(error: Exception) -> bool:
-    """Say whether an error speaks of what the caller named, or of the system: a full disk, no memory.
+    """Return whether an error is about what the caller passed, or about the system: a full disk, no memory.
 
     >>> is_of_the_caller(InputError("no such list")), is_of_the_caller(FileNotFoundError(2, "No such file", "a.txt"))
     (True, True)
@@ -104,7 +107,7 @@ def report_it() -> str:
 
 
 def _show_usage_error(error: Any) -> None:
-    """Say on one line what is wrong with the words of a command; a group without a command has shown its help."""
+    """Print on one line what is wrong with a command line; a group without a command has already shown its help."""
     if type(error).__name__ == "NoArgsIsHelpError":
         return
     text = " ".join(error.format_message().split()).rstrip(".")
@@ -115,7 +118,7 @@ def _show_usage_error(error: Any) -> None:
 
 
 def _stopped(words: Sequence[str]) -> str:
-    """Return what a command says when it was stopped.
+    """Return what a command prints when it is stopped.
 
     >>> _stopped(["propose", "photos", "--out=boxes"]), _stopped(["bench", "proposals"]), _stopped(["serve"])
     ('stopped; the same command resumes the run', 'stopped; the same command starts from scratch', 'stopped')
@@ -129,7 +132,7 @@ def _stopped(words: Sequence[str]) -> str:
 
 
 def one_line(error: Exception) -> str:
-    r"""Return the message of an error without line breaks and control characters; an OSError says which file.
+    r"""Return the message of an error without line breaks and control characters; for an OSError, with its file.
 
     >>> one_line(ValueError("no such list:\n  a.txt"))
     'no such list: a.txt'

@@ -1,4 +1,4 @@
-"""Reads runs to be compared, and keeps the photos that all of them have."""
+"""Reads runs to compare, and keeps the photos that all of them have."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,19 +18,19 @@ Runs = Sequence[Sequence[Detections]]
 def open_runs(
     files: Sequence[Path], dataset: AnyDataset, classes: Sequence[str] | None, *, allow_extra: bool
 ) -> tuple[AnyDataset | Selection, Runs, list[str]]:
-    """Return ground truth and the detections of each run, of the photos that all runs have; with warnings.
+    """Return the ground truth and the detections of each run, for the photos that all runs have; and warnings.
 
-    Photos without a line in some run are left out. COCO results do not list photos on which nothing was found, so they
-    leave none out.
+    Photos without a line in some run are left out. COCO results do not list photos on which nothing was found, so no
+    photo is left out because of them.
 
     Args:
         files: as `detect.evaluation.read_detections` takes them.
         dataset: the ground truth.
-        classes: those that are listed, as `read_class_names` has it; None takes all.
-        allow_extra: leave out photos that the dataset lacks.
+        classes: classes to keep, as `read_class_names` takes them; None keeps all.
+        allow_extra: ignore photos that are not in the dataset, instead of stopping.
 
     Raises:
-        InputError: none or more than 26 files, one of them does not fit the dataset, or no photo is in all of them.
+        InputError: there are no files or more than 26, one does not fit the dataset, or no photo is in all of them.
     """
     if not 1 <= len(files) <= len(LETTERS):
         raise InputError(f"expected at most {len(LETTERS)} runs to compare, got {len(files)}")
@@ -56,7 +56,7 @@ def _of_photos(
 
 
 def _doubts(file: Path, aligned: Aligned, notes: Sequence[str]) -> list[str]:
-    """Return what is odd about a run; missing photos are spoken of for all runs together."""
+    """Return the warnings about a run, except those about missing photos, which are given for all runs together."""
     lines = [*notes, *aligned.warnings(missing_count=False)]
     return [f"{file}: {line}" if str(file) not in line else line for line in lines if not line.endswith("are left out")]
 
@@ -67,11 +67,11 @@ def _left_out(without: frozenset[str], dataset: AnyDataset) -> list[str]:
 
 
 def _other_classes(runs: Runs, part: AnyDataset | Selection, files: Sequence[Path]) -> list[str]:
-    """Return a line for each run without any detection of classes that another run has."""
+    """Return a line for each run without a single detection of classes that another run finds."""
     known = [{label for found in run for label in found.labels.tolist()} for run in runs]
     lacking = [sorted(set().union(*known) - own) for own in known]
     return [
-        f"{file}: not one detection of {', '.join(part.classes[label] for label in labels)}, which other runs have"
+        f"{file}: no detection of {', '.join(part.classes[label] for label in labels)}, which other runs find"
         for file, labels in zip(files, lacking, strict=True)
         if labels
     ]

@@ -1,4 +1,4 @@
-"""How well do stored proposals cover the objects of annotated photos? What `rcnn eval proposals` asks."""
+"""Measures how well stored proposals cover the objects of annotated photos, for `rcnn eval proposals`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,13 +21,13 @@ SUSPICIOUS = 0.5  # share of objects that have a box exactly equal to them
 
 
 def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mapping[str, Any], list[str]]:
-    """Compare stored boxes with the objects, one photo at a time.
+    """Compare stored boxes with annotated objects, one photo at a time.
 
     Returns:
-        The coverage, how the boxes were made as far as the file tells, and warnings.
+        The coverage, how the boxes were made if the file says so, and warnings.
 
     Raises:
-        InputError: the file cannot be used, or has no photo of the dataset.
+        InputError: the file cannot be used, or has none of the dataset's photos.
     """
     boxes = open_boxes(file)
     try:
@@ -37,7 +37,7 @@ def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mappin
     missing = [image_id for image_id in dataset.image_ids if image_id not in names]
     checks = BoxChecks()
     coverage = measure_coverage(_pairs(boxes, names, missing, dataset, checks))
-    doubts = [
+    possible = [
         (
             missing,
             f"{count_images(missing)} of the ground truth without boxes in the file: their objects count as missed",
@@ -47,7 +47,7 @@ def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mappin
         (_leaks(coverage), "most objects have a box exactly equal to them: is the ground truth among the proposals?"),
     ]
     made: Mapping[str, Any] = getattr(boxes, "manifest", {})
-    return coverage, made, [line for doubt, line in doubts if doubt]
+    return coverage, made, [warning for applies, warning in possible if applies]
 
 
 def _pairs(

@@ -1,7 +1,4 @@
-"""What `rcnn` takes where nothing is named, and the refusal of what would change nothing.
-
-Light, since the command line reads it for its help.
-"""
+"""Defaults that the command line shows in --help, and the refusal of options without effect. Imports nothing heavy."""
 
 from collections.abc import Mapping
 from typing import Annotated
@@ -10,11 +7,12 @@ import typer
 
 from structures.errors import InputError
 
-VAL_EVERY = 500  # batches between two judgements of a training
-VAL_PHOTOS = 200  # that a training is judged on
-SOME_SKIPPED = 1  # exit code: done, but for some photos
-EXACT = 16  # regions; more raise mAP by less than half a point, and fill another batch on a CPU (benchmarks/LOG.md)
-PROPOSALS = "ranked:selective-search+multibox"  # what the paper has; `multibox` alone is quicker (README)
+FOR_PHOTOS = "shared"  # built-in weights for whole photos: VOC's classes
+VAL_EVERY = 500  # steps between two validations of a training
+VAL_PHOTOS = 200  # that a training is validated on
+SOME_SKIPPED = 1  # exit code: done, except for some photos
+EXACT = 16  # regions; 32 raise mAP by about half a point, but fill another batch on a CPU (benchmarks/LOG.md)
+PROPOSALS = "ranked:selective-search+multibox"  # the paper's two generators, ranked; `multibox` is faster (README)
 PROPOSALS_IN_WORDS = "Selective Search and MultiBox, ranked"  # in --help, which would cut the name at 80 columns
 
 MaxPixels = Annotated[
@@ -23,14 +21,14 @@ MaxPixels = Annotated[
 
 
 def refuse_options_without_effect(complaints: Mapping[str, bool]) -> None:
-    """Refuse options that would change nothing.
+    """Refuse options without effect.
 
     Args:
-        complaints: complaint -> whether it holds.
+        complaints: message -> whether it applies.
 
     Raises:
-        InputError: one holds.
+        InputError: a message applies.
     """
-    for complaint, holds in complaints.items():
-        if holds:
+    for complaint, applies in complaints.items():
+        if applies:
             raise InputError(complaint)

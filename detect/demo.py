@@ -1,4 +1,4 @@
-"""The demonstration: photos that come with scikit-image, detected and drawn. `make demo` or `python -m detect.demo`."""
+"""The demo: detects objects on photos of scikit-image and draws them. `make demo` or `python -m detect.demo`."""
 
 import shutil
 from pathlib import Path
@@ -14,13 +14,13 @@ from eval.results import DETECTIONS_FILE, ResultLine, read_lines
 from structures.errors import InputError
 from structures.files import replacing
 
-# In scikit-image's wheel, so nothing is fetched: a person, a cat, a cup, a motorbike, and a photographer in grey.
+# They are in scikit-image's wheel, so nothing is downloaded: a person, a cat, a cup, a motorbike, a grey photographer.
 PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "camera.png")
 FOLDER = Path("demo-out")
 
 
 def main() -> None:
-    """Detect objects on the photos and show what was found where."""
+    """Detect objects on the photos, and print what was found."""
     photos, results = FOLDER / "photos", FOLDER / "results"
     copy_photos(photos)
     console = Console()
@@ -28,21 +28,21 @@ def main() -> None:
     detect(photos=[str(photos)], out=results, draw=True, overwrite=True)
     lines, _ = read_lines(results / DETECTIONS_FILE)
     console.print(found_table(lines))
-    console.print(f"The pictures lie in {results / PICTURES}", highlight=False)
+    console.print(f"The pictures are in {results / PICTURES}", highlight=False)
 
 
 def copy_photos(folder: Path) -> None:
-    """Put the photos into a folder, where they are not there.
+    """Copy the photos that are missing into a folder.
 
     Raises:
-        InputError: the installed scikit-image came without them.
+        InputError: the installed scikit-image has no photos.
     """
     import skimage
 
     source = Path(skimage.__file__).parent / "data"
     present = [name for name in PHOTOS if (source / name).is_file()]
     if not present:
-        raise InputError(f"{source}: this scikit-image came without its photos")
+        raise InputError(f"{source}: the installed scikit-image has no photos")
     folder.mkdir(parents=True, exist_ok=True)
     for name in present:
         if not (folder / name).exists():
@@ -51,7 +51,7 @@ def copy_photos(folder: Path) -> None:
 
 
 def found_table(lines: list[ResultLine], score_floor: float = DRAW_FLOOR) -> Table:
-    """Return a table of all detections that were drawn: photo, class, score and box."""
+    """Return a table of the drawn detections: photo, class, score and box."""
     table = Table("photo", "found", "score", "box: x1, y1, x2, y2", box=None, pad_edge=False)
     for line in lines:
         strong = line.found.take(line.found.scores >= score_floor)

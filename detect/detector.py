@@ -1,4 +1,4 @@
-"""The detector on one screen: propose, classify, suppress and vote.
+"""The detector: propose, classify, suppress and vote.
 
 >>> from detect import Detector
 >>> detector = Detector.load()                         # doctest: +SKIP
@@ -46,20 +46,20 @@ if TYPE_CHECKING:
 
 
 class Detector:
-    """R-CNN as GoogLeNet's paper has it: regions, a classifier, suppression class by class, no box regression.
+    """R-CNN as in GoogLeNet's paper: proposals, a classifier, suppression per class, no box regression.
 
     Args:
-        propose: says where objects might be.
-        classify: says what each region holds; several make an `classifier.regions.Ensemble`.
-        settings: everything else that decides the results.
-        **changes: fields of `detect.settings.DetectorSettings`, in the place of those in settings.
+        propose: proposes regions.
+        classify: classifies regions; a `classifier.regions.Ensemble` combines several classifiers.
+        settings: all other settings that decide the results.
+        **changes: fields of `detect.settings.DetectorSettings` that replace those of `settings`.
 
     Attributes:
-        options: the settings; where they leave `weigh_by_fit` to the generator, with its answer.
-        seconds: time spent so far in each stage, summed over threads.
+        options: the settings, with `weigh_by_fit` decided by the generator if it was None.
+        seconds: time spent in each stage so far, summed over threads.
 
     Raises:
-        InputError: a setting out of its range.
+        InputError: a setting is out of range.
     """
 
     def __init__(
@@ -104,39 +104,40 @@ class Detector:
         exif: "ExifPolicy" = "apply",
         keep_features: bool = False,
     ) -> "Self":
-        """Build a detector from names, all of which may be left out.
+        """Build a detector from names; every argument is optional.
 
         Args:
-            weights: of the classifier: a built-in name, or a file that `rcnn train regions` wrote; None takes the
-                built-in ones for `features`. The probabilities of several are averaged, but for "both" features.
-            proposals: name of the generator, as for `rcnn detect --proposals`; `a+b` takes the boxes of both.
+            weights: weights of the classifier: a built-in name, or a file of `rcnn train regions`; None takes the
+                built-in ones for `features`. Except with "both" features, the probabilities of several weights are
+                averaged.
+            proposals: name of the proposal generator, as for `rcnn detect --proposals`; `a+b` takes the boxes of both.
             device: "auto" (the GPU if there is one), "cpu", "cuda", "cuda:1", ...
-            features: "shared" pools all regions from features of the whole photo, one pass of the network per photo;
-                "crops" classifies a crop of each region; "both" does the first and, for the first regions, the second;
-                "auto" is "both" without weights, and with weights what these are for.
-            exact: with "both", crops of at most this many regions per photo are classified, the first.
+            features: "shared" pools all regions from features of the whole photo, with one pass of the network per
+                photo; "crops" classifies a crop of each region; "both" uses shared features, and crops as well for the
+                first regions; "auto" is "both", or, if weights are named, what these are for.
+            exact: with "both", the number of first regions of which crops are classified.
             engine: "auto" (OpenVINO on a CPU where it is installed, else torch), "torch", "compiled", "graph" (CUDA
                 graphs) or "openvino".
             dtype: precision of the networks: "auto" (bfloat16 where the device has it), "float32", "bfloat16",
                 "float16", or "int8" (shared features with OpenVINO).
-            batch_size: regions per batch; None takes what suits the engine. Changes speed and memory, not results.
-            mirrored: classify mirrored regions as well, and take the mean of the two; twice the time.
-            score_floor: weaker detections are dropped, 0 to 1; for mAP use 0.001.
-            nms_threshold: a detection goes when its IoU with a better one of its class is above this, 0 to 1.
-            max_boxes: classify at most this many proposals, the first; None takes all.
-            max_per_class: at most this many detections of a class per photo.
-            weigh_by_fit: multiply class probabilities by the proposals' scores; None where these tell how well a box
-                fits an object.
-            vote_threshold: boxes that overlap a detection by this IoU or more move it to their mean, above 0 to 1; None
-                leaves detections at their proposals.
-            vote_power: of the scores that votes are weighted by, above 0.
-            class_agnostic: a detection also goes for a better one of another class.
-            only: classes that are looked for; None looks for all that the classifier knows.
-            exif: "apply" turns photos from files as displayed, "ignore" takes the stored pixels.
-            keep_features: have `classified` also return what the network's last layer sees of each region.
+            batch_size: regions per batch; None chooses for the engine. Changes speed and memory, not results.
+            mirrored: also classify mirrored regions, and average the two; takes twice the time.
+            score_floor: lowest score to keep, 0 to 1; for mAP use 0.001.
+            nms_threshold: a detection is dropped if its IoU with a better one of its class is above this, 0 to 1.
+            max_boxes: classify only the first N proposals; None takes all.
+            max_per_class: most detections per class and photo.
+            weigh_by_fit: multiply class probabilities by the scores of the proposals; None does so if the generator
+                says that these tell how well a box fits an object.
+            vote_threshold: a detection moves to the weighted mean of the boxes that overlap it by this IoU or more,
+                above 0 to 1; None leaves it at its proposal.
+            vote_power: votes are weighted by their scores to this power, above 0.
+            class_agnostic: also drop a detection for a better one of another class.
+            only: classes to look for; None looks for all that the classifier knows.
+            exif: "apply" turns photos as their EXIF orientation says, "ignore" takes the stored pixels.
+            keep_features: `classified` also returns the input of the network's last layer for each region.
 
         Raises:
-            InputError: a setting out of its range, or a name, file or device that cannot be used.
+            InputError: a setting is out of range, or a name, file or device cannot be used.
         """
         from classifier.engines import place
         from detect.classifiers import load_classifier, shared_features
@@ -169,12 +170,12 @@ class Detector:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the labels."""
+        """Names of the classes, in label order."""
         return tuple(self.classify.classes)
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """Names of the classes that are looked for, in the order of the labels."""
+        """Names of the classes to look for, in label order."""
         return self._found.wanted
 
     def __call__(self, photo: "PhotoLike") -> Found:
@@ -182,33 +183,33 @@ class Detector:
 
         Args:
             photo: a path, a PIL image, a NumPy array (H, W, 3) or a torch tensor (3, H, W);
-                `structures.photos.as_image` has the other shapes, and the values.
+                `structures.photos.as_image` lists other shapes, and the values.
 
         Returns:
-            What was found, with the photo as it was given, to draw on.
+            The detections, with the photo as it was passed, for drawing.
 
         Raises:
-            ImageError: a file that cannot be read, or something that is no photo.
+            ImageError: the file cannot be read, or this is not a photo.
         """
         image = self.read(photo)
         return replace(self.detect(image, self.regions(image)), image=name_of(photo), photo=photo)
 
     def many(self, photos: "Iterable[PhotoLike]", *, workers: int = 1, together: int | None = None) -> Iterator[Found]:
-        """Find objects in several photos; reading, proposing, the networks and suppression overlap.
+        """Find objects in several photos; reading, proposing, the networks and suppression run in parallel.
 
         Args:
-            photos: each in any form that one photo may have; taken as needed, a few ahead, in another thread;
-                `detect.flow.flow` says how many.
-            workers: threads that read photos and propose regions; with a GPU more than one pays.
-            together: at most this many photos go through the networks together; None takes what suits the device. On a
-                CPU the results are the same to the last bit.
+            photos: any iterable of photos in any of the forms above; consumed as needed, a few ahead, in another thread
+                (`detect.flow.flow` says how many).
+            workers: threads that read photos and propose regions; more than one pays with a GPU.
+            together: most photos per pass through the networks; None chooses for the device. On a CPU the results are
+                the same to the last bit.
 
         Returns:
-            One result per photo, in order. They hold paths to draw on, but no pixels: photos that were given otherwise
-            are passed to `Found.draw` again.
+            One result per photo, in order. Results hold paths, but no pixels: to draw a photo that was not a path, pass
+            it to `Found.draw` again.
 
         Raises:
-            InputError: one photo instead of several; or, in its turn, a photo that cannot be used.
+            InputError: this is one photo instead of several; or, when its turn comes, a photo cannot be used.
         """
         for name, value in (("workers", workers), ("together", together)):
             if value is not None and value < 1:
@@ -225,12 +226,12 @@ class Detector:
                 yield replace(passed.value.found, image=name_of(passed.item), photo=kept)
 
     def stages(self, read: Callable[[Any], Image], *, workers: int = 1, together: int | None = None) -> list[Stage]:
-        """Return what becomes of a photo, as `detect.flow.flow` wants it; `detect.steps.Detected` comes out at the end.
+        """Return the stages of the work for `detect.flow.flow`; the last one returns `detect.steps.Detected`.
 
         Args:
-            read: returns the pixels of what goes in.
-            workers: threads that read and propose.
-            together: at most this many photos go through the networks together; None takes what suits the device.
+            read: item -> pixels of the photo.
+            workers: threads that read photos and propose regions.
+            together: most photos per pass through the networks; None chooses for the device.
         """
         return self._steps.stages(read, workers=workers, together=together)
 
@@ -239,12 +240,12 @@ class Detector:
         return as_image(photo, exif=self.options.exif)
 
     def regions(self, image: Image) -> Proposals:
-        """The first stage alone: what may be objects."""
+        """Run the first stage alone: propose regions."""
         with self._timed("propose"):
             return self._first(self.propose(image))
 
     def detect(self, image: Image, proposals: Proposals) -> Found:
-        """The second and third stage: classify the given regions of a photo and keep the best of each group.
+        """Run the second and third stage: classify the proposals of a photo, suppress and vote.
 
         Raises:
             InputError: the regions are of a photo of another size.
@@ -252,22 +253,24 @@ class Detector:
         return self.choose(self.classified(image, proposals))
 
     def classified(self, image: Image, proposals: Proposals) -> Regions:
-        """The second stage alone: what is in the given regions of a photo.
+        """Run the second stage alone: classify the proposals of a photo.
 
         Returns:
-            The regions with all class probabilities, and with features where the classifier gives them
+            The regions with all class probabilities, and with features if the classifier returns them
             (`keep_features`).
 
         Raises:
             InputError: the regions are of a photo of another size.
         """
         if tuple(proposals.image_size) != image.shape[:2]:
-            raise InputError(f"regions of a photo of {proposals.image_size} in a photo of {image.shape[:2]}")
+            raise InputError(
+                f"proposals for a photo of {proposals.image_size} pixels, but the photo has {image.shape[:2]}"
+            )
         with self._timed("classify"):
             return self._regions(proposals, self.classify(image, proposals.boxes))
 
     def choose(self, regions: Regions) -> Found:
-        """The third stage alone: keep the best of each group of regions, where their neighbours vote them to."""
+        """Run the third stage alone: keep the best of each group of regions, moved by the votes of its neighbours."""
         with self._timed("suppress"):
             return self._found(regions)
 
@@ -275,12 +278,12 @@ class Detector:
         return proposals if self.options.max_boxes is None else proposals.first(self.options.max_boxes)
 
     def _regions(self, proposals: Proposals, rows: Floats) -> Regions:
-        """Split the rows of the classifier into probabilities and the features that follow them."""
+        """Split the rows of the classifier into probabilities and the features after them."""
         columns = len(self.classes) + 1
         return Regions(proposals, rows[:, :columns], self.classes, rows[:, columns:])
 
     def settings(self) -> Mapping[str, Any]:
-        """Every setting of the stages, as JSON values; which weights classify is for the caller to add."""
+        """Return every setting of the stages as JSON values, except the weights, which the caller adds."""
         return {
             "proposals": {"name": self.propose.name, **self.propose.parameters},
             "classes": list(self.classes),

@@ -1,4 +1,4 @@
-"""Brings files and ground truth together for `rcnn eval`; the measures themselves are in eval/."""
+"""Reads results and matches them with ground truth, for `rcnn eval`; the measures themselves are in eval/."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -21,19 +21,19 @@ from structures.errors import InputError
 from structures.records import Detections
 from structures.text import printable
 
-PARTS = (  # of folders that are read
+PARTS = (  # files and folders that may be read in a folder
     *("Annotations", "ImageSets", "JPEGImages", "annotations", "images", "labels", "train", "val", "valid", "test"),
     *(DETECTIONS_FILE, INDEX_FILE, REGIONS_FILE),
 )
 PATTERNS = ("shard-*.npz", "*.xml", "*.txt", "*.y*ml", "*.data", "*.names", "*instances*.json", "*coco*.json")
-PIPE_WIDTH = 10_000  # columns of what is no terminal
+PIPE_WIDTH = 10_000  # columns, if the output is not a terminal
 
 
 def files_read(path: Path) -> list[Path]:
-    """Return what may be read where a folder is named: ground truth, results, or proposals; a file is itself."""
+    """Return the files that may be read in a folder of ground truth, results or proposals; or the file itself."""
     if not path.is_dir():
         return [path]
-    from proposals.stored.reader import MANIFEST  # here, since a file needs nothing of it
+    from proposals.stored.reader import MANIFEST  # here, because files do not need it
 
     return [
         *(path / name for name in (*PARTS, MANIFEST)),
@@ -42,19 +42,19 @@ def files_read(path: Path) -> list[Path]:
 
 
 def photos_named_as(outputs: Iterable[Path | None], dataset: AnyDataset) -> list[Path]:
-    """Return the photos of a dataset that have the names of files to write, links followed, and may be these."""
+    """Return the photos of a dataset with the names of files to write, links followed: they may be the same files."""
     names = {Path(os.path.realpath(path)).name for path in outputs if path is not None}
     paths = map(dataset.image_path, dataset.image_ids) if names else ()
     return [path for path in paths if path.name in names]
 
 
 def sources(file: Path, ground_truth: Path, dataset: AnyDataset) -> dict[str, str]:
-    """Return what was compared with what, for reports."""
+    """Return the names of results and ground truth, for reports."""
     return {"file": str(file), **truth_source(ground_truth, dataset)}
 
 
 def truth_source(path: Path, dataset: AnyDataset) -> dict[str, str]:
-    """Return what is right, for reports: the ground truth, and its split where it has any."""
+    """Return the name of the ground truth, and of its split if it has one, for reports."""
     split = "" if isinstance(dataset, CocoDataset) else dataset.split
     return {"ground_truth": str(path), "split": split} if split else {"ground_truth": str(path)}
 
@@ -62,10 +62,10 @@ def truth_source(path: Path, dataset: AnyDataset) -> dict[str, str]:
 def read_detections(
     file: Path, dataset: AnyDataset, *, allow_extra: bool, only_detected: bool = False
 ) -> tuple[Aligned, list[str]]:
-    """Read results of any format of `eval.result_formats`, in the order of the dataset; with notes.
+    """Read results in any format of `eval.result_formats`, in the order of the dataset; also return notes.
 
     Raises:
-        InputError: the file does not fit the dataset, or does not say which photos were searched but is asked.
+        InputError: the file does not fit the dataset, or does not list the photos that `only_detected` needs.
     """
     if lists_photos(file):
         results = read_results(file, photos_of_dataset(dataset))
@@ -73,16 +73,16 @@ def read_detections(
     if not isinstance(dataset, CocoDataset):
         raise InputError(f"{file}: COCO results need COCO ground truth, an instances.json, as `ground_truth`")
     if only_detected:
-        raise InputError(f"{file}: `only_detected` needs detections.jsonl; COCO results do not list photos of nothing")
+        raise InputError(f"{file}: `only_detected` needs detections.jsonl: COCO results omit photos without detections")
     found, extra, notes = read_coco_results(file, dataset, allow_extra=allow_extra)
     return align_records(found, dataset, extra), notes
 
 
 def lists_photos(file: Path) -> bool:
-    """Say whether results name the photos on which nothing was found, too; COCO's do not.
+    """Return whether results also list photos on which nothing was found; COCO's do not.
 
     Raises:
-        InputError: they are of no format that is known.
+        InputError: the format is not known.
     """
     return require_known(file) != COCO
 
@@ -90,16 +90,16 @@ def lists_photos(file: Path) -> bool:
 def choose(
     dataset: AnyDataset, aligned: Aligned, classes: Sequence[str] | None, *, only_detected: bool = False
 ) -> tuple[AnyDataset | Selection, Sequence[Detections]]:
-    """Return ground truth and detections of what is to be scored.
+    """Return the ground truth and the detections to score.
 
     Args:
         dataset: the ground truth.
-        aligned: detections in its order.
-        classes: those that are listed, as `read_class_names` has it; None takes all.
-        only_detected: leave out the photos that have no line of results.
+        aligned: detections in the order of the dataset.
+        classes: classes to score, as `read_class_names` takes them; None takes all.
+        only_detected: leave out photos without a line of results.
 
     Raises:
-        InputError: the ground truth has no such class, or no photo is left.
+        InputError: a class is not in the ground truth, or no photo is left.
     """
     names = None if classes is None else read_class_names(classes, known=dataset.classes)
     without = frozenset(aligned.missing if only_detected else ())
@@ -113,7 +113,7 @@ def choose(
 
 
 def show(sheets: Sequence[Sheet], warnings: Sequence[str]) -> None:
-    """Print tables to stdout and warnings to stderr; in a pipe a row is one line, however long."""
+    """Print tables to stdout and warnings to stderr; in a pipe each row is one line, however long."""
     console = Console()
     if not console.is_terminal:
         console.width = PIPE_WIDTH

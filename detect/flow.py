@@ -1,8 +1,8 @@
-"""Photos through stages that overlap: each stage in threads of its own, several photos together where that pays.
+"""A pipeline: photos pass through stages that overlap, each in its own threads, several photos together if that pays.
 
-Decoders, OpenCV, the compiled Selective Search and the networks release Python's global lock, so threads are enough.
-Only a few photos are held at a time, and they come out in the order they went in. An error in one photo affects only
-that photo.
+Decoders, OpenCV, the compiled Selective Search and the networks release Python's global interpreter lock, so threads
+are enough. Only a few photos are held at a time, and they come out in the order in which they went in. An error in one
+photo affects only that photo.
 """
 
 import sys
@@ -21,23 +21,23 @@ from structures.images import ImageError
 from structures.timing import Timer
 
 T = TypeVar("T")
-PATIENCE = 3  # photos in a row that a stage may fail on before the fault is taken for its own
-GPU_TOGETHER = 32  # photos in a group
-MOST_PIXELS = 2**24  # of the photos in a group, unless it is one alone: large photos are not held by the dozen
-OF_THE_PHOTO = (ImageError, StoreError, ForeignError)  # not of what works on it: boxes of other photos perhaps
-GPU_ERRORS = frozenset({"AcceleratorError", "OutOfMemoryError"})  # torch's; by name, since torch may not be needed here
-GPU_WORDS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS")  # of those that have no class
+PATIENCE = 3  # failures in a row after which the stage is blamed instead of the photos
+GPU_TOGETHER = 32  # photos per group
+MOST_PIXELS = 2**24  # most pixels in a group of several photos, to save memory
+OF_THE_PHOTO = (ImageError, StoreError, ForeignError)  # errors of one photo, not of a stage
+GPU_ERRORS = frozenset({"AcceleratorError", "OutOfMemoryError"})  # of torch, which may not be imported here
+GPU_WORDS = ("CUDA error", "cuDNN error", "CUBLAS_STATUS")  # in GPU errors without a class of their own
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the work.
+    """One stage of the work.
 
     Attributes:
-        name: for messages and times.
-        work: what went in -> what comes out, for a group of photos; none depends on the others in it.
-        workers: threads; each has a group of its own.
-        together: at most this many photos are in a group.
+        name: name in messages and times.
+        work: inputs of a group of photos -> outputs; each depends on its own input only.
+        workers: threads, each with a group of its own.
+        together: most photos in a group.
     """
 
     name: str
@@ -48,15 +48,15 @@ class Stage:
 
 @dataclass
 class Passing(Generic[T]):
-    """A photo on its way.
+    """A photo on its way through the stages.
 
     Attributes:
-        item: what went in at the beginning.
-        value: what the last stage made of it.
-        error: what a stage raised; later stages are skipped.
-        stage: name of that stage.
-        seconds: spent on it so far, by stage; of a group each has its share.
-        pixels: of the photo, once it is read.
+        item: input of the first stage.
+        value: output of the latest stage.
+        error: exception of a stage; later stages are skipped.
+        stage: name of the stage that raised it.
+        seconds: time spent so far, by stage; that of a group is divided among its photos.
+        pixels: number of pixels, once the photo is read.
     """
 
     item: T
@@ -68,18 +68,18 @@ class Passing(Generic[T]):
 
 
 def each(work: Callable[[Any], Any]) -> Callable[[Sequence[Any]], list[Any]]:
-    """Make what works on one photo work on a group."""
+    """Turn a function of one photo into a function of a group."""
     return lambda group: [work(item) for item in group]
 
 
 def usual_together() -> int:
-    """Return how many photos go through a network together: a GPU, where one is in use, wants many, a CPU one."""
+    """Return how many photos go through a network together: many if a GPU is in use, one on a CPU."""
     torch = sys.modules.get("torch")
     return GPU_TOGETHER if torch is not None and torch.cuda.is_initialized() else 1
 
 
 def pixels_of(value: Any) -> int:
-    """Return how many pixels are held with a photo, or with a tuple that it is the first of."""
+    """Return the number of pixels of a photo, or of the photo that comes first in a tuple."""
     image = value[0] if isinstance(value, tuple) else value
     shape: tuple[int, ...] = tuple(getattr(image, "shape", ()))
     return shape[0] * shape[1] if len(shape) > 1 else 0
@@ -92,17 +92,18 @@ def flow(
     pixels: Callable[[Any], int] = lambda value: 0,
     settle: Callable[[], object] | None = None,
 ) -> Generator[Passing[T], None, None]:
-    """Send items through all stages; yield them in order.
+    """Pass items through all stages; yield them in order.
 
     Args:
-        items: taken as needed, a few ahead, in a background thread: each stage holds at most two groups of photos, one
-            in work and one that waits for the next stage; one with several threads two for each, and one photo more.
-        stages: one after the other; they overlap.
-        pixels: of what a stage made of a photo, so that few large photos are held.
-        settle: waits for a GPU at the end of each stage, for exact times; None lets it work on.
+        items: consumed as needed, a few ahead, in a background thread: each stage holds at most two groups of photos,
+            one in work and one that waits for the next stage; a stage with several threads holds two per thread, and
+            one more photo.
+        stages: in order; they overlap in time.
+        pixels: output of a stage -> number of pixels, so that few large photos are held.
+        settle: waits for the GPU at the end of each stage, for exact times; None does not wait.
 
     Raises:
-        Exception: what a stage raised on the last of `PATIENCE` photos in a row, or the GPU on any; or the items.
+        Exception: a stage failed on `PATIENCE` photos in a row, or the GPU on any; or iterating over the items failed.
     """
     running = list[InBackground[Passing[T]]]()
     with ExitStack() as pools:
@@ -155,14 +156,14 @@ def _work(
 
 
 def _try(stage: Stage, photos: Sequence[Passing[T]]) -> None:
-    """Work on photos together; where that fails, on each alone, to find out which are at fault."""
+    """Process photos together; if that fails, each alone, to find out which are at fault."""
     if not photos:
         return
     try:
         found = stage.work([photo.value for photo in photos])
         for photo, value in zip(photos, found, strict=True):
             photo.value = value
-    except Exception as error:  # whatever a generator or a classifier makes of one photo must not stop all the others
+    except Exception as error:  # a failure on one photo must not stop the others
         if is_of_the_gpu(error):
             raise
         if len(photos) == 1:
@@ -173,7 +174,7 @@ def _try(stage: Stage, photos: Sequence[Passing[T]]) -> None:
 
 
 def _until_all_fail(photos: Iterable[Passing[T]]) -> Iterator[Passing[T]]:
-    """Hand on photos; raise the fault of a stage once it failed on several in a row."""
+    """Pass photos on; raise the error of a stage once it has failed on several in a row."""
     failed = 0
     for photo in photos:
         if photo.error is None:
@@ -186,10 +187,10 @@ def _until_all_fail(photos: Iterable[Passing[T]]) -> Iterator[Passing[T]]:
 
 
 def is_of_the_gpu(error: Exception) -> bool:
-    """Say whether an error ends a run, since the GPU would fail on the next photo, too.
+    """Return whether an error ends the run, because the GPU would fail on the next photo too.
 
-    After an error of CUDA nothing works any more in the process, and memory only runs out for good, as batches are
-    halved before (`classifier.engines.TorchEngine`).
+    After a CUDA error nothing works any more in the process. Running out of memory is final, because batches have
+    already been halved (`classifier.engines.TorchEngine`).
     """
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return bool(kinds & GPU_ERRORS) or any(words in str(error) for words in GPU_WORDS)

@@ -1,4 +1,4 @@
-"""What a detector found in one photo: to read, to draw, and to pass to other libraries."""
+"""The result of a detector on one photo: to read, to draw, to pass to other libraries."""
 
 import base64
 import html
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 
-from detect.drawing.picture import draw
+from detect.drawing.picture import JPEG_QUALITY, draw
 from detect.settings import DRAW_FLOOR
 from structures.boxes import Floats
 from structures.errors import InputError
@@ -28,12 +28,12 @@ NOTEBOOK_SIDE = 800  # pixels: larger pictures are made smaller in a notebook
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Found(Detections):
-    """What was found in one photo, as `structures.records.Detections` has it, and which photo that was.
+    """The detections in one photo, as `structures.records.Detections`, with the photo.
 
     Attributes:
-        image: path of the photo, with forward slashes; "" where it came without one.
-        photo: the photo as it was given, to draw on; not a copy. None where the detector let go of it.
-        exif: how the photo was read.
+        image: path of the photo, with forward slashes; "" if it had none.
+        photo: the photo as it was passed, for drawing; not a copy. None if the detector did not keep it.
+        exif: EXIF policy that the photo was read with.
     """
 
     image: str = ""
@@ -41,14 +41,14 @@ class Found(Detections):
     exif: ExifPolicy = "apply"
 
     def draw(self, photo: "PhotoLike | None" = None, *, score: float = DRAW_FLOOR) -> PIL.Image.Image:
-        """Return a copy of the photo with boxes, class names and scores on it, as `rcnn detect --draw` writes it.
+        """Return a copy of the photo with boxes, class names and scores, as `rcnn detect --draw` writes it.
 
         Args:
-            photo: in any form that a detector takes; None takes the one that was given to the detector.
-            score: weaker detections are not drawn.
+            photo: in any form that a detector takes; None takes the one that was passed to the detector.
+            score: lowest score to draw.
 
         Raises:
-            InputError: the photo is not known, cannot be read any more, or has another size.
+            InputError: the photo is not known, can no longer be read, or has another size.
         """
         given = self.photo if photo is None else photo
         if given is None:
@@ -59,7 +59,7 @@ class Found(Detections):
         return draw(image, self.where(score=score), self.classes)
 
     def to_dict(self, image: str | None = None) -> dict[str, Any]:
-        """Return the line that `rcnn detect` writes, without the key of the photo's file: values for JSON.
+        """Return the line that `rcnn detect` writes, as JSON values, without the key of the photo's file.
 
         Args:
             image: name of the photo; None takes its path.
@@ -82,7 +82,7 @@ class Found(Detections):
         return installed("pandas", extra="pandas").DataFrame(columns)
 
     def to_supervision(self) -> "supervision.Detections":
-        """Return `supervision.Detections`, with the names of the classes as its data["class_name"].
+        """Return `supervision.Detections`, with class names in data["class_name"].
 
         Raises:
             InputError: supervision is not installed.
@@ -105,16 +105,16 @@ class Found(Detections):
     def _picture(self) -> str:
         try:
             picture = self.draw()
-        except InputError:  # no photo, or not there any more
+        except InputError:  # the photo is not known, or can no longer be read
             return ""
         picture.thumbnail((NOTEBOOK_SIDE, NOTEBOOK_SIDE))
         stream = io.BytesIO()
-        picture.save(stream, "JPEG", quality=90)
+        picture.save(stream, "JPEG", quality=JPEG_QUALITY)
         return f'<img src="data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}">'
 
 
 def as_entry(image_id: str, found: Detections, classes: Sequence[str]) -> dict[str, Any]:
-    """Return the line of a photo: boxes as x1, y1, x2, y2 in pixels, labels as names, who proposed each box."""
+    """Return the line of a photo: boxes as x1, y1, x2, y2 in pixels, labels as names, the generator of each box."""
     height, width = found.image_size
     return {
         "image": image_id,
@@ -128,4 +128,4 @@ def as_entry(image_id: str, found: Detections, classes: Sequence[str]) -> dict[s
 
 
 def _numbers(values: Floats) -> list[float]:
-    return [float(f"{value:.9g}") for value in values.tolist()]  # 9 digits give a float32 back exactly
+    return [float(f"{value:.9g}") for value in values.tolist()]  # 9 digits restore a float32 exactly

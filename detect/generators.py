@@ -1,4 +1,4 @@
-"""Names to proposal generators, with the learned ones; torch is only imported for those that need it."""
+"""From names to proposal generators, including the learned ones; torch is imported only for those that need it."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from detect.shared import SharedFeatures
     from proposals.multibox.generator import MultiBox
 
-MULTIBOX = {  # looks at a photo, as factors on the usual size; Differs: the papers add square crops
+MULTIBOX = {  # sizes at which a photo is seen, as factors on the usual one; Differs: the papers add square crops
     "multibox": (1.0,),
     "multibox-multiscale": (1.0, 2.0),
 }
 
-NAMED = 3  # classes that a warning names
+NAMED = 3  # most classes that a warning names
 
 
 def load_proposals(
@@ -30,18 +30,20 @@ def load_proposals(
     shared: "SharedFeatures | None" = None,
     **options: Any,
 ) -> ProposalGenerator:
-    """Build a generator from its name, with options of its own; `a+b` is the union of two.
+    """Build a generator from its name and options; `a+b` is the union of two.
 
-    `multibox` looks at a photo once, `multibox-multiscale` once more at twice the size, for small objects; with `:FILE`
-    after it has weights of your own. `ranked:NAME` has MultiBox put the boxes of a generator into
-    the order of how well they fit an object: the first MultiBox that the name holds, else the built-in one. It leaves
-    the best 200; without `cut` all boxes stay, in that order. The placement is MultiBox's; `classifier.engines.place`
-    chooses it where there is none. With `shared`, the MultiBox of names without a FILE is the one on these features.
+    `multibox` sees a photo once, `multibox-multiscale` once more at twice the size, for small objects; a `:FILE` after
+    the name gives other weights. `ranked:NAME` has MultiBox sort the boxes of a generator by how well they fit an
+    object, using the first MultiBox in the name or else the built-in one, and keeps the best 200; with `cut=False` all
+    boxes stay. The placement is that of MultiBox; by default `classifier.engines.place` chooses it. With `shared`, a
+    MultiBox without a FILE runs on these features.
     """
     parts = parts_of(name.removeprefix(RANKED_PREFIX))
     made: dict[str, MultiBox] = {}
 
-    def learned(part: str, **options: Any) -> "MultiBox":  # one of each: a ranking asks the one that has just searched
+    def learned(
+        part: str, **options: Any
+    ) -> "MultiBox":  # one of each, so that a ranking uses the one that has just seen the photo
         if part not in made:
             made[part] = _multibox(part, placement, shared, **options)
         return made[part]
@@ -60,7 +62,7 @@ def load_proposals(
 
 
 def has_network(name: str) -> bool:
-    """Return whether a generator, by its name, has one of our networks.
+    """Return whether the generator of this name has a network.
 
     >>> has_network("ranked:selective-search"), has_network("grid+multibox:boxes.safetensors"), has_network("grid")
     (True, True, False)
@@ -88,13 +90,14 @@ def _multibox(name: str, placement: "Placement | None", shared: "SharedFeatures 
 
 
 def unlearned_warning(generator: ProposalGenerator, classes: Sequence[str]) -> str:
-    """Return a warning where a generator learned from objects of some classes, but not of all that are looked for.
+    """Return a warning if a generator learned from objects of some classes, but not from all that are looked for.
 
-    It finds such objects less well, and ranks them lower (benchmarks/LOG.md). "" where there is nothing to say.
+    It finds objects of other classes less often, and ranks them lower (benchmarks/LOG.md). Returns "" if there is
+    nothing to warn about.
 
     Args:
-        generator: made by `load_proposals` or elsewhere.
-        classes: to be detected; other spellings of a name count as others.
+        generator: any proposal generator.
+        classes: those to be detected.
     """
     learned = learned_classes(generator)
     known = ClassNames(learned)
@@ -102,7 +105,7 @@ def unlearned_warning(generator: ProposalGenerator, classes: Sequence[str]) -> s
     if not unknown:
         return ""
     named = ", ".join(unknown[:NAMED]) + (f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else "")
-    return f"warning: {generator.name} did not learn from {named}, and may pass over them (docs/multibox.md)"
+    return f"warning: {generator.name} did not learn from {named}, and may miss them (docs/multibox.md)"
 
 
 def _weights_file(multibox: str) -> Path:

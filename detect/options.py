@@ -1,7 +1,7 @@
-"""What the command line calls the parameters that messages name: `batch_size` is --batch there.
+"""The options of the command line for the parameters that messages name: `batch_size` is --batch.
 
-Everything below the command line speaks of parameters, between backticks, since a caller in Python has no options. The
-command line puts its own words there before it shows a message.
+Messages below the command line name parameters, between backticks, because a caller in Python has no options. The
+command line replaces these by its options before it shows a message.
 """
 
 import re
@@ -29,10 +29,10 @@ OPTIONS: Mapping[str, str] = {
 
 
 def with_options(message: str) -> str:
-    """Put options in the place of the parameters that a message names; other words between backticks stay.
+    """Replace the parameters that a message names by options; other words between backticks stay.
 
     Args:
-        message: of an error.
+        message: text of an error or a warning.
 
     >>> with_options("take a smaller `batch_size`, not `that`")
     'take a smaller --batch, not `that`'

@@ -1,4 +1,4 @@
-"""What `--dry-run` shows: what was read of annotated photos, what is odd about it, and a few of them drawn."""
+"""What `--dry-run` shows: which annotations were read, what looks wrong with them, and a few photos drawn."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detect.drawing.picture import draw
+from detect.drawing.picture import JPEG_QUALITY, draw
 from detect.evaluation import show
 from eval.mistakes import SIZES
 from eval.notes import notes_of
@@ -17,20 +17,19 @@ from structures.locks import lock_folder
 from structures.own_files import OwnFiles
 from structures.records import Dataset, Detections, GroundTruth
 
-EXAMPLES = 20  # photos that are drawn
-JPEG_QUALITY = 90
+EXAMPLES = 20  # photos to draw
 
 
 def preview(datasets: Mapping[str, Dataset], folder: Path, warnings: Sequence[str] = ()) -> dict[str, Any]:
-    """Show the objects of each class and size, and what is odd; draw examples.
+    """Show the number of objects by class and size, and what looks wrong; draw examples.
 
     Args:
-        datasets: what was read, by what it is for; None of them is changed.
-        folder: where EXAMPLES photos of each go; files that are not ours stay.
-        warnings: more that is odd.
+        datasets: what was read, by its use.
+        folder: where EXAMPLES photos of each are drawn; other files in it stay.
+        warnings: more things that look wrong.
 
     Returns:
-        All that is shown, as JSON values.
+        Everything that was shown, as JSON values.
 
     Raises:
         InputError: the folder cannot be used.
@@ -45,7 +44,7 @@ def preview(datasets: Mapping[str, Dataset], folder: Path, warnings: Sequence[st
 
 
 def counts(dataset: Dataset) -> dict[str, dict[str, int]]:
-    """Return how many objects of each class there are, on how many photos, of which size, and how many are ignored."""
+    """Return for each class the number of objects, of photos with it, of objects by size, and of ignored objects."""
     columns = ("objects", "photos", *SIZES, "ignored")
     table = {name: dict.fromkeys(columns, 0) for name in dataset.classes}
     for truth in dataset:
@@ -60,7 +59,7 @@ def counts(dataset: Dataset) -> dict[str, dict[str, int]]:
 
 
 def counts_sheet(title: str, photos: int, table: Mapping[str, Mapping[str, int]]) -> Sheet:
-    """Return the table of `counts` with its sums."""
+    """Return the table of `counts` with totals."""
     columns = ["objects", "photos", *SIZES, "ignored"]
     rows = [[name, *(str(row[column]) for column in columns)] for name, row in table.items()]
     sums = [sum(row[column] for row in table.values()) for column in columns]
@@ -98,7 +97,7 @@ def _draw_some(name: str, dataset: Dataset, files: OwnFiles, drawn: list[str], u
 
 
 def as_drawn(truth: GroundTruth, classes: Sequence[str]) -> tuple[Detections, list[str]]:
-    """Return annotated objects as what can be drawn: those that do not count have a name that says so."""
+    """Return annotated objects as detections to draw, and their names; those that do not count are named as ignored."""
     labels = truth.labels + len(classes) * truth.ignore
     ones = np.ones(len(truth), np.float32)
     return Detections(truth.boxes, labels, ones, truth.image_size), [

@@ -1,4 +1,4 @@
-"""Scored runs as JSON and as a page: one run, or two on the same photos side by side."""
+"""Writes scored runs as JSON and as a page: one run, or two on the same photos side by side."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,16 +19,16 @@ from eval.photo_records import truths_of
 from structures.files import FileRefused
 from structures.images import ExifPolicy
 
-NOT_KEPT = 'Not known: the run kept no scores of its regions. Detect with `keep="scores"` to see it here.'
+NOT_KEPT = 'Not known: the run did not keep the scores of its regions. Detect with `keep="scores"` to see this.'
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The photos of a page.
+    """The photos to show on a page.
 
     Attributes:
-        photos: the most of them: those with the most mistakes are taken.
-        side: most pixels of the longer side of a small picture.
+        photos: most photos; those with the most mistakes are taken.
+        side: longer side of the pictures, in pixels.
     """
 
     photos: int = 1000
@@ -36,12 +36,12 @@ class Gallery:
 
 
 def report_values(runs: Sequence[ScoredRun], source: Mapping[str, str], *, mistakes: bool) -> dict[str, Any]:
-    """Return all figures of one run, or of two, the second under "against", as plain values for JSON.
+    """Return all figures of one or two runs as JSON values, those of the second under "against".
 
     Args:
         runs: one or two, on the same photos.
-        source: what was compared with what.
-        mistakes: also say what kinds of mistakes were made.
+        source: names of results and ground truth.
+        mistakes: whether to include the kinds of mistakes.
     """
     first, *others = (_values(run, mistakes) for run in runs)
     against = {"against": {"file": str(runs[-1].file), **others[0]}} if others else {}
@@ -59,7 +59,7 @@ def _values(run: ScoredRun, mistakes: bool) -> dict[str, Any]:
 
 
 def with_photos(values: Mapping[str, Any], runs: Sequence[ScoredRun], gallery: Gallery) -> dict[str, Any]:
-    """Add the boxes of the photos that a page shows to the values of its runs."""
+    """Add the boxes of the photos on the page to the values of the runs."""
     scale = scale_of([run.judged for run in runs])
     shown = _worst(runs, scale, gallery.photos)
     photos = [
@@ -76,26 +76,26 @@ def _worst(runs: Sequence[ScoredRun], scale: Scale, most: int) -> list[int]:
 
 
 def write_report(path: Path, runs: Sequence[ScoredRun], values: Mapping[str, Any], gallery: Gallery) -> str:
-    """Write a page.
+    """Write the page.
 
     Args:
-        path: replaced when all is written.
+        path: file to write, or to replace.
         runs: one or two, on the same photos.
-        values: of these runs, as `with_photos` returns them.
-        gallery: which photos it shows.
+        values: values of these runs, from `with_photos`.
+        gallery: which photos to show.
 
     Returns:
-        What was written: the size, and how many photos.
+        A line with the size of the file and the number of photos.
 
     Raises:
         InputError: Jinja or Plotly is not installed.
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     pictures = _pictures(runs[0], values, gallery)
     unread = [each.reason for each in pictures if each.reason]
     warnings = [line for run in runs for line in _warnings(run, with_losses="lost" in values)]
     if unread:
-        warnings.append(f"{len(unread)} photos are shown without their pictures, the first because {unread[0]}")
+        warnings.append(f"{len(unread)} photos are shown without a picture, the first because {unread[0]}")
     several = len(runs) > 1
     page = Page(
         values=values,
@@ -125,7 +125,7 @@ def _pictures(run: ScoredRun, values: Mapping[str, Any], gallery: Gallery) -> li
 
 
 def _exif(results: Path) -> ExifPolicy:
-    """Return how the photos of a run were read; as displayed where no record says."""
+    """Return the EXIF policy of a run; "apply" if there is no record."""
     with suppress(FileRefused, OSError):
         record = read_run(results if results.is_dir() else results.parent)
         if record and record["settings"].get("exif") == "ignore":
@@ -143,6 +143,6 @@ def _facts(runs: Sequence[ScoredRun], values: Mapping[str, Any]) -> list[str]:
 def _hint(shown: int, photos: int) -> str:
     which = f"All {photos} photos" if shown == photos else f"The {shown} photos with the most mistakes, of {photos}"
     return (
-        f"{which}. A detection is true if it overlaps an object of its class by IoU 0.5 and no better one took it, "
+        f"{which}. A detection is true if it overlaps an object of its class by IoU 0.5 that no better one has taken, "
         "whatever the protocol of the figures. Click a photo to enlarge it; the arrow keys show the next one."
     )

@@ -1,4 +1,4 @@
-"""One run's results, scored: from files to figures and mistakes."""
+"""Scores the results of one run: from files to figures and mistakes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ from structures.records import Detections
 
 
 @dataclass(frozen=True)
-class Question:
-    """What results are asked.
+class ScoringOptions:
+    """How to score results.
 
     Attributes:
         protocol: name of a protocol, or auto: voc07 for VOC, else coco.
-        classes: those that are scored, as `read_class_names` has it; None takes all.
-        only_detected: leave out the photos that have no line of results.
-        allow_extra: leave out photos that the ground truth lacks, instead of stopping.
-        lost_score: an object is lost where no detection of this score or more finds it; None where none at all does.
+        classes: classes to score, as `read_class_names` takes them; None takes all.
+        only_detected: leave out photos without a line of results.
+        allow_extra: ignore photos that are not in the ground truth, instead of stopping.
+        lost_score: an object counts as lost unless a detection with at least this score finds it; None takes any score.
     """
 
     protocol: str = "auto"
@@ -43,17 +43,17 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class ScoredRun:
-    """Results with their figures.
+    """The results of a run with their figures.
 
     Attributes:
         file: the results, or their folder.
-        photos: the ground truth that they were scored by.
+        photos: the ground truth that they were scored on.
         scores: the figures of the protocol.
-        aligned: what did not fit the ground truth.
+        aligned: the detections as matched with the photos, with those that did not fit.
         warnings: about the results and the ground truth, one line each.
-        detections: that were scored, in the order of the photos.
-        regions: that the run kept of its photos, by image id.
-        lost_score: see `Question`.
+        detections: the scored detections, in the order of the photos.
+        regions: regions that the run kept, by image id.
+        lost_score: see `ScoringOptions`.
     """
 
     file: Path
@@ -72,12 +72,12 @@ class ScoredRun:
 
     @cached_property
     def mistakes(self) -> Mistakes:
-        """What is wrong with the detections."""
+        """The kinds of mistakes in the detections."""
         return find_mistakes(self.judged)
 
     @cached_property
     def losses(self) -> Losses:
-        """Where the objects that were missed were lost."""
+        """Where missed objects were lost."""
         return find_lost(
             truths_of(self.photos),
             self.detections,
@@ -89,33 +89,33 @@ class ScoredRun:
         )
 
 
-def score_run(file: Path, dataset: AnyDataset, question: Question) -> ScoredRun:
+def score_run(file: Path, dataset: AnyDataset, options: ScoringOptions) -> ScoredRun:
     """Read results and score them.
 
     Raises:
-        InputError: they do not fit the ground truth, or the ground truth does not fit what is asked.
+        InputError: the results do not fit the ground truth, or an option fits neither.
     """
-    only = question.only_detected
-    aligned, notes = read_detections(file, dataset, allow_extra=question.allow_extra, only_detected=only)
-    photos, found = choose(dataset, aligned, question.classes, only_detected=only)
-    doubts = [*notes, *high_floor(file), *aligned.warnings(missing_count=not only)]
-    return _scored(file, photos, aligned, found, _regions_of(file), doubts, question)
+    only = options.only_detected
+    aligned, notes = read_detections(file, dataset, allow_extra=options.allow_extra, only_detected=only)
+    photos, found = choose(dataset, aligned, options.classes, only_detected=only)
+    warnings = [*notes, *high_floor(file), *aligned.warnings(missing_count=not only)]
+    return _scored(file, photos, aligned, found, _regions_of(file), warnings, options)
 
 
 def score_found(
     found: Mapping[str, Detections], photos: AnyDataset | Selection, *, file: Path, notes: Sequence[str] = ()
 ) -> ScoredRun:
-    """Score what was just found, by the usual protocol of the photos.
+    """Score new detections by the usual protocol of the photos.
 
     Args:
-        found: by image id, with the labels of the photos.
-        photos: and their objects.
-        file: what the result belongs to, to be shown.
-        notes: about the result, one line each.
+        found: detections by image id, with the labels of the photos.
+        photos: annotated photos.
+        file: name to show for the results.
+        notes: notes about the results, one line each.
     """
     aligned = align_records(found, photos)
     kept = KeptRegions(file.parent, {}, None)
-    return _scored(file, photos, aligned, aligned.detections, kept, notes, Question())
+    return _scored(file, photos, aligned, aligned.detections, kept, notes, ScoringOptions())
 
 
 def _scored(
@@ -124,31 +124,30 @@ def _scored(
     aligned: Aligned,
     found: Sequence[Detections],
     kept: KeptRegions,
-    doubts: Sequence[str],
-    question: Question,
+    noted: Sequence[str],
+    options: ScoringOptions,
 ) -> ScoredRun:
     truths = truths_of(photos)
-    name = usual_protocol(photos) if question.protocol == "auto" else question.protocol
+    name = usual_protocol(photos) if options.protocol == "auto" else options.protocol
     scores = score(name, truths, found, photos.classes, crowd=has_crowds(photos))
-    warnings = [*photos.notes, *doubts, *scores.warnings(), *kept.notes]
+    warnings = [*photos.notes, *noted, *scores.warnings(), *kept.notes]
     regions = kept.of(photos)
-    return ScoredRun(file, photos, scores, aligned, warnings, upright(found), regions, question.lost_score)
+    return ScoredRun(file, photos, scores, aligned, warnings, upright(found), regions, options.lost_score)
 
 
 def require_same_photos(runs: Sequence[ScoredRun]) -> None:
     """Refuse two runs that were not scored on the same photos.
 
     Raises:
-        InputError: names the second.
+        InputError: the photos differ.
     """
     first, last = runs[0], runs[-1]
     if tuple(first.photos.image_ids) != tuple(last.photos.image_ids):
         raise InputError(
-            f"{last.file}: was not scored on the same photos as {first.file}: leave `only_detected` out, so that both "
-            "are scored on all photos"
+            f"{last.file}: not the same photos as {first.file}: leave out `only_detected` to score both on all photos"
         )
 
 
 def _regions_of(file: Path) -> KeptRegions:
-    """Return the regions that were kept with results; none with those of other programs."""
+    """Return the regions that were kept with results; none for results of other programs."""
     return read_regions(file.parent if file.name == DETECTIONS_FILE else file)

@@ -1,6 +1,6 @@
-"""What decides the results of a detector, apart from its generator and classifier: one record, checked in one place.
+"""The settings of a detector, apart from those of its generator and classifier: one record, checked in one place.
 
-The command line, `run.json` and Python share it. The generator and the classifier know their own settings
+The command line, `run.json` and Python share this record. The generator and the classifier know their own settings
 (`Detector.settings`).
 """
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from structures.images import ExifPolicy
 
 SCORE_FLOOR = 0.05
+MAP_SCORE_FLOOR = 0.001  # mAP needs weak detections, too (docs/evaluation.md)
 NMS_THRESHOLD = 0.3  # R-CNN, section 2.2
 MAX_PER_CLASS = 100  # R-CNN keeps at most this many boxes of a class per image
 VOTE_THRESHOLD = 0.5  # Gidaris and Komodakis, ICCV 2015, section 5
-VOTE_POWER = 3.0  # of 1 to 6; 1 gives boxes 6 points looser in AP (coco), with the same mAP (benchmarks/LOG.md)
-DRAW_FLOOR = 0.5  # weaker detections make a picture illegible
+VOTE_POWER = 3.0  # 1 to 6 were tried; with 1, AP (coco) is 3 to 6 points lower and mAP the same (benchmarks/LOG.md)
+DRAW_FLOOR = 0.5  # lowest score to draw: more boxes would make a picture illegible
 COUNT = "a whole number of at least 1"
 
 
@@ -29,22 +30,23 @@ class DetectorSettings:
     """What a detector does with proposals and probabilities, and how it reads photos.
 
     Attributes:
-        score_floor: weaker detections are dropped, 0 to 1; for mAP use 0.001, for people 0.05 or more.
-        nms_threshold: a detection goes when its IoU with a better one of its class is above this, 0 to 1.
-        max_boxes: classify at most this many proposals, the first; None takes all. A union lists its parts one after
-            the other.
-        max_per_class: at most this many detections of a class per photo.
-        weigh_by_fit: multiply class probabilities by the proposals' scores. Right where these say how well a box fits
-            an object, as MultiBox's do; None asks the generator (its `scores_tell_fit`).
-        vote_threshold: boxes that overlap a detection by this IoU or more move it to their mean, see
-            `structures.nms.vote`, above 0 to 1; None leaves detections at their proposals, as the paper does.
-        vote_power: of the scores that votes are weighted by, above 0; the higher, the more the best boxes count.
-        class_agnostic: a detection also goes for a better one of another class.
-        only: classes that are looked for, others are no objects; None looks for all that the classifier knows.
-        exif: of photos that are read from files: "apply" turns them as displayed, "ignore" takes the stored pixels.
+        score_floor: lowest score to keep, 0 to 1; for mAP use 0.001, for people 0.05 or more.
+        nms_threshold: a detection is dropped if its IoU with a better one of its class is above this, 0 to 1.
+        max_boxes: classify only the first N proposals; None takes all. A union lists the boxes of one part after the
+            other.
+        max_per_class: most detections per class and photo.
+        weigh_by_fit: multiply class probabilities by the scores of the proposals. Right if these tell how well a box
+            fits an object, as MultiBox's do; None asks the generator (its `scores_tell_fit`).
+        vote_threshold: a detection moves to the weighted mean of the boxes that overlap it by this IoU or more
+            (`structures.nms.vote`), above 0 to 1; None leaves it at its proposal, as the paper does.
+        vote_power: votes are weighted by their scores to this power, above 0; the higher, the more the best boxes
+            count.
+        class_agnostic: also drop a detection for a better one of another class.
+        only: classes to look for; None looks for all that the classifier knows.
+        exif: "apply" turns photos from files as their EXIF orientation says, "ignore" takes the stored pixels.
 
     Raises:
-        InputError: a setting out of its range.
+        InputError: a setting is out of range.
     """
 
     score_floor: float = SCORE_FLOOR
@@ -79,16 +81,13 @@ class DetectorSettings:
         _require(self.exif in ("apply", "ignore"), "exif", self.exif, "'apply' or 'ignore'")
 
     def as_record(self) -> dict[str, Any]:
-        """Return them as JSON values; what was added later is left out where it changes nothing.
-
-        So results of earlier versions can be resumed.
-        """
+        """Return them as JSON values, without newer settings at their default, so that old results can be resumed."""
         later = {"class_agnostic": False, "only": None}
         return {name: value for name, value in asdict(self).items() if name not in later or value != later[name]}
 
 
 class SettingChanges(TypedDict, total=False):
-    """The fields of `DetectorSettings` as keywords, each of which may be left out."""
+    """The fields of `DetectorSettings` as optional keywords."""
 
     score_floor: float
     nms_threshold: float

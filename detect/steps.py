@@ -1,4 +1,4 @@
-"""The stages that photos pass through in a detector, several together: propose, trunk, classify, suppress."""
+"""The stages of a detector for `detect.flow`, several photos together: propose, trunk, classify, suppress."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +17,7 @@ from structures.timing import Timer
 
 
 class Begun(NamedTuple):
-    """A photo that the networks can look at, with what the generator and the classifier made of it."""
+    """A photo that is ready for the networks, with what the generator and the classifier have prepared."""
 
     image: Image
     proposing: Any
@@ -32,7 +32,7 @@ class Classified(NamedTuple):
 
 
 class Detected(NamedTuple):
-    """What came of a photo: its pixels, the regions with their probabilities, and the detections."""
+    """The result of a photo: its pixels, the regions with their probabilities, and the detections."""
 
     image: Image
     regions: Regions
@@ -40,15 +40,15 @@ class Detected(NamedTuple):
 
 
 class Steps:
-    """What a detector does with several photos at a time.
+    """The work of a detector on several photos at a time.
 
     Args:
-        propose: says where objects might be.
-        classify: says what each region holds.
-        first: the proposals that are classified, of all that were made.
-        regions: proposals and what the classifier says of each -> regions.
+        propose: proposes regions.
+        classify: classifies regions.
+        first: proposals -> those to classify.
+        regions: proposals and the rows of the classifier -> regions.
         found: regions -> detections.
-        timed: adds the time inside it to a stage's.
+        timed: context that adds its duration to a stage.
     """
 
     def __init__(
@@ -78,7 +78,8 @@ class Steps:
         with Timer("read"):
             image = read(photo)
         with self._timed("propose"):
-            return Begun(image, self._proposing.begin(image), self._classifying.begin(image))
+            classifying = self._classifying.begin(image)  # first: its network is made while Selective Search starts
+            return Begun(image, self._proposing.begin(image), classifying)
 
     def _look(self, photos: Sequence[Begun]) -> Sequence[Begun]:
         with self._timed("trunk"):

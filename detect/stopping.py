@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM stop a command in good order: files are closed, half-written ones removed, locks released."""
+"""Ctrl-C and SIGTERM stop a command cleanly: files are closed, half-written ones removed, locks released."""
 
 import os
 import signal
@@ -11,9 +11,9 @@ from threading import Event, Thread
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-BLOCKED_SECONDS = 5.0  # a call that lasts longer than this, such as waiting for other processes, is not waited for
+BLOCKED_SECONDS = 5.0  # how long a stop waits for a blocking call of the main thread
 AGAIN_SECONDS = 1.0  # the same stop may arrive twice: timeout(1) signals the process and then its whole group
-DONE = b"\0"  # no signal has this number
+DONE = b"\0"  # ends the watching thread; no signal has this number
 
 
 class Stopped(SystemExit):
@@ -25,13 +25,13 @@ class Stopped(SystemExit):
 
 @contextmanager
 def stoppable(words: str) -> Iterator[None]:
-    """Have Ctrl-C and SIGTERM raise Stopped in here, and say so in the end.
+    """Make Ctrl-C and SIGTERM raise Stopped in this context, and print a line at the end.
 
-    A second signal, later than AGAIN_SECONDS, ends the process at once. So does the first where the main thread is in
-    a call that does not come back for BLOCKED_SECONDS.
+    A second signal, later than AGAIN_SECONDS, ends the process at once. So does the first if the main thread is in a
+    call that does not return within BLOCKED_SECONDS.
 
     Args:
-        words: what to say.
+        words: the line.
     """
     stop = _Stop(words)
     before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -41,7 +41,7 @@ def stoppable(words: str) -> Iterator[None]:
     try:
         with stop.watched():
             yield
-    except BaseException as error:  # also what the stop made fail on its way out
+    except BaseException as error:  # including errors caused by the stop
         if stop.number is None:
             raise
         stop.tell()
@@ -60,7 +60,7 @@ class _Stop:
         if not self._noticed.is_set():
             self._noticed.set()
             self.number, self._when = number, time.monotonic()
-            if hasattr(signal, "SIGCHLD"):  # readers that the same stop ended are no failure
+            if hasattr(signal, "SIGCHLD"):  # reading processes that the same stop ended are not failures
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             raise Stopped(number)
         if time.monotonic() - self._when > AGAIN_SECONDS:
@@ -68,7 +68,7 @@ class _Stop:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Have a thread see to it that a stop has its effect, also while the main thread cannot handle signals."""
+        """Have a thread enforce a stop, even while the main thread cannot handle signals."""
         reading, writing = socket.socketpair()
         writing.setblocking(False)
         before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
@@ -93,5 +93,5 @@ class _Stop:
         os._exit(128 + number)
 
     def tell(self) -> None:
-        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+        if os.environ.get("RANK", "0") == "0":  # only one of several processes prints
             print(f"rcnn: {self._words}", file=sys.stderr, flush=True)

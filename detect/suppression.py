@@ -1,6 +1,6 @@
-"""The last stage of the detector: the best of each group of regions stay, and their neighbours vote where they lie.
+"""The last stage of the detector: the best of each group of regions stays, moved by the votes of its neighbours.
 
-Suppression is class by class, as in R-CNN, section 2.2; votes are those of Gidaris and Komodakis, ICCV 2015.
+Suppression is per class, as in R-CNN, section 2.2; votes are those of Gidaris and Komodakis, ICCV 2015.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ class Suppression:
     """Regions with class probabilities -> detections.
 
     Args:
-        settings: thresholds, votes, and which classes are looked for.
-        classes: that the classifier knows.
+        settings: thresholds, votes, and the classes to look for.
+        classes: classes of the classifier.
 
     Raises:
-        InputError: `only` names a class that is none of these.
+        InputError: `only` names a class that the classifier does not know.
     """
 
     def __init__(self, settings: DetectorSettings, classes: Sequence[str]) -> None:
@@ -33,11 +33,11 @@ class Suppression:
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """The classes that are looked for, in the order of the labels."""
+        """The classes to look for, in label order."""
         return tuple(name for at, name in enumerate(self._classes) if self._wanted is None or self._wanted[at])
 
     def __call__(self, regions: Regions) -> Found:
-        """Return what was found, best first."""
+        """Return the detections, best first."""
         boxes, rows, labels, scores = self._keep(regions)
         proposals = regions.proposals
         return Found(
@@ -52,7 +52,7 @@ class Suppression:
         )
 
     def _keep(self, regions: Regions) -> tuple[Boxes, Indices, Indices, Floats]:
-        """Return the boxes that stay, where their neighbours vote them to, with their rows, labels and scores."""
+        """Return the boxes that stay, moved by votes, with their rows, labels and scores."""
         boxes, settings = regions.boxes, self._settings
         weighed = self._weighed(regions)
         rows, labels, scores = suppress_per_class(
@@ -69,16 +69,16 @@ class Suppression:
         return vote(boxes, weighed, rows, labels, iou_threshold=threshold, power=power), rows, labels, scores
 
     def _weighed(self, regions: Regions) -> Floats:
-        """Return the (N, C) scores of regions; below 0 for classes that are not looked for."""
+        """Return the (N, C) scores of regions; below 0 for classes that are not wanted."""
         weighed = regions.scores(weigh_by_fit=bool(self._settings.weigh_by_fit))
         return weighed if self._wanted is None else np.where(self._wanted, weighed, np.float32(-1))
 
 
 def _columns(names: Sequence[str], classes: Sequence[str]) -> Mask:
-    """Return which of the classes are named, in any spelling of theirs.
+    """Return a mask of the classes that were named, in any spelling.
 
     Raises:
-        InputError: a name is that of none of them.
+        InputError: a name is unknown.
     """
     known = ClassNames(classes)
     places = [known.find(name) for name in names]

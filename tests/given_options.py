@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +46,41 @@ def note_in(folder: Path) -> None:
 
 
 def given(context: Any) -> Iterator[str]:
-    """Yield the command of a context with each option that its words name, such as `eval detections --csv`."""
-    path = context.command_path.split(maxsplit=1)[-1]
-    for each in context.command.params:
+    """Yield the command of a context with each option that its words name, such as `eval detections --csv`.
+
+    A command is known by its function, since tests also call it as a command of a group alone: `detections --csv`.
+    """
+    path = names().get(function_of(context.command))
+    for each in context.command.params if path else []:
         source = context.get_parameter_source(each.name)
         if source is not None and source.name == "COMMANDLINE":
             yield f"{path} {each.opts[0]}"
 
 
-def options(group: Any, path: str = "") -> Iterator[str]:
-    """Yield every option of every command, and its arguments, as `given` does."""
+@cache
+def names() -> dict[Any, str]:
+    """Return the words that lead to each command, by its function."""
+    return {function_of(command): words for words, command in leaves(typer.main.get_command(build()))}
+
+
+def function_of(command: Any) -> Any:
+    return getattr(command.callback, "__wrapped__", None)  # typer wraps it anew for every group that it is in
+
+
+def leaves(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every command that does something, with the words that lead to it."""
     for name, command in group.commands.items():
         words = f"{path} {name}".strip()
         if hasattr(command, "commands"):
-            yield from options(command, words)
+            yield from leaves(command, words)
         else:
-            yield from (f"{words} {each.opts[0]}" for each in command.params)
+            yield words, command
+
+
+def options(group: Any) -> Iterator[str]:
+    """Yield every option of every command, and its arguments, as `given` does."""
+    for words, command in leaves(group):
+        yield from (f"{words} {each.opts[0]}" for each in command.params)
 
 
 def missing(known: Iterable[str], noted: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Small inputs that go wrong in practice, where there is a folder of them: each gives the right value, or a word.
+"""Small inputs that go wrong in practice, where there is a folder of them: each gives the right value, or a message.
 
 The same kinds of faults are made by the tests of the modules that meet them; these are the files as users had them.
 """
@@ -151,8 +151,8 @@ def test_boxes_of_another_size_are_named(case: Case) -> None:
     photo = case("other-size") / "photos/v.jpg"
     stored = StoredProposals(case("other-size") / "boxes.json")
     stored.proposals_of("v.jpg", read_image(photo))
-    [doubt] = stored.doubts
-    assert "2 of 2 boxes on 1 of 1 photos lie outside the photo" in doubt
+    [note] = stored.notes
+    assert "2 of 2 boxes on 1 of 1 photos lie outside the photo" in note
 
 
 @pytest.mark.parametrize("name", ["val/p1.jpg", "val/p2.jpg", "train/p3.jpg"])
@@ -167,7 +167,7 @@ def test_class_names_can_be_chosen(case: Case) -> None:
     assert Selection(data, classes=["crane, bird", "padded"]).classes == ("crane, bird", "padded")
 
 
-def test_a_category_called_background_is_no_class(case: Case) -> None:
+def test_a_category_called_background_is_not_a_class(case: Case) -> None:
     data = open_ground_truth(case("background-class") / "instances.json")
     assert data.classes == ("crate", "drum")
     assert "left out, as it is not a class: 'background'" in data.notes[0]

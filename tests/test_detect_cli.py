@@ -15,22 +15,14 @@ import typer
 
 from detect.cli import build
 from detect.commands.groups import RENAMED
-from detect.runs.record import versions
+from detect.runs.machine import versions
+from tests.given_options import leaves
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_LINE: Any = typer.main.get_command(build())
 
 
-def commands(group: Any = COMMAND_LINE, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Yield every command that does something, with the words that lead to it."""
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from commands(command, (*path, name))
-        else:
-            yield (*path, name), command
-
-
-LEAVES = dict(commands())
+LEAVES = {tuple(words.split()): command for words, command in leaves(COMMAND_LINE)}
 NAMES = [" ".join(path) for path in LEAVES]
 
 

@@ -163,6 +163,18 @@ def test_photos_go_through_the_networks_together(
     assert entries(tmp_path / "some") == entries(tmp_path / "alone")
 
 
+def test_networks_keep_to_as_many_cores_as_are_asked_for(
+    rcnn: Callable[..., int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kept: list[int] = []
+    monkeypatch.setattr("classifier.engines.keep_to_cores", kept.append)
+    photo(tmp_path / "photo.png")
+    assert rcnn(tmp_path / "photo.png", "--out", tmp_path / "one", "--threads", 1) == 0
+    assert kept == [1]
+    assert rcnn(tmp_path / "photo.png", "--out", tmp_path / "all") == 0
+    assert kept == [1]
+
+
 def test_boxes_and_detections_are_counted_by_who_proposed_them(rcnn: Callable[..., int], tmp_path: Path) -> None:
     """The left half is bright, and the whole photo is as much dark as bright, so that each gives a detection."""
     pixels = np.zeros((30, 40, 3), np.uint8)
@@ -185,7 +197,7 @@ def test_it_warns_of_classes_that_the_proposals_never_learned_of(
     for learned, count in ((("dog", "cat"), 1), ((), 0)):
         propose.learned_classes = learned
         assert rcnn(tmp_path / "a.png", "--out", tmp_path / f"out{count}") == 0
-        assert capsys.readouterr().err.count("did not learn from bright, dark, and may pass over them") == count
+        assert capsys.readouterr().err.count("did not learn from bright, dark, and may miss them") == count
 
 
 def test_the_four_lines_of_python_give_what_the_command_writes(
@@ -319,7 +331,7 @@ def test_another_photo_of_the_same_name_is_not_taken_for_done(
     assert rcnn(tmp_path / "a", "--out", out) == 0
     capsys.readouterr()
     assert rcnn(tmp_path / "b", "--out", out) == 2
-    assert "holds results of other photos by the names of 1 image (1.png); name another" in capsys.readouterr().err
+    assert "has results of other photos with the names of 1 image (1.png); name another" in capsys.readouterr().err
     (tmp_path / "a/1.png").unlink()
     (tmp_path / "a/1.png").symlink_to(tmp_path / "gone")
     assert rcnn(tmp_path / "a", "--out", out) == 0  # done, though it cannot be read any more
@@ -356,7 +368,7 @@ def test_other_weights_of_the_same_name_are_noticed(
     [
         (["nowhere.jpg"], "nowhere.jpg: no such file or folder"),
         ([], "no photos were named"),
-        (["empty"], "empty: the folder holds no pictures"),
+        (["empty"], "empty: no pictures in this folder"),
         (["--list", "none.txt"], "none.txt: No such file"),
     ],
 )
@@ -543,7 +555,7 @@ def test_a_done_photo_that_is_gone_is_named_and_the_others_are_drawn(
     (tmp_path / "elsewhere/a.png").unlink()
     capsys.readouterr()
     assert rcnn(tmp_path / "photos", "--out", out, "--draw") == 1
-    assert "1 of 2 photos are done, but could not be drawn" in capsys.readouterr().err
+    assert "1 of 2 photos are done but could not be drawn" in capsys.readouterr().err
     assert [file.name for file in (out / "pictures").iterdir()] == ["b.png"]
     assert list(last_run(out)["undrawn"]) == ["a.png"]
 
@@ -557,7 +569,7 @@ def test_ids_that_do_not_cover_the_photos_are_refused_before_the_first(
     categories = [{"id": label, "name": name} for label, name in enumerate(CLASSES, 1)]
     content = {"categories": categories, "annotations": [], "images": [{"id": 3, "file_name": "1.png"}]}
     for images, complaint in (
-        (content["images"], "a/1.png and b/1.png would both be its image 1.png"),
+        (content["images"], "a/1.png and b/1.png both match its image 1.png"),
         ([{"id": 3, "file_name": "2.png"}], "has no image a/1.png"),
     ):
         ids.write_text(json.dumps({**content, "images": images}))
@@ -579,8 +591,8 @@ def test_ids_that_do_not_cover_the_photos_are_refused_before_the_first(
     ("arguments", "complaint"),
     [
         (["--draw-score", 0.1], "--draw-score needs --draw"),
-        (["--no-vote", "--vote-power", 2], "--vote-power has no meaning with --no-vote"),
-        (["--features", "shared", "--exact", 9], "--exact has no meaning without --features both"),
+        (["--no-vote", "--vote-power", 2], "--vote-power has no effect with --no-vote"),
+        (["--features", "shared", "--exact", 9], "--exact has no effect without --features both"),
         (["--coco-ids", "ids.json"], "--coco-ids needs --format coco"),
     ],
 )
@@ -607,6 +619,7 @@ def test_the_closing_table_says_which_generator_the_regions_came_from() -> None:
         boxes={"selective-search": 1, "multibox": 3},
         seconds=1.0,
         stages={},
+        first_seconds=2.0,
         photos_per_second=None,
     )
     assert summary.rows([])["from"] == (
@@ -616,7 +629,7 @@ def test_the_closing_table_says_which_generator_the_regions_came_from() -> None:
     assert replace(summary, fresh=0, proposals={}, boxes={}).rows([])["regions per photo"] == "-"
 
 
-def test_a_folder_named_besides_does_not_make_new_photos_of_the_old(
+def test_naming_another_folder_too_does_not_make_new_photos_of_the_old(
     rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Names begin at the common folder, so another argument can change them all."""
@@ -624,7 +637,7 @@ def test_a_folder_named_besides_does_not_make_new_photos_of_the_old(
     photo(tmp_path / "q" / "a.png", level=90)
     assert rcnn(first, "--out", out) == 0
     assert rcnn(tmp_path / "p", tmp_path / "q", "--out", out) == 2
-    assert "by the name a.png, which would be p/a.png now" in capsys.readouterr().err
+    assert "under the name a.png, but it would now be p/a.png" in capsys.readouterr().err
     assert list(entries(out)) == ["a.png"]
     assert rcnn(tmp_path / "q", "--out", tmp_path / "other") == 0
     shutil.copy(first, tmp_path / "q" / "copy.png")  # the same content by another name is another photo
@@ -649,7 +662,7 @@ def test_overwriting_takes_the_pictures_and_new_results_the_exports_of_before(
     assert not list(out.glob("coco*"))
 
 
-def test_another_engine_in_the_same_folder_is_told_of(
+def test_another_engine_in_the_same_folder_gives_a_warning(
     rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo(tmp_path / "photos" / "a.png")
@@ -659,15 +672,15 @@ def test_another_engine_in_the_same_folder_is_told_of(
     monkeypatch.setattr("detect.runs.detect.placement", lambda detector: (["torch bfloat16 on cpu"], False))
     photo(tmp_path / "photos" / "b.png")
     assert rcnn(tmp_path / "photos", "--out", tmp_path / "out") == 0
-    assert "were done elsewhere (torch float32 on cpu); scores may differ" in capsys.readouterr().err
+    assert "were done with torch float32 on cpu; scores may differ" in capsys.readouterr().err
 
 
-def test_names_with_blanks_are_no_names_of_voc_results(
+def test_names_with_blanks_cannot_stand_in_voc_results(
     rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo(tmp_path / "my photo.png")
     assert rcnn(tmp_path / "my photo.png", "--out", tmp_path / "out", "--format", "voc") == 2
-    assert "my photo.png: a line of a VOC result file holds no name with blanks" in capsys.readouterr().err
+    assert "my photo.png: VOC result files cannot hold a name with spaces" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

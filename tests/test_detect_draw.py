@@ -236,7 +236,7 @@ def test_photos_that_were_moved_or_changed(
     assert "none of 2 photos could be drawn" in capsys.readouterr().err
     PIL.Image.new("RGB", (120, 100), "red").save(tmp_path / "moved/a.png")
     assert rcnn("draw", results, "--images", tmp_path / "moved") == 1
-    assert "a.png: is another photo than the one that was searched" in capsys.readouterr().err
+    assert "a.png: is not the photo that was searched" in capsys.readouterr().err
     assert sorted(path.name for path in (results / "pictures").rglob("*.*")) == ["b.jpg"]
     assert rcnn("draw", results) == 1  # now it knows where they lie
 
@@ -245,10 +245,10 @@ def test_what_has_no_results_is_refused(
     results: Path, tmp_path: Path, rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments, complaint in (
-        ([tmp_path / "none"], "none: holds no results of rcnn detect"),
-        ([tmp_path / "photos"], "photos: holds no results of rcnn detect"),
+        ([tmp_path / "none"], "none: has no results of rcnn detect"),
+        ([tmp_path / "photos"], "photos: has no results of rcnn detect"),
         ([results, "--classes", "dgo"], "no class dgo; the results know cat, dog; did you mean 'dog'?"),
-        ([results, "--images", results / "pictures"], "is an input, in the folder that pictures are drawn to"),
+        ([results, "--images", results / "pictures"], "this photo is in the folder for drawn pictures"),
         ([results, "--max-pixels", 10], "none of 2 photos could be drawn"),
     ):
         assert rcnn("draw", *arguments) == 2
@@ -258,13 +258,13 @@ def test_what_has_no_results_is_refused(
         run.pop("images", None)
     (results / "run.json").write_text(json.dumps(record))
     assert rcnn("draw", results) == 2
-    assert "does not say where the photos lie; name their folder as --images" in capsys.readouterr().err
+    assert "does not say where the photos are; name their folder as --images" in capsys.readouterr().err
     (results / "run.json").write_text(json.dumps({**record, "settings": {}}))
     assert rcnn("draw", results) == 2
-    assert "names no classes" in capsys.readouterr().err
+    assert "lists no classes" in capsys.readouterr().err
 
 
-def test_a_missing_font_is_told_once_for_a_run(
+def test_a_missing_font_is_reported_once_per_run(
     no_fonts: None, tmp_path: Path, rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Results(tmp_path / "out") as written:

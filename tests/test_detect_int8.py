@@ -18,7 +18,7 @@ from classifier.rounding import RoundedConv2d
 from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
 from detect.classifiers import load_checkpoint, load_classifier
 from detect.generators import load_proposals
-from detect.int8 import EXACT, RECORD, network_in_int8, points
+from detect.int8 import NOT_ROUNDED, RECORD, network_in_int8, points
 from detect.shared import from_checkpoint, with_ranges
 from tests.networks import make_shared, photo
 
@@ -35,7 +35,7 @@ def test_every_convolution_but_the_exact_ones_rounds_what_comes_in_and_its_weigh
     small = network_in_int8(calibrated, network)
     left = [name for name, part in network.named_modules() if isinstance(part, nn.Conv2d)]
     rounded = [part for part in small.modules() if isinstance(part, RoundedConv2d)]
-    assert len(rounded) == len(left) - len(EXACT)
+    assert len(rounded) == len(left) - len(NOT_ROUNDED)
     with torch.no_grad():
         canvas = np.kron(photo(48, 64), np.ones((8, 8, 1), np.uint8))
         pixels = torch.from_numpy(canvas)[None].permute(0, 3, 1, 2).float()
@@ -79,7 +79,7 @@ def test_the_built_in_shared_weights_have_ranges() -> None:
 
 @needs_openvino
 @pytest.mark.parametrize("load", [partial(load_classifier, "default"), partial(load_proposals, "multibox")])
-def test_crops_and_the_multibox_beside_them_are_refused_at_once(load: Callable[..., object]) -> None:
+def test_crops_with_multibox_are_refused_at_once(load: Callable[..., object]) -> None:
     with pytest.raises(ValueError, match='`dtype="int8"` is for shared features'):
         load(place(device="cpu", dtype="int8"))
 

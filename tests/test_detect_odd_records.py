@@ -22,10 +22,10 @@ LINE = {"image": "a.jpg", "width": 9, "height": 8, "boxes": [[1, 2, 3, 4]], "lab
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ('{"settings": {}, "runs": 7}', "is of another program"),
-        ('{"settings": {}, "runs": {"a": 1}}', "is of another program"),
-        ('{"settings": {}, "runs": [null]}', "is of another program"),
-        ('{"settings": 7, "runs": []}', "is of another program"),
+        ('{"settings": {}, "runs": 7}', "was written by another program"),
+        ('{"settings": {}, "runs": {"a": 1}}', "was written by another program"),
+        ('{"settings": {}, "runs": [null]}', "was written by another program"),
+        ('{"settings": 7, "runs": []}', "was written by another program"),
         ('{"settings": {}, "runs": [{"started": "", "placement": 3}]}', "'placement' in 'runs' is not a list of texts"),
         ('{"settings": {}, "runs": [{"started": "", "placement": [[]]}]}', "is not a list of texts"),
         ('{"settings": {}, "runs": [{"started": "", "seconds": NaN}]}', "a number that is not finite"),

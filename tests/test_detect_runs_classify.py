@@ -21,7 +21,7 @@ from detect.commands import weights as weights_commands
 from detect.commands.classify import classify
 from detect.commands.eval_classification import classification
 from detect.runs.class_folders import columns_of, limit_photos, read_class_folders
-from detect.runs.classify import PhotoStream, judge, load_image_classifier
+from detect.runs.classify import PhotoStream, load_image_classifier, score_labelled
 from detect.runs.photos import SourceError
 from detect.training.setup import with_origin
 from structures.images import ImageError, read_image
@@ -86,7 +86,7 @@ def test_options_decide_how_photos_are_looked_at(net: Path, photos: Path, tmp_pa
         assert seen[crops, warp] == pytest.approx(max(one(read_image(photos / "ant" / "0.png"))), abs=1e-6)  # 6 digits
         run(classification, "--folder", photos, *options, "--json", tmp_path / "scores.json")
         wanted = load_image_classifier([str(net)], crops=crops, warp=warp, **exact)
-        loss = judge(wanted, read_class_folders(photos)).scores["log loss"]
+        loss = score_labelled(wanted, read_class_folders(photos)).scores["log loss"]
         assert json.loads((tmp_path / "scores.json").read_text())["log loss"] == pytest.approx(loss)
     assert len(set(seen.values())) == 4
 
@@ -109,7 +109,7 @@ def test_a_list_says_which_folder_is_which_column(net: Path, photos: Path, tmp_p
     data = limit_photos(read_class_folders(photos, {"cat": 0, "bee": 1, "ant": 2}), 6)
     got = json.loads((tmp_path / "scores.json").read_text())
     assert got["photos"] == 6
-    assert got["log loss"] == pytest.approx(judge(model(net), data).scores["log loss"])
+    assert got["log loss"] == pytest.approx(score_labelled(model(net), data).scores["log loss"])
 
 
 def test_a_bad_photo_is_named_and_the_others_are_done(net: Path, photos: Path, tmp_path: Path) -> None:
@@ -143,13 +143,15 @@ def test_weights_for_something_else_are_refused_by_name(net: Path, tmp_path: Pat
     regions = replace(checkpoint, task="regions", state=network, preprocessing=narrow)
     save_checkpoint(regions, tmp_path / "regions.safetensors")
     save_checkpoint(replace(checkpoint, classes=("bee", "ant", "cat")), tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"other\.safetensors: not the classes of .*net\.safetensors in"):
+    with pytest.raises(
+        ValueError, match=r"other\.safetensors: an ensemble needs the same classes in the same order as .*net"
+    ):
         load_image_classifier([str(net), str(tmp_path / "other.safetensors")], crops=1)
-    with pytest.raises(ValueError, match=r"regions\.safetensors: weights for regions, but an image classifier"):
+    with pytest.raises(ValueError, match=r"regions\.safetensors: these weights are for regions, an image classifier"):
         load_image_classifier([str(tmp_path / "regions.safetensors")], crops=1)
     for name, complaint in (
         ("nothing", "nothing: no such file or name; weights are imagenet, default, multibox, shared, a file"),
-        ("default", "default: weights for regions, but an image classifier is needed"),
+        ("default", "default: these weights are for regions, an image classifier is needed"),
     ):
         with pytest.raises(ValueError, match=complaint):
             load_image_classifier([name], crops=1)
@@ -236,7 +238,7 @@ def test_an_ensemble_is_judged_by_its_mean(net: Path, photos: Path, tmp_path: Pa
     rows = [row for _, row in PhotoStream(both)(data.paths)]
     np.testing.assert_allclose(rows, expected, atol=1e-5)
     loss = -np.log(expected[np.arange(len(expected)), data.labels]).mean()
-    assert judge(both, data).scores["log loss"] == pytest.approx(loss, rel=1e-5)
+    assert score_labelled(both, data).scores["log loss"] == pytest.approx(loss, rel=1e-5)
 
 
 def test_folders_are_matched_to_columns_by_name_or_by_a_list(photos: Path, tmp_path: Path) -> None:
@@ -258,7 +260,7 @@ def test_folders_are_matched_to_columns_by_name_or_by_a_list(photos: Path, tmp_p
     ]
     with pytest.raises(SourceError, match=r"classes\.txt: 3 classes, but the weights have 2"):
         columns_of(("x", "y"), [str(listed)])
-    with pytest.raises(SourceError, match="ant: no class of that name"):
+    with pytest.raises(SourceError, match="ant: no class has this name"):
         read_class_folders(photos, columns_of(("x", "y"), None))
     listed.write_text("bee\nbee\n")
     with pytest.raises(ValueError, match="names a class twice: bee"):
@@ -268,10 +270,10 @@ def test_folders_are_matched_to_columns_by_name_or_by_a_list(photos: Path, tmp_p
 def test_folders_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such folder"):
         read_class_folders(tmp_path / "none")
-    with pytest.raises(SourceError, match="holds no folders"):
+    with pytest.raises(SourceError, match="has no folders"):
         read_class_folders(tmp_path)
     (tmp_path / "ant").mkdir()
-    with pytest.raises(SourceError, match="holds no pictures"):
+    with pytest.raises(SourceError, match="no pictures in this folder"):
         read_class_folders(tmp_path)
 
 

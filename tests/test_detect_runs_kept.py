@@ -226,7 +226,7 @@ def test_files_of_somebody_else_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"regions\.bin"):
         Results(tmp_path)
     RunRecord(tmp_path, {})
-    with pytest.raises(RunError, match=r"regions\.bin: is there without regions\.jsonl"):
+    with pytest.raises(RunError, match=r"regions\.bin: its index regions\.jsonl is missing"):
         RegionFiles(tmp_path, HEAD, done=["a"])
     forget_regions(tmp_path)
     assert path.read_bytes() == b"mine"

@@ -77,7 +77,7 @@ def test_a_file_with_glob_characters_in_its_name_is_itself(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("lines", ["b.jpg\r\n\r\nsub/*.jpg\r\n", "\ufeffphotos/b.jpg\nphotos/sub/b.jpg"])
-def test_list_files_hold_paths_from_the_working_folder_or_beside_the_list(tree: Path, lines: str) -> None:
+def test_list_files_hold_paths_from_the_working_folder_or_next_to_the_list(tree: Path, lines: str) -> None:
     (tree / "photos/list.txt").write_text(lines, encoding="utf-8")
     assert ids("@photos/list.txt") == ["b.jpg", "sub/b.jpg"] == ids(lists=["photos/list.txt"])
 
@@ -105,7 +105,7 @@ def test_nothing_named_and_empty_folders(tree: Path) -> None:
         ids()
     (tree / "empty/.git").mkdir(parents=True)
     (tree / "empty/.git/x.jpg").write_bytes(b"")
-    with pytest.raises(SourceError, match="empty: the folder holds no pictures"):
+    with pytest.raises(SourceError, match="empty: no pictures in this folder"):
         ids("empty", "photos")
 
 
@@ -199,7 +199,7 @@ def test_millions_of_photos_are_names_and_each_is_made_when_it_is_needed(tree: P
     assert list(chosen(found, wanted)) == list(chosen(list(found), wanted)) == [found[1], found[2]]
 
 
-def test_a_link_that_leads_to_itself_is_reported_and_one_to_a_folder_is_no_photo(tree: Path) -> None:
+def test_a_link_that_leads_to_itself_is_reported_and_one_to_a_folder_is_not_a_photo(tree: Path) -> None:
     (tree / "photos/self.jpg").symlink_to("self.jpg")
     (tree / "elsewhere").mkdir()
     (tree / "photos/folder.jpg").symlink_to(tree / "elsewhere", target_is_directory=True)
@@ -215,10 +215,14 @@ def test_photos_under_names_with_more_or_fewer_folders_are_noticed(tree: Path) -
     everything = find_photos(["x", "y"])
     assert renamed(everything, keys, keys.__getitem__) is None
     assert renamed(everything, {}, str) is None
-    assert "by the name far/x/b.jpg, which would be x/b.jpg now" in str(renamed(everything, longer, longer.__getitem__))
+    assert "under the name far/x/b.jpg, but it would now be x/b.jpg" in str(
+        renamed(everything, longer, longer.__getitem__)
+    )
     inner = find_photos(["y"])
     assert inner.names == ("b.jpg", "z/c.jpg")
-    assert "by the name y/b.jpg, which would be b.jpg now" in str(renamed(inner, keys, keys.__getitem__))  # not x/b.jpg
+    assert "under the name y/b.jpg, but it would now be b.jpg" in str(
+        renamed(inner, keys, keys.__getitem__)
+    )  # not x/b.jpg
     other = dict.fromkeys(keys, "0" * 32) | {"b.jpg": ""}
     assert renamed(inner, other, other.__getitem__) is None
     (tree / "y/b.jpg").unlink()  # cannot be read any more, and is reported later

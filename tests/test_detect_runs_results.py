@@ -10,7 +10,8 @@ import pytest
 
 from detect.found import as_entry
 from detect.runs.exports import export, require_exportable
-from detect.runs.record import RunError, RunRecord, commit, differences, peak_memory, usual_readers, versions
+from detect.runs.machine import commit, peak_memory, usual_readers, versions
+from detect.runs.record import RunError, RunRecord, differences
 from detect.runs.results import SKIPPED_FILE, Results
 from eval.coco import CocoDataset
 from eval.coco_results import read_coco_results
@@ -31,7 +32,7 @@ def found(*scores: float, size: tuple[int, int] = (30, 40)) -> Detections:
 
 
 def begun(folder: Path) -> Path:
-    """Make a folder that a run of ours fills."""
+    """Make the folder of a run."""
     RunRecord(folder, {})
     return folder
 
@@ -201,7 +202,7 @@ def test_other_settings_are_fine_where_nothing_is_done_yet(tmp_path: Path) -> No
 
 
 def test_results_without_their_record_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"without their run\.json"):
+    with pytest.raises(RunError, match=r"run\.json is missing"):
         RunRecord(tmp_path, {}, in_use=True)
     (tmp_path / "run.json").write_text("{torn")
     with pytest.raises(RunError, match=r"run\.json: not readable"):
@@ -335,7 +336,7 @@ def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_gpu_gets_readers_and_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detect.runs.record.cores", lambda: 12)
+    monkeypatch.setattr("detect.runs.machine.cores", lambda: 12)
     assert [usual_readers("cpu", on_cpu=count) for count in (0, 2)] == [0, 2]
     assert usual_readers("cuda", on_cpu=0) == 11
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")

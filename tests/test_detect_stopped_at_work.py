@@ -24,6 +24,7 @@ from proposals.stored.writer import StoreWriter
 from structures.files import PARTIAL
 from structures.locks import lock_folder
 from structures.records import Proposals
+from tests.given_options import leaves
 from tests.shapes import random_start, write_voc
 
 PHOTO, OBJECTS = "JPEGImages/001.png", "Annotations/001.xml"
@@ -121,17 +122,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     signal.signal(signal.SIGINT, before)
 
 
-def leaves(group: Any, path: str = "") -> Iterator[str]:
-    for name, command in group.commands.items():
-        words = f"{path} {name}".strip()
-        if hasattr(command, "commands"):
-            yield from leaves(command, words)
-        else:
-            yield words
-
-
 def test_all_commands_are_here_but_the_server() -> None:
-    assert {*CASES, "serve"} == set(leaves(typer.main.get_command(build())))
+    assert {*CASES, "serve"} == {words for words, _ in leaves(typer.main.get_command(build()))}
 
 
 @pytest.mark.parametrize(("name", "case"), [*CASES.items(), *TWICE.items()])

@@ -99,9 +99,9 @@ def test_classes_that_one_run_never_finds_are_named(voc, tmp_path):
     one = write_run(tmp_path / "a.jsonl", PHOTOS)
     two = write_run(tmp_path / "b.jsonl", PHOTOS[:-1])
     shown = run("compare", one, two, "--ground-truth", voc, "--draws", 20)
-    assert f"{two}: not one detection of cat, which other runs have" in shown.stderr
+    assert f"{two}: no detection of cat, which other runs find" in shown.stderr
     of_dogs = run("compare", one, two, "--ground-truth", voc, "--draws", 20, "--classes", "dog")
-    assert "not one detection" not in of_dogs.stderr
+    assert "no detection of" not in of_dogs.stderr
 
 
 def test_one_run_has_an_interval_and_26_are_compared_at_most(voc, tmp_path):

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from typer.testing import CliRunner
 
 from detect.cli import build
+from detect.commands.weights import app as weights_commands
 from tests.given_options import FOLDER, missing, options
 
 
@@ -17,6 +19,13 @@ def test_options_that_were_named_are_noted_for_their_command(rcnn: Callable[...,
     assert rcnn("draw", tmp_path / "nothing here", "--score", 0.25) == 2
     new = _noted(folder)[len(before) :]
     assert sorted(new) == ["draw --score", "draw out"]
+
+
+def test_a_command_is_known_in_its_group_alone(tmp_path: Path) -> None:
+    folder = Path(os.environ[FOLDER])
+    before = _noted(folder)
+    CliRunner().invoke(weights_commands, ["show", str(tmp_path / "nothing here"), "--json"])
+    assert sorted(_noted(folder)[len(before) :]) == ["weights show --json", "weights show weights"]
 
 
 def _noted(folder: Path) -> list[str]:

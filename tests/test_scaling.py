@@ -2,14 +2,19 @@
 
 import io
 import json
+import math
+import os
+import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
@@ -18,7 +23,7 @@ from detect.runs.photos import find_photos
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from detect.runs.record import RunRecord
 from detect.scaling import reading
-from detect.scaling.cluster import share_out
+from detect.scaling.cluster import Processes, connected, share_out, waits
 from detect.scaling.plan import groups_of, missing
 from detect.scaling.run import Scale
 from detect.scaling.work import ON_CPU, Networks, Reading, Work, photos_table
@@ -40,7 +45,7 @@ QUICK: dict[str, Any] = {"proposals": "grid", "max_boxes": 6}  # needs no networ
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Return a folder with five small photos, one of which is none."""
+    """Return a folder with five small files, one of which is not a photo."""
     folder = tmp_path / "photos"
     for number, name in enumerate(["a.png", "b.png", "sub/c.png", "sub/d.png"]):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +161,7 @@ def test_parquet_holds_paths(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [
-        ({"picture": [b""]}, "expected a column named bytes, of photos, or path, of texts; its columns are picture"),
+        ({"picture": [b""]}, "expected a column 'bytes' with photos, or 'path' with texts; its columns are picture"),
         ({"bytes": ["text"]}, "its columns are bytes"),
         ({"bytes": [b"", b""], "path": ["a", "a"]}, "two rows have the same path"),
         ({"path": ["s3://a/b.png", "/c.png"]}, "photos at  and s3: take a list for each"),
@@ -186,6 +191,75 @@ def test_sources_without_photos_are_refused(
     Path("bad.parquet").write_bytes(b"PAR?")
     with pytest.raises(InputError, match=complaint):
         find_source(source, leave_out="out")
+
+
+SOUND_ROW = {"image": "a.jpg", "width": 9, "height": 8, "boxes": [[0.0, 1.0, 2.0, 3.0]], "scores": [0.5]}
+SOUND_ROW |= {"sources": ["grid"], "labels": ["cat"], "file_key": "0" * 32, "error": None}
+SHARD = to_parquet([{**SOUND_ROW, "image": f"{number}.jpg"} for number in range(20)], "detect")
+
+
+@settings(max_examples=60, deadline=None)
+@given(at=st.integers(0, len(SHARD) - 1), change=st.integers(1, 255), end=st.none() | st.integers(0, len(SHARD)))
+def test_damage_to_a_shard_is_noticed_wherever_it_is(at: int, change: int, end: int | None) -> None:
+    content = bytearray(SHARD)
+    content[at] ^= change
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, "photos.parquet")
+        place.write_bytes(content[:end])
+        with suppress(InputError):  # a few bytes mean nothing
+            assert to_parquet(list(read_rows(str(place))), "detect") == SHARD
+        with suppress(InputError):
+            find_source(str(place), leave_out="out")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"labels": ["dog"]}, "not as rcnn writes it"),
+        ({"labels": [None]}, "not as rcnn writes it"),
+        ({"sources": [None]}, "a box without a source"),
+        ({"boxes": [None]}, "not as rcnn writes it"),
+        ({"boxes": [[math.nan] * 4]}, "not as rcnn writes it"),
+        ({"boxes": [[0, 0, 1, 1]] * 2}, "not as rcnn writes it"),
+        ({"width": None}, "without width"),
+        ({"file_key": None}, "without file_key"),
+        ({"image": None}, "without image"),
+        ({"image": None, "error": "damaged"}, "without image"),
+    ],
+)
+def test_a_row_that_we_never_write_is_named(
+    tmp_path: Path, rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str], change: dict[str, Any], said: str
+) -> None:
+    RunRecord(tmp_path / "shards", {"classes": ["cat"]}).finish()
+    name = f"photos-000000000-{'0' * 32}.parquet"
+    (tmp_path / "shards" / name).write_bytes(
+        to_parquet([SOUND_ROW, {**SOUND_ROW, "image": "b.jpg", **change}], "detect")
+    )
+    assert rcnn("scale", "collect", tmp_path / "shards", "--out", tmp_path / "out") == 2
+    assert said in capsys.readouterr().err
+
+
+def test_parquet_of_others_is_no_shard(tmp_path: Path) -> None:
+    table = arrow.table(
+        {"image": ["a.jpg"]}, schema=arrow.schema([("image", arrow.string())], {b"googlenet-rcnn": b"detect"})
+    )
+    with pytest.raises(InputError, match="not a shard that rcnn wrote"):
+        list(read_rows(write_parquet(table, tmp_path / "x.parquet")))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+@pytest.mark.parametrize("name", ["pipe.parquet", "pipe.txt"])
+def test_no_pipe_is_waited_for(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OSError, match="not a regular file"):
+        find_source(str(tmp_path / name), leave_out="out")
+
+
+@pytest.mark.parametrize("scheme", ["file://", "FILE://", "local://"])
+def test_an_address_on_this_machine_is_a_folder_with_its_rules(tmp_path: Path, scheme: str) -> None:
+    (tmp_path / f"photos-000000000-{'0' * 32}.parquet").write_bytes(b"of the user")
+    with open_folder(f"{scheme}{tmp_path}") as folder, pytest.raises(FileRefused, match="not written by rcnn"):
+        folder.shards()
 
 
 def test_results_cannot_go_to_the_parquet_files_of_the_photos(tmp_path: Path) -> None:
@@ -261,6 +335,67 @@ def test_clusters_are_shared_out(
 # The work, with a cluster that is this process
 
 
+class Cluster:
+    """A stand-in for the module of Ray, which notes how it was begun."""
+
+    exceptions = None
+
+    def __init__(self, error: Exception | None = None, **free: float) -> None:
+        self.error, self.free, self.begun = error, free, list[tuple[tuple[str, ...], bool]]()
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, *address: str, include_dashboard: bool = True, **more: object) -> None:
+        self.begun.append((address, include_dashboard))
+        if self.error:
+            raise self.error
+
+    def shutdown(self) -> None: ...
+
+    def available_resources(self) -> dict[str, float]:
+        return self.free
+
+
+def begun_on(monkeypatch: pytest.MonkeyPatch, cluster: Cluster, on: str) -> None:
+    monkeypatch.setattr("detect.scaling.cluster.installed", lambda name, extra: cluster)
+    with connected(on):
+        pass
+
+
+def test_a_cluster_that_another_command_started_for_itself_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray takes any cluster that runs here for "auto"; without an address only one of `ray start`, or RAY_ADDRESS."""
+    cluster = Cluster()
+    begun_on(monkeypatch, cluster, "ray")
+    begun_on(monkeypatch, cluster, "ray://head:10001")
+    assert cluster.begun == [((), False), (("ray://head:10001",), True)]
+
+
+@pytest.mark.parametrize(
+    ("on", "error", "said"),
+    [
+        ("ray", ConnectionError("no answer\nthere"), "`on` ray: the cluster cannot be reached: no answer there"),
+        ("ray", Exception("too slow"), "`on` ray: a cluster cannot be started here: too slow"),
+        ("ray://head:1", ConnectionError("no answer"), "`on` ray://head:1: the cluster cannot be reached: no answer"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, on: str, error: Exception, said: str
+) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(said)}"):
+        begun_on(monkeypatch, Cluster(error), on)
+
+
+def test_it_says_that_others_hold_the_cluster() -> None:
+    two = Processes(workers=2, readers=1, threads=2, gpus=0.0, cpus=0.5)
+    assert waits(Cluster(CPU=2.0), two) == ""
+    assert "1.5 of 2 CPU free" in waits(Cluster(CPU=1.5), two)
+    assert "0 of 2 CPU free" in waits(Cluster(), two)
+    card = Processes(workers=2, readers=1, threads=2, gpus=0.5, cpus=0.5)
+    assert waits(Cluster(CPU=1.0, GPU=1.0), card) == ""
+    assert "0.5 of 1 GPU free" in waits(Cluster(CPU=1.0, GPU=0.5), card)
+
+
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Run what a cluster would in this process; return the names of the groups that were worked on."""
@@ -274,6 +409,8 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         def cluster_resources(self) -> dict[str, float]:
             return {"CPU": 2}
+
+        available_resources = cluster_resources
 
     def run(ray: Any, work: Work, processes: Any, tables: Any) -> Iterator[Any]:
         read, networks = Reading(work), Networks(work)
@@ -330,7 +467,7 @@ def test_a_rerun_goes_on_where_shards_are_missing(photos: Path, tmp_path: Path, 
 def test_other_settings_are_refused(photos: Path, tmp_path: Path, here: list[str]) -> None:
     scaling.propose_at_scale(str(photos), str(tmp_path / "out"), console=quiet(), **QUICK)
     here.clear()
-    with pytest.raises(InputError, match=r"results of other settings \(`exif`"):
+    with pytest.raises(InputError, match=r"results with other settings \(`exif`"):
         scaling.propose_at_scale(str(photos), str(tmp_path / "out"), console=quiet(), **QUICK, exif="ignore")
     assert not here
 
@@ -455,7 +592,7 @@ def test_a_damaged_shard_is_named(photos: Path, tmp_path: Path, here: list[str])
     shard.write_bytes(shard.read_bytes()[:-20])
     with pytest.raises(InputError, match=f"{shard}: a damaged shard"):
         collecting.collect(str(tmp_path / "out"), tmp_path / "boxes")
-    with pytest.raises(InputError, match="not a folder that rcnn scale wrote"):
+    with pytest.raises(InputError, match="this folder was not written by rcnn scale"):
         collecting.collect(str(photos), tmp_path / "boxes2")
 
 

@@ -74,7 +74,7 @@ def test_a_lock_that_cannot_be_written_names_its_file(tmp_path: Path) -> None:
 
 def test_searches_pass_over_the_lock(tmp_path: Path) -> None:
     lock = lock_folder(tmp_path)
-    with pytest.raises(SourceError, match="holds no pictures"):
+    with pytest.raises(SourceError, match="no pictures in this folder"):
         find_photos([str(tmp_path)])
     PIL.Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     for named in (tmp_path, tmp_path / "*", tmp_path / "**"):

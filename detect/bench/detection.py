@@ -1,7 +1,8 @@
-"""Detectors that differ in their proposal generator, side by side on the same photos: figures, seconds, lost objects.
+"""Compares detectors with different proposal generators on the same photos: figures, seconds, lost objects.
 
-Each has a folder of results as `rcnn detect --keep scores` makes it, where a second run resumes; all figures are read
-from these folders. For the times every photo goes through all detectors in turn, as in `detect.bench.proposals`.
+Each detector has a folder of results like that of `rcnn detect --keep scores`, where a second run resumes; all figures
+are computed from these folders. For the times every photo goes through all detectors in turn, as in
+`detect.bench.proposals`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +20,10 @@ from detect.classifiers import weights_file
 from detect.coverage import NO_BOXES
 from detect.detector import Detector
 from detect.runs.detect import DetectionJob, detect_to_folder
+from detect.runs.machine import cores
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
-from detect.runs.record import cores, fingerprint
+from detect.runs.record import fingerprint
 from eval.aligned import align
 from eval.bootstrap import draw_scores
 from eval.checks import upright
@@ -43,16 +45,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BenchJob:
-    """What is compared with what.
+    """What to compare.
 
     Attributes:
         dataset: the ground truth.
-        most: detect on this many photos, evenly spread; 0 takes all.
-        timed: time this many, evenly spread, the first to warm up; 0 times none.
-        out: folder of the results, a folder for each detector.
-        names: of the generators, each once.
-        weights: of the classifier.
-        options: more for `Detector.load`.
+        most: photos to detect on, evenly spread; 0 takes all.
+        timed: photos to time, evenly spread; the first is a warm-up; 0 times none.
+        out: folder of the results, with a folder for each detector.
+        names: names of the generators, each once.
+        weights: names or files of the classifier's weights.
+        options: more arguments of `Detector.load`.
     """
 
     dataset: AnyDataset
@@ -75,22 +77,22 @@ class BenchJob:
 
     @property
     def protocol(self) -> str:
-        """Of mAP."""
+        """Name of the protocol that gives mAP."""
         return "voc07" if usual_protocol(self.dataset) == "voc07" else "voc"
 
     def folder(self, name: str) -> Path:
-        """Return where the results with a generator lie."""
+        """Return the folder of the results with a generator."""
         return self.out / folder_name(name)
 
 
 @dataclass(frozen=True, eq=False)
 class BenchResult:
-    """The outcome.
+    """The figures of all detectors.
 
     Attributes:
-        job: what was asked.
-        figures: of each detector, in the order of their names.
-        seconds: (photos, detectors, stages) of each stage in STAGE_TIMES; None where none were timed.
+        job: what was compared.
+        figures: figures of each detector, in the order of the names.
+        seconds: (photos, detectors, stages) for the stages in STAGE_TIMES; None if nothing was timed.
     """
 
     job: BenchJob
@@ -99,12 +101,12 @@ class BenchResult:
 
     @property
     def timed(self) -> int:
-        """How many photos were timed."""
+        """Number of photos that were timed."""
         return 0 if self.seconds is None else len(self.seconds)
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """A row per detector for JSON and CSV: shares from 0 to 1, NaN as None."""
+        """One row per detector for JSON and CSV: shares from 0 to 1, None for NaN."""
         times = [None] * len(self.figures) if self.seconds is None else self.seconds.swapaxes(0, 1)
         return [detector_row(each, self.figures[0], spent) for each, spent in zip(self.figures, times, strict=True)]
 
@@ -113,15 +115,15 @@ class BenchResult:
         return detector_sheets(self.rows, self.job.protocol, len(self.job.photos), self.timed)
 
     def plot(self) -> "Figure":
-        """Draw mAP against seconds per photo, and recall at 0.5 against the number of boxes."""
+        """Plot mAP against seconds per photo, and recall at IoU 0.5 against the number of boxes."""
         return detector_plot(self.figures, self.rows)
 
 
 def run_bench(job: BenchJob, console: Console) -> BenchResult:
-    """Time all detectors in turn, then detect with each, or resume where an earlier run stopped, and score it.
+    """Time all detectors in turn; then detect with each, resuming earlier runs, and score the results.
 
     Raises:
-        InputError: a generator, weights or a folder that cannot be used; or too few photos to time.
+        InputError: a generator, weights or a folder cannot be used, or there are too few photos to time.
     """
     ids = job.photos.image_ids
     known = [boxes_in_folder(name, job, console) for name in job.names]
@@ -140,7 +142,7 @@ def run_bench(job: BenchJob, console: Console) -> BenchResult:
 
 
 def boxes_in_folder(name: str, job: BenchJob, console: Console) -> str:
-    """Return the name of a generator that knows photos by their pixels: a file of another program becomes a folder."""
+    """Return the name of a generator that finds photos by their pixels: a file of another program becomes a store."""
     path = Path(name.removeprefix(FILE_PREFIX))
     if not name.startswith(FILE_PREFIX) or path.is_dir():
         return name
@@ -172,14 +174,14 @@ def time_stages(detectors: Sequence[Detector], images: Sequence[Image]) -> Secon
 
 
 def run_detector(detector: Detector, job: BenchJob, out: Path, console: Console) -> int:
-    """Detect on all photos into a folder, or resume there; return how many photos failed."""
+    """Detect on all photos into a folder, or resume there; return the number of photos that failed."""
     settings = {**detector.settings(), "weights": [fingerprint(weights_file(name)) for name in job.weights]}
     photos = photos_of(job.dataset, job.photos.image_ids)
     return len(detect_to_folder(DetectionJob(photos, out, keep_regions=True), detector, settings, console).skipped)
 
 
 def read_figures(name: str, job: BenchJob, skipped: int) -> Figures:
-    """Score the results with a generator, of which some photos could not be worked on."""
+    """Score the results with a generator; `skipped` photos could not be processed."""
     photos, out = job.photos, job.folder(name)
     aligned = align(read_lines(out / DETECTIONS_FILE)[0], photos, allow_extra=True)
     truths, found = truths_of(photos), upright(aligned.detections)

@@ -1,12 +1,12 @@
-"""Proposal generators side by side, in one run: seconds per photo, boxes, recall, MABO.
+"""Compares proposal generators in one run: seconds per photo, boxes, recall, MABO.
 
-For the times, every photo goes through all generators in turn, so that whatever else the machine does hits all of them
-alike; the first photo only warms up. Recall is measured on more photos, with all cores, on boxes that are kept.
+For the times, every photo goes through all generators in turn, so that other load on the machine slows all of them
+alike; the first photo is only a warm-up. Recall is measured on more photos, with all cores, on stored boxes.
 """
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,14 @@ from rich.console import Console
 from detect.coverage import NO_BOXES
 from detect.generators import load_proposals
 from detect.runs.cores import one_core_per_photo
+from detect.runs.machine import cores, made_by, processor
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
-from detect.runs.record import command, commit, cores, processor, versions
 from eval.ground_truth import AnyDataset
 from eval.plots import recall_plots
 from eval.proposal_recall import COUNTS, THRESHOLDS, Coverage, class_mabo, measure_coverage, recall
 from eval.report import Sheet, percent
+from eval.scores import or_null
 from proposals.generators import RANKED_PREFIX
 from proposals.protocol import ProposalGenerator
 from proposals.stored.reader import ProposalStore
@@ -45,11 +46,11 @@ Seconds = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Contestant:
-    """A generator with a number of threads.
+    """A generator and its number of threads.
 
     Attributes:
-        name: of the generator.
-        threads: that it may use for one photo.
+        name: name of the generator.
+        threads: threads that it may use for one photo.
         propose: the generator.
     """
 
@@ -59,9 +60,9 @@ class Contestant:
 
 
 def contestants(names: Sequence[str], placement: "Placement | None" = None) -> list[Contestant]:
-    """Build every generator: our Selective Search with one thread and with all cores, the others as they are.
+    """Build every generator: our Selective Search with one thread and again with all cores, the others once.
 
-    OpenCV's generators use one core whatever they are given; learned ones and unions take all.
+    OpenCV's generators always use one core; learned ones and unions use all.
     """
     found = []
     for name in names:
@@ -77,7 +78,7 @@ def contestants(names: Sequence[str], placement: "Placement | None" = None) -> l
 def time_in_turn(
     entries: Sequence[Contestant], images: Iterable[Image], clock: Callable[[], float] = time.perf_counter
 ) -> Seconds:
-    """Return the (photos, contestants) seconds; the first photo is not counted, the first to go changes.
+    """Return the (photos, contestants) seconds, without the first photo; each photo starts with another contestant.
 
     Raises:
         InputError: fewer than two photos.
@@ -93,12 +94,12 @@ def time_in_turn(
 
 
 def in_turn(entries: int, images: Iterable[Image], measure: Callable[[int, Image], float | Sequence[float]]) -> Seconds:
-    """Measure every entry on every photo in turn; the first photo is not counted, the first to go changes.
+    """Measure every entry on every photo in turn, without the first photo; each photo starts with another entry.
 
     Args:
-        entries: how many there are.
+        entries: number of entries.
         images: the photos.
-        measure: takes the number of an entry and a photo, and returns the seconds, of one thing or of several.
+        measure: number of an entry and a photo -> seconds, of one thing or of several.
 
     Returns:
         (photos, entries) seconds, or (photos, entries, things).
@@ -108,7 +109,7 @@ def in_turn(entries: int, images: Iterable[Image], measure: Callable[[int, Image
     """
     rows = [_one_turn(entries, image, number, measure) for number, image in enumerate(images)]
     if len(rows) < 2:
-        raise InputError(f"{len(rows)} photos cannot be timed: the first one only warms up")
+        raise InputError(f"at least 2 photos are needed for timing, since the first is a warm-up; got {len(rows)}")
     return np.array(rows[1:])
 
 
@@ -121,7 +122,7 @@ def _one_turn(
 
 
 def folder_name(generator: str) -> str:
-    """Return the name of a folder for what a generator made.
+    """Return the folder name for the output of a generator.
 
     >>> folder_name("ranked:selective-search+multibox")
     'ranked-selective-search+multibox'
@@ -130,7 +131,7 @@ def folder_name(generator: str) -> str:
 
 
 def read_photos(dataset: AnyDataset, image_ids: Sequence[str], console: Console) -> Iterator[Image]:
-    """Yield photos by name; those that cannot be read are named on the console."""
+    """Yield photos; those that cannot be read are named on the console."""
     for image_id in image_ids:
         try:
             yield read_image(dataset.image_path(image_id))
@@ -141,21 +142,21 @@ def read_photos(dataset: AnyDataset, image_ids: Sequence[str], console: Console)
 def cover(
     name: str, dataset: AnyDataset, image_ids: Sequence[str], out: Path, console: Console, placement: "Placement | None"
 ) -> Coverage:
-    """Make the boxes of one generator, keep them in a folder, and hold them against the objects.
+    """Store the boxes of one generator in a folder, and measure how well they cover the objects.
 
-    A photo that cannot be worked on counts as one without boxes, and is named on the console.
+    A photo that cannot be processed counts as one without boxes, and is named on the console.
     """
     summary = propose_to_folder(
         ProposalJob(photos_of(dataset, image_ids), out, workers=cores()), build_for_many(name, placement), console
     )
-    store = ProposalStore(out)  # may hold boxes of before of a photo that is damaged now
+    store = ProposalStore(out)  # may hold earlier boxes of a photo that is damaged now
     return measure_coverage(
         (dataset.ground_truth(i), NO_BOXES if i in summary.skipped else store.boxes_of(i)[0]) for i in image_ids
     )
 
 
 def time_rows(entries: Sequence[Contestant], seconds: Seconds) -> dict[tuple[str, int], dict[str, float]]:
-    """Return the median, the quartiles, and how often faster than the first contestant each is on the same photo."""
+    """Return for each contestant the median, the quartiles, and the median speed relative to the first one."""
     figures = {}
     for entry, own in zip(entries, seconds.T, strict=True):
         low, median, high = np.percentile(own, (25, 50, 75))
@@ -181,7 +182,7 @@ def quality_row(coverage: Coverage, classes: int) -> dict[str, float]:
 def bench_sheets(
     times: dict[tuple[str, int], dict[str, float]], quality: dict[str, dict[str, float]], timed: int, measured: int
 ) -> list[Sheet]:
-    """Return the tables: one row for each contestant, and recall by number of boxes."""
+    """Return the tables: speed, coverage, and recall by number of boxes."""
     speed = []
     for (name, threads), figure in times.items():
         low, high = (figure[f"seconds, {which} quartile"] for which in ("lower", "upper"))
@@ -194,7 +195,7 @@ def bench_sheets(
     by_count = [[name, *(percent(q[f"recall@0.50 of {n} boxes"]) for n in SHOWN_COUNTS)] for name, q in quality.items()]
     return [
         Sheet(
-            f"Seconds per photo, on {timed} photos: median, middle half, how often as fast as the first",
+            f"Seconds per photo, on {timed} photos: median, middle half, times as fast as the first",
             ["generator", "threads", "s", "middle half", "x"],
             speed,
         ),
@@ -207,8 +208,17 @@ def bench_sheets(
     ]
 
 
+def bench_json(
+    times: Mapping[tuple[str, int], Mapping[str, float]], quality: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """Return speed and quality as JSON values, None for NaN."""
+    speed = [{"generator": name, "threads": threads, **figures} for (name, threads), figures in times.items()]
+    figures = {name: {what: or_null(value) for what, value in row.items()} for name, row in quality.items()}
+    return {"speed": speed, "quality": figures}
+
+
 def bench_plot(coverages: dict[str, Coverage]) -> "Figure":
-    """Draw recall against IoU with all boxes, and recall at 0.5 against the number of boxes, a line a generator."""
+    """Plot recall against IoU with all boxes, and recall at 0.5 against the number of boxes; one line per generator."""
     by_threshold = {name: recall(coverage.overlap, THRESHOLDS) for name, coverage in coverages.items()}
     by_count = {
         name: np.array([recall(coverage.first(n), 0.5)[0] for n in COUNTS]) for name, coverage in coverages.items()
@@ -217,6 +227,6 @@ def bench_plot(coverages: dict[str, Coverage]) -> "Figure":
 
 
 def circumstances() -> dict[str, Any]:
-    """Return what a figure of speed depends on."""
+    """Return what speed depends on: command, commit, versions, machine."""
     machine = {"system": platform.platform(), "processor": processor(), "cores": cores()}
-    return {"command": command(), "commit": commit(), "versions": versions(), "machine": machine}
+    return {**made_by(), "machine": machine}

@@ -1,4 +1,4 @@
-"""What detectors side by side achieved: a row for each, as tables, JSON, CSV and plots have it."""
+"""The figures of compared detectors: one row for each, for tables, JSON, CSV and plots."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from eval.report import Sheet, percent, signed
 from eval.scores import or_null
 from structures.boxes import Doubles
 
-STAGE_TIMES = ("propose", "trunk", "classify", "suppress")  # of a detector's `seconds`
+STAGE_TIMES = ("propose", "trunk", "classify", "suppress")  # keys of a detector's `seconds`
 WHOLE = "all"  # their sum; its median is not the sum of their medians
 QUALITY = ("recall@0.50", "recall@0.70", "MABO")
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Figures:
-    """What one detector achieved.
+    """The figures of one detector.
 
     Attributes:
-        name: of its generator.
-        quality: of the boxes that were classified: `detect.bench.proposals.quality_row`.
-        coverage: of these boxes.
-        drawn: mAP on the photos and on draws of them.
-        ap: by COCO's protocol.
-        losses: where the objects were lost that no detection found.
-        skipped: photos that could not be worked on.
+        name: name of its generator.
+        quality: of the classified boxes, from `detect.bench.proposals.quality_row`.
+        coverage: how well these boxes cover the objects.
+        drawn: mAP on the photos and on bootstrap draws of them.
+        ap: AP by COCO's protocol.
+        losses: where objects without a detection were lost.
+        skipped: number of photos that could not be processed.
     """
 
     name: str
@@ -51,9 +51,9 @@ def detector_row(figures: Figures, first: Figures, times: Seconds | None) -> dic
     """Return the row of a detector.
 
     Args:
-        figures: its own.
-        first: those that differences are to.
-        times: (photos, stages) seconds of each stage in STAGE_TIMES; None where none were timed.
+        figures: figures of the detector.
+        first: figures of the detector that it is compared with.
+        times: (photos, stages) seconds of the stages in STAGE_TIMES; None if nothing was timed.
     """
     sure, over = mean_ap_interval(figures.drawn), difference_interval(first.drawn, figures.drawn)
     names = ("boxes", "recall@0.50", "recall@0.70", "MABO")
@@ -73,14 +73,14 @@ def detector_row(figures: Figures, first: Figures, times: Seconds | None) -> dic
 
 
 def _medians(times: Seconds | None) -> dict[str, float]:
-    """Return the median seconds per photo of every stage, and of all together; NaN where none were timed."""
+    """Return the median seconds per photo of every stage, and of all together; NaN if nothing was timed."""
     columns = np.full((1, len(STAGE_TIMES)), np.nan) if times is None else times
     whole = np.median(columns.sum(axis=1))
     return dict(zip(STAGE_TIMES, np.median(columns, axis=0).tolist(), strict=True)) | {WHOLE: float(whole)}
 
 
 def detector_sheets(rows: Sequence[Mapping[str, Any]], protocol: str, photos: int, timed: int) -> list[Sheet]:
-    """Return the tables for the terminal, a row per detector in each, named by letters from the second on."""
+    """Return the tables for the terminal, with one row per detector, named by a letter."""
     lettered = [(_letter(place), row) for place, row in enumerate(rows)]
     boxes = [
         [letter, row["proposals"], _number(row["boxes"], ".0f"), *map(_percent, _of(row, *QUALITY))]
@@ -100,7 +100,7 @@ def detector_sheets(rows: Sequence[Mapping[str, Any]], protocol: str, photos: in
     lost = [[letter, str(row["missed"]), *(str(row[f"lost, {stage}"]) for stage in stages)] for letter, row in lettered]
     sheets = [
         Sheet(
-            f"Boxes that were classified, on {photos} photos",
+            f"Classified boxes, on {photos} photos",
             ["", "proposals", "boxes", "recall 0.5 %", "0.7 %", "MABO %"],
             boxes,
             texts=2,

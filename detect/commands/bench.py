@@ -8,21 +8,28 @@ import typer
 
 from detect.commands.bench_detect import detect
 from detect.commands.groups import add, examples, group
-from detect.commands.options import DryRun, GeneratorDevice, ToCsv, ToJson, TruthOptions, placement_on, show_dry_run
+from detect.commands.options import (
+    DryRun,
+    GeneratorDevice,
+    TimedPhotos,
+    ToCsv,
+    ToJson,
+    TruthOptions,
+    placement_on,
+    show_dry_run,
+)
 from detect.commands.records import with_records
 from structures.files import write_bytes, write_json, write_text
 
 
 @dataclass(frozen=True)
-class ReportOptions:
+class ProposalReportOptions:
     """Reports."""
 
-    out: Annotated[
-        Path | None, typer.Option(help="Keep the boxes here, one folder per generator; a second run resumes there.")
-    ] = None
+    out: Annotated[Path | None, typer.Option(help="Keep the boxes in this folder, where a second run resumes.")] = None
     json: ToJson = None
     csv: ToCsv = None
-    plot: Annotated[Path | None, typer.Option(help="Also draw recall to this file (.png, .svg or .pdf).")] = None
+    plot: Annotated[Path | None, typer.Option(help="Also plot recall to this file (.png, .svg or .pdf).")] = None
 
 
 @examples(
@@ -32,18 +39,16 @@ class ReportOptions:
 @with_records
 def proposals(
     truth: TruthOptions,
-    report: ReportOptions,
+    report: ProposalReportOptions,
     proposals: Annotated[
         list[str] | None,
         typer.Option(
-            help="Generator; may be repeated. Speeds are relative to the first.",
+            help="Proposal generator; may be repeated. Speeds are relative to the first.",
             show_default="OpenCV's Selective Search and ours",
         ),
     ] = None,
-    timed: Annotated[int, typer.Option(min=0, help="Photos to time, evenly spread; the first warms up; 0: none.")] = 31,
-    photos: Annotated[
-        int, typer.Option(min=0, help="Measure recall on this many photos, evenly spread; 0 takes all.")
-    ] = 0,
+    timed: TimedPhotos = 31,
+    photos: Annotated[int, typer.Option(min=0, help="Photos to measure recall on, evenly spread; 0 takes all.")] = 0,
     device: GeneratorDevice = "auto",
     dry_run: DryRun = None,
 ) -> None:
@@ -56,7 +61,6 @@ def proposals(
     from detect.evaluation import files_read, show
     from eval.plots import picture_format, to_picture
     from eval.report import sheets_csv
-    from eval.scores import or_null
     from eval.selection import Selection, pick_evenly
     from proposals.generators import files_in
     from structures.own_files import check_outputs
@@ -64,20 +68,19 @@ def proposals(
     names = list(dict.fromkeys(proposals or bench.DEFAULT_GENERATORS))
     boxes = [file for name in names for path in files_in(name) for file in files_read(path)]
     check_outputs([report.json, report.csv, report.plot], [*files_read(truth.ground_truth), truth.images, *boxes])
-    form = picture_format(report.plot) if report.plot else ""  # now, not when all is measured
+    form = picture_format(report.plot) if report.plot else ""  # before measuring: it may be refused
     dataset = truth.open()
     if dry_run is not None:
         show_dry_run({"ground truth": Selection(dataset, photos=photos)}, dry_run, "measured", json=report.json)
         return
     console, facts, placement = Console(stderr=True), bench.circumstances(), placement_on(device)
     entries = bench.contestants(names, placement)
-    times = {}
-    chosen = pick_evenly(dataset.image_ids, timed) if timed else []
-    counted = 0
+    times, counted = {}, 0
     if timed:
+        chosen = pick_evenly(dataset.image_ids, timed)
         where = f"{facts['machine']['processor']}, {facts['machine']['cores']} cores"
-        told = f"timing {max(0, len(chosen) - 1)} photos, after one to warm up, on {where}"
-        console.print(told, markup=False, soft_wrap=True)
+        line = f"timing {max(0, len(chosen) - 1)} photos, after one to warm up, on {where}"
+        console.print(line, markup=False, soft_wrap=True)
         seconds = bench.time_in_turn(entries, bench.read_photos(dataset, chosen, console))
         counted, times = len(seconds), bench.time_rows(entries, seconds)
     ids = pick_evenly(dataset.image_ids, photos)
@@ -90,9 +93,8 @@ def proposals(
     if report.csv:
         write_text(report.csv, sheets_csv(sheets))
     if report.json:
-        speed = [{"generator": name, "threads": threads, **figures} for (name, threads), figures in times.items()]
-        figures = {name: {what: or_null(value) for what, value in row.items()} for name, row in quality.items()}
-        write_json(report.json, {**facts, "photos": len(ids), "timed": counted, "speed": speed, "quality": figures})
+        counts = {"photos": len(ids), "timed": counted}
+        write_json(report.json, {**facts, **counts, **bench.bench_json(times, quality)})
     if report.plot:
         write_bytes(report.plot, to_picture(bench.bench_plot(coverages), form))
 

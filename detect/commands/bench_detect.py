@@ -9,17 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detect.commands.detect import Features
+from detect.commands.detector_options import Features, RegionWeights
 from detect.commands.groups import examples
-from detect.commands.options import DryRun, PlacementOptions, ToJson, TruthOptions, show_dry_run
+from detect.commands.options import (
+    DryRun,
+    FiguresToCsv,
+    PhotoCount,
+    PlacementOptions,
+    TimedPhotos,
+    ToJson,
+    TruthOptions,
+    show_dry_run,
+)
 from detect.commands.records import with_records
 from detect.defaults import PROPOSALS, PROPOSALS_IN_WORDS
+from detect.settings import MAP_SCORE_FLOOR
 from structures.files import as_json, write_bytes
 
 if TYPE_CHECKING:
     from detect.bench.detection import BenchJob, BenchResult
 
-SCORE = 0.001  # of the weakest detections: mAP counts all
 GENERATORS = (PROPOSALS, "multibox")
 
 
@@ -28,14 +37,12 @@ class BenchReports:
     """Reports."""
 
     json: ToJson = None
-    csv: Annotated[Path | None, typer.Option(help="Also write the figures to this table, as shares from 0 to 1.")] = (
-        None
-    )
+    csv: FiguresToCsv = None
     html: Annotated[Path | None, typer.Option(help="Also write a page with the tables and the plots, in one file.")] = (
         None
     )
     plot: Annotated[
-        Path | None, typer.Option(help="Also draw seconds against mAP, and recall (.png, .svg or .pdf).")
+        Path | None, typer.Option(help="Also plot mAP against seconds, and recall (.png, .svg or .pdf).")
     ] = None
 
 
@@ -45,27 +52,24 @@ class BenchReports:
 )
 @with_records
 def detect(
-    out: Annotated[Path, typer.Option(help="Folder of the results. A second run resumes there.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results. A second run resumes there.")],
     truth: TruthOptions,
     where: PlacementOptions,
     reports: BenchReports,
     proposals: Annotated[
         list[str] | None,
         typer.Option(
-            help="Generator of the regions, or file:BOXES; may be repeated. Differences are to the first.",
+            help="Proposal generator, or file:BOXES; may be repeated. Differences are to the first.",
             show_default=f"{PROPOSALS_IN_WORDS}; and multibox",
         ),
     ] = None,
-    photos: Annotated[int, typer.Option(min=0, help="Use this many photos, evenly spread; 0 takes all.")] = 0,
-    timed: Annotated[int, typer.Option(min=0, help="Photos to time, evenly spread; the first warms up; 0: none.")] = 11,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(help="Built-in name or file; several are averaged.", show_default="those for the features"),
-    ] = None,
-    features: Annotated[Features, typer.Option(help="Classify crops, or pool regions from features of the photo.")] = (
+    photos: PhotoCount = 0,
+    timed: TimedPhotos = 11,
+    weights: RegionWeights = None,
+    features: Annotated[Features, typer.Option(help="Classify regions on crops, shared features, or both.")] = (
         Features.auto
     ),
-    max_boxes: Annotated[int | None, typer.Option(min=1, help="Classify only the first N boxes.")] = None,
+    max_boxes: Annotated[int | None, typer.Option(min=1, help="Classify only the first N proposals.")] = None,
     dry_run: DryRun = None,
 ) -> None:
     """Compare detectors with different proposal generators: boxes, recall, mAP, AP, seconds."""
@@ -83,8 +87,8 @@ def detect(
     files, kind = choose_weights(weights, features.value)
     written = [reports.json, reports.csv, reports.html, reports.plot]
     check_outputs(written, [*files_read(truth.ground_truth), truth.images, *boxes, *files])
-    form = picture_format(reports.plot) if reports.plot else ""  # now, not when all is measured
-    options = {**where.as_names(), "features": kind, "max_boxes": max_boxes, "score_floor": SCORE}
+    form = picture_format(reports.plot) if reports.plot else ""  # before measuring: it may be refused
+    options = {**where.as_names(), "features": kind, "max_boxes": max_boxes, "score_floor": MAP_SCORE_FLOOR}
     job = bench_detection.BenchJob(truth.open(), photos, timed, out, names, list(map(str, files)), options)
     if dry_run is not None:
         show_dry_run({"ground truth": job.photos}, dry_run, "measured", json=reports.json)
@@ -96,7 +100,7 @@ def detect(
 
 
 def _contents(result: "BenchResult", job: "BenchJob", reports: BenchReports, form: str) -> Iterator[tuple[Path, bytes]]:
-    """Yield each file that was asked for, with its content."""
+    """Yield each requested file with its content."""
     from detect.bench.proposals import circumstances
     from eval.plain_page import plain_page
     from eval.plots import to_picture

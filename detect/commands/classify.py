@@ -1,4 +1,4 @@
-"""`rcnn classify`: what is on these photos?"""
+"""`rcnn classify`: the most likely classes of whole photos."""
 
 import json
 import sys
@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from detect.commands.groups import examples
-from detect.commands.options import Crops, PlacementOptions, Warp, Weights
+from detect.commands.options import WEIGHTS, Crops, PlacementOptions, Warp
 from detect.commands.records import with_records
-from detect.defaults import SOME_SKIPPED, MaxPixels
+from detect.defaults import FOR_PHOTOS, SOME_SKIPPED, MaxPixels
 from detect.options import with_options
 from structures.errors import InputError
 from structures.text import printable
@@ -25,20 +25,20 @@ from structures.text import printable
 def classify(
     photos: Annotated[list[str], typer.Argument(help="Files, folders, globs or @list.txt.")],
     where: PlacementOptions,
-    weights: Weights = None,
+    weights: Annotated[list[str] | None, typer.Option(help=WEIGHTS, show_default=FOR_PHOTOS)] = None,
     crops: Crops = 1,
     warp: Warp = False,
-    top: Annotated[int, typer.Option(min=1, help="Classes to show.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to show.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON per photo.")] = False,
     max_pixels: MaxPixels = None,
 ) -> None:
-    """Classify whole photos: show the most likely classes of each, with their probabilities.
+    """Show the most likely classes of each photo, with their probabilities.
 
-    The built-in weights know VOC's 20 classes, several of which may be on a photo: each has a probability of its own.
-    Weights for ImageNet's 1,000 share one answer out among them: `--weights imagenet` downloads torchvision's.
+    The built-in weights know VOC's 20 classes and give each its own probability, since a photo may show several. With
+    ImageNet weights the probabilities of all 1,000 classes sum to 1; `--weights imagenet` downloads torchvision's.
     """
     from classifier.images import best_classes
-    from detect.runs.classify import FOR_PHOTOS, PhotoStream, load_image_classifier
+    from detect.runs.classify import PhotoStream, load_image_classifier
     from detect.runs.photos import find_photos
     from structures.images import MAX_PIXELS, ImageError
 

@@ -1,4 +1,4 @@
-"""`rcnn convert`: annotations and results from one format to another."""
+"""`rcnn convert`: annotations and results to other formats."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -17,28 +17,26 @@ from structures.text import printable
     "rcnn convert results --to csv --out table",
 )
 def convert(
-    source: Annotated[
-        Path, typer.Argument(metavar="FROM", help="Annotations or results: a folder, or a file of one of the formats.")
-    ],
-    to: Annotated[str, typer.Option(help="voc, coco or yolo; for results also jsonl or csv.")],
-    out: Annotated[Path, typer.Option(help="Folder of the new files; files in it that rcnn did not write stay.")],
+    source: Annotated[Path, typer.Argument(metavar="FROM", help="File or folder of annotations or results.")],
+    to: Annotated[str, typer.Option(help="Format: voc, coco or yolo; for results also jsonl or csv.")],
+    out: Annotated[Path, typer.Option(help="Folder for the new files; existing files of yours in it are kept.")],
     split: Annotated[
         list[str] | None,
-        typer.Option(help="Part of the annotations; may be repeated.", show_default="train, val and test, or all"),
+        typer.Option(help="Split of the annotations; may be repeated.", show_default="train, val and test, or all"),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of the photos.", show_default="the usual ones of the format")
     ] = None,
     ground_truth: Annotated[
-        Path | None, typer.Option(help="Ground truth of the results: gives sizes of photos and COCO ids.")
+        Path | None, typer.Option(help="Ground truth of the results, for photo sizes and COCO ids.")
     ] = None,
     classes: ClassList = None,
-    copy_photos: Annotated[bool, typer.Option("--copy-photos", help="Write the photos of annotations to OUT.")] = False,
+    copy_photos: Annotated[bool, typer.Option("--copy-photos", help="Also copy annotated photos to OUT.")] = False,
     json: ToJson = None,
 ) -> None:
     """Convert annotations or results to another format, and say what it cannot hold.
 
-    Results are written as OUT/detections.jsonl, too.
+    Results are also written to OUT/detections.jsonl.
     """
     from detect.convert.job import Conversion
     from detect.convert.run import convert as run

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from detect.commands.detector_options import DetectorOptions
 from detect.commands.groups import examples
-from detect.commands.options import Classes, PhotoOptions, PlacementOptions
+from detect.commands.options import PhotoOptions, PlacementOptions
 from detect.commands.records import with_records
-from detect.defaults import EXACT, PROPOSALS, PROPOSALS_IN_WORDS, SOME_SKIPPED, refuse_options_without_effect
+from detect.defaults import SOME_SKIPPED, refuse_options_without_effect
 from detect.options import with_options
-from detect.settings import DRAW_FLOOR, NMS_THRESHOLD, SCORE_FLOOR, VOTE_POWER, VOTE_THRESHOLD
-from structures.class_lists import read_class_names
+from detect.settings import DRAW_FLOOR
 from structures.errors import InputError
 from structures.text import printable
+from structures.timing import Timer
 
 if TYPE_CHECKING:
     from detect.runs.photos import Photo
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Format(str, Enum):
-    """What is written in addition to detections.jsonl."""
+    """Format to write in addition to detections.jsonl."""
 
     jsonl = "jsonl"
     coco = "coco"
@@ -34,143 +35,45 @@ class Format(str, Enum):
 
 
 class Keep(str, Enum):
-    """What is kept of each classified region."""
+    """What to keep of each classified region."""
 
     scores = "scores"
     features = "features"
-
-
-class Features(str, Enum):
-    """What regions are classified by."""
-
-    auto = "auto"
-    both = "both"
-    crops = "crops"
-    shared = "shared"
-
-
-@dataclass(frozen=True)
-class DetectorOptions:
-    """Detector."""
-
-    proposals: Annotated[
-        str,
-        typer.Option(help="Where to look: a generator, or a+b for the boxes of both.", show_default=PROPOSALS_IN_WORDS),
-    ] = PROPOSALS
-    features: Annotated[
-        Features,
-        typer.Option(
-            help="Classify a crop of each region, or pool all from shared features of the photo, computed once; "
-            "with both, also classify crops of the first regions.",
-            show_default="both; with --weights, what these are for",
-        ),
-    ] = Features.auto
-    exact: Annotated[
-        int | None,
-        typer.Option(min=1, help="With both features: classify crops of the first N regions.", show_default=f"{EXACT}"),
-    ] = None
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(help="Built-in name or file; several are averaged.", show_default="those for the features"),
-    ] = None
-    score: Annotated[
-        float, typer.Option(min=0, max=1, help="Drop detections with lower scores; use 0.001 to measure mAP.")
-    ] = SCORE_FLOOR
-    nms: Annotated[
-        float, typer.Option(min=0, max=1, help="Drop a detection whose IoU with a better one is above this.")
-    ] = NMS_THRESHOLD
-    class_agnostic: Annotated[
-        bool, typer.Option("--class-agnostic", help="Also drop detections for better ones of other classes.")
-    ] = False
-    classes: Classes = None
-    max_boxes: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Classify only the first N boxes. A union without a ranking does not list the best first."
-        ),
-    ] = None
-    mirrored: Annotated[bool, typer.Option("--mirrored", help="Classify mirrored regions as well.")] = False
-    vote: Annotated[
-        bool, typer.Option("--vote/--no-vote", help="Move detections to the mean of the boxes around them.")
-    ] = True
-    vote_power: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1, max=10, help="Votes are weighted by their scores to this power.", show_default=f"{VOTE_POWER:g}"
-        ),
-    ] = None
-
-    @property
-    def names(self) -> list[str]:
-        """Of the weights."""
-        return list(map(str, self._chosen[0]))
-
-    @property
-    def _chosen(self) -> tuple[tuple[str | Path, ...], str]:
-        """The weights, and the features that they are taken for."""
-        from detect.classifiers import choose_weights
-
-        return choose_weights(self.weights, self.features.value)
-
-    def arguments(self) -> dict[str, Any]:
-        """Return them as `Detector.load` takes them.
-
-        Raises:
-            InputError: one would change nothing.
-        """
-        without_effect = self.vote_power is not None and not self.vote
-        complaints = {"--vote-power has no meaning with --no-vote": without_effect}
-        features = self._chosen[1]
-        complaints["--exact has no meaning without --features both"] = self.exact is not None and features != "both"
-        refuse_options_without_effect(complaints)
-        return {
-            "features": features,
-            "exact": EXACT if self.exact is None else self.exact,
-            "mirrored": self.mirrored,
-            "score_floor": self.score,
-            "nms_threshold": self.nms,
-            "class_agnostic": self.class_agnostic,
-            "only": read_class_names(self.classes) if self.classes else None,
-            "max_boxes": self.max_boxes,
-            "vote_threshold": VOTE_THRESHOLD if self.vote else None,
-            "vote_power": VOTE_POWER if self.vote_power is None else self.vote_power,
-        }
 
 
 @dataclass(frozen=True)
 class ResultOptions:
     """Results."""
 
-    draw: Annotated[bool, typer.Option("--draw", help="Also write pictures with boxes, to OUT/pictures.")] = False
+    draw: Annotated[bool, typer.Option("--draw", help="Also draw the boxes on the photos, in OUT/pictures.")] = False
     draw_score: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Draw detections with at least this score.", show_default=str(DRAW_FLOOR)),
+        typer.Option(min=0, max=1, help="Lowest score to draw.", show_default=str(DRAW_FLOOR)),
     ] = None
     format_: Annotated[
-        Format, typer.Option("--format", help="Also write COCO results, VOC or YOLO files, or a table.")
+        Format, typer.Option("--format", help="Also write COCO, VOC or YOLO results, or a CSV table.")
     ] = Format.jsonl
     save_crops: Annotated[
-        bool, typer.Option("--save-crops", help="Also cut out what is drawn, to OUT/crops/CLASS.")
+        bool, typer.Option("--save-crops", help="Also cut out what would be drawn, to OUT/crops/CLASS.")
     ] = False
     split: Annotated[
-        str | None, typer.Option(help="For --format voc: part of the file names.", show_default="test")
+        str | None, typer.Option(help="With --format voc: split in the file names.", show_default="test")
     ] = None
-    coco_ids: Annotated[Path | None, typer.Option(help="For --format coco: instances.json with the ids.")] = None
+    coco_ids: Annotated[Path | None, typer.Option(help="With --format coco: instances.json with the ids.")] = None
     keep: Annotated[
         Keep | None,
         typer.Option(
-            help="Also keep all classified regions with their class probabilities, and with the features that these "
-            "were computed from.",
+            help="Also keep all classified regions, with their class probabilities (scores), and with their features.",
             show_default="nothing",
         ),
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard what earlier runs wrote to OUT.")] = False
 
     def arguments(self) -> dict[str, Any]:
-        """Return them as a job has them.
+        """Return them as keyword arguments of `detect.runs.detect.DetectionJob`.
 
         Raises:
-            InputError: one would change nothing.
+            InputError: an option has no effect.
         """
         refuse_options_without_effect(
             {
@@ -196,16 +99,16 @@ class ResultOptions:
 class FilmOptions:
     """Films."""
 
-    every: Annotated[int, typer.Option(min=1, help="Take only every Nth frame of films.")] = 1
+    every: Annotated[int, typer.Option(min=1, help="Take every Nth frame of films.")] = 1
     frames: Annotated[
         int | None, typer.Option(min=1, help="Number of frames to take from a camera.", show_default="1000")
     ] = None
 
     def photos(self, named: PhotoOptions) -> "tuple[Sequence[Photo], list[Path], list[str]]":
-        """Return the photos and frames that are named, the films among them, and what is odd about those.
+        """Return the photos and frames that were named, the paths of the films, and warnings about films.
 
         Raises:
-            InputError: none is named, or one is not there; or an option would change nothing.
+            InputError: nothing was named, something does not exist, or an option has no effect.
         """
         from detect.runs import films, frames
         from detect.runs.photos import chosen
@@ -243,30 +146,44 @@ def detect(
     where: PlacementOptions,
     films: FilmOptions,
     results: ResultOptions,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read photos and propose regions.")] = None,
-    together: Annotated[
+    workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Photos that go through the networks together.", show_default="32 with a GPU, 1 on a CPU"
+            min=1,
+            help="Threads that read photos and propose regions.",
+            show_default="half of the cores; all but two with a GPU",
+        ),
+    ] = None,
+    together: Annotated[
+        int | None,
+        typer.Option(min=1, help="Photos per pass through the networks.", show_default="32 with a GPU, 1 on a CPU"),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Cores that the networks use on a CPU; with 1 results equal those of rcnn scale to the last bit.",
+            show_default="all",
         ),
     ] = None,
     profile: Annotated[
-        bool, typer.Option("--profile", help="Show where the time went, and record it in run.json.")
+        bool, typer.Option("--profile", help="Show how long each stage took, and record it in run.json.")
     ] = False,
 ) -> None:
-    """Find objects on photos: OUT/detections.jsonl, one line per photo, and OUT/run.json.
+    """Find objects on photos and write OUT/detections.jsonl, one line per photo, and OUT/run.json.
 
-    A film is a folder of frames. camera:0 is the first camera; Ctrl-C ends it.
+    Frames of films are searched like photos. camera:0 is the first camera; Ctrl-C stops it.
 
-    Exit code 0: all done; 1: some photos were skipped (see OUT/skipped.jsonl) or not drawn; 2: nothing done.
+    Exit code 0: all done. 1: some photos were skipped (see OUT/skipped.jsonl) or not drawn. 2: nothing done.
     """
-    from rich.console import Console
+    with Timer("import") as importing:
+        from rich.console import Console
 
-    from detect.classifiers import weights_file
-    from detect.detector import Detector
-    from detect.generators import unlearned_warning
-    from detect.runs.detect import DetectionJob, detect_to_folder
-    from detect.runs.record import fingerprint
+        from detect.classifiers import weights_file
+        from detect.detector import Detector
+        from detect.generators import unlearned_warning
+        from detect.runs.detect import DetectionJob, detect_to_folder
+        from detect.runs.record import fingerprint
 
     more, weights = results.arguments(), list(map(weights_file, detector.names))
     found, shot, warnings = films.photos(photos)
@@ -282,15 +199,21 @@ def detect(
         **more,
     )
     placed: Any = where.as_names()  # which words are known, loading says
-    loaded = Detector.load(
-        detector.names,
-        detector.proposals,
-        **placed,
-        **detector.arguments(),
-        exif=photos.exif.value,
-        keep_features=results.keep is Keep.features,
-    )
-    files = [fingerprint(file) for file in weights]
+    if threads is not None:
+        from classifier.engines import keep_to_cores
+
+        keep_to_cores(threads)
+    with Timer("load") as loading:
+        loaded = Detector.load(
+            detector.names,
+            detector.proposals,
+            **placed,
+            **detector.arguments(),
+            exif=photos.exif.value,
+            keep_features=results.keep is Keep.features,
+        )
+        files = [fingerprint(file) for file in weights]
+    job = replace(job, start=importing.seconds | loading.seconds)
     settings = {**loaded.settings(), "weights": files}
     warnings.append(unlearned_warning(loaded.propose, loaded.wanted))
     warning = "\n".join(filter(None, warnings))
@@ -299,8 +222,8 @@ def detect(
 
 def _exit(summary: "DetectionSummary") -> None:
     if not summary.done:
-        raise InputError(f"none of {summary.photos} photos could be worked on; skipped.jsonl names them")
-    failures = {"photos were skipped": summary.skipped, "photos are done, but could not be drawn": summary.undrawn}
+        raise InputError(f"none of {summary.photos} photos could be processed; skipped.jsonl says why")
+    failures = {"photos were skipped": summary.skipped, "photos are done but could not be drawn": summary.undrawn}
     for what, reasons in failures.items():
         if reasons:
             typer.echo(f"{len(reasons)} of {summary.photos} {what}:", err=True)

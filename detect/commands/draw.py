@@ -1,4 +1,4 @@
-"""`rcnn draw`: pictures of results that are there."""
+"""`rcnn draw`: pictures of existing results."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,12 +18,12 @@ from structures.text import printable
 @examples("rcnn draw results", "rcnn draw results --score 0.3 --classes dog,cat --images photos")
 @with_records
 def draw(
-    out: Annotated[Path, typer.Argument(help="Folder of the results of rcnn detect.")],
-    score: Annotated[float, typer.Option(min=0, max=1, help="Draw detections with at least this score.")] = DRAW_FLOOR,
+    out: Annotated[Path, typer.Argument(help="Folder with the results of rcnn detect.")],
+    score: Annotated[float, typer.Option(min=0, max=1, help="Lowest score to draw.")] = DRAW_FLOOR,
     classes: Classes = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder that photo names are relative to.", show_default="where they were searched"),
+        typer.Option(help="Folder that photo names are relative to.", show_default="that of the run"),
     ] = None,
     max_pixels: MaxPixels = None,
 ) -> None:
@@ -43,7 +43,7 @@ def draw(
     for reason in drawn.undrawn.values():
         typer.echo(f"  {with_options(printable(reason))}", err=True)
     if drawn.photos and len(drawn.undrawn) == drawn.photos:
-        raise InputError(f"none of {drawn.photos} photos could be drawn, as said above; --images names their folder")
+        raise InputError(f"none of {drawn.photos} photos could be drawn (reasons above); --images names their folder")
     if drawn.undrawn:
         typer.echo(f"{len(drawn.undrawn)} of {drawn.photos} photos could not be drawn", err=True)
     there = drawn.photos - len(drawn.undrawn)

@@ -10,7 +10,7 @@ import typer
 from detect.commands.eval_classification import classification
 from detect.commands.eval_compare import compare, require_at_least
 from detect.commands.groups import add, examples, group
-from detect.commands.options import Classes, DryRun, ToCsv, ToJson, TruthOptions, show_dry_run
+from detect.commands.options import AllowExtra, Classes, DryRun, ProtocolName, ToCsv, ToJson, TruthOptions, show_dry_run
 from detect.commands.records import with_records
 from structures.files import write_bytes, write_json, write_text
 from structures.text import printable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FailUnder = Annotated[
     float | None,
-    typer.Option(min=0, max=1, help="End with exit code 3 if mAP (AP of coco) is below: 0.5."),
+    typer.Option(min=0, max=1, help="End with exit code 3 if mAP (for coco, AP) is below this, such as 0.5."),
 ]
 
 
@@ -31,24 +31,22 @@ class ChoiceOptions:
 
     classes: Classes = None
     only_detected: Annotated[
-        bool, typer.Option("--only-detected", help="Score only the photos that have a line in the results.")
+        bool, typer.Option("--only-detected", help="Score only photos that have a line in the results.")
     ] = False
-    allow_extra: Annotated[
-        bool, typer.Option("--allow-extra", help="Leave out photos that the ground truth lacks, instead of stopping.")
-    ] = False
+    allow_extra: AllowExtra = False
 
 
 @dataclass(frozen=True)
 class ReportOptions:
     """Reports."""
 
-    mistakes: Annotated[bool, typer.Option(help="Count mistakes by kind.")] = True
+    mistakes: Annotated[bool, typer.Option(help="Count kinds of mistakes.")] = True
     lost_score: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=1,
-            help="Show where objects were lost that no detection with at least this score finds.",
+            help="Count an object as lost unless a detection with at least this score finds it.",
             show_default="any score",
         ),
     ] = None
@@ -58,10 +56,10 @@ class ReportOptions:
     html: Annotated[
         Path | None, typer.Option(help="Also write a page with tables, curves, mistakes and photos, in one file.")
     ] = None
-    html_photos: Annotated[int, typer.Option(min=0, help="Photos on the page, at most; the worst ones.")] = 1000
+    html_photos: Annotated[int, typer.Option(min=0, help="Most photos on the page; the worst are taken.")] = 1000
     html_pixels: Annotated[int, typer.Option(min=32, help="Longer side of the photos on the page.")] = 320
     against: Annotated[
-        Path | None, typer.Option(help="Results of another run on the same photos, to show side by side.")
+        Path | None, typer.Option(help="Results of another run on the same photos, shown side by side.")
     ] = None
 
 
@@ -73,19 +71,17 @@ class ReportOptions:
 )
 @with_records
 def detections(
-    file: Annotated[Path, typer.Argument(help="detections.jsonl, its folder, or COCO results (.json).")],
+    file: Annotated[Path, typer.Argument(help="detections.jsonl, its folder, or results in another format.")],
     truth: TruthOptions,
     choice: ChoiceOptions,
     report: ReportOptions,
-    protocol: Annotated[
-        str, typer.Option(help="voc07, voc, coco or ilsvrc; auto is voc07 for VOC, else coco.")
-    ] = "auto",
+    protocol: ProtocolName = "auto",
     dry_run: DryRun = None,
 ) -> None:
-    """Score detections: mean average precision, with a table by class."""
+    """Score detections: mean average precision, overall and by class."""
     from detect.evaluation import files_read, photos_named_as, show
     from detect.runs.record import RUN_FILE
-    from detect.scored import Question, require_same_photos, score_run
+    from detect.scored import ScoringOptions, require_same_photos, score_run
     from eval.lost_report import lost_sheets, lost_warnings
     from eval.page.tables import class_table, overall_table
     from eval.report import mistake_sheets, percent, sheets_csv
@@ -104,8 +100,8 @@ def detections(
     if dry_run is not None:
         show_dry_run({"ground truth": dataset}, dry_run, "scored", json=report.json)
         return
-    question = Question(protocol, choice.classes, choice.only_detected, choice.allow_extra, report.lost_score)
-    runs = [score_run(each, dataset, question) for each in files]
+    options = ScoringOptions(protocol, choice.classes, choice.only_detected, choice.allow_extra, report.lost_score)
+    runs = [score_run(each, dataset, options) for each in files]
     require_same_photos(runs)
     scores = [run.scores for run in runs]
     sheets = [class_table(scores), overall_table(scores)]
@@ -149,9 +145,9 @@ def _write(
 )
 @with_records
 def proposals(
-    file: Annotated[Path, typer.Argument(help="Folder of `rcnn propose`, or a .mat, .pkl or .json of other programs.")],
+    file: Annotated[Path, typer.Argument(help="Folder of `rcnn propose`, or .mat, .pkl or .json of another program.")],
     truth: TruthOptions,
-    plot: Annotated[Path | None, typer.Option(help="Also draw recall to this file (.png, .svg or .pdf).")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also plot recall to this file (.png, .svg or .pdf).")] = None,
     json: ToJson = None,
     csv: ToCsv = None,
     dry_run: DryRun = None,
@@ -166,13 +162,13 @@ def proposals(
     from structures.own_files import check_outputs
 
     check_outputs([json, csv, plot], [*files_read(file), *files_read(truth.ground_truth)])
-    form = picture_format(plot) if plot else ""  # now, not when all is measured
+    form = picture_format(plot) if plot else ""  # before measuring: it may be refused
     dataset = truth.open()
     if dry_run is not None:
         show_dry_run({"ground truth": dataset}, dry_run, "scored", json=json)
         return
-    coverage, made, doubts = measure_proposals(file, dataset)
-    warnings = [*dataset.notes, *doubts]
+    coverage, made, warnings = measure_proposals(file, dataset)
+    warnings = [*dataset.notes, *warnings]
     values = dict(proposal_rows(coverage, dataset.classes))
     sheets = proposal_sheets(values, dataset.classes)
     show(sheets, warnings)

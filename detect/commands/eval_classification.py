@@ -1,7 +1,7 @@
-"""`rcnn eval classification`: how good an image classifier is.
+"""`rcnn eval classification`: how good is an image classifier?
 
-Top-1, top-5 and log loss on one folder of photos per class; average precision on annotated photos, which may show
-several classes.
+On one folder of photos per class: top-1, top-5 and log loss. On annotated photos, which may show several classes:
+average precision.
 """
 
 import sys
@@ -13,25 +13,26 @@ import typer
 from detect.commands.groups import examples
 from detect.commands.options import (
     GROUND_TRUTH,
+    WEIGHTS,
     ClassList,
     Crops,
+    PhotoCount,
     PhotoFolder,
     PlacementOptions,
     Split,
     ToCsv,
     ToJson,
     Warp,
-    Weights,
 )
 from detect.commands.records import with_records
-from detect.defaults import SOME_SKIPPED
+from detect.defaults import FOR_PHOTOS, SOME_SKIPPED
 from structures.errors import InputError
 from structures.files import write_json, write_text
 from structures.text import printable
 
 if TYPE_CHECKING:
     from classifier.images import ImageClassifier
-    from detect.runs.classify import Judgement
+    from detect.runs.classify import ClassificationSummary
     from eval.ground_truth import AnyDataset
 
 
@@ -47,22 +48,26 @@ def classification(
     ground_truth: Annotated[Path | None, typer.Option(help=GROUND_TRUTH)] = None,
     split: Split = None,
     images: PhotoFolder = None,
-    weights: Weights = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help=WEIGHTS, show_default=f"{FOR_PHOTOS} with --ground-truth, imagenet with --folder"),
+    ] = None,
     classes: ClassList = None,
     crops: Crops = 1,
     warp: Warp = False,
-    photos: Annotated[int, typer.Option(min=0, help="Use this many photos, evenly spread; 0 takes all.")] = 0,
+    photos: PhotoCount = 0,
     json: ToJson = None,
     csv: ToCsv = None,
 ) -> None:
     """Score an image classifier.
 
-    Photos in one folder per class: top-1, top-5 and log loss, as it is and once answers are as sure as they should be.
-    Annotated photos, which may show several classes: average precision, how well those that show a class come first.
+    With one folder of photos per class: top-1, top-5, log loss, and log loss after calibration. With annotated photos,
+    which may show several classes: average precision, which measures how well photos that show a class are ranked
+    first.
     """
     from classifier.weights.load import IMAGENET
     from detect.evaluation import truth_source
-    from detect.runs.classify import FOR_PHOTOS, load_image_classifier
+    from detect.runs.classify import load_image_classifier
     from eval.ground_truth import open_ground_truth
     from eval.report import Sheet, sheets_csv
     from structures.own_files import check_outputs
@@ -95,19 +100,21 @@ def classification(
         raise typer.Exit(SOME_SKIPPED)
 
 
-def _on_folders(model: "ImageClassifier", folder: Path, classes: list[str] | None, photos: int) -> "Judgement":
+def _on_folders(
+    model: "ImageClassifier", folder: Path, classes: list[str] | None, photos: int
+) -> "ClassificationSummary":
     from detect.runs.class_folders import columns_of, limit_photos, read_class_folders
-    from detect.runs.classify import judge
+    from detect.runs.classify import score_labelled
 
-    return judge(model, limit_photos(read_class_folders(folder, columns_of(model.classes, classes)), photos))
+    return score_labelled(model, limit_photos(read_class_folders(folder, columns_of(model.classes, classes)), photos))
 
 
 def _on_annotated(
     model: "ImageClassifier", dataset: "AnyDataset", classes: list[str] | None, photos: int
-) -> "Judgement":
-    from detect.runs.classify import judge_several
+) -> "ClassificationSummary":
+    from detect.runs.classify import score_annotated
     from eval.selection import Selection
     from structures.class_lists import read_class_names
 
     chosen = None if classes is None else read_class_names(classes, known=dataset.classes)
-    return judge_several(model, Selection(dataset, classes=chosen, photos=photos))
+    return score_annotated(model, Selection(dataset, classes=chosen, photos=photos))

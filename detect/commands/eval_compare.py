@@ -1,4 +1,4 @@
-"""`rcnn eval compare`: runs on the same photos, with intervals for their differences; and what --fail-under does."""
+"""`rcnn eval compare`: runs on the same photos, with intervals for their differences; and the check of --fail-under."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from detect.commands.groups import examples
-from detect.commands.options import Classes, ToJson, TruthOptions
+from detect.commands.options import AllowExtra, Classes, FiguresToCsv, ProtocolName, ToJson, TruthOptions
 from detect.commands.records import with_records
 from structures.files import write_json, write_text
 
@@ -18,25 +18,23 @@ BELOW = 3  # exit code: done, but a figure is below --fail-under
 class DrawOptions:
     """Intervals."""
 
-    draws: Annotated[int, typer.Option(min=2, help="How often the photos are drawn again, with replacement.")] = 1000
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0
+    draws: Annotated[int, typer.Option(min=2, help="Bootstrap samples of the photos.")] = 1000
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0
 
 
 @dataclass(frozen=True)
 class CompareReports:
     """Reports."""
 
-    photos: Annotated[int, typer.Option(min=0, help="Photos to list, those where the runs differ most.")] = 10
+    photos: Annotated[int, typer.Option(min=0, help="Photos to list: those where the runs differ most.")] = 10
     json: ToJson = None
-    csv: Annotated[Path | None, typer.Option(help="Also write the figures to this table, as shares from 0 to 1.")] = (
-        None
-    )
+    csv: FiguresToCsv = None
     fail_under: Annotated[
         float | None,
         typer.Option(
             min=-1,
             max=1,
-            help="End with exit code 3 if a difference of mAP (AP of coco) to the first run is below this: -0.01.",
+            help="End with exit code 3 if mAP (for coco, AP) minus that of the first run is below this, such as -0.01.",
         ),
     ] = None
 
@@ -48,20 +46,16 @@ class CompareReports:
 @with_records
 def compare(
     files: Annotated[
-        list[Path], typer.Argument(help="detections.jsonl, its folder, or results of other programs; one or more.")
+        list[Path], typer.Argument(help="detections.jsonl, its folder, or results in another format; one or more.")
     ],
     truth: TruthOptions,
     drawing: DrawOptions,
     reports: CompareReports,
     classes: Classes = None,
-    allow_extra: Annotated[
-        bool, typer.Option("--allow-extra", help="Leave out photos that the ground truth lacks, instead of stopping.")
-    ] = False,
-    protocol: Annotated[
-        str, typer.Option(help="voc07, voc, coco or ilsvrc; auto is voc07 for VOC, else coco.")
-    ] = "auto",
+    allow_extra: AllowExtra = False,
+    protocol: ProtocolName = "auto",
 ) -> None:
-    """Compare runs on the same photos: mAP and every class, with 95% intervals, and the photos where they differ."""
+    """Compare runs on the same photos: mAP and AP by class with 95% intervals, and where the runs differ most."""
     from detect.comparison import open_runs
     from detect.evaluation import files_read, show
     from eval.compare import compare_runs
@@ -91,10 +85,10 @@ def compare(
 
 
 def require_at_least(least: float | None, value: float, what: str) -> None:
-    """End with exit code 3 if a figure is below what --fail-under asks for, or not known.
+    """End with exit code 3 if a figure is below --fail-under, or not known.
 
     Raises:
-        typer.Exit: it is below.
+        typer.Exit: the figure is below.
     """
     if least is not None and not value >= least:
         typer.echo(f"{what} {value:.4f} is below {least:g} (--fail-under)", err=True)

@@ -1,4 +1,4 @@
-"""`rcnn export`: a classifier as a file for other programs."""
+"""`rcnn export`: a classifier as ONNX or OpenVINO."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +11,8 @@ from structures.text import printable
 
 @examples("rcnn export default --out net.onnx", "rcnn export net.safetensors --out net.xml --to openvino")
 def export(
-    weights: Annotated[str, typer.Argument(help="Weights of an image or region classifier: a name or a file.")],
-    out: Annotated[Path, typer.Option(help="The new file: .onnx, or .xml for OpenVINO.")],
+    weights: Annotated[str, typer.Argument(help="Weights of an image or region classifier: built-in name or file.")],
+    out: Annotated[Path, typer.Option(help="File to write: .onnx, or .xml for OpenVINO.")],
     to: Annotated[str | None, typer.Option(help="onnx or openvino.", show_default="by the suffix of OUT")] = None,
 ) -> None:
     """Write a classifier as ONNX or OpenVINO: RGB pixels from 0 to 255 in, probabilities out, any batch size."""

@@ -1,4 +1,4 @@
-"""Commands and groups of them, all built alike: help without arguments, examples at the end, old names of options."""
+"""How all commands and groups are built: help without arguments, examples at the end, old names of options."""
 
 import inspect
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import typer
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
-RENAMED = {  # options of earlier versions keep working, but --help does not show them
+RENAMED = {  # names of options in earlier versions: they still work, but --help does not show them
     "rate": "learning-rate",
     "decay": "weight-decay",
     "smoothing": "label-smoothing",
@@ -17,7 +17,7 @@ RENAMED = {  # options of earlier versions keep working, but --help does not sho
     "limit": "photos",
     "val-coco": "val-ground-truth",
 }
-SETTINGS = {  # child commands inherit both from the root
+SETTINGS = {  # commands inherit these from their group
     "help_option_names": ["-h", "--help"],
     "token_normalize_func": lambda name: RENAMED.get(name, name),
 }
@@ -28,8 +28,8 @@ def group(summary: str, *, completion: bool = False, callback: Callable[..., Non
 
     Args:
         summary: the first line of its help.
-        completion: whether it has the options that install completion in a shell.
-        callback: takes the options of the group itself.
+        completion: whether it has the options that install shell completion.
+        callback: takes the options of the group.
     """
     made = typer.Typer(
         no_args_is_help=True,
@@ -38,7 +38,7 @@ def group(summary: str, *, completion: bool = False, callback: Callable[..., Non
         rich_markup_mode="rich",
         context_settings=SETTINGS,
     )
-    made.callback(help=summary)(callback or _nothing)  # without one, typer turns a group of one command into it
+    made.callback(help=summary)(callback or _nothing)  # else typer turns a group of one command into that command
     return made
 
 
@@ -46,7 +46,7 @@ def _nothing() -> None: ...
 
 
 def examples(*lines: str) -> Callable[[Command], Command]:
-    r"""Have `add` put these lines at the end of a command's help; a test sees to it that each can be parsed.
+    r"""Make `add` put these lines at the end of a command's help; a test checks that each can be parsed.
 
     >>> @examples("rcnn paint red")
     ... def paint(colour: str) -> None: ...
@@ -62,7 +62,7 @@ def examples(*lines: str) -> Callable[[Command], Command]:
 
 
 def explained(*paragraphs: str) -> Callable[[Command], Command]:
-    """Have `add` put these paragraphs below the description in a command's help, above its options."""
+    """Make `add` put these paragraphs between the description and the options in a command's help."""
 
     def note(command: Command) -> Command:
         command.paragraphs = paragraphs  # type: ignore[attr-defined]
@@ -72,7 +72,7 @@ def explained(*paragraphs: str) -> Callable[[Command], Command]:
 
 
 def help_of(command: Callable[..., None]) -> str:
-    """Return what is above the options in a command's help."""
+    """Return the part of a command's help above the options."""
     return "\n\n".join([inspect.getdoc(command) or "", *getattr(command, "paragraphs", ())])
 
 
@@ -86,8 +86,8 @@ def add(to: typer.Typer, command: Callable[..., None], *, name: str | None = Non
 
     Args:
         to: the group.
-        command: its name is that of the function, if no other is given.
-        name: another one.
-        panel: title over a few commands of the group.
+        command: the function that runs it.
+        name: by default that of the function.
+        panel: title of the panel of commands that --help shows it in.
     """
     to.command(name, help=help_of(command), epilog=epilog_of(command), rich_help_panel=panel)(command)

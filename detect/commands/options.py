@@ -1,4 +1,4 @@
-"""Options that several commands share, in records: which photos, where the networks run, what is right."""
+"""Options that several commands share, as records: which photos, where the networks run, the ground truth."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,44 +20,54 @@ if TYPE_CHECKING:
 
 
 class Exif(str, Enum):
-    """Whether photos are turned as their camera noted."""
+    """Whether the EXIF orientation of photos is applied."""
 
     apply = "apply"
     ignore = "ignore"
 
 
+ExifOption = Annotated[Exif, typer.Option(help="Apply EXIF orientation, or read the stored pixels.")]
 Classes = Annotated[
     list[str] | None,
-    typer.Option(help="Only these classes: a,b, a repeated option, or a file with one per line. Others are ignored."),
+    typer.Option(help="Only these classes: a,b, repeated options, or a file with one per line."),
 ]
 ClassList = Annotated[
     list[str] | None,
-    typer.Option(help="Names in the order of the columns: a,b, a repeated option, or a file with one per line."),
+    typer.Option(help="Class names in column order: a,b, repeated options, or a file with one per line."),
 ]
-Weights = Annotated[
-    list[str] | None,
-    typer.Option(help="A file, or imagenet, which is downloaded once; several are averaged.", show_default="imagenet"),
-]
+
+WEIGHTS = "Built-in name, file, or imagenet, which is downloaded once; several are averaged."
 Crops = Annotated[int, typer.Option(help="Views of each photo: 1, 10 or 144.")]
-Warp = Annotated[bool, typer.Option("--warp", help="Squeeze photos to a square, as BVLC does in its tests.")]
+Warp = Annotated[bool, typer.Option("--warp", help="Squeeze photos to a square, as BVLC did.")]
 GROUND_TRUTH = "Annotated photos: a VOC, YOLO or COCO folder, or an instances.json, data.yaml or obj.data."
 GeneratorDevice = Annotated[str, typer.Option(help="For learned generators: auto, cpu, cuda, ...")]
 Split = Annotated[str | None, typer.Option(help="List or folder of the photos.", show_default="val, or the only one")]
 PhotoFolder = Annotated[
     Path | None, typer.Option(help="Folder of the photos.", show_default="the usual ones of the format")
 ]
+AllowExtra = Annotated[
+    bool, typer.Option("--allow-extra", help="Ignore photos that are not in the ground truth, instead of stopping.")
+]
+PhotoCount = Annotated[int, typer.Option(min=0, help="Photos to use, evenly spread; 0 takes all.")]
+TimedPhotos = Annotated[
+    int, typer.Option(min=0, help="Photos to time, evenly spread; the first is only a warm-up; 0 times none.")
+]
+ProtocolName = Annotated[str, typer.Option(help="voc07, voc, coco or ilsvrc; auto is voc07 for VOC, else coco.")]
 ToJson = Annotated[
     Path | None, typer.Option("--json", help="Also write the figures to this file, as shares from 0 to 1.")
 ]
 ToCsv = Annotated[
     Path | None, typer.Option("--csv", help="Also write the tables to this file: table, row, column, value.")
 ]
+FiguresToCsv = Annotated[
+    Path | None, typer.Option("--csv", help="Also write the figures to this table, as shares from 0 to 1.")
+]
 DryRun = Annotated[
     Path | None,
     typer.Option(
         "--dry-run",
         metavar="FOLDER",
-        help="Only show what is read and what looks odd about it, and draw twenty examples into this folder.",
+        help="Only show what is read and what looks wrong with it, and draw twenty examples into this folder.",
     ),
 ]
 
@@ -70,14 +80,14 @@ def show_dry_run(
     warnings: Sequence[str] = (),
     json: Path | None = None,
 ) -> None:
-    """Do what `--dry-run` asks for: show what was read, and draw examples.
+    """Carry out `--dry-run`: show what was read, and draw examples.
 
     Args:
-        datasets: what was read, by what it is for.
-        folder: of the examples.
-        done: what the command does without the option, such as "scored".
-        warnings: more that is odd.
-        json: where all that is shown is written, too.
+        datasets: what was read, by its use.
+        folder: where the examples are drawn.
+        done: what was not done, such as "scored".
+        warnings: more things that look wrong.
+        json: file that everything shown is also written to.
     """
     from detect.preview import preview
 
@@ -104,21 +114,21 @@ def placement_on(device: str) -> "Placement | None":
 class PhotoOptions:
     """Photos."""
 
-    photos: Annotated[list[str] | None, typer.Argument(help="Files, folders, globs, @list.txt.")] = None
+    photos: Annotated[list[str] | None, typer.Argument(help="Files, folders, globs or @list.txt.")] = None
     list_file: Annotated[Path | None, typer.Option("--list", help="File with one photo, folder or glob per line.")] = (
         None
     )
-    exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply
+    exif: ExifOption = Exif.apply
     max_pixels: MaxPixels = None
 
     def find(self, leave_out: Path | None = None) -> "Photos":
-        """Return the photos that are named.
+        """Return the photos that were named.
 
         Args:
-            leave_out: a folder that is not searched.
+            leave_out: a folder to skip.
 
         Raises:
-            InputError: none is named, or one is not there.
+            InputError: no photos were named, or one does not exist.
         """
         from detect.runs.photos import find_photos
 
@@ -126,7 +136,7 @@ class PhotoOptions:
 
     @property
     def most_pixels(self) -> int:
-        """Of a photo; larger ones are skipped."""
+        """Largest photo, in pixels; larger ones are skipped."""
         from structures.images import MAX_PIXELS
 
         return self.max_pixels or MAX_PIXELS
@@ -143,7 +153,7 @@ class PlacementOptions:
     ] = "auto"
 
     def as_names(self) -> dict[str, str]:
-        """Return them by the names that loaders know."""
+        """Return them as keyword arguments of `classifier.engines.place`."""
         return {"device": self.device, "engine": self.engine, "dtype": self.dtype}
 
 
@@ -156,10 +166,10 @@ class TruthOptions:
     images: PhotoFolder = None
 
     def open(self) -> "AnyDataset":
-        """Return the photos with their objects.
+        """Read the annotated photos.
 
         Raises:
-            InputError: it is of no format that is known, or cannot be used.
+            InputError: the format is not known, or the files cannot be used.
         """
         from eval.ground_truth import open_ground_truth
 

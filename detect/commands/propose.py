@@ -1,4 +1,4 @@
-"""`rcnn propose`: where might objects be on these photos? Boxes on disk, for `--proposals file:OUT`."""
+"""`rcnn propose`: boxes where objects might be, kept on disk for `--proposals file:OUT`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +23,20 @@ class GeneratorOptions:
     """Generator."""
 
     proposals: Annotated[
-        str, typer.Option(help="Where to look: a generator, a+b for the boxes of both, or file:PATH for stored boxes.")
+        str, typer.Option(help="Proposal generator, a+b for the boxes of both, or file:PATH for stored boxes.")
     ] = "selective-search"
     factor: Annotated[float | None, typer.Option(help="Superpixel factor of Selective Search.")] = None
     strategy: Annotated[
         list[str] | None, typer.Option(help="Custom strategy, SPACE:SIMILARITY:K[:MIN_SIZE]; may be repeated.")
     ] = None
-    seed: Annotated[int | None, typer.Option(help="Seed of the ranking's random numbers.")] = None
-    width: Annotated[int | None, typer.Option(min=1, help="Search photos at this width, in pixels.")] = None
+    seed: Annotated[int | None, typer.Option(help="Seed of the random numbers in the ranking.")] = None
+    width: Annotated[int | None, typer.Option(min=1, help="Width to resize photos to for the search, in pixels.")] = (
+        None
+    )
     device: GeneratorDevice = "auto"
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings of the generator that were given."""
+        """Return the generator settings that were given."""
         given = {"factor": self.factor, "strategies": self.strategy, "seed": self.seed, "width": self.width}
         return {name: value for name, value in given.items() if value is not None}
 
@@ -45,7 +47,7 @@ class GeneratorOptions:
 )
 @with_records
 def propose(
-    out: Annotated[Path, typer.Option(help="Folder of the boxes. A second run resumes there.")],
+    out: Annotated[Path, typer.Option(help="Folder for the boxes. A second run resumes there.")],
     photos: PhotoOptions,
     generator: GeneratorOptions,
     max_boxes: Annotated[
@@ -57,17 +59,17 @@ def propose(
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Photos to work on at the same time; by default one per core.")
+        int | None, typer.Option(min=1, help="Photos to process at the same time.", show_default="one per core")
     ] = None,
 ) -> None:
-    """Propose boxes for photos and keep them in OUT: shards of boxes, and a manifest of how they were made.
+    """Propose boxes for photos and store them in OUT: shards of boxes, and a manifest of how they were made.
 
     Exit code 0: all done. 1: done, but some photos could not be read. 2: nothing done.
     """
     from rich.console import Console
 
+    from detect.runs.machine import cores
     from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
-    from detect.runs.record import cores
 
     found = photos.find(leave_out=out)
     made_by = build_for_many(generator.proposals, placement_on(generator.device), **generator.settings())
@@ -84,7 +86,7 @@ def propose(
 
 def _exit(summary: "ProposalSummary") -> None:
     if not summary.done:
-        raise InputError(f"none of {summary.photos} photos could be worked on, as said above")
+        raise InputError(f"none of {summary.photos} photos could be processed (reasons above)")
     if summary.skipped:
         typer.echo(f"{len(summary.skipped)} of {summary.photos} photos were skipped:", err=True)
         for reason in summary.skipped.values():

@@ -1,4 +1,4 @@
-"""Options in records: a command takes a few dataclasses instead of dozens of parameters."""
+"""Records of options: a command takes a few dataclasses instead of dozens of parameters."""
 
 import functools
 import inspect
@@ -11,11 +11,12 @@ from typer.models import ArgumentInfo, OptionInfo
 
 
 def with_records(command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command for typer that has an option for every field of the records that this one takes.
+    """Return a command for typer with an option for every field of the records that this one takes.
 
-    A record is a frozen dataclass. Its fields are annotated as typer wants parameters, and their defaults are those of
-    the options; one without a default is required. The first line of its docstring is the title of their panel in
-    --help. Other parameters stay as they are. The command may be called from Python with the options as keywords.
+    A record is a frozen dataclass. Its fields are annotated as typer expects parameters to be, and their defaults are
+    those of the options; a field without a default is a required option. The first line of the record's docstring is
+    the title of the panel in --help. Other parameters stay as they are. From Python the command is called with the
+    options as keywords.
 
     >>> from dataclasses import dataclass
     >>> import typer
@@ -68,7 +69,7 @@ def _title(record: type) -> str:
 
 
 def _in_panel(annotation: Any, title: str) -> Any:
-    """Put an option into a panel of --help; arguments have theirs."""
+    """Put an option into a panel of --help; arguments have a panel of their own."""
     assert get_origin(annotation) is Annotated, f"{annotation} is not annotated with an option"
     kind, option = get_args(annotation)
     if isinstance(option, ArgumentInfo):

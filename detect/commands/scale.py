@@ -1,4 +1,4 @@
-"""`rcnn scale`: the same photos to the same results, on a Ray cluster."""
+"""`rcnn scale`: detection and proposals on a Ray cluster, with the same results as on one machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detect.commands.detect import DetectorOptions
+from detect.commands.detector_options import DetectorOptions
 from detect.commands.groups import add, examples, group
-from detect.commands.options import Exif, PlacementOptions
+from detect.commands.options import Exif, ExifOption, PlacementOptions
 from detect.commands.propose import GeneratorOptions
 from detect.commands.records import with_records
 from detect.defaults import SOME_SKIPPED, MaxPixels
@@ -21,13 +21,13 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A folder, a glob, a list of photos (.txt), or Parquet with a column path or bytes; here or at an address "
+        help="Folder, glob, list of photos (.txt), or Parquet with a column path or bytes; a local path or an address "
         "such as s3://bucket/photos.",
     ),
 ]
 Out = Annotated[
     str,
-    typer.Option(metavar="OUT", help="Folder or address of the shards. A second run adds those that are missing."),
+    typer.Option(metavar="OUT", help="Folder or address for the shards. A second run adds the missing ones."),
 ]
 
 
@@ -37,26 +37,29 @@ class ScaleOptions:
 
     on: Annotated[
         str,
-        typer.Option(help="ray: the cluster of this machine, which is started if there is none; or ray://HOST:10001."),
+        typer.Option(
+            help="ray: the cluster of this machine, or one for this run if there is none; or ray://HOST:10001."
+        ),
     ] = "ray"
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Processes that hold the networks.", show_default="one per GPU, else five of six cores"
+            min=1, help="Processes that run the networks.", show_default="one per GPU, else five of six cores"
         ),
     ] = None
     readers: Annotated[
         int | None,
-        typer.Option(min=1, help="Cores that read photos and search for regions.", show_default="those that are left"),
+        typer.Option(min=1, help="Cores that read photos and search for regions.", show_default="the others"),
     ] = None
     together: Annotated[
-        int | None, typer.Option(min=1, help="Photos that go through the networks together.", show_default="see detect")
+        int | None,
+        typer.Option(min=1, help="Photos per pass through the networks.", show_default="32 with a GPU, 1 on a CPU"),
     ] = None
     shard: Annotated[int, typer.Option(min=1, help="Photos per shard.")] = 256
     max_pixels: MaxPixels = None
 
     def make(self) -> "Scale":
-        """Return them as a run takes them."""
+        """Return them as one record for a run."""
         from detect.scaling.run import Scale
         from structures.images import MAX_PIXELS
 
@@ -74,11 +77,11 @@ def detect(
     cluster: ScaleOptions,
     detector: DetectorOptions,
     where: PlacementOptions,
-    exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply,
+    exif: ExifOption = Exif.apply,
 ) -> None:
-    """Find objects on photos, on a Ray cluster: a row of Parquet for each, with what `rcnn detect` finds.
+    """Find objects on photos on a Ray cluster: one row of Parquet per photo, with what `rcnn detect` finds.
 
-    A photo that cannot be read has a row with the reason. Exit code 0: all done; 1: some photos failed in this run; 2:
+    The row of a photo that cannot be read has the reason. Exit code 0: all done. 1: some photos failed in this run. 2:
     nothing done.
     """
     from detect.scaling.run import detect_at_scale
@@ -100,14 +103,14 @@ def propose(
     out: Out,
     cluster: ScaleOptions,
     generator: GeneratorOptions,
-    exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply,
+    exif: ExifOption = Exif.apply,
     max_boxes: Annotated[
-        int | None, typer.Option(min=1, help="Keep at most this many boxes, the first.", show_default="all")
+        int | None, typer.Option(min=1, help="Keep only the first N boxes.", show_default="all")
     ] = None,
 ) -> None:
-    """Propose boxes for photos, on a Ray cluster: a row of Parquet for each; `rcnn scale collect` makes a store.
+    """Propose boxes for photos on a Ray cluster: one row of Parquet per photo; `rcnn scale collect` makes a store.
 
-    Exit code as for `rcnn scale detect`.
+    Exit codes as for `rcnn scale detect`.
     """
     from detect.scaling.run import propose_at_scale
 
@@ -128,9 +131,9 @@ def propose(
 @examples("rcnn scale collect s3://bucket/results --out results", "rcnn scale collect shards --out boxes")
 def collect(
     shards: Annotated[str, typer.Argument(metavar="SHARDS", help="Folder or address of the shards.")],
-    out: Annotated[Path, typer.Option(help="Folder that is written as `rcnn detect` or `rcnn propose` would.")],
+    out: Annotated[Path, typer.Option(help="Folder to write, as `rcnn detect` or `rcnn propose` would.")],
 ) -> None:
-    """Write OUT/detections.jsonl and OUT/skipped.jsonl, or a folder of proposals, from shards."""
+    """Turn shards into OUT/detections.jsonl and OUT/skipped.jsonl, or into a folder of proposals."""
     from detect.scaling.collect import collect as run
     from structures.text import printable
 
@@ -140,13 +143,13 @@ def collect(
 
 def _exit(summary: "ScaleSummary") -> None:
     if summary.failed and not summary.fresh and not summary.before:
-        raise InputError(f"none of {summary.photos} photos could be worked on; the shards say why")
+        raise InputError(f"none of {summary.photos} photos could be processed; the shards say why")
     if summary.failed:
-        typer.echo(f"{len(summary.failed)} photos failed in this run; their rows say why", err=True)
+        typer.echo(f"{len(summary.failed)} photos failed in this run; their rows in the shards say why", err=True)
         raise typer.Exit(SOME_SKIPPED)
 
 
-app = group("Detect or propose on a Ray cluster, into Parquet; needs the extra ray.")
+app = group("Detect or propose on a Ray cluster, with results in Parquet. Needs the extra ray.")
 add(app, detect)
 add(app, propose)
 add(app, collect)

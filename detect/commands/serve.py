@@ -1,4 +1,4 @@
-"""`rcnn serve`: the detector over HTTP, with a page to try it on."""
+"""`rcnn serve`: the detector over HTTP, with a web page to try it."""
 
 import os
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from detect.commands.detect import DetectorOptions
+from detect.commands.detector_options import DetectorOptions
 from detect.commands.groups import examples
-from detect.commands.options import Exif, PlacementOptions
+from detect.commands.options import Exif, ExifOption, PlacementOptions
 from detect.commands.records import with_records
+from detect.serving.jobs import TOKEN_VARIABLE
 from structures.errors import InputError
 
 if TYPE_CHECKING:
     from detect.serving.jobs import Limits
 
-TOKEN_VARIABLE = "RCNN_TOKEN"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-HANGING, HANGING_SECONDS = 4, 60.0  # times the time of a request, and at least: the detector is taken to hang
+LOOPBACK_ADDRESSES = ("127.0.0.1", "localhost", "::1")
+HANGING, HANGING_SECONDS = 4, 60.0  # a detector hangs after this many times `seconds`, or at least this time
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 
 
@@ -31,23 +31,21 @@ class AddressOptions:
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name that requests may call the server by; may be repeated.",
-            show_default="on this machine its own names, else any",
+            help="Host name that requests may use for the server; may be repeated.",
+            show_default="the loopback names; if it listens on another address, any",
         ),
     ] = None
     token_file: Annotated[
         Path | None,
-        typer.Option(
-            help=f"File with the token that requests must send; or set {TOKEN_VARIABLE}.", show_default="none"
-        ),
+        typer.Option(help=f"File with a token that requests must send; or set {TOKEN_VARIABLE}.", show_default="none"),
     ] = None
 
     @property
     def token(self) -> str:
-        """That requests must send; empty if none is asked for.
+        """The token that requests must send; empty if none is required.
 
         Raises:
-            InputError: the file holds none, or what no header can hold.
+            InputError: the file or variable does not hold one line of printable ASCII.
         """
         given = os.environ.get(TOKEN_VARIABLE) if self.token_file is None else _read(self.token_file)
         if given is not None and not (given.strip().isascii() and given.strip().isprintable() and given.strip()):
@@ -55,12 +53,12 @@ class AddressOptions:
         return (given or "").strip()
 
     def hosts(self) -> tuple[str, ...]:
-        """Return the names that the server goes by; none for any."""
-        from detect.serving.gate import LOOPBACK as NAMES
+        """Return the host names that requests may use; none for any."""
+        from detect.serving.gate import LOOPBACK_HOSTS
 
         if self.allow_host:
             return tuple(name.lower() for name in self.allow_host)
-        return tuple(sorted(NAMES)) if self.host in LOOPBACK else ()
+        return tuple(sorted(LOOPBACK_HOSTS)) if self.host in LOOPBACK_ADDRESSES else ()
 
 
 @dataclass(frozen=True)
@@ -71,12 +69,12 @@ class LimitOptions:
     max_pixels: Annotated[int, typer.Option(min=1, help="Largest photo, in pixels.")] = 50_000_000
     seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="Longest time for a request, in seconds.")] = 30
     waiting: Annotated[
-        int, typer.Option(min=1, help="Requests at a time, waiting ones included; others get 503 at once.")
+        int, typer.Option(min=1, help="Most requests at a time, including waiting ones; others get 503 at once.")
     ] = 32
-    together: Annotated[int, typer.Option(min=1, help="Photos that go to the detector together, at most.")] = 8
+    together: Annotated[int, typer.Option(min=1, help="Most photos that are handed to the detector together.")] = 8
 
     def limits(self) -> "Limits":
-        """Return them as the server takes them."""
+        """Return them as one record for the server."""
         from detect.serving.jobs import Limits
 
         return Limits(self.max_bytes, self.max_pixels, self.seconds, self.waiting, self.together)
@@ -93,14 +91,14 @@ def serve(
     address: AddressOptions,
     limit: LimitOptions,
     offer: Annotated[
-        list[str] | None, typer.Option(help="Another generator that requests may ask for; may be repeated.")
+        list[str] | None, typer.Option(help="Another proposal generator that requests may choose; may be repeated.")
     ] = None,
-    exif: Annotated[Exif, typer.Option(help="Turn photos as displayed, or read the stored pixels.")] = Exif.apply,
+    exif: ExifOption = Exif.apply,
 ) -> None:
-    """Detect objects over HTTP: answers as `rcnn detect` writes them, or pictures, and a page at / to try it.
+    """Serve the detector over HTTP: answers like the lines of `rcnn detect`, or pictures, and a page at / to try it.
 
-    --score, --max-boxes, --proposals and --offer are the limits of what a request may ask for. Ctrl-C and SIGTERM let
-    it finish what it has taken.
+    --score, --max-boxes, --proposals and --offer limit what a request may ask for. On Ctrl-C and SIGTERM the server
+    finishes the requests that it has accepted.
     """
     from structures.extras import installed
 
@@ -117,7 +115,7 @@ def serve(
 
 
 def _serve(arguments: dict[str, Any], others: tuple[str, ...], options: AddressOptions, limits: "Limits") -> None:
-    from detect.runs.record import DISTRIBUTION, versions
+    from detect.runs.machine import DISTRIBUTION, versions
     from detect.serving.app import make_app
     from detect.serving.child import Child
     from detect.serving.loading import Loading
@@ -138,8 +136,8 @@ def _serve(arguments: dict[str, Any], others: tuple[str, ...], options: AddressO
         )
         for line in (*work.offer.placement, *work.offer.warnings):
             _tell(line)
-        if not token and options.host not in LOOPBACK:
-            _tell("warning: anybody who reaches this address may ask; --token-file asks for a token")
+        if not token and options.host not in LOOPBACK_ADDRESSES:
+            _tell("warning: anybody who can reach this address may send requests; --token-file requires a token")
         run(app, listening, seconds=2 * limits.seconds, begun=lambda: _tell(f"listening on {address(listening)}"))
     finally:
         work.close()

@@ -24,19 +24,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StartOptions:
-    """What it starts from."""
+    """Start."""
 
     weights: Annotated[str, typer.Option(help="Weights to start from; none starts from scratch.")] = "none"
-    variant: Annotated[str | None, typer.Option(help="From scratch: paper or batchnorm, by default batchnorm.")] = None
+    variant: Annotated[str | None, typer.Option(help="From scratch: paper or batchnorm.", show_default="batchnorm")] = (
+        None
+    )
     size: Annotated[
-        int | None, typer.Option(min=32, help="From scratch: side of the input in pixels, by default 224.")
+        int | None, typer.Option(min=32, help="From scratch: side of the input in pixels.", show_default="224")
     ] = None
 
     def load(self, classes: tuple[str, ...], seed: int) -> "Checkpoint":
         """Return the weights to start from.
 
         Raises:
-            InputError: they cannot be read, or an option has no meaning for them.
+            InputError: they cannot be read, or an option has no effect on them.
         """
         from classifier.googlenet import INPUT_SIZE
         from classifier.image_training import fresh
@@ -45,30 +47,32 @@ class StartOptions:
         if self.weights == "none":
             return fresh(classes, variant=self.variant or "batchnorm", size=self.size or INPUT_SIZE, seed=seed)
         if self.variant or self.size:
-            raise InputError("--variant and --size are for a start from scratch; --weights have their own")
+            raise InputError("--variant and --size are for training from scratch; --weights have their own")
         return load_checkpoint(self.weights)
 
 
 @dataclass(frozen=True)
-class RecipeOptions:
+class ClassifierRecipeOptions:
     """Recipe."""
 
     epochs: Annotated[float, typer.Option(help="Passes over the photos.")] = 60
-    batch: Annotated[int, typer.Option(min=1, help="Photos per batch, over all processes.")] = 32
+    batch: Annotated[int, typer.Option(min=1, help="Photos per batch, all processes together.")] = 32
     learning_rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = LEARNING_RATE
     schedule: Annotated[
-        str, typer.Option(help="Learning rate schedule. paper: 4% lower every 8 epochs; cosine: falls to 0.")
+        str, typer.Option(help="Learning rate schedule. paper: 4% lower every 8 epochs; cosine: down to 0.")
     ] = "paper"
-    warmup: Annotated[int, typer.Option(min=0, help="Steps over which the learning rate rises from 0.")] = 0
-    weight_decay: Annotated[float, typer.Option(min=0, help="Weight decay of all weights.")] = WEIGHT_DECAY
-    label_smoothing: Annotated[float, typer.Option(min=0, max=1, help="Share of a label spread over all classes.")] = (
-        0.0
-    )
+    warmup: Annotated[int, typer.Option(min=0, help="Steps during which the learning rate rises from 0.")] = 0
+    weight_decay: Annotated[float, typer.Option(min=0, help="Weight decay.")] = WEIGHT_DECAY
+    label_smoothing: Annotated[float, typer.Option(min=0, max=1, help="Share of labels spread over all classes.")] = 0.0
     average: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Average of the weights. 1: Polyak's mean; below 1: moving average; 0: none."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Averaging. 1: Polyak's mean; below 1: decay of a moving average; 0: none.",
+        ),
     ] = 1.0
-    average_from: Annotated[float, typer.Option(min=0, max=1, help="Share of the run before the average begins.")] = (
+    average_from: Annotated[float, typer.Option(min=0, max=1, help="Share of the run before averaging begins.")] = (
         AVERAGE_FROM
     )
     auxiliary: Annotated[bool, typer.Option(help="Train with the two auxiliary classifiers.")] = True
@@ -77,7 +81,7 @@ class RecipeOptions:
         """Return the recipe for a number of photos.
 
         Raises:
-            InputError: a value that cannot be used.
+            InputError: a value cannot be used.
         """
         epoch = max(1, photos // self.batch)
         return replace(
@@ -96,10 +100,10 @@ class RecipeOptions:
 )
 @with_records
 def classifier(
-    folder: Annotated[Path, typer.Option(help="Photos, one folder per class.")],
-    out: Annotated[Path, typer.Option(help="Trained weights (.safetensors).")],
+    folder: Annotated[Path, typer.Option(help="Photos to train on, one folder per class.")],
+    out: Annotated[Path, typer.Option(help="File for the trained weights (.safetensors).")],
     begin: StartOptions,
-    options: RecipeOptions,
+    options: ClassifierRecipeOptions,
     run: RunOptions,
     val: Annotated[Path | None, typer.Option(help="Validation photos, one folder per class.")] = None,
     save_every: SaveEvery = 500,
@@ -109,22 +113,21 @@ def classifier(
     ] = None,
     dry_run: DryRun = None,
 ) -> None:
-    """Train an image classifier with the recipe of the GoogLeNet paper. Under torchrun, on several GPUs or machines."""
+    """Train an image classifier by the GoogLeNet paper's recipe; under torchrun, on several GPUs or machines."""
     from classifier.image_training import LabelledPhotos, train_images
     from classifier.processes import current_process, joined
     from classifier.weights.checkpoint import save_checkpoint
     from detect.runs.class_folders import WholePhotos, columns_of, read_class_folders
-    from detect.runs.classify import judge_checkpoint
-    from detect.runs.record import usual_readers
+    from detect.runs.machine import usual_readers
     from detect.training.folder import STATE, occupied
     from detect.training.progress import Reporter
     from detect.training.setup import check_out, training_placement, with_origin
 
     check_out(out, begin.weights)
     data = read_class_folders(folder)
-    judged_on = read_class_folders(val, columns_of(data.classes, None)) if val else None
+    validation_set = read_class_folders(val, columns_of(data.classes, None)) if val else None
     if dry_run is not None:
-        chosen = {"to learn from": data} | ({} if judged_on is None else {"to judge on": judged_on})
+        chosen = {"to learn from": data} | ({} if validation_set is None else {"to validate on": validation_set})
         show_dry_run({name: WholePhotos(each) for name, each in chosen.items()}, dry_run, "trained")
         return
     start, placement = begin.load(data.classes, run.seed), training_placement(run.device, run.dtype)
@@ -156,22 +159,31 @@ def classifier(
     if not first:
         return
     trained = with_origin(trained, {"data": folder.resolve().name})
-    save_checkpoint(trained, out)  # before it is judged, which may fail
-    if judged_on is not None:
-        judged = judge_checkpoint(trained, judged_on, device=str(placement.device))
-        for error in judged.skipped:
-            print(f"skipped: {printable(error)}", file=sys.stderr)
-        save_checkpoint(with_origin(trained, {**judged.scores, "judged on photos": judged.photos}), out)
-        print(f"judged on {judged.photos} photos, {len(judged.skipped)} skipped")
-        for name, value in judged.scores.items():
-            print(f"{name:19} {value:.4f}")
+    save_checkpoint(trained, out)  # before validation, which may fail
+    if validation_set is not None:
+        _validate(trained, validation_set, out, device=str(placement.device))
     print(f"weights written to {printable(out)}")
+
+
+def _validate(trained: "Checkpoint", validation_set: "ClassFolders", out: Path, *, device: str) -> None:
+    """Print the scores of trained weights, and write the weights again, with these in their metadata."""
+    from classifier.weights.checkpoint import save_checkpoint
+    from detect.runs.classify import score_checkpoint
+    from detect.training.setup import with_origin
+
+    scored = score_checkpoint(trained, validation_set, device=device)
+    for error in scored.skipped:
+        print(f"skipped: {printable(error)}", file=sys.stderr)
+    save_checkpoint(with_origin(trained, {**scored.scores, "judged on photos": scored.photos}), out)
+    print(f"validated on {scored.photos} photos, {len(scored.skipped)} skipped")
+    for name, value in scored.scores.items():
+        print(f"{name:19} {value:.4f}")
 
 
 def _require_same_training(
     work: Path, start: "Checkpoint", data: "ClassFolders", folder: Path, settings: dict[str, Any]
 ) -> None:
-    """Refuse to resume a run that was begun from other weights or photos; the state itself knows its recipe."""
+    """Refuse to resume a run that began with other weights or photos; the state file itself knows the recipe."""
     from dataclasses import asdict
 
     from classifier.weights.digest import digest

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detect.commands.training_options import PhotoOptions, RunOptions, ValidationOptions, show_photos
+from detect.commands.training_options import RunOptions, TrainingPhotoOptions, ValidationOptions, show_photos
 from detect.training.presets import FEW
 from structures.errors import InputError
 from structures.text import printable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from proposals.protocol import ProposalGenerator
     from structures.records import Detections
 
-OTHERS = "each photo is judged by what was learned from the other photos alone; the weights learned from all of them"
+OTHERS = "each photo was searched with what was learned from other photos only; the weights learned from all of them"
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class FewOptions:
 
     only_new: Annotated[
         bool | None,
-        typer.Option("--only-new", help="Leave the classes of the weights out, so that only the new ones are found."),
+        typer.Option("--only-new", help="Leave out the classes of the weights, so that only new ones are found."),
     ] = None
     html: Annotated[
         Path | None,
         typer.Option(
-            help="Page that shows what is found on photos that were not learned from: those of --val, or else the "
-            "photos of the training, each by what was learned from the others.",
+            help="Page of what is found on photos that were not learned from: those of --val, or else the training "
+            "photos, each searched with what was learned from the others.",
             show_default="OUT with .html",
         ),
     ] = None
@@ -41,25 +41,26 @@ class FewOptions:
 
 def train_on_few(
     out: Path,
-    photos: PhotoOptions,
+    photos: TrainingPhotoOptions,
     validation: ValidationOptions,
     few: FewOptions,
     run: RunOptions,
     weights: str | None,
     proposals: str | None,
 ) -> None:
-    """Do what `rcnn train regions --preset few` is asked for."""
+    """Carry out `rcnn train regions --preset few`."""
     from classifier.engines import place
     from detect.classifiers import load_checkpoint
     from detect.detector import Detector
     from detect.generators import load_proposals
+    from detect.settings import MAP_SCORE_FLOOR
     from detect.shared import SharedFeatures, SharedRegions
     from detect.training.data import summary
-    from detect.training.few import cross_judged, learn, learnable, of_last, taught
-    from detect.training.few_photos import FOLDER, PhotoLooks
+    from detect.training.few import classes_to_learn, cross_validated, last_classes, learn, with_new_classes
+    from detect.training.few_photos import FOLDER, PhotoRegionCache
     from detect.training.folder import occupied
     from detect.training.progress import Reporter
-    from detect.training.region_measure import SCORE_FLOOR, detect_all
+    from detect.training.region_measure import detect_all
     from detect.training.setup import check_out, require_one_process, save_weights, what_stays, with_origin
     from eval.ground_truth import has_crowds
     from eval.selection import Selection
@@ -73,13 +74,13 @@ def train_on_few(
     placement = place(device=run.device, dtype=run.dtype)  # type: ignore[arg-type]
     whole, start = photos.open(), load_checkpoint(weights or preset.weights)
     recipe = replace(preset.phases[0], keep=not few.only_new, use_ignored=not (photos.ignore or has_crowds(whole)))
-    names = learnable(start, whole, recipe)
+    names = classes_to_learn(start, whole, recipe)
     dataset = Selection(whole, classes=names, to_learn=True)
-    judged = validation.open(photos, dataset)
+    validation_set = validation.open(photos, dataset)
     if photos.dry_run is not None:
-        show_photos(dataset, judged, photos.dry_run)
+        show_photos(dataset, validation_set, photos.dry_run)
         return
-    typer.echo("\n".join(map(printable, summary(dataset, judged))), err=True)
+    typer.echo("\n".join(map(printable, summary(dataset, validation_set))), err=True)
     with occupied(folder), Reporter(folder, steps=0, batch=1, rows="regions", reason=placement.reason) as reporter:
 
         def at_work(weights: "Checkpoint", *, to_learn: bool) -> "tuple[SharedFeatures, ProposalGenerator]":
@@ -87,32 +88,32 @@ def train_on_few(
             return features, load_proposals(proposals or preset.proposals, placement, shared=features)
 
         features, generator = at_work(start, to_learn=True)
-        lesson = learn(dataset, PhotoLooks(start, features, generator, folder / FOLDER), recipe, reporter.show)
+        result = learn(dataset, PhotoRegionCache(start, features, generator, folder / FOLDER), recipe, reporter.show)
         about = photos.about("few", whole)
         facts = about | {"photos": len(dataset), "proposals": generator.name}
-        learned = with_origin(taught(start, lesson.columns, recipe, facts), {})
+        learned = with_origin(with_new_classes(start, result.columns, recipe, facts), {})
         typer.echo("\n".join(map(printable, save_weights(out, learned, None))))
         features, generator = at_work(learned, to_learn=False)
-        detector = Detector(generator, SharedRegions(features), score_floor=SCORE_FLOOR)
-        if judged is None:
-            _report(page, out, cross_judged(dataset, lesson, detector, recipe), dataset, [OTHERS], about["data"])
+        detector = Detector(generator, SharedRegions(features), score_floor=MAP_SCORE_FLOOR)
+        if validation_set is None:
+            _report(page, out, cross_validated(dataset, result, detector, recipe), dataset, [OTHERS], about["data"])
         else:
-            everything = detect_all(detector, judged, placement)
-            found = {image_id: of_last(each, len(names)) for image_id, each in everything.items()}
-            _report(page, out, found, judged, [], about["data"])
+            everything = detect_all(detector, validation_set, placement)
+            found = {image_id: last_classes(each, len(names)) for image_id, each in everything.items()}
+            _report(page, out, found, validation_set, [], about["data"])
     typer.echo(printable(what_stays(folder)))
 
 
 def _report(
-    page: Path, out: Path, found: "Mapping[str, Detections]", judged: "Selection", notes: list[str], data: str
+    page: Path, out: Path, found: "Mapping[str, Detections]", validation_set: "Selection", notes: list[str], data: str
 ) -> None:
-    """Say how good it is, and write the page, if what that needs is installed."""
+    """Print the score, and write the page if its extra is installed."""
     from detect.report import Gallery, report_values, with_photos, write_report
     from detect.scored import score_found
     from eval.page.write import require_extra
     from eval.report import percent
 
-    run = score_found(found, judged, file=out, notes=notes)
+    run = score_found(found, validation_set, file=out, notes=notes)
     figure, value = run.scores.headline
     where = f"on {run.scores.images} photos with {sum(run.scores.objects)} objects"
     typer.echo(printable("; ".join([f"{figure} ({run.scores.protocol}) {percent(value)} % {where}", *notes])))

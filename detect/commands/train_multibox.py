@@ -1,4 +1,4 @@
-"""`rcnn train multibox`: the learned proposal generator on your own photos."""
+"""`rcnn train multibox`: train the proposal generator on your own photos."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated
@@ -9,48 +9,46 @@ from detect.commands.groups import examples, explained
 from detect.commands.records import with_records
 from detect.commands.training_options import (
     PRESET,
+    Epochs,
     Out,
-    PhotoOptions,
     RunOptions,
     SaveEvery,
+    TrainingPhotoOptions,
+    TrunkRate,
     ValidationOptions,
     show_photos,
 )
+from detect.commands.training_process import join_training
 from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.presets import MULTIBOX, describe, find, given
-from structures.text import printable
 
 
 @dataclass(frozen=True)
-class RecipeOptions:
+class MultiBoxRecipeOptions:
     """Recipe, where it differs from the preset's."""
 
     freeze: Annotated[
         str | None,
         typer.Option(
-            help="Keep stages of the network up to: maxpool2, inception3a to inception5b.", show_default=PRESET
+            help="Last stage that is not trained: maxpool2, or inception3a to inception5b.", show_default=PRESET
         ),
     ] = None
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the photos in each phase.", show_default=PRESET)
-    ] = None
+    epochs: Epochs = None
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Photos per step, over all processes.", show_default=PRESET)
+        int | None, typer.Option(min=1, help="Photos per step, all processes together.", show_default=PRESET)
     ] = None
     learning_rate: Annotated[
-        float | None, typer.Option(min=0, help="Highest learning rate of the heads in each phase.", show_default=PRESET)
-    ] = None
-    trunk_rate: Annotated[
         float | None,
-        typer.Option(min=0, help="Factor on the learning rate for the trunk.", show_default=PRESET),
+        typer.Option(min=0, help="Highest learning rate of the heads in each phase.", show_default=PRESET),
     ] = None
+    trunk_rate: TrunkRate = None
     average: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="Decay of the moving average of the weights.", show_default=PRESET),
     ] = None
 
     def change(self, preset: MultiBoxRecipe) -> MultiBoxRecipe:
-        """Return a phase of a preset with the values that were given."""
+        """Return a phase of a preset, changed by the options that were given."""
         return replace(
             preset,
             frozen=given(self.freeze, preset.frozen),
@@ -70,54 +68,49 @@ class RecipeOptions:
 @with_records
 def multibox(
     out: Out,
-    photos: PhotoOptions,
+    photos: TrainingPhotoOptions,
     validation: ValidationOptions,
-    recipe: RecipeOptions,
+    recipe: MultiBoxRecipeOptions,
     run: RunOptions,
     preset: Annotated[str, typer.Option(help=f"{', '.join(MULTIBOX)}: see above.")] = "quick",
     weights: Annotated[
-        str | None, typer.Option(help="Start from the trunk of a classifier, or from MultiBox.", show_default=PRESET)
+        str | None, typer.Option(help="Classifier whose trunk to start from, or MultiBox weights.", show_default=PRESET)
     ] = None,
     save_every: SaveEvery = 100,
     workers: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Processes that draw samples; 0 draws them in the training process.",
+            help="Processes that read photos and draw views; 0: the training process does.",
             show_default="0 on a CPU, else all cores but one",
         ),
     ] = None,
 ) -> None:
-    """Train MultiBox, which proposes regions for any class. Also runs under torchrun.
+    """Train MultiBox, which proposes regions whatever their class. Also runs under torchrun.
 
-    With validation photos, OUT gets the weights with the best recall, and OUT with .last before its suffix the last
-    ones.
+    With validation photos, the weights with the best recall are written to OUT, and the last ones to OUT with .last
+    before its suffix.
     """
-    from classifier.processes import current_process, joined
     from detect.classifiers import load_checkpoint
-    from detect.runs.record import usual_readers
-    from detect.training.data import summary
+    from detect.runs.machine import usual_readers
     from detect.training.multibox import phases
     from detect.training.multibox_measure import MultiBoxMeasure
     from detect.training.phases import TrainingPlan, run_phases
-    from detect.training.setup import check_out, frozen_placement, save_weights, training_placement
+    from detect.training.setup import check_out, save_weights, training_placement
 
     check_out(out, weights)
     where, chosen, dataset = training_placement(run.device, run.dtype), find(MULTIBOX, preset), photos.open()
-    judged = validation.open(photos, dataset)
+    validation_set = validation.open(photos, dataset)
     if photos.dry_run is not None:
-        show_photos(dataset, judged, photos.dry_run)
+        show_photos(dataset, validation_set, photos.dry_run)
         return
-    with joined(where.device) as here:
-        first = current_process().rank == 0
-        if first:
-            typer.echo("\n".join(map(printable, summary(dataset, judged))), err=True)
-        placement = frozen_placement(where, here, run.dtype)
+    with join_training(where, run.dtype, dataset, validation_set) as process:
+        placement = process.placement
         recipes = [
             replace(recipe.change(phase), dtype=where.dtype, seed=run.seed + number)
             for number, phase in enumerate(chosen.phases)
         ]
-        readers = usual_readers(here.type, on_cpu=0) if workers is None else workers
+        readers = usual_readers(process.device.type, on_cpu=0) if workers is None else workers
         plan = TrainingPlan(
             load_checkpoint(weights or chosen.weights),
             phases(recipes, dataset, placement=placement, workers=readers),
@@ -125,10 +118,10 @@ def multibox(
             work=run.folder(out),
             reason=placement.reason,
             save_every=save_every,
-            measure=None if judged is None else MultiBoxMeasure(judged, placement),
+            measure=None if validation_set is None else MultiBoxMeasure(validation_set, placement),
             measure_every=validation.every,
             about=photos.about(preset, dataset),
         )
         best, last = run_phases(plan)
-        if first:
-            typer.echo("\n".join(map(printable, save_weights(out, best, last))))
+        if process.first:
+            process.echo(save_weights(out, best, last))

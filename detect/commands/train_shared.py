@@ -1,4 +1,4 @@
-"""`rcnn train regions --features shared`: MultiBox and a region classifier together, on one trunk."""
+"""`rcnn train regions --features shared`: train MultiBox and a region classifier together on one trunk."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detect.commands.training_options import PRESET, PhotoOptions, RunOptions, ValidationOptions, show_photos
+from detect.commands.training_options import (
+    PRESET,
+    Epochs,
+    RunOptions,
+    TrainingPhotoOptions,
+    TrunkRate,
+    ValidationOptions,
+    show_photos,
+)
+from detect.commands.training_process import join_training
 from detect.training.presets import SHARED, find, given
 from detect.training.shared_recipe import SharedRecipe
-from structures.text import printable
 
 if TYPE_CHECKING:
     from classifier.engines import Placement
@@ -20,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Common:
-    """Options that mean the same for crops; None where they were not given."""
+    """Options that mean the same for crops; None if not given."""
 
     freeze: str | None
     learning_rate: float | None
@@ -32,19 +40,15 @@ class Common:
 class SharedOptions:
     """Shared features, where they differ from the preset's."""
 
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the photos in each phase.", show_default=PRESET)
-    ] = None
-    trunk_rate: Annotated[
-        float | None, typer.Option(min=0, help="Factor on the learning rate for the trunk.", show_default=PRESET)
-    ] = None
+    epochs: Epochs = None
+    trunk_rate: TrunkRate = None
     region_weights: Annotated[
         str | None,
         typer.Option(help="Region classifier to start from; none starts from scratch.", show_default=PRESET),
     ] = None
 
-    def change(self, preset: SharedRecipe, named: Common) -> SharedRecipe:
-        """Return a phase of a preset with the values that were given."""
+    def change(self, preset: SharedRecipe, named: Common, *, dtype: str) -> SharedRecipe:
+        """Return a phase of a preset, changed by the options that were given."""
         before = preset.multibox
         multibox = replace(
             before,
@@ -54,13 +58,14 @@ class SharedOptions:
             learning_rate=given(named.learning_rate, before.learning_rate),
             weight_decay=given(named.weight_decay, before.weight_decay),
             batch_size=given(named.batch, before.batch_size),
+            dtype=dtype,
         )
         return replace(preset, multibox=multibox)
 
 
 def train_on_shared_features(
     out: Path,
-    photos: PhotoOptions,
+    photos: TrainingPhotoOptions,
     validation: ValidationOptions,
     common: Common,
     shared: SharedOptions,
@@ -70,19 +75,17 @@ def train_on_shared_features(
     proposals: str | None,
     save_every: int,
 ) -> None:
-    """Do what `rcnn train regions --features shared` is asked for."""
+    """Carry out `rcnn train regions --features shared`."""
     from rich.console import Console
 
-    from classifier.processes import current_process, joined
     from detect.classifiers import load_checkpoint
+    from detect.runs.machine import cores, usual_readers
     from detect.runs.propose import build_for_many
-    from detect.runs.record import cores, usual_readers
-    from detect.training.data import summary
     from detect.training.phases import TrainingPlan, run_phases
     from detect.training.presets import REGION_WEIGHTS
     from detect.training.region_measure import SharedMeasure
     from detect.training.region_phases import kept_proposals
-    from detect.training.setup import check_out, frozen_placement, save_weights, training_placement
+    from detect.training.setup import check_out, save_weights, training_placement
     from detect.training.shared import phases
     from eval.ground_truth import usual_protocol
 
@@ -90,20 +93,16 @@ def train_on_shared_features(
     name = preset or "shared"
     where, folder, chosen = training_placement(run.device, run.dtype), run.folder(out), find(SHARED, name)
     dataset = photos.open()
-    judged = validation.open(photos, dataset)
+    validation_set = validation.open(photos, dataset)
     begin = shared.region_weights or REGION_WEIGHTS
     if photos.dry_run is not None:
-        show_photos(dataset, judged, photos.dry_run)
+        show_photos(dataset, validation_set, photos.dry_run)
         return
-    with joined(where.device) as here:
-        first = current_process().rank == 0
-        if first:
-            typer.echo("\n".join(map(printable, summary(dataset, judged))), err=True)
-        placement = frozen_placement(where, here, run.dtype)
-        recipes = [shared.change(phase, common) for phase in chosen.phases]
+    with join_training(where, run.dtype, dataset, validation_set) as process:
+        placement = process.placement
         recipes = [
-            replace(each, multibox=replace(each.multibox, dtype=where.dtype)).with_seed(run.seed + number)
-            for number, each in enumerate(recipes)
+            shared.change(phase, common, dtype=where.dtype).with_seed(run.seed + number)
+            for number, phase in enumerate(chosen.phases)
         ]
         generator = build_for_many(proposals or chosen.proposals, placement)
         stored = kept_proposals(dataset, generator, folder / "proposals", workers=cores(), console=Console(stderr=True))
@@ -115,35 +114,34 @@ def train_on_shared_features(
                 regions=None if begin == "none" else load_checkpoint(begin),
                 propose=stored,
                 placement=placement,
-                workers=usual_readers(here.type, on_cpu=1),
+                workers=usual_readers(process.device.type, on_cpu=1),
             ),
             rows="photos",
             work=folder,
             reason=placement.reason,
             save_every=save_every,
             measure=None
-            if judged is None
-            else SharedMeasure(judged, protocol=usual_protocol(judged), placement=placement),
+            if validation_set is None
+            else SharedMeasure(validation_set, protocol=usual_protocol(validation_set), placement=placement),
             measure_every=validation.every,
             about=photos.about(name, dataset),
         )
         trained, last = run_phases(plan)
-        if first:
-            typer.echo(f"layer for whole photos: learning from {len(dataset)}", err=True)
-            layered = partial(_finished, dataset=dataset, placement=placement)
-            saved = save_weights(out, layered(trained), None if last is None else layered(last))
-            typer.echo("\n".join(map(printable, saved)))
+        if process.first:
+            process.echo([f"learning the layer for whole photos from {len(dataset)} photos"], err=True)
+            finished = partial(_finished, dataset=dataset, placement=placement)
+            process.echo(save_weights(out, finished(trained), None if last is None else finished(last)))
 
 
 def _finished(weights: "Checkpoint", dataset: "Dataset", placement: "Placement") -> "Checkpoint":
-    """Add a layer for whole photos, and the ranges for int8."""
+    """Add the layer for whole photos and the ranges for int8."""
     from classifier.photos import photo_layer, presence
-    from detect.int8 import PHOTOS
+    from detect.int8 import RANGE_PHOTOS
     from detect.shared import with_ranges
     from structures.images import read_image
 
     ids = dataset.image_ids
     photos = (read_image(dataset.image_path(image_id)) for image_id in ids)
     layered = photo_layer(weights, photos, [presence(truth, len(dataset.classes)) for truth in dataset], placement)
-    some = ids[:: max(1, len(ids) // PHOTOS)][:PHOTOS]
+    some = ids[:: max(1, len(ids) // RANGE_PHOTOS)][:RANGE_PHOTOS]
     return with_ranges(layered, (read_image(dataset.image_path(image_id)) for image_id in some))

@@ -1,4 +1,4 @@
-"""Options that the trainings share, in records."""
+"""Options that the trainings share, as records."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,18 @@ from structures.errors import InputError
 if TYPE_CHECKING:
     from eval.selection import Selection
 
-PRESET = "of the preset"  # where an option is not named
+PRESET = "that of the preset"
 
-Out = Annotated[Path, typer.Option(help="Trained weights (.safetensors); with validation, the best ones.")]
-SaveEvery = Annotated[int, typer.Option(min=1, help="Save the state every N steps.")]
+Out = Annotated[Path, typer.Option(help="File for the trained weights (.safetensors); with validation, the best.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the photos in each phase.", show_default=PRESET)]
+TrunkRate = Annotated[
+    float | None, typer.Option(min=0, help="Factor on the learning rate for the trunk.", show_default=PRESET)
+]
+SaveEvery = Annotated[int, typer.Option(min=1, help="Save the state of the training every N steps.")]
 
 
 @dataclass(frozen=True)
-class PhotoOptions:
+class TrainingPhotoOptions:
     """Photos to learn from."""
 
     ground_truth: Annotated[
@@ -29,7 +33,7 @@ class PhotoOptions:
             "--ground-truth",
             "--voc",
             "--coco",
-            help=f"{GROUND_TRUTH} May be repeated, for more photos with the same classes.",
+            help=f"{GROUND_TRUTH} May be repeated for more photos with the same classes.",
             show_default=False,
         ),
     ] = None
@@ -42,15 +46,15 @@ class PhotoOptions:
     classes: Classes = None
     ignore: Annotated[
         list[str] | None,
-        typer.Option(help="Classes, listed as for --classes, whose objects count neither as object nor as background."),
+        typer.Option(help="Classes, listed as for --classes, whose objects are neither objects nor background."),
     ] = None
     dry_run: DryRun = None
 
     def open(self) -> "Selection":
-        """Return the photos with their objects.
+        """Read the annotated photos.
 
         Raises:
-            InputError: no photos are named, or they cannot be used.
+            InputError: no photos were named, or they cannot be used.
         """
         from detect.training.data import open_dataset
 
@@ -63,7 +67,7 @@ class PhotoOptions:
         )
 
     def about(self, preset: str, dataset: "Selection") -> dict[str, Any]:
-        """Return what the metadata of the weights say about the photos, and the preset's name."""
+        """Return what the metadata of the weights say about photos and preset."""
         name = "+".join(path.name for path in self.ground_truth or ())
         ignored = {"ignored": list(dataset.ignored)} if dataset.ignored else {}
         return {"data": name, "split": getattr(dataset.whole, "split", None) or None, "preset": preset, **ignored}
@@ -75,22 +79,20 @@ class ValidationOptions:
 
     val: Annotated[
         str | None,
-        typer.Option(help="Validate on this list or folder of the same data; with several, on those that have it."),
+        typer.Option(help="List or folder of the same data to validate on; of several, those that have it."),
     ] = None
     val_ground_truth: Annotated[
         Path | None, typer.Option(help="Validate on these photos; --val then names a list of them.")
     ] = None
     val_images: Annotated[
-        Path | None, typer.Option(help="Folder of the photos of --val-ground-truth.", show_default="--images")
+        Path | None, typer.Option(help="Folder of the photos of --val-ground-truth.", show_default="that of --images")
     ] = None
     val_every: Annotated[
         int | None, typer.Option(min=1, help="Validate every N steps.", show_default=str(VAL_EVERY))
     ] = None
     val_photos: Annotated[
         int | None,
-        typer.Option(
-            min=0, help="Validate on this many photos, evenly spread; 0 takes all.", show_default=str(VAL_PHOTOS)
-        ),
+        typer.Option(min=0, help="Photos to validate on, evenly spread; 0 takes all.", show_default=str(VAL_PHOTOS)),
     ] = None
 
     @property
@@ -98,16 +100,16 @@ class ValidationOptions:
         """Steps between two validations."""
         return self.val_every or VAL_EVERY
 
-    def open(self, photos: PhotoOptions, dataset: "Selection", **more: object) -> "Selection | None":
-        """Return the photos to validate on, or None.
+    def open(self, photos: TrainingPhotoOptions, dataset: "Selection", **more: object) -> "Selection | None":
+        """Read the photos to validate on; None if none were named.
 
         Args:
-            photos: what is learned from.
-            dataset: the same, opened.
-            more: other options of the validation, by name.
+            photos: options of the photos to learn from.
+            dataset: these photos.
+            more: more options of the validation, by name.
 
         Raises:
-            InputError: an option is named that has nothing to do, or the photos cannot be used.
+            InputError: an option has no effect, or the photos cannot be used.
         """
         from detect.training.data import open_validation
 
@@ -128,30 +130,33 @@ class ValidationOptions:
 class RunOptions:
     """Where and how it runs."""
 
-    work: Annotated[Path | None, typer.Option(help="Folder that a killed run resumes from.")] = None
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Folder that a killed run resumes from.", show_default="OUT with .work as its suffix"),
+    ] = None
     dtype: Annotated[str, typer.Option(help="Precision of the training: auto, float32 or bfloat16.")] = "auto"
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
-    seed: Annotated[int, typer.Option(min=0, help="Seed of all random draws.")] = 0
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0
 
     def folder(self, out: Path) -> Path:
-        """Return the folder of the run that writes a file."""
+        """Return the folder of a run, given its output file."""
         return self.work or out.with_suffix(".work")
 
 
-def show_photos(dataset: "Selection", judged: "Selection | None", folder: Path) -> None:
-    """Show what would be learned from and validated on, as `--dry-run` asks for."""
+def show_photos(dataset: "Selection", validation_set: "Selection | None", folder: Path) -> None:
+    """Carry out `--dry-run`: show the photos to learn from and to validate on."""
     from detect.training.data import summary
 
-    told = [line.removeprefix("warning: ") for line in summary(dataset, judged) if line.startswith("warning: ")]
-    chosen = {"to learn from": dataset} | ({} if judged is None else {"to validate on": judged})
+    told = [line.removeprefix("warning: ") for line in summary(dataset, validation_set) if line.startswith("warning: ")]
+    chosen = {"to learn from": dataset} | ({} if validation_set is None else {"to validate on": validation_set})
     show_dry_run(chosen, folder, "trained", warnings=told)
 
 
 def refuse_validation_options(validates: bool, **options: object) -> None:
-    """Refuse options of the validation where there is none.
+    """Refuse options of the validation if there is none.
 
     Raises:
-        InputError: one is named.
+        InputError: such an option was given.
     """
     given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
     if given and not validates:

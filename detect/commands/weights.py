@@ -1,6 +1,7 @@
-"""Weights: show what a file holds, convert other formats to ours, find the ranges for int8."""
+"""`rcnn weights`: show what a file holds, convert from other formats, find the ranges for int8."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,8 @@ from structures.errors import InputError
 from structures.names import not_one_of
 from structures.text import printable
 
-MOST_SHOWN = 100  # classes
-MOST_CHARACTERS = 150  # of a fact; --json has all
+MOST_SHOWN = 100  # classes; --json has all
+MOST_CHARACTERS = 150  # per fact; --json has all
 PRECISIONS = ("float16", "float32")
 TORCH_SUFFIXES = (".pth", ".pt")
 
@@ -24,7 +25,7 @@ TORCH_SUFFIXES = (".pth", ".pt")
 )
 def convert(
     source: Annotated[str, typer.Argument(help="imagenet, or a file: .caffemodel, .npz, .pth, .safetensors.")],
-    destination: Annotated[Path, typer.Argument(help="The new file, .safetensors.")],
+    destination: Annotated[Path, typer.Argument(help="File to write, .safetensors.")],
     classes: ClassList = None,
     no_transform_input: Annotated[
         bool,
@@ -34,7 +35,7 @@ def convert(
     ] = False,
     dtype: Annotated[str, typer.Option(help="Precision in the file: float16 or float32.")] = "float16",
 ) -> None:
-    """Convert weights of Caffe or torchvision to a .safetensors file that knows its classes and preprocessing."""
+    """Convert weights of Caffe or torchvision to a .safetensors file with classes and preprocessing."""
     from dataclasses import replace
 
     import torch
@@ -42,17 +43,14 @@ def convert(
     from classifier.weights.checkpoint import TORCHVISION, save_checkpoint
     from detect.classifiers import load_checkpoint
     from detect.runs.class_folders import names_for
-    from structures.own_files import check_outputs
 
     if dtype not in PRECISIONS:
         raise InputError(f"--dtype {not_one_of(dtype, PRECISIONS)}")
-    if destination.suffix != ".safetensors":
-        raise InputError(f"{destination}: weights are written as .safetensors")
     if no_transform_input and Path(source).suffix not in TORCH_SUFFIXES:
         raise InputError(
             f"--no-transform-input is for {' and '.join(TORCH_SUFFIXES)}, which do not say it; not {source}"
         )
-    check_outputs([destination], [source, *(classes or [])])
+    _check_destination(destination, [source, *(classes or [])])
     checkpoint = load_checkpoint(source)
     if no_transform_input:
         checkpoint = replace(checkpoint, preprocessing=TORCHVISION)
@@ -65,23 +63,20 @@ def convert(
 @examples("rcnn weights calibrate shared.safetensors shared-int8.safetensors --photos VOC2007/JPEGImages")
 def calibrate(
     source: Annotated[str, typer.Argument(help="Weights of shared features: a built-in name, or a file.")],
-    destination: Annotated[Path, typer.Argument(help="The new file, .safetensors.")],
-    photos: Annotated[list[str], typer.Option(help="Files, folders, globs, @list.txt; a hundred of them are taken.")],
+    destination: Annotated[Path, typer.Argument(help="File to write, .safetensors.")],
+    photos: Annotated[list[str], typer.Option(help="Files, folders, globs or @list.txt; a hundred photos are used.")],
 ) -> None:
-    """Find on photos the ranges that --dtype int8 needs, and write weights that hold them too."""
+    """Measure the ranges that --dtype int8 needs on photos, and write weights with these ranges."""
     from classifier.weights.checkpoint import save_checkpoint
     from detect.classifiers import load_regions, weights_file
-    from detect.int8 import PHOTOS
+    from detect.int8 import RANGE_PHOTOS
     from detect.runs.photos import find_photos
     from detect.shared import with_ranges
     from structures.images import read_image
-    from structures.own_files import check_outputs
 
-    if destination.suffix != ".safetensors":
-        raise InputError(f"{destination}: weights are written as .safetensors")
     found = find_photos(photos)
-    chosen = found[:: max(1, len(found) // PHOTOS)][:PHOTOS]
-    check_outputs([destination], [str(weights_file(source)), *(str(photo.path) for photo in chosen)])
+    chosen = found[:: max(1, len(found) // RANGE_PHOTOS)][:RANGE_PHOTOS]
+    _check_destination(destination, [str(weights_file(source)), *(str(photo.path) for photo in chosen)])
     checkpoint = with_ranges(load_regions(source, features="shared"), (read_image(photo.path) for photo in chosen))
     save_checkpoint(checkpoint, destination, dtype=None)
     print(f"ranges from {len(chosen)} photos; weights written to {printable(destination)}")
@@ -90,9 +85,9 @@ def calibrate(
 @examples("rcnn weights show default", "rcnn weights show net.safetensors --json")
 def show(
     weights: Annotated[str, typer.Argument(help="imagenet, a built-in name such as default, or a file.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with all classes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with all classes.")] = False,
 ) -> None:
-    """Show the variant, classes, preprocessing, size and history of weights."""
+    """Show the variant, classes, preprocessing, size and training of weights."""
     from dataclasses import asdict
 
     from detect.classifiers import load_checkpoint
@@ -122,6 +117,15 @@ def show(
         print(f"{name.ljust(width)} {printable(text)}")
 
 
+def _check_destination(destination: Path, read: Sequence[str]) -> None:
+    """Refuse a file that weights cannot be written to: one of another suffix, or one that the command reads."""
+    from structures.own_files import check_outputs
+
+    if destination.suffix != ".safetensors":
+        raise InputError(f"{destination}: weights are written as .safetensors")
+    check_outputs([destination], read)
+
+
 def _shortened(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + " ..."
 
@@ -130,6 +134,6 @@ def _learned(name: str) -> bool:
     return name.endswith((".weight", ".bias"))
 
 
-app = group("Show what a file of weights holds, convert other formats to ours, calibrate weights for int8.")
+app = group("Show what weights hold, convert from other formats, calibrate for int8.")
 for command in (convert, show, calibrate):
     add(app, command)

@@ -1,4 +1,4 @@
-"""Fonts for the names of classes: for each text one that has all its letters, from those that this machine has."""
+"""Fonts for class names: finds a font on this machine that has all letters of a text."""
 
 import os
 import subprocess
@@ -24,22 +24,22 @@ FOLDERS = (
     "C:/Windows/Fonts",
 )
 SUFFIXES = (".ttf", ".otf", ".ttc")
-UPRIGHT = "Bold Italic Oblique Mono Serif Condensed Light Thin Black Display Math".split()  # words of other styles
-PLACEHOLDERS = ("lastresort", "notdef", "fallback", "blank")  # in the names of fonts that have a box for every letter
-NO_LETTER = "\U0010ffff"  # which no font has: drawn as the box for what is missing
-PROBE = 24  # pixels, large enough to tell letters from that box
-SHAPED = frozenset(  # scripts whose letters change with their neighbours, or run from right to left
+OTHER_STYLES = "Bold Italic Oblique Mono Serif Condensed Light Thin Black Display Math".split()  # tried later
+PLACEHOLDERS = ("lastresort", "notdef", "fallback", "blank")  # in names of fonts that draw a box for every letter
+NO_LETTER = "\U0010ffff"  # no font has it, so it is drawn as the box for missing letters
+PROBE = 24  # pixels, large enough to distinguish letters from that box
+SHAPED = frozenset(  # scripts whose letters depend on their neighbours, or that run from right to left
     "Arabic Bengali Devanagari Gujarati Gurmukhi Hebrew Kannada Khmer Lao Malayalam Myanmar Oriya Sinhala Syriac Tamil "
     "Telugu Thai Tibetan".split()
 )
 EMOJI = "emoji"
 PACKAGES = {name: "fonts-noto-cjk" for name in ("Chinese", "Hangul", "Hiragana", "Katakana", "Bopomofo")}
-PACKAGES[EMOJI] = "fonts-symbola"  # fonts of coloured emoji are pictures of one size
+PACKAGES[EMOJI] = "fonts-symbola"  # fonts of coloured emoji have pictures of one size only
 OTHER_PACKAGE = "fonts-noto-core"
 
 
 def font_for(text: str, size: int) -> Font | None:
-    """Return a font of this size in pixels that has every letter of a text; None if this machine has none."""
+    """Return a font of this size, in pixels, that has every letter of a text; None if this machine has none."""
     letters = frozenset(each for each in text if not each.isspace() and not _is_unseen(each))
     if letters <= _drawn_by_default():
         return _open(None, size)
@@ -53,12 +53,12 @@ def _open(path: str | None, size: int) -> Font:
 
 
 def legible(name: str) -> bool:
-    """Return whether a class can be drawn by its name."""
+    """Return whether a class name can be drawn."""
     return font_for(name, PROBE) is not None
 
 
 def missing_fonts(names: Iterable[str]) -> str:
-    """Return a warning where names cannot be drawn as they are written, with what to install; "" where all can."""
+    """Return a warning if names cannot be drawn properly, with what to install; "" if all can."""
     names = list(names)
     illegible = [name for name in names if not legible(name)]
     if illegible:
@@ -66,12 +66,14 @@ def missing_fonts(names: Iterable[str]) -> str:
         packages = dict.fromkeys(PACKAGES.get(script, OTHER_PACKAGE) for script in scripts)
         return (
             f"warning: no font here has the {' and '.join(scripts)} letters of {illegible[0]!r}; "
-            f"such classes are drawn by their numbers. Install one, such as the package {' and '.join(packages)}"
+            f"such classes are drawn as numbers. Install a font, such as the package {' and '.join(packages)}"
         )
     shaped = next((name for name in names if any(_script(letter) in SHAPED for letter in name)), None)
     if shaped is None or PIL.features.check("raqm"):
         return ""
-    return f"warning: {shaped!r} is drawn letter by letter, since Pillow finds no libraqm; install the package libraqm0"
+    return (
+        f"warning: {shaped!r} is drawn letter by letter, as Pillow does not find libraqm; install the package libraqm0"
+    )
 
 
 def _usual(letter: str) -> bool:
@@ -79,7 +81,7 @@ def _usual(letter: str) -> bool:
 
 
 def _is_unseen(letter: str) -> bool:
-    """Return whether a letter only changes how its neighbours look, such as a joiner: fonts need not have it."""
+    """Return whether a letter, such as a joiner, only affects its neighbours, so that fonts need not have it."""
     return unicodedata.category(letter) == "Cf" or "VARIATION SELECTOR" in unicodedata.name(letter, "")
 
 
@@ -97,7 +99,7 @@ def _script(letter: str) -> str:
 
 @cache
 def _drawn_by_default() -> frozenset[str]:
-    """Return which letters of ASCII Pillow's own font has; its others are boxes, accents among them."""
+    """Return the ASCII letters that Pillow's own font has; it draws boxes for others, such as accents."""
     font = PIL.ImageFont.load_default(PROBE)
     return frozenset(letter for letter in map(chr, range(33, 127)) if _has(font, letter))
 
@@ -116,22 +118,22 @@ def _covers(path: str, letters: Collection[str]) -> bool:
     try:
         font = PIL.ImageFont.truetype(path, PROBE)
         return all(_has(font, letter) for letter in letters)
-    except (OSError, ValueError):  # damaged, or pictures of one size
+    except (OSError, ValueError):  # damaged, or with pictures of one size only
         return False
 
 
 def _files(letters: Collection[str]) -> Iterator[str]:
-    """Yield files of fonts: those that fontconfig knows for these letters, then all in the usual folders."""
+    """Yield font files: those that fontconfig lists for these letters, then all in the usual folders."""
     yield from _plain_first(_asked(letters))
     yield from _plain_first(_found())
 
 
 def _plain_first(paths: Iterable[str]) -> list[str]:
-    """Put upright fonts without serifs in front, and leave out those that have a box for every letter."""
+    """Put upright fonts without serifs first, and leave out those that draw a box for every letter."""
 
     def rank(path: str) -> tuple[int, str]:
         name = Path(path).stem
-        return ("Sans" not in name) + 2 * sum(word in name for word in UPRIGHT), name
+        return ("Sans" not in name) + 2 * sum(word in name for word in OTHER_STYLES), name
 
     usable = [path for path in paths if not any(word in path.lower() for word in PLACEHOLDERS)]
     return sorted(usable, key=rank)
@@ -143,7 +145,7 @@ def _asked(letters: Collection[str]) -> list[str]:
         asked = subprocess.run(
             ["fc-list", f":charset={codes}", "--format", "%{file}\n"], capture_output=True, timeout=30, check=False
         )
-    except (OSError, subprocess.TimeoutExpired):  # no fontconfig here
+    except (OSError, subprocess.TimeoutExpired):  # no fontconfig
         return []
     return [path for path in map(os.fsdecode, asked.stdout.splitlines()) if path.lower().endswith(SUFFIXES)]
 
@@ -160,7 +162,7 @@ def _found() -> tuple[str, ...]:
 
 
 def _of_matplotlib() -> list[str]:
-    """Return the folder with the fonts that matplotlib brings: Latin, Greek, Cyrillic and more."""
+    """Return the folder with matplotlib's fonts: Latin, Greek, Cyrillic and more."""
     spec = find_spec("matplotlib")
     folders = spec.submodule_search_locations if spec else None
     return [os.path.join(folder, "mpl-data", "fonts", "ttf") for folder in folders or ()]

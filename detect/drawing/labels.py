@@ -1,4 +1,4 @@
-"""Where the labels of boxes go: next to or in their box, inside the picture, with as little overlap as possible."""
+"""Where to put the labels of boxes: next to or in their box, inside the picture, with as little overlap as possible."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,22 +6,22 @@ import numpy as np
 
 from structures.boxes import Boxes, Floats
 
-STEPS = 6  # heights of a label that it may be moved up or down along its box
+STEPS = 6  # how far a label may move along its box, in label heights
 
 
 def place_labels(boxes: Boxes, sizes: Sequence[tuple[int, int]], picture: tuple[int, int]) -> Boxes:
-    """Return where each label is drawn.
+    """Return a place for each label.
 
-    One after the other, each takes the place where it covers least of the labels before it; of equally good ones the
-    first of `places`.
+    Labels are placed one at a time, each where it covers least of the labels before it; of equally good places the
+    first one of `places` is taken.
 
     Args:
         boxes: (N, 4) xyxy in pixels, the most important first.
         sizes: width and height of each label in pixels.
-        picture: its width and height; a label leaves it only where it is larger.
+        picture: width and height of the picture; only a label that is larger reaches beyond it.
 
     Returns:
-        (N, 4) xyxy of the labels, whole pixels.
+        (N, 4) xyxy of the labels, in whole pixels.
     """
     placed = np.zeros((len(sizes), 4), np.float32)
     for row, (box, size) in enumerate(zip(boxes.tolist(), sizes, strict=True)):
@@ -31,7 +31,7 @@ def place_labels(boxes: Boxes, sizes: Sequence[tuple[int, int]], picture: tuple[
 
 
 def places(box: Sequence[float], size: tuple[int, int], picture: tuple[int, int]) -> Boxes:
-    """Return (M, 4) places for the label of one box, the best first: above its left corner, where people look."""
+    """Return (M, 4) places for the label of one box, the best first: above its top left corner."""
     width, height = size
     corners = np.array(list(_corners(box, width, height)), np.float32).round()
     most = np.maximum(np.array(picture, np.float32) - size, 0)
@@ -55,7 +55,7 @@ def _corners(box: Sequence[float], width: int, height: int) -> Iterator[tuple[fl
 
 
 def covered(places: Boxes, others: Boxes) -> Floats:
-    """Return (M,) how many square pixels of each place the others take, those that several take once for each."""
+    """Return (M,) the area of each place that others cover, in pixels; what several cover counts once for each."""
     low = np.maximum(places[:, None, :2], others[None, :, :2])
     high = np.minimum(places[:, None, 2:], others[None, :, 2:])
     areas: Floats = np.clip(high - low, 0, None).prod(axis=2).sum(axis=1)

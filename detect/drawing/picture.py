@@ -1,4 +1,4 @@
-"""A photo with the boxes, class names and scores of what was found, in sizes that fit the photo."""
+"""Draws boxes, class names and scores on a photo, in sizes that suit the photo."""
 
 import colorsys
 import math
@@ -17,15 +17,16 @@ from structures.text import printable
 
 Colour = tuple[int, int, int]
 
-GOLDEN = 0.618034  # of the colour circle from one class to the next: neighbours in the list get hues far apart
-LINE_SHARE = 1 / 200  # of the photo's mean side
-TEXT_SHARE = 1 / 30
-BASELINE = "ls"  # texts are placed by the left end of their baseline, which fonts share
+GOLDEN = 0.618034  # part of the colour circle between classes: neighbours in the list get very different hues
+LINE_SHARE = 1 / 200  # width of lines, of the photo's mean side
+TEXT_SHARE = 1 / 30  # height of letters, likewise
+BASELINE = "ls"  # texts are anchored at the left end of their baseline, which different fonts share
+JPEG_QUALITY = 90  # of everything that is drawn or cropped
 SMALLEST_TEXT = 11  # pixels; smaller letters cannot be read
 
 
 def colour(name: str, classes: Sequence[str] = ()) -> Colour:
-    """Return the colour of a class: by its place among the classes, or by its name where it is not among them."""
+    """Return the colour of a class: by its index among the classes, or else by its name."""
     place = classes.index(name) if name in classes else zlib.crc32(name.encode())
     red, green, blue = colorsys.hsv_to_rgb(place * GOLDEN % 1, 0.75, 0.95)
     return round(red * 255), round(green * 255), round(blue * 255)
@@ -37,8 +38,8 @@ def draw(image: Image, found: Detections, classes: Sequence[str], *, scores: boo
     Args:
         image: RGB uint8 (H, W, 3).
         found: boxes in pixels of the photo.
-        classes: names of the labels; one that no font here can write is drawn as its number, from 1.
-        scores: write them after the names.
+        classes: names of the labels; a name that no font can draw becomes a number, from 1.
+        scores: whether to write scores after the names.
     """
     picture = PIL.Image.fromarray(image)
     canvas = PIL.ImageDraw.Draw(picture)
@@ -55,7 +56,7 @@ def draw(image: Image, found: Detections, classes: Sequence[str], *, scores: boo
     ]
     taken = place_labels(found.boxes, [label.size for label in labels], picture.size)
     for (x1, y1, x2, y2), label, each in reversed(list(zip(taken.tolist(), labels, colours, strict=True))):
-        canvas.rectangle((x1, y1, x2 - 1, y2 - 1), fill=each)  # after all boxes, so that no line crosses a text
+        canvas.rectangle((x1, y1, x2 - 1, y2 - 1), fill=each)  # after all boxes, so that no line crosses a label
         for text, font, x, y in label.parts:
             canvas.text((x1 + x, y1 + y), text, fill=_readable_on(each), font=font, anchor=BASELINE)
     return picture
@@ -63,10 +64,10 @@ def draw(image: Image, found: Detections, classes: Sequence[str], *, scores: boo
 
 @dataclass(frozen=True)
 class _Label:
-    """What is written on a box.
+    """The label of a box.
 
     Attributes:
-        parts: texts, each with its font, and where its baseline begins on the background: x and y in pixels.
+        parts: texts, each with its font and the start of its baseline, x and y in pixels from the corner.
         size: width and height of the background in pixels.
     """
 
@@ -86,7 +87,7 @@ def _label(classes: Sequence[str], label: int, score: float | None, size: int) -
 
 
 def _laid_out(texts: Sequence[tuple[str, Font]]) -> _Label:
-    """Put texts next to each other on one line, as a font for a name may have no digits for its score."""
+    """Put texts on one line; a font for a name may lack the digits for its score."""
     bounds = [font.getbbox(text, anchor=BASELINE) for text, font in texts]
     top, bottom = min(each[1] for each in bounds), max(each[3] for each in bounds)
     pad = (bottom - top) // 4

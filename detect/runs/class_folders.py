@@ -1,4 +1,4 @@
-"""Labelled photos, one folder per class: what image classifiers are trained and scored on."""
+"""Labelled photos in one folder per class, to train and score image classifiers on."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ class ClassFolders:
     """Labelled photos.
 
     Attributes:
-        paths: of the photos, sorted.
+        paths: paths of the photos, sorted.
         labels: (N,) int64 index into classes.
         classes: names of the labels.
     """
@@ -36,10 +36,10 @@ class ClassFolders:
 
 
 class WholePhotos(PhotoRecords):
-    """Labelled photos as a dataset, each with one object that fills it: what `--dry-run` counts and draws.
+    """Labelled photos as a dataset for `--dry-run`, each with one object that fills the photo.
 
     Args:
-        data: photos; those that cannot be read are left out and noted, and equal files are noted.
+        data: photos; those that cannot be read are left out, with a note, and equal files are noted.
     """
 
     def __init__(self, data: ClassFolders) -> None:
@@ -52,7 +52,7 @@ class WholePhotos(PhotoRecords):
         self._note_equal(data)
 
     def image_path(self, image_id: str) -> Path:
-        """Return where the photo lies."""
+        """Return the path of a photo."""
         return self._paths[image_id]
 
     def _size(self, path: Path) -> ImageSize | None:
@@ -63,7 +63,7 @@ class WholePhotos(PhotoRecords):
             return None
 
     def _note_equal(self, data: ClassFolders) -> None:
-        """Note photos that are there twice, byte for byte; only those of the same length are read."""
+        """Note photos that are in two classes, byte for byte; only files of equal length are read."""
         lengths = Counter(path.stat().st_size for path in data.paths)
         seen = dict[str, int]()
         for path, label in zip(data.paths, data.labels.tolist(), strict=True):
@@ -79,27 +79,27 @@ def _filled(name: str, image_size: ImageSize, label: int) -> GroundTruth:
 
 
 def read_class_folders(root: Path, columns: Mapping[str, int] | None = None) -> ClassFolders:
-    """Find the photos under ROOT/class/, at any depth below.
+    """Find the photos below ROOT/class/, at any depth.
 
     Args:
-        root: the folder of the folders; hidden ones are passed over.
-        columns: label of each folder name; None numbers the folders in sorted order.
+        root: folder with one folder per class; hidden ones are skipped.
+        columns: folder name -> label; None numbers the folders in sorted order.
 
     Raises:
-        SourceError: no folders, one without pictures, or one that is not in columns.
+        SourceError: there are no folders, one has no pictures, or one is not in columns.
     """
     if not root.is_dir():
         raise SourceError(f"{root}: no such folder")
     folders = sorted(each for each in root.iterdir() if each.is_dir() and not each.name.startswith("."))
     if not folders:
-        raise SourceError(f"{root}: holds no folders; one folder of photos per class is needed")
+        raise SourceError(f"{root}: has no folders; expected one folder of photos per class")
     classes = [folder.name for folder in folders] if columns is None else sorted(columns, key=columns.__getitem__)
     known = columns or {name: label for label, name in enumerate(classes)}
     paths: list[Path] = []
     labels: list[int] = []
     for folder in folders:
         if folder.name not in known:
-            raise SourceError(f"{folder}: no class of that name; a list of folder names in class order is needed")
+            raise SourceError(f"{folder}: no class has this name; list the folder names in class order as `classes`")
         found = [photo.path for photo in find_photos([str(folder)])]
         paths += found
         labels += [known[folder.name]] * len(found)
@@ -107,24 +107,24 @@ def read_class_folders(root: Path, columns: Mapping[str, int] | None = None) -> 
 
 
 def columns_of(classes: Sequence[str], listed: Sequence[str] | None) -> dict[str, int]:
-    """Return the label of each folder name: by the list if there is one, else folders are named like the classes.
+    """Return the label of each folder name: from the list if there is one, else folders have the names of the classes.
 
     Args:
-        classes: of the weights.
-        listed: names in the order of the classes, as `read_class_names` has it.
+        classes: classes of the weights.
+        listed: folder names in the order of the classes, as `read_class_names` takes them.
 
     Raises:
-        InputError: the list cannot be read, or has another length than the classes.
+        InputError: the list cannot be read, or its length differs from the number of classes.
     """
     names = classes if listed is None else names_for(classes, listed)
     return {name: label for label, name in enumerate(names)}
 
 
 def names_for(classes: Sequence[str], listed: Sequence[str]) -> tuple[str, ...]:
-    """Return listed names that take the place of the classes of weights, one for each.
+    """Return the listed names that replace the classes of weights, one for each.
 
     Raises:
-        InputError: the list cannot be read, or has another length than the classes.
+        InputError: the list cannot be read, or its length differs from the number of classes.
     """
     names = read_class_names(listed)
     if len(names) != len(classes):
@@ -133,7 +133,7 @@ def names_for(classes: Sequence[str], listed: Sequence[str]) -> tuple[str, ...]:
 
 
 def limit_photos(data: ClassFolders, limit: int) -> ClassFolders:
-    """Return at most this many photos, evenly spread over the list; 0 keeps all."""
+    """Return at most `limit` photos, evenly spread over the list; 0 keeps all."""
     if not 0 < limit < len(data):
         return data
     rows = np.linspace(0, len(data) - 1, limit).round().astype(np.int64)

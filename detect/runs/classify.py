@@ -1,4 +1,4 @@
-"""Many photos through an image classifier: read ahead, in groups that fill a batch, with the bad ones reported."""
+"""Classifies many photos: reads ahead, forms groups that fill a batch, and reports photos that cannot be read."""
 
 import math
 import time
@@ -26,9 +26,8 @@ from structures.images import MAX_PIXELS, ImageError, read_image
 from structures.names import ClassNames
 from structures.records import Dataset, Image
 
-FOR_PHOTOS = "shared"  # built-in weights that are taken where none are named: VOC's classes
-COMPILE_FROM = 1000  # crops: fewer are done in torch before OpenVINO has compiled the network
-MOST_IN_MEMORY = 32  # photos; those of a telephone take 40 MB each
+COMPILE_FROM = 1000  # crops; with fewer, torch is done before OpenVINO has compiled the network
+MOST_IN_MEMORY = 32  # photos; one from a phone takes 40 MB
 Score = Callable[[Floats, Any], Iterable[tuple[str, float]] | Mapping[str, float]]
 READERS = 4  # threads; decoding a photo takes about as long as classifying one crop
 
@@ -43,20 +42,20 @@ def load_image_classifier(
     engine: str = "auto",
     dtype: str = "auto",
 ) -> ImageClassifier:
-    """Put one network, or an ensemble where several are named, to work; batches are as large as the photos fill.
+    """Load an image classifier, an ensemble if several weights are named; its batches are no larger than needed.
 
     Args:
-        weights: names or files, as `detect.classifiers.load_checkpoint` takes them; from shared features, the
-            layer for whole photos is used.
-        crops: 1, 10 or 144 per photo.
-        warp: squeeze photos to a square.
-        photos: how many there will be; None for many.
-        device: as `classifier.engines.place` has it.
-        engine: as there; "auto" spends the seconds of compiling on many crops only.
-        dtype: as there.
+        weights: names or files, as for `detect.classifiers.load_checkpoint`; of shared features, the layer for whole
+            photos is used.
+        crops: crops per photo: 1, 10 or 144.
+        warp: whether to squeeze photos to a square.
+        photos: number of photos to expect; None for many.
+        device: as for `classifier.engines.place`.
+        engine: as for `place`; "auto" compiles only for many crops.
+        dtype: as for `place`.
 
     Raises:
-        WeightsError: weights that cannot be used; the message names them.
+        WeightsError: weights cannot be used; the message names them.
     """
     work = COMPILE_FROM if photos is None else crops * photos
     chosen = "torch" if engine == "auto" and work < COMPILE_FROM else engine
@@ -64,7 +63,7 @@ def load_image_classifier(
     checkpoints = [_load(name) for name in weights]
     for name, checkpoint in zip(weights, checkpoints, strict=True):
         if checkpoint.classes != checkpoints[0].classes:
-            raise WeightsError(f"{name}: not the classes of {weights[0]} in the same order, as an ensemble needs them")
+            raise WeightsError(f"{name}: an ensemble needs the same classes in the same order as {weights[0]}")
     batch_size = max(1, min(usual_batch(placement.device), work))
     return ImageClassifier(checkpoints, crops=cast(Crops, crops), warp=warp, placement=placement, batch_size=batch_size)
 
@@ -74,7 +73,7 @@ def _load(name: str) -> Checkpoint:
     if checkpoint.task in WHOLE_PHOTOS:
         return checkpoint
     if checkpoint.task != "shared":
-        raise WeightsError(f"{name}: weights for {checkpoint.task}, but an image classifier is needed")
+        raise WeightsError(f"{name}: these weights are for {checkpoint.task}, an image classifier is needed")
     try:
         return photo_classifier(checkpoint)
     except WeightsError as error:
@@ -85,11 +84,11 @@ class PhotoStream:
     """Classifies photos in order.
 
     Args:
-        classifier: what to do it with.
-        max_pixels: of a photo; larger ones cannot be read.
+        classifier: the classifier.
+        max_pixels: largest photo, in pixels; larger ones are not read.
 
     Attributes:
-        seconds: spent in the classifier so far, without reading, which happens at the same time.
+        seconds: time spent in the classifier so far, without reading, which happens at the same time.
     """
 
     def __init__(self, classifier: ImageClassifier, *, max_pixels: int = MAX_PIXELS) -> None:
@@ -98,7 +97,7 @@ class PhotoStream:
         self._group = min(full_batches, MOST_IN_MEMORY)
 
     def __call__(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Floats | ImageError]]:
-        """Yield each photo with its (C,) probabilities, or with the reason why it could not be read."""
+        """Yield each photo with its (C,) probabilities, or with the error that it could not be read."""
         with ThreadPoolExecutor(READERS) as pool:
             read = map_ahead(pool, self._read, paths, held=self._group + 1)  # the next group while one is classified
             for start in range(0, len(paths), self._group):
@@ -120,14 +119,14 @@ class PhotoStream:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What a classifier scored.
+class ClassificationSummary:
+    """The scores of a classifier.
 
     Attributes:
-        scores: those of `eval.classification.classification`, by name.
-        photos: that were read and judged.
-        skipped: why the others were not.
-        seconds_per_photo: in the classifier, cutting crops included and reading left out.
+        scores: figures by name, from `eval.classification`.
+        photos: number of photos that were scored.
+        skipped: errors of photos that could not be read.
+        seconds_per_photo: time in the classifier, including cropping but not reading.
     """
 
     scores: Mapping[str, float]
@@ -136,32 +135,34 @@ class Judgement:
     seconds_per_photo: float
 
 
-def judge(classifier: ImageClassifier, data: ClassFolders) -> Judgement:
-    """Classify labelled photos and score the answers.
+def score_labelled(classifier: ImageClassifier, data: ClassFolders) -> ClassificationSummary:
+    """Classify labelled photos and score the result.
 
     Raises:
-        InputError: not one photo could be read.
+        InputError: no photo could be read.
     """
-    return _judge(classifier, data.paths, data.labels, classification)
+    return _score(classifier, data.paths, data.labels, classification)
 
 
-def judge_several(classifier: ImageClassifier, dataset: Dataset) -> Judgement:
-    """Classify annotated photos and score, class by class, how well those that show it come first.
+def score_annotated(classifier: ImageClassifier, dataset: Dataset) -> ClassificationSummary:
+    """Classify annotated photos and score, class by class, how well photos that show it are ranked first.
 
     Raises:
-        InputError: not one photo could be read.
+        InputError: no photo could be read.
     """
     known = ClassNames(classifier.classes)
     columns = [known.label(name) for name in dataset.classes]
     paths = [dataset.image_path(image_id) for image_id in dataset.image_ids]
     present = np.stack([presence(truth, len(dataset.classes)) for truth in dataset])
-    return _judge(
+    return _score(
         classifier, paths, present, lambda rows, shown: presence_precision(rows[:, columns], shown, dataset.classes)
     )
 
 
-def _judge(classifier: ImageClassifier, paths: Sequence[Path], answers: np.ndarray, score: Score) -> Judgement:
-    """Classify photos, and score those that could be read against the answers, a row of them for each photo."""
+def _score(
+    classifier: ImageClassifier, paths: Sequence[Path], answers: np.ndarray, score: Score
+) -> ClassificationSummary:
+    """Classify photos, and score those that could be read against their rows of `answers`."""
     stream, rows, read, skipped = PhotoStream(classifier), [], [], []
     for number, (_, row) in enumerate(stream(paths)):
         if isinstance(row, ImageError):
@@ -172,15 +173,15 @@ def _judge(classifier: ImageClassifier, paths: Sequence[Path], answers: np.ndarr
     if not rows:
         raise InputError(f"none of {len(paths)} photos could be read, the first: {skipped[0]}")
     scores = dict(score(np.stack(rows), answers[read]))
-    return Judgement(scores, len(rows), tuple(skipped), stream.seconds / len(rows))
+    return ClassificationSummary(scores, len(rows), tuple(skipped), stream.seconds / len(rows))
 
 
-def judge_checkpoint(checkpoint: Checkpoint, data: ClassFolders, *, device: str = "auto") -> Judgement:
-    """Score fresh weights on labelled photos, one crop each, in torch.
+def score_checkpoint(checkpoint: Checkpoint, data: ClassFolders, *, device: str = "auto") -> ClassificationSummary:
+    """Score new weights on labelled photos, with one crop per photo, in torch.
 
     Raises:
-        InputError: not one photo could be read.
+        InputError: no photo could be read.
     """
     placement = place(device=device, engine="torch")
     batch_size = usual_batch(placement.device)
-    return judge(ImageClassifier([checkpoint], crops=1, placement=placement, batch_size=batch_size), data)
+    return score_labelled(ImageClassifier([checkpoint], crops=1, placement=placement, batch_size=batch_size), data)

@@ -1,21 +1,21 @@
-"""How the cores are shared out when several photos are worked on at a time."""
+"""How many cores and threads work on photos."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import cv2
 
-from detect.runs.record import cores
+from detect.runs.machine import cores
 
 BESIDE_A_GPU = 2  # cores for the threads that feed it, suppress and write
 
 
 @contextmanager
 def one_core_per_photo(photos: int = 2) -> Iterator[None]:
-    """Keep OpenCV to the thread that calls it where several photos are worked on at a time: each has one core.
+    """Keep OpenCV to the calling thread while several photos are processed at the same time, each on one core.
 
     Args:
-        photos: that are worked on at a time; a single one may have all cores.
+        photos: number of photos processed at the same time; a single one may use all cores.
     """
     threads = cv2.getNumThreads()
     if photos > 1:
@@ -27,5 +27,5 @@ def one_core_per_photo(photos: int = 2) -> Iterator[None]:
 
 
 def usual_workers(*, gpu: bool) -> int:
-    """Return how many threads propose: nearly all cores with a GPU, else half, as the classifier needs cores too."""
+    """Return how many threads propose: nearly all cores with a GPU, else half, since the classifier needs some."""
     return max(1, cores() - BESIDE_A_GPU if gpu else cores() // 2)

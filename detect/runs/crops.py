@@ -1,4 +1,4 @@
-"""Detections cut out of their photos: OUT/crops/CLASS/PHOTO.NUMBER.jpg."""
+"""Cuts detections out of their photos: OUT/crops/CLASS/PHOTO.NUMBER.jpg."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from detect.runs.draw import JPEG_QUALITY, Drawing
+from detect.drawing.picture import JPEG_QUALITY
+from detect.runs.draw import Drawing
 from detect.runs.exports import with_labels_of
 from detect.runs.photos import Photo, names_of
 from detect.runs.reading import PhotoReader
@@ -19,33 +20,33 @@ from structures.own_files import OwnFiles
 from structures.records import Detections, Image
 
 CROPS_FOLDER = "crops"
-ODD = re.compile(r"[^\w .+-]|^\.+$")  # in the name of a class that becomes the name of a folder
+UNSAFE = re.compile(r"[^\w .+-]|^\.+$")  # in a class name that becomes a folder name
 
 
 @dataclass(frozen=True)
 class Crops:
-    """Where crops go, and of what.
+    """The crops of a run.
 
     Attributes:
-        files: of the folder of results, that are ours.
-        drawing: which detections; the same as pictures show.
+        files: our files in the folder of results.
+        drawing: which detections to crop.
     """
 
     files: OwnFiles
     drawing: Drawing
 
     def names(self, image_id: str, found: Detections, classes: Sequence[str]) -> list[str]:
-        """Return the names of the crops of a photo, one for each detection that is chosen, best first."""
+        """Return the names of the crops of a photo, one for each chosen detection, best first."""
         labels = self.drawing.chosen(found, classes).labels
-        folders = [ODD.sub("_", classes[label]) or "_" for label in labels.tolist()]
+        folders = [UNSAFE.sub("_", classes[label]) or "_" for label in labels.tolist()]
         return [f"{CROPS_FOLDER}/{folder}/{image_id}.{number}.jpg" for number, folder in enumerate(folders)]
 
     def add(self, image_id: str, image: Image, found: Detections, classes: Sequence[str]) -> None:
         """Cut out the detections of one photo.
 
         Raises:
-            FileRefused: a crop would take the place of something that is not ours.
-            OSError: it cannot be written.
+            FileRefused: a crop would replace a file that is not ours.
+            OSError: a crop cannot be written.
         """
         boxes = self.drawing.chosen(found, classes).boxes
         height, width = image.shape[:2]
@@ -58,7 +59,7 @@ class Crops:
     def add_missing(
         self, photos: Sequence[Photo], lines: Path, classes: Sequence[str], read: PhotoReader
     ) -> dict[str, str]:
-        """Cut out what earlier runs left out; return image id -> why for photos where that cannot be done."""
+        """Make the crops that earlier runs did not make; return image id -> reason for photos where this fails."""
         places = {name: place for place, name in enumerate(names_of(photos))}
         complaints = dict[str, str]()
         for line in ResultLines(lines):

@@ -1,9 +1,9 @@
-"""A run of the detector over many photos: the folder of its results, its record, and what is drawn and exported."""
+"""Runs the detector over many photos: the folder of results, its record, pictures and exports."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -27,7 +27,7 @@ from detect.runs.reading import PhotoReader
 from detect.runs.record import RUN_FILE, RunRecord
 from detect.runs.results import SKIPPED_FILE, Results
 from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
-from detect.runs.summary import DetectionSummary, profile_table
+from detect.runs.summary import DetectionSummary, profile_table, start_line
 from eval.region_layout import REGIONS_FILE
 from eval.results import DETECTIONS_FILE
 from structures.files import FileRefused
@@ -36,28 +36,29 @@ from structures.locks import lock_folder
 from structures.own_files import OwnFiles, not_ours
 from structures.text import printable
 
-MADE = EXPORTS | {PICTURES, CROPS_FOLDER, FILMS_FOLDER}  # files, and folders of files, that are made from results
+MADE = EXPORTS | {PICTURES, CROPS_FOLDER, FILMS_FOLDER}  # files and folders that are made from results
 
 
 @dataclass(frozen=True)
 class DetectionJob:
-    """Which photos to detect on, how, and where the results go.
+    """Which photos to search, how, and where the results go.
 
     Attributes:
-        photos: to work on.
+        photos: photos to search.
         out: folder of the results.
-        max_pixels: of a photo; larger ones are skipped.
-        workers: threads that read and propose; None takes what suits the device.
-        together: at most this many photos go through the networks together; None takes what suits the device.
-        profile: measure exactly where the time goes, and show it.
-        draw_score: weakest detection that is drawn, to OUT/pictures; None draws none.
-        crop_score: weakest detection that is cut out, to OUT/crops; None cuts none.
-        every: Nth frames of films that are among the photos.
-        format: what to write in addition to detections.jsonl, with VOC's split and COCO's ids.
-        overwrite: throw away what earlier runs wrote to the folder.
-        keep_regions: also write the classified regions, with their probabilities and with the features that the
-            detector was loaded for.
-        inputs: files that are read in addition to the photos.
+        max_pixels: largest photo, in pixels; larger ones are skipped.
+        workers: threads that read photos and propose regions; None chooses for the device.
+        together: most photos per pass through the networks; None chooses for the device.
+        profile: whether to measure and show exactly how long each stage takes.
+        start: seconds that each part of the start took, for the profile.
+        draw_score: lowest score to draw, in OUT/pictures; None draws nothing.
+        crop_score: lowest score to cut out, to OUT/crops; None cuts nothing.
+        every: the films among the photos are every Nth frame.
+        format: format to write in addition to detections.jsonl, with VOC's split and COCO's ids.
+        overwrite: whether to discard what earlier runs wrote to the folder.
+        keep_regions: whether to write the classified regions, with probabilities and, if the detector returns them,
+            features.
+        inputs: other files that are read.
     """
 
     photos: Sequence[Photo]
@@ -66,6 +67,7 @@ class DetectionJob:
     workers: int | None = None
     together: int | None = None
     profile: bool = False
+    start: Mapping[str, float] = field(default_factory=dict)
     draw_score: float | None = None
     crop_score: float | None = None
     every: int = 1
@@ -86,22 +88,22 @@ def detect_to_folder(
     warning: str = "",
     **facts: Any,
 ) -> DetectionSummary:
-    """Run a detector over all photos of a job, and show how it went.
+    """Run a detector over all photos of a job, and print a summary.
 
     Args:
         job: photos, folder and options.
-        detector: what to do it with.
-        settings: everything that decides the results, for the folder's record.
-        console: where progress and the closing table go.
-        warning: shown at the beginning.
-        **facts: more to note about this run.
+        detector: the detector.
+        settings: everything that decides the results, for the record of the run.
+        console: for progress and the closing table.
+        warning: text to show at the beginning.
+        **facts: more facts for the record of this run.
 
     Raises:
-        FileRefused: the folder of the results cannot be used, or something that is not ours is in the way there.
+        FileRefused: the folder of results cannot be used, or a file that is not ours is in the way.
     """
     images = names_of(job.photos)
     fits = partial(require_exportable, job.format, classes=detector.classes, numbering=job.coco_ids)
-    fits(images)  # now, not after the last photo
+    fits(images)  # before any work
     reasons, gpu = placement(detector)
     workers = job.workers or usual_workers(gpu=gpu)
     job.out.mkdir(parents=True, exist_ok=True)
@@ -117,7 +119,7 @@ def detect_to_folder(
         run = RunRecord(job.out, settings, in_use=bool(results.done), overwrite=job.overwrite)
         _clear(job, files, results, detector.classes)
         if todo:
-            discard_exports(files, console)  # of the results of before
+            discard_exports(files, console)  # of earlier results
         kept = stack.enter_context(open_regions(job.out, detector, results.done)) if job.keep_regions else None
         pictures = None if job.draw_score is None else open_pictures(files, results, Drawing(job.draw_score), run)
         drawing = {} if pictures is None else pictures.drawing.facts()
@@ -142,19 +144,21 @@ def detect_to_folder(
             settle=_waits_for_the_gpu() if job.profile else None,
         )
         written, summary = _write_the_rest(job, files, pictures, crops, detector, summary)
-        profile = {"profile": summary.profile(workers)} if job.profile else {}
+        start = {**job.start, "first photo": summary.first_seconds}
+        profile = {"profile": summary.profile(workers), "start": start} if job.profile else {}
         run.finish(**summary.as_json(), **profile)
     console.print(table(summary.rows(written)))
     if job.profile:
         console.print(profile_table(summary.profile(workers)))
+        console.print(table({"start": start_line(start)}))
     return summary
 
 
 def _elsewhere(out: Path, before: Sequence[str] | None, now: Sequence[str]) -> str:
-    """Return a warning where earlier photos were done in another way, with other rounding."""
+    """Return a warning if earlier photos were done on another device, engine or precision."""
     if before in (None, now):
         return ""
-    return f"warning: earlier photos in {out} were done elsewhere ({'; '.join(before or ())}); scores may differ"
+    return f"warning: earlier photos in {out} were done with {'; '.join(before or ())}; scores may differ a little"
 
 
 def _inputs(job: DetectionJob) -> Iterator[str | Path]:
@@ -163,20 +167,20 @@ def _inputs(job: DetectionJob) -> Iterator[str | Path]:
 
 
 def _all_names(photos: Sequence[Photo], results: Results) -> Iterator[str]:
-    """Yield the image ids of a job and of earlier ones, each once."""
+    """Yield the image ids of this job and of earlier ones, each once."""
     yield from results.done
     yield from (name for name in names_of(photos) if name not in results.done)
 
 
 def placement(detector: Detector) -> tuple[list[str], bool]:
-    """Return where and how precisely the networks run, with the reason, and whether one is on a GPU."""
+    """Return the engines and precisions of the networks with the reasons, and whether one is on a GPU."""
     engines = detector.classify.engines if isinstance(detector.classify, RunsInEngines) else ()
     reasons = dict.fromkeys(str(engine.reason) for engine in engines)
     return list(reasons), any(engine.device.type != "cpu" for engine in engines)
 
 
 def _require_room(job: DetectionJob, files: OwnFiles, classes: Sequence[str]) -> None:
-    """Refuse, before any work, to draw among the photos, or to export these classes over files that are not ours."""
+    """Refuse, before any work, to draw into the photos' folder, or to export over files that are not ours."""
     if job.draw_score is not None:
         refuse_drawing_among(job.photos, job.out)
     for name in export_names(job.format, classes, split=job.split, numbering=job.coco_ids) if classes else ():
@@ -185,7 +189,7 @@ def _require_room(job: DetectionJob, files: OwnFiles, classes: Sequence[str]) ->
 
 
 def _clear(job: DetectionJob, files: OwnFiles, results: Results, classes: Sequence[str]) -> None:
-    """Remove what killed runs left unfinished, and what earlier ones wrote if all is to be written again."""
+    """Remove unfinished files of killed runs, and what earlier runs wrote if everything is written again."""
     images = _all_names(job.photos, results)
     exports = export_names(job.format, classes, split=job.split, numbering=job.coco_ids)
     files.sweep(chain([RUN_FILE, *exports], (f"{PICTURES}/{picture_name(image_id)}" for image_id in images)))

@@ -1,4 +1,4 @@
-"""The pictures of a run: their names, and the folder that they are drawn to."""
+"""The pictures of a run: their names, their folder, and which detections they show."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from detect.drawing.picture import draw
+from detect.drawing.picture import JPEG_QUALITY, draw
 from detect.settings import DRAW_FLOOR
 from structures.files import FileRefused
 from structures.images import SUFFIXES
@@ -16,14 +16,14 @@ from structures.own_files import OwnFiles
 from structures.records import Detections, Image
 
 KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})  # pictures of other formats are written as .png
-MARK = ".drawn.png"  # after names with any other suffix, or none
-JPEG_QUALITY = 90
+MARK = ".drawn.png"  # appended to names with any other suffix, or none
 
 
 def picture_name(image_id: str) -> str:
-    """Return the name of a photo's picture: the photo's own where it is that of a JPEG or PNG. No two photos share one.
+    """Return the name of a photo's picture: for JPEG and PNG, the photo's own name. No two photos share a name.
 
-    So `.png` is appended to `a.tif`, and to `a.tif.png` as well, which is the name of the other's picture.
+    So `.png` is appended to `a.tif`, and also to `a.tif.png`, which would otherwise share the name of the former's
+    picture.
 
     >>> [picture_name(name) for name in ("a/b.jpg", "a.tif", "a.tif.png", "a", "a.drawn.png")]
     ['a/b.jpg', 'a.tif.png', 'a.tif.png.png', 'a.drawn.png', 'a.drawn.png.drawn.png']
@@ -40,35 +40,36 @@ def picture_name(image_id: str) -> str:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What pictures show.
+    """Which detections pictures show.
 
     Attributes:
-        score_floor: weaker detections are not drawn.
-        classes: nor are those of other classes; None draws all.
+        score_floor: lowest score to draw.
+        classes: classes to draw; None draws all.
     """
 
     score_floor: float = DRAW_FLOOR
     classes: tuple[str, ...] | None = None
 
     def chosen(self, found: Detections, classes: Sequence[str]) -> Detections:
-        """Return the detections that are drawn; classes are the names of their labels."""
+        """Return the detections to draw; `classes` are the names of the labels."""
         wanted = np.array([self.classes is None or name in self.classes for name in classes], bool)
         return found.take((found.scores >= self.score_floor) & wanted[found.labels])
 
     def facts(self) -> dict[str, Any]:
-        """Return what the record of a run says about it, as JSON values."""
+        """Return it as facts for the record of a run, as JSON values."""
         return {"draw_score": self.score_floor, "draw_classes": None if self.classes is None else list(self.classes)}
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures with boxes, in one folder of those that are ours.
+    """The pictures in a folder of results.
 
     Attributes:
-        files: of the folder of results.
-        folder: name of the pictures' folder in it.
-        drawing: what they show.
-        trusted: image ids whose pictures, where there are any, show what is asked for, whoever wrote them.
+        files: our files in the folder of results.
+        folder: name of the folder of pictures in it.
+        drawing: which detections they show.
+        trusted: image ids whose existing pictures are known to show these detections, even if no record says who wrote
+            them.
     """
 
     files: OwnFiles
@@ -77,26 +78,26 @@ class Pictures:
     trusted: Collection[str] = ()
 
     def name(self, image_id: str) -> str:
-        """Return where the picture of a photo goes, relative to the folder of results."""
+        """Return the name of a photo's picture, relative to the folder of results."""
         return f"{self.folder}/{picture_name(image_id)}"
 
     def has(self, image_id: str) -> bool:
         """Return whether a photo has its picture."""
         try:
             there = self.files.place(self.name(image_id)).exists()
-        except (FileRefused, OSError):  # a name too long for a file
+        except (FileRefused, OSError):  # the name is too long for a file
             return False
         return there and (image_id in self.trusted or self.files.owns(self.name(image_id)))
 
     def discard(self, image_id: str) -> None:
-        """Remove the picture of a photo, if it has one that is ours."""
+        """Remove the picture of a photo, if it is ours."""
         self.files.remove(self.name(image_id))
 
     def add(self, image_id: str, image: Image, found: Detections, classes: Sequence[str]) -> None:
         """Draw one photo.
 
         Raises:
-            FileRefused: its picture would take the place of something that is not ours.
+            FileRefused: its picture would replace a file that is not ours.
             OSError: it cannot be written.
         """
         chosen = self.drawing.chosen(found, classes)

@@ -1,4 +1,4 @@
-"""Photo by photo through a detector: each result is written at once, and photos that fail are passed over."""
+"""Detects photo by photo: each result is written at once, and photos that fail are skipped."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -27,11 +27,11 @@ from structures.records import Detections, Image, Proposals
 from structures.timing import Timer
 
 
-class Shown(Protocol):
-    """A folder where detections are to be seen."""
+class ShowsDetections(Protocol):
+    """A folder that shows detections: pictures, or crops."""
 
     def add(self, image_id: str, image: Image, found: Detections, classes: Sequence[str]) -> None:
-        """Show those of one photo."""
+        """Show the detections of one photo."""
 
 
 def detect_photos(
@@ -43,28 +43,28 @@ def detect_photos(
     read: PhotoReader,
     workers: int = 1,
     together: int | None = None,
-    drawn: Sequence[Shown] = (),
+    drawn: Sequence[ShowsDetections] = (),
     kept: RegionFiles | None = None,
     settle: Callable[[], object] | None = None,
 ) -> DetectionSummary:
-    """Detect objects on the photos that are not done yet, and write down what was found, photo by photo.
+    """Detect objects on the photos that are not done yet, and write the results photo by photo.
 
-    Photos that are done, but whose regions are to be kept and are not, are done again for these alone.
+    Photos that are done, but whose regions are wanted and were not kept, are done again just to keep these.
 
     Args:
-        detector: what to do it with.
-        photos: all of them.
-        results: where it is written.
-        console: where progress goes.
-        read: returns the pixels of a photo.
-        workers: threads that read and propose.
-        together: at most this many photos go through the networks together; None takes what suits the device.
-        drawn: where detections are shown.
+        detector: the detector.
+        photos: all photos.
+        results: where results are written.
+        console: for progress.
+        read: photo -> pixels.
+        workers: threads that read photos and propose regions.
+        together: most photos per pass through the networks; None chooses for the device.
+        drawn: folders that show the detections.
         kept: where classified regions are kept; None keeps none.
-        settle: waits for a GPU, so that each stage's time is its own; None lets the stages overlap there, too.
+        settle: waits for the GPU, so that each stage is charged its own time; None does not wait.
 
     Raises:
-        RunError: the results are of other photos of the same names, or of the same photos by other names.
+        RunError: the results are of other photos with the same names, or of the same photos under other names.
     """
     ready = results.done if kept is None else kept.kept
     waiting = sum(name not in ready for name in names_of(photos))
@@ -86,7 +86,7 @@ def detect_photos(
                 bar.skip(results.skipped[photo.image_id])
                 continue
             with Timer("write") as writing:
-                if kept is not None:  # before the line is written: a photo that has a line is done altogether
+                if kept is not None:  # before the line: a photo with a line counts as completely done
                     kept.add(photo.image_id, passed.value.regions)
                 if photo.image_id not in results.done:
                     _write(photo.image_id, passed.value, results, drawn, detector.classes, version)
@@ -97,20 +97,25 @@ def detect_photos(
 
 
 def _write(
-    name: str, detected: Detected, results: Results, drawn: Sequence[Shown], classes: Sequence[str], version: Version
+    name: str,
+    detected: Detected,
+    results: Results,
+    drawn: Sequence[ShowsDetections],
+    classes: Sequence[str],
+    version: Version,
 ) -> None:
-    for shown in drawn:  # before the line is written: a photo that has a line is done altogether
-        with suppress(OSError, ValueError):  # tried again at the end, and named
+    for shown in drawn:  # before the line: a photo with a line counts as completely done
+        with suppress(OSError, ValueError):  # tried again at the end, and reported
             shown.add(name, detected.image, detected.found, classes)
     results.write(name, detected.found, classes, version.key, version.stamp)
 
 
 def _require_same(photos: Sequence[Photo], results: Results) -> None:
-    """Refuse results whose photos had the same names and other content."""
+    """Refuse results of photos with the same names but other content."""
     changed = results.changed(places_of(photos))
     if changed:
         raise RunError(
-            f"{results.folder}: holds results of other photos by the names of {count_images(changed)}; "
+            f"{results.folder}: has results of other photos with the names of {count_images(changed)}; "
             "name another `out`, or start from scratch with `overwrite=True`"
         )
     other_name = renamed(photos, results.done, results.done.__getitem__)
@@ -135,5 +140,6 @@ def _report(
         boxes=dict(boxes),
         seconds=bar.pace.seconds,
         stages=dict(bar.seconds),
+        first_seconds=bar.pace.first,
         photos_per_second=bar.pace.per_second(),
     )

@@ -1,4 +1,4 @@
-"""detections.jsonl in the formats of other programs: COCO results, VOC result files, YOLO label files, CSV."""
+"""Exports detections.jsonl to other formats: COCO results, VOC result files, YOLO label files, CSV."""
 
 import json
 import re
@@ -28,12 +28,12 @@ from structures.records import Detections
 COCO_FILE = "coco_results.json"
 COCO_IMAGES_FILE = "coco_images.json"
 VOC_FOLDER = "voc_results"
-TOGETHER = 10_000  # photos whose lines are written at a time
+TOGETHER = 10_000  # photos per write
 YOLO_LABELS, YOLO_CLASSES = f"{OUR_YOLO}/labels", f"{OUR_YOLO}/classes.txt"
 CSV_FILE = "detections.csv"
-EXPORTS = frozenset({COCO_FILE, COCO_IMAGES_FILE, VOC_FOLDER, OUR_YOLO, CSV_FILE})  # files, and folders of files
+EXPORTS = frozenset({COCO_FILE, COCO_IMAGES_FILE, VOC_FOLDER, OUR_YOLO, CSV_FILE})  # files and folders
 FORMATS = ("jsonl", "coco", "voc", "yolo", "csv")
-NUMBER = re.compile("[0-9]{1,18}")  # a name that may be a number: as 64 bits hold
+NUMBER = re.compile("[0-9]{1,18}")  # a name that can be a 64-bit number
 
 
 def export(
@@ -42,25 +42,26 @@ def export(
     """Write the contents of detections.jsonl in another format.
 
     Args:
-        files: those that are ours in the folder of the results.
-        kind: one of FORMATS; jsonl writes nothing more.
+        files: our files in the folder of results.
+        kind: one of FORMATS; jsonl writes nothing.
         classes: class names in label order.
-        split: part of the names of VOC's files.
-        numbering: COCO's instances.json, whose image and category ids are to be used. Without it photos named by
-            numbers, as COCO's own, keep these, others count from 1, and categories count from 1 in label order.
+        split: split in the names of VOC's files.
+        numbering: instances.json of COCO, whose image and category ids are used. Without it, photos that are named by
+            numbers, like COCO's, keep these, others are numbered from 1, and categories are numbered from 1 in label
+            order.
 
     Returns:
-        What was written.
+        The files that were written.
 
     Raises:
-        InputError: an unknown format, ids that do not cover the photos and classes, or a file that is not ours where
-            one of these would be.
+        InputError: the format is unknown, the ids do not cover the photos and classes, or a file that is not ours is in
+            the way.
     """
     if kind not in FORMATS:
         raise InputError(f"`format` {not_one_of(kind, FORMATS)}")
     if kind == "jsonl":
         return []
-    lines = ResultLines(files.folder / DETECTIONS_FILE)  # gone through twice: for the names, and for the boxes
+    lines = ResultLines(files.folder / DETECTIONS_FILE)  # read twice: for the names, and for the boxes
     if kind == "voc":
         return _export_voc(files, lines, classes, split)
     if kind == "yolo":
@@ -71,7 +72,7 @@ def export(
 
 
 def export_names(kind: str, classes: Sequence[str], *, split: str = "test", numbering: Path | None = None) -> list[str]:
-    """Return the names of the files that an export writes, relative to the folder of the results."""
+    """Return the names of the files that an export writes, relative to the folder of results."""
     if kind == "voc":
         return [f"{VOC_FOLDER}/{result_name(split, name)}" for name in classes]
     coco = [COCO_FILE, *([COCO_IMAGES_FILE] if numbering is None else [])]
@@ -79,18 +80,18 @@ def export_names(kind: str, classes: Sequence[str], *, split: str = "test", numb
 
 
 def require_exportable(kind: str, images: Iterable[str], classes: Sequence[str], *, numbering: Path | None) -> None:
-    """Make sure that an export of these photos will be possible, before any work on them.
+    """Check, before any work, that these photos can be exported.
 
     Raises:
-        InputError: a class cannot name a VOC file, or a photo be listed in one; or COCO's instances.json cannot be
-            read, lacks a class or a photo, or two photos would be the same image of it.
+        InputError: a class cannot be part of a VOC file's name, or a photo cannot be listed in one; or COCO's
+            instances.json cannot be read, lacks a class or a photo, or two photos match the same image of it.
     """
     if kind == "voc":
         for name in classes:
             result_name("", name)
         blank = next((image for image in images if len(image.split()) != 1), None)
         if blank is not None:
-            raise InputError(f'{blank}: a line of a VOC result file holds no name with blanks; `format="coco"` does')
+            raise InputError(f'{blank}: VOC result files cannot hold a name with spaces; `format="coco"` can')
     elif kind == "coco" and numbering is not None:
         dataset = CocoDataset(numbering, keep=classes)
         _category_ids(dataset, classes)
@@ -98,17 +99,17 @@ def require_exportable(kind: str, images: Iterable[str], classes: Sequence[str],
 
 
 def discard_exports(files: OwnFiles, console: Console) -> None:
-    """Remove what earlier exports wrote; name what stays, since nothing proves that it is ours."""
+    """Remove the files of earlier exports; name those that stay because nothing proves that they are ours."""
     voc = (f"{VOC_FOLDER}/{path.name}" for path in (files.folder / VOC_FOLDER).glob("comp4_det_*.txt"))
     labels = (name for name in files if name.startswith(f"{OUR_YOLO}/"))
     for name in (COCO_FILE, COCO_IMAGES_FILE, CSV_FILE, *sorted(voc), *sorted(labels)):
         if not files.remove(name):
-            words = f"{files.folder / name} stays as it is: rcnn did not write it, or it was changed since"
+            words = f"{files.folder / name} is kept: rcnn did not write it, or it was changed since"
             console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
 def with_labels_of(line: ResultLine, classes: Sequence[str]) -> Detections:
-    """Return what a line found, with labels as places in classes."""
+    """Return the detections of a line, with labels that index `classes`."""
     places = {name: label for label, name in enumerate(classes)}
     unknown = [name for name in line.names if name not in places]
     if unknown:
@@ -120,7 +121,7 @@ def with_labels_of(line: ResultLine, classes: Sequence[str]) -> Detections:
 def _named(
     lines: Iterable[ResultLine], classes: Sequence[str], name: Callable[[str], str]
 ) -> Iterator[tuple[str, Detections]]:
-    """Yield each line with the name it has in the format, and with labels as places in classes."""
+    """Yield the name that each photo has in a format, and its detections with labels that index `classes`."""
     return ((name(line.image), with_labels_of(line, classes)) for line in lines)
 
 
@@ -129,7 +130,7 @@ def _without_suffix(image: str) -> str:
 
 
 def _voc_name(lines: ResultLines) -> Callable[[str], str]:
-    """VOC names images without suffix; where two would then be one, the suffix stays."""
+    """Return how VOC names images: without suffix, unless two names would then be equal."""
     seen = set[str]()
     for name in map(_without_suffix, lines.images()):
         if name in seen:
@@ -190,7 +191,7 @@ def _export_csv(files: OwnFiles, lines: Iterable[ResultLine], classes: Sequence[
 
 
 def _image_numbers(lines: ResultLines) -> dict[str, int]:
-    """Return a number for each photo: its name where all are named by different numbers, else counted from 1."""
+    """Return a number for each photo: its name if all names are different numbers, else its place, from 1."""
     counted = {image: number for number, image in enumerate(lines.images(), start=1)}
     stems = map(_stem, counted)
     if all(map(NUMBER.fullmatch, stems)):
@@ -205,7 +206,7 @@ def _stem(image: str) -> str:
 
 
 def _write_images(path: Path, lines: Iterable[ResultLine], numbers: Mapping[str, int], classes: Sequence[str]) -> None:
-    """Write the numbers of photos and classes as `structures.files.write_json` would, a photo at a time."""
+    """Write the numbers of photos and classes as `structures.files.write_json` would, one photo at a time."""
     categories = [{"id": number, "name": name} for number, name in enumerate(classes, start=1)]
     head, tail = json.dumps({"images": [0], "categories": categories}, indent=2).split("\n    0\n", 1)
     with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
@@ -219,7 +220,7 @@ def _write_images(path: Path, lines: Iterable[ResultLine], numbers: Mapping[str,
 
 
 def _coco_names(images: Iterable[str], dataset: CocoDataset) -> dict[str, str]:
-    """Return the file name that each photo has in the dataset, as `ImageNames` understands it."""
+    """Return the file name of each photo in the dataset, matched by `ImageNames`."""
     known = ImageNames(dataset)
     names, photos = dict[str, str](), dict[str, str]()
     for image in images:
@@ -227,7 +228,7 @@ def _coco_names(images: Iterable[str], dataset: CocoDataset) -> dict[str, str]:
         if name is None:
             raise InputError(f"{dataset.annotations}: has no image {image}")
         if name in photos:
-            raise InputError(f"{dataset.annotations}: {photos[name]} and {image} would both be its image {name}")
+            raise InputError(f"{dataset.annotations}: {photos[name]} and {image} both match its image {name}")
         names[image], photos[name] = name, image
     return names
 

@@ -1,6 +1,6 @@
-"""Films and cameras as folders of frames: `film.mp4/000123.jpg` is the name of a frame, and of its picture.
+"""Films and cameras as folders of frames: `film.mp4/000123.jpg` names a frame, and its picture.
 
-Frames are decoded one after the other, in the calling thread; for an earlier frame a film is opened again.
+Frames are decoded in order, in the calling thread; to go back to an earlier frame, the film is opened again.
 """
 
 import os
@@ -26,30 +26,30 @@ from structures.own_files import OwnFiles
 from structures.records import Image
 
 FILMS_FOLDER = "films"
-CODEC = "mp4v"  # MPEG-4, which OpenCV's own packages can write
-CAMERA_RATE = 10.0  # frames per second of a film of what a camera saw: they come at whatever rate they are done
-CAMERA_FRAMES = 1000  # that are taken from a camera where no number is given
-OLD = 0.005  # seconds; a frame that comes quicker than this was waiting, and a newer one may be there
-MOST_OLD = 30  # frames that are passed over to reach the newest
-FEWER = 0.01  # share of its frames that a film may lack, compared with what its head says
+CODEC = "mp4v"  # MPEG-4, which OpenCV's packages can write everywhere
+CAMERA_FPS = 10.0  # frames per second of a film from a camera, whose frames have no fixed rate
+CAMERA_FRAMES = 1000  # taken from a camera by default
+OLD = 0.005  # seconds; a frame that arrives faster was buffered, and there may be a newer one
+MOST_OLD = 30  # most frames to skip to reach the newest
+FEWER = 0.01  # share of the frames in its header that a film may lack without a warning
 
 
 def frames_of(film: Photo, every: int = 1) -> list[Photo]:
     """Return every Nth frame of a film as photos.
 
     Args:
-        film: its name and path.
+        film: name and path of the film.
         every: 1 takes all.
 
     Raises:
-        SourceError: the file is no film, or holds no frame that can be decoded.
+        SourceError: the file is not a film, or no frame can be decoded.
     """
     count = count_frames(film.path)
     return [_frame(film, number) for number in range(0, count, every)]
 
 
 def camera_frames(words: str, count: int) -> list[Photo]:
-    """Return photos that a camera is yet to take: `camera:0` is the first one."""
+    """Return the frames that a camera will take, as photos; `camera:0` is the first camera."""
     return [_frame(Photo(words.replace(":", "-"), Path(words)), number) for number in range(count)]
 
 
@@ -59,10 +59,10 @@ def _frame(source: Photo, number: int) -> Photo:
 
 
 def count_frames(path: Path) -> int:
-    """Count the frames of a film by going through them: its header may be wrong.
+    """Count the frames of a film by going through it, since its header may be wrong.
 
     Raises:
-        SourceError: the file is no film, or holds no frame.
+        SourceError: the file is not a film, or no frame can be decoded.
     """
     stat = path.stat()
     return _counted(path, stat.st_size, stat.st_mtime_ns)
@@ -82,7 +82,7 @@ def _counted(path: Path, size: int, changed: int) -> int:
 
 
 def truncated(path: Path) -> str:
-    """Return a warning where a film has fewer frames than its header says; "" where all are there."""
+    """Return a warning if a film has fewer frames than its header says, else ""."""
     capture = _open(path)
     stated, found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), count_frames(path)
     capture.release()
@@ -92,7 +92,7 @@ def truncated(path: Path) -> str:
 
 
 def frames_per_second(path: Path) -> float:
-    """Return the frame rate of a film, as its header says; 25 where it does not."""
+    """Return the frames per second of a film from its header; 25 if it does not say."""
     capture = _open(path)
     rate = float(capture.get(cv2.CAP_PROP_FPS))
     capture.release()
@@ -100,7 +100,7 @@ def frames_per_second(path: Path) -> float:
 
 
 def _open(path: Path) -> Any:
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong we say ourselves, in one line
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # silent: we report errors ourselves, in one line
     camera = CAMERA.fullmatch(path.name)
     capture = cv2.VideoCapture(int(camera[1]) if camera else str(path))
     if not capture.isOpened():
@@ -110,10 +110,10 @@ def _open(path: Path) -> Any:
 
 
 class Films:
-    """Reads frames of films and cameras; frames of one film are best asked for in order. From any thread.
+    """Reads frames of films and cameras, best in order; can be used from any thread.
 
     Args:
-        max_pixels: of a frame; larger ones cannot be read.
+        max_pixels: largest frame, in pixels; larger ones are not read.
     """
 
     def __init__(self, *, max_pixels: int = MAX_PIXELS) -> None:
@@ -122,10 +122,10 @@ class Films:
         self._capture: Any = None  # of OpenCV, whose types say little
 
     def __call__(self, film: Path, number: int) -> Image:
-        """Return a frame, RGB uint8 (H, W, 3); of a camera the newest, whatever its number.
+        """Return a frame as RGB uint8 (H, W, 3); of a camera the newest frame, whatever the number.
 
         Raises:
-            ImageError: it cannot be decoded.
+            ImageError: the frame cannot be decoded.
         """
         with self._turn:
             try:
@@ -135,11 +135,11 @@ class Films:
         if not found or pixels is None:
             raise ImageError(f"{film}: frame {number} cannot be decoded")
         if pixels.shape[0] * pixels.shape[1] > self._max_pixels:
-            raise ImageError(f"{film}: frames of more than {self._max_pixels} pixels, the limit")
+            raise ImageError(f"{film}: its frames have more than {self._max_pixels} pixels, the limit")
         return np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
 
     def close(self) -> None:
-        """Let go of the film."""
+        """Close the film."""
         if self._capture is not None:
             self._capture.release()
             self._capture = None
@@ -170,13 +170,13 @@ class Films:
 
 @dataclass(frozen=True)
 class Frame(Photo):
-    """A frame with its pixels, or with what was wrong with it."""
+    """A frame with its pixels, or with the error that it could not be decoded."""
 
     image: Image | ImageError = field(compare=False)
 
 
 def decoded(photos: Iterable[Photo], films: Films) -> Iterator[Photo]:
-    """Yield photos as they are, and frames with their pixels: those of a film can only be decoded in order."""
+    """Yield photos as they are, and frames with their pixels, since a film can only be decoded in order."""
     for photo in photos:
         place = film_of(photo.path)
         yield photo if place is None else _decoded(photo, films, *place)
@@ -190,17 +190,17 @@ def _decoded(photo: Photo, films: Films, film: Path, number: int) -> Frame:
 
 
 def write_films(files: OwnFiles, pictures: Pictures, photos: Sequence[Photo], *, every: int = 1) -> list[Path]:
-    """Join the drawn frames of each film to a film of them, FILMS_FOLDER/NAME.mp4; return those that were written.
+    """Join the drawn frames of each film to FILMS_FOLDER/NAME.mp4; return the films that were written.
 
     Args:
-        files: of the folder of results, that are ours.
-        pictures: where frames were drawn; those that were not are left out.
-        photos: all of a run.
-        every: Nth frames they are: the drawn film takes as long as the film.
+        files: our files in the folder of results.
+        pictures: pictures of the frames; frames without one are left out.
+        photos: all photos of a run.
+        every: the photos are every Nth frame, so that the drawn film lasts as long as the original.
 
     Raises:
         InputError: OpenCV cannot write films here.
-        FileRefused: something that is not ours is in the way.
+        FileRefused: a file that is not ours is in the way.
     """
     frames: dict[Path, list[Photo]] = {}
     for photo in photos:
@@ -209,27 +209,27 @@ def write_films(files: OwnFiles, pictures: Pictures, photos: Sequence[Photo], *,
             frames.setdefault(place[0], []).append(photo)
     written = []
     for film, own in frames.items():
-        rate = CAMERA_RATE if CAMERA.fullmatch(film.name) else frames_per_second(film) / every
+        fps = CAMERA_FPS if CAMERA.fullmatch(film.name) else frames_per_second(film) / every
         name = f"{FILMS_FOLDER}/{PurePosixPath(own[0].image_id).parent.as_posix()}.mp4"
         with tempfile.TemporaryDirectory() as folder, files.writing(name) as partial:
             made = Path(folder, "film.mp4")
-            _encode(made, [files.place(pictures.name(photo.image_id)) for photo in own], rate)
+            _encode(made, [files.place(pictures.name(photo.image_id)) for photo in own], fps)
             shutil.copyfile(made, partial)
         written.append(files.folder / name)
     return written
 
 
-def _encode(path: Path, pictures: Sequence[Path], rate: float) -> None:
+def _encode(path: Path, pictures: Sequence[Path], fps: float) -> None:
     writer = None
     for picture in pictures:
         pixels = cv2.imread(str(picture))
         if pixels is None:
-            raise InputError(f"{picture}: cannot be read again for the film")
+            raise InputError(f"{picture}: cannot be read, and is needed for the film")
         if writer is None:
             size = (pixels.shape[1], pixels.shape[0])
-            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*CODEC), rate, size)
+            writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*CODEC), fps, size)
             if not writer.isOpened():
-                raise InputError(f"OpenCV cannot write films here ({CODEC}, {size[0]} x {size[1]})")
+                raise InputError(f"the installed OpenCV cannot write films ({CODEC}, {size[0]} x {size[1]})")
         writer.write(pixels if (pixels.shape[1], pixels.shape[0]) == size else cv2.resize(pixels, size))
     if writer is not None:
         writer.release()

@@ -1,4 +1,4 @@
-"""Which file is a photo: its own, or the film that it is a frame of? And which bytes were there when it was read?"""
+"""Which file does a photo come from, its own or a film? And which version of the file was read?"""
 
 import os
 import re
@@ -15,12 +15,12 @@ FRAME = re.compile(r"(\d{6,})\.jpg")
 
 
 def is_film(path: str | Path) -> bool:
-    """Say whether a path is that of a film, by its suffix."""
+    """Return whether a path has the suffix of a film."""
     return os.path.splitext(path)[1].lower() in FILMS
 
 
 def film_of(path: Path) -> tuple[Path, int] | None:
-    """Return the film, or camera, and the number of the frame that a path means; None where it is that of a photo."""
+    """Return the film or camera, and the frame number, of the path of a frame; None for the path of a photo."""
     found = FRAME.fullmatch(path.name)
     if found is None or not ((is_film(path.parent) and path.parent.is_file()) or CAMERA.fullmatch(path.parent.name)):
         return None
@@ -28,17 +28,17 @@ def film_of(path: Path) -> tuple[Path, int] | None:
 
 
 def file_of(path: str | Path) -> str | Path:
-    """Return the file that a photo is, or the film that a frame is of."""
+    """Return the file of a photo, or the film of a frame."""
     folder = os.path.dirname(path)
     return folder if is_film(folder) and os.path.isfile(folder) else path
 
 
 class Version(NamedTuple):
-    """Which bytes a photo was when it was read.
+    """Which version of its file a photo was read from.
 
     Attributes:
-        key: `proposals.stored.reader.file_key` of its file; "" where that could not be read.
-        stamp: of its file before it was read; None likewise.
+        key: `proposals.stored.reader.file_key` of the file; "" if it could not be read.
+        stamp: size and time of the file before it was read; None if unknown.
     """
 
     key: str = ""
@@ -46,11 +46,11 @@ class Version(NamedTuple):
 
 
 def key_of(path: str | Path) -> str:
-    """Return the key of a photo, or of the film of a frame, as `Version` has it."""
+    """Return the key of a photo's file, or of the film of a frame."""
     file = file_of(path)
     try:
         return file_key(file) if file is path else _key_of_film(file, stamp_of(file))
-    except OSError:  # it will be reported when it is read
+    except OSError:  # reported when it is read
         return ""
 
 

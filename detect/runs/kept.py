@@ -1,8 +1,8 @@
-"""Writes the classified regions of a run, photo by photo: OUT/regions.bin, and where each photo begins, regions.jsonl.
+"""Writes the classified regions of a run, photo by photo: OUT/regions.bin, and its index, OUT/regions.jsonl.
 
-A photo is in the index only when its numbers are in the other file, and has a line of detections only when it is in the
-index. So a killed run leaves at worst numbers that nothing leads to, which the next run writes over, and a photo that
-is done again. `eval.regions.read_regions` reads them.
+The numbers of a photo are written before its entry in the index, and that before its line of detections. So a killed
+run leaves at worst numbers that are not in the index, which the next run overwrites, and a photo that is done again.
+`eval.regions.read_regions` reads the files.
 """
 
 import os
@@ -33,20 +33,20 @@ from structures.line_files import SYNC_SECONDS, LineFile, unshare
 from structures.own_files import inside
 from structures.regions import Regions
 
-CHECKED_BYTES = 2**26  # at the end of the file, where a power cut may have lost what was written last
+CHECKED_BYTES = 2**26  # at the end of the file, where a power cut may have lost the last writes
 
 
 class RegionFiles:
-    """The kept regions in one folder, to be added to; a context manager that closes the files.
+    """Adds to the kept regions in a folder; a context manager that closes the files.
 
     Args:
-        folder: of the results, locked by the caller.
-        head: what is the same for all photos.
-        features: how many are to be kept for each region.
-        done: photos that have results; those of others are kept again.
+        folder: folder of results, locked by the caller.
+        head: facts that are the same for all photos.
+        features: number of features to keep per region.
+        done: photos that have results; regions of others are kept again.
 
     Attributes:
-        kept: photos that need not be done again to keep their regions.
+        kept: photos whose regions are kept already.
 
     Raises:
         FileRefused: the files are not ours, or were made with other classes or rules.
@@ -55,7 +55,7 @@ class RegionFiles:
     def __init__(self, folder: Path, head: Head, *, features: int = 0, done: Collection[str] = ()) -> None:
         self._path, index = inside(folder, REGIONS_FILE), inside(folder, INDEX_FILE)
         if self._path.exists() and self._path.stat().st_size and not index.exists():
-            raise RunError(f"{self._path}: is there without {INDEX_FILE}, which says what it holds; move it away")
+            raise RunError(f"{self._path}: its index {INDEX_FILE} is missing; move it away")
         self._head, self._begun, self._entries = head, False, dict[str, Entry]()
         self._index = LineFile(index, KEYS, self._read, overwrite=not done)
         try:
@@ -81,7 +81,7 @@ class RegionFiles:
         self._index.close()
 
     def add(self, image: str, regions: Regions) -> None:
-        """Add the regions of a photo; they are written when this returns, and replace those that it had."""
+        """Write the regions of a photo; they replace earlier ones."""
         content = as_bytes(regions)
         with naming(self._path):
             self._file.seek(self._end)
@@ -99,15 +99,15 @@ class RegionFiles:
     def _read(self, line: Any, place: str) -> None:
         head = read_head(line, place)
         if head is None and not self._begun:
-            raise RegionsError(f"{place}: does not name the classes, as a first line does")
+            raise RegionsError(f"{place}: expected the classes in the first line")
         if head not in (None, self._head):
-            raise RegionsError(f"{place}: of regions that were made with other classes or rules")
+            raise RegionsError(f"{place}: these regions were made with other classes or rules")
         self._begun = True
         entry = read_entry(line, place)
         self._entries[entry.image] = entry
 
     def _drop_torn(self) -> None:
-        """Forget the photos whose numbers a power cut has lost; they are done again."""
+        """Forget the photos whose numbers a power cut has lost, so that they are done again."""
         checked, classes = 0, len(self._head.classes)
         for name in sorted(self._entries, key=lambda name: -self._entries[name].at):
             try:
@@ -135,5 +135,5 @@ def open_regions(folder: Path, detector: Detector, done: Collection[str]) -> Reg
 def forget_regions(folder: Path) -> None:
     """Remove the regions that earlier runs kept in a folder of results."""
     if inside(folder, INDEX_FILE).exists():
-        for name in (REGIONS_FILE, INDEX_FILE):  # without its index the other is nobody's
+        for name in (REGIONS_FILE, INDEX_FILE):  # the index last: it proves that the other file is ours
             inside(folder, name).unlink(missing_ok=True)

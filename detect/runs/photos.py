@@ -1,8 +1,8 @@
-"""Which photos to work on: files, folders, globs and list files -> photos with stable names, in a stable order.
+"""Finds photos: files, folders, globs and list files -> photos with stable names, in a stable order.
 
-The name of a photo in every result (its image id) is its path, with forward slashes, relative to the deepest folder
-that holds everything that was named. So a folder given alone is left out of the names, photos of equal names in
-different folders stay apart, and the names do not depend on where the command runs.
+The name of a photo in all results (its image id) is its path, with forward slashes, relative to the deepest folder that
+contains everything that was named. So the name of a single folder is not part of the names, photos of equal names in
+different folders are distinct, and names do not depend on the working folder.
 """
 
 import glob
@@ -20,8 +20,8 @@ from structures.files import regular_file
 from structures.images import SUFFIXES
 from structures.records import Dataset
 
-PICTURES = "pictures"  # folder in that of a run, with photos that have boxes on them
-LIST_PREFIX = "@"  # @photos.txt names a file with one photo, folder or glob a line
+PICTURES = "pictures"  # folder of a run's drawn photos
+LIST_PREFIX = "@"  # @photos.txt names a file with one photo, folder or glob per line
 GLOB_CHARACTERS = frozenset("*?[")
 
 
@@ -31,11 +31,11 @@ class SourceError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One photo to work on.
+    """A photo.
 
     Attributes:
         image_id: its name in every result.
-        path: where it lies.
+        path: its file.
     """
 
     image_id: str
@@ -44,11 +44,11 @@ class Photo:
 
 @dataclass(frozen=True)
 class Photos(Sequence[Photo]):
-    """Photos that lie where their names say: millions take little more memory than the names.
+    """Photos below one folder: millions of them take little more memory than their names.
 
     Attributes:
-        root: folder that the names begin at.
-        names: each once.
+        root: folder that the names are relative to.
+        names: image ids, each once.
     """
 
     root: str
@@ -76,27 +76,27 @@ def names_of(photos: Sequence[Photo]) -> Iterable[str]:
 
 
 def places_of(photos: Sequence[Photo]) -> Iterator[tuple[str, str | Path]]:
-    """Yield the image ids of photos, and where they lie: a frame in its film."""
+    """Yield the image ids of photos and their files: of a frame, its film."""
     if isinstance(photos, Photos):
         return ((name, file_of(os.path.join(photos.root, name))) for name in photos.names)
     return ((photo.image_id, file_of(photo.path)) for photo in photos)
 
 
 def chosen(photos: Sequence[Photo], wanted: Callable[[str], bool]) -> Iterator[Photo]:
-    """Yield the photos whose image ids are wanted when it is their turn."""
+    """Yield the photos that are wanted, by image id; each is asked about when its turn comes."""
     if isinstance(photos, Photos):
         return (Photo(name, Path(photos.root, name)) for name in photos.names if wanted(name))
     return (photo for photo in photos if wanted(photo.image_id))
 
 
 def photos_of(dataset: Dataset, image_ids: Iterable[str] | None = None) -> list[Photo]:
-    """Return the photos of a dataset, all or those named."""
+    """Return the photos of a dataset, all or those that are named."""
     names = dataset.image_ids if image_ids is None else image_ids
     return [Photo(image_id, dataset.image_path(image_id)) for image_id in names]
 
 
 def root_of(photos: Sequence[Photo]) -> str | None:
-    """Return the folder that the names of photos begin at, as an absolute path; None where there are no photos."""
+    """Return the absolute path of the folder that the names of photos are relative to; None if there are no photos."""
     if not photos:
         return None
     path, name = Path(os.path.abspath(photos[0].path)), PurePosixPath(photos[0].image_id)
@@ -104,23 +104,22 @@ def root_of(photos: Sequence[Photo]) -> str | None:
 
 
 def find_photos(paths: Sequence[str], *, lists: Sequence[str | Path] = (), leave_out: Path | None = None) -> Photos:
-    """Find all photos that were named, sorted by image id, each once.
+    """Find all named photos, sorted by image id, each once.
 
     Args:
-        paths: files (taken whatever their suffix), folders (searched through for pictures, hidden ones passed over),
-            globs that the shell left alone (`**` goes through folders), and list files as `@photos.txt`. The folders at
-            the front of a glob that are there by that very name are no part of the pattern.
-        lists: more list files. A relative line is looked for in the working folder, then in the folder of the list.
-        leave_out: a folder that is not searched. Pictures of runs, which are photos with boxes, are passed over anyway,
-            unless their folder is named.
+        paths: files (with any suffix), folders (searched for pictures, without hidden ones), globs that the shell did
+            not expand (`**` matches folders), and list files like `@photos.txt`. Leading folders of a glob that exist
+            under exactly that name are not part of the pattern.
+        lists: more list files. A relative path in a list is looked up in the working folder, then in the list's folder.
+        leave_out: a folder to skip. Drawn pictures of runs are always skipped, unless their folder is named.
 
     Returns:
-        The photos, and as one that cannot be read each folder that cannot be searched, to be reported like one.
+        The photos. A subfolder that cannot be searched is included like a photo, so that it is reported as unreadable.
 
     Raises:
-        SourceError: nothing was named, a path is not there, a glob matches nothing, or a folder holds no pictures.
+        SourceError: nothing was named, a path does not exist, a glob matches nothing, or a folder has no pictures.
     """
-    found = dict[str, list[str]]()  # by what names are relative to: a folder that was named, or that of a file
+    found = dict[str, list[str]]()  # base folder -> names: the base is a named folder, or that of a named file
     for argument in _arguments(paths, lists, leave_out):
         base, names = _find(argument, leave_out)
         found.setdefault(base, []).extend(names)
@@ -151,7 +150,7 @@ def _read_list(list_file: str | Path, leave_out: Path | None) -> Iterator[str]:
                 if line.strip():
                     yield from _matches(_beside(line.strip(), folder), leave_out)
         except UnicodeDecodeError:
-            raise SourceError(f"{list_file}: not a list of photos, one a line in UTF-8") from None
+            raise SourceError(f"{list_file}: not a list of photos, one per line in UTF-8") from None
         except SourceError as error:
             raise SourceError(f"{list_file}: line {number}: {error}") from None
 
@@ -178,13 +177,13 @@ def _glob(pattern: str) -> list[str]:
 
 
 def _fixed_folder(pattern: str) -> str:
-    """Return the front of a glob that is a folder by that very name, brackets and all."""
+    """Return the leading part of a glob that is an existing folder of exactly that name, brackets and all."""
     ends = [place for place, letter in enumerate(pattern) if letter in (os.sep, os.altsep)]
     return next((pattern[: end + 1] for end in reversed(ends) if os.path.isdir(pattern[: end + 1])), "")
 
 
 def _without_drawn(matches: Iterable[str], named: Path, leave_out: Path | None) -> list[str]:
-    """Drop matches of a glob in a folder that is left out, or of pictures of a run, unless that folder was named."""
+    """Drop matches of a glob in the folder to skip, or among drawn pictures, unless that folder was named."""
     own = os.path.realpath(leave_out) if leave_out else None
 
     @cache
@@ -198,19 +197,19 @@ def _without_drawn(matches: Iterable[str], named: Path, leave_out: Path | None) 
 
 
 def _find(path: str, leave_out: Path | None) -> tuple[str, Iterable[str]]:
-    """Return a folder and the names in it of the photos that are named by a path."""
+    """Return a base folder, and the names below it of the photos that a path names."""
     full = os.path.abspath(path)
     if not os.path.isdir(full):
         base, name = os.path.split(full)
         return base, [name]
     names = list(_pictures(full, leave_out))
     if not names:
-        raise SourceError(f"{path}: the folder holds no pictures (looked for {', '.join(sorted(SUFFIXES))})")
+        raise SourceError(f"{path}: no pictures in this folder (looked for {', '.join(sorted(SUFFIXES))})")
     return full, names
 
 
 def _pictures(folder: str, leave_out: Path | None) -> Iterator[str]:
-    """Walk through a folder, links to other folders included, each folder once; those that cannot be searched, too."""
+    """Yield pictures in a folder and below, following links, each folder once; and subfolders that cannot be read."""
     visited = {os.path.realpath(leave_out)} if leave_out else set[str]()
     waiting = [""]  # names of folders, each followed by a slash
     while waiting:
@@ -233,7 +232,7 @@ def _pictures(folder: str, leave_out: Path | None) -> Iterator[str]:
 
 
 def _is_picture(entry: "os.DirEntry[str]") -> bool:
-    """Say whether it may be a photo by its name; a dead link shall be reported, a pipe would block forever."""
+    """Return whether an entry may be a photo, by its name: dead links are kept to be reported, pipes would block."""
     if os.path.splitext(entry.name)[1].lower() not in SUFFIXES:
         return False
     return entry.is_file(follow_symlinks=False) or (entry.is_symlink() and not _is_folder(entry))
@@ -242,11 +241,11 @@ def _is_picture(entry: "os.DirEntry[str]") -> bool:
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False
 
 
 def _is_drawn(folder: str) -> bool:
-    """Say whether a folder has the pictures of a run: photos with boxes on them."""
+    """Return whether a folder has the drawn pictures of a run."""
     results, name = os.path.split(folder)
     return name == PICTURES and drew(Path(results))

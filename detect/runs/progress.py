@@ -1,4 +1,4 @@
-"""Progress on the error stream: bars with the pace and the time left, for photos and trainings; the closing table."""
+"""Progress on stderr: bars with speed and time left, for photos and trainings; and the closing table."""
 
 import time
 from collections import Counter
@@ -17,19 +17,19 @@ from structures.text import printable
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-LINE_SECONDS = 30.0  # where no bar can be drawn, such as in a log file, a plain line now and then
+LINE_SECONDS = 30.0  # between plain lines, if stderr is not a terminal
 
 
 @dataclass
 class Pace:
-    """Photos, or steps of a training, per second, without the first: it pays for compiling and for memory.
+    """Speed in photos, or steps of a training, per second; without the first, which includes compiling and memory.
 
     >>> clock = iter([0.0, 10.0, 12.0, 14.0]).__next__
     >>> pace = Pace(total=5, clock=clock)
     >>> pace.step(), pace.left(), pace.step(), pace.left(), pace.step(), pace.left()
     (None, None, None, 6.0, None, 4.0)
 
-    Pauses do not make the pace slower, but the time left includes its share of them.
+    Pauses do not lower the speed, but the time left includes its share of them.
 
     >>> clock = iter([0.0, 9.0, 10.0, 15.0]).__next__
     >>> pace = Pace(total=10, clock=clock)
@@ -49,35 +49,40 @@ class Pace:
         self._paused = 0.0
 
     def step(self) -> None:
-        """Count a photo."""
+        """Count a photo or a step."""
         self._last = self.clock()
         self.done += 1
         if self._warm is None:
             self._warm = self._last
 
     def pause(self, seconds: float) -> None:
-        """Count time that was spent on something else, such as on judging a training."""
+        """Exclude time that was spent on something else, such as validation."""
         self._paused += seconds
 
     @property
     def seconds(self) -> float:
-        """Time from the start to the last photo."""
+        """Seconds from the start to the latest photo or step."""
         return self._last - self._begin
 
+    @property
+    def first(self) -> float:
+        """Time from the start to the first photo; 0 before it is done."""
+        return 0.0 if self._warm is None else self._warm - self._begin
+
     def per_second(self) -> float | None:
-        """Photos per second after the first; None until a second photo is done."""
+        """Photos or steps per second after the first; None until a second one is done."""
         busy = None if self._warm is None else self._last - self._warm - self._paused
         return None if busy is None or busy <= 0 or self.done < 2 else (self.done - 1) / busy
 
     def left(self) -> float | None:
-        """Seconds until the last photo is done; None until that is known."""
+        """Seconds until everything is done; None until that is known."""
         if self._warm is None or self.per_second() is None:
             return None
         return (self.total - self.done) * (self._last - self._warm) / (self.done - 1)
 
 
 class Bars:
-    """A bar on the error stream for each kind of work; where that is no terminal, a plain line every half minute.
+    """A progress bar on stderr for each kind of work; if that is not a terminal, a plain line every half minute.
 
     Args:
         console: where to draw.
@@ -98,13 +103,13 @@ class Bars:
         self._bars.stop()
 
     def add(self, name: str, total: int, words: str = "") -> TaskID:
-        """Begin a bar, followed by words."""
+        """Start a bar, followed by words."""
         task = self._bars.add_task(name, total=total, words=words)
         self._kinds[task] = name, total
         return task
 
     def update(self, task: TaskID, done: int, words: str) -> None:
-        """Show how much is done."""
+        """Update a bar."""
         self._bars.update(task, completed=done, words=words)
         if not self._console.is_terminal and time.perf_counter() - self._last_line > LINE_SECONDS:
             name, total = self._kinds[task]
@@ -112,7 +117,7 @@ class Bars:
             self._last_line = time.perf_counter()
 
     def remove(self, task: TaskID) -> None:
-        """Take a bar away."""
+        """Remove a bar."""
         self._bars.remove_task(task)
 
     def say(self, line: str, style: str | None = None) -> None:
@@ -129,8 +134,8 @@ class Bar:
 
     Attributes:
         pace: photos per second and time left.
-        seconds: per stage, summed over photos.
-        boxes: detections so far.
+        seconds: seconds per stage, summed over photos.
+        boxes: number of boxes so far.
     """
 
     def __init__(self, total: int, console: Console) -> None:
@@ -146,14 +151,14 @@ class Bar:
         self._bars.__exit__(*error)
 
     def step(self, *, boxes: int, seconds: Mapping[str, float]) -> None:
-        """Count a photo with its boxes and the seconds it took in each stage."""
+        """Count a photo with its boxes and its seconds in each stage."""
         self.pace.step()
         self.boxes += boxes
         self.seconds.update(seconds)  # type: ignore[arg-type]  # Counter adds floats as well
         self._update()
 
     def skip(self, reason: str) -> None:
-        """Leave a photo out, and say why."""
+        """Count a skipped photo, and print the reason."""
         self.pace.total -= 1
         self._skipped += 1
         self._bars.say(f"skipped: {with_options(reason)}", style="yellow")
@@ -171,7 +176,7 @@ class Bar:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it.
+    """Return a duration as text.
 
     >>> duration(3.14159), duration(75), duration(7384)
     ('3.1 s', '1:15 min', '2:03 h')
@@ -184,7 +189,7 @@ def duration(seconds: float) -> str:
 
 
 def table(rows: Mapping[str, str]) -> Table:
-    """Return a plain table of two columns, where square brackets are no markup and control characters are shown."""
+    """Return a plain table of two columns, without markup and with control characters escaped."""
     sheet = Table(box=None, show_header=False, pad_edge=False)
     sheet.add_column(style="bold", no_wrap=True)
     sheet.add_column(overflow="fold")

@@ -1,4 +1,4 @@
-"""Many photos through a proposal generator, into a folder of shards: all cores, resumable, bad photos passed over."""
+"""Proposes boxes for many photos into a folder of shards: on all cores, resumable, skipping bad photos."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -11,10 +11,10 @@ from rich.console import Console
 from detect.flow import Passing, Stage, each, flow, pixels_of, usual_together
 from detect.generators import load_proposals
 from detect.runs.cores import one_core_per_photo
+from detect.runs.machine import made_by, peak_memory_text
 from detect.runs.photos import Photo, chosen, names_of, places_of
 from detect.runs.progress import Bar, duration, table
 from detect.runs.reading import PhotoReader, complaint
-from detect.runs.record import command, commit, peak_memory_text, versions
 from detect.runs.renamed import renamed
 from proposals.protocol import TELLS_FIT, ProposalGenerator, ProposalsByName, in_steps, tells_fit
 from proposals.stored.reader import pixel_key
@@ -27,21 +27,21 @@ from structures.timing import Timer
 if TYPE_CHECKING:
     from classifier.engines import Placement
 
-ENOUGH = 10  # photos for each worker: of fewer, those that begin together and end together decide the rate
+ENOUGH = 10  # photos per worker; with fewer, photos that start and end together distort the speed
 
 
 @dataclass(frozen=True)
 class ProposalJob:
-    """Which photos to propose boxes for, and where they go.
+    """Which photos to propose boxes for, and where the boxes go.
 
     Attributes:
-        photos: to work on.
-        out: folder of the proposals.
-        exif: whether photos are turned as displayed.
-        max_pixels: of a photo; larger ones are skipped.
-        workers: photos that are worked on at the same time.
-        together: at most this many photos go through a network together; None takes what suits the device.
-        max_boxes: keep at most this many boxes per photo, the first; None keeps all.
+        photos: photos to process.
+        out: folder for the proposals.
+        exif: EXIF policy.
+        max_pixels: largest photo, in pixels; larger ones are skipped.
+        workers: photos to process at the same time.
+        together: most photos per pass through a network; None chooses for the device.
+        max_boxes: keep only the first N boxes per photo; None keeps all.
     """
 
     photos: Sequence[Photo]
@@ -58,9 +58,9 @@ class ProposalSummary:
     """The outcome of a job.
 
     Attributes:
-        photos: that were named.
-        before: of these, done in an earlier run.
-        skipped: image ids that could not be worked on -> why.
+        photos: number of photos in the job.
+        before: photos that were done in an earlier run.
+        skipped: image ids of photos that could not be processed -> reason.
     """
 
     photos: int
@@ -69,26 +69,25 @@ class ProposalSummary:
 
     @property
     def done(self) -> int:
-        """Photos whose boxes are stored."""
+        """Number of photos whose boxes are stored."""
         return self.photos - len(self.skipped)
 
 
 def build_for_many(name: str, placement: "Placement | None" = None, **options: Any) -> ProposalGenerator:
-    """Build a generator for many photos at the same time: Selective Search takes one core for each."""
+    """Build a generator for many photos at the same time: Selective Search uses one core per photo."""
     if name.startswith("selective-search") and "+" not in name:
         options = {"threads": 1, **options}
     return load_proposals(name, placement, **options)
 
 
 def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: Console) -> ProposalSummary:
-    """Propose boxes for all photos of a job, and show how it went.
+    """Propose boxes for all photos of a job, and print a summary.
 
     Raises:
-        InputError: the folder holds something else, boxes that were made in another way, or the same photos by other
+        InputError: the folder has other files, boxes that were made in another way, or the same photos under other
             names.
     """
-    facts = {"command": command(), "commit": commit(), "versions": versions()}
-    with StoreWriter(job.out, settings_of(generator, job.exif, job.max_boxes), facts) as writer:
+    with StoreWriter(job.out, settings_of(generator, job.exif, job.max_boxes), made_by()) as writer:
         other_name = renamed(job.photos, writer.known, lambda name: writer.known[name].file)
         if other_name:
             raise InputError(f"{job.out}: {other_name}")
@@ -107,7 +106,7 @@ def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: C
         ):
             _store(done, read, writer, bar, summary, job.max_boxes)
     console.print(table(_rows(job, summary, bar)))
-    for line in generator.doubts if isinstance(generator, ProposalsByName) else ():
+    for line in generator.notes if isinstance(generator, ProposalsByName) else ():
         console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
     return summary
 
@@ -122,13 +121,13 @@ def settings_of(generator: ProposalGenerator, exif: ExifPolicy, max_boxes: int |
 def proposing_stages(
     generator: ProposalGenerator, read: Callable[[Photo], Image], *, workers: int = 1, together: int | None = None
 ) -> list[Stage]:
-    """Return how photos become proposals, as `detect.flow.flow` wants it: (pixels, proposals) come out.
+    """Return the stages from photos to (pixels, proposals), for `detect.flow.flow`.
 
     Args:
-        generator: proposes.
-        read: returns the pixels of a photo.
-        workers: threads that read and propose.
-        together: at most this many photos go through a network together; None takes what suits the device.
+        generator: the proposal generator.
+        read: photo -> pixels.
+        workers: threads that read photos and propose regions.
+        together: most photos per pass through a network; None chooses for the device.
     """
     by_name = generator.proposals_of if isinstance(generator, ProposalsByName) else None
     steps = in_steps(generator)

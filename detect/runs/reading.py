@@ -1,4 +1,4 @@
-"""Photos of a run: read, with the key of the file, and why one of them was passed over."""
+"""Reads the photos of a run, notes the versions of their files, and says why a photo was skipped."""
 
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -15,14 +15,14 @@ from structures.records import Image
 
 
 class PhotoReader:
-    """Reads photos and frames, from any thread, and notes which bytes each was.
+    """Reads photos and frames, from any thread, and notes the version of each file.
 
     Args:
-        exif: whether photos are turned as displayed.
-        max_pixels: of a photo; larger ones cannot be read.
+        exif: EXIF policy.
+        max_pixels: largest photo, in pixels; larger ones are not read.
 
     Attributes:
-        films: frames that were not decoded before are read from here.
+        films: reads frames that are not decoded yet.
     """
 
     def __init__(self, *, exif: ExifPolicy = "apply", max_pixels: int = MAX_PIXELS) -> None:
@@ -49,23 +49,23 @@ class PhotoReader:
         return image
 
     def version_of(self, photo: Photo) -> Version:
-        """Return which bytes a photo was when it was read, unknown where it was not; it is forgotten then."""
+        """Return, and forget, which version of its file a photo was read from; unknown if it was not read."""
         return self._versions.pop(photo.image_id, Version())
 
 
 class HasPath(Protocol):
-    """What passes through stages, and lies in a file."""
+    """An item that comes from a file."""
 
     @property
     def path(self) -> str | Path:
-        """Of the file."""
+        """Path of the file."""
 
 
 Located = TypeVar("Located", bound=HasPath)
 
 
 def complaint(passed: Passing[Located]) -> str:
-    """Say why a photo was passed over, with the name of its file."""
+    """Return why a photo was skipped, with the name of its file."""
     error, path = passed.error, passed.item.path
     if isinstance(error, ImageError):
         return str(error)

@@ -1,4 +1,4 @@
-"""Does a folder of results know photos by other names, since other folders were named then?"""
+"""Does a folder of results have the same photos under other names, because other folders were named then?"""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -7,18 +7,18 @@ from detect.runs.photos import Photo, chosen, names_of
 
 
 def renamed(photos: Sequence[Photo], known: Collection[str], noted: Callable[[str], str]) -> str | None:
-    """Say which photo an earlier run knows by a name with more or fewer folders in front, since others were named.
+    """Find a photo that an earlier run names with more or fewer leading folders.
 
     Args:
-        photos: that were named now.
-        known: names of the photos that are known.
-        noted: returns the `file_key` of a known photo, by its name; "" if it has none.
+        photos: photos of this run.
+        known: names of the photos of earlier runs.
+        noted: name of a known photo -> its `file_key`; "" if it has none.
 
     Returns:
-        The complaint, with what to do; None if there is no such photo.
+        The complaint, and what to do; None if there is no such photo.
     """
     if sum(name in known for name in names_of(photos)) in (len(known), len(photos)):
-        return None  # all that are known were named again, or nothing else was
+        return None  # all known photos are named again, or only known ones are
     now = frozenset(names_of(photos))
     old = [name for name in known if name not in now]
     longer = dict[str, list[str]]()
@@ -33,14 +33,14 @@ def renamed(photos: Sequence[Photo], known: Collection[str], noted: Callable[[st
         same = next((each for each in candidates if key and noted(each) == key), None)
         if same is not None:
             return (
-                f"holds {photo.path} by the name {same}, which would be {photo.image_id} now: names begin at the "
-                "deepest folder that holds all that is named; name the same folders again, or another `out`"
+                f"has {photo.path} under the name {same}, but it would now be {photo.image_id}: names are relative to "
+                "the deepest folder that contains everything named; name the same folders again, or another `out`"
             )
     return None
 
 
 def _endings(name: str) -> Iterator[str]:
-    """Yield a name without its first folders, down to the last part.
+    """Yield a name without its leading folders, one by one.
 
     >>> list(_endings("a/b/c.jpg"))
     ['b/c.jpg', 'c.jpg']

@@ -1,7 +1,7 @@
-"""Results on disk: OUT/detections.jsonl and OUT/skipped.jsonl, one line per photo, written as soon as it is done.
+"""Results on disk: OUT/detections.jsonl and OUT/skipped.jsonl, with one line per photo, written when it is done.
 
-A killed run leaves at worst half a line at the end. The next run cuts that off, skips the photos that are done, and
-tries those that failed again.
+A killed run leaves at worst half a line at the end. The next run cuts that off, skips photos that are done, and tries
+again those that failed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,22 +21,22 @@ SKIPPED_FILE = "skipped.jsonl"
 
 
 class Results:
-    """The results in one folder, to be added to.
+    """Adds to the results in one folder.
 
     Args:
         folder: made if it is missing.
-        overwrite: throw away what is there.
+        overwrite: whether to discard earlier results.
 
     Attributes:
-        folder: where they lie.
-        done: image ids with detections, of this run and earlier ones -> `proposals.stored.reader.file_key` of the
-            photo; empty where it was not noted.
-        files: which photos are as they were when they were read.
-        skipped: image ids that could not be worked on -> why.
+        folder: the folder.
+        done: image ids of photos with results, also of earlier runs -> `proposals.stored.reader.file_key`; "" if it was
+            not noted.
+        files: notes of the photos' files, to recognise changes.
+        skipped: image ids of photos that could not be processed -> reason.
 
     Raises:
-        FileRefused: another run writes into the folder, a line of a file in it is not from `rcnn detect`, or
-            the files are there without the run.json that says so. Nothing was changed then.
+        FileRefused: another run is writing here, a line was not written by `rcnn detect`, or there are results without
+            a run.json. Nothing is changed in these cases.
     """
 
     def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
@@ -66,7 +66,7 @@ class Results:
     def write(
         self, image_id: str, found: Detections, classes: Sequence[str], key: str = "", stamp: Stamp | None = None
     ) -> None:
-        """Add the detections of a photo, with the key of its file, and the stamp that this had before it was read."""
+        """Write the detections of a photo, with the key of its file, and the file's stamp from before it was read."""
         self._detections.add(as_entry(image_id, found, classes) | ({"file_key": key} if key else {}))
         self.done[image_id] = key
         self.skipped.pop(image_id, None)
@@ -74,16 +74,16 @@ class Results:
             self.files.add(image_id, stamp, key)
 
     def skip(self, image_id: str, reason: str) -> None:
-        """Add a photo that could not be worked on."""
+        """Note a photo that could not be processed."""
         if self.skipped.get(image_id) != reason:
             self._skips.add({"image": image_id, "reason": reason})
         self.skipped[image_id] = reason
 
     def changed(self, photos: Iterable[tuple[str, str | Path]]) -> list[str]:
-        """Return the image ids of other photos than those of which there are results; not of those that are gone.
+        """Return the image ids of photos whose content differs from that of the results; missing photos are ignored.
 
         Args:
-            photos: image id and place of each.
+            photos: image id and file of each photo.
         """
         known = ((image_id, path) for image_id, path in photos if self.done.get(image_id))
         return [image_id for image_id, key in self.files.digests(known) if key not in ("", self.done[image_id])]
@@ -91,22 +91,22 @@ class Results:
     def _read_done(self, entry: Any, place: str) -> None:
         image_id = require_line(entry, place)
         if image_id in self.done:
-            raise ResultsError(f"{place}: {image_id} again")
+            raise ResultsError(f"{place}: a second line for {image_id}")
         self.done[image_id] = str(entry.get("file_key") or "")
 
     def _read_skip(self, entry: Any, place: str) -> None:
         if entry.keys() != {"image", "reason"} or not all(isinstance(value, str) for value in entry.values()):
-            raise ResultsError(f"{place}: not a photo and a reason")
+            raise ResultsError(f"{place}: expected a photo and a reason")
         if entry["image"] not in self.done:
             self.skipped[entry["image"]] = entry["reason"]
 
 
 def _require_own(folder: Path) -> None:
-    """Refuse files that have the names of results but were not written by `rcnn detect`."""
+    """Refuse files with the names of results that were not written by `rcnn detect`."""
     if read_run(folder) is None:
         for path in (folder / name for name in (DETECTIONS_FILE, SKIPPED_FILE, INDEX_FILE, REGIONS_FILE)):
             if path.is_file() and path.stat().st_size:
                 raise RunError(
-                    f"{path}: is there, but no {RUN_FILE} says that rcnn detect wrote it; "
+                    f"{path}: exists, but there is no {RUN_FILE} to show that rcnn detect wrote it; "
                     "name another `out`, or move it away"
                 )

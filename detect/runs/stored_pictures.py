@@ -1,4 +1,4 @@
-"""Pictures of results that are on disk: those that a run of `rcnn detect` left out, and all of `rcnn draw`."""
+"""Draws results from disk: pictures that an earlier run did not draw, and those of `rcnn draw`."""
 
 import os
 import time
@@ -30,13 +30,13 @@ from structures.text import printable
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What came of it.
+class DrawingSummary:
+    """The outcome of drawing.
 
     Attributes:
-        photos: with results.
-        fresh: pictures that were drawn now.
-        undrawn: image ids whose pictures could not be drawn -> why.
+        photos: number of photos with results.
+        fresh: number of pictures that were drawn now.
+        undrawn: image ids of photos that could not be drawn -> reason.
     """
 
     photos: int
@@ -46,19 +46,19 @@ class Drawn:
 
 def redraw(
     out: Path, drawing: Drawing, console: Console, *, images: Path | None = None, max_pixels: int = MAX_PIXELS
-) -> Drawn:
-    """Draw all photos that a folder has results of; pictures that show what is asked for already stay.
+) -> DrawingSummary:
+    """Draw all photos that a folder has results of; existing pictures that already show the same detections stay.
 
     Args:
-        out: folder of the results.
-        drawing: what the pictures show.
-        console: where progress goes.
-        images: folder that the photos' names begin at; None takes that of the run.
-        max_pixels: of a photo; larger ones are not drawn.
+        out: folder of results.
+        drawing: which detections to draw.
+        console: for progress.
+        images: folder that photo names are relative to; None takes that of the run.
+        max_pixels: largest photo, in pixels; larger ones are not drawn.
 
     Raises:
-        InputError: the folder has no results of `rcnn detect`, another process writes there, or nothing says where the
-            photos lie.
+        InputError: the folder has no results of `rcnn detect`, another process is writing there, or the photos' folder
+            is not known.
     """
     record = _read_record(out)
     classes, exif = record["settings"]["classes"], record["settings"].get("exif", "apply")
@@ -76,31 +76,31 @@ def redraw(
         if warning := missing_fonts(drawing.classes or classes):
             console.print(printable(warning), markup=False, highlight=False, soft_wrap=True)
         other = results.changed(places_of(photos))
-        undrawn = {name: f"{root / name}: is another photo than the one that was searched" for name in other}
+        undrawn = {name: f"{root / name}: is not the photo that was searched" for name in other}
         todo = list(chosen(photos, lambda name: name not in undrawn and not pictures.has(name)))
         with Bar(len(todo), console) as bar:
             undrawn |= draw_stored(
                 todo, out / DETECTIONS_FILE, pictures, classes, exif=exif, max_pixels=max_pixels, bar=bar
             )
         run.finish(undrawn=undrawn)
-    return Drawn(len(photos), bar.pace.done, undrawn)
+    return DrawingSummary(len(photos), bar.pace.done, undrawn)
 
 
 def _read_record(out: Path) -> Mapping[str, Any]:
     record = read_run(out) if out.is_dir() else None
     if record is None or not (out / DETECTIONS_FILE).is_file():
-        raise RunError(f"{out}: holds no results of rcnn detect: {RUN_FILE} and {DETECTIONS_FILE}")
+        raise RunError(f"{out}: has no results of rcnn detect ({RUN_FILE} and {DETECTIONS_FILE})")
     classes = record["settings"].get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise RunError(f"{out / RUN_FILE}: names no classes, so it is no record of rcnn detect")
+        raise RunError(f"{out / RUN_FILE}: lists no classes, so it is not a record of rcnn detect")
     return record
 
 
 def classes_of(out: Path, listed: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes of results that are listed, as `read_class_names` has it, by the names that they have there.
+    """Return the listed classes, as `read_class_names` takes them, by their names in the results.
 
     Raises:
-        InputError: the folder has no results of `rcnn detect`, or they know no such class.
+        InputError: the folder has no results of `rcnn detect`, or a class is unknown.
     """
     classes = _read_record(out)["settings"]["classes"]
     names, known = read_class_names(listed, known=classes), ClassNames(classes)
@@ -115,18 +115,18 @@ def classes_of(out: Path, listed: Sequence[str]) -> tuple[str, ...]:
 def _noted_root(out: Path, record: Mapping[str, Any]) -> Path:
     root = last_fact(record["runs"], "images")
     if not isinstance(root, str):
-        raise RunError(f"{out / RUN_FILE}: does not say where the photos lie; name their folder as `images`")
+        raise RunError(f"{out / RUN_FILE}: does not say where the photos are; name their folder as `images`")
     return Path(root)
 
 
 def open_pictures(files: OwnFiles, results: Results, drawing: Drawing, run: RunRecord) -> Pictures:
-    """Return where pictures go; those of earlier runs that show other detections are removed.
+    """Return the pictures of a folder; earlier ones that show other detections are removed.
 
     Args:
-        files: that are ours.
-        results: of earlier runs.
-        drawing: what the pictures are to show.
-        run: knows what those of earlier runs show.
+        files: our files in the folder.
+        results: results of earlier runs.
+        drawing: which detections to draw.
+        run: record that says which detections earlier pictures show.
     """
     same = all(run.last(fact) == value for fact, value in drawing.facts().items())
     pictures = Pictures(files, PICTURES, drawing, trusted=frozenset(results.done) if same else frozenset())
@@ -136,15 +136,15 @@ def open_pictures(files: OwnFiles, results: Results, drawing: Drawing, run: RunR
 
 
 def refuse_drawing_among(photos: Sequence[Photo], out: Path) -> None:
-    """Refuse to draw to a folder that photos are in.
+    """Refuse to draw into a folder with photos of the run.
 
     Raises:
-        FileRefused: one is; names it.
+        FileRefused: a photo is in that folder.
     """
     drawn = os.path.join(os.path.realpath(out / PICTURES), "")
     for path, real in real_paths(path for _, path in places_of(photos)):
         if real.startswith(drawn):
-            raise FileRefused(f"{path}: is an input, in the folder that pictures are drawn to; name another `out`")
+            raise FileRefused(f"{path}: this photo is in the folder for drawn pictures; name another `out`")
 
 
 def draw_stored(
@@ -157,7 +157,7 @@ def draw_stored(
     max_pixels: int = MAX_PIXELS,
     bar: Bar | None = None,
 ) -> dict[str, str]:
-    """Draw photos from their lines of results, where they have one; return why for those that cannot be drawn."""
+    """Draw photos from their lines of results; return image id -> reason for those that cannot be drawn."""
     wanted, undrawn = {photo.image_id: photo for photo in photos}, dict[str, str]()
     read = PhotoReader(exif=exif, max_pixels=max_pixels)
     for line in ResultLines(results_file) if wanted else ():
@@ -165,7 +165,7 @@ def draw_stored(
             path, begin = wanted[line.image].path, time.perf_counter()
             try:
                 pictures.add(line.image, read(wanted[line.image]), with_labels_of(line, classes), classes)
-            except ImageError as error:  # gone or changed since it was searched
+            except ImageError as error:  # removed or changed since it was searched
                 undrawn[line.image] = str(error)
             except (OSError, ValueError) as error:
                 undrawn[line.image] = f"{path}: its picture cannot be written: {error}"

@@ -1,4 +1,4 @@
-"""The outcome of a run over photos: counts, sources of regions and detections, seconds per stage."""
+"""The outcome of a run: counts, generators of proposals and detections, seconds per stage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.table import Table
 
+from detect.runs.machine import peak_memory_text
 from detect.runs.progress import duration
-from detect.runs.record import peak_memory_text
 
-ORDER = ("read", "propose", "trunk", "classify", "suppress", "write")  # of the stages
-IN_WORKERS = ("read", "propose")
+ORDER = ("read", "propose", "trunk", "classify", "suppress", "write")  # of the stages in tables
+IN_WORKERS = ("read", "propose")  # stages with several threads
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,17 @@ class DetectionSummary:
     """The outcome of a run.
 
     Attributes:
-        photos: that were named.
-        done: of these, now or in an earlier run.
-        fresh: of these, in this run.
-        skipped: image ids that could not be worked on -> why.
-        proposals: regions that were classified in this run, by the generator that proposed them.
-        boxes: detections of this run, likewise.
-        seconds: of this run from the first photo to the last.
-        stages: seconds in each stage, summed over photos and threads; the stages overlap.
-        photos_per_second: without the first photo; None if there was no second.
-        undrawn: image ids that are done, but whose pictures could not be drawn -> why.
+        photos: number of photos in the run.
+        done: photos done now or in an earlier run.
+        fresh: photos done in this run.
+        skipped: image ids of photos that could not be processed -> reason.
+        proposals: generator -> number of its proposals that were classified in this run.
+        boxes: generator -> number of detections from its proposals in this run.
+        seconds: seconds of this run from the first photo to the last.
+        stages: stage -> seconds, summed over photos and threads; the stages overlap.
+        first_seconds: seconds until the first photo was done, which includes making the networks ready; 0 without one.
+        photos_per_second: speed without the first photo; None if there was no second.
+        undrawn: image ids of photos that are done but could not be drawn -> reason.
     """
 
     photos: int
@@ -39,6 +40,7 @@ class DetectionSummary:
     boxes: Mapping[str, int]
     seconds: float
     stages: Mapping[str, float]
+    first_seconds: float
     photos_per_second: float | None
     undrawn: Mapping[str, str] = field(default_factory=dict)
 
@@ -60,10 +62,10 @@ class DetectionSummary:
         }
 
     def profile(self, workers: int) -> dict[str, dict[str, float]]:
-        """Return where the time went: for each stage seconds per photo, its threads, and the share that they worked.
+        """Return for each stage its seconds per photo, its threads, and the share of the time that they worked.
 
         Args:
-            workers: threads that read and proposed.
+            workers: threads that read photos and proposed regions.
         """
         each, rows = max(1, self.fresh), dict[str, dict[str, float]]()
         for stage in sorted(self.stages, key=ORDER.index):
@@ -81,15 +83,24 @@ class DetectionSummary:
         return "; ".join(parts)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the facts for run.json; why photos were skipped is in skipped.jsonl."""
+        """Return the facts for run.json; the reasons for skipped photos are in skipped.jsonl."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"skipped": len(self.skipped)}
 
 
 def profile_table(profile: Mapping[str, Mapping[str, float]]) -> Table:
-    """Return where the time went, as `DetectionSummary.profile` has it, for people."""
+    """Return the table of a `DetectionSummary.profile`."""
     sheet = Table(box=None, pad_edge=False)
     for name in ("stage", "seconds per photo", "threads", "busy"):
         sheet.add_column(name, justify="left" if name == "stage" else "right")
     for stage, row in profile.items():
         sheet.add_row(stage, f"{row['seconds per photo']:.4f}", f"{row['threads']:.0f}", f"{row['busy']:.0%}")
     return sheet
+
+
+def start_line(start: Mapping[str, float]) -> str:
+    """Return how long each part of the start took.
+
+    >>> start_line({"import": 1.25, "load": 0.51, "first photo": 1.0})
+    'import 1.2 s, load 0.5 s, first photo 1.0 s'
+    """
+    return ", ".join(f"{name} {duration(seconds)}" for name, seconds in start.items())

@@ -1,11 +1,12 @@
-"""From shards to what the other commands read: lines of detections, or a folder of proposals."""
+"""Collects shards into what other commands read: lines of detections, or a folder of proposals."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detect.runs.record import RunRecord, command, commit, last_fact, read_run, versions
+from detect.runs.machine import made_by
+from detect.runs.record import RunRecord, last_fact, read_run
 from detect.runs.results import Results
 from detect.scaling.folder import look_into
 from detect.scaling.shards import Row, detections_of, proposals_of, read_rows
@@ -16,11 +17,11 @@ from structures.own_files import inside
 
 @dataclass
 class Collected:
-    """What was collected.
+    """Numbers of collected photos.
 
     Attributes:
-        photos: with a result.
-        failed: without one.
+        photos: photos with a result.
+        failed: photos without one.
     """
 
     photos: int = 0
@@ -28,18 +29,18 @@ class Collected:
 
 
 def collect(place: str, out: Path) -> Collected:
-    """Write the results of a cluster as `rcnn detect` or `rcnn propose` writes them; what is there already stays.
+    """Write the results of a cluster as `rcnn detect` or `rcnn propose` writes them; existing results stay.
 
     Args:
         place: folder or address of the shards.
-        out: folder of the lines, or of the proposals.
+        out: folder for the lines or the proposals.
 
     Raises:
-        InputError: no shards are there, one is damaged, or the folder holds something else.
+        InputError: there are no shards, a shard is damaged, or the folder has other files.
     """
     with look_into(place) as (record, shards):
         content = read_run(record)
-        assert content is not None, "looked into"
+        assert content is not None, "checked by look_into"
         rows = _rows(shards)
         if "generator" in content["settings"]:
             return _proposals(content["settings"], rows, out)
@@ -47,7 +48,7 @@ def collect(place: str, out: Path) -> Collected:
 
 
 def _rows(shards: Sequence[str]) -> Iterator[Row]:
-    """Yield the rows of all shards; a photo whose name comes again is in two because a run had other photos."""
+    """Yield the rows of all shards, each photo once; a photo is in two shards if a run had other photos."""
     seen = set[str]()
     for shard in shards:
         for row in read_rows(shard):
@@ -82,8 +83,8 @@ def _detections(content: dict[str, Any], rows: Iterator[Row], out: Path) -> Coll
 
 def _proposals(settings: dict[str, Any], rows: Iterator[Row], out: Path) -> Collected:
     inside(out, "manifest.json")
-    done, facts = Collected(), {"command": command(), "commit": commit(), "versions": versions()}
-    with StoreWriter(out, settings, facts) as writer:
+    done = Collected()
+    with StoreWriter(out, settings, made_by()) as writer:
         for row in rows:
             if row["error"] is not None:
                 done.failed += 1

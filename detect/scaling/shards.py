@@ -1,31 +1,32 @@
-"""The rows of results: one per photo, as Parquet; a photo that failed has its error and nothing else.
+"""Rows of results as Parquet, one per photo; the row of a photo that failed has only its error.
 
-Numbers are kept exactly, so that lines made of a shard are those that `rcnn detect` writes.
+Numbers are kept exactly, so that lines made from a shard equal those of `rcnn detect`.
 """
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from detect.scaling.places import EXTRA, open_file
+from detect.scaling.places import EXTRA, open_parquet
 from structures.boxes import as_boxes
 from structures.errors import InputError
 from structures.extras import installed
 from structures.records import Detections, Proposals
 
 DETECT, PROPOSE = "detect", "propose"
-WORK = b"googlenet-rcnn"  # key of the file's own notes, with what was done as value
+WORK = b"googlenet-rcnn"  # key in the metadata of the file, whose value is DETECT or PROPOSE
 Row = dict[str, Any]
 
 
 class ShardError(InputError):
-    """A file of results that cannot be used; the message names it."""
+    """A shard cannot be used; the message names it."""
 
 
 def schema_of(work: str) -> Any:
-    """Return the columns of a shard: of detections, or of proposals."""
+    """Return the schema of a shard of detections or of proposals."""
     arrow = installed("pyarrow", extra=EXTRA)
     number, text = arrow.float32(), arrow.string()
     own = {"labels": arrow.list_(text)} if work == DETECT else {"pixels": text}
@@ -67,41 +68,58 @@ def _boxes_row(image_id: str, record: Detections | Proposals, file_key: str) -> 
 
 
 def failed_row(image_id: str, error: str) -> Row:
-    """Return the row of a photo that could not be worked on."""
+    """Return the row of a photo that could not be processed."""
     return {"image": _text(image_id), "error": _text(error)}
 
 
 def _text(text: str) -> str:
-    """Return a text that Parquet can hold; odd file names are shown as the command line shows them."""
+    """Return a text that Parquet can hold, with bytes of file names that are not UTF-8 escaped."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def detections_of(row: Row, classes: Sequence[str]) -> Detections:
-    """Return the record that a row was made of."""
-    names, source = _sources(row)
-    labels = np.array([classes.index(label) for label in row["labels"]], np.int64)
-    boxes, scores, size = as_boxes(row["boxes"]), np.array(row["scores"], np.float32), (row["height"], row["width"])
-    return Detections(boxes, labels, scores, size, source, names, tuple(classes))
+    """Return the record that a row was made of.
+
+    Raises:
+        ShardError: it holds what we never write.
+    """
+    with _of_row(row):
+        names, source = _sources(row)
+        labels = np.array([classes.index(label) for label in row["labels"]], np.int64)
+        boxes, scores, size = as_boxes(row["boxes"]), np.array(row["scores"], np.float32), (row["height"], row["width"])
+        return Detections(boxes, labels, scores, size, source, names, tuple(classes))
 
 
 def proposals_of(row: Row) -> Proposals:
-    """Return the record that a row was made of."""
-    names, source = _sources(row)
-    boxes, scores, size = as_boxes(row["boxes"]), np.array(row["scores"], np.float32), (row["height"], row["width"])
-    return Proposals(boxes, scores, size, source, names)
+    """Return the record that a row was made of; errors as of `detections_of`."""
+    with _of_row(row):
+        names, source = _sources(row)
+        boxes, scores, size = as_boxes(row["boxes"]), np.array(row["scores"], np.float32), (row["height"], row["width"])
+        return Proposals(boxes, scores, size, source, names)
+
+
+@contextmanager
+def _of_row(row: Row) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ShardError(f"the shards' row of {row['image']}: not as rcnn writes it: {error}") from None
 
 
 def _sources(row: Row) -> tuple[tuple[str, ...], Any]:
     names = tuple(dict.fromkeys(row["sources"])) or ("",)
+    if None in names:
+        raise ValueError("a box without a source")
     return names, np.array([names.index(name) for name in row["sources"]], np.uint8)
 
 
 def to_parquet(rows: Sequence[Row], work: str) -> bytes:
-    """Return the file of a shard; the same rows give the same bytes with one version of pyarrow."""
+    """Return the bytes of a shard; the same rows give the same bytes with the same version of pyarrow."""
     arrow = installed("pyarrow", extra=EXTRA)
     stream = io.BytesIO()
     table = arrow.Table.from_pylist(list(rows), schema=schema_of(work))
-    installed("pyarrow.parquet", extra=EXTRA).write_table(table, stream, compression="zstd")
+    parquet = installed("pyarrow.parquet", extra=EXTRA)
+    parquet.write_table(table, stream, compression="zstd", write_page_checksum=True)
     return stream.getvalue()
 
 
@@ -110,19 +128,23 @@ def read_rows(place: str, columns: Sequence[str] | None = None) -> Iterator[Row]
 
     Args:
         place: path or address.
-        columns: that are read; None reads all.
+        columns: columns to read, `image` among them; None reads all.
 
     Raises:
-        ShardError: it is damaged, or not a shard.
+        ShardError: the file is damaged, or not a shard.
     """
-    arrow, parquet = installed("pyarrow", extra=EXTRA), installed("pyarrow.parquet", extra=EXTRA)
-    try:
-        with open_file(place) as file:
-            table = parquet.read_table(file, columns=None if columns is None else list(columns))
-    except arrow.ArrowException as error:
-        reason = " ".join(str(error).split())
-        raise ShardError(f"{place}: a damaged shard ({reason}); remove it, and it is made again") from None
-    work = (table.schema.metadata or {}).get(WORK)
-    if work not in (DETECT.encode(), PROPOSE.encode()):
-        raise ShardError(f"{place}: not a shard that rcnn wrote")
-    yield from table.to_pylist()
+
+    def damaged(reason: str) -> ShardError:
+        return ShardError(f"{place}: a damaged shard ({reason}); remove it, and it is made again")
+
+    with open_parquet(place, damaged) as file:
+        work = (file.schema_arrow.metadata or {}).get(WORK, b"").decode(errors="replace")
+        if work not in (DETECT, PROPOSE) or not file.schema_arrow.equals(schema_of(work)):
+            raise ShardError(f"{place}: not a shard that rcnn wrote")
+        rows = file.read(columns=None if columns is None else list(columns)).to_pylist()
+    for row in rows:
+        done = row.get("error", "") is None  # else there are only the name and the reason, or only these were read
+        lacks = [name for name in (row if done else ["image"]) if row[name] is None and name != "error"]
+        if lacks:
+            raise ShardError(f"{place}: a row without {', '.join(lacks)}")
+        yield row
