@@ -8,6 +8,7 @@ A command is in detect/commands/NAME.py. Command files import what is heavy insi
 `rcnn --help` is quick.
 """
 
+import atexit
 import gc
 import io
 import os
@@ -51,10 +52,8 @@ PHOTOS, FIGURES, NETWORKS = "Photos", "Figures", "Networks"  # titles over a few
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(RARELY, *gc.get_threshold()[1:])
-    try:
-        guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)))
-    finally:
-        gc.freeze()  # else Python searches torch's million objects for garbage once more at exit: half a second
+    atexit.register(gc.freeze)  # else Python searches all of torch's objects for garbage at exit: half a second
+    guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)))
 
 
 def guarded(run: Callable[[], object]) -> None:
