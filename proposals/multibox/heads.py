@@ -180,7 +180,7 @@ def pool(pyramid: Sequence[Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Te
     level = (side / FINEST_SIDE).log2().ceil().clamp(0, len(pyramid) - 1).long()
     order = level.argsort(stable=True)
     counts: list[int] = level.bincount(minlength=len(pyramid)).tolist()  # the one time that a GPU is waited for
-    regions = torch.cat([image, rows], dim=1)[order].split(counts)
+    regions = torch.split(torch.cat([image, rows], dim=1)[order], counts)
     cut = [
         roi_align(maps.float(), own, POOLED, 1 / stride)
         for maps, stride, own in zip(pyramid, STRIDES, regions, strict=False)
