@@ -203,7 +203,7 @@ def head_width(checkpoint: Checkpoint) -> int:
 class CanvasRunner:
     """Runs a copy of a network on canvases of a few sizes; can be used from any thread.
 
-    OpenVINO needs an engine for every size, made when it is first expected; torch's engine takes any size.
+    OpenVINO needs an engine for every size, made when it is first expected or met; torch's engine takes any size.
 
     Args:
         network: maps (N, 3, H, W) pixels to one tensor.
@@ -221,8 +221,12 @@ class CanvasRunner:
         self._engines: dict[tuple[int, int] | None, Future[Engine]] = {}
         self._making = threading.Lock()
 
-    def expect(self, size: tuple[int, int]) -> Future[Engine]:
-        """Begin to make the engine for canvases of (height, width), if there is none yet."""
+    def expect(self, size: tuple[int, int]) -> None:
+        """Begin to make the engine for canvases of (height, width), where that takes long; others wait for a canvas."""
+        if self._placement.engine == "openvino":
+            self._begun(size)
+
+    def _begun(self, size: tuple[int, int]) -> Future[Engine]:
         key = size if self._placement.engine == "openvino" else None
         with self._making:
             begun = self._engines.get(key)
@@ -233,7 +237,7 @@ class CanvasRunner:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Map (N, 3, H, W) RGB pixels 0..255 to the network's output."""
-        engine = self.expect((pixels.shape[2], pixels.shape[3])).result()
+        engine = self._begun((pixels.shape[2], pixels.shape[3])).result()
         batches = torch.split(pixels.to(engine.device), engine.batch_size)
         return torch.cat([engine(batch) for batch in batches])
 

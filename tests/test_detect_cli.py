@@ -217,3 +217,10 @@ def test_the_check_of_options_can_fail() -> None:
         "trunk_rate",
         "x",
     ]
+
+
+def test_no_garbage_is_searched_for_when_the_program_ends() -> None:
+    code = "import atexit, gc, sys; atexit.register(lambda: print(gc.get_freeze_count() > 1000))"
+    code += "; sys.argv = ['rcnn', '--version']; from detect.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[1:]) == (0, ["True"])
