@@ -65,7 +65,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     given.found = {name: Path(folder) for name, _, folder in (word.partition("=") for word in given.found)}
     for name in [*given.way, *given.found]:
         if name not in known:
-            parser.error(f"{name!r} is none of the ways: {'; '.join(known)}")
+            parser.error(f"{name!r} is not one of the ways: {'; '.join(known)}")
     return given
 
 
@@ -237,8 +237,8 @@ def plot(rows: Mapping[str, Row], path: Path, about: str) -> None:
                 "shared": "tab:orange",
             }
             axes.errorbar(*at, xerr=spread, fmt=form, color=colour.get(name.split(",")[0], "tab:green"))
-            beside = {"xytext": (-7, -11), "ha": "right"} if "int8" in name else {"xytext": (7, 5), "ha": "left"}
-            axes.annotate("YOLOX" if name == "rival" else name, at, textcoords="offset points", size=9, **beside)
+            offset = {"xytext": (-7, -11), "ha": "right"} if "int8" in name else {"xytext": (7, 5), "ha": "left"}
+            axes.annotate("YOLOX" if name == "rival" else name, at, textcoords="offset points", size=9, **offset)
     axes.set(xscale="log", xlabel="seconds per photo", ylabel="mAP (VOC 2007)", title=about)
     axes.title.set_size(8)
     axes.margins(x=0.25, y=0.15)

@@ -1,4 +1,4 @@
-"""Kills, full disks, read-only disks and two runs at a time: are the results those of a run that nothing happened to?
+"""Kills, full disks, read-only disks and two runs at a time: are the results still those of an undisturbed run?
 
     python benchmarks/faults.py [--minutes 60] [--only detect,propose] [--seed 0] [--counts FILE]
     python benchmarks/faults.py --fuzz --minutes 10       # damaged files for every reader, see benchmarks/fuzz.py
@@ -155,7 +155,8 @@ class Bench:
             code = self.wait(self.begin(**limits))
             self.expect(code, {2, self.case.code, 1}, f"{room} bytes of room")
             self.counts["full"] += code == 2
-            disk and disk("size=4g")
+            if disk:
+                disk("size=4g")
             self.finish(f"{room} bytes of room")
 
     def protect_disk(self) -> None:

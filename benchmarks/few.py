@@ -29,11 +29,11 @@ from detect.classifiers import load_checkpoint
 from detect.defaults import PROPOSALS
 from detect.detector import Detector
 from detect.generators import load_proposals
+from detect.settings import MAP_SCORE_FLOOR
 from detect.shared import SharedFeatures, SharedRegions
 from detect.training.few import as_regions, examples_of
-from detect.training.few_photos import PhotoLooks, PhotoRegions
+from detect.training.few_photos import PhotoRegionCache, PhotoRegions
 from detect.training.few_recipe import FewRecipe
-from detect.training.region_measure import SCORE_FLOOR
 from eval.plots import to_picture
 from eval.scores import or_null, score
 from eval.selection import Selection
@@ -139,15 +139,15 @@ def _at_work(base: Checkpoint, out: Path) -> tuple[Detector, Any]:
     generator = load_proposals(PROPOSALS, placement, shared=features)
 
     def look(dataset: Dataset, to_learn: bool) -> list[PhotoRegions]:
-        looks = PhotoLooks(base, features, generator, out / "seen", to_learn=to_learn)
-        return looks.all(dataset, lambda items, total, name: _told(items, total))
+        looks = PhotoRegionCache(base, features, generator, out / "seen", to_learn=to_learn)
+        return looks.all(dataset, lambda items, total, name: _reported(items, total))
 
     classify = SharedRegions(features)  # it is not asked: the probabilities are those of what was seen
     classify.classes = (*base.classes, *NEW)
-    return Detector(generator, classify, score_floor=SCORE_FLOOR), look
+    return Detector(generator, classify, score_floor=MAP_SCORE_FLOOR), look
 
 
-def _told(items: Iterable[int], total: int) -> Iterable[int]:
+def _reported(items: Iterable[int], total: int) -> Iterable[int]:
     for number in items:
         if number % 20 == 0:
             print(f"looking at photo {number} of {total}", flush=True)

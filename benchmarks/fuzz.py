@@ -41,14 +41,14 @@ class Reader:
         file: name of the file that is damaged.
         seeds: sound contents.
         read: is given the file's path.
-        beside: sound files that it needs, by name.
+        needs: other sound files that it reads, by name.
     """
 
     name: str
     file: str
     seeds: Sequence[bytes]
     read: Callable[[Path], object]
-    beside: Mapping[str, bytes] = field(default_factory=dict)
+    needs: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def damage(sound: bytes, rng: random.Random) -> bytes:
@@ -354,7 +354,7 @@ def _coco_results() -> bytes:
 
 
 def fuzz(seconds: float, seed: int) -> int:
-    """Read damaged files for so long, all readers in turns; return the exit code."""
+    """Read damaged files for this many seconds, all readers in turns; return the exit code."""
     from benchmarks.fault_cases import warm_up
 
     warm_up()
@@ -390,13 +390,13 @@ def _in_child(reader: Reader, folder: Path, seed: str, end: float) -> tuple[int,
             os._exit(0)
     os.close(theirs)
     with os.fdopen(mine, "rb") as answers:
-        told = answers.read().decode()
+        said = answers.read().decode()
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     crashed = int(status != 0)
     if crashed:
         what = "took too long" if -status in (signal.SIGXCPU, signal.SIGPROF) else f"ended with {status}"
         print(f"{reader.name}: {what} (seed {seed!r}): {folder / reader.file}", file=sys.stderr, flush=True)
-    return told.count("r"), told.count("x"), told.count("f") + crashed
+    return said.count("r"), said.count("x"), said.count("f") + crashed
 
 
 def _limit() -> None:
@@ -412,7 +412,7 @@ def _read_many(reader: Reader, folder: Path, rng: random.Random, end: float, ans
 
     path = folder / reader.file
     path.parent.mkdir(parents=True)
-    for other, content in reader.beside.items():
+    for other, content in reader.needs.items():
         (folder / other).parent.mkdir(parents=True, exist_ok=True)
         (folder / other).write_bytes(content)
     kept = False

@@ -1,4 +1,4 @@
-"""What a GPU makes of everything here, in one command of at most eight minutes: right, quick, where the time goes.
+"""Everything on a GPU, in one command of at most eight minutes: is it right, how fast, and where does the time go?
 
     python benchmarks/gpu.py --out gpu-results                       # on a machine with a GPU
     python benchmarks/gpu.py --out try --device cpu --quick          # the same code, small, on any machine
@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-SECONDS = {  # that each part may take; what one leaves is shared by those behind it
+SECONDS = {  # that each part may take; what one leaves is shared by those after it
     "versions": 15,
     "parity": 55,
     "memory": 25,
@@ -95,9 +95,8 @@ def _stop(part: "subprocess.Popen[bytes]") -> None:
             part.wait(GRACE)
         except ProcessLookupError:
             return
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:  # at last: a process that hangs in the driver cannot be ended at all
             continue
-    part.wait()
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:

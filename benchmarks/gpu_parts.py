@@ -10,8 +10,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from structures.records import Image
 
 Row = dict[str, Any]
 SIDE, CANVAS = 224, (384, 512)
+STEADY_SECONDS, MOST_COPIES = 6, 6000  # of a run whose pace counts, and photos in it
 FORMS = ("eager", "graph", "compiled")  # the one that may take minutes last
 
 
@@ -160,9 +162,19 @@ def crops(setting: Setting) -> Iterator[Row]:
 
 
 def canvases(setting: Setting) -> Iterator[Row]:
-    """The network of shared features alone, on N canvases."""
+    """The network of shared features alone, on N canvases, and what it costs to bring these to the device."""
     sizes = (1,) if setting.quick else (1, 8, 32)
+    yield from _sending(setting, sizes[-1])
     yield from _network(setting, lambda: from_checkpoint(load_regions("shared")), CANVAS, sizes, "photos")
+
+
+def _sending(setting: Setting, count: int) -> Iterator[Row]:
+    """Bring bytes of canvases to the device, from pinned memory and from any."""
+    pixels = torch.randint(0, 256, (count, *CANVAS, 3), dtype=torch.uint8)
+    kinds = {"any": pixels, "pinned": pixels.pin_memory()} if setting.gpu else {"any": pixels}
+    for kind, there in kinds.items():
+        rate = _rate(partial(there.to, setting.device, non_blocking=True), count, setting)
+        yield {"what": f"copy from {kind} memory, {count} photos", **rate, "unit": "photos/s"}
 
 
 def _network(
@@ -176,7 +188,11 @@ def _network(
                 what = f"{form} {dtype}, {count} {unit}"
                 batch = torch.rand(count, 3, *size, device=setting.device, dtype=kind) * 255
                 try:
-                    yield {"what": what, **_rate(_form(form, network, batch), count, setting), "unit": f"{unit}/s"}
+                    yield {
+                        "what": what,
+                        **_per_second(_form(form, network, batch), count, setting),
+                        "unit": f"{unit}/s",
+                    }
                 except Exception as error:  # a row like any other
                     yield {"what": what, "why": f"{type(error).__name__}: {str(error)[:200]}"}
 
@@ -193,8 +209,8 @@ def _form(form: str, network: nn.Module, batch: Tensor) -> Callable[[], Any]:
 
 
 @torch.inference_mode()
-def _rate(work: Callable[[], Any], count: int, setting: Setting, *, repeats: int = 5) -> Row:
-    """Return how many are done in a second, by clocks that wait for the GPU; the first time, which warms up, apart."""
+def _per_second(work: Callable[[], Any], count: int, setting: Setting, *, repeats: int = 5) -> Row:
+    """Return how many are done per second, by clocks that wait for the GPU; the first run, which warms up, apart."""
     times = []
     for _ in range(2 if setting.quick else repeats + 1):
         _settle(setting)
@@ -202,8 +218,8 @@ def _rate(work: Callable[[], Any], count: int, setting: Setting, *, repeats: int
         work()
         _settle(setting)
         times.append(time.perf_counter() - begin)
-    rates = sorted(count / each for each in times[1:])
-    return {"rate": statistics.median(rates), "lowest": rates[0], "highest": rates[-1], "first s": times[0]}
+    done = sorted(count / each for each in times[1:])
+    return {"median": statistics.median(done), "lowest": done[0], "highest": done[-1], "first s": times[0]}
 
 
 def _settle(setting: Setting) -> None:
@@ -229,26 +245,53 @@ def memory(setting: Setting) -> Iterator[Row]:
 
 
 def detect(setting: Setting) -> Iterator[Row]:
-    """`rcnn detect` from files to results, with where the time goes."""
+    """`rcnn detect` from files to results, and then where the time goes."""
+    files = sorted((setting.photos / "JPEGImages").glob("*.jpg"))
+    for profile in (False, True):
+        for features, proposals, engine in _modes(setting):
+            if profile and engine != "torch":
+                continue
+            some = files[: 2 if setting.quick else len(files) if features == "shared" else len(files) // 3]
+            row = _detected(setting, some, features, proposals, engine, profile=profile)
+            yield row
+            count = int(STEADY_SECONDS * (row.get("photos_per_second") or 0))
+            if setting.gpu and not profile and count > 2 * len(some):  # a second or less says little
+                copies = _copies(setting.out / "copies", files, min(count, MOST_COPIES))
+                yield _detected(setting, copies, features, proposals, engine, profile=False)
+
+
+def _modes(setting: Setting) -> list[tuple[str, str, str]]:
+    """Return the features, proposals and engines that detection is timed with."""
     both = "ranked:selective-search+multibox"
     modes = [("shared", "multibox", "torch"), ("crops", "multibox", "torch")]
     if not setting.quick:
-        modes += [("shared", both, "torch"), ("crops", both, "torch")]
+        modes += [("shared", both, "torch"), ("both", both, "torch"), ("crops", both, "torch")]
     if setting.gpu:
         modes.insert(1, ("shared", "multibox", "graph"))
-    files = sorted((setting.photos / "JPEGImages").glob("*.jpg"))
-    few = setting.out / "few.txt"
-    for features, proposals, engine in modes:
-        count = 2 if setting.quick else len(files) if features == "shared" else len(files) // 3
-        few.write_text("\n".join(map(str, files[:count])))
-        for profile in (False, True) if engine == "torch" else (False,):
-            out = setting.out / f"detect-{features}"
-            words = ["detect", "--list", few, "--out", out, "--overwrite", "--features", features, "--engine", engine]
-            words += ["--proposals", proposals, "--device", setting.device, *(["--profile"] if profile else [])]
-            with _Busy(setting.gpu) as busy:
-                code = _rcnn(words).wait()
-            what = f"{features}, {proposals}, {engine}{', with clocks that wait' if profile else ''}"
-            yield {"what": what, "exit code": code, **_figures(out / "run.json"), "GPU busy %": busy.share}
+    return modes
+
+
+def _detected(
+    setting: Setting, files: Sequence[Path], features: str, proposals: str, engine: str, *, profile: bool
+) -> Row:
+    out, listed = setting.out / f"detect-{features}", setting.out / "few.txt"
+    listed.write_text("\n".join(map(str, files)))
+    words = ["detect", "--list", listed, "--out", out, "--overwrite", "--features", features, "--engine", engine]
+    words += ["--proposals", proposals, "--device", setting.device, *(["--profile"] if profile else [])]
+    with _Busy(setting.gpu) as busy:
+        code = _rcnn(words).wait()
+    what = f"{features}, {proposals}, {engine}, {len(files)} photos{', with clocks that wait' if profile else ''}"
+    return {"what": what, "exit code": code, **_figures(out / "run.json"), "GPU busy %": busy.share}
+
+
+def _copies(folder: Path, files: Sequence[Path], count: int) -> list[Path]:
+    """Make links to photos under further names, so that a quick detector has work for some seconds."""
+    folder.mkdir(exist_ok=True)
+    names = [folder / f"{number // len(files):04d}-{files[number % len(files)].name}" for number in range(count)]
+    for number, name in enumerate(names):
+        if not name.exists():
+            os.link(files[number % len(files)], name)
+    return names
 
 
 def _figures(run_file: Path) -> Row:
@@ -258,7 +301,7 @@ def _figures(run_file: Path) -> Row:
     done = json.loads(run_file.read_text())["runs"][-1]
     figures = {name: done.get(name) for name in ("photos_per_second", "seconds", "peak_memory", "done")}
     parts = {name: round(part["seconds per photo"], 5) for name, part in done.get("profile", {}).items()}
-    return {**figures, **parts}
+    return {**figures, **parts, **{f"start: {name}": spent for name, spent in done.get("start", {}).items()}}
 
 
 class _Busy:
@@ -286,7 +329,7 @@ def _rcnn(words: list[Any]) -> "subprocess.Popen[bytes]":
 
 
 def train(setting: Setting) -> Iterator[Row]:
-    """200 steps of each training, stopped once on the way, and gone on with."""
+    """200 steps of each training, stopped once on the way and resumed."""
     steps, batch, photos = (4, 4, 8) if setting.quick else (200, 16, 300)
     epochs = max(1, -(-steps * batch // photos))
     common = ["--voc", setting.photos, "--device", setting.device, "--save-every", max(1, steps // 4)]

@@ -1,4 +1,4 @@
-"""Measure the papers' MultiBox head beside the dense one: BVLC's trunk as it is, views of 224x224, bipartite loss.
+"""Measure the papers' MultiBox head next to the dense one: BVLC's trunk as it is, views of 224x224, bipartite loss.
 
     python benchmarks/multibox_paper.py VOC2007 --weights bvlc_googlenet.npz --kept FOLDER --priors 800 --matching prior
 
@@ -34,7 +34,7 @@ from proposals.multibox.views import CanvasView
 from structures.boxes import mirror
 from structures.images import read_image
 
-CROPS = 4  # random square crops of each training photo, beside the whole photo
+CROPS = 4  # random square crops of each training photo, in addition to the whole photo
 COUNTS = (10, 50, 100, 200, 500, 1000)
 
 
@@ -98,12 +98,12 @@ def targets(dataset, rows):
     return found
 
 
-def learn(head, features, objects, *, epochs, rate, alpha, matching):
+def learn(head, features, objects, *, epochs, learning_rate, alpha, matching):
     """Train the head with AdamW and half a cosine."""
-    optimiser = torch.optim.AdamW(head.parameters(), lr=rate, weight_decay=1e-3)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=learning_rate, weight_decay=1e-3)
     rng, batch = np.random.default_rng(0), 64
     steps = epochs * (len(features) // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, total_steps=steps, pct_start=0.1)
     unit = [torch.from_numpy(o) for o in objects]
     priors = head.priors / head.spread if matching == "prior" else None
     head.train()
@@ -155,7 +155,7 @@ def main():
     parser.add_argument("--priors", type=int, default=800)
     parser.add_argument("--matching", choices=("prediction", "prior"), default="prior")
     parser.add_argument("--alpha", type=float, default=0.3)
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--epochs", type=int, default=6)
     options = parser.parse_args()
     train, val = VocDataset(options.voc, "train"), VocDataset(options.voc, "val")
@@ -176,7 +176,7 @@ def main():
         features,
         objects,
         epochs=options.epochs,
-        rate=options.rate,
+        learning_rate=options.learning_rate,
         alpha=options.alpha,
         matching=options.matching,
     )

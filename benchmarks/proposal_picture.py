@@ -78,7 +78,7 @@ def cut_up(photo: np.ndarray, strategy: Strategy) -> tuple[LabelMap, Superpixels
 
 
 def cut(size: np.ndarray, parts: np.ndarray, left: int) -> np.ndarray:
-    """Return the number of each superpixel's region when so many regions are left: that of its largest superpixel."""
+    """Return the number of each superpixel's region when this many regions are left: that of its largest superpixel."""
     n, n_joins = len(size), max(0, len(size) - left)
     region, sizes, name = np.arange(n), np.r_[size, np.zeros(n - 1, np.int64)], np.arange(2 * n - 1)
     for new, (a, b) in enumerate(parts[:n_joins], start=n):

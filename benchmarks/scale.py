@@ -30,6 +30,10 @@ from itertools import cycle, islice
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.passed_on import split_words  # noqa: E402
+
 PER_FOLDER = 1000  # photos
 LOOK_SECONDS = 0.5  # between two looks at memory and shards
 NETWORKS = ("(Networks)", "(OnOneCore)")  # in the names that Ray gives to processes
@@ -68,7 +72,7 @@ class Measured:
 
 def main() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    ours, theirs = split(sys.argv[1:])
+    ours, theirs = split_words(sys.argv[1:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="folder of photos")
     parser.add_argument("--sample", type=int, default=2000, help="photos of the short runs")
@@ -84,11 +88,6 @@ def main() -> None:
         if options.folder is None:
             shutil.rmtree(folder)
     sys.exit(0 if same else 1)
-
-
-def split(words: list[str]) -> tuple[list[str], list[str]]:
-    at = words.index("--") if "--" in words else len(words)
-    return words[:at], words[at + 1 :]
 
 
 def measure(options: argparse.Namespace, folder: Path, theirs: list[str]) -> bool:

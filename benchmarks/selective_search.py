@@ -3,7 +3,7 @@
     python benchmarks/selective_search.py stages VOC2007            # milliseconds per photo in each stage
     python benchmarks/selective_search.py scaling VOC2007           # seconds and memory from 0.1 to 16 megapixels
     python benchmarks/selective_search.py threads VOC2007           # two threads on one photo, or one each on two
-    python benchmarks/selective_search.py order VOC2007 --photos 100  # recall of the first N boxes, beside OpenCV's
+    python benchmarks/selective_search.py order VOC2007 --photos 100  # recall of the first N boxes, next to OpenCV's
 
 Photos are those of VOC `val`, evenly spread. One thread, unless a line says otherwise.
 """
@@ -81,7 +81,7 @@ def one_photo(image, scratch=None, *, kept=Scratch()):  # noqa: B008  # memory i
 
 
 def mosaic(images, megapixels):
-    """Lay photos side by side, as they are, into a picture of 4:3 with so many pixels."""
+    """Lay photos side by side, as they are, into a picture of 4:3 with this many pixels."""
     height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
     width = round(height * 4 / 3)
     tile = 300
@@ -101,8 +101,8 @@ def scaling(dataset, count, rounds):
         growth = "" if before is None else f"  n^{np.log(seconds / before[1]) / np.log(n / before[0]):.2f}"
         before = (n, seconds)
         print(
-            f"{n / 1e6:6.2f} MP  {seconds:7.3f} s  {1e9 * seconds / (n * np.log2(n)):6.2f} ns a n log2 n  "
-            f"{boxes:6} boxes  {(peak - empty) / 2**20:6.0f} MiB, {(peak - empty) / n:4.0f} bytes a pixel{growth}",
+            f"{n / 1e6:6.2f} MP  {seconds:7.3f} s  {1e9 * seconds / (n * np.log2(n)):6.2f} ns per n log2 n  "
+            f"{boxes:6} boxes  {(peak - empty) / 2**20:6.0f} MiB, {(peak - empty) / n:4.0f} bytes per pixel{growth}",
             flush=True,
         )
 

@@ -1,8 +1,8 @@
-"""What load does `rcnn serve` hold, and is every request answered at twice that, also when the detector is killed?
+"""What load does `rcnn serve` sustain, and is every request answered at twice that, even when the detector is killed?
 
     python benchmarks/serve.py PHOTOS --seconds 60 --kill -- --features shared --proposals multibox
 
-starts `rcnn serve` with what stands behind `--`, measures the rate at which it answers a few clients that wait for
+starts `rcnn serve` with what follows `--`, measures the rate at which it answers a few clients that wait for
 their answers, and then sends photos at a multiple of that rate, whether they are answered or not. Every request must
 end in 200 or in 503 with Retry-After. With --kill the detector's process is killed (kill -9) half way. The machine
 serves and asks at the same time, so that the rate is a lower bound.
@@ -21,6 +21,11 @@ from pathlib import Path
 
 import httpx
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.passed_on import split_words  # noqa: E402
+
 CLIENTS = 4  # that wait for their answers, to measure the rate
 PATIENCE = 120.0  # seconds for one request; none is expected to take as long
 LOADING = 600.0  # seconds for the server to begin
@@ -28,7 +33,7 @@ LOADING = 600.0  # seconds for the server to begin
 
 def main() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    ours, theirs = split(sys.argv[1:])
+    ours, theirs = split_words(sys.argv[1:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, help="folder")
     parser.add_argument("--seconds", type=float, default=300, help="of the load; a fifth of it for the rate")
@@ -38,18 +43,13 @@ def main() -> None:
     options = parser.parse_args(ours)
     photos = [path.read_bytes() for path in sorted(options.photos.glob("*.jpg"))[:100]]
     command = [sys.executable, "-m", "detect", "serve", "--port", str(options.port), *theirs]
-    server = subprocess.Popen(command, cwd=Path(__file__).parent.parent)
+    server = subprocess.Popen(command, cwd=ROOT)
     try:
         lost = asyncio.run(measure(options, photos, server.pid))
     finally:
         server.terminate()
         print(f"stopped with exit code {server.wait()}")
     sys.exit(1 if lost else 0)
-
-
-def split(words: list[str]) -> tuple[list[str], list[str]]:
-    at = words.index("--") if "--" in words else len(words)
-    return words[:at], words[at + 1 :]
 
 
 async def measure(options: argparse.Namespace, photos: list[bytes], server: int) -> int:

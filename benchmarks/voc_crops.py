@@ -1,9 +1,9 @@
-"""Write the objects of a VOC folder as small pictures, one folder a class: a quick, real set for training classifiers.
+"""Write the objects of a VOC folder as small pictures, one folder per class: a small real set to train classifiers.
 
-Usage: python benchmarks/voc_crops.py ../shared/data/voc2007 train out/crops/train [--side 72] [--most 300]
+Usage: python benchmarks/voc_crops.py VOC2007 train out/crops/train [--side 72] [--most 300]
 
 Each object is cut with a tenth of its size around it, as a square, and brought to the given side. Objects smaller than
-half of that, difficult ones and those behind the first `most` of a class are left out.
+half of that, difficult ones and those after the first `most` of a class are left out.
 """
 
 import argparse

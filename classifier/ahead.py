@@ -1,4 +1,4 @@
-"""What is needed next is made in the background while the last is worked with; what comes out is the same."""
+"""Makes the next items in the background while the last ones are used; the items and their order stay the same."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +20,21 @@ def map_ahead(pool: ThreadPoolExecutor, do: Callable[[T], R], items: Iterable[T]
         if not waiting:
             return
         yield waiting.popleft().result()
+
+
+def begun(make: Callable[[], T]) -> Future[T]:
+    """Begin to make something in a thread of its own; `result` waits for it, and raises what went wrong."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="begun")
+    made = thread.submit(make)
+    thread.shutdown(wait=False)
+    return made
+
+
+def done(value: T) -> Future[T]:
+    """Return what is there already, for those who would wait for it."""
+    made = Future[T]()
+    made.set_result(value)
+    return made
 
 
 class LoadedBatches(Generic[T]):

@@ -36,11 +36,11 @@ class Cascade:
         if tuple(quick.classes) != tuple(exact.classes):
             raise InputError("the two classifiers know different classes, or have them in another order")
         if feature_count(exact):
-            raise InputError("features are kept of the classifier of all regions, not of that of the first")
+            raise InputError("features come from the classifier of all regions; that of the first must give none")
         if count < 1:
-            raise InputError(f"`exact` {count} is not at least 1")
+            raise InputError(f"`exact` must be at least 1, got {count}")
         if not 0 < share <= 1:
-            raise InputError(f"a share of {share} is not above 0 and at most 1")
+            raise InputError(f"share must be above 0 and at most 1, got {share}")
         self.quick, self.exact, self.count, self.share = quick, exact, count, share
         self.classes, self.feature_count = tuple(quick.classes), feature_count(quick)
         self._quick, self._exact = in_steps(quick), in_steps(exact)

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from classifier.pooling import expand
 from classifier.weights.checkpoint import Preprocessing
 from structures.errors import InputError
 from structures.records import Image
 
-SKIPPED = 4  # shrinking beyond this factor first halves the photo, so that no crop steps over whole pixels
+MOST_SHRUNK = 4  # shrinking beyond this factor first halves the photo, so that no crop steps over whole pixels
 
 
 def normalise(image: Image, preprocessing: Preprocessing, device: torch.device | str = "cpu") -> Tensor:
@@ -50,9 +51,7 @@ def normalise_pixels(pixels: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 def with_context(boxes: Tensor, *, size: int, context: int) -> Tensor:
     """Grow boxes (N, 4) about their centres so that the box itself covers size - 2 * context of size pixels."""
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]) / 2 * (size / (size - 2 * context))
-    return torch.cat([centre - half, centre + half], dim=1)
+    return expand(boxes, size / (size - 2 * context))
 
 
 class RegionCrops:
@@ -79,7 +78,7 @@ class RegionCrops:
         if mirrored:
             grown = grown[:, [2, 1, 0, 3]]
         shrink = (grown[:, 2:] - grown[:, :2]).abs().amax(dim=1) / self.size
-        level = (shrink / SKIPPED).clamp(min=1).log2().ceil().long()
+        level = (shrink / MOST_SHRUNK).clamp(min=1).log2().ceil().long()
         device = self._pyramid[0].device
         crops = self._pyramid[0].new_empty((len(boxes), 3, self.size, self.size))
         for number in torch.unique(level).tolist():

@@ -8,8 +8,10 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from classifier.ahead import begun, done
 from classifier.converted import openvino_core, openvino_model
 from classifier.graphs import Graphed
 from classifier.rounding import is_rounded
@@ -32,7 +35,15 @@ PRECISIONS = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}  # as Open
 
 
 class Engine(Protocol):
-    """Runs one module on batches of a fixed size."""
+    """Runs one module on batches of a fixed size.
+
+    Attributes:
+        name: "torch" or "openvino".
+        device: where batches are wanted, and outputs come back.
+        dtype: precision in which it computes.
+        reason: why this engine, device and precision.
+        batch_size: the most inputs per batch; it may fall where memory runs out.
+    """
 
     name: str
     device: torch.device
@@ -46,7 +57,14 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Placement:
-    """Which engine, device and precision, and why."""
+    """Where a network runs.
+
+    Attributes:
+        engine: which; never "auto".
+        device: on which it computes.
+        dtype: in which precision; never "auto".
+        reason: one line with all three, and why they were chosen.
+    """
 
     engine: EngineName
     device: torch.device
@@ -77,7 +95,7 @@ def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "
     if precision == "int8":
         if chosen != "openvino":
             raise InputError('`dtype="int8"` needs OpenVINO on a CPU (pip install openvino); take another `dtype`')
-        why += f"; what is not rounded in {_native_dtype(where)}"
+        why += f"; what is not rounded runs in {_native_dtype(where)}"
     return Placement(chosen, where, precision, f"{chosen} {precision} on {where}: {why}")
 
 
@@ -91,15 +109,15 @@ def without_int8(placement: Placement) -> Placement:
 def _device(name: str) -> tuple[torch.device, str]:
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda"), f"a GPU is there ({torch.cuda.get_device_name()})"
-        return torch.device("cpu"), "no GPU is there"
+            return torch.device("cuda"), f"found a GPU ({torch.cuda.get_device_name()})"
+        return torch.device("cpu"), "no GPU was found"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).item()  # which "meta" has not
+        torch.zeros(1, device=device).item()  # which "meta" does not have
     except Exception as error:  # each backend that is not there has its own
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"`device` {name!r} cannot be used here: {why}") from None
-    return device, "asked for"
+    return device, "as requested"
 
 
 def _engine(name: EngineName, device: torch.device) -> EngineName:
@@ -119,7 +137,7 @@ def _native_dtype(device: torch.device) -> DType:
     if device.type == "cuda":
         with torch.cuda.device(device):  # the question is about the current one
             return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # torch has no public word for it
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # torch has no public function for it
     return "bfloat16" if device.type == "cpu" and native() else "float32"
 
 
@@ -143,12 +161,24 @@ def make_engine(
         InputError: a batch of no inputs.
     """
     if batch_size is not None and batch_size < 1:
-        raise InputError(f"`batch_size` {batch_size} is not at least 1")
+        raise InputError(f"`batch_size` must be at least 1, got {batch_size}")
     batch = batch_size or usual_batch(placement.device)
     require_rounded(module, placement)
     if placement.engine == "openvino":
         return OpenVinoEngine(module, placement, size=size, batch_size=batch)
     return TorchEngine(module, placement, batch_size=batch)
+
+
+def begin_engine(
+    module: nn.Module, placement: Placement, *, size: int | tuple[int, int], batch_size: int | None = None
+) -> Future[Engine]:
+    """Begin to make an engine; its `result` waits for it. Arguments and errors as for `make_engine`.
+
+    OpenVINO's takes long, and is made in another thread. Torch's is made at once: of several GPUs each thread has a
+    current one of its own.
+    """
+    make = partial(make_engine, module, placement, size=size, batch_size=batch_size)
+    return begun(make) if placement.engine == "openvino" else done(make())
 
 
 def keep_to_cores(count: int) -> None:
@@ -232,7 +262,7 @@ class TorchEngine:
             if not _is_of_the_compiler(error):
                 raise
             why = str(error).splitlines()[0]
-            raise InputError(f'`engine="compiled"`: torch cannot here, take `engine="torch"` ({why})') from error
+            raise InputError(f'`engine="compiled"`: torch cannot compile; take `engine="torch"` ({why})') from error
 
     def _padded(self, count: int) -> int:
         """Return how many inputs a batch is filled up to."""
@@ -242,18 +272,18 @@ class TorchEngine:
         return min((size for size in sizes if size >= count), default=count)
 
 
-def require_finite(answers: np.ndarray, ran: "Engine | Placement") -> None:
+def require_finite(outputs: np.ndarray, ran: "Engine | Placement") -> None:
     """Refuse the output of a network if any of it is not finite.
 
     Args:
-        answers: of the network.
+        outputs: of the network.
         ran: where it ran, for the error.
 
     Raises:
-        InputError: a value is infinite or no number.
+        InputError: a value is infinite or NaN.
     """
-    if not np.isfinite(answers).all():
-        raise InputError(f'the network\'s answers are not finite in {ran.dtype}; try `dtype="float32"`')
+    if not np.isfinite(outputs).all():
+        raise InputError(f'the network\'s outputs are not finite in {ran.dtype}; try `dtype="float32"`')
 
 
 def in_batches(engine: Engine, count: int, make: Callable[[slice], Tensor]) -> Tensor:
@@ -305,7 +335,7 @@ class OpenVinoEngine:
         self._input, self._one_at_a_time = example, threading.Lock()
         self._compiled: Any = openvino_core().compile_model(model, "CPU", settings)
         used = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        if used != precision and self.dtype != "int8":  # another than the processor has is replaced without a word
+        if used != precision and self.dtype != "int8":  # OpenVINO replaces silently what the processor lacks
             names = {short: name for name, short in PRECISIONS.items()}
             raise InputError(
                 f"`dtype` {placement.dtype}: OpenVINO computes in {names.get(used, used)} on this processor instead; "

@@ -112,7 +112,7 @@ def format_of(path: Path) -> str:
     """Return the format of a file by its suffix.
 
     Raises:
-        ExportError: the suffix is that of none.
+        ExportError: no format has this suffix.
     """
     form = next((name for name, (suffix, _) in FORMATS.items() if path.suffix == suffix), None)
     if form is None:

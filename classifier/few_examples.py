@@ -19,11 +19,11 @@ from structures.boxes import Floats, Mask
 from structures.errors import InputError
 from structures.records import Labels
 
-RAMP = (0.4, 0.8)  # IoU from which on a region has a share of its object's class, and from which on all of it
-# Of the squares of the weights, beside the mean loss; divided by the objects of a class. Of 3e-5 to 3e-3 the best for
+RAMP = (0.4, 0.8)  # a region has none of its object's class up to the first IoU, and all of it from the second on
+# Weight of the squared weights against the mean loss; divided by the objects of a class. Of 3e-5 to 3e-3 the best for
 # one object is ten times the best for seven (benchmarks/LOG.md).
 DECAY = 3e-4
-POSITIVE_WEIGHT = 0.5  # of all examples of a class, beside 1 of all regions of none
+POSITIVE_WEIGHT = 0.5  # of all examples of a class together; all regions without one weigh 1
 ITERATIONS = 100  # L-BFGS, at most
 MOST_ROWS = 20_000  # regions without an object that are learned from: 120 MB of inputs
 

@@ -136,7 +136,7 @@ class LocalResponseNorm(nn.Module):
     def __init__(self, channels: int, *, size: int = 5, alpha: float = 1e-4) -> None:
         super().__init__()
         self.root = math.sqrt(alpha / size)
-        offset = np.arange(channels)  # on the device "meta" torch's imports its compiler: a second
+        offset = np.arange(channels)  # on the device "meta" torch's imports its compiler, which takes a second
         band = (np.abs(offset[:, None] - offset[None, :]) <= size // 2).astype(np.float32)
         self.register_buffer("band", torch.from_numpy(band[:, :, None, None]), persistent=False)
 

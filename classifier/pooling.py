@@ -12,6 +12,12 @@ from torch import Tensor
 SMALLEST_CELL = 0.01  # squares of the map; a narrower cell is widened to it, and reads the surface in its middle
 
 
+def expand(boxes: Tensor, factor: float) -> Tensor:
+    """Return (N, 4) boxes grown about their centres by a factor of their sides, to take in what is around them."""
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (factor / 2)
+    return torch.cat([centre - half, centre + half], dim=1)
+
+
 def cell_weights(first: Tensor, last: Tensor, *, cells: int, squares: int) -> Tensor:
     """Return (N, cells, squares) weights of a map's squares in the mean over each cell of N intervals.
 
@@ -47,7 +53,7 @@ def pool(maps: Tensor, boxes: Tensor, *, cells: int) -> Tensor:
     Args:
         maps: (C, H, W) of one photo.
         boxes: (N, 4) xyxy in squares of the map; they may reach beyond it.
-        cells: a side.
+        cells: across and down.
     """
     channels, height, width = maps.shape
     down = cell_weights(boxes[:, 1], boxes[:, 3], cells=cells, squares=height)
@@ -64,7 +70,7 @@ def pool_parts(maps: Tensor, boxes: Tensor, *, parts: int) -> Tensor:
     Args:
         maps: (C * parts * parts, H, W) of one photo: for each channel the parts row by row.
         boxes: (N, 4) xyxy in squares of the map.
-        parts: a side.
+        parts: across and down.
     """
     height, width = maps.shape[1:]
     down = cell_weights(boxes[:, 1], boxes[:, 3], cells=parts, squares=height)

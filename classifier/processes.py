@@ -36,7 +36,7 @@ def current_process() -> Process:
 
 
 def take_own_gpu() -> None:
-    """Of several processes, let this one use its own GPU from now on: best before anything is put on the first.
+    """Let this one of several processes use its own GPU from now on; best before anything is put on the first GPU.
 
     Raises:
         InputError: there are fewer GPUs than processes.
@@ -73,7 +73,7 @@ def joined(device: torch.device) -> Iterator[torch.device]:
 
 @contextmanager
 def first_then_others() -> Iterator[bool]:
-    """Let the first process go through a block while the others wait; then these go through it, all at a time.
+    """Let the first process go through a block while the others wait; then the others go through it together.
 
     For work that leaves its result on disk, where the others find it. The block yields whether this is the first
     process, so that `if` can guard what only that one does. If it fails or is killed, torchrun stops the others.

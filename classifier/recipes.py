@@ -15,7 +15,7 @@ MOST_EPOCHS = 1_000_000
 
 
 def check_numbers(*, most: float = math.inf, **values: float) -> None:
-    """Refuse a setting of a training that is no number, or out of its range; libraries say it less well.
+    """Refuse a setting of a training that is NaN or out of its range; libraries say it less well.
 
     Args:
         most: the highest that each may be; infinity itself is never allowed.
@@ -47,7 +47,7 @@ class Schedule:
         seed: of everything random.
 
     Raises:
-        InputError: the seed is not one, or the learning rate or the average no number in its range.
+        InputError: the seed, the learning rate or the average is out of its range.
     """
 
     steps: int
@@ -105,7 +105,7 @@ class Recipe:
         average_from: step at which the average begins.
 
     Raises:
-        InputError: the seed is not one.
+        InputError: the seed, or another number, is out of its range.
     """
 
     steps: int
@@ -152,7 +152,7 @@ def paper_recipe(epochs: float, epoch: int, *, schedule: str = "paper", average_
         average_from: share of the run before the average begins; the paper gives none.
 
     Raises:
-        InputError: unknown schedule, no number of epochs, or a share beyond 0 to 1.
+        InputError: unknown schedule, or a number of epochs or a share out of its range.
     """
     if schedule not in SCHEDULES:
         raise InputError(f"`schedule` {not_one_of(schedule, SCHEDULES)}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from classifier.googlenet import TABLE_1
-from classifier.pooling import pool, pool_parts
+from classifier.pooling import expand, pool, pool_parts
 from classifier.shared_regions import (
     PART_GROWN,
     PARTS,
@@ -21,7 +21,6 @@ from classifier.shared_regions import (
     SharedRegionHead,
     in_chunks,
     on_map,
-    with_context,
 )
 from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, WeightsError
 
@@ -84,7 +83,7 @@ class ColumnInputs(nn.Module):
         return in_chunks(self._rows, maps, boxes, self.columns + self.width)
 
     def _rows(self, maps: RegionMaps, boxes: Tensor) -> Tensor:
-        places = on_map(with_context(boxes, PART_GROWN), 16, SHIFT_16)
+        places = on_map(expand(boxes, PART_GROWN), 16, SHIFT_16)
         hidden = self.head.hidden(maps, boxes)
         parts = pool_parts(self.head.parts(maps.parts[None])[0], places, parts=PARTS)
         mean = pool(maps.parts, places, cells=1).flatten(1)

@@ -80,8 +80,19 @@ class FreshCrops:
     """Batches of crops cut from the photos each time: for training the whole network.
 
     The next batch is made while the last is learned from. So two batches are in memory, and a few photos. Crops are cut
-    by the CPU's threads: one photo's are too few for a GPU, which has the last batch to learn from. Labels are (N,)
-    int64 classes, or (N, columns) float32 shares of them.
+    by the CPU's threads: one photo's are too few for a GPU, which has the last batch to learn from.
+
+    Args:
+        regions: all that batches are drawn from.
+        labels: of the regions: (N,) int64 classes, or (N, columns) float32 shares of them.
+        draw: returns the rows of each batch.
+        read: photo index -> RGB image.
+        preprocessing: of the weights.
+        device: where the batches are wanted.
+        steps: batches in all.
+        seed: of the mirroring.
+        process: which of several processes this is.
+        readers: threads that read photos and cut crops.
     """
 
     def __init__(
@@ -127,7 +138,16 @@ class FreshCrops:
 
 
 class KeptFeatures:
-    """Batches out of a feature file; the next one is read while the last is learned from. Labels as in FreshCrops."""
+    """Batches out of a feature file; the next one is read while the last is learned from.
+
+    Args:
+        features: (N, C, H, W) float16, from `keep_features`.
+        labels: as in FreshCrops.
+        draw: returns the rows of each batch.
+        device: where the batches are wanted.
+        steps: batches in all.
+        process: which of several processes this is.
+    """
 
     def __init__(
         self,
@@ -256,6 +276,6 @@ def _new_file(path: Path, engine: Engine, preprocessing: Preprocessing, rows: in
     probe = engine(torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=engine.device))
     shape = (rows, *probe.shape[1:])
     needed, free = math.prod(shape) * np.dtype(np.float16).itemsize, shutil.disk_usage(path.parent).free
-    if needed > free:  # a map onto a full disk ends the process without a word
+    if needed > free:  # writing to a map on a full disk kills the process silently
         raise OSError(errno.ENOSPC, f"features take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free", str(path))
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from classifier.crops import RegionCrops, normalise
-from classifier.engines import Engine, Placement, in_batches, make_engine, place, require_finite
+from classifier.engines import Engine, Placement, begin_engine, in_batches, place, require_finite
 from classifier.googlenet import GoogLeNet
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from structures.boxes import Boxes, Floats, Indices, as_boxes
@@ -147,7 +147,16 @@ class GoogLeNetRegions:
         self.feature_count = network.fc.in_features if with_features else 0
         module = Probabilities(network, with_features=with_features)
         size = checkpoint.preprocessing.size
-        self.engine = make_engine(module, placement or place(), size=size, batch_size=batch_size)
+        self._engine = begin_engine(module, placement or place(), size=size, batch_size=batch_size)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the network, which is made while other things are loaded.
+
+        Raises:
+            InputError: it cannot be made as the placement says.
+        """
+        return self._engine.result()
 
     @property
     def engines(self) -> tuple[Engine, ...]:

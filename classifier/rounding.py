@@ -150,7 +150,7 @@ def find_ranges(network: nn.Module, points: Sequence[Point], batches: Iterable[T
         for hook in hooks:
             hook.remove()
     if not all(seen.values()):
-        raise InputError("ranges are found on photos, and there is none")
+        raise InputError("there are no photos to find the ranges on")
     return {point.name: best_reach(torch.cat(seen[point.name]).numpy(), signed=point.signed) for point in points}
 
 

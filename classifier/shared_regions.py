@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from classifier.googlenet import TABLE_1
-from classifier.pooling import pool, pool_parts
+from classifier.pooling import expand, pool, pool_parts
 
-PARTS = 3  # a side, of a region for the position-sensitive maps (R-FCN, section 3)
-CELLS = 7  # a side, of the map that is pooled for a region (Fast R-CNN for VGG and GoogLeNet alike)
+PARTS = 3  # of a region, across and down, for the position-sensitive maps (R-FCN, section 3)
+CELLS = 7  # across and down, of the map that is pooled for a region (Fast R-CNN for VGG and GoogLeNet alike)
 GROWN = 7 / 5  # the outermost of the 7 cells lie around the box: what is beyond a border tells whether it fits
 PART_GROWN = 224 / 192  # as the crops of `classifier.crops` are, with their 16 pixels of context
 # How far right of and below the middle of its stride's square a cell looks, in pixels: Caffe's poolings have no padding
@@ -103,7 +103,7 @@ class SharedRegionHead(nn.Module):
 
     def hidden(self, maps: RegionMaps, boxes: Tensor) -> Tensor:
         """Return the (N, width) numbers of the second hidden layer for (N, 4) boxes of one photo."""
-        grown = with_context(boxes, GROWN)
+        grown = expand(boxes, GROWN)
         coarse, fine = (on_map(grown, stride, shift) for stride, shift in ((16, SHIFT_16), (8, SHIFT_8)))
         pooled = [pool(maps.fine, fine, cells=CELLS), pool(maps.coarse, coarse, cells=CELLS)]
         x = self.dropout(torch.cat(pooled, dim=1).flatten(1))
@@ -112,7 +112,7 @@ class SharedRegionHead(nn.Module):
 
     def _logits(self, maps: RegionMaps, boxes: Tensor, *, with_hidden: bool) -> Tensor:
         x = self.hidden(maps, boxes)
-        parts = pool_parts(maps.parts, on_map(with_context(boxes, PART_GROWN), 16, SHIFT_16), parts=PARTS)
+        parts = pool_parts(maps.parts, on_map(expand(boxes, PART_GROWN), 16, SHIFT_16), parts=PARTS)
         logits: Tensor = parts.float() + self.predict(x).float()
         return torch.cat([logits, x.float()], dim=1) if with_hidden else logits
 
@@ -135,12 +135,6 @@ def in_chunks(
         if len(part)
     ]
     return torch.cat(found) if found else maps.parts.new_zeros((0, columns)).float()
-
-
-def with_context(boxes: Tensor, factor: float) -> Tensor:
-    """Grow (N, 4) boxes about their centres by a factor of their sides."""
-    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) * (factor / 2)
-    return torch.cat([centre - half, centre + half], dim=1)
 
 
 def on_map(boxes: Tensor, stride: int, shift: float) -> Tensor:

@@ -37,7 +37,7 @@ def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mappin
     missing = [image_id for image_id in dataset.image_ids if image_id not in names]
     checks = BoxChecks()
     coverage = measure_coverage(_pairs(boxes, names, missing, dataset, checks))
-    doubts = [
+    possible = [
         (
             missing,
             f"{count_images(missing)} of the ground truth without boxes in the file: their objects count as missed",
@@ -47,7 +47,7 @@ def measure_proposals(file: Path, dataset: AnyDataset) -> tuple[Coverage, Mappin
         (_leaks(coverage), "most objects have a box exactly equal to them: is the ground truth among the proposals?"),
     ]
     made: Mapping[str, Any] = getattr(boxes, "manifest", {})
-    return coverage, made, [line for doubt, line in doubts if doubt]
+    return coverage, made, [warning for applies, warning in possible if applies]
 
 
 def _pairs(

@@ -34,7 +34,7 @@ class Stage:
     """One stage of the work.
 
     Attributes:
-        name: for messages and times.
+        name: name in messages and times.
         work: inputs of a group of photos -> outputs; each depends on its own input only.
         workers: threads, each with a group of its own.
         together: most photos in a group.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import PIL.Image
 
-from detect.drawing.picture import draw
+from detect.drawing.picture import JPEG_QUALITY, draw
 from detect.settings import DRAW_FLOOR
 from structures.boxes import Floats
 from structures.errors import InputError
@@ -109,7 +109,7 @@ class Found(Detections):
             return ""
         picture.thumbnail((NOTEBOOK_SIDE, NOTEBOOK_SIDE))
         stream = io.BytesIO()
-        picture.save(stream, "JPEG", quality=90)
+        picture.save(stream, "JPEG", quality=JPEG_QUALITY)
         return f'<img src="data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}">'
 
 

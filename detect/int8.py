@@ -1,4 +1,4 @@
-"""Shared features in 8 bits: where their network rounds, and the ranges, found on photos and kept in the weights."""
+"""Shared features in 8 bits: where the network rounds, and the ranges, measured on photos and kept in the weights."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,16 +13,16 @@ from classifier.weights.checkpoint import Checkpoint, WeightsError
 from structures.errors import InputError
 from structures.records import Image
 
-RECORD = "int8"  # the ranges' name in what a checkpoint says of its training
-PHOTOS = 100  # that ranges are found on; with more they hardly change
-EXACT = ("head.predict",)  # MultiBox's confidences and residuals
+RECORD = "int8"  # key of the ranges in the metadata of weights
+RANGE_PHOTOS = 100  # to measure ranges on; with more they hardly change
+NOT_ROUNDED = ("head.predict",)  # MultiBox's confidences and residuals
 
 
 def points() -> list[Point]:
-    """Return where a `detect.shared.SharedNetwork` rounds.
+    """Return the places where a `detect.shared.SharedNetwork` rounds.
 
-    The branches of an Inception module share a grid, so that what joins them is whole numbers, too. Normalisation
-    (LRN, GroupNorm) stays as it is.
+    The branches of an Inception module share a grid, so that their concatenation is in integers, too. Normalisation
+    (LRN, GroupNorm) is not rounded.
     """
     stem = [Point(name, outputs=(f"trunk.{name}",)) for name in ("lrn1", "conv2", "lrn2")]
     return [
@@ -41,15 +41,15 @@ def _inception(name: str) -> list[Point]:
 
 
 def calibrated(checkpoint: Checkpoint, network: nn.Module, canvases: Iterable[Image]) -> Checkpoint:
-    """Return a checkpoint that holds the ranges which `network_in_int8` needs.
+    """Return a checkpoint with the ranges that `network_in_int8` needs.
 
     Args:
-        checkpoint: of shared features.
-        network: of the checkpoint, float32, on the CPU.
+        checkpoint: checkpoint of shared features.
+        network: network of the checkpoint, in float32 on the CPU.
         canvases: RGB uint8 (H, W, 3), photos as the network sees them.
 
     Raises:
-        InputError: no photos.
+        InputError: there are no photos.
     """
     pixels = (torch.from_numpy(np.ascontiguousarray(each))[None].permute(0, 3, 1, 2).float() for each in canvases)
     ranges = {name: float(f"{reach:.4g}") for name, reach in find_ranges(network, points(), pixels).items()}
@@ -57,17 +57,17 @@ def calibrated(checkpoint: Checkpoint, network: nn.Module, canvases: Iterable[Im
 
 
 def network_in_int8(checkpoint: Checkpoint, network: nn.Module) -> nn.Module:
-    """Return the network of a checkpoint as one that rounds to 8 bits.
+    """Return the network of a checkpoint, rounded to 8 bits.
 
     Raises:
-        WeightsError: the checkpoint has no ranges, or odd ones.
+        WeightsError: the checkpoint has no ranges, or invalid ones.
     """
     ranges = checkpoint.training.get(RECORD)
     if not isinstance(ranges, dict):
         raise WeightsError(
-            'these weights have no ranges for `dtype="int8"`; `rcnn weights calibrate` finds them on photos'
+            'these weights have no ranges for `dtype="int8"`; `rcnn weights calibrate` measures them on photos'
         )
     try:
-        return rounded(network, points(), ranges, exact=EXACT)
+        return rounded(network, points(), ranges, exact=NOT_ROUNDED)
     except InputError as error:
         raise WeightsError(f"ranges for int8: {error}") from None

@@ -1,8 +1,9 @@
-"""MultiBox with GoogLeNet under it: the network, its checkpoints, and the generator that they make."""
+"""MultiBox on GoogLeNet: the network, its checkpoints, and the generator."""
 
 import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from classifier.engines import Engine, Placement, make_engine, place, require_rounded
+from classifier.engines import Engine, Placement, begin_engine, place, require_rounded
 from classifier.googlenet import TABLE_1, GoogLeNet, stages_between
 from classifier.weights.checkpoint import (
     Checkpoint,
@@ -31,15 +32,15 @@ from structures.boxes import ImageSize
 
 MAPS = ("inception3b", "inception4e", "inception5b")  # strides 8, 16 and 32
 BEFORE_INCEPTION = 192  # channels of maxpool2
-LAST_FROZEN = ("maxpool2", *TABLE_1)  # stages that can be the last frozen one
+LAST_FROZEN = ("maxpool2", *TABLE_1)  # stages that can be the last frozen one in a training
 SCALES = (1.0,)
-MAX_WIDTH = 1024  # channels of the head; ours has 128
-GPU_CANVASES = 32  # that a GPU runs together
-MAX_SHAPES = 100  # shapes of priors per level; ours has 3
+MAX_WIDTH = 1024  # most channels of the head; ours has 128
+GPU_CANVASES = 32  # canvases per batch on a GPU
+MAX_SHAPES = 100  # most shapes of priors per level; ours has 3
 
 
 class Normalise(nn.Module):
-    """Turn RGB pixels 0..255 into the network's input, inside the network."""
+    """The first layer: turns RGB pixels 0..255 into the network's input."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
@@ -59,8 +60,8 @@ class DenseMultiBox(nn.Module):
 
     Args:
         shapes: (4, A, 2) priors of each level, in pixels of the canvas.
-        preprocessing: of the trunk.
-        variant: of GoogLeNet.
+        preprocessing: preprocessing of the trunk.
+        variant: variant of GoogLeNet.
         width: channels of the pyramid.
     """
 
@@ -75,7 +76,7 @@ class DenseMultiBox(nn.Module):
         self.refine = RefineHead(width)
 
     def stem(self, pixels: Tensor, frozen: str) -> list[Tensor]:
-        """Return the maps up to the stage `frozen`, and its own output last, of (N, 3, H, W) RGB pixels 0..255."""
+        """Return the needed maps up to the stage `frozen`, the last of them, for (N, 3, H, W) RGB pixels 0..255."""
         found: list[Tensor] = []
         features, last = self.normalise(pixels), None
         for name in kept_stages(frozen):
@@ -85,7 +86,7 @@ class DenseMultiBox(nn.Module):
         return found
 
     def from_stem(self, found: list[Tensor], frozen: str) -> list[Tensor]:
-        """Run the stages after `frozen` and return the three maps of the trunk."""
+        """Run the stages after `frozen`, and return the three maps of the trunk."""
         maps = [features for features, name in zip(found, kept_stages(frozen), strict=True) if name in MAPS]
         features, last = found[-1], frozen
         for name in MAPS[len(maps) :]:
@@ -101,19 +102,19 @@ class DenseMultiBox(nn.Module):
 
 
 class Stem(nn.Module):
-    """The frozen stages as an engine wants them: one tensor out, (N, all values of all their maps)."""
+    """The frozen stages in a form for engines, with one output tensor: (N, all values of all maps)."""
 
     def __init__(self, network: DenseMultiBox, frozen: str) -> None:
         super().__init__()
         self._network, self._frozen = network, frozen
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map (N, 3, H, W) RGB pixels 0..255 to flattened maps; `unflatten` gives them their shapes back."""
+        """Map (N, 3, H, W) RGB pixels 0..255 to flattened maps; `unflatten` restores their shapes."""
         return torch.cat([features.flatten(1) for features in self._network.stem(pixels, self._frozen)], dim=1)
 
 
 def kept_stages(frozen: str) -> list[str]:
-    """Return the stages whose outputs are needed when those up to `frozen` are not trained.
+    """Return the stages whose outputs are needed if the stages up to `frozen` are not trained.
 
     >>> kept_stages("inception4e"), kept_stages("maxpool2")
     (['inception3b', 'inception4e'], ['maxpool2'])
@@ -123,7 +124,7 @@ def kept_stages(frozen: str) -> list[str]:
 
 
 def unflatten(flat: Tensor, canvas: ImageSize, frozen: str) -> list[Tensor]:
-    """Split what `Stem` gives into its maps (N, C, h, w)."""
+    """Split the output of `Stem` into its maps (N, C, h, w)."""
     shapes = []
     for name in kept_stages(frozen):
         stride = 2 ** (2 + sum(stage.startswith("maxpool") for stage in stages_between("maxpool1", name)))
@@ -134,7 +135,7 @@ def unflatten(flat: Tensor, canvas: ImageSize, frozen: str) -> list[Tensor]:
 
 
 def start_network(trunk: Checkpoint, shapes: Tensor, *, width: int = 128, seed: int = 0) -> DenseMultiBox:
-    """Put fresh heads on the trunk of any GoogLeNet checkpoint, such as an image or a region classifier's."""
+    """Put new heads on the trunk of any GoogLeNet checkpoint, such as an image or region classifier."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = DenseMultiBox(shapes, trunk.preprocessing, variant=trunk.variant, width=width)
@@ -150,7 +151,7 @@ def to_checkpoint(network: DenseMultiBox, start: Checkpoint, state: dict[str, Te
 
 
 def learned_classes(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Return the classes of the objects that MultiBox weights learned from; none if they do not say, or are others."""
+    """Return the classes that MultiBox weights learned from; none if they do not say, or are not MultiBox weights."""
     classes = checkpoint.training.get("classes") if checkpoint.task in ("multibox", "shared") else None
     ignored = checkpoint.training.get("ignored", ())
     without = set(map(str, ignored)) if isinstance(ignored, list | tuple) else set()
@@ -158,10 +159,10 @@ def learned_classes(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def from_checkpoint(checkpoint: Checkpoint) -> DenseMultiBox:
-    """Build the network of a MultiBox checkpoint, float32, in evaluation mode.
+    """Build the network of a MultiBox checkpoint, in float32 and evaluation mode.
 
     Raises:
-        WeightsError: the checkpoint is not one of MultiBox, or its parts do not fit together.
+        WeightsError: the checkpoint is not MultiBox's, or its parts do not fit together.
     """
     if checkpoint.task != "multibox":
         raise WeightsError(f"these weights are for {checkpoint.task}, MultiBox weights are needed")
@@ -176,7 +177,7 @@ def head_shapes(checkpoint: Checkpoint) -> Tensor:
     """Return the (4, A, 2) priors of MultiBox's head in a checkpoint.
 
     Raises:
-        WeightsError: it has none, or they cannot be such.
+        WeightsError: it has none, or invalid ones.
     """
     if "head.shapes" not in checkpoint.state:
         raise WeightsError(f"these weights are for {checkpoint.task}, without the priors of MultiBox (head.shapes)")
@@ -190,7 +191,7 @@ def head_width(checkpoint: Checkpoint) -> int:
     """Return the channels of MultiBox's pyramid in a checkpoint.
 
     Raises:
-        WeightsError: the metadata do not say, or cannot be right.
+        WeightsError: the metadata do not say, or are invalid.
     """
     settings = checkpoint.training.get("multibox")
     width = settings.get("width") if isinstance(settings, Mapping) else None
@@ -200,34 +201,39 @@ def head_width(checkpoint: Checkpoint) -> int:
 
 
 class CanvasRunner:
-    """Runs a copy of a network on canvases of a few sizes.
+    """Runs a copy of a network on canvases of a few sizes; can be used from any thread.
 
-    OpenVINO needs an engine for every size, made when it is first met; torch's takes any. May be used from any thread.
+    OpenVINO needs an engine for every size, made when it is first expected; torch's engine takes any size.
 
     Args:
         network: maps (N, 3, H, W) pixels to one tensor.
-        placement: where.
-        batch_size: canvases that are run together; None takes what suits the device. One fills two cores.
+        placement: device, engine and precision.
+        batch_size: canvases per batch; None chooses for the device. One canvas keeps two cores busy.
 
     Raises:
-        InputError: the placement is for 8 bits, and the network does not round.
+        InputError: the placement is int8, and the network does not round.
     """
 
     def __init__(self, network: nn.Module, placement: Placement, *, batch_size: int | None = None) -> None:
-        require_rounded(network, placement)  # now, not at the first photo
+        require_rounded(network, placement)  # before the first photo
         self._network, self._placement = copy.deepcopy(network), placement
         self._batch_size = batch_size or (1 if placement.device.type == "cpu" else GPU_CANVASES)
-        self._engines: dict[tuple[int, int] | None, Engine] = {}
+        self._engines: dict[tuple[int, int] | None, Future[Engine]] = {}
         self._making = threading.Lock()
+
+    def expect(self, size: tuple[int, int]) -> Future[Engine]:
+        """Begin to make the engine for canvases of (height, width), if there is none yet."""
+        key = size if self._placement.engine == "openvino" else None
+        with self._making:
+            begun = self._engines.get(key)
+            if begun is None or (begun.done() and begun.exception()):  # perhaps memory had run out for a while
+                begun = begin_engine(self._network, self._placement, size=size, batch_size=self._batch_size)
+                self._engines[key] = begun
+            return begun
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Map (N, 3, H, W) RGB pixels 0..255 to the network's output."""
-        size = (pixels.shape[2], pixels.shape[3])
-        key = size if self._placement.engine == "openvino" else None
-        with self._making:
-            if key not in self._engines:
-                self._engines[key] = make_engine(self._network, self._placement, size=size, batch_size=self._batch_size)
-        engine = self._engines[key]
+        engine = self.expect((pixels.shape[2], pixels.shape[3])).result()
         batches = torch.split(pixels.to(engine.device), engine.batch_size)
         return torch.cat([engine(batch) for batch in batches])
 
@@ -235,12 +241,12 @@ class CanvasRunner:
 def make_multibox(
     checkpoint: Checkpoint, placement: Placement | None = None, *, scales: Sequence[float] = SCALES, **options: Any
 ) -> MultiBox:
-    """Make the generator of a checkpoint.
+    """Make a generator from a checkpoint.
 
     Args:
-        checkpoint: of the task "multibox".
-        placement: where to run; None chooses.
-        scales: factors on the size of the canvas; each is one look at the whole photo.
+        checkpoint: checkpoint of the task "multibox".
+        placement: device, engine and precision; None chooses.
+        scales: factors on the size of the canvas; the whole photo is seen once at each.
         **options: max_boxes, nms_threshold, mirrored and name of `proposals.multibox.MultiBox`.
     """
     network, where = from_checkpoint(checkpoint), placement or place()
@@ -258,13 +264,13 @@ def multibox_of(
     scales: Sequence[float] = SCALES,
     **options: Any,
 ) -> MultiBox:
-    """Make the generator that looks at whole photos with a predictor; see `make_multibox`."""
+    """Make a generator that sees whole photos through a predictor; see `make_multibox`."""
     views: Callable[[ImageSize], list[CanvasView]] = partial(_views, scales=tuple(scales), fill=network.mean_colour)
     return MultiBox(predict, views, parameters={"scales": list(scales), "weights": dict(weights)}, **options)
 
 
 def weights_facts(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return what tells weights apart, as JSON values."""
+    """Return facts that distinguish weights, as JSON values."""
     facts = {name: checkpoint.training.get(name) for name in ("data", "split", "commit")}
     return {**facts, "digest": digest(dict(sorted(checkpoint.state.items())))}
 
@@ -274,10 +280,10 @@ def _views(image_size: ImageSize, scales: Sequence[float], fill: Colour) -> list
 
 
 def load_multibox(path: str | Path, placement: Placement | None = None, **options: Any) -> MultiBox:
-    """Read weights and make their generator, see `make_multibox`.
+    """Read weights and make a generator, see `make_multibox`.
 
     Raises:
-        WeightsError: they cannot be used; the message names the file.
+        WeightsError: the weights cannot be used; the message names the file.
     """
     checkpoint = read_checkpoint(path)
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from detect.drawing.picture import draw
+from detect.drawing.picture import JPEG_QUALITY, draw
 from detect.evaluation import show
 from eval.mistakes import SIZES
 from eval.notes import notes_of
@@ -18,7 +18,6 @@ from structures.own_files import OwnFiles
 from structures.records import Dataset, Detections, GroundTruth
 
 EXAMPLES = 20  # photos to draw
-JPEG_QUALITY = 90
 
 
 def preview(datasets: Mapping[str, Dataset], folder: Path, warnings: Sequence[str] = ()) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from structures.records import Detections
 
 
 @dataclass(frozen=True)
-class Question:
+class ScoringOptions:
     """How to score results.
 
     Attributes:
@@ -53,7 +53,7 @@ class ScoredRun:
         warnings: about the results and the ground truth, one line each.
         detections: the scored detections, in the order of the photos.
         regions: regions that the run kept, by image id.
-        lost_score: see `Question`.
+        lost_score: see `ScoringOptions`.
     """
 
     file: Path
@@ -89,17 +89,17 @@ class ScoredRun:
         )
 
 
-def score_run(file: Path, dataset: AnyDataset, question: Question) -> ScoredRun:
+def score_run(file: Path, dataset: AnyDataset, options: ScoringOptions) -> ScoredRun:
     """Read results and score them.
 
     Raises:
-        InputError: the results do not fit the ground truth, or neither fits the question.
+        InputError: the results do not fit the ground truth, or an option fits neither.
     """
-    only = question.only_detected
-    aligned, notes = read_detections(file, dataset, allow_extra=question.allow_extra, only_detected=only)
-    photos, found = choose(dataset, aligned, question.classes, only_detected=only)
-    doubts = [*notes, *high_floor(file), *aligned.warnings(missing_count=not only)]
-    return _scored(file, photos, aligned, found, _regions_of(file), doubts, question)
+    only = options.only_detected
+    aligned, notes = read_detections(file, dataset, allow_extra=options.allow_extra, only_detected=only)
+    photos, found = choose(dataset, aligned, options.classes, only_detected=only)
+    warnings = [*notes, *high_floor(file), *aligned.warnings(missing_count=not only)]
+    return _scored(file, photos, aligned, found, _regions_of(file), warnings, options)
 
 
 def score_found(
@@ -115,7 +115,7 @@ def score_found(
     """
     aligned = align_records(found, photos)
     kept = KeptRegions(file.parent, {}, None)
-    return _scored(file, photos, aligned, aligned.detections, kept, notes, Question())
+    return _scored(file, photos, aligned, aligned.detections, kept, notes, ScoringOptions())
 
 
 def _scored(
@@ -124,15 +124,15 @@ def _scored(
     aligned: Aligned,
     found: Sequence[Detections],
     kept: KeptRegions,
-    doubts: Sequence[str],
-    question: Question,
+    noted: Sequence[str],
+    options: ScoringOptions,
 ) -> ScoredRun:
     truths = truths_of(photos)
-    name = usual_protocol(photos) if question.protocol == "auto" else question.protocol
+    name = usual_protocol(photos) if options.protocol == "auto" else options.protocol
     scores = score(name, truths, found, photos.classes, crowd=has_crowds(photos))
-    warnings = [*photos.notes, *doubts, *scores.warnings(), *kept.notes]
+    warnings = [*photos.notes, *noted, *scores.warnings(), *kept.notes]
     regions = kept.of(photos)
-    return ScoredRun(file, photos, scores, aligned, warnings, upright(found), regions, question.lost_score)
+    return ScoredRun(file, photos, scores, aligned, warnings, upright(found), regions, options.lost_score)
 
 
 def require_same_photos(runs: Sequence[ScoredRun]) -> None:

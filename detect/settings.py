@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from structures.images import ExifPolicy
 
 SCORE_FLOOR = 0.05
+MAP_SCORE_FLOOR = 0.001  # mAP needs weak detections, too (docs/evaluation.md)
 NMS_THRESHOLD = 0.3  # R-CNN, section 2.2
 MAX_PER_CLASS = 100  # R-CNN keeps at most this many boxes of a class per image
 VOTE_THRESHOLD = 0.5  # Gidaris and Komodakis, ICCV 2015, section 5

@@ -1,7 +1,7 @@
-"""One pass of the network per photo: GoogLeNet's trunk, MultiBox's heads on it, and the head that classifies regions.
+"""One pass of the network per photo: GoogLeNet's trunk with MultiBox's heads and a head that classifies regions.
 
-The photo is drawn on a canvas, the trunk runs over it once, and proposals, their order and the classes of regions are
-all read from its maps. Regions of any other generator are classified from the same maps.
+The photo is drawn on a canvas, and the trunk runs over it once. Proposals, their order and the classes of regions are
+all computed from its maps. Regions of any other generator are classified from the same maps.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,14 +46,14 @@ from structures.shared_lock import MODULES
 
 
 class TrunkMaps(NamedTuple):
-    """What the heads read: inception3b at stride 8, 4e at 16, and 5b at 16, too, since it is dilated."""
+    """The maps that the heads read: inception3b at stride 8, 4e at 16, and 5b, which is dilated, also at 16."""
 
     three_b: Tensor
     four_e: Tensor
     five_b: Tensor
 
     def for_multibox(self, offset: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the maps at strides 8, 16 and 32; the last has the cells of 5b that an undilated trunk has."""
+        """Return the maps at strides 8, 16 and 32; the last has only the cells of 5b that an undilated trunk has."""
         return self.three_b, self.four_e, self.five_b[:, :, offset::2, offset::2]
 
 
@@ -62,11 +62,11 @@ class SharedNetwork(DenseMultiBox):
 
     Args:
         shapes: (4, A, 2) priors of each level, in pixels of the canvas.
-        preprocessing: of the trunk.
-        columns: of the classifier: the classes, and background last.
-        variant: of GoogLeNet.
+        preprocessing: preprocessing of the trunk.
+        columns: columns of the classifier: the classes, and background last.
+        variant: variant of GoogLeNet.
         width: channels of MultiBox's pyramid.
-        region_width: of the region head's hidden layers.
+        region_width: width of the region head's hidden layers.
     """
 
     def __init__(
@@ -88,13 +88,13 @@ class SharedNetwork(DenseMultiBox):
         return TrunkMaps(*self.from_stem(found, frozen))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map (N, 3, H, W) RGB pixels 0..255 to one tensor (N, values), as engines want it; see `split`."""
+        """Map (N, 3, H, W) RGB pixels 0..255 to one tensor (N, values), as engines require; see `split`."""
         maps = TrunkMaps(*self.stem(pixels, "inception5b"))
         joined = self.head.joined(maps.for_multibox(self.offset))
         return torch.cat([part.flatten(1) for part in (joined, *self.regions.maps(*maps))], dim=1)
 
     def split(self, flat: Tensor, canvas: tuple[int, int]) -> tuple[Tensor, RegionMaps]:
-        """Split what `forward` gives for canvases of (H, W): MultiBox's joined outputs, and the maps of regions."""
+        """Split the output of `forward` for (H, W) canvases into MultiBox's joined outputs and the maps for regions."""
         height, width = canvas
         shapes = self.regions.map_shapes(canvas)
         rows = self.head.width + 5 * self.head.priors_per_cell
@@ -107,7 +107,7 @@ class SharedNetwork(DenseMultiBox):
 
 
 def from_checkpoint(checkpoint: Checkpoint) -> SharedNetwork:
-    """Build the network of a checkpoint of the task "shared", float32, in evaluation mode.
+    """Build the network of a checkpoint of the task "shared", in float32 and evaluation mode.
 
     Raises:
         WeightsError: the checkpoint is of another task, or its parts do not fit together.
@@ -128,7 +128,7 @@ def from_checkpoint(checkpoint: Checkpoint) -> SharedNetwork:
 
 
 def _region_width(checkpoint: Checkpoint) -> int:
-    """Return the width of the region head's hidden layers; what does not fit it is found when weights are loaded."""
+    """Return the width of the region head's hidden layers; weights that do not fit it are refused when loaded."""
     bias = checkpoint.state.get("regions.hidden1.bias")
     return WIDTH if bias is None or not 0 < bias.numel() <= MAX_WIDTH else bias.numel()
 
@@ -143,7 +143,7 @@ def to_checkpoint(
 
 
 def with_ranges(checkpoint: Checkpoint, photos: Iterable[Image]) -> Checkpoint:
-    """Return a checkpoint with the ranges that it needs to run in int8, found on RGB uint8 photos.
+    """Return a checkpoint with the ranges that int8 needs, measured on RGB uint8 photos.
 
     Raises:
         InputError: the checkpoint is of another task, or there are no photos.
@@ -153,11 +153,11 @@ def with_ranges(checkpoint: Checkpoint, photos: Iterable[Image]) -> Checkpoint:
 
 
 class PhotoMaps(NamedTuple):
-    """What one pass gives for one canvas.
+    """The output of one pass for one canvas.
 
     Attributes:
-        joined: (1, width + 5 A, cells) MultiBox's pyramid and outputs.
-        regions: what regions are pooled from.
+        joined: (1, width + 5 A, cells) MultiBox's pyramid and raw outputs.
+        regions: maps to pool regions from.
     """
 
     joined: Tensor
@@ -165,17 +165,17 @@ class PhotoMaps(NamedTuple):
 
 
 class SharedFeatures:
-    """Runs the network once per canvas, and keeps what it gave for the last ones; from any thread.
+    """Runs the network once per canvas, and keeps its output for recent canvases; can be used from any thread.
 
     Args:
-        checkpoint: of the task "shared".
-        placement: where to run; None chooses.
-        batch_size: canvases of one size that are run together; None takes what suits the device.
-        column_inputs: the head also gives what its logits are made of, see `classifier.region_columns.ColumnInputs`:
-            for learning more of them.
+        checkpoint: checkpoint of the task "shared".
+        placement: device, engine and precision; None chooses.
+        batch_size: canvases of one size per batch; None chooses for the device.
+        column_inputs: whether the head also returns the inputs of its logits, to learn new columns; see
+            `classifier.region_columns.ColumnInputs`.
 
     Raises:
-        WeightsError: the checkpoint is of another task, or has no ranges for int8 where this is asked for.
+        WeightsError: the checkpoint is of another task, or has no ranges although int8 is requested.
     """
 
     def __init__(
@@ -189,13 +189,13 @@ class SharedFeatures:
         self.classes, self.network = checkpoint.classes, from_checkpoint(checkpoint)
         self._learned = learned_classes(checkpoint) or checkpoint.classes
         if column_inputs:
-            stands_in = ColumnInputs(self.network.regions)  # asked for its maps, their shapes and rows, as the head is
+            stands_in = ColumnInputs(self.network.regions)  # has the methods of the head that are used here
             self.network.regions = cast(SharedRegionHead, stands_in)
         self.placement = placement or place()
         in_int8 = self.placement.dtype == "int8"
         network = network_in_int8(checkpoint, self.network) if in_int8 else self.network
-        run = CanvasRunner(network, self.placement, batch_size=batch_size)
-        self.memory = CanvasMemory(run, device=self.placement.device)
+        self.run = CanvasRunner(network, self.placement, batch_size=batch_size)
+        self.memory = CanvasMemory(self.run, device=self.placement.device)
         self.head = self.network.regions.to(self.placement.device)
         self._facts = weights_facts(checkpoint)
 
@@ -210,7 +210,7 @@ class SharedFeatures:
         return multibox_of(self.network, predict, self._facts, scales=scales, learned_classes=self._learned, **options)
 
     def _joined(self, canvases: Sequence[Image]) -> list[Tensor]:
-        """Do what DensePredictor asks of a network: canvases -> pyramid and outputs of each, joined."""
+        """Return the joined pyramid and outputs of each canvas, for DensePredictor."""
         rows = self.memory(canvases)
         sizes = [(canvas.shape[0], canvas.shape[1]) for canvas in canvases]
         return [self.network.split(row[None], size)[0][0] for row, size in zip(rows, sizes, strict=True)]
@@ -220,8 +220,8 @@ class SharedRegions:
     """A region classifier on shared features; see `classifier.regions.RegionClassifier`.
 
     Args:
-        features: of photos.
-        mirrored: also classify on the mirrored photo, and take the mean of the two.
+        features: features of photos.
+        mirrored: also classify on the mirrored photo, and average the two.
         with_features: also return the region head's last hidden layer, after the probabilities.
     """
 
@@ -231,29 +231,30 @@ class SharedRegions:
 
     @property
     def engines(self) -> tuple[Placement, ...]:
-        """Where the network is placed; its engines are made when the first canvas of their shape comes."""
+        """The placement of the network; its engines are made when a canvas of a new shape comes."""
         return (self.features.placement,)
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """Every setting that decides the answers, apart from the weights."""
+        """Every setting that decides the results, apart from the weights."""
         return {"mirrored": self.mirrored}
 
     def __call__(self, image: Image, boxes: Boxes) -> Floats:
-        """Return (N, C + 1) float32 probabilities for (N, 4) boxes in pixels of the photo, then the features.
+        """Return (N, C + 1) float32 probabilities for (N, 4) boxes in pixels of the photo, followed by features if any.
 
         Raises:
-            InputError: boxes or photo are malformed, or what the network gives is not finite.
+            InputError: boxes or photo are malformed, or the network's output is not finite.
         """
         return self.finish([self.begin(image)], [boxes])[0]
 
     def begin(self, image: Image) -> list[Look]:
-        """Draw a photo; see `classifier.regions.ClassifiesInSteps`."""
+        """Draw a photo on its canvas, and begin to make the engine for it; see `classifier.regions.ClassifiesInSteps`."""
         view = whole_photo((image.shape[0], image.shape[1]))
+        self.features.run.expect(view.canvas)
         return [drawn(image, view, mirrored) for mirrored in ((False, True) if self.mirrored else (False,))]
 
     def look(self, begun: Sequence[list[Look]]) -> None:
-        """Run the network for photos that were drawn."""
+        """Run the network on drawn photos."""
         self.features.memory([look.canvas for looks in begun for look in looks])
 
     def finish(self, begun: Sequence[list[Look]], boxes: Sequence[Boxes]) -> list[Floats]:
@@ -269,7 +270,7 @@ class SharedRegions:
         return rows
 
     def _rows(self, looks: Sequence[Look], boxes: Sequence[Boxes]) -> list[Floats]:
-        """Classify photo by photo on a CPU, so that company changes nothing; elsewhere those of one canvas together."""
+        """Classify photo by photo on a CPU, so that the group changes nothing; else those of one canvas together."""
         alone = self.features.placement.device.type == "cpu"
         groups: dict[Any, list[int]] = {}
         for number, look in enumerate(looks):

@@ -78,7 +78,8 @@ class Steps:
         with Timer("read"):
             image = read(photo)
         with self._timed("propose"):
-            return Begun(image, self._proposing.begin(image), self._classifying.begin(image))
+            classifying = self._classifying.begin(image)  # first: its network is made while Selective Search starts
+            return Begun(image, self._proposing.begin(image), classifying)
 
     def _look(self, photos: Sequence[Begun]) -> Sequence[Begun]:
         with self._timed("trunk"):

@@ -33,7 +33,12 @@ class CocoError(InputError):
 
 
 def load(path: Path) -> Any:
-    """Read a JSON file."""
+    """Read a JSON file.
+
+    Raises:
+        CocoError: it cannot be used; names it.
+        OSError: it cannot be opened.
+    """
     try:
         return read_json(path)
     except JsonError as error:
@@ -41,7 +46,16 @@ def load(path: Path) -> Any:
 
 
 def read_entries(content: Any, part: str, path: Path) -> list[Entry]:
-    """Return one list of an instances.json; its entries have the needed keys, and ids that are whole numbers."""
+    """Return one list of an instances.json; its entries have the needed keys, and ids that are whole numbers.
+
+    Args:
+        content: of the file.
+        part: a key of NEEDED.
+        path: the file, for messages.
+
+    Raises:
+        CocoError: there is no such list, or an entry that cannot be used; names it.
+    """
     entries = content.get(part) if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise CocoError(f"{path}: no list {part!r}; expected COCO's instances.json")
@@ -81,7 +95,11 @@ def _are_plain(entries: list[Any], needed: Sequence[str]) -> bool:
 
 
 def check_entry(entry: Any, needed: Sequence[str], place: str) -> None:
-    """Refuse an entry that lacks a key or has an id that is not a whole number; 3.0 becomes 3."""
+    """Refuse an entry that lacks a key or has an id that is not a whole number; 3.0 becomes 3.
+
+    Raises:
+        CocoError: names the place.
+    """
     missing = [key for key in needed if not isinstance(entry, dict) or key not in entry]
     if missing:
         raise CocoError(f"{place} has no {', '.join(missing)}")
@@ -104,7 +122,11 @@ def whole_number(value: Any) -> int | None:
 
 
 def are_crowds(rows: Sequence[Entry], path: Path) -> Mask:
-    """Say which annotations are of crowds."""
+    """Say which (N,) annotations are of crowds.
+
+    Raises:
+        CocoError: `iscrowd` is not 0 or 1; names the annotation.
+    """
     stated = [row.get("iscrowd", 0) for row in rows]
     for row, value in zip(rows, stated, strict=True):
         if value not in (0, 1):
@@ -132,7 +154,12 @@ class ResultColumns:
 
 
 def read_result_columns(path: Path) -> ResultColumns:
-    """Read a results file: as columns where it is written as by most programs, otherwise entry by entry."""
+    """Read a results file: as columns where it is written as by most programs, otherwise entry by entry.
+
+    Raises:
+        CocoError: it is not a list of results, or an entry cannot be used; names it.
+        OSError: it cannot be opened.
+    """
     quick = _read_quickly(path)
     if quick is not None:
         return quick
@@ -175,7 +202,11 @@ def _read_entries_of_results(path: Path) -> list[Entry]:
 
 
 def distinct(values: Sequence[Any], what: str, path: Path) -> tuple[Any, ...]:
-    """Return the values as a tuple; refuse one that appears twice."""
+    """Return the values as a tuple.
+
+    Raises:
+        CocoError: one appears twice; names it.
+    """
     seen = set()
     for value in values:
         if value in seen:
@@ -198,7 +229,11 @@ def positions_of(numbers: Numbers, known: Sequence[int]) -> Indices:
 
 
 def to_labels(numbers: Numbers, category_ids: Sequence[int], path: Path) -> Indices:
-    """Return the label of every category id: its place among all, which ascend."""
+    """Return the (N,) labels of (N,) category ids: their places among all ids, which ascend.
+
+    Raises:
+        CocoError: an id is not among them; names it.
+    """
     labels = positions_of(numbers, category_ids)
     if len(unknown := numbers[labels < 0]):
         raise CocoError(f"{path}: category_id {unknown[0]} is not among the categories")
@@ -206,7 +241,11 @@ def to_labels(numbers: Numbers, category_ids: Sequence[int], path: Path) -> Indi
 
 
 def to_areas(rows: Sequence[Entry], sides: Doubles, path: Path) -> Doubles:
-    """Return the annotated areas (COCO's are of the mask), or the boxes' where there are none."""
+    """Return the (N,) annotated areas in square pixels (COCO's are of the mask), or the boxes' where there are none.
+
+    Raises:
+        CocoError: an area is not a number; names it.
+    """
     stated = [row.get("area") for row in rows]
     wrong = _first_odd([0 if value is None else value for value in stated])
     if wrong is not None:
@@ -235,7 +274,11 @@ def to_boxes(stated: Sequence[Any], place: Callable[[int], str]) -> tuple[Double
 
 
 def to_sides(boxes: Sequence[Any], place: str) -> Doubles:
-    """Return the (N, 4) x, y, width, height of entries, as they are stated."""
+    """Return the (N, 4) x, y, width, height of entries, as they are stated.
+
+    Raises:
+        CocoError: a box is not four numbers; names the place.
+    """
     try:
         return np.array(boxes, np.float64).reshape(len(boxes), 4)
     except (TypeError, ValueError):
@@ -245,7 +288,11 @@ def to_sides(boxes: Sequence[Any], place: str) -> Doubles:
 
 
 def to_corners(sides: Doubles, place: str) -> Boxes:
-    """Return x, y, width, height as our x1, y1, x2, y2."""
+    """Return (N, 4) x, y, width, height as our x1, y1, x2, y2.
+
+    Raises:
+        CocoError: a value is not finite as float32; names the place.
+    """
     with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 becomes infinite, which is refused below
         corners = as_boxes(np.concatenate([sides[:, :2], sides[:, :2] + sides[:, 2:]], axis=1))
     if not np.isfinite(corners).all():

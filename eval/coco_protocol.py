@@ -2,7 +2,7 @@
 
 pycocotools counts an annotation with id 0 as unmatched, fails on empty results, scores an unknown category 0 and a NaN
 as a hit, and cannot ignore a difficult object other than as a crowd. Here ids play no part; records cannot hold scores
-that are not finite; labels are checked; and ignored objects that are no crowds keep plain IoU. The rest is equal, to
+that are not finite; labels are checked; and ignored objects that are not crowds keep plain IoU. The rest is equal, to
 the last digit; tests hold it against pycocotools.
 """
 

@@ -27,33 +27,45 @@ SHORT: Mapping[Stage, str] = {
 def lost_sheets(losses: Losses) -> list[Sheet]:
     """Return the tables of where objects were lost: by stage and size, by class, and by generator."""
     stages = [stage for stage in STAGES if losses.stages[stage]]
-    sizes = losses.by_size()
+    sheets = [_stage_sheet(losses, stages), _class_sheet(losses, stages)]
+    if losses.with_regions:
+        sheets.append(_source_sheet(losses, stages))
+    return [sheet for sheet in sheets if sheet.rows]
+
+
+def _stage_sheet(losses: Losses, stages: Sequence[Stage]) -> Sheet:
+    by_size, total = losses.by_size(), losses.stages
     rows = [
         [
             stage,
             SHORT[stage],
             STAGES[stage],
-            *(str(sizes.get(size, Counter())[stage]) for size in SIZES),
-            str(losses.stages[stage]),
+            *(str(by_size.get(size, Counter())[stage]) for size in SIZES),
+            str(total[stage]),
         ]
         for stage in stages
     ]
     at = "" if losses.score is None else f" at score {losses.score:g}"
     caption = f"Where {len(losses.lost)} of {losses.objects.sum()} objects were lost{at}"
-    sheets = [Sheet(caption, ["stage", "short", "what became of them", *SIZES, "all"], rows, texts=3)]
-    groups = losses.by_class()
+    return Sheet(caption, ["stage", "short", "what became of them", *SIZES, "all"], rows, texts=3)
+
+
+def _class_sheet(losses: Losses, stages: Sequence[Stage]) -> Sheet:
     objects = dict(zip(losses.classes, losses.objects.sum(axis=1).tolist(), strict=True))
-    by_class = [[name, f"{groups[name].total()}/{objects[name]}", *_cells(groups[name], stages)] for name in groups]
-    heads = [SHORT[stage] for stage in stages]
-    sheets.append(Sheet("Where they were lost, by class", ["class", "missed", *heads], sorted(by_class)))
-    if losses.with_regions:
-        by_source = [
-            [name or "(none)", str(counts.total()), *_cells(counts, stages)]
-            for name, counts in losses.by_source().items()
-        ]
-        head = ["generator of the best box", "missed", *heads]
-        sheets.append(Sheet("Where they were lost, by generator", head, by_source))
-    return [sheet for sheet in sheets if sheet.rows]
+    rows = [
+        [name, f"{counts.total()}/{objects[name]}", *_cells(counts, stages)]
+        for name, counts in losses.by_class().items()
+    ]
+    head = ["class", "missed", *(SHORT[stage] for stage in stages)]
+    return Sheet("Where they were lost, by class", head, sorted(rows))
+
+
+def _source_sheet(losses: Losses, stages: Sequence[Stage]) -> Sheet:
+    rows = [
+        [name or "(none)", str(counts.total()), *_cells(counts, stages)] for name, counts in losses.by_source().items()
+    ]
+    head = ["generator of the best box", "missed", *(SHORT[stage] for stage in stages)]
+    return Sheet("Where they were lost, by generator", head, rows)
 
 
 def _cells(counts: Counter[Stage], stages: Sequence[Stage]) -> list[str]:

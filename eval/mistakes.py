@@ -4,7 +4,9 @@ The split of false detections is that of TIDE (Bolya et al., ECCV 2020), which r
 in Object Detectors" (ECCV 2012). As in Hoiem et al., the shares are of the best detections only, as many as a class has
 objects: the long tail of weak ones would hide what matters.
 
-Differs: TIDE asks how much AP would rise if a mistake were put right; here, if it were not made.
+Differs: TIDE asks how much AP would rise if a mistake were put right; here, if it were not made. And a detection of an
+object found already is a duplicate here, even if it also lies on an object of another class; TIDE calls that a
+confusion.
 """
 
 from collections import Counter

@@ -24,7 +24,8 @@ class Packed(Sequence[R]):
     Args:
         whole: the rows of all images, image by image.
         counts: (images,) rows of each.
-        about: takes the position of an image, and returns the fields of its record that are no columns, such as size.
+        about: takes the position of an image, and returns the fields of its record that are not columns, such as its
+            size.
 
     >>> whole = Detections(as_boxes([[0, 0, 9, 9]]), [3], [0.5], (1, 1))
     >>> packed = Packed(whole, np.array([0, 1]), lambda place: {"image_size": (20, 30 + place)})

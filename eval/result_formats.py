@@ -21,7 +21,6 @@ from eval.voc_xml import FIRST_PIXEL
 from eval.yolo_config import NAME_LISTS, class_names
 from eval.yolo_txt import RESULTS, WITH_SCORE, columns_of, read_rows
 from structures.boxes import ImageSize
-from structures.errors import InputError
 from structures.images import read_size
 from structures.photo_names import PhotoNames
 from structures.records import Dataset
@@ -68,8 +67,20 @@ def result_format(path: Path) -> str | None:
     return YOLO if WITH_SCORE in islice(columns, LOOKED_AT) else None
 
 
+def require_known(path: Path) -> str:
+    """Return the format of a file or folder of results, one of FORMATS.
+
+    Raises:
+        ResultsError: it holds none.
+    """
+    form = result_format(path)
+    if form is None:
+        raise ResultsError(f"{path}: no results that can be read; looked for {LOOKED_FOR}")
+    return form
+
+
 def read_results(path: Path, find: Finder | None = None) -> Results:
-    """Read results of any format but COCO's, which need the numbers of photos and classes (`eval.coco`).
+    """Read results of any format but COCO's, for which there is `eval.coco_results`.
 
     Args:
         path: file or folder.
@@ -80,13 +91,13 @@ def read_results(path: Path, find: Finder | None = None) -> Results:
             whose size is needed and not known.
         OSError: a file cannot be read.
     """
-    form = result_format(path)
+    form = require_known(path)
     if form == JSONL:
         lines = ResultLines(path / DETECTIONS_FILE if path.is_dir() else path)
         return Results(lines, (), lambda: lines.notes)
     readers = {VOC: _read_voc, YOLO: _read_yolo, CSV: _read_csv}
     if form not in readers:
-        raise ResultsError(f"{path}: no results that can be read; looked for {LOOKED_FOR}")
+        raise ResultsError(f"{path}: results of COCO, which need the numbers of photos and classes")
     notes = Notes()
     classes, entries = readers[form](path, find or (lambda name: None))
     return Results((well_formed(read_line(entry, place), notes) for place, entry in entries), classes, notes.lines)
@@ -165,7 +176,7 @@ def _voc_row(line: str, place: str) -> tuple[str, float, list[float]]:
     words = line.rsplit(maxsplit=5)
     try:
         score, xmin, ymin, xmax, ymax = map(float, words[1:])
-    except ValueError:  # too few words, or some that are no numbers
+    except ValueError:  # too few words, or some that are not numbers
         raise ResultsError(f"{place}: expected image, score, xmin, ymin, xmax, ymax, got {line!r:.60}") from None
     corners = zip((xmin, ymin, xmax, ymax), FIRST_PIXEL.tolist(), strict=True)
     return words[0], score, [value - first for value, first in corners]
@@ -246,15 +257,3 @@ def _stated_size(row: Mapping[str, str], place: str) -> ImageSize | None:
         return int(row["height"]), int(row["width"])
     except ValueError:
         raise ResultsError(f"{place}: width and height must be whole numbers of pixels") from None
-
-
-def require_known(path: Path) -> str:
-    """Return the format of results.
-
-    Raises:
-        InputError: there are none.
-    """
-    form = result_format(path)
-    if form is None:
-        raise InputError(f"{path}: no results that can be read; looked for {LOOKED_FOR}")
-    return form

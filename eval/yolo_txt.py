@@ -126,7 +126,7 @@ def read_rows(path: Path, classes: int, notes: Notes, form: RowForm = ANNOTATION
 
 
 def columns_of(path: Path) -> int:
-    """Return the number of columns of the first row of a label file; 0 where it is empty or no text."""
+    """Return the number of columns of the first row of a label file; 0 where it is empty or not text."""
     try:
         return next((len(text.split()) for text in _lines(path) if text.strip()), 0)
     except YoloError:

@@ -24,6 +24,9 @@ class Grid:
         areas: of the windows, as shares of the photo.
         aspects: width to height of a window, times the photo's own.
         step: distance between windows, as a share of their side.
+
+    Raises:
+        InputError: a number is out of its range.
     """
 
     def __init__(
@@ -34,12 +37,12 @@ class Grid:
         step: float = GRID_STEP,
     ) -> None:
         if not (step > 0 and all(0 < share <= 1 for share in areas) and all(aspect > 0 for aspect in aspects)):
-            raise InputError("step and aspects must be above 0, areas within 0..1")
+            raise InputError("step and aspects must be above 0, areas above 0 and at most 1")
         self.areas, self.aspects, self.step = tuple(areas), tuple(aspects), step
 
     @property
     def name(self) -> str:
-        """Short name, as on the command line."""
+        """Short name, by which `proposals.generators.build` makes it."""
         return "grid"
 
     @property
@@ -69,6 +72,9 @@ class Random:
     Args:
         count: how many to draw, before duplicates are removed.
         seed: of the random numbers; photos of one size get the same boxes.
+
+    Raises:
+        InputError: a number is out of its range.
     """
 
     def __init__(self, *, count: int = 1200, seed: int = 0) -> None:
@@ -79,7 +85,7 @@ class Random:
 
     @property
     def name(self) -> str:
-        """Short name, as on the command line."""
+        """Short name, by which `proposals.generators.build` makes it."""
         return "random"
 
     @property

@@ -17,7 +17,7 @@ from structures.boxes import Boxes, Floats
 from structures.errors import InputError
 from structures.records import Image, Proposals
 
-MAX_BOXES = 1000  # the default of OpenCV and of the authors' code
+MAX_BOXES = 1000  # Differs: OpenCV and the authors' code give up to 10,000, more than a classifier has time for
 BLUR_SIGMA = 2.0  # grey levels of a photo are noisy: without it most edges are texture
 CANNY_RANGE = (20, 60)  # of the blurred photo's gradients
 Map = npt.NDArray[np.float32]
@@ -30,7 +30,10 @@ class EdgeBoxes:
         max_boxes: the most boxes per photo.
         alpha: step of the sliding window, as IoU of neighbours.
         beta: overlap above which a weaker box is dropped.
-        width: photos are resized to this many pixels; None keeps their size.
+        width: photos are resized to this width in pixels; None keeps their size.
+
+    Raises:
+        InputError: this OpenCV has no ximgproc; says what to install.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class EdgeBoxes:
 
     @property
     def name(self) -> str:
-        """Short name, as on the command line."""
+        """Short name, by which `proposals.generators.build` makes it."""
         return "edge-boxes"
 
     @property

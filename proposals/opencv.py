@@ -1,7 +1,7 @@
 """Selective Search with OpenCV's functions: a reference to compare with.
 
 The presets of cv2.ximgproc are not used: they fix min_size at 100 and use other scales than the paper. Strategy
-objects are new for every photo, because OpenCV's keep histograms of the photo before. OpenCV ranks the smallest boxes
+objects are new for every photo, because OpenCV's keep histograms of the last one. OpenCV ranks the smallest boxes
 first and with random numbers that cannot be seeded, so its boxes are sorted here, the largest first; `order="native"`
 shows its own order.
 """
@@ -31,10 +31,13 @@ class OpenCvSelectiveSearch:
     Args:
         factor: superpixel factor; both k and min_size grow by it.
         ks: scales before the factor; min_size is k.
-        width: photos are resized to this many pixels; None keeps their size.
+        width: photos are resized to this width in pixels; None keeps their size.
         min_side: boxes with a side below this, in the resized photo, are dropped.
         order: "largest" first, or "native": OpenCV's own, which differs from run to run.
         name: name of the generator.
+
+    Raises:
+        InputError: this OpenCV has no ximgproc; says what to install.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class OpenCvSelectiveSearch:
 
     @property
     def name(self) -> str:
-        """Short name, as on the command line."""
+        """Short name, by which `proposals.generators.build` makes it."""
         return self._name
 
     @property

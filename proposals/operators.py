@@ -1,4 +1,4 @@
-"""The door to torchvision's operators on boxes, without the rest of torchvision where no gradient is needed.
+"""torchvision's operators on boxes, loaded without the rest of torchvision where no gradient is needed.
 
 Importing torchvision takes as long as importing torch: it brings the compiler, all models and all data sets along.
 """

@@ -23,7 +23,7 @@ class ProposalGenerator(Protocol):
 
     @property
     def name(self) -> str:
-        """Short name, as on the command line."""
+        """Short name; for one that is listed in `proposals.generators`, its name there."""
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -38,7 +38,7 @@ class ProposalsByName(Protocol):
     """A generator of boxes that were made before, which may be known by the name of the photo only."""
 
     @property
-    def doubts(self) -> Sequence[str]:
+    def notes(self) -> Sequence[str]:
         """What was odd about the boxes of the photos so far, one line each."""
 
     def proposals_of(self, image_id: str, image: Image) -> Proposals:

@@ -1,6 +1,6 @@
 """The boxes of any generator in the order of a learned score, so that a few hundred are enough.
 
-Selective Search ranks by the place in its trees and by chance. MultiBox can score any box by how well it fits an
+Selective Search ranks by position in its trees and by chance. MultiBox can score any box by how well it fits an
 object. In this order a classifier can stop after a quarter of the boxes and lose little recall (docs/multibox.md).
 """
 
@@ -20,9 +20,8 @@ from structures.records import Image, Proposals
 MAX_BOXES = 200  # more of the union cost time and do not raise mAP on VOC val (benchmarks/LOG.md)
 NMS_THRESHOLD = 0.75  # of 0.6 to 0.9; with it the best 200 boxes of VOC val cover 4 points more (benchmarks/LOG.md)
 CLOSE = 60  # of 30 to 200
-SPREAD_THRESHOLD = (
-    0.5  # of 0.4 to 0.75; covers 8 points more of the objects of other classes at the same mAP (there, too)
-)
+# Of 0.4 to 0.75; covers 8 points more of the objects of other classes at the same mAP (benchmarks/LOG.md).
+SPREAD_THRESHOLD = 0.5
 
 
 @runtime_checkable

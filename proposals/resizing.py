@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from structures.boxes import Boxes, ImageSize, scale
 from structures.errors import InputError
+from structures.images import from_16_bits
 from structures.records import Image
 
 SEARCH_WIDTH = 500  # R-CNN's selective_search_boxes.m: the method is not scale invariant, so all photos get one width
@@ -43,7 +44,7 @@ def as_rgb(image: npt.NDArray[Any]) -> Image:
     if pixels.size == 0:
         raise InputError(f"the photo has no pixels: its shape is {image.shape}")
     if pixels.dtype == np.uint16:
-        pixels = np.rint(pixels / np.float32(257)).astype(np.uint8)  # 65535 / 255
+        pixels = from_16_bits(pixels)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 

@@ -1,6 +1,6 @@
 """Raw boxes of any generator -> Proposals as the protocol promises: whole pixels, inside, no duplicates, best first.
 
-And suppression in compiled code, for those that make thousands of boxes.
+And suppression in compiled code, for generators that make thousands of boxes.
 """
 
 import numpy as np

@@ -25,7 +25,11 @@ def merge(parts: Sequence[Proposals]) -> Proposals:
 
 
 class Union:
-    """The boxes of all its generators, in their order."""
+    """The boxes of all its generators, in their order; of equal boxes the first stays.
+
+    Raises:
+        InputError: there are no generators.
+    """
 
     def __init__(self, generators: Sequence[ProposalGenerator]) -> None:
         if not generators:

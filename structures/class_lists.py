@@ -1,4 +1,4 @@
-"""Lists of class names as people give them: `a,b`, the option repeated, or a file with one name per line."""
+"""Lists of class names as people give them: `a,b`, several values, or a file with one name per line."""
 
 import os
 from collections.abc import Iterator, Sequence

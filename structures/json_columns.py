@@ -92,7 +92,7 @@ class _Form:
         count = piece.count(b"}")
         if text.translate(None, SIGNS) != (pattern * count)[:-1]:
             return None
-        try:  # which refuses what is no number, or two of them
+        try:  # which refuses what is not a number, or two of them
             return self._split(orjson.loads(b"[%b]" % text.translate(_COMMAS)))
         except (orjson.JSONDecodeError, OverflowError):
             return None

@@ -72,7 +72,10 @@ def suppress_per_class(
         class_agnostic: boxes also suppress those of other classes: where objects overlap, the best class stays.
 
     Returns:
-        Row of each detection in boxes, its label and its score, best first; ties by label, then by row.
+        Row of each detection in boxes (D,), its label (D,) and its score (D,), best first; ties by label, then by row.
+
+    Raises:
+        InputError: boxes and probabilities differ in length, or a probability is not finite.
     """
     rows: list[Indices] = [np.zeros(0, np.int64)]
     labels: list[Indices] = [np.zeros(0, np.int64)]

@@ -133,7 +133,7 @@ class OwnFiles:
         """Return where a file of this name is to be written.
 
         Raises:
-            FileRefused: the name leads out of the folder, or is that of an input or of something that is no file.
+            FileRefused: the name leads out of the folder, or is that of an input or of something that is not a file.
         """
         path = inside(self.folder, name)
         if self._is_input(path):

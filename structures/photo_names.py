@@ -24,7 +24,7 @@ def spellings(name: str) -> Iterator[str]:
     ['val/01.jpg', 'val/01', '01.jpg', '01']
     """
     yield name
-    if forward(name) != name:  # its dots may be those of a folder, which are no suffix
+    if forward(name) != name:  # its dots may be those of a folder, not of a suffix
         yield from spellings(forward(name))
         return
     path = PurePosixPath(name)

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from benchmarks import detection
+from benchmarks import detection, detection_growth
 from benchmarks.detection_ways import Answer, Setting
 from benchmarks.gpu_parts import prepare_photos
 from eval.voc import VocDataset
@@ -93,4 +93,22 @@ def test_results_that_are_there_already_are_taken(voc: Path, asked: list[str], t
 def test_unknown_ways_are_refused(voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         detection.arguments([str(voc), "train", "--out", str(tmp_path), "--way", "magic"])
-    assert "'magic' is none of the ways: both, default; " in capsys.readouterr().err
+    assert "'magic' is not one of the ways: both, default; " in capsys.readouterr().err
+
+
+def test_growth_shows_each_photo_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A detector remembers the last photos, and would not run its network on them again."""
+    seen = list[bytes]()
+
+    class Seeing:
+        def many(self, photos: list[np.ndarray]) -> list[None]:
+            seen.extend(photo.tobytes() for photo in photos)
+            return [None] * len(photos)
+
+    monkeypatch.setattr(detection_growth, "load", lambda name, dtype, **options: Seeing())
+    monkeypatch.setattr(detection_growth, "MEGAPIXELS", (0.01, 0.02))
+    images = [np.random.default_rng(seed).integers(0, 256, (40, 200, 3), np.uint8) for seed in range(16)]
+    rows = list(detection_growth._rows(images, "float32"))
+    assert [(row["what"], row["to"]) for row in rows[-3:]] == [("photos", 1), ("photos", 4), ("photos", 16)]
+    assert len(rows) == 3 * 2 + 3 * 4 + 3
+    assert len(set(seen)) == len(seen) == 4 * (6 + 12 + 1 + 4 + 16)

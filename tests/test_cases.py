@@ -1,4 +1,4 @@
-"""Small inputs that go wrong in practice, where there is a folder of them: each gives the right value, or a word.
+"""Small inputs that go wrong in practice, where there is a folder of them: each gives the right value, or a message.
 
 The same kinds of faults are made by the tests of the modules that meet them; these are the files as users had them.
 """
@@ -25,6 +25,75 @@ from structures.errors import InputError
 from structures.images import read_image
 
 Case = Callable[[str], Path]
+TURNED = "with x2 < x1 or y2 < y1, of negative width or height, left out, first in"
+LEFT_OUT = "1 category without objects left out"
+OUTSIDE = "1 objects wholly outside their photo"
+DAMAGED = ("jpg_half_then_EOI.jpg", "png_flip.png", "png_zeros.png", "prog_half_EOI.jpg", "webp_zeros.webp")
+COMMANDS = [  # words, {c} for the folder of the cases and {o} for a new one; exit code; what is said
+    *(
+        (
+            f"eval detections {{c}}/root-category/results.json --ground-truth {{c}}/root-category/instances.json {how}",
+            *said,
+        )
+        for how, *said in (
+            ("--protocol coco", 0, (LEFT_OUT, "'tin'", "AP (coco) 85.10 %")),
+            ("--protocol voc07", 0, (LEFT_OUT, "'tin'", "mAP (voc07) 92.42 %")),
+            ("--dry-run {o}/look", 0, (LEFT_OUT, "'tin'", "nothing was scored")),
+        )
+    ),
+    *(
+        (f"{command} {{c}}/inside-out/results.json --ground-truth {{c}}/inside-out/instances.json {how}", 0, said)
+        for command, how, said in (
+            ("eval detections", "--protocol coco", ("1 detections of negative width", "entry 1", "AP (coco) 100.00 %")),
+            ("eval detections", "--protocol voc", ("1 detections of negative width", "entry 1", "mAP (voc) 100.00 %")),
+            ("eval compare", "--draws 9", ("1 detections of negative width", "entry 1", "A: 100.00% AP")),
+            ("eval proposals", "", ("1 of 3 boxes on 1 of 1 photos have x2 < x1 or y2 < y1", "MABO 100.00 %")),
+            ("convert", "--to csv --out {o}/csv", (f"1 detections {TURNED}", "entry 1", "2 detections, 1 classes")),
+        )
+    ),
+    *(
+        (f"{command} {{c}}/inside-out/swapped.jsonl {how}", 0, (f"2 detections {TURNED}", "line 1: box 1"))
+        for command, how in (
+            ("eval detections", "--ground-truth {c}/inside-out/voc"),
+            ("eval compare", "--ground-truth {c}/inside-out/voc --draws 9"),
+            ("convert", "--to coco --out {o}/coco"),
+        )
+    ),
+    *(
+        (
+            f"train regions --ground-truth {{c}}/{case}/instances.json --out {{o}}/n.safetensors --dry-run {{o}}/look",
+            0,
+            said,
+        )
+        for case, said in (
+            ("beyond-photo", (OUTSIDE, "1 examples")),
+            ("background-class", (LEFT_OUT, "'background'", "3 examples")),
+        )
+    ),
+    ("convert {c}/beyond-photo/instances.json --to yolo --out {o}/yolo", 0, (OUTSIDE, f"{OUTSIDE} left out")),
+    (
+        "propose {c}/other-size/photos --proposals file:{c}/other-size/boxes.json --out {o}/boxes",
+        0,
+        ("2 of 2 boxes on 1 of 1 photos lie outside the photo", "on v.jpg (96 x 64 pixels)"),
+    ),
+    (
+        "propose {c}/windows-names/photos --proposals file:{c}/windows-names/boxes.json --out {o}/boxes",
+        0,
+        ("3 done, 0 skipped",),
+    ),
+    *(
+        (words.format(f"{{c}}/hostile/{name}", c="{c}", o="{o}"), 2, (f"rcnn: {{c}}/hostile/{name}: ",))
+        for name in ("crash.mat", "memo.pkl")
+        for words in (
+            "propose {c}/other-size/photos --proposals file:{} --out {o}/boxes",
+            "eval proposals {} --ground-truth {c}/beyond-photo/instances.json",
+            "eval detections {} --ground-truth {c}/beyond-photo/instances.json",
+            "convert {} --to csv --out {o}/csv",
+            "weights show {}",
+        )
+    ),
+    ("propose {c}/damaged --proposals grid --out {o}/boxes", 1, ("1 done, 5 skipped", *DAMAGED)),
+]
 
 
 @pytest.fixture
@@ -82,8 +151,8 @@ def test_boxes_of_another_size_are_named(case: Case) -> None:
     photo = case("other-size") / "photos/v.jpg"
     stored = StoredProposals(case("other-size") / "boxes.json")
     stored.proposals_of("v.jpg", read_image(photo))
-    [doubt] = stored.doubts
-    assert "2 of 2 boxes on 1 of 1 photos lie outside the photo" in doubt
+    [note] = stored.notes
+    assert "2 of 2 boxes on 1 of 1 photos lie outside the photo" in note
 
 
 @pytest.mark.parametrize("name", ["val/p1.jpg", "val/p2.jpg", "train/p3.jpg"])
@@ -98,7 +167,7 @@ def test_class_names_can_be_chosen(case: Case) -> None:
     assert Selection(data, classes=["crane, bird", "padded"]).classes == ("crane, bird", "padded")
 
 
-def test_a_category_called_background_is_no_class(case: Case) -> None:
+def test_a_category_called_background_is_not_a_class(case: Case) -> None:
     data = open_ground_truth(case("background-class") / "instances.json")
     assert data.classes == ("crate", "drum")
     assert "left out, as it is not a class: 'background'" in data.notes[0]
@@ -122,9 +191,38 @@ def test_hostile_files_are_one_line(case: Case, name: str) -> None:
         read_foreign(case("hostile") / name)
 
 
-@pytest.mark.parametrize(
-    "name", ["jpg_half_then_EOI.jpg", "png_flip.png", "png_zeros.png", "prog_half_EOI.jpg", "webp_zeros.webp"]
-)
+@pytest.mark.parametrize(("words", "code", "said"), COMMANDS)
+def test_every_command_says_what_is_odd(
+    case: Case,
+    rcnn: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    words: str,
+    code: int,
+    said: tuple[str, ...],
+) -> None:
+    folder = case("damaged").parent
+    assert rcnn(*words.format(c=folder, o=tmp_path).split()) == code
+    told = capsys.readouterr()
+    for piece in said:
+        assert piece.format(c=folder) in told.out + told.err
+    if code == 2:
+        assert (told.out, told.err.count("\n")) == ("", 1)
+
+
+def test_damaged_photos_are_not_learned_from_unnoticed(
+    case: Case, rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/thing").symlink_to(case("damaged"))
+    out = tmp_path / "net.safetensors"
+    rcnn("train", "classifier", "--folder", tmp_path / "photos", "--out", out, "--dry-run", tmp_path / "look")
+    told = capsys.readouterr()
+    assert all(f"/thing/{name}: cannot be decoded: damaged" in told.err for name in DAMAGED)
+    assert "1 examples drawn" in told.out
+
+
+@pytest.mark.parametrize("name", DAMAGED)
 def test_damaged_photos_are_errors(case: Case, name: str) -> None:
     with pytest.raises(InputError, match=name):
         read_image(case("damaged") / name)

@@ -176,7 +176,7 @@ def test_a_network_without_weights_is_kept(empty: Path, conversions: list[nn.Mod
     assert len(conversions) == 1
 
 
-def test_a_folder_that_cannot_be_written_to_is_no_error(
+def test_a_folder_that_cannot_be_written_to_is_not_an_error(
     tmp_path: Path, conversions: list[nn.Module], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()

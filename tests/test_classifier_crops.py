@@ -174,7 +174,7 @@ def test_huge_boxes_are_averaged_not_sampled(side: int) -> None:
 
 def test_a_box_shrunk_by_exactly_the_limit_uses_the_photo_itself() -> None:
     photo = smooth(8 * SIZE, 8 * SIZE)
-    side = module.SKIPPED * SIZE
+    side = module.MOST_SHRUNK * SIZE
     (crop,) = RegionCrops(photo, size=SIZE, context=0)(boxes_of((0, 0, side, side)))
     expected = functional.interpolate(photo[None, :, :side, :side], (SIZE, SIZE), mode="bilinear")[0]
     assert torch.allclose(crop, expected, atol=1e-2)

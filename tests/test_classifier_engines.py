@@ -221,7 +221,7 @@ def test_batches_suit_the_device() -> None:
     assert make_engine(Tiny(), cpu, size=SIDE).batch_size == CPU_BATCH
     elsewhere = replace(cpu, device=torch.device("meta"))
     assert make_engine(nn.ReLU(), elsewhere, size=SIDE).batch_size == GPU_BATCH
-    with pytest.raises(ValueError, match="`batch_size` 0 is not at least 1"):
+    with pytest.raises(ValueError, match="`batch_size` must be at least 1, got 0"):
         make_engine(Tiny(), cpu, size=SIDE, batch_size=0)
 
 
@@ -248,7 +248,7 @@ def test_the_choice_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = place()
     assert (chosen.engine, chosen.device.type, chosen.dtype) == ("openvino", "cpu", "bfloat16")
     assert chosen.reason == (
-        "openvino bfloat16 on cpu: no GPU is there; openvino is the quickest that is installed; "
+        "openvino bfloat16 on cpu: no GPU was found; openvino is the quickest that is installed; "
         "bfloat16 is its quickest native precision"
     )
     pretend(monkeypatch, openvino=False, bfloat16=False)
@@ -270,7 +270,7 @@ def test_each_gpu_is_asked_for_itself_whether_it_has_bfloat16(monkeypatch: pytes
 
     monkeypatch.setattr(torch.cuda, "device", on)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[0] != old)
-    monkeypatch.setattr(engines, "_device", lambda name: (torch.device(name), "asked for"))
+    monkeypatch.setattr(engines, "_device", lambda name: (torch.device(name), "as requested"))
     assert [place(device=name).dtype for name in ("cuda:0", "cuda:1")] == ["bfloat16", "float16"]
 
 
@@ -293,7 +293,7 @@ def test_int8_is_computed_on_the_cpu_and_says_what_the_rest_is(monkeypatch: pyte
     pretend(monkeypatch, openvino=True, gpu=True, bfloat16=False)
     chosen = place(dtype="int8")
     assert (chosen.engine, chosen.device.type, chosen.dtype) == ("openvino", "cpu", "int8")
-    assert chosen.reason.endswith("what is not rounded in float32")
+    assert chosen.reason.endswith("what is not rounded runs in float32")
 
 
 def test_int8_is_refused_for_networks_that_do_not_round(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,7 +321,7 @@ def test_graphs_get_batches_of_a_few_sizes() -> None:
 def test_what_is_asked_for_is_taken() -> None:
     chosen = place(device="cpu", engine="torch", dtype="float16")
     assert (chosen.engine, chosen.device.type, chosen.dtype) == ("torch", "cpu", "float16")
-    assert chosen.reason == "torch float16 on cpu: asked for"
+    assert chosen.reason == "torch float16 on cpu: as requested"
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_openvino_is_refused_on_other_devices(monkeypatch: pytest.MonkeyPatch) -
 def test_openvino_is_what_a_cpu_gets_where_it_is_installed() -> None:
     assert place(device="cpu").engine == "openvino"
     assert isinstance(tiny_engine("openvino"), OpenVinoEngine)
-    assert tiny_engine("openvino").reason == "openvino float32 on cpu: asked for"
+    assert tiny_engine("openvino").reason == "openvino float32 on cpu: as requested"
 
 
 @needs_openvino

@@ -53,7 +53,7 @@ def rows_of(weights: Checkpoint, *, column_inputs: bool = False) -> torch.Tensor
     return found
 
 
-def test_what_columns_are_made_of_stands_behind_the_logits(weights: Checkpoint) -> None:
+def test_what_columns_are_made_of_follows_the_logits(weights: Checkpoint) -> None:
     plain, rows = rows_of(weights), rows_of(weights, column_inputs=True)
     torch.testing.assert_close(rows[:, :3], plain)
     assert rows.shape[1] == 3 + weights.state["regions.predict.weight"].shape[1] + LAST_MAP
@@ -103,7 +103,7 @@ def drawn(seed: int = 0, rest: float = 0.0) -> Examples:
     return Examples(inputs, np.full(160, rest, np.float32), labels, (labels >= 0).astype(np.float32), objects=80)
 
 
-def test_classes_that_are_apart_are_told_apart() -> None:
+def test_separable_classes_are_told_apart() -> None:
     columns = learn_columns(drawn(), ["a", "b"])
     others = drawn(seed=1)
     logits = torch.cat([columns.logits(torch.from_numpy(others.inputs)), torch.zeros(160, 1)], dim=1)

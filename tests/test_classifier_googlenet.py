@@ -67,7 +67,7 @@ def test_shape_ladder_of_table_1(variant) -> None:
     assert network.classify(x).shape == (2, 10)
 
 
-def test_modules_put_out_what_the_next_one_takes() -> None:
+def test_modules_output_what_the_next_one_takes() -> None:
     rows = list(TABLE_1.values())
     assert [row.outputs for row in rows[:-1]] == [row.inputs for row in rows[1:]]
 

@@ -140,7 +140,7 @@ def test_every_photo_is_seen_once_an_epoch_in_a_new_order() -> None:
         BatchOrder(30, 4, seed=0, process=Process(0, 3))
 
 
-def test_the_rate_falls_by_four_percent_every_eight_epochs() -> None:
+def test_the_learning_rate_falls_by_four_percent_every_eight_epochs() -> None:
     recipe = paper_recipe(60, 10)
     assert recipe.steps == 600
     assert [round(recipe.schedule.learning_rate_at(e * 10), 8) for e in (0, 7, 8, 15, 16)] == [
@@ -387,7 +387,7 @@ def test_the_command_trains_judges_and_resumes(photos: LabelledPhotos, tmp_path:
     for bad, complaint in (
         (["--schedule", "x"], "'x' is not one of"),
         (["--variant", "v9"], "variant 'v9'"),
-        (["--dtype", "float16"], "is for testing; train in bfloat16"),
+        (["--dtype", "float16"], "is not for training; use bfloat16"),
         (["--out", tmp_path / "net.pth"], "written as .safetensors"),
         (["--variant", "paper"], "auxiliary classifiers do not fit an input of 32"),
     ):

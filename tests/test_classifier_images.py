@@ -261,7 +261,7 @@ def test_a_warp_sees_all_of_a_very_long_photo(checkpoint: Checkpoint) -> None:
 
 def test_answers_that_are_not_finite_are_an_error(checkpoint: Checkpoint) -> None:
     large = replace(checkpoint, state={**checkpoint.state, "fc.bias": torch.tensor([3e38, -3e38, 0, 0]) * 2})
-    with pytest.raises(ValueError, match="answers are not finite in float32"):
+    with pytest.raises(ValueError, match="outputs are not finite in float32"):
         classifier(large)(photo(60, 80))
 
 

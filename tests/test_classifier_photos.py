@@ -26,7 +26,7 @@ from classifier.photos import (
     with_photo_layer,
 )
 from classifier.weights.checkpoint import Checkpoint, WeightsError, save_checkpoint
-from detect.runs.classify import judge_several, load_image_classifier
+from detect.runs.classify import load_image_classifier, score_annotated
 from eval.classification import presence_precision
 from eval.voc import VocDataset
 from structures.boxes import as_boxes
@@ -154,7 +154,7 @@ def test_annotated_photos_are_judged_and_bad_ones_counted(weights: Checkpoint, t
     classes = tuple(dataset.classes)
     layer = torch.zeros(len(classes), 1024), torch.zeros(len(classes))
     layered = with_photo_layer(replace(weights, classes=classes), *layer)
-    result = judge_several(ImageClassifier([photo_classifier(layered)], placement=TORCH), dataset)
+    result = score_annotated(ImageClassifier([photo_classifier(layered)], placement=TORCH), dataset)
     assert (result.photos, len(result.skipped)) == (2, 1)
     assert set(result.scores) == {"mAP (voc07)", "mAP (all points)", *dataset.classes}
 

@@ -42,7 +42,7 @@ def test_probabilities_are_those_of_the_network_on_the_crops(
     assert np.ptp(found, axis=0).max() > 0.05  # the regions differ
 
 
-def test_features_stand_behind_the_probabilities(checkpoint: Checkpoint, classify: GoogLeNetRegions) -> None:
+def test_features_follow_the_probabilities(checkpoint: Checkpoint, classify: GoogLeNetRegions) -> None:
     boxes, both = some_boxes(5), GoogLeNetRegions(checkpoint, PLAIN, batch_size=4, with_features=True)
     found = both(photo(), boxes)
     assert (feature_count(both), feature_count(classify), found.shape) == (1024, 0, (5, 4 + 1024))
@@ -91,10 +91,10 @@ class Counting:
         return self.engine(batch)
 
 
-def test_equal_boxes_are_computed_once(checkpoint: Checkpoint) -> None:
+def test_equal_boxes_are_computed_once(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     classify = GoogLeNetRegions(checkpoint, PLAIN, batch_size=4)
     counting = Counting(classify.engine)
-    classify.engine = counting  # type: ignore[assignment]
+    monkeypatch.setattr(GoogLeNetRegions, "engine", counting)
     distinct = some_boxes(5)
     rows = np.array([3, 3, 0, 1, 4, 2, 0, 3])
     found = classify(photo(), distinct[rows])

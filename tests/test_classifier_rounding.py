@@ -93,7 +93,7 @@ def test_odd_ranges_are_named(value: object) -> None:
 
 
 def test_no_photos_give_no_ranges() -> None:
-    with pytest.raises(ValueError, match="ranges are found on photos, and there is none"):
+    with pytest.raises(ValueError, match="there are no photos to find the ranges on"):
         find_ranges(Small(), POINTS, [])
 
 

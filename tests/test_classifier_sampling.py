@@ -151,7 +151,7 @@ def test_objects_are_among_the_candidates() -> None:
     assert chosen.overlap.tolist() == [1]
 
 
-def test_ignored_objects_are_no_candidates_if_left_out() -> None:
+def test_ignored_objects_are_not_candidates_if_left_out() -> None:
     assert draw([], TWO).labels.tolist() in ([1, 2], [2, 1])
     assert draw([], TWO, use_ignored=False).labels.tolist() == [1]
     around = [[50, 50, 80, 88], [52, 52, 60, 60], [0, 0, 9, 9]]
@@ -159,7 +159,7 @@ def test_ignored_objects_are_no_candidates_if_left_out() -> None:
     assert sorted(chosen.boxes.tolist()) == [[0, 0, 9, 9], [10, 10, 40, 40]]
 
 
-def test_objects_without_area_are_no_examples() -> None:
+def test_objects_without_area_are_not_examples() -> None:
     chosen = draw([[50, 50, 60, 60]], truth([5, 5, 5, 9]))
     assert chosen.boxes.tolist() == [[50, 50, 60, 60]]
     assert chosen.labels.tolist() == [BACKGROUND]

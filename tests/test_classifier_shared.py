@@ -44,7 +44,7 @@ def test_dilated_pooling_is_that_of_torch() -> None:
     assert torch.equal(DilatedMaxPool()(maps), pool(torch.nn.functional.pad(maps, (2, 2, 2, 2))))
 
 
-def test_cells_look_as_far_to_the_right_as_the_head_reckons() -> None:
+def test_cells_look_as_far_to_the_right_as_the_head_assumes() -> None:
     """Where a cell of the trunk is most sensitive, over many channels and cells: the middle of what it sees."""
     torch.manual_seed(0)
     trunk = GoogLeNet(3).eval()
@@ -78,7 +78,7 @@ def test_no_region_and_a_single_pixel_and_beyond_the_photo(head: SharedRegionHea
         assert torch.isfinite(head(maps, [odd, odd])).all()
 
 
-def test_many_regions_are_those_of_the_few(
+def test_regions_in_chunks_are_those_of_one_pass(
     head: SharedRegionHead, maps: RegionMaps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(4)

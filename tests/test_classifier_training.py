@@ -423,7 +423,7 @@ def test_a_damaged_photo_stops_the_batch_that_needs_it_and_is_named() -> None:
             source(1)
 
 
-def test_nothing_is_made_beyond_the_last_number() -> None:
+def test_nothing_is_made_beyond_the_last_step() -> None:
     made: list[int] = []
     ahead = batches_ahead(lambda number: made.append(number), 3)
     for number in range(3):

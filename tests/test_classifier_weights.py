@@ -80,12 +80,12 @@ def test_a_weight_too_large_for_float16_stays_as_it_is(tmp_path: Path, checkpoin
     assert read["fc.weight"].dtype == torch.float16
 
 
-def test_tensors_that_are_no_plain_numbers_are_named(checkpoint: Checkpoint) -> None:
+def test_tensors_that_are_not_plain_numbers_are_named(checkpoint: Checkpoint) -> None:
     for odd in (torch.zeros(3, dtype=torch.complex64), torch.zeros(3).to_sparse(), torch.zeros(3, device="meta")):
-        with pytest.raises(WeightsError, match=r"fc\.bias is no plain array of numbers"):
+        with pytest.raises(WeightsError, match=r"fc\.bias is not a plain array of numbers"):
             replace(checkpoint, state={**checkpoint.state, "fc.bias": odd}).check()
     eighth = torch.zeros(3).to(torch.float8_e4m3fn)
-    with pytest.raises(WeightsError, match="no plain array"):
+    with pytest.raises(WeightsError, match="not a plain array"):
         replace(checkpoint, state={**checkpoint.state, "fc.bias": eighth}).check()
 
 
@@ -169,7 +169,7 @@ def test_region_checkpoint_has_a_background_column(checkpoint: Checkpoint) -> No
     assert regions.network()(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
     regions.check()
     for start in (for_regions, for_images):
-        with pytest.raises(WeightsError, match="of the task multibox are no start"):
+        with pytest.raises(WeightsError, match="of the task multibox are not those of a classifier"):
             start(replace(checkpoint, task="multibox"), ("a", "b"))
 
 
@@ -194,7 +194,7 @@ def test_a_classifier_of_photos_keeps_the_columns_of_classes_that_it_knows(check
     assert for_images(for_regions(lively, CLASSES), CLASSES).state["fc.bias"].tolist() == [0, 0, 0]
 
 
-def test_an_npz_that_is_none(tmp_path: Path) -> None:
+def test_an_npz_that_is_not_an_archive(tmp_path: Path) -> None:
     path = tmp_path / "net.npz"
     for content in (b"", b"PK\x03\x04 cut", b"\x93NUMPY\x01\x00", os.urandom(64)):
         path.write_bytes(content)
@@ -336,7 +336,7 @@ def test_networks_whose_weights_are_loaded_draw_none_at_random() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_what_is_finite_is_told_by_the_sum_or_one_by_one(dtype: torch.dtype) -> None:
+def test_whether_weights_are_finite_is_seen_from_their_sum_or_one_by_one(dtype: torch.dtype) -> None:
     largest = torch.finfo(dtype).max
     for odd in ([], [float("inf")], [float("nan")], [float("inf"), float("-inf")]):
         values = torch.tensor([0.0, largest, largest, largest, -1.0, *odd], dtype=dtype)

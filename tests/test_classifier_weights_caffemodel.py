@@ -141,7 +141,7 @@ def test_hostile_bytes_are_refused_with_the_reason(tmp_path: Path, content: byte
     assert complaint in str(error.value)
 
 
-def test_files_that_hold_no_weights_or_are_not_there(tmp_path: Path) -> None:
+def test_files_without_weights_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / "empty.caffemodel").write_bytes(b"")
     with pytest.raises(WeightsError, match=r"empty\.caffemodel: no layer with weights"):
         read_caffemodel(tmp_path / "empty.caffemodel")

@@ -48,7 +48,7 @@ def test_every_contestant_gets_every_photo_and_warming_up_is_not_counted():
 
 
 def test_one_photo_cannot_be_timed():
-    with pytest.raises(ValueError, match="warms up"):
+    with pytest.raises(ValueError, match="at least 2 photos are needed for timing"):
         time_in_turn([], [np.zeros((4, 4, 3), np.uint8)])
 
 

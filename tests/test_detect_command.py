@@ -619,6 +619,7 @@ def test_the_closing_table_says_which_generator_the_regions_came_from() -> None:
         boxes={"selective-search": 1, "multibox": 3},
         seconds=1.0,
         stages={},
+        first_seconds=2.0,
         photos_per_second=None,
     )
     assert summary.rows([])["from"] == (
@@ -628,7 +629,7 @@ def test_the_closing_table_says_which_generator_the_regions_came_from() -> None:
     assert replace(summary, fresh=0, proposals={}, boxes={}).rows([])["regions per photo"] == "-"
 
 
-def test_a_folder_named_besides_does_not_make_new_photos_of_the_old(
+def test_naming_another_folder_too_does_not_make_new_photos_of_the_old(
     rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Names begin at the common folder, so another argument can change them all."""
@@ -661,7 +662,7 @@ def test_overwriting_takes_the_pictures_and_new_results_the_exports_of_before(
     assert not list(out.glob("coco*"))
 
 
-def test_another_engine_in_the_same_folder_is_told_of(
+def test_another_engine_in_the_same_folder_gives_a_warning(
     rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo(tmp_path / "photos" / "a.png")
@@ -674,7 +675,7 @@ def test_another_engine_in_the_same_folder_is_told_of(
     assert "were done with torch float32 on cpu; scores may differ" in capsys.readouterr().err
 
 
-def test_names_with_blanks_are_no_names_of_voc_results(
+def test_names_with_blanks_cannot_stand_in_voc_results(
     rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photo(tmp_path / "my photo.png")

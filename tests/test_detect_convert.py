@@ -246,7 +246,7 @@ def test_photos_of_one_name_in_two_splits_do_not_become_one(tmp_path: Path) -> N
     for split in ("train", "valid"):
         photo(tmp_path / f"in/{split}/a.jpg")
         coco(tmp_path / f"in/{split}/_annotations.coco.json", ["a.jpg"])
-    with pytest.raises(InputError, match=r"train.a\.jpg and .*valid.a\.jpg are of one name"):
+    with pytest.raises(InputError, match=r"train.a\.jpg and .*valid.a\.jpg have the same name"):
         run(tmp_path / "in", "voc", tmp_path / "out")
     assert run(tmp_path / "in", "yolo", tmp_path / "yolo", copy_photos=True).photos == 2
 
@@ -257,13 +257,13 @@ def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"instances_val\.json: was not written by rcnn"):
         run(tmp_path / "in", "coco", tmp_path / "out")
     assert (tmp_path / "out/instances_val.json").read_text() == "mine"
-    with pytest.raises(InputError, match=r"lies in .*, which is read"):
+    with pytest.raises(InputError, match=r"is inside .*, which is read"):
         run(tmp_path / "in", "coco", tmp_path / "in" / "coco")
 
 
 @pytest.mark.parametrize(
     ("form", "message"),
-    [("voc", "is of the format voc already"), ("csv", "annotations, whose `form` .*csv.*voc, coco")],
+    [("voc", "already has the format voc"), ("csv", "annotations, whose `form` .*csv.*voc, coco")],
 )
 def test_formats_that_make_no_sense_are_refused(tmp_path: Path, form: str, message: str) -> None:
     voc_lists(tmp_path / "in")
@@ -356,7 +356,7 @@ def test_results_are_held_a_line_at_a_time(tmp_path: Path, monkeypatch: pytest.M
 
 def test_coco_results_need_their_numbers(tmp_path: Path) -> None:
     text(tmp_path / "results.json", "[]")
-    with pytest.raises(InputError, match=r"need the instances.json of their numbers as `ground_truth`"):
+    with pytest.raises(InputError, match=r"need the instances.json with their ids as `ground_truth`"):
         run(tmp_path / "results.json", "csv", tmp_path / "out")
 
 

@@ -1,4 +1,4 @@
-"""The detector by hand: what reaches the classifier, what is suppressed, what is told, and how it is loaded."""
+"""The detector by hand: what reaches the classifier, what is suppressed, what is reported, and how it is loaded."""
 
 import dataclasses
 import inspect
@@ -329,7 +329,7 @@ def test_weights_that_cannot_be_used_are_named(weights: Path, checkpoint: Checkp
         ({"device": "cuda:77"}, "`device` 'cuda:77' cannot be used here"),
         ({"engine": "abacus"}, "`engine` 'abacus' is not one of"),
         ({"dtype": "float8"}, "`dtype` 'float8' is not one of"),
-        ({"batch_size": 0}, "`batch_size` 0 is not at least 1"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
         ({"score_floor": 7}, "`score_floor` 7 must be from 0 to 1"),
     ],
 )

@@ -264,7 +264,7 @@ def test_what_has_no_results_is_refused(
     assert "lists no classes" in capsys.readouterr().err
 
 
-def test_a_missing_font_is_told_once_for_a_run(
+def test_a_missing_font_is_reported_once_per_run(
     no_fonts: None, tmp_path: Path, rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with Results(tmp_path / "out") as written:

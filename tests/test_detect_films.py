@@ -60,7 +60,7 @@ def test_films_that_are_none_or_cut_off(film: Path, tmp_path: Path) -> None:
     assert found < 9
 
 
-def test_a_camera_that_is_not_there() -> None:
+def test_a_missing_camera() -> None:
     frames = camera_frames("camera:99", 2)
     assert [frame.image_id for frame in frames] == ["camera-99/000000.jpg", "camera-99/000001.jpg"]
     with pytest.raises(ImageError, match="there is no such camera"):
@@ -77,6 +77,8 @@ def test_a_film_is_detected_on_drawn_and_gone_on_with(rcnn: Callable[..., int], 
     assert count_frames(out / "films/film.avi.mp4") == 5
     record = json.loads((out / "run.json").read_text())["runs"][-1]
     assert {"read", "propose", "classify", "suppress", "write"} <= record["profile"].keys()
+    assert list(record["start"]) == ["import", "load", "first photo"]
+    assert all(seconds > 0 for seconds in record["start"].values())
     lines = (out / "detections.jsonl").read_text().splitlines(keepends=True)
     (out / "detections.jsonl").write_text("".join(lines[:2]))
     assert rcnn(film, "--out", out, "--every", 2) == 0

@@ -18,7 +18,7 @@ from classifier.rounding import RoundedConv2d
 from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
 from detect.classifiers import load_checkpoint, load_classifier
 from detect.generators import load_proposals
-from detect.int8 import EXACT, RECORD, network_in_int8, points
+from detect.int8 import NOT_ROUNDED, RECORD, network_in_int8, points
 from detect.shared import from_checkpoint, with_ranges
 from tests.networks import make_shared, photo
 
@@ -35,7 +35,7 @@ def test_every_convolution_but_the_exact_ones_rounds_what_comes_in_and_its_weigh
     small = network_in_int8(calibrated, network)
     left = [name for name, part in network.named_modules() if isinstance(part, nn.Conv2d)]
     rounded = [part for part in small.modules() if isinstance(part, RoundedConv2d)]
-    assert len(rounded) == len(left) - len(EXACT)
+    assert len(rounded) == len(left) - len(NOT_ROUNDED)
     with torch.no_grad():
         canvas = np.kron(photo(48, 64), np.ones((8, 8, 1), np.uint8))
         pixels = torch.from_numpy(canvas)[None].permute(0, 3, 1, 2).float()
@@ -79,7 +79,7 @@ def test_the_built_in_shared_weights_have_ranges() -> None:
 
 @needs_openvino
 @pytest.mark.parametrize("load", [partial(load_classifier, "default"), partial(load_proposals, "multibox")])
-def test_crops_and_the_multibox_beside_them_are_refused_at_once(load: Callable[..., object]) -> None:
+def test_crops_with_multibox_are_refused_at_once(load: Callable[..., object]) -> None:
     with pytest.raises(ValueError, match='`dtype="int8"` is for shared features'):
         load(place(device="cpu", dtype="int8"))
 
@@ -97,3 +97,27 @@ def test_the_command_calibrates(rcnn: Callable[..., int], tmp_path: Path, capsys
     assert rcnn(*words, tmp_path / "new.pt", "--photos", tmp_path) == 2
     assert rcnn(*words, tmp_path / "net.safetensors", "--photos", tmp_path) == 2
     assert "net.safetensors" in capsys.readouterr().err
+
+
+def test_the_command_calibrates_on_the_photos_that_can_be_read(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(make_shared(("cat",)), tmp_path / "net.safetensors", dtype=torch.float32)
+    PIL.Image.fromarray(photo()).save(tmp_path / "photos.png")
+    (tmp_path / "torn.png").write_bytes(b"no photo")
+    words = ["weights", "calibrate", tmp_path / "net.safetensors", tmp_path / "new.safetensors", "--photos"]
+    assert rcnn(*words, tmp_path / "torn.png") == 2
+    assert "none of 1 photos can be read" in capsys.readouterr().err
+    assert rcnn(*words, tmp_path) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("ranges from 1 photos")
+    assert "torn.png" in said.err
+
+
+def test_the_command_calibrates_over_no_list_of_photos(rcnn: Callable[..., int], tmp_path: Path) -> None:
+    save_checkpoint(make_shared(("cat",)), tmp_path / "net.safetensors", dtype=torch.float32)
+    PIL.Image.fromarray(photo()).save(tmp_path / "photo.png")
+    (tmp_path / "list.safetensors").write_text(str(tmp_path / "photo.png"))
+    words = ["weights", "calibrate", tmp_path / "net.safetensors", tmp_path / "list.safetensors"]
+    assert rcnn(*words, "--photos", f"@{tmp_path / 'list.safetensors'}") == 2
+    assert (tmp_path / "list.safetensors").read_text() == str(tmp_path / "photo.png")

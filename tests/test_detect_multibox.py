@@ -10,7 +10,8 @@ import pytest
 import skimage.data
 import torch
 
-from classifier.engines import place
+from classifier.ahead import begun
+from classifier.engines import make_engine, place
 from classifier.googlenet import STAGES, GoogLeNet
 from classifier.processes import ALONE, Process
 from classifier.training import NonFiniteLoss, TrainingRun
@@ -340,7 +341,7 @@ class FlatPhotos(FewPhotos):
         return GroundTruth(image_id, boxes, none.astype(np.int64), none, none.astype(np.float32), (150, 200))
 
 
-def test_objects_without_area_are_no_priors(tmp_path):
+def test_objects_without_area_give_no_priors(tmp_path):
     shapes = find_shapes(FlatPhotos(tmp_path), replace(RECIPE, priors_a_cell=2))
     assert torch.isfinite(shapes).all()
     assert (shapes > 0).all()
@@ -349,7 +350,7 @@ def test_objects_without_area_are_no_priors(tmp_path):
 def test_photos_without_objects_that_count_are_refused(trunk, photos, tmp_path):
     nothing = FewPhotos(tmp_path)
     nothing.ground_truth = lambda name: replace(photos.ground_truth(name), ignore=photos.ground_truth(name).labels == 0)
-    with pytest.raises(ValueError, match="no object that counts on the 4 photos: MultiBox has nothing to learn from"):
+    with pytest.raises(ValueError, match="no object that counts in the 4 photos: MultiBox has nothing to learn from"):
         run(trunk, nothing, tmp_path)
 
 
@@ -368,7 +369,7 @@ def test_regions_are_half_objects_and_never_ignored_ones():
     assert (empty[1] == NOTHING).all()
 
 
-@pytest.mark.parametrize(("processes", "complaint"), [(3, "3 processes"), (8, "4 photos give no batch for 8")])
+@pytest.mark.parametrize(("processes", "complaint"), [(3, "3 processes"), (8, "4 photos are too few for 8")])
 def test_processes_share_batches_evenly_or_not_at_all(trunk, photos, tmp_path, monkeypatch, processes, complaint):
     monkeypatch.setattr("detect.training.canvases.current_process", lambda: Process(0, processes))
     monkeypatch.setattr("detect.training.multibox_batches.current_process", lambda: Process(0, processes))
@@ -426,6 +427,37 @@ def test_classes_that_multibox_never_learned_from_are_warned_of(trained, tmp_pat
     saved = {**trained[0].training, "classes": None, "data": "photos"}
     save_checkpoint(replace(trained[0], training={k: v for k, v in saved.items() if v}), tmp_path / "b.safetensors")
     assert warning(f"multibox:{tmp_path / 'b.safetensors'}", "cow") == ""  # nobody knows
+
+
+class Failing:
+    """Makes engines in another thread: the first cannot be made."""
+
+    def __init__(self) -> None:
+        self.made = list[tuple[int, int]]()
+
+    def __call__(self, network, placement, *, size, batch_size):
+        self.made.append(size)
+
+        def make():
+            if len(self.made) == 1:
+                raise MemoryError("none left")
+            return make_engine(network, TORCH, size=size, batch_size=batch_size)
+
+        return begun(make)
+
+
+def test_the_engine_of_a_size_is_made_once_and_again_where_that_failed(monkeypatch):
+    failing = Failing()
+    monkeypatch.setattr("detect.multibox.begin_engine", failing)
+    run = CanvasRunner(torch.nn.Conv2d(3, 1, 1), replace(TORCH, engine="openvino"))
+    pixels = torch.zeros(1, 3, 64, 128)
+    with pytest.raises(MemoryError):
+        run(pixels)
+    run.expect((64, 128))
+    assert [run(pixels).shape, run(pixels).shape] == 2 * [(1, 1, 64, 128)]
+    assert failing.made == [(64, 128), (64, 128)]
+    run.expect((128, 64))
+    assert failing.made[2:] == [(128, 64)]
 
 
 def test_a_ranked_union_runs_the_network_once_for_each_look_at_a_photo(trained, tmp_path, monkeypatch):

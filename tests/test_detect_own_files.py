@@ -201,7 +201,7 @@ def test_exports_do_not_take_the_place_of_other_files(
     capsys.readouterr()
     assert detects("photos", "--out", "out") == 0
     assert path.read_text() == "changed by the user"
-    assert f"{path.name} stays" in capsys.readouterr().err
+    assert f"{path.name} is kept" in capsys.readouterr().err
 
 
 def test_a_picture_that_the_user_changed_is_the_users(
@@ -345,7 +345,7 @@ def test_a_training_takes_no_folder_with_files_of_others(tmp_path: Path, name: s
         "iteration,a,seconds\n1",
     ],
 )
-def test_a_table_of_another_program_is_no_curve(tmp_path: Path, content: str) -> None:
+def test_another_programs_table_is_not_taken_for_curves(tmp_path: Path, content: str) -> None:
     path = tmp_path / "curves.csv"
     path.write_text(content)
     if content.endswith("1"):  # one of ours, cut short

@@ -94,7 +94,7 @@ def test_trainings_have_a_dry_run(
     assert rcnn("train", command, *words, "--out", out, "--dry-run", tmp_path / "out", "--device", "cpu") == 0
     told = capsys.readouterr()
     assert "nothing was trained; 4 examples drawn in" in told.out
-    assert "2 of 2 photos to validate on are learned from" in told.err
+    assert "2 of 2 validation photos are also learned from" in told.err
     assert not out.exists()
     assert not out.with_suffix(".work").exists()
 

@@ -21,7 +21,7 @@ from detect.commands import weights as weights_commands
 from detect.commands.classify import classify
 from detect.commands.eval_classification import classification
 from detect.runs.class_folders import columns_of, limit_photos, read_class_folders
-from detect.runs.classify import PhotoStream, judge, load_image_classifier
+from detect.runs.classify import PhotoStream, load_image_classifier, score_labelled
 from detect.runs.photos import SourceError
 from detect.training.setup import with_origin
 from structures.images import ImageError, read_image
@@ -86,7 +86,7 @@ def test_options_decide_how_photos_are_looked_at(net: Path, photos: Path, tmp_pa
         assert seen[crops, warp] == pytest.approx(max(one(read_image(photos / "ant" / "0.png"))), abs=1e-6)  # 6 digits
         run(classification, "--folder", photos, *options, "--json", tmp_path / "scores.json")
         wanted = load_image_classifier([str(net)], crops=crops, warp=warp, **exact)
-        loss = judge(wanted, read_class_folders(photos)).scores["log loss"]
+        loss = score_labelled(wanted, read_class_folders(photos)).scores["log loss"]
         assert json.loads((tmp_path / "scores.json").read_text())["log loss"] == pytest.approx(loss)
     assert len(set(seen.values())) == 4
 
@@ -109,7 +109,7 @@ def test_a_list_says_which_folder_is_which_column(net: Path, photos: Path, tmp_p
     data = limit_photos(read_class_folders(photos, {"cat": 0, "bee": 1, "ant": 2}), 6)
     got = json.loads((tmp_path / "scores.json").read_text())
     assert got["photos"] == 6
-    assert got["log loss"] == pytest.approx(judge(model(net), data).scores["log loss"])
+    assert got["log loss"] == pytest.approx(score_labelled(model(net), data).scores["log loss"])
 
 
 def test_a_bad_photo_is_named_and_the_others_are_done(net: Path, photos: Path, tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_an_ensemble_is_judged_by_its_mean(net: Path, photos: Path, tmp_path: Pa
     rows = [row for _, row in PhotoStream(both)(data.paths)]
     np.testing.assert_allclose(rows, expected, atol=1e-5)
     loss = -np.log(expected[np.arange(len(expected)), data.labels]).mean()
-    assert judge(both, data).scores["log loss"] == pytest.approx(loss, rel=1e-5)
+    assert score_labelled(both, data).scores["log loss"] == pytest.approx(loss, rel=1e-5)
 
 
 def test_folders_are_matched_to_columns_by_name_or_by_a_list(photos: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_file_with_glob_characters_in_its_name_is_itself(tree: Path) -> None:
 
 
 @pytest.mark.parametrize("lines", ["b.jpg\r\n\r\nsub/*.jpg\r\n", "\ufeffphotos/b.jpg\nphotos/sub/b.jpg"])
-def test_list_files_hold_paths_from_the_working_folder_or_beside_the_list(tree: Path, lines: str) -> None:
+def test_list_files_hold_paths_from_the_working_folder_or_next_to_the_list(tree: Path, lines: str) -> None:
     (tree / "photos/list.txt").write_text(lines, encoding="utf-8")
     assert ids("@photos/list.txt") == ["b.jpg", "sub/b.jpg"] == ids(lists=["photos/list.txt"])
 
@@ -199,7 +199,7 @@ def test_millions_of_photos_are_names_and_each_is_made_when_it_is_needed(tree: P
     assert list(chosen(found, wanted)) == list(chosen(list(found), wanted)) == [found[1], found[2]]
 
 
-def test_a_link_that_leads_to_itself_is_reported_and_one_to_a_folder_is_no_photo(tree: Path) -> None:
+def test_a_link_that_leads_to_itself_is_reported_and_one_to_a_folder_is_not_a_photo(tree: Path) -> None:
     (tree / "photos/self.jpg").symlink_to("self.jpg")
     (tree / "elsewhere").mkdir()
     (tree / "photos/folder.jpg").symlink_to(tree / "elsewhere", target_is_directory=True)

@@ -296,7 +296,7 @@ def test_boxes_of_another_size_of_the_photos_are_counted_and_one_is_named(photos
     assert rcnn("propose", photos, "--proposals", f"file:{tmp_path / 'boxes.json'}", "--out", tmp_path / "out") == 0
     told = " ".join(capsys.readouterr().err.split())
     assert "boxes.json: 3 of 5 boxes on 2 of 3 photos lie outside the photo or have no area, such as" in told
-    assert "[300, 0, 310, 20] on a.png (60 x 45 pixels); most likely they are of another size of the photos" in told
+    assert "[300, 0, 310, 20] on a.png (60 x 45 pixels); most likely the photos had another size" in told
     images = [{"id": 1, "file_name": "a.png", "width": 60, "height": 45}]
     objects = [{"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 20]}]
     truth = {"images": images, "categories": [{"id": 1, "name": "dog"}], "annotations": objects}

@@ -32,7 +32,7 @@ def found(*scores: float, size: tuple[int, int] = (30, 40)) -> Detections:
 
 
 def begun(folder: Path) -> Path:
-    """Make a folder that a run of ours fills."""
+    """Make the folder of a run."""
     RunRecord(folder, {})
     return folder
 

@@ -148,6 +148,23 @@ def test_heads_wait_while_a_network_is_traced(features: SharedFeatures) -> None:
             assert len(done.result(timeout=20)) > 0
 
 
+def test_the_engine_of_a_photo_is_begun_before_regions_are_proposed(
+    weights: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, events = SharedFeatures(weights, place(device="cpu", engine="torch")), list[Any]()
+    expect = shared.run.expect
+    monkeypatch.setattr(shared.run, "expect", lambda size: events.append(size) or expect(size))  # type: ignore[func-returns-value]
+
+    def propose(image: Image) -> Any:
+        events.append("propose")
+        return load_proposals("grid")(image)
+
+    propose.name, propose.parameters = "grid", {}  # type: ignore[attr-defined]
+    (found,) = Detector(propose, SharedRegions(shared)).many([noise(100, 120)])  # type: ignore[arg-type]
+    assert found.image_size == (100, 120)
+    assert events[:2] == [(384, 512), "propose"]
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (500, 2), (6000, 8000)])
 def test_photos_of_any_size(features: SharedFeatures, size: tuple[int, int]) -> None:
     photo = np.zeros((*size, 3), np.uint8)

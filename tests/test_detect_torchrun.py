@@ -150,7 +150,7 @@ from classifier.training import TrainingRun
 from classifier.weights.checkpoint import CAFFE, Checkpoint
 from detect.training import regions as module
 from detect.training.bookkeeping import Bookkeeping
-from detect.training.region_recipe import Examples
+from detect.training.region_recipe import ExampleRecipe
 from eval.voc import VocDataset
 from proposals.baselines import Random
 
@@ -169,7 +169,7 @@ for frozen in ("inception5a", None):
         VocDataset(Path(__file__).parent / "voc", "all"),
         Random(count=60),
         recipe=Recipe(4, learning_rate=0.01, warmup=2, dtype="float32"),
-        examples=Examples(positives=6, negatives=8, batch_size=8, positive_share=0.5),
+        examples=ExampleRecipe(positives=6, negatives=8, batch_size=8, positive_share=0.5),
         placement=place(device="cpu", engine="torch", dtype="float32"),
         books=Bookkeeping(out / str(frozen), report=lambda step: losses.append(step.loss)),
         frozen=frozen,

@@ -29,7 +29,7 @@ from detect.training.bookkeeping import Bookkeeping
 from detect.training.data import open_dataset
 from detect.training.folder import kept_regions, require_same_origin
 from detect.training.region_examples import PhotoCache, draw_regions
-from detect.training.region_recipe import Examples, RegionTraining
+from detect.training.region_recipe import ExampleRecipe, RegionTraining
 from detect.training.regions import train_regions
 from detect.training.setup import check_out
 from eval.protocols import voc07
@@ -43,7 +43,7 @@ from structures.records import Image, Proposals
 from tests.shapes import SIDE, random_start, write_coco, write_voc
 
 PLAIN = place(device="cpu", engine="torch", dtype="float32")
-EXAMPLES = Examples(positives=6, negatives=8, batch_size=24, positive_share=0.5)
+EXAMPLES = ExampleRecipe(positives=6, negatives=8, batch_size=24, positive_share=0.5)
 RECIPE = Recipe(6, learning_rate=0.01, warmup=2, dtype="float32")
 
 
@@ -240,7 +240,7 @@ def test_features_that_were_removed_are_made_again(
     assert all(torch.equal(again.state[name], value) for name, value in trained[1].state.items())
 
 
-def test_regions_drawn_anew_get_features_of_their_own(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
+def test_regions_drawn_again_get_features_of_their_own(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
     """As the errors advise: features of the old regions must not be taken for those of the new."""
     run(start, dataset, tmp_path)
     other: dict[str, Any] = {"examples": replace(EXAMPLES, negatives=5)}
@@ -250,7 +250,7 @@ def test_regions_drawn_anew_get_features_of_their_own(start: Checkpoint, dataset
     with pytest.raises(WeightsError, match=r"begun with other regions; .* remove state\.pt and start\.json"):
         run(start, dataset, tmp_path, **other)
     (tmp_path / "start.json").unlink()
-    with pytest.raises(WeightsError, match=r"state\.pt: of a training whose start\.json is gone"):
+    with pytest.raises(WeightsError, match=r"state\.pt: the start\.json of this training is missing"):
         run(start, dataset, tmp_path, **other)
     (tmp_path / "state.pt").unlink()
     anew = run(start, dataset, tmp_path, **other)
@@ -338,7 +338,7 @@ def test_weights_of_regions_are_trained_further(
 def test_weights_and_stages_that_make_no_sense(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`frozen` 'conv9' is not one of none, conv1, "):
         run(start, dataset, tmp_path, frozen="conv9")
-    with pytest.raises(WeightsError, match="weights for multibox are no start; those of an image"):
+    with pytest.raises(WeightsError, match="cannot start from weights for multibox, only from an image"):
         run(replace(start, task="multibox"), dataset, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -435,7 +435,7 @@ def test_kept_regions_that_are_damaged(tmp_path: Path) -> None:
     np.savez(path, boxes=np.zeros((3, 4)))
     for content in (path.read_bytes(), b"garbage", b"", path.read_bytes()[:50]):
         path.write_bytes(content)
-        with pytest.raises(WeightsError, match=r"regions\.npz: not a readable file of regions; remove it"):
+        with pytest.raises(WeightsError, match=r"regions\.npz: cannot be read as a file of regions; remove it"):
             kept_regions(path, {}, lambda: pytest.fail("drawn anew"))
 
 
@@ -470,7 +470,7 @@ def test_photos_to_learn_from_are_named_by_one_option(tmp_path: Path, voc: Path)
 
 
 def test_photos_of_another_size_than_was_annotated_are_named(tmp_path: Path) -> None:
-    """Photos that were shrunk, or turned by their EXIF, would teach boxes beside the objects."""
+    """Photos that were shrunk, or turned by their EXIF, would teach boxes next to the objects."""
     write_voc(tmp_path, "train", range(5))
     half = SIDE // 2
     for number in range(4):
@@ -613,13 +613,13 @@ def test_every_option_reaches_the_recipe_and_the_examples(
     assert rcnn("--voc", voc, "--out", tmp_path / "a.safetensors", "--weights", start_file, *words) == 2
     expected = RegionTraining(
         Recipe(**recipe, dtype="float32", seed=47),
-        Examples(**examples, ramp=(0.45, 0.46), use_ignored=False, seed=47),
+        ExampleRecipe(**examples, ramp=(0.45, 0.46), use_ignored=False, seed=47),
         "conv2",
     )
     assert asked == [expected]
 
 
-def test_coco_files_whose_crowds_are_no_objects(
+def test_crowds_of_coco_files_are_not_objects(
     rcnn: Callable[..., int], voc: Path, start_file: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "instances.json"

@@ -15,8 +15,16 @@ from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpo
 from detect.detector import Detector
 from detect.shared import SharedFeatures, SharedRegions
 from detect.training import few_photos
-from detect.training.few import FOLDS, Lesson, cross_judged, examples_of, folds_of, learnable, taught
-from detect.training.few_photos import PhotoLooks, PhotoRegions
+from detect.training.few import (
+    FOLDS,
+    FewResult,
+    classes_to_learn,
+    cross_validated,
+    examples_of,
+    folds_of,
+    with_new_classes,
+)
+from detect.training.few_photos import PhotoRegionCache, PhotoRegions
 from detect.training.few_recipe import FewRecipe
 from eval.selection import Selection
 from eval.voc import VocDataset
@@ -54,14 +62,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Selection:
 
 
 @pytest.fixture(scope="module")
-def looks(weights: Checkpoint) -> Callable[[Path], PhotoLooks]:
+def looks(weights: Checkpoint) -> Callable[[Path], PhotoRegionCache]:
     features = SharedFeatures(weights, TORCH, column_inputs=True)
-    return lambda folder: PhotoLooks(weights, features, FEW_BOXES["grid"](), folder)
+    return lambda folder: PhotoRegionCache(weights, features, FEW_BOXES["grid"](), folder)
 
 
 @pytest.fixture(scope="module")
 def seen(
-    looks: Callable[[Path], PhotoLooks], photos: Selection, tmp_path_factory: pytest.TempPathFactory
+    looks: Callable[[Path], PhotoRegionCache], photos: Selection, tmp_path_factory: pytest.TempPathFactory
 ) -> list[PhotoRegions]:
     return looks(tmp_path_factory.mktemp("seen")).all(photos, lambda items, total, name: items)
 
@@ -75,7 +83,7 @@ def counted(made: list[int]) -> Callable[..., range]:
 
 
 def test_photos_are_looked_at_once(
-    looks: Callable[[Path], PhotoLooks], photos: Selection, seen: list[PhotoRegions], tmp_path: Path
+    looks: Callable[[Path], PhotoRegionCache], photos: Selection, seen: list[PhotoRegions], tmp_path: Path
 ) -> None:
     made: list[int] = []
     looks(tmp_path).all(Selection(photos, photos=3), counted(made))
@@ -86,7 +94,7 @@ def test_photos_are_looked_at_once(
 
 
 def test_a_killed_run_goes_on_and_a_damaged_file_is_made_again(
-    looks: Callable[[Path], PhotoLooks],
+    looks: Callable[[Path], PhotoRegionCache],
     photos: Selection,
     seen: list[PhotoRegions],
     tmp_path: Path,
@@ -97,8 +105,8 @@ def test_a_killed_run_goes_on_and_a_damaged_file_is_made_again(
             raise KeyboardInterrupt
         write(path, regions)
 
-    write = few_photos.write_regions
-    monkeypatch.setattr(few_photos, "write_regions", stop)
+    write = few_photos.write_photo_regions
+    monkeypatch.setattr(few_photos, "write_photo_regions", stop)
     with pytest.raises(KeyboardInterrupt):
         looks(tmp_path).all(photos, counted([]))
     monkeypatch.undo()
@@ -140,7 +148,7 @@ def test_examples_by_hand() -> None:
     assert not examples_of(regions_of(boxes), two_objects(ignore=False), FewRecipe(keep=False)).rest.any()
 
 
-def test_regions_on_objects_that_do_not_count_are_no_examples() -> None:
+def test_regions_on_objects_that_do_not_count_are_not_examples() -> None:
     boxes: list[list[float]] = [[0, 0, 40, 40], [5, 5, 20, 20], [60, 60, 90, 90], [50, 0, 60, 20]]
     found = examples_of(regions_of(boxes), two_objects(ignore=True), FewRecipe(use_ignored=False))
     assert found.labels.tolist() == [0, -1] * 2
@@ -149,15 +157,15 @@ def test_regions_on_objects_that_do_not_count_are_no_examples() -> None:
 
 def test_only_classes_that_the_weights_do_not_know_are_learned(weights: Checkpoint, photos: Selection) -> None:
     knows = replace(weights, classes=("DISC",))
-    assert learnable(knows, photos, RECIPE) == ["square"]
-    assert learnable(knows, photos, FewRecipe(keep=False)) == ["disc", "square"]
-    with pytest.raises(InputError, match="know disc already; `only_new=True`"):
-        learnable(knows, Selection(photos, classes=["disc"]), RECIPE)
-    with pytest.raises(WeightsError, match="weights for regions cannot be taught more"):
-        learnable(replace(weights, task="regions"), photos, RECIPE)
+    assert classes_to_learn(knows, photos, RECIPE) == ["square"]
+    assert classes_to_learn(knows, photos, FewRecipe(keep=False)) == ["disc", "square"]
+    with pytest.raises(InputError, match="already know disc; `only_new=True`"):
+        classes_to_learn(knows, Selection(photos, classes=["disc"]), RECIPE)
+    with pytest.raises(WeightsError, match="weights for regions cannot learn new classes"):
+        classes_to_learn(replace(weights, task="regions"), photos, RECIPE)
     ignored = Selection(photos, ignored=["disc", "square"])
-    with pytest.raises(InputError, match="all are ignored ones"):
-        learnable(weights, ignored, FewRecipe(use_ignored=False))
+    with pytest.raises(InputError, match="all are ignored"):
+        classes_to_learn(weights, ignored, FewRecipe(use_ignored=False))
 
 
 def test_photos_of_a_rare_class_are_dealt_out_to_different_parts(photos: Selection) -> None:
@@ -181,10 +189,10 @@ def test_photos_are_judged_by_what_others_taught(
         each if number == 0 else replace(each, labels=np.where(square, -1, each.labels), shares=each.shares * ~square)
         for number, (each, square) in enumerate(zip(examples, squares, strict=True))
     ]
-    lesson = Lesson(learn_columns(Examples.join(rare), photos.classes), seen, rare)
-    features = SharedFeatures(taught(weights, lesson.columns, RECIPE, {}), TORCH)
+    lesson = FewResult(learn_columns(Examples.join(rare), photos.classes), seen, rare)
+    features = SharedFeatures(with_new_classes(weights, lesson.columns, RECIPE, {}), TORCH)
     detector = Detector(FEW_BOXES["grid"](), SharedRegions(features), score_floor=0.0001)
-    found = cross_judged(photos, lesson, detector, RECIPE)
+    found = cross_validated(photos, lesson, detector, RECIPE)
     assert found.keys() == set(photos.image_ids)
     assert 1 not in found[photos.image_ids[0]].labels
     assert all(0 in each.labels for each in found.values())
@@ -257,7 +265,7 @@ def test_options_without_meaning_are_refused(
 ) -> None:
     write_voc(tmp_path / "voc", "train", range(1))
     data = ("train", "regions", "--voc", tmp_path / "voc", "--out", tmp_path / "w.safetensors")
-    for option in ("--steps", "--batch", "--epochs", "--val-every"):
+    for option in ("--steps", "--batch", "--epochs", "--val-every", "--workers"):
         assert rcnn(*data, "--preset", "few", option, 1) == 2
         assert f"{option} has no effect with --preset few" in capsys.readouterr().err
     assert rcnn(*data, "--preset", "few", "--features", "crops") == 2
@@ -279,5 +287,5 @@ def test_weights_that_cannot_be_taught_are_refused(
     out = tmp_path / "w.safetensors"
     data = ("train", "regions", "--preset", "few", "--voc", tmp_path / "voc", "--out", out)
     assert rcnn(*data, "--weights", "default") == 2
-    assert "weights for regions cannot be taught more" in capsys.readouterr().err
+    assert "weights for regions cannot learn new classes" in capsys.readouterr().err
     assert not out.exists()

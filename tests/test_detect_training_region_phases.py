@@ -22,7 +22,7 @@ from detect.commands import train_crops as command
 from detect.runs.propose import build_for_many
 from detect.training.presets import MULTIBOX, NOT_MEASURED, REGIONS, Preset, describe
 from detect.training.progress import read_curve
-from detect.training.region_recipe import Examples, RegionTraining
+from detect.training.region_recipe import ExampleRecipe, RegionTraining
 from proposals.generators import MAKERS
 from tests.shapes import FEW_BOXES, random_start, write_coco, write_voc
 
@@ -90,8 +90,8 @@ def test_phases_follow_each_other_and_draw_their_own_regions(
         "a test",
         str(start),
         (
-            RegionTraining(Recipe(3, warmup=1), Examples(positives=4, negatives=5), "inception5a"),
-            RegionTraining(Recipe(2, 0.001), Examples(positives=4, negatives=5, balance=1), "inception4e"),
+            RegionTraining(Recipe(3, warmup=1), ExampleRecipe(positives=4, negatives=5), "inception5a"),
+            RegionTraining(Recipe(2, 0.001), ExampleRecipe(positives=4, negatives=5, balance=1), "inception4e"),
         ),
         "random",
     )
@@ -177,8 +177,8 @@ def test_best_and_last_weights_are_kept(
     assert f"(step {record['step']}, mAP {100 * record['value']:.2f})" in said.out
     assert f"mAP {100 * scores[2]:.2f} after 2" in said.err
     size = sum(path.stat().st_size for path in (tmp_path / "net.work").rglob("*"))
-    assert f"{size / 1e9:.1f} GB stay in {tmp_path / 'net.work'} for another training" in said.out
-    assert "torch float32 on cpu: asked for; frozen stages: torch float32" in " ".join(said.err.split())
+    assert f"{size / 1e6:.1f} MB stay in {tmp_path / 'net.work'} for another training" in said.out
+    assert "torch float32 on cpu: as requested; frozen stages: torch float32" in " ".join(said.err.split())
     plain = tmp_path / "plain.safetensors"
     assert rcnn(*usual, "--out", plain) == 0
     assert same_weights(read_checkpoint(plain), last)  # judging changes nothing
@@ -193,9 +193,9 @@ def test_best_and_last_weights_are_kept(
         (["--freeze", "maxpol3"], "--freeze 'maxpol3' is not one of none, conv1, "),
         (
             ["--weights", "multibox"],
-            "weights for multibox are no start; those of an image or region classifier are needed",
+            "cannot start from weights for multibox, only from an image or region classifier",
         ),
-        (["--best-share", 0.7], "--best-share 0.7 needs ranked proposals, such as those of ranked:selective-search"),
+        (["--best-share", 0.7], "--best-share 0.7 needs ranked proposals, such as ranked:selective-search"),
         (["--preset", "shipped"], "--best-share 0.7 needs ranked proposals"),
     ],
 )

@@ -17,9 +17,10 @@ from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpo
 from detect.commands import train_shared as command
 from detect.multibox import start_network, to_checkpoint
 from detect.training.bookkeeping import Bookkeeping
+from detect.training.multibox import check_frozen
 from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.presets import Preset
-from detect.training.shared import check_frozen, start_shared, train_shared
+from detect.training.shared import LAST_FROZEN_SHARED, start_shared, train_shared
 from detect.training.shared_recipe import SharedRecipe
 from eval.voc import VocDataset
 from proposals.baselines import Grid
@@ -151,19 +152,19 @@ def test_shared_weights_are_trained_further(trained: tuple[Checkpoint, list[Step
 
 
 def test_weights_that_do_not_fit_are_refused(multibox: Checkpoint, regions: Checkpoint) -> None:
-    with pytest.raises(WeightsError, match="take those of MultiBox"):
+    with pytest.raises(WeightsError, match="only from those of MultiBox"):
         start_shared(regions, None, ("cat",))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         other = Checkpoint(state=GoogLeNet(3, variant="batchnorm").state_dict(), classes=("a", "b"), task="regions")
-    with pytest.raises(WeightsError, match="of another network"):
+    with pytest.raises(WeightsError, match="have different networks"):
         start_shared(multibox, other, ("cat",))
 
 
 @pytest.mark.parametrize("frozen", ["inception5a", "conv2", "inception9"])
 def test_stages_that_cannot_be_the_last_frozen_one(frozen: str) -> None:
     with pytest.raises(ValueError, match=frozen):
-        check_frozen(frozen)
+        check_frozen(frozen, LAST_FROZEN_SHARED)
 
 
 @pytest.mark.usefixtures("torch_engine")
@@ -206,7 +207,9 @@ def test_options_of_the_other_kind_are_refused(
 ) -> None:
     write_voc(tmp_path / "voc", "train", range(2))
     data = ("train", "regions", "--voc", tmp_path / "voc", "--out", tmp_path / "w.safetensors")
-    assert rcnn(*data, "--features", "shared", "--balance", 1) == 2
-    assert "--balance has no effect with --features shared" in capsys.readouterr().err
+    for named in (("--features", "shared"), ("--preset", "shared")):
+        for option, value in (("--balance", 1), ("--workers", 2), ("--val-proposals", "grid"), ("--only-new", None)):
+            assert rcnn(*data, *named, option, *([] if value is None else [value])) == 2
+            assert f"{option} has no effect with --" in capsys.readouterr().err
     assert rcnn(*data, "--epochs", 1) == 2
     assert "--epochs has no effect with --features crops" in capsys.readouterr().err

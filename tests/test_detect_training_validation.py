@@ -90,7 +90,7 @@ def test_weights_are_judged_on_the_schedule_and_at_the_end_and_the_best_are_kept
 
 @pytest.mark.parametrize("killed_after", [3, 4, 6, 7])
 def test_a_killed_run_goes_on_with_the_right_best(tmp_path: Path, killed_after: int) -> None:
-    """The state on disk is of step 2: what came after it is judged anew."""
+    """The state on disk is of step 2: what came after it is judged again."""
     (tmp_path / "state.pt").touch()
     Noted(tmp_path).run(1, killed_after)
     again = Noted(tmp_path)
@@ -214,7 +214,7 @@ def test_a_photo_that_cannot_be_read_counts_with_its_objects_missed(weights: Che
     (tmp_path / "JPEGImages" / "001.png").write_bytes(b"no picture")
     assert measure_of(dataset, tmp_path / "a", generator)(weights) == pytest.approx(expected[1], abs=1e-6)
     (tmp_path / "JPEGImages" / "000.png").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"`val_proposals`: the generator failed on all of the 2 .*000\.png: not"):
+    with pytest.raises(ValueError, match=r"`val_proposals`: the generator failed on all 2 .*000\.png: not"):
         measure_of(dataset, tmp_path / "b", generator)
 
 
@@ -242,7 +242,7 @@ def test_photos_to_validate_on_are_looked_at_before_anything_is_trained(tmp_path
         open_val()
 
 
-def test_what_there_is_to_learn_from_is_told_with_what_looks_wrong(tmp_path: Path) -> None:
+def test_what_there_is_to_learn_from_is_listed_with_what_looks_wrong(tmp_path: Path) -> None:
     write_voc(tmp_path, "train", range(4))
     write_voc(tmp_path, "val", range(2, 6))
     annotation = tmp_path / "Annotations" / "000.xml"
@@ -254,7 +254,7 @@ def test_what_there_is_to_learn_from_is_told_with_what_looks_wrong(tmp_path: Pat
     counts = Counter(dataset.classes[label] for truth in dataset for label in truth.labels)
     assert lines[0].startswith(f"4 photos with {counts.total()} objects: ")
     assert all(f"{name} {count}" in lines[0] for name, count in counts.items())
-    assert lines[-1] == "warning: 2 of 4 photos to validate on are learned from; the figure will flatter"
+    assert lines[-1] == "warning: 2 of 4 validation photos are also learned from; the score will be too high"
     assert any("beyond" in line or "outside" in line for line in lines[1:-1])
     write_coco(tmp_path / "train.json", range(4))
     content = json.loads((tmp_path / "train.json").read_text())

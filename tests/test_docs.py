@@ -60,7 +60,7 @@ def test_files_of_the_rooms_that_are_named_exist(path: Path) -> None:
 
 
 def is_defined(name: str) -> bool:
-    """Return whether a dotted name is a module of ours, or stands at the top of one; nothing is imported."""
+    """Return whether a dotted name is one of our modules, or at the top level of one; nothing is imported."""
     place = ROOT / name.replace(".", "/")
     if place.with_suffix(".py").exists() or (place / "__init__.py").exists():
         return True

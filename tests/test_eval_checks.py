@@ -176,7 +176,7 @@ def test_boxes_beyond_their_photo_are_noted_alike_and_learned_from_up_to_the_edg
         assert len(learned.labels) == len(learned.area) == 3
 
 
-def test_hundredths_of_a_pixel_beyond_the_edge_are_no_oddity(instances: Opened) -> None:
+def test_hundredths_of_a_pixel_beyond_the_edge_are_not_odd(instances: Opened) -> None:
     assert instances([(1, 1, [0, 0, 100.02, 80.4])], CRATE).notes == []
 
 
@@ -214,7 +214,9 @@ def test_a_root_category_without_objects_is_left_out_with_a_note(instances: Open
         ([Category("Background", "", 0), Category("b", "", 0)], ("background",), [0]),
     ],
 )
-def test_categories_that_are_no_classes(categories: list[Category], keep: tuple[str, ...], left_out: list[int]) -> None:
+def test_categories_that_are_not_classes(
+    categories: list[Category], keep: tuple[str, ...], left_out: list[int]
+) -> None:
     notes = Notes()
     assert unused_categories(categories, notes, Path("a.json"), keep=keep) == left_out
     assert len(notes.lines()) == len(left_out)

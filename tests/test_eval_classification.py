@@ -24,7 +24,7 @@ def test_equal_probabilities_are_ranked_by_column_and_not_all_right() -> None:
     assert dict(classification(even, np.array([0, 1, 2])))["top-1"] == pytest.approx(1 / 3)
 
 
-def test_log_loss_of_a_sure_mistake_is_finite() -> None:
+def test_log_loss_of_a_confident_mistake_is_finite() -> None:
     got = dict(classification(np.array([[1.0, 0.0]], np.float32), np.array([1])))
     assert got["log loss"] == pytest.approx(-math.log(LEAST_PROBABILITY))
     assert got["top-5"] == 1
@@ -49,7 +49,7 @@ def drawn(softness: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("softness", [0.3, 1, 3])
-def test_calibration_undoes_what_made_answers_too_modest_or_too_bold(softness: float) -> None:
+def test_calibration_corrects_probabilities_that_are_too_modest_or_too_bold(softness: float) -> None:
     honest, (rows, labels) = dict(classification(*drawn(1))), drawn(softness)
     got = dict(classification(rows, labels))
     assert got["calibrated log loss"] == pytest.approx(honest["log loss"], rel=0.005)
@@ -64,7 +64,7 @@ def test_no_row_is_judged_by_a_factor_that_it_chose() -> None:
     assert calibrated_log_loss(rows, labels) > dict(classification(rows, labels))["log loss"]
 
 
-def test_a_single_row_has_nothing_to_be_calibrated_by() -> None:
+def test_a_single_row_cannot_be_calibrated() -> None:
     assert "calibrated log loss" not in dict(classification(ROWS[:1], np.array([0])))
     with pytest.raises(ValueError, match="two are needed"):
         calibrated_log_loss(ROWS[:1], np.array([0]))

@@ -1,4 +1,4 @@
-"""COCO files are read and written as pycocotools means them, and its traps stay shut."""
+"""COCO files are read and written as pycocotools means them, without its traps."""
 
 import contextlib
 import io

@@ -129,7 +129,7 @@ def test_only_the_photos_that_were_run_are_scored(voc, tmp_path):
 
 
 @pytest.mark.parametrize(("floor", "warned"), [(0.05, True), (0.001, False), (0.01, False), ("high", False)])
-def test_a_high_floor_of_the_scores_is_told_of(voc, tmp_path, floor, warned):
+def test_a_high_score_floor_is_reported(voc, tmp_path, floor, warned):
     write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
     record = {"settings": {"score_floor": floor}, "runs": [{"started": "2026"}]}
     (tmp_path / "run.json").write_text(json.dumps(record))
@@ -294,7 +294,7 @@ def test_a_table_shows_its_caption_head_and_cells_as_they_are(capsys):
     ]
 
 
-def test_a_protocol_that_is_not_there_is_named(voc, tmp_path):
+def test_an_unknown_protocol_is_named(voc, tmp_path):
     file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
     with pytest.raises(ValueError, match="no protocol 'voc2012'; there are voc07, voc, coco, ilsvrc"):
         run("detections", file, "--ground-truth", voc, "--protocol", "voc2012")

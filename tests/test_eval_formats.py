@@ -229,7 +229,7 @@ def test_photos_without_labels_and_labels_without_photos_are_counted(tmp_path: P
     assert any(note.endswith("ghost.txt") for note in data.notes)
 
 
-def test_photos_of_a_list_that_are_not_there_are_left_out_and_named(tmp_path: Path) -> None:
+def test_missing_photos_of_a_list_are_left_out_and_named(tmp_path: Path) -> None:
     cvat_yolo(tmp_path)
     (tmp_path / "obj_train_data/b.jpg").unlink()
     data = open_ground_truth(tmp_path)

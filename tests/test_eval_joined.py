@@ -39,7 +39,7 @@ def test_photos_of_equal_names_stay_apart(folders: list[Path]) -> None:
         assert joined.image_path(image_id) == folders[number // 2] / "JPEGImages" / f"{number % 2:03}.png"
 
 
-def test_what_was_odd_about_a_part_is_told(folders: list[Path]) -> None:
+def test_oddities_of_the_parts_are_reported(folders: list[Path]) -> None:
     file = folders[1] / "Annotations" / "001.xml"
     file.write_text(file.read_text().replace("<width>96", "<width>0"))
     assert join(folders).notes == [f"1 images with a missing or wrong <size>, first in {file}"]

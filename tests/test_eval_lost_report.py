@@ -63,7 +63,7 @@ def test_values_for_json() -> None:
     assert values["lost"][1]["probabilities"] == {"cat": 0.125}
 
 
-def test_photos_without_regions_are_told_of() -> None:
+def test_photos_without_regions_are_reported() -> None:
     assert lost_warnings(LOSSES) == [
         "the regions of 1 of 2 images were not kept: where their objects were lost "
         "is inferred from their detections alone"

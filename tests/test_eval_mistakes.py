@@ -64,7 +64,7 @@ def test_gain_is_what_a_mistake_costs():
     assert result.gain["duplicate"] == 0
 
 
-def test_ignored_detections_are_no_mistakes():
+def test_ignored_detections_are_not_mistakes():
     result = mistakes([(CAT, OBJECT), (CAT, [100, 0, 140, 40])], [(CAT, OBJECT)], ignore=[True, False])
     assert result.best == (0, 0)
 

@@ -199,7 +199,7 @@ def test_scores_of_other_programs_have_their_own_scale() -> None:
     assert theirs.low <= theirs.start <= 12
 
 
-def test_thumbnails_are_small_and_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_thumbnails_are_small_and_unreadable_photos_are_named(tmp_path: Path) -> None:
     PIL.Image.new("RGB", (400, 100), "red").save(tmp_path / "a.png")
     (tmp_path / "b.jpg").write_bytes(b"no photo")
     whole, broken = thumbnails([tmp_path / "a.png", tmp_path / "b.jpg"], 80)
@@ -252,7 +252,7 @@ def test_the_page_holds_the_json_that_was_written(hostile: tuple[Page, dict[str,
     assert HOSTILE_CLASS in written["classes"]
 
 
-def test_names_are_text_and_no_markup(hostile: tuple[Page, dict[str, object], str]) -> None:
+def test_names_are_text_not_markup(hostile: tuple[Page, dict[str, object], str]) -> None:
     page, _, text = hostile
     assert {tag for tag, _ in page.tags} & {"img", "b", "a", "marquee"} == {"a"}  # those of the page itself
     assert all(attributes["href"].startswith("#") for tag, attributes in page.tags if tag == "a")
@@ -299,7 +299,7 @@ def test_two_runs_stand_side_by_side(tmp_path: Path) -> None:
     assert json.loads(page.of("script", id="data")[0]) == written
 
 
-def test_mistakes_are_left_out_where_nobody_asks(tmp_path: Path) -> None:
+def test_mistakes_are_left_out_unless_asked_for(tmp_path: Path) -> None:
     hostile_run(tmp_path, "--no-mistakes")
     written = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert not {"mistakes", "confusion", "lost"} & written.keys()
@@ -320,7 +320,7 @@ def test_what_the_page_needs_is_named_before_any_work(
 
 
 @pytest.mark.parametrize("name", ["photos/plain.png", "run/run.json", "run/detections.jsonl", "other/detections.jsonl"])
-def test_nothing_that_the_page_is_of_is_written_over(tmp_path: Path, name: str) -> None:
+def test_the_page_never_replaces_its_inputs(tmp_path: Path, name: str) -> None:
     hostile_run(tmp_path, against=True)
     (tmp_path / "run" / "run.json").write_text("{}")
     before = (tmp_path / name).read_bytes()

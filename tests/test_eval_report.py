@@ -1,4 +1,4 @@
-"""The tables that people read, and the JSON beside them, from results made by hand whose numbers all differ."""
+"""The tables that people read, and their JSON, from results made by hand whose numbers all differ."""
 
 import math
 
@@ -54,7 +54,7 @@ def test_json_holds_the_same_figures_and_counts():
     }
 
 
-def test_mistakes_are_told_by_kind_the_commonest_first():
+def test_mistakes_are_listed_by_kind_the_commonest_first():
     kinds, confusions, sizes = mistake_sheets(MISTAKES)
     assert "among the 20 best" in kinds.caption
     assert kinds.head == ["kind", "what it is", "count", "share %", "mAP without it"]
@@ -74,7 +74,7 @@ def test_mistakes_are_told_by_kind_the_commonest_first():
     ]
 
 
-def test_proposals_are_told_by_class_by_iou_and_by_number_of_boxes():
+def test_proposal_recall_is_listed_by_class_by_iou_and_by_number_of_boxes():
     values = {
         **{"MABO": 0.61, "AR@100": 0.21, "AR": 0.45},
         **{f"recall@{0.5 + i / 20:.2f}": (90 - i) / 100 for i in range(11)},

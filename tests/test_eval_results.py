@@ -106,7 +106,7 @@ def test_unknown_classes_are_counted_unless_all_are(read):
         align(read(line("a.jpg", ["yak"]))[0], Album("a"))
 
 
-def test_other_sizes_are_warned_of(read):
+def test_other_sizes_give_a_warning(read):
     aligned = align(read(line("a.jpg", width=500))[0], Album("a"))
     assert aligned.resized == ["a.jpg"]
     assert "differ in size" in aligned.warnings()[0]
@@ -119,7 +119,7 @@ def test_a_last_line_that_is_cut_off_is_left_out_and_named(read, tmp_path):
 
 
 @pytest.mark.parametrize("end", ["hello", "hello\n", '{"image": "b.jpg"\n'])
-def test_a_last_line_that_is_no_beginning_of_a_line_of_results_is_an_error(tmp_path, end):
+def test_a_last_line_that_does_not_begin_like_results_is_an_error(tmp_path, end):
     path = tmp_path / "detections.jsonl"
     path.write_text(line("a.jpg") + "\n" + end)
     with pytest.raises(ResultsError, match="line 2: not readable as JSON"):
@@ -158,6 +158,6 @@ def test_bad_lines_are_errors_that_name_the_line(read, text, message):
         read(text, line("b.jpg"))
 
 
-def test_a_photo_that_comes_twice_is_an_error(read):
+def test_a_photo_listed_twice_is_an_error(read):
     with pytest.raises(ResultsError, match=r"line 3: a\.jpg again, first at .*line 1"):
         read(line("a.jpg"), line("b.jpg"), line("a.jpg"))

@@ -1,4 +1,4 @@
-"""Parts of a dataset: labels are counted anew, other classes are no objects, samples are even and always the same."""
+"""Parts of a dataset: labels are renumbered, other classes left out, samples even and always the same."""
 
 import json
 from pathlib import Path

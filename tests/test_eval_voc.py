@@ -170,7 +170,7 @@ def test_an_image_list_that_is_not_utf_8_is_named(voc, tmp_path):
         VocDataset(tmp_path, "latin")
 
 
-def test_what_is_no_xml_and_not_listed_is_passed_over(voc, tmp_path):
+def test_what_is_not_xml_and_not_listed_is_passed_over(voc, tmp_path):
     (tmp_path / "Annotations/b.xml").mkdir(parents=True)
     (tmp_path / "Annotations/c.xml").write_text(UNKNOWN_ENCODING)
     (tmp_path / "Annotations/d.xml").write_text("<annotation>")

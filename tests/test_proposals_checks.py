@@ -41,7 +41,7 @@ def test_photos_count_once_and_the_example_does_not_depend_on_the_order() -> Non
     assert told[0][0].startswith("6 of 6 boxes on 3 of 3 photos lie outside the photo or have no area, such as [97, 0,")
 
 
-def test_photos_without_boxes_are_no_fault() -> None:
+def test_photos_without_boxes_are_not_odd() -> None:
     checks = BoxChecks()
     checks.look("a", np.zeros((0, 4), np.float32), SIZE)
     assert checks.lines() == []

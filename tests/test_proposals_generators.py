@@ -61,7 +61,7 @@ def test_factor_reaches_the_parameters():
     assert one.parameters == build("selective-search-1x").parameters
 
 
-def test_opencv_forgets_the_photo_before(photo):
+def test_opencv_forgets_the_previous_photo(photo):
     """Strategy objects used twice give wrong boxes on the second photo, and nothing says so."""
     search = OpenCvSelectiveSearch(width=200)
     alone = search(photo).boxes
@@ -91,7 +91,7 @@ def test_edge_boxes_find_a_bright_rectangle():
     assert iou(as_boxes([[180, 30, 270, 70]]), boxes).max() > 0.8
 
 
-def test_a_plus_in_the_name_of_a_file_parts_nothing(tmp_path):
+def test_a_plus_in_the_name_of_a_file_splits_nothing(tmp_path):
     folder = tmp_path / "c++"
     folder.mkdir()
     assert parts_of(f"grid+file:{folder}+random") == ["grid", f"file:{folder}", "random"]

@@ -97,19 +97,40 @@ def test_joined_output_holds_the_same_as_forward(head):
 def test_pool_cuts_each_box_from_the_level_of_its_size():
     pyramid = [torch.randn((2, 3, 64 // s * 8, 64 // s * 8)) for s in (8, 16, 32)]
     boxes = [torch.tensor([[0.0, 0, 50, 50]]), torch.tensor([[0.0, 0, 150, 150], [10, 10, 400, 500]])]
-    cut = pool(pyramid, boxes)
+    in_turn, order = pool(pyramid, boxes)
+    assert order.tolist() == [0, 1, 2]
+    turned, order = pool(pyramid, [boxes[0], boxes[1].flip(0)])
+    assert order.tolist() == [0, 2, 1]  # level by level
+    torch.testing.assert_close(turned, in_turn)
+    cut = turned[order.argsort()][[0, 2, 1]]
     assert cut.shape == (3, 3, POOLED, POOLED)
     for row, (level, image, box) in enumerate([(0, 0, boxes[0][0]), (1, 1, boxes[1][0]), (2, 1, boxes[1][1])]):
         region = torch.cat([torch.tensor([float(image)]), box])[None]
         expected = roi_align(pyramid[level], region, POOLED, 1 / STRIDES[level], sampling_ratio=1, aligned=True)
         torch.testing.assert_close(cut[row], expected[0])
     with torch.no_grad():
-        assert torch.equal(pool(pyramid, boxes), cut)
+        assert torch.equal(pool(pyramid, boxes)[0], cut)
+
+
+def test_the_second_look_answers_in_the_order_of_its_boxes():
+    torch.manual_seed(0)
+    head = RefineHead(3).eval()
+    pyramid = [torch.randn((1, 3, 512 // s, 512 // s)) for s in STRIDES]
+    boxes = torch.tensor(
+        [[10.0, 10, 400, 500], [0, 0, 50, 50], [3, 9, 160, 150], [float("nan"), 0, 1, 1], [5, 5, 70, 40]]
+    )
+    with torch.no_grad():
+        logits, residuals = head(pyramid, [boxes])
+        for row in (0, 1, 2, 4):
+            logit, own = head(pyramid, [boxes[row : row + 1]])
+            torch.testing.assert_close(logit[0], logits[row])
+            torch.testing.assert_close(own[0], residuals[row])
+        assert [len(each) for each in head(pyramid, [boxes[:0]])] == [0, 0]
 
 
 def test_pool_passes_the_gradient_on():
     maps = torch.randn((1, 3, 64, 64), requires_grad=True)
-    pool([maps], [torch.tensor([[0.0, 0, 50, 50]])]).sum().backward()
+    pool([maps], [torch.tensor([[0.0, 0, 50, 50]])])[0].sum().backward()
     assert maps.grad is not None
     assert maps.grad.abs().max() > 0
 

@@ -59,7 +59,7 @@ def test_a_threshold_of_one_only_orders():
     assert sorted(map(tuple, found.boxes.tolist())) == sorted(map(tuple, boxes.tolist()))
 
 
-def test_the_whole_photo_stays_behind_the_best():
+def test_the_whole_photo_stays_after_the_best():
     found = Ranked(Given(many()), by_area, {}, max_boxes=5)(PHOTO)
     assert len(found) == 6
     np.testing.assert_array_equal(found.boxes[-1:], whole_image(SIZE))
@@ -96,7 +96,7 @@ def test_settings_tell_everything():
     }
 
 
-def test_boxes_behind_the_best_are_spread_over_the_photo():
+def test_boxes_after_the_best_are_spread_over_the_photo():
     twins = [[10, 10, 30, 30 + i] for i in range(5)]  # overlap by 5 / 6 and more
     loose = [[10, 10, 34, 34], [60, 60, 84, 84], [60, 60, 84, 90]]  # the first by 0.69 with a twin, the last two by 0.8
     boxes = as_boxes([*twins, *loose, [0, 0, 100, 100]])

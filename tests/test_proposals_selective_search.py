@@ -235,7 +235,7 @@ def test_pure_colours_by_hand(space, red, green, blue):
     np.testing.assert_allclose(convert(colours, space)[:, 0].T, [red, green, blue], atol=1)
 
 
-def test_resizing_holds_narrow_photos_down():
+def test_resizing_limits_the_height_of_narrow_photos():
     assert resize(np.zeros((100, 50, 3), np.uint8), 500).image.shape == (1000, 500, 3)
     assert resize(np.zeros((3000, 1000, 3), np.uint8), 500).image.shape == (1500, 500, 3)
     assert resize(np.zeros((4000, 4, 3), np.uint8), 500).image.shape == (2000, 2, 3)

@@ -175,7 +175,7 @@ def exact_similarity(a, b, tree, weights, image_area):
 
 
 def eager_parts(superpixels, measures, image_area):
-    """Algorithm 1 in the arithmetic of ours, but every similarity is worked out at once and none is put off."""
+    """Algorithm 1 in our arithmetic, but every similarity is computed at once and none is put off."""
     tree, weights, area = grouping._begin_tree(superpixels), similarity_weights(measures), np.float32(image_area)
     n, parts = len(superpixels.size), []
     near = [set() for _ in range(2 * n - 1)]

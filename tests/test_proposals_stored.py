@@ -391,7 +391,7 @@ def test_coco_results(tmp_path):
     assert open_boxes(tmp_path / "a.json").boxes_of("val/000000000001.jpg")[0].tolist() == [ONE, TWO]
 
 
-def test_names_that_are_no_numbers_are_not_read_as_numbers():
+def test_names_are_not_read_as_numbers():
     assert number_of("2007_000027.jpg") is None
     assert number_of("²") is None  # a digit, but no number
 
@@ -417,7 +417,7 @@ def test_other_ways_to_write_numbers_and_files(tmp_path):
     assert open_boxes(tmp_path / "b.json").boxes_of("000000000001.jpg")[0].tolist() == [ONE, TWO]
 
 
-def test_a_photo_that_is_there_twice_is_named(tmp_path):
+def test_a_photo_listed_twice_is_named(tmp_path):
     from scipy.io import savemat
 
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(pickled(ids=["7", "7"])))
@@ -436,7 +436,7 @@ def test_outside_boxes_become_proposals_by_name(tmp_path):
     image = photo(0, (18, 9))
     found = stored.proposals_of("000000000001.jpg", image)
     assert found.boxes.tolist() == [[0, 0, 9, 18], [4, 5, 8, 9]]
-    with pytest.raises(StoreError, match="rcnn propose"):
+    with pytest.raises(StoreError, match="turn it into a folder of stored proposals"):
         stored(image)
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as tries
 from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
@@ -45,7 +46,7 @@ QUICK: dict[str, Any] = {"proposals": "grid", "max_boxes": 6}  # needs no networ
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Return a folder with five small photos, one of which is none."""
+    """Return a folder with five small files, one of which is not a photo."""
     folder = tmp_path / "photos"
     for number, name in enumerate(["a.png", "b.png", "sub/c.png", "sub/d.png"]):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -161,10 +162,10 @@ def test_parquet_holds_paths(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [
-        ({"picture": [b""]}, "expected a column named bytes, of photos, or path, of texts; its columns are picture"),
+        ({"picture": [b""]}, "expected a column 'bytes' with photos, or 'path' with texts; its columns are picture"),
         ({"bytes": ["text"]}, "its columns are bytes"),
         ({"bytes": [b"", b""], "path": ["a", "a"]}, "two rows have the same path"),
-        ({"path": ["s3://a/b.png", "/c.png"]}, "photos at  and s3: take a list for each"),
+        ({"path": ["s3://a/b.png", "/c.png"]}, "photos at  and s3; make a list for each"),
     ],
 )
 def test_parquet_that_names_no_photos_is_refused(tmp_path: Path, columns: dict[str, Any], complaint: str) -> None:
@@ -198,7 +199,7 @@ SOUND_ROW |= {"sources": ["grid"], "labels": ["cat"], "file_key": "0" * 32, "err
 SHARD = to_parquet([{**SOUND_ROW, "image": f"{number}.jpg"} for number in range(20)], "detect")
 
 
-@settings(max_examples=60, deadline=None)
+@tries(max_examples=60, deadline=None)
 @given(at=st.integers(0, len(SHARD) - 1), change=st.integers(1, 255), end=st.none() | st.integers(0, len(SHARD)))
 def test_damage_to_a_shard_is_noticed_wherever_it_is(at: int, change: int, end: int | None) -> None:
     content = bytearray(SHARD)
@@ -237,6 +238,27 @@ def test_a_row_that_we_never_write_is_named(
     )
     assert rcnn("scale", "collect", tmp_path / "shards", "--out", tmp_path / "out") == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "names no classes"),
+        ({"classes": 3}, "names no classes"),
+        ({"classes": ["cat", 1]}, "names no classes"),
+        ({"generator": "grid"}, "a shard of rcnn scale detect, where one of propose was expected"),
+    ],
+)
+def test_a_record_that_does_not_fit_the_shards_is_named(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+    RunRecord(tmp_path / "shards", settings).finish()
+    (tmp_path / "shards" / f"photos-000000000-{'0' * 32}.parquet").write_bytes(SHARD)
+    with pytest.raises(InputError, match=said):
+        collecting.collect(str(tmp_path / "shards"), tmp_path / "out")
+
+
+def test_photos_are_not_looked_for_where_the_results_go(photos: Path) -> None:
+    with pytest.raises(InputError, match="is the folder of the results, which is not searched; name another `out`"):
+        find_source(str(photos), leave_out=str(photos))
 
 
 def test_parquet_of_others_is_no_shard(tmp_path: Path) -> None:
@@ -374,9 +396,9 @@ def test_a_cluster_that_another_command_started_for_itself_is_left_alone(monkeyp
 @pytest.mark.parametrize(
     ("on", "error", "said"),
     [
-        ("ray", ConnectionError("no answer\nthere"), "`on` ray: no cluster can be reached there: no answer there"),
+        ("ray", ConnectionError("no answer\nthere"), "`on` ray: the cluster cannot be reached: no answer there"),
         ("ray", Exception("too slow"), "`on` ray: a cluster cannot be started here: too slow"),
-        ("ray://head:1", ConnectionError("no answer"), "`on` ray://head:1: no cluster can be reached there: no answer"),
+        ("ray://head:1", ConnectionError("no answer"), "`on` ray://head:1: the cluster cannot be reached: no answer"),
     ],
 )
 def test_a_cluster_that_is_not_there_is_one_line(
@@ -592,7 +614,7 @@ def test_a_damaged_shard_is_named(photos: Path, tmp_path: Path, here: list[str])
     shard.write_bytes(shard.read_bytes()[:-20])
     with pytest.raises(InputError, match=f"{shard}: a damaged shard"):
         collecting.collect(str(tmp_path / "out"), tmp_path / "boxes")
-    with pytest.raises(InputError, match="not a folder that rcnn scale wrote"):
+    with pytest.raises(InputError, match="this folder was not written by rcnn scale"):
         collecting.collect(str(photos), tmp_path / "boxes2")
 
 

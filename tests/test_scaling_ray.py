@@ -30,7 +30,7 @@ SECONDS = 1500.0  # on a busy machine; a wait ends as soon as what it is for is 
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Return a folder with a short name, since Ray's sockets lie there, and with photos, one of which is none."""
+    """Return a folder with a short name, since Ray's sockets lie there, with photos and a file that is not one."""
     made = Path(tempfile.mkdtemp(prefix="rcnn"))
     (made / "photos").mkdir()
     for number in range(PHOTOS - 1):

@@ -106,11 +106,11 @@ def test_classes_that_are_not_looked_for_are_not_offered() -> None:
 
 def test_boxes_of_known_photos_cannot_be_served() -> None:
     class Stored:
-        name, parameters, doubts = "file", {}, ()
+        name, parameters, notes = "file", {}, ()
 
         def __call__(self, image: Image) -> Proposals: ...  # type: ignore[empty-body]
 
         def proposals_of(self, image_id: str, image: Image) -> Proposals: ...  # type: ignore[empty-body]
 
-    with pytest.raises(InputError, match="known photos only"):
+    with pytest.raises(InputError, match="boxes of known photos"):
         Answering({"file": Detector(Stored(), Answers())}, max_pixels=100)  # type: ignore[arg-type]

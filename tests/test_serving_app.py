@@ -115,7 +115,7 @@ def test_a_picture_shows_what_is_usually_drawn_unless_a_score_is_named() -> None
 
 
 @pytest.mark.parametrize("content", [b"", b"no photo"])
-def test_what_is_no_picture_is_named(client: Any, content: bytes) -> None:
+def test_what_is_not_a_picture_is_named(client: Any, content: bytes) -> None:
     answer = client.post("/detect", content=content)
     assert (answer.status_code, set(answer.json())) == (422, {"error"})
 

@@ -103,7 +103,7 @@ def test_it_fits_on_a_phone(browser: Any, place: str) -> None:
         assert said == []
 
 
-def test_what_is_no_photo_is_said(browser: Any, place: str) -> None:
+def test_what_is_not_a_photo_is_named(browser: Any, place: str) -> None:
     with open_page(browser, place) as (page, _):
         page.evaluate(DROP, ["a.jpg", [1, 2, 3]])
         page.locator("#status.wrong").wait_for()

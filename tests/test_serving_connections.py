@@ -64,7 +64,7 @@ def test_a_head_without_end_is_refused() -> None:
         assert httpx.get(f"{base}/healthz").status_code == 200
 
 
-def test_an_upgrade_to_a_web_socket_is_none() -> None:
+def test_an_upgrade_to_a_web_socket_is_ignored() -> None:
     with serving() as base:
         headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
         assert (

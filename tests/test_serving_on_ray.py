@@ -58,7 +58,10 @@ def test_words_are_limits_settings_and_replicas() -> None:
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [({"device": "cpu", "proposal": "grid"}, "unknown word 'proposal'"), ({"waiting": "many"}, "waiting=many: not a")],
+    [
+        ({"device": "cpu", "proposal": "grid"}, "unknown argument 'proposal'"),
+        ({"waiting": "many"}, "waiting=many: not a"),
+    ],
 )
 def test_words_that_mean_nothing_are_refused(words: dict[str, str], said: str) -> None:
     with pytest.raises(InputError, match=said):

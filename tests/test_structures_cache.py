@@ -124,7 +124,7 @@ def test_where_nothing_can_be_written_the_work_goes_on(monkeypatch: pytest.Monke
     assert recall("things", "a") is None
 
 
-def test_a_full_disk_is_no_error(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_not_an_error(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device", str(path))
 

@@ -8,7 +8,7 @@ from structures.class_lists import read_class_names
 from structures.names import ClassNames, did_you_mean
 
 
-def test_a_list_a_repeated_option_and_a_file_are_one(tmp_path: Path) -> None:
+def test_a_list_several_values_and_a_file_are_one(tmp_path: Path) -> None:
     file = tmp_path / "names"
     file.write_text("\ufeffcrane, bird\n\n  traffic light \tn001\ncat\n", encoding="utf-8")
     wanted = ["crane, bird", "traffic light", "cat"]
@@ -18,7 +18,7 @@ def test_a_list_a_repeated_option_and_a_file_are_one(tmp_path: Path) -> None:
     assert read_class_names(["a,,b ,", "c"]) == ["a", "b", "c"]
 
 
-def test_a_known_class_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_known_class_is_not_taken_for_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dog").write_text("cat\n")
     assert read_class_names(["Dog"], known=["dog"]) == ["Dog"]
@@ -26,7 +26,7 @@ def test_a_known_class_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert read_class_names(["a/b"], known=["a/b"]) == ["a/b"]
 
 
-def test_lists_that_are_none(tmp_path: Path) -> None:
+def test_lists_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"caf\xe9\n")
     for given, complaint in (
         ([], "`classes`: names no class"),

@@ -1,4 +1,4 @@
-"""No photo keeps the processor for longer than a limit, whatever its file makes a decoder do."""
+"""No photo takes more processor time than a limit, whatever its file makes a decoder do."""
 
 import io
 import struct

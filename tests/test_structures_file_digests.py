@@ -73,7 +73,7 @@ def test_files_that_cannot_be_read_have_no_digest_and_no_pipe_is_waited_for(tmp_
 
 
 @pytest.mark.parametrize("left", [0, 10, 48, 48 + 47, 2 * 48 + 1])
-def test_a_note_that_a_killed_run_left_unfinished_is_written_over(
+def test_an_entry_that_a_killed_run_left_unfinished_is_written_over(
     tmp_path: Path, files: dict[str, Path], read: list[str], left: int
 ) -> None:
     expected = look(tmp_path, files)
@@ -93,14 +93,14 @@ def test_a_file_of_another_program_stays_as_it_is(tmp_path: Path, files: dict[st
     assert (tmp_path / DIGESTS_FILE).read_bytes() == content
 
 
-def test_damaged_notes_cost_time_and_nothing_else(tmp_path: Path, files: dict[str, Path]) -> None:
+def test_damaged_entries_cost_only_time(tmp_path: Path, files: dict[str, Path]) -> None:
     expected = look(tmp_path, files)
     path = tmp_path / DIGESTS_FILE
     path.write_bytes(HEADER + bytes(range(256)) * 3)
     assert look(tmp_path, files) == expected
 
 
-def test_what_cannot_be_noted_is_forgotten(tmp_path: Path, files: dict[str, Path]) -> None:
+def test_what_cannot_be_kept_is_forgotten(tmp_path: Path, files: dict[str, Path]) -> None:
     (tmp_path / DIGESTS_FILE).mkdir()
     assert set(look(tmp_path, files)) == set(files)
     (tmp_path / DIGESTS_FILE).rmdir()
@@ -112,7 +112,7 @@ def test_what_cannot_be_noted_is_forgotten(tmp_path: Path, files: dict[str, Path
 def test_names_whose_digests_begin_alike_stay_apart(
     tmp_path: Path, files: dict[str, Path], read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Notes are found by the first half of a digest, and told apart by all of it: the rest is read again."""
+    """Entries are found by the first half of a digest, and told apart by all of it: other files are read again."""
     monkeypatch.setattr(file_digests, "_key", lambda name: b"\1" * 8 + name[:1].encode() * 8)
     names = {name: files[name] for name in ("a", "b")}
     expected = {name: file_digest(path) for name, path in names.items()}
@@ -120,7 +120,7 @@ def test_names_whose_digests_begin_alike_stay_apart(
     assert read.count("photo b") == 1
 
 
-def test_the_later_of_two_notes_counts(tmp_path: Path, files: dict[str, Path]) -> None:
+def test_the_later_of_two_entries_counts(tmp_path: Path, files: dict[str, Path]) -> None:
     kept, digests = FileDigests(tmp_path), ["0" * 32, "1" * 32]
     stamp = stamp_of(files["a"])
     assert stamp == Stamp(9, files["a"].stat().st_mtime_ns)

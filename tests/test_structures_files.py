@@ -58,7 +58,7 @@ def test_errors_name_the_file_that_was_asked_for(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_is_told_of_with_one_name(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_with_one_name(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"out\.json'$"), replacing(tmp_path / "out.json"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -236,7 +236,7 @@ def test_a_truncated_file_is_an_error_never_a_half_grey_photo(
         (b"\xff\xd8\xff\xe0\0\x10JFIF", "picture|decoded"),
     ],
 )
-def test_files_that_are_no_pictures(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_files_that_are_not_pictures(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "list.jpg"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=rf"list\.jpg: .*({reason})"):
@@ -293,7 +293,7 @@ def test_bytes_are_read_as_their_file_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "word"), [(b"", "the file is empty"), (b"GIF", "not a picture")])
-def test_bytes_that_are_no_picture_are_named(content: bytes, word: str) -> None:
+def test_bytes_that_are_not_a_picture_are_named(content: bytes, word: str) -> None:
     with pytest.raises(ImageError, match=f"^upload: {word}"):
         decode_image(content, name="upload")
 

@@ -1,4 +1,4 @@
-"""Columns of like objects are those that the careful reader gives, or there are none."""
+"""Columns of like objects are those of the careful reader, or are left to it."""
 
 import json
 from collections.abc import Callable

@@ -35,7 +35,7 @@ def test_lines_are_on_disk_when_add_returns_and_there_again_the_next_time(tmp_pa
 
 
 def test_a_line_must_begin_with_its_keys(tmp_path: Path) -> None:
-    """By them the beginning of a torn line is told from another program's."""
+    """They tell the beginning of a torn line of ours from another program's."""
     file, _ = opened(tmp_path / "lines.jsonl")
     with pytest.raises(AssertionError, match="a line begins with"):
         file.add({"size": 1, "name": "a"})

@@ -62,7 +62,7 @@ def test_convention_ties_keep_input_order() -> None:
     assert suppress(twins, np.array([0.5, 0.5], np.float32)).tolist() == [0]
 
 
-def test_boxes_without_area_are_kept_and_hold_nothing_down() -> None:
+def test_boxes_without_area_are_kept_and_suppress_nothing() -> None:
     boxes = as_boxes([[3, 3, 3, 3], [3, 3, 3, 3], [0, 0, 9, 9]])
     assert suppress(boxes, np.array([0.9, 0.8, 0.7], np.float32)).tolist() == [0, 1, 2]
 
@@ -89,13 +89,13 @@ def test_per_class_suppression_by_hand() -> None:
     np.testing.assert_allclose(scores, [0.9, 0.7, 0.3, 0.05])
 
 
-def test_a_class_never_holds_down_another_even_outside_the_image() -> None:
+def test_a_class_never_suppresses_another_even_outside_the_image() -> None:
     boxes = as_boxes([[90, 0, 100, 10], [-10, -100, 0, -90]])
     probabilities = np.eye(2, dtype=np.float32)
     assert len(suppress_per_class(boxes, probabilities)[0]) == 2
 
 
-def test_at_most_so_many_boxes_of_a_class() -> None:
+def test_at_most_max_per_class_boxes_of_a_class() -> None:
     boxes = as_boxes([[i * 10, 0, i * 10 + 5, 5] for i in range(8)])
     probabilities = np.linspace(0.1, 0.8, 16, dtype=np.float32).reshape(8, 2)
     rows, labels, _ = suppress_per_class(boxes, probabilities, max_per_class=3)

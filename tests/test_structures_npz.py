@@ -86,6 +86,6 @@ def test_other_compressions_and_missing_arrays_are_named(tmp_path):
         read_arrays(path, ["a"])
 
 
-def test_files_that_are_no_archive_pass_the_check_of_archives(tmp_path):
+def test_files_that_are_not_archives_pass_the_check(tmp_path):
     (tmp_path / "a.pt").write_bytes(b"\x80\x02.")
     check_archive(tmp_path / "a.pt")

@@ -33,7 +33,7 @@ def test_the_folder_may_be_a_link_and_what_lies_in_it_may_not(tmp_path: Path) ->
         inside(tmp_path / "real", "a")
 
 
-def test_outputs_are_no_inputs_under_any_name(tmp_path: Path) -> None:
+def test_no_output_is_an_input_under_any_name(tmp_path: Path) -> None:
     given, other = write(tmp_path / "in/a.json"), write(tmp_path / "b.json")
     os.link(given, tmp_path / "hard.json")
     (tmp_path / "soft.json").symlink_to(given)

@@ -1,4 +1,4 @@
-"""Every form of the same photo gives the same pixels, and what is no photo is refused by name."""
+"""Every form of the same photo gives the same pixels, and anything else is refused by name."""
 
 import io
 from pathlib import Path
@@ -134,7 +134,7 @@ def test_a_photo_that_is_rgb_already_is_not_copied_and_no_input_is_changed() -> 
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-def test_what_is_no_photo_is_refused_with_what_was_expected(photo: Any, complaint: str) -> None:
+def test_what_is_not_a_photo_is_refused_with_what_was_expected(photo: Any, complaint: str) -> None:
     with pytest.raises(ImageError, match=complaint) as error:
         as_image(photo)
     assert "\n" not in str(error.value)
@@ -153,7 +153,7 @@ def test_the_name_of_a_photo_is_its_path() -> None:
     assert [name_of(photo) for photo in (pixels(), PIL.Image.fromarray(pixels()), torch.zeros(3, 2, 2))] == [""] * 3
 
 
-def test_several_photos_are_no_single_one() -> None:
+def test_several_photos_are_not_a_single_one() -> None:
     for one in ("a.jpg", Path("a.jpg"), PIL.Image.fromarray(pixels()), pixels(), torch.zeros(3, 2, 2), 5):
         with pytest.raises(ImageError, match=r"^`photos` must be "):
             several(one)  # type: ignore[arg-type]

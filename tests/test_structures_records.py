@@ -158,7 +158,7 @@ def test_detections_are_printed_as_a_short_table() -> None:
     assert "\x1b" not in str(detections(labels=[0, 0], classes=("\x1b[2J",)))
 
 
-def test_proposals_behind_the_first_are_left_out_before_others_that_are() -> None:
+def test_proposals_after_the_first_are_left_out_ahead_of_those_left_out_before() -> None:
     cut = Proposals(as_boxes([[0, 0, 9, 9]]), np.ones(1, np.float32), (9, 9), source_names=("b",))
     boxes = as_boxes([[0, 0, 1, 1], [0, 0, 2, 2], [0, 0, 3, 3]])
     source = np.array([0, 1, 0], np.uint8)

@@ -1,4 +1,4 @@
-"""A damaged photo is an error or changes no pixel; where a format cannot tell, nothing but ImageError is raised."""
+"""A damaged photo is an error or changes no pixel; where a format cannot tell, only ImageError is raised."""
 
 import io
 import os
@@ -113,7 +113,7 @@ def test_most_runs_of_zeros_are_seen_where_there_are_no_checksums(kind: str) -> 
 @pytest.mark.parametrize("options", [{}, {"quality": 0}, {"lossless": True}, {"method": 6}, {"quality": 100}])
 @pytest.mark.parametrize("side", [1, 5, 16, 300])
 @pytest.mark.parametrize("colour", ["white", "black", "#1236ab"])
-def test_an_even_webp_is_no_damaged_one(side: int, colour: str, options: dict[str, Any]) -> None:
+def test_a_plain_webp_is_not_taken_for_damaged(side: int, colour: str, options: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     PIL.Image.new("RGB", (side, side), colour).save(buffer, "WEBP", **options)
     assert read(buffer.getvalue()).shape == (side, side, 3)
@@ -129,7 +129,7 @@ def test_a_webp_with_transparency_and_a_moving_one_are_read() -> None:
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "progressive"])
-def test_bytes_behind_the_end_and_odd_headers_are_harmless(kind: str) -> None:
+def test_bytes_after_the_end_and_odd_headers_are_harmless(kind: str) -> None:
     assert np.array_equal(read(FILES[kind] + b"more \xff\xda of something else" * 9), read(FILES[kind]))
     if kind != "png":
         odd = FILES[kind].replace(b"JFIF\0\x01", b"JFIF\0\x09")

@@ -1,4 +1,4 @@
-"""Names from outside reach neither the terminal's ear nor rich's, and stay readable."""
+"""Names from outside steer neither the terminal nor rich, and stay readable."""
 
 import io
 from collections.abc import Callable

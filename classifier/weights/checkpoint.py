@@ -187,14 +187,14 @@ class _NothingAtRandom(TorchFunctionMode):
 
 
 def require_plain(name: str, value: Tensor) -> None:
-    """Refuse what is no plain array of numbers that a network computes with.
+    """Refuse what is not a plain array of numbers that a network computes with.
 
     Raises:
         WeightsError: sparse, quantised, without values, or of an odd type.
     """
     plain = value.layout == torch.strided and not value.is_quantized and not value.is_meta
     if not plain or (value.is_floating_point() and value.dtype not in PRECISIONS) or value.is_complex():
-        raise WeightsError(f"{name} is no plain array of numbers ({value.dtype}, {value.layout}, {value.device})")
+        raise WeightsError(f"{name} is not a plain array of numbers ({value.dtype}, {value.layout}, {value.device})")
 
 
 def load_state(network: torch.nn.Module, state: Mapping[str, Tensor], *, allow_missing: tuple[str, ...] = ()) -> None:
@@ -319,7 +319,9 @@ def for_images(checkpoint: Checkpoint, classes: tuple[str, ...]) -> Checkpoint:
 
 def _with_last_layer(checkpoint: Checkpoint, classes: tuple[str, ...], task: Task, columns: int) -> Checkpoint:
     if checkpoint.task in OWN_NETWORK:
-        raise WeightsError(f"weights of the task {checkpoint.task} are no start for this; take those of a classifier")
+        raise WeightsError(
+            f"weights of the task {checkpoint.task} are not those of a classifier, which this starts from"
+        )
     state = {name: value.float() for name, value in checkpoint.state.items() if not name.startswith(("aux", "fc."))}
     features = checkpoint.state["fc.weight"].shape[1]
     generator = torch.Generator().manual_seed(0)

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from classifier.weights.caffe import read_caffe, read_npz
 from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint
 from classifier.weights.torchvision import download_imagenet, read_pth
+from structures.errors import InputError
 from structures.names import did_you_mean
 
 READERS: Mapping[str, Callable[[str | Path], Checkpoint]] = {
@@ -54,6 +55,6 @@ def _patterns() -> list[str]:
 def _checked(checkpoint: Checkpoint, source: str | Path) -> Checkpoint:
     try:
         checkpoint.check()
-    except ValueError as error:
+    except InputError as error:
         raise WeightsError(f"{source}: {error}") from None
     return checkpoint

@@ -6,7 +6,7 @@ alike; the first photo is only a warm-up. Recall is measured on more photos, wit
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from eval.ground_truth import AnyDataset
 from eval.plots import recall_plots
 from eval.proposal_recall import COUNTS, THRESHOLDS, Coverage, class_mabo, measure_coverage, recall
 from eval.report import Sheet, percent
+from eval.scores import or_null
 from proposals.generators import RANKED_PREFIX
 from proposals.protocol import ProposalGenerator
 from proposals.stored.reader import ProposalStore
@@ -205,6 +206,15 @@ def bench_sheets(
         ),
         Sheet("Recall at IoU 0.5 of the best boxes per photo, %", ["best", *map(str, SHOWN_COUNTS)], by_count),
     ]
+
+
+def bench_json(
+    times: Mapping[tuple[str, int], Mapping[str, float]], quality: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """Return speed and quality as JSON values, None for NaN."""
+    speed = [{"generator": name, "threads": threads, **figures} for (name, threads), figures in times.items()]
+    figures = {name: {what: or_null(value) for what, value in row.items()} for name, row in quality.items()}
+    return {"speed": speed, "quality": figures}
 
 
 def bench_plot(coverages: dict[str, Coverage]) -> "Figure":

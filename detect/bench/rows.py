@@ -73,7 +73,7 @@ def detector_row(figures: Figures, first: Figures, times: Seconds | None) -> dic
 
 
 def _medians(times: Seconds | None) -> dict[str, float]:
-    """Return the median seconds per photo of every stage, and of all together; NaN where none were timed."""
+    """Return the median seconds per photo of every stage, and of all together; NaN if nothing was timed."""
     columns = np.full((1, len(STAGE_TIMES)), np.nan) if times is None else times
     whole = np.median(columns.sum(axis=1))
     return dict(zip(STAGE_TIMES, np.median(columns, axis=0).tolist(), strict=True)) | {WHOLE: float(whole)}

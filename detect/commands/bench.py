@@ -23,7 +23,7 @@ from structures.files import write_bytes, write_json, write_text
 
 
 @dataclass(frozen=True)
-class ReportOptions:
+class ProposalReportOptions:
     """Reports."""
 
     out: Annotated[Path | None, typer.Option(help="Keep the boxes in this folder, where a second run resumes.")] = None
@@ -39,7 +39,7 @@ class ReportOptions:
 @with_records
 def proposals(
     truth: TruthOptions,
-    report: ReportOptions,
+    report: ProposalReportOptions,
     proposals: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,7 +61,6 @@ def proposals(
     from detect.evaluation import files_read, show
     from eval.plots import picture_format, to_picture
     from eval.report import sheets_csv
-    from eval.scores import or_null
     from eval.selection import Selection, pick_evenly
     from proposals.generators import files_in
     from structures.own_files import check_outputs
@@ -76,13 +75,12 @@ def proposals(
         return
     console, facts, placement = Console(stderr=True), bench.circumstances(), placement_on(device)
     entries = bench.contestants(names, placement)
-    times = {}
-    chosen = pick_evenly(dataset.image_ids, timed) if timed else []
-    counted = 0
+    times, counted = {}, 0
     if timed:
+        chosen = pick_evenly(dataset.image_ids, timed)
         where = f"{facts['machine']['processor']}, {facts['machine']['cores']} cores"
-        told = f"timing {max(0, len(chosen) - 1)} photos, after one to warm up, on {where}"
-        console.print(told, markup=False, soft_wrap=True)
+        line = f"timing {max(0, len(chosen) - 1)} photos, after one to warm up, on {where}"
+        console.print(line, markup=False, soft_wrap=True)
         seconds = bench.time_in_turn(entries, bench.read_photos(dataset, chosen, console))
         counted, times = len(seconds), bench.time_rows(entries, seconds)
     ids = pick_evenly(dataset.image_ids, photos)
@@ -95,9 +93,8 @@ def proposals(
     if report.csv:
         write_text(report.csv, sheets_csv(sheets))
     if report.json:
-        speed = [{"generator": name, "threads": threads, **figures} for (name, threads), figures in times.items()]
-        figures = {name: {what: or_null(value) for what, value in row.items()} for name, row in quality.items()}
-        write_json(report.json, {**facts, "photos": len(ids), "timed": counted, "speed": speed, "quality": figures})
+        counts = {"photos": len(ids), "timed": counted}
+        write_json(report.json, {**facts, **counts, **bench.bench_json(times, quality)})
     if report.plot:
         write_bytes(report.plot, to_picture(bench.bench_plot(coverages), form))
 

@@ -23,12 +23,12 @@ from detect.commands.options import (
 )
 from detect.commands.records import with_records
 from detect.defaults import PROPOSALS, PROPOSALS_IN_WORDS
+from detect.settings import MAP_SCORE_FLOOR
 from structures.files import as_json, write_bytes
 
 if TYPE_CHECKING:
     from detect.bench.detection import BenchJob, BenchResult
 
-SCORE = 0.001  # mAP needs weak detections, too
 GENERATORS = (PROPOSALS, "multibox")
 
 
@@ -88,7 +88,7 @@ def detect(
     written = [reports.json, reports.csv, reports.html, reports.plot]
     check_outputs(written, [*files_read(truth.ground_truth), truth.images, *boxes, *files])
     form = picture_format(reports.plot) if reports.plot else ""  # before measuring: it may be refused
-    options = {**where.as_names(), "features": kind, "max_boxes": max_boxes, "score_floor": SCORE}
+    options = {**where.as_names(), "features": kind, "max_boxes": max_boxes, "score_floor": MAP_SCORE_FLOOR}
     job = bench_detection.BenchJob(truth.open(), photos, timed, out, names, list(map(str, files)), options)
     if dry_run is not None:
         show_dry_run({"ground truth": job.photos}, dry_run, "measured", json=reports.json)

@@ -17,6 +17,7 @@ from detect.options import with_options
 from detect.settings import DRAW_FLOOR
 from structures.errors import InputError
 from structures.text import printable
+from structures.timing import Timer
 
 if TYPE_CHECKING:
     from detect.runs.photos import Photo
@@ -175,13 +176,14 @@ def detect(
 
     Exit code 0: all done. 1: some photos were skipped (see OUT/skipped.jsonl) or not drawn. 2: nothing done.
     """
-    from rich.console import Console
+    with Timer("import") as importing:
+        from rich.console import Console
 
-    from detect.classifiers import weights_file
-    from detect.detector import Detector
-    from detect.generators import unlearned_warning
-    from detect.runs.detect import DetectionJob, detect_to_folder
-    from detect.runs.record import fingerprint
+        from detect.classifiers import weights_file
+        from detect.detector import Detector
+        from detect.generators import unlearned_warning
+        from detect.runs.detect import DetectionJob, detect_to_folder
+        from detect.runs.record import fingerprint
 
     more, weights = results.arguments(), list(map(weights_file, detector.names))
     found, shot, warnings = films.photos(photos)
@@ -201,15 +203,17 @@ def detect(
         from classifier.engines import keep_to_cores
 
         keep_to_cores(threads)
-    loaded = Detector.load(
-        detector.names,
-        detector.proposals,
-        **placed,
-        **detector.arguments(),
-        exif=photos.exif.value,
-        keep_features=results.keep is Keep.features,
-    )
-    files = [fingerprint(file) for file in weights]
+    with Timer("load") as loading:
+        loaded = Detector.load(
+            detector.names,
+            detector.proposals,
+            **placed,
+            **detector.arguments(),
+            exif=photos.exif.value,
+            keep_features=results.keep is Keep.features,
+        )
+        files = [fingerprint(file) for file in weights]
+    job = replace(job, start=importing.seconds | loading.seconds)
     settings = {**loaded.settings(), "weights": files}
     warnings.append(unlearned_warning(loaded.propose, loaded.wanted))
     warning = "\n".join(filter(None, warnings))

@@ -81,7 +81,7 @@ def detections(
     """Score detections: mean average precision, overall and by class."""
     from detect.evaluation import files_read, photos_named_as, show
     from detect.runs.record import RUN_FILE
-    from detect.scored import Question, require_same_photos, score_run
+    from detect.scored import ScoringOptions, require_same_photos, score_run
     from eval.lost_report import lost_sheets, lost_warnings
     from eval.page.tables import class_table, overall_table
     from eval.report import mistake_sheets, percent, sheets_csv
@@ -100,8 +100,8 @@ def detections(
     if dry_run is not None:
         show_dry_run({"ground truth": dataset}, dry_run, "scored", json=report.json)
         return
-    question = Question(protocol, choice.classes, choice.only_detected, choice.allow_extra, report.lost_score)
-    runs = [score_run(each, dataset, question) for each in files]
+    options = ScoringOptions(protocol, choice.classes, choice.only_detected, choice.allow_extra, report.lost_score)
+    runs = [score_run(each, dataset, options) for each in files]
     require_same_photos(runs)
     scores = [run.scores for run in runs]
     sheets = [class_table(scores), overall_table(scores)]
@@ -167,8 +167,8 @@ def proposals(
     if dry_run is not None:
         show_dry_run({"ground truth": dataset}, dry_run, "scored", json=json)
         return
-    coverage, made, doubts = measure_proposals(file, dataset)
-    warnings = [*dataset.notes, *doubts]
+    coverage, made, warnings = measure_proposals(file, dataset)
+    warnings = [*dataset.notes, *warnings]
     values = dict(proposal_rows(coverage, dataset.classes))
     sheets = proposal_sheets(values, dataset.classes)
     show(sheets, warnings)

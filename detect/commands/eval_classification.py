@@ -32,7 +32,7 @@ from structures.text import printable
 
 if TYPE_CHECKING:
     from classifier.images import ImageClassifier
-    from detect.runs.classify import Judgement
+    from detect.runs.classify import ClassificationSummary
     from eval.ground_truth import AnyDataset
 
 
@@ -100,19 +100,21 @@ def classification(
         raise typer.Exit(SOME_SKIPPED)
 
 
-def _on_folders(model: "ImageClassifier", folder: Path, classes: list[str] | None, photos: int) -> "Judgement":
+def _on_folders(
+    model: "ImageClassifier", folder: Path, classes: list[str] | None, photos: int
+) -> "ClassificationSummary":
     from detect.runs.class_folders import columns_of, limit_photos, read_class_folders
-    from detect.runs.classify import judge
+    from detect.runs.classify import score_labelled
 
-    return judge(model, limit_photos(read_class_folders(folder, columns_of(model.classes, classes)), photos))
+    return score_labelled(model, limit_photos(read_class_folders(folder, columns_of(model.classes, classes)), photos))
 
 
 def _on_annotated(
     model: "ImageClassifier", dataset: "AnyDataset", classes: list[str] | None, photos: int
-) -> "Judgement":
-    from detect.runs.classify import judge_several
+) -> "ClassificationSummary":
+    from detect.runs.classify import score_annotated
     from eval.selection import Selection
     from structures.class_lists import read_class_names
 
     chosen = None if classes is None else read_class_names(classes, known=dataset.classes)
-    return judge_several(model, Selection(dataset, classes=chosen, photos=photos))
+    return score_annotated(model, Selection(dataset, classes=chosen, photos=photos))

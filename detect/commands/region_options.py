@@ -8,11 +8,11 @@ import typer
 from classifier.recipes import Recipe
 from detect.commands.training_options import PRESET
 from detect.training.presets import given
-from detect.training.region_recipe import Examples
+from detect.training.region_recipe import ExampleRecipe
 
 
 @dataclass(frozen=True)
-class RecipeOptions:
+class RegionRecipeOptions:
     """Recipe, where it differs from the preset's."""
 
     freeze: Annotated[
@@ -96,7 +96,7 @@ class ExampleOptions:
         typer.Option(help="Learn from ignored objects.", show_default="VOC's difficult ones, not COCO's crowds"),
     ] = None
 
-    def change(self, preset: Examples, *, use_ignored: bool) -> Examples:
+    def change(self, preset: ExampleRecipe, *, use_ignored: bool) -> ExampleRecipe:
         """Return the examples of a phase of a preset, changed by the options that were given.
 
         Args:

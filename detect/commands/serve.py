@@ -11,14 +11,14 @@ from detect.commands.detector_options import DetectorOptions
 from detect.commands.groups import examples
 from detect.commands.options import Exif, ExifOption, PlacementOptions
 from detect.commands.records import with_records
+from detect.serving.jobs import TOKEN_VARIABLE
 from structures.errors import InputError
 
 if TYPE_CHECKING:
     from detect.serving.jobs import Limits
 
-TOKEN_VARIABLE = "RCNN_TOKEN"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-HANGING, HANGING_SECONDS = 4, 60.0  # the detector hangs after this many times `seconds`, and at least so many seconds
+LOOPBACK_ADDRESSES = ("127.0.0.1", "localhost", "::1")
+HANGING, HANGING_SECONDS = 4, 60.0  # a detector hangs after this many times `seconds`, or at least this time
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 
 
@@ -54,11 +54,11 @@ class AddressOptions:
 
     def hosts(self) -> tuple[str, ...]:
         """Return the host names that requests may use; none for any."""
-        from detect.serving.gate import LOOPBACK as NAMES
+        from detect.serving.gate import LOOPBACK_HOSTS
 
         if self.allow_host:
             return tuple(name.lower() for name in self.allow_host)
-        return tuple(sorted(NAMES)) if self.host in LOOPBACK else ()
+        return tuple(sorted(LOOPBACK_HOSTS)) if self.host in LOOPBACK_ADDRESSES else ()
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def _serve(arguments: dict[str, Any], others: tuple[str, ...], options: AddressO
         )
         for line in (*work.offer.placement, *work.offer.warnings):
             _tell(line)
-        if not token and options.host not in LOOPBACK:
+        if not token and options.host not in LOOPBACK_ADDRESSES:
             _tell("warning: anybody who can reach this address may send requests; --token-file requires a token")
         run(app, listening, seconds=2 * limits.seconds, begun=lambda: _tell(f"listening on {address(listening)}"))
     finally:

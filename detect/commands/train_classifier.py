@@ -52,7 +52,7 @@ class StartOptions:
 
 
 @dataclass(frozen=True)
-class RecipeOptions:
+class ClassifierRecipeOptions:
     """Recipe."""
 
     epochs: Annotated[float, typer.Option(help="Passes over the photos.")] = 60
@@ -103,7 +103,7 @@ def classifier(
     folder: Annotated[Path, typer.Option(help="Photos to train on, one folder per class.")],
     out: Annotated[Path, typer.Option(help="File for the trained weights (.safetensors).")],
     begin: StartOptions,
-    options: RecipeOptions,
+    options: ClassifierRecipeOptions,
     run: RunOptions,
     val: Annotated[Path | None, typer.Option(help="Validation photos, one folder per class.")] = None,
     save_every: SaveEvery = 500,
@@ -118,7 +118,6 @@ def classifier(
     from classifier.processes import current_process, joined
     from classifier.weights.checkpoint import save_checkpoint
     from detect.runs.class_folders import WholePhotos, columns_of, read_class_folders
-    from detect.runs.classify import judge_checkpoint
     from detect.runs.machine import usual_readers
     from detect.training.folder import STATE, occupied
     from detect.training.progress import Reporter
@@ -162,14 +161,23 @@ def classifier(
     trained = with_origin(trained, {"data": folder.resolve().name})
     save_checkpoint(trained, out)  # before validation, which may fail
     if validation_set is not None:
-        judged = judge_checkpoint(trained, validation_set, device=str(placement.device))
-        for error in judged.skipped:
-            print(f"skipped: {printable(error)}", file=sys.stderr)
-        save_checkpoint(with_origin(trained, {**judged.scores, "judged on photos": judged.photos}), out)
-        print(f"validated on {judged.photos} photos, {len(judged.skipped)} skipped")
-        for name, value in judged.scores.items():
-            print(f"{name:19} {value:.4f}")
+        _validate(trained, validation_set, out, device=str(placement.device))
     print(f"weights written to {printable(out)}")
+
+
+def _validate(trained: "Checkpoint", validation_set: "ClassFolders", out: Path, *, device: str) -> None:
+    """Print the scores of trained weights, and write the weights again, with these in their metadata."""
+    from classifier.weights.checkpoint import save_checkpoint
+    from detect.runs.classify import score_checkpoint
+    from detect.training.setup import with_origin
+
+    scored = score_checkpoint(trained, validation_set, device=device)
+    for error in scored.skipped:
+        print(f"skipped: {printable(error)}", file=sys.stderr)
+    save_checkpoint(with_origin(trained, {**scored.scores, "judged on photos": scored.photos}), out)
+    print(f"validated on {scored.photos} photos, {len(scored.skipped)} skipped")
+    for name, value in scored.scores.items():
+        print(f"{name:19} {value:.4f}")
 
 
 def _require_same_training(

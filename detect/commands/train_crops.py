@@ -5,13 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
-from detect.commands.region_options import ExampleOptions, RecipeOptions
-from detect.commands.training_options import PhotoOptions, RunOptions, ValidationOptions, show_photos
+from detect.commands.region_options import ExampleOptions, RegionRecipeOptions
+from detect.commands.training_options import RunOptions, TrainingPhotoOptions, ValidationOptions, show_photos
+from detect.commands.training_process import join_training
 from detect.training.presets import REGIONS, Preset, find
 from detect.training.region_recipe import RegionTraining
-from structures.text import printable
 
 if TYPE_CHECKING:
     from classifier.engines import Placement
@@ -36,9 +34,9 @@ class Generators:
 
 def train_on_crops(
     out: Path,
-    photos: PhotoOptions,
+    photos: TrainingPhotoOptions,
     validation: ValidationOptions,
-    recipe: RecipeOptions,
+    recipe: RegionRecipeOptions,
     examples: ExampleOptions,
     run: RunOptions,
     preset: str,
@@ -49,15 +47,14 @@ def train_on_crops(
     """Carry out `rcnn train regions --features crops`."""
     from rich.console import Console
 
-    from classifier.processes import current_process, joined
+    from classifier.processes import current_process
     from detect.classifiers import load_checkpoint
     from detect.generators import unlearned_warning
     from detect.runs.machine import cores
     from detect.runs.propose import build_for_many
-    from detect.training.data import summary
     from detect.training.phases import TrainingPlan, run_phases
     from detect.training.region_phases import check, kept_proposals, phases
-    from detect.training.setup import check_out, frozen_placement, save_weights, training_placement, what_stays
+    from detect.training.setup import check_out, save_weights, training_placement, what_stays
     from eval.ground_truth import has_crowds
 
     check_out(out, weights, generators.examples, generators.validation)
@@ -69,15 +66,12 @@ def train_on_crops(
         return
     workers, boxes = generators.workers or cores(), generators.examples or chosen.proposals
     use_ignored = not (photos.ignore or has_crowds(dataset))
-    with joined(where.device) as here:
-        first = current_process().rank == 0
-        if first:
-            typer.echo("\n".join(map(printable, summary(dataset, validation_set))), err=True)
-        placement = frozen_placement(where, here, run.dtype)
+    with join_training(where, run.dtype, dataset, validation_set) as process:
+        placement = process.placement
         trainings = _trainings(chosen, recipe, examples, where.dtype, run.seed, use_ignored=use_ignored)
         start, generator = load_checkpoint(weights or chosen.weights), build_for_many(boxes, placement, cut=False)
-        if first and (warning := unlearned_warning(generator, dataset.classes)):
-            typer.echo(printable(warning), err=True)
+        if warning := unlearned_warning(generator, dataset.classes):
+            process.echo([warning], err=True)
         check(trainings, start, generator, current_process())
         measure = _measure(validation_set, generators.validation or boxes, folder, placement, workers)
         stored = kept_proposals(dataset, generator, folder / "proposals", workers=workers, console=Console(stderr=True))
@@ -93,13 +87,13 @@ def train_on_crops(
             about=photos.about(preset, dataset),
         )
         best, last = run_phases(plan)
-        if first:
-            typer.echo("\n".join(map(printable, [*save_weights(out, best, last), what_stays(folder)])))
+        if process.first:
+            process.echo([*save_weights(out, best, last), what_stays(folder)])
 
 
 def _trainings(
     preset: Preset[RegionTraining],
-    recipe: RecipeOptions,
+    recipe: RegionRecipeOptions,
     examples: ExampleOptions,
     dtype: str,
     seed: int,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detect.commands.training_options import PhotoOptions, RunOptions, ValidationOptions, show_photos
+from detect.commands.training_options import RunOptions, TrainingPhotoOptions, ValidationOptions, show_photos
 from detect.training.presets import FEW
 from structures.errors import InputError
 from structures.text import printable
@@ -41,7 +41,7 @@ class FewOptions:
 
 def train_on_few(
     out: Path,
-    photos: PhotoOptions,
+    photos: TrainingPhotoOptions,
     validation: ValidationOptions,
     few: FewOptions,
     run: RunOptions,
@@ -53,13 +53,14 @@ def train_on_few(
     from detect.classifiers import load_checkpoint
     from detect.detector import Detector
     from detect.generators import load_proposals
+    from detect.settings import MAP_SCORE_FLOOR
     from detect.shared import SharedFeatures, SharedRegions
     from detect.training.data import summary
-    from detect.training.few import cross_judged, learn, learnable, of_last, taught
-    from detect.training.few_photos import FOLDER, PhotoLooks
+    from detect.training.few import classes_to_learn, cross_validated, last_classes, learn, with_new_classes
+    from detect.training.few_photos import FOLDER, PhotoRegionCache
     from detect.training.folder import occupied
     from detect.training.progress import Reporter
-    from detect.training.region_measure import SCORE_FLOOR, detect_all
+    from detect.training.region_measure import detect_all
     from detect.training.setup import check_out, require_one_process, save_weights, what_stays, with_origin
     from eval.ground_truth import has_crowds
     from eval.selection import Selection
@@ -74,7 +75,7 @@ def train_on_few(
     placement = place(device=run.device, dtype=run.dtype)  # type: ignore[arg-type]
     whole, start = photos.open(), load_checkpoint(weights or preset.weights)
     recipe = replace(preset.phases[0], keep=not few.only_new, use_ignored=not (photos.ignore or has_crowds(whole)))
-    names = learnable(start, whole, recipe)
+    names = classes_to_learn(start, whole, recipe)
     dataset = Selection(whole, classes=names, to_learn=True)
     validation_set = validation.open(photos, dataset)
     if photos.dry_run is not None:
@@ -88,18 +89,18 @@ def train_on_few(
             return features, load_proposals(proposals or preset.proposals, placement, shared=features)
 
         features, generator = at_work(start, to_learn=True)
-        lesson = learn(dataset, PhotoLooks(start, features, generator, folder / FOLDER), recipe, reporter.show)
+        result = learn(dataset, PhotoRegionCache(start, features, generator, folder / FOLDER), recipe, reporter.show)
         about = photos.about("few", whole)
         facts = about | {"photos": len(dataset), "proposals": generator.name}
-        learned = with_origin(taught(start, lesson.columns, recipe, facts), {})
+        learned = with_origin(with_new_classes(start, result.columns, recipe, facts), {})
         typer.echo("\n".join(map(printable, save_weights(out, learned, None))))
         features, generator = at_work(learned, to_learn=False)
-        detector = Detector(generator, SharedRegions(features), score_floor=SCORE_FLOOR)
+        detector = Detector(generator, SharedRegions(features), score_floor=MAP_SCORE_FLOOR)
         if validation_set is None:
-            _report(page, out, cross_judged(dataset, lesson, detector, recipe), dataset, [OTHERS], about["data"])
+            _report(page, out, cross_validated(dataset, result, detector, recipe), dataset, [OTHERS], about["data"])
         else:
             everything = detect_all(detector, validation_set, placement)
-            found = {image_id: of_last(each, len(names)) for image_id, each in everything.items()}
+            found = {image_id: last_classes(each, len(names)) for image_id, each in everything.items()}
             _report(page, out, found, validation_set, [], about["data"])
     typer.echo(printable(what_stays(folder)))
 

@@ -11,20 +11,20 @@ from detect.commands.training_options import (
     PRESET,
     Epochs,
     Out,
-    PhotoOptions,
     RunOptions,
     SaveEvery,
+    TrainingPhotoOptions,
     TrunkRate,
     ValidationOptions,
     show_photos,
 )
+from detect.commands.training_process import join_training
 from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.presets import MULTIBOX, describe, find, given
-from structures.text import printable
 
 
 @dataclass(frozen=True)
-class RecipeOptions:
+class MultiBoxRecipeOptions:
     """Recipe, where it differs from the preset's."""
 
     freeze: Annotated[
@@ -68,9 +68,9 @@ class RecipeOptions:
 @with_records
 def multibox(
     out: Out,
-    photos: PhotoOptions,
+    photos: TrainingPhotoOptions,
     validation: ValidationOptions,
-    recipe: RecipeOptions,
+    recipe: MultiBoxRecipeOptions,
     run: RunOptions,
     preset: Annotated[str, typer.Option(help=f"{', '.join(MULTIBOX)}: see above.")] = "quick",
     weights: Annotated[
@@ -91,14 +91,12 @@ def multibox(
     With validation photos, the weights with the best recall are written to OUT, and the last ones to OUT with .last
     before its suffix.
     """
-    from classifier.processes import current_process, joined
     from detect.classifiers import load_checkpoint
     from detect.runs.machine import usual_readers
-    from detect.training.data import summary
     from detect.training.multibox import phases
     from detect.training.multibox_measure import MultiBoxMeasure
     from detect.training.phases import TrainingPlan, run_phases
-    from detect.training.setup import check_out, frozen_placement, save_weights, training_placement
+    from detect.training.setup import check_out, save_weights, training_placement
 
     check_out(out, weights)
     where, chosen, dataset = training_placement(run.device, run.dtype), find(MULTIBOX, preset), photos.open()
@@ -106,16 +104,13 @@ def multibox(
     if photos.dry_run is not None:
         show_photos(dataset, validation_set, photos.dry_run)
         return
-    with joined(where.device) as here:
-        first = current_process().rank == 0
-        if first:
-            typer.echo("\n".join(map(printable, summary(dataset, validation_set))), err=True)
-        placement = frozen_placement(where, here, run.dtype)
+    with join_training(where, run.dtype, dataset, validation_set) as process:
+        placement = process.placement
         recipes = [
             replace(recipe.change(phase), dtype=where.dtype, seed=run.seed + number)
             for number, phase in enumerate(chosen.phases)
         ]
-        readers = usual_readers(here.type, on_cpu=0) if workers is None else workers
+        readers = usual_readers(process.device.type, on_cpu=0) if workers is None else workers
         plan = TrainingPlan(
             load_checkpoint(weights or chosen.weights),
             phases(recipes, dataset, placement=placement, workers=readers),
@@ -128,5 +123,5 @@ def multibox(
             about=photos.about(preset, dataset),
         )
         best, last = run_phases(plan)
-        if first:
-            typer.echo("\n".join(map(printable, save_weights(out, best, last))))
+        if process.first:
+            process.echo(save_weights(out, best, last))

@@ -8,16 +8,16 @@ import typer
 
 from detect.commands.groups import examples, explained
 from detect.commands.records import with_records
-from detect.commands.region_options import ExampleOptions, RecipeOptions
+from detect.commands.region_options import ExampleOptions, RegionRecipeOptions
 from detect.commands.train_crops import Generators, train_on_crops
 from detect.commands.train_few import FewOptions, train_on_few
 from detect.commands.train_shared import Common, SharedOptions, train_on_shared_features
 from detect.commands.training_options import (
     PRESET,
     Out,
-    PhotoOptions,
     RunOptions,
     SaveEvery,
+    TrainingPhotoOptions,
     ValidationOptions,
 )
 from detect.defaults import refuse_options_without_effect
@@ -25,7 +25,7 @@ from detect.training.presets import FEW, REGIONS, SHARED, describe
 from structures.errors import InputError
 
 
-class Features(str, Enum):
+class TrainedFeatures(str, Enum):
     """What regions are classified on."""
 
     crops = "crops"
@@ -61,9 +61,9 @@ def refuse_other_kind(kind: str, *others: object, but: Sequence[str] = FOR_BOTH)
 @with_records
 def regions(
     out: Out,
-    photos: PhotoOptions,
+    photos: TrainingPhotoOptions,
     validation: ValidationOptions,
-    recipe: RecipeOptions,
+    recipe: RegionRecipeOptions,
     examples: ExampleOptions,
     shared: SharedOptions,
     few: FewOptions,
@@ -77,10 +77,10 @@ def regions(
         ),
     ] = None,
     features: Annotated[
-        Features | None,
+        TrainedFeatures | None,
         typer.Option(
             help="Train on crops of regions, or train MultiBox and the classifier together on shared features.",
-            show_default="crops, or shared with --preset few",
+            show_default="crops; with --preset shared or few, shared",
         ),
     ] = None,
     preset: Annotated[
@@ -114,23 +114,30 @@ def regions(
         refuse_other_kind("--preset few", recipe, examples, shared, but=())
         refuse_options_without_effect(
             {
-                "--features crops has no effect with --preset few": features is Features.crops,
+                "--features crops has no effect with --preset few": features is TrainedFeatures.crops,
                 "--val-proposals has no effect with --preset few": val_proposals is not None,
                 "--val-every has no effect with --preset few": validation.val_every is not None,
+                "--workers has no effect with --preset few": workers is not None,
             }
         )
         train_on_few(out, photos, validation, few, run, weights, proposals)
-    elif features is Features.shared:
+    elif features is TrainedFeatures.shared or (features is None and preset in SHARED):
         refuse_other_kind("--features shared", recipe, examples)
         refuse_other_kind(f"--preset {preset or 'shared'}", few)
+        refuse_options_without_effect(
+            {
+                "--val-proposals has no effect with --features shared": val_proposals is not None,
+                "--workers has no effect with --features shared": workers is not None,
+            }
+        )
         common = Common(recipe.freeze, recipe.learning_rate, recipe.weight_decay, examples.batch)
         train_on_shared_features(out, photos, validation, common, shared, run, preset, weights, proposals, save_every)
     else:
         preset = preset or "quick"
         refuse_other_kind("--features crops", shared)
+        refuse_other_kind(f"--preset {preset}", few)
         refuse_options_without_effect(
             {"--ignore has no effect with --use-ignored": bool(photos.ignore and examples.use_ignored)}
         )
-        refuse_other_kind(f"--preset {preset}", few)
         generators = Generators(proposals, val_proposals, workers)
         train_on_crops(out, photos, validation, recipe, examples, run, preset, weights, generators, save_every)

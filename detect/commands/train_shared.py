@@ -10,15 +10,15 @@ import typer
 from detect.commands.training_options import (
     PRESET,
     Epochs,
-    PhotoOptions,
     RunOptions,
+    TrainingPhotoOptions,
     TrunkRate,
     ValidationOptions,
     show_photos,
 )
+from detect.commands.training_process import join_training
 from detect.training.presets import SHARED, find, given
 from detect.training.shared_recipe import SharedRecipe
-from structures.text import printable
 
 if TYPE_CHECKING:
     from classifier.engines import Placement
@@ -47,7 +47,7 @@ class SharedOptions:
         typer.Option(help="Region classifier to start from; none starts from scratch.", show_default=PRESET),
     ] = None
 
-    def change(self, preset: SharedRecipe, named: Common) -> SharedRecipe:
+    def change(self, preset: SharedRecipe, named: Common, *, dtype: str) -> SharedRecipe:
         """Return a phase of a preset, changed by the options that were given."""
         before = preset.multibox
         multibox = replace(
@@ -58,13 +58,14 @@ class SharedOptions:
             learning_rate=given(named.learning_rate, before.learning_rate),
             weight_decay=given(named.weight_decay, before.weight_decay),
             batch_size=given(named.batch, before.batch_size),
+            dtype=dtype,
         )
         return replace(preset, multibox=multibox)
 
 
 def train_on_shared_features(
     out: Path,
-    photos: PhotoOptions,
+    photos: TrainingPhotoOptions,
     validation: ValidationOptions,
     common: Common,
     shared: SharedOptions,
@@ -77,16 +78,14 @@ def train_on_shared_features(
     """Carry out `rcnn train regions --features shared`."""
     from rich.console import Console
 
-    from classifier.processes import current_process, joined
     from detect.classifiers import load_checkpoint
     from detect.runs.machine import cores, usual_readers
     from detect.runs.propose import build_for_many
-    from detect.training.data import summary
     from detect.training.phases import TrainingPlan, run_phases
     from detect.training.presets import REGION_WEIGHTS
     from detect.training.region_measure import SharedMeasure
     from detect.training.region_phases import kept_proposals
-    from detect.training.setup import check_out, frozen_placement, save_weights, training_placement
+    from detect.training.setup import check_out, save_weights, training_placement
     from detect.training.shared import phases
     from eval.ground_truth import usual_protocol
 
@@ -99,15 +98,11 @@ def train_on_shared_features(
     if photos.dry_run is not None:
         show_photos(dataset, validation_set, photos.dry_run)
         return
-    with joined(where.device) as here:
-        first = current_process().rank == 0
-        if first:
-            typer.echo("\n".join(map(printable, summary(dataset, validation_set))), err=True)
-        placement = frozen_placement(where, here, run.dtype)
-        recipes = [shared.change(phase, common) for phase in chosen.phases]
+    with join_training(where, run.dtype, dataset, validation_set) as process:
+        placement = process.placement
         recipes = [
-            replace(each, multibox=replace(each.multibox, dtype=where.dtype)).with_seed(run.seed + number)
-            for number, each in enumerate(recipes)
+            shared.change(phase, common, dtype=where.dtype).with_seed(run.seed + number)
+            for number, phase in enumerate(chosen.phases)
         ]
         generator = build_for_many(proposals or chosen.proposals, placement)
         stored = kept_proposals(dataset, generator, folder / "proposals", workers=cores(), console=Console(stderr=True))
@@ -119,7 +114,7 @@ def train_on_shared_features(
                 regions=None if begin == "none" else load_checkpoint(begin),
                 propose=stored,
                 placement=placement,
-                workers=usual_readers(here.type, on_cpu=1),
+                workers=usual_readers(process.device.type, on_cpu=1),
             ),
             rows="photos",
             work=folder,
@@ -132,22 +127,21 @@ def train_on_shared_features(
             about=photos.about(name, dataset),
         )
         trained, last = run_phases(plan)
-        if first:
-            typer.echo(f"learning the layer for whole photos from {len(dataset)} photos", err=True)
-            layered = partial(_finished, dataset=dataset, placement=placement)
-            saved = save_weights(out, layered(trained), None if last is None else layered(last))
-            typer.echo("\n".join(map(printable, saved)))
+        if process.first:
+            process.echo([f"learning the layer for whole photos from {len(dataset)} photos"], err=True)
+            finished = partial(_finished, dataset=dataset, placement=placement)
+            process.echo(save_weights(out, finished(trained), None if last is None else finished(last)))
 
 
 def _finished(weights: "Checkpoint", dataset: "Dataset", placement: "Placement") -> "Checkpoint":
     """Add the layer for whole photos and the ranges for int8."""
     from classifier.photos import photo_layer, presence
-    from detect.int8 import PHOTOS
+    from detect.int8 import RANGE_PHOTOS
     from detect.shared import with_ranges
     from structures.images import read_image
 
     ids = dataset.image_ids
     photos = (read_image(dataset.image_path(image_id)) for image_id in ids)
     layered = photo_layer(weights, photos, [presence(truth, len(dataset.classes)) for truth in dataset], placement)
-    some = ids[:: max(1, len(ids) // PHOTOS)][:PHOTOS]
+    some = ids[:: max(1, len(ids) // RANGE_PHOTOS)][:RANGE_PHOTOS]
     return with_ranges(layered, (read_image(dataset.image_path(image_id)) for image_id in some))

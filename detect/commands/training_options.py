@@ -24,7 +24,7 @@ SaveEvery = Annotated[int, typer.Option(min=1, help="Save the state of the train
 
 
 @dataclass(frozen=True)
-class PhotoOptions:
+class TrainingPhotoOptions:
     """Photos to learn from."""
 
     ground_truth: Annotated[
@@ -100,7 +100,7 @@ class ValidationOptions:
         """Steps between two validations."""
         return self.val_every or VAL_EVERY
 
-    def open(self, photos: PhotoOptions, dataset: "Selection", **more: object) -> "Selection | None":
+    def open(self, photos: TrainingPhotoOptions, dataset: "Selection", **more: object) -> "Selection | None":
         """Read the photos to validate on; None if none were named.
 
         Args:

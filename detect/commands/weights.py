@@ -15,6 +15,7 @@ from structures.names import not_one_of
 from structures.text import printable
 
 if TYPE_CHECKING:
+    from detect.runs.photos import Photo
     from structures.records import Image
 
 MOST_SHOWN = 100  # classes; --json has all
@@ -73,26 +74,15 @@ def calibrate(
     """Measure the ranges that --dtype int8 needs on photos, and write weights with these ranges."""
     from classifier.weights.checkpoint import save_checkpoint
     from detect.classifiers import load_regions, weights_file
-    from detect.int8 import PHOTOS
+    from detect.int8 import RANGE_PHOTOS
     from detect.runs.photos import LIST_PREFIX, find_photos
     from detect.shared import with_ranges
-    from structures.images import ImageError, read_image
 
     found, failed = find_photos(photos), list[str]()
-    chosen = found[:: max(1, len(found) // PHOTOS)][:PHOTOS]
+    chosen = found[:: max(1, len(found) // RANGE_PHOTOS)][:RANGE_PHOTOS]
     lists = [each.removeprefix(LIST_PREFIX) for each in photos]
     _check_destination(destination, [str(weights_file(source)), *lists, *(str(photo.path) for photo in chosen)])
-
-    def sound() -> "Iterator[Image]":
-        for photo in chosen:
-            try:
-                yield read_image(photo.path)
-            except ImageError as error:
-                failed.append(str(error))
-        if len(failed) == len(chosen):
-            raise InputError(f"none of {len(chosen)} photos can be read: {failed[0]}")
-
-    checkpoint = with_ranges(load_regions(source, features="shared"), sound())
+    checkpoint = with_ranges(load_regions(source, features="shared"), _readable(chosen, failed))
     save_checkpoint(checkpoint, destination, dtype=None)
     print(f"ranges from {len(chosen) - len(failed)} photos; weights written to {printable(destination)}")
     for reason in failed:
@@ -134,6 +124,23 @@ def show(
     width = max(map(len, told))
     for name, text in told.items():
         print(f"{name.ljust(width)} {printable(text)}")
+
+
+def _readable(photos: "Sequence[Photo]", failed: list[str]) -> "Iterator[Image]":
+    """Yield the photos that can be read, and note why others cannot.
+
+    Raises:
+        InputError: none can be.
+    """
+    from structures.images import ImageError, read_image
+
+    for photo in photos:
+        try:
+            yield read_image(photo.path)
+        except ImageError as error:
+            failed.append(str(error))
+    if len(failed) == len(photos):
+        raise InputError(f"none of {len(photos)} photos can be read: {failed[0]}")
 
 
 def _check_destination(destination: Path, read: Sequence[str]) -> None:

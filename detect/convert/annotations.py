@@ -1,4 +1,4 @@
-"""Annotated photos of any format -> files of VOC, COCO or YOLO, perhaps with the photos."""
+"""Converts annotated photos of any format to VOC, COCO or YOLO, and can copy the photos."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,13 +23,13 @@ from structures.errors import InputError
 from structures.names import ClassNames
 from structures.own_files import OwnFiles
 
-FIRST_SPLIT = SPLITS[0]  # of photos that belong to none
+FIRST_SPLIT = SPLITS[0]  # for photos without a split
 MISSING = "photos that are not there"
 
 
 @dataclass(frozen=True, eq=False)
-class Photos:
-    """The annotated photos of a split, made again each time they are gone through, so that one is held at a time.
+class AnnotatedSplit:
+    """The annotated photos of a split, created on each iteration, so that one is held at a time.
 
     Attributes:
         dataset: the split.
@@ -41,26 +41,26 @@ class Photos:
 
     def __iter__(self) -> Iterator[AnnotatedPhoto]:
         known = ClassNames(self.classes)
-        places = np.array([known.find(name) for name in self.dataset.classes], np.int64)  # -1: nothing is annotated
+        places = np.array([known.find(name) for name in self.dataset.classes], np.int64)  # -1: no objects
         return (replace(photo, labels=places[photo.labels]) for photo in annotated_photos(self.dataset))
 
     def files(self) -> Iterator[tuple[str, Path]]:
-        """Yield the name of each photo and where it lies."""
+        """Yield the name and the path of each photo."""
         return (name_and_path(self.dataset, image_id) for image_id in self.dataset.image_ids)
 
     def used(self) -> set[str]:
-        """Return the names of the classes that objects have."""
+        """Return the classes that have objects."""
         return {self.dataset.classes[label] for label in _used_labels(self.dataset)}
 
 
-Splits = Mapping[str, Photos]
+Splits = Mapping[str, AnnotatedSplit]
 
 
 def convert_annotations(job: Conversion, files: OwnFiles) -> Converted:
-    """Write annotated photos in the format that is wanted.
+    """Write annotated photos in the requested format.
 
     Raises:
-        InputError: they are in the format already, or cannot be used.
+        InputError: they already have this format, or cannot be used.
     """
     losses, datasets = Notes(), _open_all(job)
     classes = tuple(dict.fromkeys(name for dataset in datasets.values() for name in _classes(dataset)))
@@ -68,10 +68,10 @@ def convert_annotations(job: Conversion, files: OwnFiles) -> Converted:
     if job.classes is not None:
         classes = _listed(job.classes, classes)
     if any(type(dataset) is SAME[job.form] for dataset in datasets.values()):
-        raise InputError(f"{job.source}: is of the format {job.form} already")
+        raise InputError(f"{job.source}: already has the format {job.form}")
     for dataset in datasets.values():
         note_losses(dataset, losses)
-    photos = {split: Photos(dataset, classes) for split, dataset in datasets.items()}
+    photos = {split: AnnotatedSplit(dataset, classes) for split, dataset in datasets.items()}
     if job.form == "voc" or (job.form == "coco" and job.copy_photos):
         _refuse_equal_names(photos)
     WRITERS[job.form](files, photos, classes, losses)
@@ -96,38 +96,38 @@ def _split_name(dataset: AnyDataset) -> str:
 
 
 def _classes(dataset: AnyDataset) -> list[str]:
-    """Return the classes of a dataset; of VOC's, which may be the usual twenty, those that objects have."""
+    """Return the classes of a dataset; for VOC, which lists none, only those that have objects."""
     if not isinstance(dataset, VocDataset):
         return list(dataset.classes)
     return [dataset.classes[label] for label in _used_labels(dataset)]
 
 
 def _used_labels(dataset: AnyDataset) -> list[int]:
-    """Return the labels that objects of a dataset have."""
+    """Return the labels that have objects in a dataset."""
     labels = laid_out(dataset.truths, lambda truth: truth.labels, np.zeros(0, np.int64))
     return list(map(int, np.unique(labels)))
 
 
 def _refuse_equal_names(photos: Splits) -> None:
-    """Refuse two photos of one name, of several splits, where all go to one folder."""
+    """Refuse two photos of the same name in different splits, since all go to one folder."""
     seen = dict[str, Path]()
     for name, path in chain.from_iterable(some.files() for some in photos.values()):
         if seen.setdefault(name, path) != path:
-            raise InputError(f"{seen[name]} and {path} are of one name; rename one of them")
+            raise InputError(f"{seen[name]} and {path} have the same name; rename one of them")
 
 
 def _listed(given: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
     names = read_class_names(given, known=classes)
     missing = [name for name in classes if ClassNames(names).find(name) < 0]
     if missing:
-        raise InputError(f"`classes` lack {missing[0]!r:.60}, which is one of those that were read")
+        raise InputError(f"`classes` must list all classes that were read; {missing[0]!r:.60} is missing")
     return tuple(names)
 
 
 def _write_voc(files: OwnFiles, photos: Splits, classes: Sequence[str], losses: Notes) -> None:
     _note_classes(photos, classes, losses)
     refuse_equal_stems(name for some in photos.values() for name, _ in some.files())
-    written = set[str]()  # a photo may be of several splits
+    written = set[str]()  # a photo may be in several splits
     for photo in chain.from_iterable(photos.values()):
         if photo.name not in written:
             written.add(photo.name)
@@ -139,7 +139,7 @@ def _write_voc(files: OwnFiles, photos: Splits, classes: Sequence[str], losses: 
 
 
 def _note_classes(photos: Splits, classes: Sequence[str], losses: Notes) -> None:
-    """Note what VOC's folders do not say about classes: their order, and those without objects."""
+    """Note what VOC's folders do not keep about classes: their order, and classes without objects."""
     used = ClassNames(sorted(set[str]().union(*(some.used() for some in photos.values()))))
     names = [name for name in classes if used.find(name) >= 0]
     if len(names) < len(classes):
@@ -168,7 +168,7 @@ def _write_yolo(files: OwnFiles, photos: Splits, classes: Sequence[str], losses:
 
 
 def _yolo_names(splits: Sequence[str]) -> dict[str, str]:
-    """Return the names of splits as Ultralytics looks for them: val2017 is val, where no other split is."""
+    """Return the names of splits as Ultralytics expects them: val2017 becomes val, unless another split is val."""
     usual = {split: next((each for each in SPLITS if _is(split, each)), split) for split in splits}
     return usual if len(set(usual.values())) == len(usual) else {split: split for split in splits}
 
@@ -195,7 +195,7 @@ def _copy_photos(job: Conversion, files: OwnFiles, photos: Splits, losses: Notes
 
 
 def _places(form: str, photos: Splits) -> Iterator[tuple[str, Path]]:
-    """Yield the name that each photo has in the folder of a format, and where it lies."""
+    """Yield the name of each photo in the folder of a format, and its path."""
     names = _yolo_names(list(photos))
     for split, some in photos.items():
         folder = {"voc": "JPEGImages", "coco": "images", "yolo": f"images/{names[split]}"}[form]

@@ -1,4 +1,4 @@
-"""What is to be converted, and what came of it."""
+"""What to convert, and the outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ class Conversion:
     Attributes:
         source: file or folder of annotations or results.
         form: the format to write.
-        out: folder of what is written.
-        splits: parts of the annotations; none takes all that have a usual name. Of VOC's results the first is part of
-            the files' names.
-        images: folder of the photos, if they are in none of the usual ones.
-        ground_truth: annotated photos that results are of: it knows sizes, and COCO's numbers.
-        classes: names in the order of the labels, as `read_class_names` takes them.
-        copy_photos: write the photos, too.
+        out: folder for the new files.
+        splits: splits of the annotations; none takes all with usual names. For VOC's results, the first is part of the
+            file names.
+        images: folder of the photos, if they are not in one of the usual ones.
+        ground_truth: annotated photos of the results, for photo sizes and COCO's ids.
+        classes: class names in label order, as `read_class_names` takes them.
+        copy_photos: whether to copy the photos.
     """
 
     source: Path
@@ -33,15 +33,15 @@ class Conversion:
 
 @dataclass(frozen=True)
 class Converted:
-    """What came of a conversion.
+    """The outcome of a conversion.
 
     Attributes:
-        what: annotations or results.
-        photos: that were written about.
-        objects: annotated objects, or detections.
-        classes: names in the order of the labels.
-        notes: what was odd about what was read.
-        losses: what the new format cannot hold, a line for each kind.
+        what: "annotations" or "results".
+        photos: number of photos.
+        objects: number of annotated objects, or of detections.
+        classes: class names in label order.
+        notes: what looked wrong in the source, one line each.
+        losses: what the new format cannot hold, one line for each kind.
     """
 
     what: str

@@ -1,4 +1,4 @@
-"""Results of any format -> detections.jsonl, and from there the format that is wanted."""
+"""Converts results of any format to detections.jsonl, and from there to the requested format."""
 
 import json
 from pathlib import Path
@@ -34,14 +34,14 @@ from structures.records import Detections
 
 
 def convert_results(job: Conversion, files: OwnFiles) -> Converted:
-    """Write results as JSON lines, and in the format that is wanted.
+    """Write results as JSON lines, and in the requested format.
 
     Raises:
-        InputError: they are in the format already, or cannot be used.
+        InputError: they already have this format, or cannot be used.
     """
     truth = None if job.ground_truth is None else open_ground_truth(job.ground_truth, None, job.images)
     if result_format(job.source) == job.form:
-        raise InputError(f"{job.source}: is of the format {job.form} already")
+        raise InputError(f"{job.source}: already has the format {job.form}")
     results, seen = _read(job, truth), _Seen(job.form)
     with files.writing(DETECTIONS_FILE) as path, path.open("w", encoding="utf-8") as file:
         for line in results.lines:
@@ -54,10 +54,10 @@ def convert_results(job: Conversion, files: OwnFiles) -> Converted:
 
 
 class _Seen:
-    """What a conversion tells of the lines that went by.
+    """What a conversion notes about the lines of results.
 
     Args:
-        form: the format that is wanted.
+        form: the requested format.
     """
 
     def __init__(self, form: str) -> None:
@@ -85,12 +85,12 @@ def _read(job: Conversion, truth: AnyDataset | None) -> Results:
 
 
 def _read_coco(job: Conversion, truth: AnyDataset | None) -> Results:
-    """Read COCO results with the numbers of the ground truth, or those that were written next to them."""
+    """Read COCO results with the ids of the ground truth, or of the file next to them."""
     numbers = job.source.with_name(COCO_IMAGES_FILE)
     if truth is None and numbers.is_file():
         truth = CocoDataset(numbers, without_objects=True)
     if not isinstance(truth, CocoDataset):
-        raise InputError(f"{job.source}: COCO results need the instances.json of their numbers as `ground_truth`")
+        raise InputError(f"{job.source}: COCO results need the instances.json with their ids as `ground_truth`")
     found, _, notes = read_coco_results(job.source, truth, upright=True)
     classes = tuple(truth.classes)
     listed = truth.image_ids if truth.annotations == numbers else [name for name in truth.image_ids if name in found]
@@ -108,7 +108,7 @@ def _line(name: str, found: Detections | None, truth: CocoDataset, classes: tupl
 def _class_order(
     job: Conversion, listed: tuple[str, ...], seen: tuple[str, ...], truth: AnyDataset | None
 ) -> tuple[str, ...]:
-    """Return the names in the order that was given, or that of the run, of the ground truth, or of the results."""
+    """Return the classes in the given order, or else in that of the run, of the ground truth, or of the results."""
     if job.classes is not None:
         return tuple(read_class_names(job.classes, known=listed or seen))
     run = read_run(job.source) if job.source.is_dir() else None

@@ -1,4 +1,4 @@
-"""Converts annotations or results, whichever a file or folder holds, into a folder of files that are ours."""
+"""Converts annotations or results, whichever a file or folder holds."""
 
 import os
 from collections.abc import Sequence
@@ -17,22 +17,22 @@ from structures.locks import lock_folder
 from structures.names import not_one_of
 from structures.own_files import OwnFiles
 
-HEAD = 4096  # bytes of a JSON file that are looked at
+HEAD = 4096  # bytes of a JSON file that decide what it holds
 
 
 def convert(job: Conversion) -> Converted:
-    """Convert annotations or results, whatever they are.
+    """Convert annotations or results.
 
     Raises:
-        InputError: they are of no format that is known or of the one wanted, cannot be used, or a file in the folder is
-            not ours.
-        OSError: something cannot be read or written.
+        InputError: the format is unknown or already the requested one, the source cannot be used, or a file that is not
+            ours is in the way.
+        OSError: a file cannot be read or written.
     """
     results = holds_results(job.source)
     known: Sequence[str] = RESULTS if results else ANNOTATIONS
     if job.form not in known:
         what = "results" if results else "annotations"
-        raise InputError(f"{job.source}: {what}, whose `form` {not_one_of(job.form, known)}")
+        raise InputError(f"{job.source}: has {what}, whose `form` {not_one_of(job.form, known)}")
     _refuse_inside(job)
     job.out.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(job.out)
@@ -44,10 +44,10 @@ def convert(job: Conversion) -> Converted:
 
 
 def holds_results(path: Path) -> bool:
-    """Say whether a file or folder holds results, not annotations; a JSON list of COCO is results.
+    """Return whether a file or folder holds results, not annotations; a JSON list is COCO results.
 
     Raises:
-        OSError: it is not there.
+        OSError: it does not exist.
     """
     if path.is_file() and path.suffix.lower() == ".json":
         with regular_file(path).open("rb") as file:
@@ -63,4 +63,4 @@ def _inputs(job: Conversion) -> list[Path]:
 def _refuse_inside(job: Conversion) -> None:
     source, out = os.path.realpath(job.source), os.path.realpath(job.out)
     if job.source.is_dir() and Path(out).is_relative_to(source):
-        raise FileRefused(f"{job.out}: lies in {job.source}, which is read; name another folder as `out`")
+        raise FileRefused(f"{job.out}: is inside {job.source}, which is read; name another folder as `out`")

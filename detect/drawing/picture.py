@@ -21,6 +21,7 @@ GOLDEN = 0.618034  # part of the colour circle between classes: neighbours in th
 LINE_SHARE = 1 / 200  # width of lines, of the photo's mean side
 TEXT_SHARE = 1 / 30  # height of letters, likewise
 BASELINE = "ls"  # texts are anchored at the left end of their baseline, which different fonts share
+JPEG_QUALITY = 90  # of everything that is drawn or cropped
 SMALLEST_TEXT = 11  # pixels; smaller letters cannot be read
 
 

@@ -119,7 +119,7 @@ class PhotoStream:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ClassificationSummary:
     """The scores of a classifier.
 
     Attributes:
@@ -135,16 +135,16 @@ class Judgement:
     seconds_per_photo: float
 
 
-def judge(classifier: ImageClassifier, data: ClassFolders) -> Judgement:
+def score_labelled(classifier: ImageClassifier, data: ClassFolders) -> ClassificationSummary:
     """Classify labelled photos and score the result.
 
     Raises:
         InputError: no photo could be read.
     """
-    return _judge(classifier, data.paths, data.labels, classification)
+    return _score(classifier, data.paths, data.labels, classification)
 
 
-def judge_several(classifier: ImageClassifier, dataset: Dataset) -> Judgement:
+def score_annotated(classifier: ImageClassifier, dataset: Dataset) -> ClassificationSummary:
     """Classify annotated photos and score, class by class, how well photos that show it are ranked first.
 
     Raises:
@@ -154,12 +154,14 @@ def judge_several(classifier: ImageClassifier, dataset: Dataset) -> Judgement:
     columns = [known.label(name) for name in dataset.classes]
     paths = [dataset.image_path(image_id) for image_id in dataset.image_ids]
     present = np.stack([presence(truth, len(dataset.classes)) for truth in dataset])
-    return _judge(
+    return _score(
         classifier, paths, present, lambda rows, shown: presence_precision(rows[:, columns], shown, dataset.classes)
     )
 
 
-def _judge(classifier: ImageClassifier, paths: Sequence[Path], answers: np.ndarray, score: Score) -> Judgement:
+def _score(
+    classifier: ImageClassifier, paths: Sequence[Path], answers: np.ndarray, score: Score
+) -> ClassificationSummary:
     """Classify photos, and score those that could be read against their rows of `answers`."""
     stream, rows, read, skipped = PhotoStream(classifier), [], [], []
     for number, (_, row) in enumerate(stream(paths)):
@@ -171,10 +173,10 @@ def _judge(classifier: ImageClassifier, paths: Sequence[Path], answers: np.ndarr
     if not rows:
         raise InputError(f"none of {len(paths)} photos could be read, the first: {skipped[0]}")
     scores = dict(score(np.stack(rows), answers[read]))
-    return Judgement(scores, len(rows), tuple(skipped), stream.seconds / len(rows))
+    return ClassificationSummary(scores, len(rows), tuple(skipped), stream.seconds / len(rows))
 
 
-def judge_checkpoint(checkpoint: Checkpoint, data: ClassFolders, *, device: str = "auto") -> Judgement:
+def score_checkpoint(checkpoint: Checkpoint, data: ClassFolders, *, device: str = "auto") -> ClassificationSummary:
     """Score new weights on labelled photos, with one crop per photo, in torch.
 
     Raises:
@@ -182,4 +184,4 @@ def judge_checkpoint(checkpoint: Checkpoint, data: ClassFolders, *, device: str 
     """
     placement = place(device=device, engine="torch")
     batch_size = usual_batch(placement.device)
-    return judge(ImageClassifier([checkpoint], crops=1, placement=placement, batch_size=batch_size), data)
+    return score_labelled(ImageClassifier([checkpoint], crops=1, placement=placement, batch_size=batch_size), data)

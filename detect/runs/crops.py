@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from detect.runs.draw import JPEG_QUALITY, Drawing
+from detect.drawing.picture import JPEG_QUALITY
+from detect.runs.draw import Drawing
 from detect.runs.exports import with_labels_of
 from detect.runs.photos import Photo, names_of
 from detect.runs.reading import PhotoReader

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -27,7 +27,7 @@ from detect.runs.reading import PhotoReader
 from detect.runs.record import RUN_FILE, RunRecord
 from detect.runs.results import SKIPPED_FILE, Results
 from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
-from detect.runs.summary import DetectionSummary, profile_table
+from detect.runs.summary import DetectionSummary, profile_table, start_line
 from eval.region_layout import REGIONS_FILE
 from eval.results import DETECTIONS_FILE
 from structures.files import FileRefused
@@ -50,6 +50,7 @@ class DetectionJob:
         workers: threads that read photos and propose regions; None chooses for the device.
         together: most photos per pass through the networks; None chooses for the device.
         profile: whether to measure and show exactly how long each stage takes.
+        start: seconds that each part of the start took, for the profile.
         draw_score: lowest score to draw, in OUT/pictures; None draws nothing.
         crop_score: lowest score to cut out, to OUT/crops; None cuts nothing.
         every: the films among the photos are every Nth frame.
@@ -66,6 +67,7 @@ class DetectionJob:
     workers: int | None = None
     together: int | None = None
     profile: bool = False
+    start: Mapping[str, float] = field(default_factory=dict)
     draw_score: float | None = None
     crop_score: float | None = None
     every: int = 1
@@ -142,11 +144,13 @@ def detect_to_folder(
             settle=_waits_for_the_gpu() if job.profile else None,
         )
         written, summary = _write_the_rest(job, files, pictures, crops, detector, summary)
-        profile = {"profile": summary.profile(workers)} if job.profile else {}
+        start = {**job.start, "first photo": summary.first_seconds}
+        profile = {"profile": summary.profile(workers), "start": start} if job.profile else {}
         run.finish(**summary.as_json(), **profile)
     console.print(table(summary.rows(written)))
     if job.profile:
         console.print(profile_table(summary.profile(workers)))
+        console.print(table({"start": start_line(start)}))
     return summary
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from detect.drawing.picture import draw
+from detect.drawing.picture import JPEG_QUALITY, draw
 from detect.settings import DRAW_FLOOR
 from structures.files import FileRefused
 from structures.images import SUFFIXES
@@ -17,7 +17,6 @@ from structures.records import Detections, Image
 
 KEPT_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})  # pictures of other formats are written as .png
 MARK = ".drawn.png"  # appended to names with any other suffix, or none
-JPEG_QUALITY = 90
 
 
 def picture_name(image_id: str) -> str:

@@ -27,7 +27,7 @@ from structures.records import Detections, Image, Proposals
 from structures.timing import Timer
 
 
-class Shown(Protocol):
+class ShowsDetections(Protocol):
     """A folder that shows detections: pictures, or crops."""
 
     def add(self, image_id: str, image: Image, found: Detections, classes: Sequence[str]) -> None:
@@ -43,7 +43,7 @@ def detect_photos(
     read: PhotoReader,
     workers: int = 1,
     together: int | None = None,
-    drawn: Sequence[Shown] = (),
+    drawn: Sequence[ShowsDetections] = (),
     kept: RegionFiles | None = None,
     settle: Callable[[], object] | None = None,
 ) -> DetectionSummary:
@@ -52,7 +52,7 @@ def detect_photos(
     Photos that are done, but whose regions are wanted and were not kept, are done again just to keep these.
 
     Args:
-        detector: what to do it with.
+        detector: the detector.
         photos: all photos.
         results: where results are written.
         console: for progress.
@@ -97,7 +97,12 @@ def detect_photos(
 
 
 def _write(
-    name: str, detected: Detected, results: Results, drawn: Sequence[Shown], classes: Sequence[str], version: Version
+    name: str,
+    detected: Detected,
+    results: Results,
+    drawn: Sequence[ShowsDetections],
+    classes: Sequence[str],
+    version: Version,
 ) -> None:
     for shown in drawn:  # before the line: a photo with a line counts as completely done
         with suppress(OSError, ValueError):  # tried again at the end, and reported
@@ -135,5 +140,6 @@ def _report(
         boxes=dict(boxes),
         seconds=bar.pace.seconds,
         stages=dict(bar.seconds),
+        first_seconds=bar.pace.first,
         photos_per_second=bar.pace.per_second(),
     )

@@ -64,6 +64,11 @@ class Pace:
         """Seconds from the start to the latest photo or step."""
         return self._last - self._begin
 
+    @property
+    def first(self) -> float:
+        """Time from the start to the first photo; 0 before it is done."""
+        return 0.0 if self._warm is None else self._warm - self._begin
+
     def per_second(self) -> float | None:
         """Photos or steps per second after the first; None until a second one is done."""
         busy = None if self._warm is None else self._last - self._warm - self._paused

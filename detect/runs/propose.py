@@ -35,10 +35,10 @@ class ProposalJob:
     """Which photos to propose boxes for, and where the boxes go.
 
     Attributes:
-        photos: to work on.
+        photos: photos to process.
         out: folder for the proposals.
         exif: EXIF policy.
-        max_pixels: of a photo; larger ones are skipped.
+        max_pixels: largest photo, in pixels; larger ones are skipped.
         workers: photos to process at the same time.
         together: most photos per pass through a network; None chooses for the device.
         max_boxes: keep only the first N boxes per photo; None keeps all.
@@ -106,7 +106,7 @@ def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: C
         ):
             _store(done, read, writer, bar, summary, job.max_boxes)
     console.print(table(_rows(job, summary, bar)))
-    for line in generator.doubts if isinstance(generator, ProposalsByName) else ():
+    for line in generator.notes if isinstance(generator, ProposalsByName) else ():
         console.print(f"warning: {line}", markup=False, highlight=False, soft_wrap=True)
     return summary
 

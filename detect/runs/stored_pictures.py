@@ -30,7 +30,7 @@ from structures.text import printable
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawingSummary:
     """The outcome of drawing.
 
     Attributes:
@@ -46,7 +46,7 @@ class Drawn:
 
 def redraw(
     out: Path, drawing: Drawing, console: Console, *, images: Path | None = None, max_pixels: int = MAX_PIXELS
-) -> Drawn:
+) -> DrawingSummary:
     """Draw all photos that a folder has results of; existing pictures that already show the same detections stay.
 
     Args:
@@ -83,7 +83,7 @@ def redraw(
                 todo, out / DETECTIONS_FILE, pictures, classes, exif=exif, max_pixels=max_pixels, bar=bar
             )
         run.finish(undrawn=undrawn)
-    return Drawn(len(photos), bar.pace.done, undrawn)
+    return DrawingSummary(len(photos), bar.pace.done, undrawn)
 
 
 def _read_record(out: Path) -> Mapping[str, Any]:

@@ -27,6 +27,7 @@ class DetectionSummary:
         boxes: generator -> number of detections from its proposals in this run.
         seconds: seconds of this run from the first photo to the last.
         stages: stage -> seconds, summed over photos and threads; the stages overlap.
+        first_seconds: seconds until the first photo was done, which includes making the networks ready; 0 without one.
         photos_per_second: speed without the first photo; None if there was no second.
         undrawn: image ids of photos that are done but could not be drawn -> reason.
     """
@@ -39,6 +40,7 @@ class DetectionSummary:
     boxes: Mapping[str, int]
     seconds: float
     stages: Mapping[str, float]
+    first_seconds: float
     photos_per_second: float | None
     undrawn: Mapping[str, str] = field(default_factory=dict)
 
@@ -93,3 +95,12 @@ def profile_table(profile: Mapping[str, Mapping[str, float]]) -> Table:
     for stage, row in profile.items():
         sheet.add_row(stage, f"{row['seconds per photo']:.4f}", f"{row['threads']:.0f}", f"{row['busy']:.0%}")
     return sheet
+
+
+def start_line(start: Mapping[str, float]) -> str:
+    """Return how long each part of the start took.
+
+    >>> start_line({"import": 1.25, "load": 0.51, "first photo": 1.0})
+    'import 1.2 s, load 0.5 s, first photo 1.0 s'
+    """
+    return ", ".join(f"{name} {duration(seconds)}" for name, seconds in start.items())

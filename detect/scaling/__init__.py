@@ -1,1 +1,1 @@
-"""More photos than one machine can take: the same detector on a Ray cluster, results as Parquet files."""
+"""Detection and proposals on a Ray cluster, with results in Parquet files."""

@@ -1,6 +1,6 @@
-"""Runs the work on a Ray cluster: which processes there are, and what Ray Data hands from one to the next.
+"""Runs the work on a Ray cluster: its processes, and the data that Ray Data passes between them.
 
-Ray starts processes that end, and gives their photos to others; what came of a photo does not depend on which.
+Ray restarts processes that end, and gives their photos to others; the result of a photo does not depend on the process.
 """
 
 import logging
@@ -20,24 +20,24 @@ from structures.errors import InputError
 from structures.extras import installed
 
 ON = re.compile(r"ray(://.+)?")
-READER_THREADS = 4  # of a process that reads: each process holds the detector's weights
-READERS_SHARE = 6  # on CPUs one core in this many reads; the networks need the others (benchmarks/scale.py)
-ON_CPU, ON_GPU = 8, 32  # photos that are handed to the networks together: what an ended process has to do again
-ENDS = 5  # of processes on the same photos, before these are taken to be at fault, and the run stops
-BLOCK_BYTES = 2**24  # of photos on their way, in one piece
+READER_THREADS = 4  # threads per reading process, since each process holds the detector's weights
+READERS_SHARE = 6  # on CPUs, one core in six reads, and the others run networks (benchmarks/scale.py)
+ON_CPU, ON_GPU = 8, 32  # photos per call of the networks, which are done again if the process ends
+ENDS = 5  # how often processes may end on the same photos before the run stops
+BLOCK_BYTES = 2**24  # size of a block of photos between processes
 LIBRARY_LOGS = ("ray", "ray.data")
 
 
 @dataclass(frozen=True)
 class Processes:
-    """How a cluster is shared out.
+    """How a cluster is divided among processes.
 
     Attributes:
-        workers: processes with networks.
-        readers: processes that read and search for regions.
-        threads: of each of these.
-        gpus: of each process with networks.
-        cpus: for each process with networks, and for each thread of those that read; below 1 where there are fewer.
+        workers: processes that run networks.
+        readers: processes that read photos and search for regions.
+        threads: threads per reader.
+        gpus: GPUs per worker.
+        cpus: cores per worker, and per thread of a reader; below 1 if there are too few cores.
     """
 
     workers: int
@@ -56,14 +56,14 @@ class Processes:
 def share_out(
     resources: Mapping[str, float], *, gpu: bool, networks: bool, workers: int | None, readers: int | None
 ) -> Processes:
-    """Decide which processes a cluster runs.
+    """Divide a cluster among processes.
 
     Args:
-        resources: "CPU" and "GPU" of the cluster.
+        resources: number of "CPU" and "GPU" in the cluster.
         gpu: whether networks may run on GPUs.
-        networks: whether there are any.
-        workers: processes with networks; None takes one for each GPU, else most of the cores.
-        readers: cores that read; None takes what is left.
+        networks: whether there are any networks.
+        workers: processes that run networks; None takes one per GPU, or else most of the cores.
+        readers: cores that read photos; None takes the others.
 
     >>> share_out({"CPU": 8, "GPU": 1}, gpu=True, networks=True, workers=None, readers=None)
     Processes(workers=1, readers=2, threads=4, gpus=1.0, cpus=0.8888)
@@ -91,7 +91,7 @@ def _rounded(share: float) -> float:
 
 
 class OnOneCore(Networks):
-    """Networks on a CPU that other processes share."""
+    """Networks on one core of a CPU that other processes share."""
 
     def __init__(self, work: Work) -> None:
         from classifier.engines import keep_to_cores
@@ -102,20 +102,20 @@ class OnOneCore(Networks):
 
 @contextmanager
 def connected(on: str) -> Iterator[Any]:
-    """Give the module of Ray, connected to a cluster.
+    """Connect to a cluster, and yield the Ray module.
 
     Args:
-        on: "ray": the cluster that this process is in already, that RAY_ADDRESS names, or that `ray start` began here;
-            where there is none, one is started on this machine, and ends with the block. "ray://HOST:PORT": that one.
+        on: "ray" for the cluster that this process runs in, that RAY_ADDRESS names, or that `ray start` started on this
+            machine; if there is none, one is started here, and ends with the block. "ray://HOST:PORT" for a remote one.
 
     Raises:
         InputError: Ray is not installed, or there is no cluster at the address.
     """
     if ON.fullmatch(on) is None:
         raise InputError(f"`on` {on!r} must be ray or ray://HOST:PORT")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns that it will be so one day
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what matters is raised, too
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns about this future default
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # important errors are also raised
     ray = installed("ray", extra=EXTRA)
     installed("ray.data", extra=EXTRA)
     if ray.is_initialized():
@@ -139,9 +139,9 @@ def _begin(ray: Any, on: str, quiet: dict[str, Any]) -> None:
         else:
             ray.init(on, **quiet)
     except ConnectionError as error:
-        reason = f"{' '.join(str(error).split())} (one that asks for a token needs RAY_AUTH_MODE=token here)"
-        raise InputError(f"`on` {on}: no cluster can be reached there: {reason}") from None
-    except Exception as failure:  # a bare one, where it takes too long
+        reason = f"{' '.join(str(error).split())} (if it requires a token, set RAY_AUTH_MODE=token)"
+        raise InputError(f"`on` {on}: the cluster cannot be reached: {reason}") from None
+    except Exception as failure:  # Ray raises a plain Exception on a timeout
         if on != "ray":
             raise
         raise InputError(f"`on` {on}: a cluster cannot be started here: {failure}") from None
@@ -158,7 +158,7 @@ def waits(ray: Any, processes: Processes) -> str:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep what happens at SIGTERM: Ray would take it over."""
+    """Keep our handler of SIGTERM, which Ray replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -173,14 +173,14 @@ def run(ray: Any, work: Work, processes: Processes, photos: Iterable[Any]) -> Ge
     """Yield tables of results, in any order.
 
     Args:
-        ray: connected.
-        work: what is done.
-        processes: by which.
-        photos: tables of photos, as `work.photos_table` makes them; each is read by one process.
+        ray: the connected Ray module.
+        work: what to do.
+        processes: the processes to start.
+        photos: tables of photos from `work.photos_table`; each is read by one process.
 
     Raises:
-        InputError: what the work needs is missing on a machine of the cluster, or the cluster is gone.
-        Exception: what a stage raises on several photos in a row.
+        InputError: something is missing on a machine of the cluster, or the cluster has failed.
+        Exception: a stage failed on several photos in a row.
     """
     data = ray.data
     _settle(data.DataContext.get_current())
@@ -224,7 +224,7 @@ def _settle(context: Any) -> None:
 
 
 def _cause(error: Any) -> Exception:
-    """Return what was raised in the cluster; what the caller did wrong as such."""
+    """Return the exception that was raised in the cluster, errors of the caller as InputError."""
     cause = error
     while getattr(cause, "cause", None) is not None:
         cause = cause.cause

@@ -1,4 +1,4 @@
-"""From shards to what the other commands read: lines of detections, or a folder of proposals."""
+"""Collects shards into what other commands read: lines of detections, or a folder of proposals."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ from structures.own_files import inside
 
 @dataclass
 class Collected:
-    """What was collected.
+    """Numbers of collected photos.
 
     Attributes:
-        photos: with a result.
-        failed: without one.
+        photos: photos with a result.
+        failed: photos without one.
     """
 
     photos: int = 0
@@ -30,18 +30,18 @@ class Collected:
 
 
 def collect(place: str, out: Path) -> Collected:
-    """Write the results of a cluster as `rcnn detect` or `rcnn propose` writes them; what is there already stays.
+    """Write the results of a cluster as `rcnn detect` or `rcnn propose` writes them; existing results stay.
 
     Args:
         place: folder or address of the shards.
-        out: folder of the lines, or of the proposals.
+        out: folder for the lines or the proposals.
 
     Raises:
-        InputError: no shards are there, one is damaged, or the folder holds something else.
+        InputError: there are no shards, a shard is damaged, or the folder has other files.
     """
     with look_into(place) as (record, shards):
         content = read_run(record)
-        assert content is not None, "looked into"
+        assert content is not None, "checked by look_into"
         settings = content["settings"]
         if isinstance(settings.get("generator"), str):
             return _proposals(settings, _rows(shards, PROPOSE), out)
@@ -52,7 +52,7 @@ def collect(place: str, out: Path) -> Collected:
 
 
 def _rows(shards: Sequence[str], work: str) -> Iterator[Row]:
-    """Yield the rows of all shards; a photo whose name comes again is in two because a run had other photos."""
+    """Yield the rows of all shards, each photo once; a photo is in two shards if a run had other photos."""
     seen = set[str]()
     for shard in shards:
         for row in read_rows(shard, work=work):

@@ -1,7 +1,7 @@
-"""The folder of the results: shards and the record of the runs, on this file system or in object storage.
+"""The folder of results: shards and the record of the runs, on a local file system or in object storage.
 
-On this file system it is locked, and `structures.own_files` decides what may be written over. Object storage has no
-locks; there a shard of a name has one content, whoever writes it.
+A local folder is locked, and `structures.own_files` decides what may be overwritten. Object storage has no locks, but a
+shard of a given name has the same content whoever writes it.
 """
 
 import os
@@ -21,40 +21,41 @@ from structures.own_files import OwnFiles, not_ours
 
 
 class Folder(Protocol):
-    """Where shards are.
+    """A folder of shards.
 
     Attributes:
         place: path or address.
-        record: folder of this file system with the run.json; `publish` puts it where it belongs.
+        record: local folder with run.json; `publish` copies it to the folder of shards.
     """
 
     place: str
     record: Path
 
     def shards(self) -> frozenset[str]:
-        """Return the names of the shards that are there.
+        """Return the names of the existing shards.
 
         Raises:
-            FileRefused: a file of such a name is not ours.
+            FileRefused: a file with such a name is not ours.
         """
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file whole, or not at all."""
 
     def publish(self) -> None:
-        """Put the record of the runs where others find it."""
+        """Copy the record of the runs to the folder of shards."""
 
 
 @contextmanager
 def open_folder(place: str, inputs: Iterable[str | Path] = ()) -> Iterator[Folder]:
-    """Open a folder for a run that writes to it; it is made if it is missing.
+    """Open a folder for writing; it is made if it is missing.
 
     Args:
         place: path or address.
-        inputs: files that are read.
+        inputs: files that the run reads.
 
     Raises:
-        InputError: another run writes there, it holds other files of our names, or such addresses are not supported.
+        InputError: another run is writing there, it has other files with our names, or such addresses are not
+            supported.
     """
     with ExitStack() as stack:
         if is_address(place):
@@ -96,11 +97,11 @@ class _Stored:
     def shards(self) -> frozenset[str]:
         found = frozenset(filter(SHARD.fullmatch, self._names()))
         if found and read_run(self.record) is None:
-            raise FileRefused(f"{self.place}: holds shards, but no {RUN_FILE} that says how they were made")
+            raise FileRefused(f"{self.place}: has shards, but no {RUN_FILE} that says how they were made")
         return found
 
     def write(self, name: str, content: bytes) -> None:
-        """Write under another name first: what is not object storage would show half a file."""
+        """Write under another name first, since not every storage writes files whole."""
         partial = posixpath.join(self._path, f".{name}.{os.getpid()}{PARTIAL}")
         self._fs.makedirs(self._path, exist_ok=True)
         self._fs.pipe_file(partial, content)
@@ -123,7 +124,7 @@ def _names(folder: Path) -> Sequence[str]:
 
 @contextmanager
 def look_into(place: str) -> Iterator[tuple[Path, list[str]]]:
-    """Give the folder with the record of a run, and where its shards are, in order; nothing is written.
+    """Yield the local folder with the record of a run, and the places of its shards in order; nothing is written.
 
     Raises:
         FileRefused: there is no record.
@@ -136,5 +137,5 @@ def look_into(place: str) -> Iterator[tuple[Path, list[str]]]:
             record = Path(local(place))
             names = sorted(filter(SHARD.fullmatch, _names(record)))
         if read_run(record) is None:
-            raise FileRefused(f"{place}: no {RUN_FILE} here; this is not a folder that rcnn scale wrote")
+            raise FileRefused(f"{place}: there is no {RUN_FILE}; this folder was not written by rcnn scale")
         yield record, [in_folder(place if is_address(place) else str(record), name) for name in names]

@@ -1,4 +1,4 @@
-"""Where do photos and results lie: on this file system, or at an address that fsspec knows?"""
+"""Paths and addresses: files on the local file system, or at addresses that fsspec supports."""
 
 import os
 import re
@@ -17,7 +17,7 @@ EXTRA = "ray"
 
 
 def is_address(place: str) -> bool:
-    """Say whether a place is an address such as s3://bucket/photos; file:// means this file system.
+    """Return whether a place is an address such as s3://bucket/photos; file:// means the local file system.
 
     >>> is_address("s3://bucket/photos"), is_address("photos"), is_address("file:///photos")
     (True, False, False)
@@ -26,12 +26,12 @@ def is_address(place: str) -> bool:
 
 
 def local(place: str) -> str:
-    """Return a path of this file system without file:// before it."""
+    """Return a local path without file:// in front."""
     return HERE.sub("", place, count=1) if HERE.match(place) else place
 
 
 def in_folder(folder: str, name: str) -> str:
-    """Return the place of a file below a folder; names have forward slashes.
+    """Return the place of a file in a folder; names have forward slashes.
 
     >>> in_folder("s3://bucket/photos/", "a/b.jpg")
     's3://bucket/photos/a/b.jpg'
@@ -40,10 +40,10 @@ def in_folder(folder: str, name: str) -> str:
 
 
 def file_system(address: str) -> tuple[Any, str]:
-    """Return the file system of an address, as fsspec has it, and the path there.
+    """Return the fsspec file system of an address, and the path there.
 
     Raises:
-        InputError: such addresses are not supported here, or what reads them is not installed.
+        InputError: such addresses are not supported, or the package for them is not installed.
     """
     scheme = str(address).partition("://")[0]
     fs = _file_system(scheme, address.partition("://")[2].partition("/")[0])
@@ -52,7 +52,7 @@ def file_system(address: str) -> tuple[Any, str]:
 
 @lru_cache
 def _file_system(scheme: str, host: str) -> Any:
-    """Open a file system; the same host is asked by one connection."""
+    """Open a file system, with one connection per host."""
     core = installed("fsspec.core", extra=EXTRA)
     try:
         return core.url_to_fs(f"{scheme}://{host}")[0]
@@ -63,10 +63,10 @@ def _file_system(scheme: str, host: str) -> Any:
 
 
 def open_file(place: str) -> Any:
-    """Open a file for reading bytes, wherever it lies.
+    """Open a local or remote file for reading bytes.
 
     Raises:
-        InputError: such addresses are not supported here.
+        InputError: such addresses are not supported.
         OSError: it cannot be read.
     """
     if not is_address(place):

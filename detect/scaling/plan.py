@@ -1,4 +1,4 @@
-"""Which photos form a shard, and which shards are there? The same photos give the same shards, by name and content."""
+"""Divides photos into shards. The same photos give the same shards, by name and content."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from structures.files import digest
 
-SHARD_PHOTOS = 256  # about 1 MB of detections: few files for many photos, little work for a driver that was stopped
+SHARD_PHOTOS = 256  # about 50 kB of detections: few files for many photos, and little to do again after a stop
 SHARD = re.compile(r"photos-(\d{9})-([0-9a-f]{32})\.parquet")
 
 
@@ -15,8 +15,8 @@ class Group:
     """The photos of one shard.
 
     Attributes:
-        shard: name of its file: the number of the first photo, and a digest of all names.
-        photos: their numbers in the source, rising.
+        shard: name of the file: the number of the first photo, and a digest of all names.
+        photos: numbers of the photos in the source, in order.
     """
 
     shard: str
@@ -24,7 +24,7 @@ class Group:
 
 
 def groups_of(names: Sequence[str], numbers: Sequence[int], size: int) -> Iterator[Group]:
-    """Yield photos, by their numbers in all names, in groups of a size; the last may be smaller."""
+    """Yield groups of photos, by their numbers in `names`; the last group may be smaller."""
     for start in range(0, len(numbers), size):
         chosen = numbers[start : start + size]
         joined = "\0".join(names[number] for number in chosen).encode(errors="surrogatepass")
@@ -34,14 +34,13 @@ def groups_of(names: Sequence[str], numbers: Sequence[int], size: int) -> Iterat
 def missing(
     names: Sequence[str], size: int, there: Collection[str], read: Callable[[str], Iterable[str]]
 ) -> list[Group]:
-    """Return the groups of photos that are in no shard yet.
+    """Return groups of the photos that are in no shard yet.
 
     Args:
-        names: of all photos.
+        names: names of all photos.
         size: photos per shard.
-        there: names of the shards that are written.
-        read: returns the names of the photos in one of them; asked only where photos were added to the source or taken
-            away, or shards had another size.
+        there: names of the existing shards.
+        read: shard -> names of its photos; called only if photos were added or removed, or shards had another size.
     """
     planned = list(groups_of(names, range(len(names)), size))
     known = {group.shard for group in planned}

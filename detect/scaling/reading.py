@@ -1,4 +1,4 @@
-"""Reads the photos of a source, wherever they lie: files, addresses, rows of Parquet."""
+"""Reads the photos of a source: files, addresses, rows of Parquet."""
 
 import time
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from structures.files import digest
 from structures.images import ExifPolicy, ImageError, decode_image, most_bytes, photo_bytes, too_many_bytes
 from structures.records import Image
 
-TRIES = 3  # at object storage, which is busy now and then
-WAIT_SECONDS = 1.0  # before the second try, twice that before the third
+TRIES = 3  # for object storage, which is sometimes busy
+WAIT_SECONDS = 1.0  # before the second try, and twice that before the third
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Placed:
 
     Attributes:
         image_id: its name in every result.
-        path: its file, or the Parquet file that it is in.
-        row: its row there, or NOT_A_ROW.
+        path: file of the photo, or the Parquet file that contains it.
+        row: row in the Parquet file, or NOT_A_ROW.
     """
 
     image_id: str
@@ -33,11 +33,11 @@ class Placed:
 
 
 class SourceReader:
-    """Reads photos, from any thread, and notes the digests of their bytes.
+    """Reads photos, from any thread, and notes the digests of their files.
 
     Args:
-        exif: whether photos are turned as displayed.
-        max_pixels: of a photo; larger ones cannot be read.
+        exif: EXIF policy.
+        max_pixels: largest photo, in pixels; larger ones are not read.
     """
 
     def __init__(self, *, exif: ExifPolicy, max_pixels: int) -> None:
@@ -56,7 +56,7 @@ class SourceReader:
         return image
 
     def key_of(self, photo: Placed) -> str:
-        """Return the digest of the bytes that a photo had, "" where it could not be read; it is forgotten then."""
+        """Return, and forget, the digest of a photo's file; "" if it could not be read."""
         return self._keys.pop(photo.image_id, "")
 
     def _content(self, photo: Placed) -> bytes:
@@ -72,14 +72,14 @@ class SourceReader:
 
 
 def _fetched(address: str, most: int) -> bytes:
-    """Return the first bytes of a file at an address."""
+    """Return at most `most` bytes of a file at an address."""
     for left in reversed(range(TRIES)):
         try:
             fs, path = file_system(address)
             return bytes(fs.cat_file(path, end=most))
         except FileNotFoundError:
             raise ImageError(f"{address}: no such file") from None
-        except Exception as error:  # each storage has its own
+        except Exception as error:  # every storage has its own classes
             if isinstance(error, InputError | PermissionError) or not left:
                 raise ImageError(f"{address}: cannot be read: {error}") from error
             time.sleep(WAIT_SECONDS * 2 ** (TRIES - 1 - left) / 2)
@@ -87,22 +87,22 @@ def _fetched(address: str, most: int) -> bytes:
 
 
 def _row(file: str, row: int) -> bytes:
-    """Return the bytes of a photo in a Parquet file; its neighbours are at hand then."""
+    """Return the bytes of a photo in a Parquet file; its row group is cached."""
     try:
         ends, column = _row_groups(file)
         group = next(number for number, end in enumerate(ends) if row < end)
         values = _column(file, group, column)
         content = values[row - (ends[group - 1] if group else 0)].as_py()
-    except Exception as error:  # of a storage, or of a damaged file
+    except Exception as error:  # from storage, or a damaged file
         raise ImageError(f"{file}: row {row}: cannot be read: {error}") from error
     if not isinstance(content, bytes):
-        raise ImageError(f"{file}: row {row}: holds no photo")
+        raise ImageError(f"{file}: row {row}: has no photo")
     return content
 
 
 @lru_cache(16)
 def _row_groups(file: str) -> tuple[tuple[int, ...], str]:
-    """Return the number of the row behind each row group, and the column with the photos."""
+    """Return the number of the first row after each row group, and the column with the photos."""
     with open_file(file) as stream:
         metadata = installed("pyarrow.parquet", extra=EXTRA).ParquetFile(stream).metadata
     counts = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]

@@ -1,7 +1,7 @@
-"""Detect or propose on a cluster: shard after shard into a folder, with the record of the run.
+"""Detects or proposes on a cluster, shard by shard into a folder, with a record of the run.
 
->>> from detect.scaling.run import detect_at_scale
->>> done = detect_at_scale("photos", "results", on="ray://head:10001")  # doctest: +SKIP
+>>> from detect.scaling.run import Scale, detect_at_scale >>> done = detect_at_scale("photos", "results",
+scale=Scale(on="ray://head:10001"))  # doctest: +SKIP
 >>> done.photos, len(done.failed)  # doctest: +SKIP
 """
 
@@ -29,15 +29,15 @@ from structures.text import printable
 
 @dataclass(frozen=True)
 class Scale:
-    """Where the work is done, and by how many.
+    """Where the work runs, and on how many processes.
 
     Attributes:
         on: "ray" or "ray://HOST:PORT"; see `detect.scaling.cluster.connected`.
-        workers: processes with networks; None takes one for each GPU, else most of the cores.
-        readers: cores that read photos and search for regions; None takes what is left.
-        together: photos that go through the networks together; None takes what suits the device.
-        shard_photos: per file of results.
-        max_pixels: of a photo; larger ones fail.
+        workers: processes that run networks; None takes one per GPU, or else most of the cores.
+        readers: cores that read photos and search for regions; None takes the others.
+        together: photos per pass through the networks; None chooses for the device.
+        shard_photos: photos per shard.
+        max_pixels: largest photo, in pixels; larger ones fail.
     """
 
     on: str = "ray"
@@ -56,16 +56,16 @@ class Scale:
 
 @dataclass
 class ScaleSummary:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
-        photos: of the source.
-        before: of these, in shards of earlier runs.
-        fresh: of these, done in this run.
-        failed: in this run, image id -> why.
-        shards: that were written in this run.
-        bytes_written: of these.
-        seconds: from the start of the cluster's work to its end.
+        photos: number of photos in the source.
+        before: photos in shards of earlier runs.
+        fresh: photos done in this run.
+        failed: image ids of photos that failed in this run -> reason.
+        shards: number of shards written in this run.
+        bytes_written: their size.
+        seconds: duration of the cluster's work.
     """
 
     photos: int
@@ -77,27 +77,27 @@ class ScaleSummary:
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """Return the facts for run.json; why photos failed stands in the shards."""
+        """Return the facts for run.json; the reasons for failures are in the shards."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__} | {"failed": len(self.failed)}
 
 
 def detect_at_scale(
     source: str, out: str, *, scale: Scale | None = None, console: Console | None = None, **detector: Any
 ) -> ScaleSummary:
-    """Detect objects on all photos of a source on a Ray cluster, into Parquet files with a row for each photo.
+    """Detect objects on all photos of a source on a Ray cluster, into Parquet files with one row per photo.
 
-    A second run makes the shards that are missing. The rows are what one process gives for the same photos, to the last
-    bit on one kind of device with the same engine, precision and number of threads.
+    A second run makes the missing shards. The rows equal those of one process to the last bit, on the same kind of
+    device with the same engine, precision and number of threads.
 
     Args:
         source: a folder, a list of photos or Parquet; see `detect.scaling.sources.find_source`.
         out: folder or address of the results.
-        scale: where it is done, and by how many processes.
-        console: where progress and the closing table go.
-        **detector: arguments of `detect.detector.Detector.load`; files must be there on all machines.
+        scale: where it runs, and on how many processes.
+        console: for progress and the closing table.
+        **detector: arguments of `detect.detector.Detector.load`; files must exist on all machines.
 
     Raises:
-        InputError: something that was named cannot be used, or the folder holds results of other settings.
+        InputError: something that was named cannot be used, or the folder has results with other settings.
     """
     placement = {name: detector.pop(name) for name in ON_CPU if name in detector}
     work = Work(DETECT, detector, exif=detector.get("exif", "apply"), placement=placement)
@@ -122,12 +122,12 @@ def propose_at_scale(
         source: likewise.
         out: likewise.
         proposals: name of the generator.
-        max_boxes: proposals that are kept, the first; None keeps all.
-        exif: whether photos are turned as displayed.
-        device: of a generator with a network.
+        max_boxes: keep only the first N boxes per photo; None keeps all.
+        exif: EXIF policy.
+        device: device for a generator with a network.
         scale: likewise.
         console: likewise.
-        **options: of the generator.
+        **options: options of the generator.
 
     Raises:
         InputError: likewise.
@@ -146,7 +146,7 @@ def propose_at_scale(
 
 
 def _at_scale(source: str, out: str, work: Work, scale: Scale, console: Console) -> ScaleSummary:
-    loaded = work.load(ON_CPU)  # before anything is started: what was named is there, and this is what it means
+    loaded = work.load(ON_CPU)  # before starting anything, to check the names and to get the settings
     work = replace(work, settings=dict(loaded.settings), max_pixels=scale.max_pixels, together=scale.together)
     photos = find_source(source, leave_out=out)
     inputs = () if photos.files or is_address(photos.root) else (photos.place(n)[0] for n in range(len(photos)))
@@ -170,7 +170,7 @@ def _at_scale(source: str, out: str, work: Work, scale: Scale, console: Console)
 
 
 def scale_facts(scale: Scale) -> dict[str, Any]:
-    """Return what a record says about where the work was done; an address may hold a password, and is left out."""
+    """Return facts for the record about where the work runs, without the address, which may contain a password."""
     return {"on": scale.on.partition("://")[0], "shard_photos": scale.shard_photos}
 
 
@@ -199,7 +199,7 @@ def _run(
             console.print(waiting)
         work = replace(work, threads=processes.threads)
         tables = (_table_of(photos, group, number) for number, group in enumerate(todo))
-        sheet = _Sheet(folder, todo, work.kind, summary)
+        sheet = _ShardWriter(folder, todo, work.kind, summary)
         placements = set[str]()
         with (
             Bar(summary.photos - summary.before, console) as bar,
@@ -216,15 +216,15 @@ def _run(
         sheet.require_whole()
 
 
-class _Sheet:
-    """Rows that came in, until those of a shard are all there: then it is written."""
+class _ShardWriter:
+    """Collects rows until all those of a shard are there, and then writes it."""
 
     def __init__(self, folder: Folder, groups: Sequence[Group], kind: str, summary: ScaleSummary) -> None:
         self._folder, self._groups, self._kind, self._summary = folder, groups, kind, summary
         self._waiting, self._written = dict[int, dict[int, Row]](), set[int]()
 
     def add(self, row: Row, bar: Bar) -> None:
-        """Take a row; one that comes again, since a process ended after it had given it, is passed over."""
+        """Take a row, unless it came before: a process may end after it has passed a row on."""
         number, at = row.pop(GROUP), row.pop(AT)
         if number in self._written or at in self._waiting.get(number, {}):
             return
@@ -248,10 +248,10 @@ class _Sheet:
         self._summary.bytes_written += len(content)
 
     def require_whole(self) -> None:
-        """Raise where rows are missing.
+        """Check that all shards were written.
 
         Raises:
-            InputError: of a shard or more.
+            InputError: shards are missing.
         """
         missing_shards = len(self._groups) - len(self._written)
         if missing_shards:

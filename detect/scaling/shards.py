@@ -1,6 +1,6 @@
-"""The rows of results: one per photo, as Parquet; a photo that failed has its error and nothing else.
+"""Rows of results as Parquet, one per photo; the row of a photo that failed has only its error.
 
-Numbers are kept exactly, so that lines made of a shard are those that `rcnn detect` writes.
+Numbers are kept exactly, so that lines made from a shard equal those of `rcnn detect`.
 """
 
 import io
@@ -17,16 +17,16 @@ from structures.extras import installed
 from structures.records import Detections, Proposals
 
 DETECT, PROPOSE = "detect", "propose"
-WORK = b"googlenet-rcnn"  # key of the file's own notes, with what was done as value
+WORK = b"googlenet-rcnn"  # key in the metadata of the file, whose value is DETECT or PROPOSE
 Row = dict[str, Any]
 
 
 class ShardError(InputError):
-    """A file of results that cannot be used; the message names it."""
+    """A shard cannot be used; the message names it."""
 
 
 def schema_of(work: str) -> Any:
-    """Return the columns of a shard: of detections, or of proposals."""
+    """Return the schema of a shard of detections or of proposals."""
     arrow = installed("pyarrow", extra=EXTRA)
     number, text = arrow.float32(), arrow.string()
     own = {"labels": arrow.list_(text)} if work == DETECT else {"pixels": text}
@@ -68,12 +68,12 @@ def _boxes_row(image_id: str, record: Detections | Proposals, file_key: str) -> 
 
 
 def failed_row(image_id: str, error: str) -> Row:
-    """Return the row of a photo that could not be worked on."""
+    """Return the row of a photo that could not be processed."""
     return {"image": _text(image_id), "error": _text(error)}
 
 
 def _text(text: str) -> str:
-    """Return a text that Parquet can hold; odd file names are shown as the command line shows them."""
+    """Return a text that Parquet can hold, with bytes of file names that are not UTF-8 escaped."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -114,7 +114,7 @@ def _sources(row: Row) -> tuple[tuple[str, ...], Any]:
 
 
 def to_parquet(rows: Sequence[Row], work: str) -> bytes:
-    """Return the file of a shard; the same rows give the same bytes with one version of pyarrow."""
+    """Return the bytes of a shard; the same rows give the same bytes with the same version of pyarrow."""
     arrow = installed("pyarrow", extra=EXTRA)
     stream = io.BytesIO()
     table = arrow.Table.from_pylist(list(rows), schema=schema_of(work))
@@ -128,11 +128,11 @@ def read_rows(place: str, columns: Sequence[str] | None = None, *, work: str | N
 
     Args:
         place: path or address.
-        columns: that are read, `image` among them; None reads all.
+        columns: columns to read, `image` among them; None reads all.
         work: what the rows must be of: DETECT or PROPOSE; None takes either.
 
     Raises:
-        ShardError: it is damaged, or not a shard.
+        ShardError: the file is damaged, or not a shard.
     """
 
     def damaged(reason: str) -> ShardError:

@@ -1,7 +1,7 @@
-"""Which photos are named by a source: a folder, a list, or Parquet, here or in object storage?
+"""Finds the photos of a source: a folder, a list, or Parquet, on the local file system or in object storage.
 
-The names of photos begin at the folder that holds all of them, as in `detect.runs.photos`. Rows of Parquet that hold
-photos as bytes are named by their column `path`, or else by the file and the number of the row.
+Names of photos are relative to the folder that contains all of them, as in `detect.runs.photos`. Photos in Parquet
+files are named by the column `path`, or else by the file and the number of the row.
 """
 
 import os
@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from detect.runs.photos import LIST_PREFIX, find_photos
+from detect.runs.photos import LIST_PREFIX, SourceError, find_photos
 from detect.scaling.places import EXTRA, file_system, in_folder, is_address, local, open_file, open_parquet
 from structures.errors import InputError
 from structures.extras import installed
@@ -22,23 +22,19 @@ from structures.images import SUFFIXES
 
 PARQUET = ".parquet"
 LIST_SUFFIXES = (".txt", ".lst")
-BYTES, PATH, IMAGE = "bytes", "path", "image"  # columns; `image` is a structure of the other two, as data sets have it
+BYTES, PATH, IMAGE = "bytes", "path", "image"  # columns; `image` is a struct of the other two, as in Hugging Face's
 NOT_A_ROW = -1
-
-
-class SourceError(InputError):
-    """Photos that cannot be found; the message names the source."""
 
 
 @dataclass(frozen=True)
 class Source(Sequence[str]):
-    """The names of photos, each once, and where they lie.
+    """The names of photos, each once, and their places.
 
     Attributes:
-        root: folder or address that names begin at; that of Parquet files where they hold the photos themselves.
-        names: of photos.
-        files: Parquet files with the photos as bytes; none where photos are files.
-        ends: of these files: the number of the photo behind the last of each.
+        root: folder or address that names are relative to; that of the Parquet files if they contain the photos.
+        names: names of the photos.
+        files: Parquet files that contain the photos; none if photos are files.
+        ends: for each of these files, the number of the first photo after it.
     """
 
     root: str
@@ -53,7 +49,7 @@ class Source(Sequence[str]):
         return self.names[number]
 
     def place(self, number: int) -> tuple[str, int]:
-        """Return where a photo lies: its file and NOT_A_ROW, or a Parquet file and the number of the row in it."""
+        """Return the place of a photo: its file and NOT_A_ROW, or a Parquet file and the row in it."""
         if not self.files:
             return in_folder(self.root, self.names[number]), NOT_A_ROW
         file = bisect_right(self.ends, number)
@@ -69,7 +65,7 @@ def find_source(source: str, *, leave_out: str) -> Source:
         leave_out: folder of the results.
 
     Raises:
-        InputError: it cannot be read, or holds no photos.
+        InputError: the source cannot be read, or has no photos.
     """
     place = local(source)
     own = None if is_address(leave_out) else Path(local(leave_out))
@@ -112,7 +108,7 @@ def _in_list(place: str, own: Path | None) -> Source:
         with open_file(place) as file:
             lines = [line.strip() for line in file.read().decode("utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError:
-        raise SourceError(f"{place}: not a list of photos, one a line in UTF-8") from None
+        raise SourceError(f"{place}: not a list of photos, one per line in UTF-8") from None
     if not lines:
         raise SourceError(f"{place}: an empty list of photos")
     if not is_address(place) and not any(map(is_address, lines)):
@@ -121,12 +117,12 @@ def _in_list(place: str, own: Path | None) -> Source:
     return _at(lines, posixpath.dirname(place), place)
 
 
-def _at(paths: Sequence[str], beside: str, place: str) -> Source:
-    """Return photos by their addresses or paths; a relative one is in the folder of the list."""
-    whole = [path if is_address(path) or path.startswith("/") else in_folder(beside, path) for path in paths]
+def _at(paths: Sequence[str], folder: str, place: str) -> Source:
+    """Return photos by their addresses or paths; relative ones are in the folder of the list."""
+    whole = [path if is_address(path) or path.startswith("/") else in_folder(folder, path) for path in paths]
     kinds = {path.partition("://")[0] if is_address(path) else "" for path in whole}
     if len(kinds) > 1:
-        raise SourceError(f"{place}: photos at {' and '.join(sorted(kinds))}: take a list for each")
+        raise SourceError(f"{place}: photos at {' and '.join(sorted(kinds))}; make a list for each")
     scheme = f"{kinds.pop()}://" if kinds != {""} else ""
     bare = [posixpath.normpath(path.removeprefix(scheme)) for path in whole]
     root = posixpath.commonpath([posixpath.dirname(path) for path in bare])
@@ -147,7 +143,7 @@ def _in_parquet(files: Sequence[str], leave_out: str) -> Source:
     names, ends = list[str](), list[int]()
     held = {holds_bytes(file) for file in files}
     if len(held) > 1:
-        raise SourceError(f"{files[0]}: holds other columns than the files next to it")
+        raise SourceError(f"{files[0]}: has other columns than the files next to it")
     column = held.pop()
     for file in files:
         with _opened(file) as read:
@@ -165,10 +161,10 @@ def _opened(file: str) -> AbstractContextManager[Any]:
 
 
 def holds_bytes(file: str) -> str | None:
-    """Return the column of a Parquet file that holds photos as bytes; None if it has their paths instead.
+    """Return the column of a Parquet file that contains photos; None if it has their paths instead.
 
     Raises:
-        SourceError: it has neither, or is no Parquet file.
+        SourceError: the file has neither, or is not a Parquet file.
     """
     arrow = installed("pyarrow", extra=EXTRA)
     with _opened(file) as read:
@@ -180,7 +176,7 @@ def holds_bytes(file: str) -> str | None:
     if PATH in kinds and _is_text(kinds[PATH]):
         return None
     there = ", ".join(kinds) or "none"
-    raise SourceError(f"{file}: expected a column named bytes, of photos, or path, of texts; its columns are {there}")
+    raise SourceError(f"{file}: expected a column 'bytes' with photos, or 'path' with texts; its columns are {there}")
 
 
 def _is_binary(kind: Any) -> bool:
@@ -194,7 +190,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _names_of_rows(read: Any, column: str | None, file: str) -> list[str]:
-    """Return the paths in a file, or what names the photos that it holds as bytes."""
+    """Return the paths in a file, or the names of the photos that it contains."""
     stem = posixpath.basename(file).removesuffix(PARQUET)
     numbered = [f"{stem}/{row:09d}" for row in range(read.metadata.num_rows)]
     path = PATH if column in (None, BYTES) else f"{IMAGE}.{PATH}"

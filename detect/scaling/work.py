@@ -1,6 +1,6 @@
-"""What the processes of a cluster do: read photos and search them for regions, then the networks. Knows nothing of Ray.
+"""The work of a cluster's processes: some read photos and search for regions, others run networks. Independent of Ray.
 
-Each process loads the detector once. Between the two a photo travels with what was made of it so far.
+Each process loads the detector once. Photos are passed on together with the intermediate results.
 """
 
 import os
@@ -23,25 +23,25 @@ from structures.images import MAX_PIXELS
 from structures.json_reader import through_json
 from structures.records import Image, Proposals
 
-ON_CPU = {"device": "cpu", "engine": "torch", "dtype": "float32"}  # loads at once, for processes that run no network
-GROUP, AT, PLACEMENT = "group", "at", "placement"  # columns that rows have on their way, apart from the results'
+ON_CPU = {"device": "cpu", "engine": "torch", "dtype": "float32"}  # loads fast, for processes that run no network
+GROUP, AT, PLACEMENT = "group", "at", "placement"  # columns of rows on their way, in addition to the results'
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is done with photos; plain, to be sent to processes.
+    """What to do with photos; plain data that can be sent to processes.
 
     Attributes:
         kind: `shards.DETECT` or `shards.PROPOSE`.
-        arguments: of `detect.detector.Detector.load`, or of `detect.generators.load_proposals`.
-        settings: everything that decides the results; each process has to come to the same.
-        exif: whether photos are turned as displayed.
-        max_pixels: of a photo.
-        max_boxes: proposals that are kept, the first; None keeps all.
-        placement: device, engine and dtype of the networks, by these names.
-        in_steps: the networks are run by other processes than those that read.
-        together: photos that go through the networks together; None takes what suits the device.
-        threads: of a process that reads.
+        arguments: arguments of `detect.detector.Detector.load` or `detect.generators.load_proposals`.
+        settings: everything that decides the results; must be the same in every process.
+        exif: EXIF policy.
+        max_pixels: largest photo, in pixels.
+        max_boxes: keep only the first N boxes per photo; None keeps all.
+        placement: device, engine and dtype of the networks.
+        in_steps: whether other processes than the readers run the networks.
+        together: photos per pass through the networks; None chooses for the device.
+        threads: threads per reader.
     """
 
     kind: str
@@ -56,13 +56,14 @@ class Work:
     threads: int = 1
 
     def load(self, placement: Mapping[str, Any]) -> "Loaded":
-        """Load what does it.
+        """Load the detector or the generator.
 
         Args:
             placement: device, engine and dtype.
 
         Raises:
-            InputError: a name, file or device that cannot be used here, or other weights than where the run began.
+            InputError: a name, file or device cannot be used on this machine, or its weights differ from those of the
+                run.
         """
         loaded = _load_detector(self, placement) if self.kind == DETECT else _load_generator(self, placement)
         if self.settings and through_json(loaded.settings) != through_json(self.settings):
@@ -72,15 +73,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A detector or a generator that is ready.
+    """A loaded detector or generator.
 
     Attributes:
         settings: everything that decides the results.
-        stages: from the reader of photos to what `row` takes.
-        row: of results, from a photo, what came of it and the digest of its file.
-        placement: where the networks run, with the reason.
-        classes: that are detected; none for proposals.
-        warning: about the parts that were loaded.
+        stages: reader and number of threads -> stages, which end in the input of `row`.
+        row: photo, its result and the digest of its file -> row of results.
+        placement: where the networks run, and why.
+        classes: classes of the detector; none for proposals.
+        warning: warning about the loaded parts.
     """
 
     settings: Mapping[str, Any]
@@ -137,11 +138,11 @@ def _load_generator(work: Work, placement: Mapping[str, Any]) -> Loaded:
 
 @dataclass(frozen=True)
 class Begun:
-    """A photo that the networks are to see.
+    """A photo that is ready for the networks.
 
     Attributes:
-        path: of its file.
-        packed: what the first stage made of it.
+        path: path of its file.
+        packed: output of the first stage.
     """
 
     path: str
@@ -149,10 +150,10 @@ class Begun:
 
 
 class Reading:
-    """Reads the photos of a table and searches them for regions: rows of results, or of what the networks go on with.
+    """Reads the photos of a table and searches them for regions: yields rows of results, or of input for the networks.
 
     Args:
-        work: what is done.
+        work: what to do.
     """
 
     def __init__(self, work: Work) -> None:
@@ -167,7 +168,7 @@ class Reading:
         return SourceReader(exif=self._work.exif, max_pixels=self._work.max_pixels)
 
     def __call__(self, table: Any) -> Iterator[Any]:
-        """Yield a table of one row for each photo of a table with name, path, row, group and number in the group."""
+        """Yield a table of one row for each photo in a table of names, paths, rows, groups and numbers in the group."""
         from detect.runs.cores import one_core_per_photo
 
         stages, work = self._loaded.stages(self._read, self._work.threads), self._work
@@ -200,10 +201,10 @@ class Reading:
 
 
 class Networks:
-    """Takes photos that were read through the networks: rows of results.
+    """Runs the networks on photos from `Reading`: returns rows of results.
 
     Args:
-        work: what is done.
+        work: what to do.
     """
 
     def __init__(self, work: Work) -> None:
@@ -214,11 +215,13 @@ class Networks:
         return self._work.load(self._work.placement)
 
     def __call__(self, table: Any) -> Any:
-        """Return the rows of results for a table of photos that were begun."""
+        """Return the rows of results for a table from `Reading`."""
         loaded, rows = self._loaded, list[Row]()
         begun = table.to_pylist()
         sound = [Begun(os.fsdecode(row["path"]), row["packed"]) for row in begun if row["packed"] is not None]
-        unpack = Stage("propose", each(lambda photo: pickle.loads(photo.packed)))  # by `Reading`, in the same cluster
+        unpack = Stage(
+            "propose", each(lambda photo: pickle.loads(photo.packed))
+        )  # pickled by `Reading` in the same cluster
         stages = [unpack, *loaded.stages(_not_here, 1)[1:]]
         with closing(flow(sound, stages, pixels=pixels_of)) as done:
             for photo in begun:
@@ -252,7 +255,7 @@ def _begun_schema() -> Any:
 
 
 def photos_table(rows: Sequence[Row]) -> Any:
-    """Return photos that are to be read, as `Reading` takes them."""
+    """Return a table of photos for `Reading`."""
     arrow = installed("pyarrow", extra=EXTRA)
     columns = [("name", arrow.binary()), ("path", arrow.binary()), ("row", arrow.int64())]
     return arrow.Table.from_pylist(
@@ -261,7 +264,7 @@ def photos_table(rows: Sequence[Row]) -> Any:
 
 
 def results_table(rows: Sequence[Row], kind: str) -> Any:
-    """Return rows of results on their way, with the group of each, its number there, and where it was made."""
+    """Return a table of results, with the group of each, its number there, and the placement of the networks."""
     arrow = installed("pyarrow", extra=EXTRA)
     numbers = [
         arrow.field(GROUP, arrow.int64()),

@@ -1,4 +1,4 @@
-"""Answers jobs with a detector: photos that came as bytes, results as JSON, or drawn."""
+"""Answers jobs with a detector: photos as bytes in, JSON or pictures out."""
 
 import io
 import json
@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from classifier.regions import RunsInEngines
 from detect.detector import Detector
-from detect.drawing.picture import draw
+from detect.drawing.picture import JPEG_QUALITY, draw
+from detect.flow import PATIENCE
 from detect.found import Found, as_entry
 from detect.generators import unlearned_warning
+from detect.runs.detect import placement
 from detect.serving.jobs import JPEG, JSON, Answer, Job, Offer, failure
 from proposals.protocol import ProposalsByName
 from structures.errors import InputError
@@ -21,19 +22,16 @@ from structures.images import ImageError, ImageTooLarge, decode_image
 from structures.records import Image
 from structures.text import printable
 
-JPEG_QUALITY = 90
-PATIENCE = 3  # photos in a row that a detector may fail on before it is given up: a GPU does not recover
-
 
 class Answering:
-    """See `detect.serving.jobs.Work`.
+    """See `detect.serving.jobs.Worker`.
 
     Args:
-        detectors: by the names of their generators; the first is the usual one. All know the same classes.
-        max_pixels: of a photo.
+        detectors: detectors by the names of their generators, with the same classes; the first is the default.
+        max_pixels: largest photo, in pixels.
 
     Raises:
-        InputError: a generator has boxes of known photos only.
+        InputError: a generator only has boxes of known photos.
     """
 
     ready, restarts = True, 0
@@ -41,24 +39,23 @@ class Answering:
     def __init__(self, detectors: Mapping[str, Detector], *, max_pixels: int) -> None:
         for name, detector in detectors.items():
             if isinstance(detector.propose, ProposalsByName):
-                raise InputError(f"`proposals` {name}: has the boxes of known photos only; a server gets unknown ones")
+                raise InputError(f"`proposals` {name}: only has boxes of known photos, but a server gets unknown ones")
         self._detectors, self._max_pixels, self._failed = detectors, max_pixels, 0
 
     def look_after(self) -> None:
-        """Do nothing: there is nothing to look after."""
+        """Do nothing: there is no process to restart."""
 
     @property
     def offer(self) -> Offer:
         """What requests may ask for."""
         first = next(iter(self._detectors.values()))
-        engines = first.classify.engines if isinstance(first.classify, RunsInEngines) else ()
         warnings = {unlearned_warning(each.propose, first.wanted): None for each in self._detectors.values()}
         return Offer(
             first.wanted,
             tuple(self._detectors),
             first.options.score_floor,
             first.options.max_boxes,
-            tuple(dict.fromkeys(str(engine.reason) for engine in engines)),
+            tuple(placement(first)[0]),
             tuple(filter(None, warnings)),
         )
 
@@ -77,7 +74,7 @@ class Answering:
             return job, failure(422, printable(error))
 
     def _answer(self, photos: Sequence[tuple[Job, Image | Answer]]) -> Iterator[Answer]:
-        """Answer jobs that want the same detector."""
+        """Answer jobs for the same detector."""
         images = [image for _, image in photos if not isinstance(image, Answer)]
         found = self._detect(_kind(photos[0][0]), images)
         for job, image in photos:
@@ -88,13 +85,13 @@ class Answering:
             yield what if isinstance(what, Answer) else self._write(job, image, what)
 
     def _detect(self, kind: tuple[str, int | None], images: Sequence[Image]) -> Iterator[Found | Answer]:
-        """Yield what was found in each photo; those behind one that fails are worked on one by one."""
+        """Yield the detections in each photo; after one that fails, the others are processed one by one."""
         detector, done = self._limited(*kind), 0
         try:
             for found in detector.many(images):
                 yield found
                 done, self._failed = done + 1, 0
-        except Exception as error:  # whatever one photo makes go wrong must not stop all the others
+        except Exception as error:  # a failure on one photo must not stop the others
             yield self._failure(error)
             for image in images[done + 1 :]:
                 yield from self._detect(kind, [image])

@@ -1,4 +1,4 @@
-"""The HTTP interface: photos in, JSON or pictures out, the page, health, metrics, and its own description."""
+"""The HTTP interface: photos in, JSON or pictures out; the page, health, metrics, and an OpenAPI description."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
@@ -21,21 +21,21 @@ from detect.serving.page import page
 from detect.serving.queue import Full, Queue
 from detect.settings import DRAW_FLOOR
 
-LOOK_SECONDS = 0.5  # between two looks whether the client of a waiting request is still there
+CLIENT_SECONDS = 0.5  # between two checks that the client of a waiting request is still connected
 
 
 def make_app(
     queue: Queue, offer: Offer, limits: Limits, *, token: str = "", hosts: Collection[str] = (), version: str = ""
 ) -> FastAPI:
-    """Return the application, to be run by any server for ASGI.
+    """Return the application, for any ASGI server.
 
     Args:
-        queue: of the detector; started and closed with the application.
+        queue: queue of the detector, started and closed with the application.
         offer: what requests may ask for.
-        limits: what a request may be.
+        limits: limits of requests.
         token: see `detect.serving.gate.Gate`.
-        hosts: likewise.
-        version: of the package.
+        hosts: see `detect.serving.gate.Gate`.
+        version: version of the package.
     """
 
     @asynccontextmanager
@@ -49,7 +49,7 @@ def make_app(
         summary=SUMMARY,
         version=version or "0",
         lifespan=living,
-        docs_url=None,  # both load their scripts from elsewhere
+        docs_url=None,  # both pages load scripts from other servers
         redoc_url=None,
         responses={422: {"model": Problem, "description": FAILURE}},
     )
@@ -72,26 +72,28 @@ def _add_detect(app: FastAPI, queue: Queue, offer: Offer, limits: Limits, metric
         request: Request,
         answer: Annotated[
             Literal["json", "picture"] | None,
-            Query(description="Or picture: the photo with boxes, as an Accept that begins with image/ asks."),
+            Query(
+                description="picture returns the photo with boxes, as does an Accept header that begins with image/."
+            ),
         ] = None,
         score: Annotated[
             float | None,
             Query(
                 ge=offer.score_floor,
                 le=1,
-                description=f"Leave weaker detections out; by default {offer.score_floor:g}, drawn {DRAW_FLOOR:g}.",
+                description=f"Lowest score to return; by default {offer.score_floor:g}, in pictures {DRAW_FLOOR:g}.",
             ),
         ] = None,
         classes: Annotated[
-            list[class_name] | None, Query(description="Only these; the parameter may be repeated.")
+            list[class_name] | None, Query(description="Only this class; the parameter may be repeated.")
         ] = None,
-        proposals: Annotated[generator, Query(description="Generator of the regions.")] = offer.proposals[0],
+        proposals: Annotated[generator, Query(description="Proposal generator.")] = offer.proposals[0],
         max_boxes: Annotated[
-            int | None, Query(ge=1, le=offer.max_boxes, description="Classify at most this many regions, the first.")
+            int | None, Query(ge=1, le=offer.max_boxes, description="Classify only the first N regions.")
         ] = offer.max_boxes,
-        name: Annotated[str, Query(max_length=MOST_NAME, description="Of the photo, which the answer returns.")] = "",
+        name: Annotated[str, Query(max_length=MOST_NAME, description="Name of the photo, returned as image.")] = "",
     ) -> Response:
-        """Post the photo as it is, or as the file `photo` of a form. The answer is what `rcnn detect` writes for it."""
+        """Post the photo as the body, or as the file `photo` of a form. The answer is a line of `rcnn detect`."""
         with queue.place():
             content, own_name = await read_photo(request, limits)
             picture = _wants_picture(request, answer)
@@ -119,17 +121,17 @@ def _score(asked: float | None, offer: Offer, *, picture: bool) -> float:
 
 
 async def _answer(queue: Queue, job: Job, request: Request, seconds: float) -> Answer:
-    """Wait for the answer to a job as long as its time lasts and somebody waits for it.
+    """Wait for the answer to a job, until its time is up or the client has gone.
 
     Raises:
-        Full: its turn did not come in time, or nobody waits any more.
+        Full: the job was not begun in time, or the client has gone.
         HTTPException: the photo takes too long.
     """
     future = queue.put(job)
     waiting, end = asyncio.wrap_future(future), asyncio.get_running_loop().time() + seconds
     while not waiting.done():
         left = end - asyncio.get_running_loop().time()
-        await asyncio.wait([waiting], timeout=max(0.0, min(left, LOOK_SECONDS)))
+        await asyncio.wait([waiting], timeout=max(0.0, min(left, CLIENT_SECONDS)))
         if waiting.done():
             break
         if left <= 0 or await request.is_disconnected():
@@ -149,7 +151,7 @@ def _add_others(
     async def show() -> Response:
         return Response(text, media_type="text/html", headers={"Content-Security-Policy": policy})
 
-    @app.get("/about", summary="What may be asked for, and the limits", responses=PROBLEMS)
+    @app.get("/about", summary="Classes, generators and limits", responses=PROBLEMS)
     async def tell() -> About:
         return About.model_validate(about)
 
@@ -157,10 +159,10 @@ def _add_others(
     async def healthy() -> dict[str, bool]:
         return {"healthy": True}
 
-    @app.get("/readyz", summary="200 while photos are worked on, else 503", responses={503: {"model": Problem}})
+    @app.get("/readyz", summary="200 while photos are processed, else 503", responses={503: {"model": Problem}})
     async def ready() -> dict[str, bool]:
         if not queue.ready:
-            raise HTTPException(503, "the detector is being started, or the server stops", {"Retry-After": "1"})
+            raise HTTPException(503, "the detector is starting, or the server is stopping", {"Retry-After": "1"})
         return {"ready": True}
 
     @app.get(

@@ -1,4 +1,4 @@
-"""The photo in the body of a request, raw or as a form, within limits of size and time."""
+"""Reads the photo in the body of a request, raw or as a form, within limits of size and time."""
 
 import asyncio
 from contextlib import suppress
@@ -11,24 +11,24 @@ from detect.serving.jobs import Limits
 
 FORM = "multipart/form-data"
 FIELD = "photo"
-MOST_HEAD = 4096  # bytes, of the part of a form
-MOST_NAME = 255  # characters of a photo's name
-SURPLUS = 4  # times the largest body are still taken from the line, unseen, so that the client gets to read the answer
+MOST_HEAD = 4096  # bytes in the headers of a form's part
+MOST_NAME = 255  # characters in a photo's name
+SURPLUS = 4  # up to this many times the largest body is read and dropped, so that the client reads the answer
 SURPLUS_SECONDS = 10.0
 
 
 async def read_photo(request: Request, limits: Limits) -> tuple[bytes, str]:
-    """Return the bytes of the photo, and the name that a form gives it.
+    """Return the bytes of the photo, and its name in a form.
 
     Raises:
-        HTTPException: too large, too slow, or a form without the photo.
+        HTTPException: the body is too large or too slow, or a form without the photo.
     """
     try:
         content = await asyncio.wait_for(_body(request, limits.max_bytes), limits.seconds)
     except asyncio.TimeoutError:
         raise HTTPException(408, f"the photo did not arrive within {limits.seconds:g} s") from None
     except ClientDisconnect:
-        raise HTTPException(400, "the request was not sent to its end") from None
+        raise HTTPException(400, "the request is incomplete") from None
     kind = request.headers.get("content-type", "")
     return _from_form(content, kind) if kind.lower().startswith(FORM) else (content, "")
 
@@ -49,15 +49,15 @@ async def _body(request: Request, most: int) -> bytes:
 
 
 async def pass_over(request: Request, most: int) -> None:
-    """Take what is still sent from the line and forget it: closed on, a client would see no answer but an error.
+    """Read and drop the rest of a body: if the connection were closed, the client would see an error, not the answer.
 
     Args:
-        request: whose body is not wanted.
-        most: bytes of a body that this server takes; of larger ones only a few times as much is passed over.
+        request: request whose body is not needed.
+        most: largest body in bytes; only a few times as much is read.
     """
-    if "expect" in request.headers:  # it waits for our word
+    if "expect" in request.headers:  # the client has not sent the body
         return
-    with suppress(asyncio.TimeoutError, ClientDisconnect, RuntimeError):  # the last: it was read already
+    with suppress(asyncio.TimeoutError, ClientDisconnect, RuntimeError):  # RuntimeError: it was already read
         await asyncio.wait_for(_discard(request, SURPLUS * most), SURPLUS_SECONDS)
 
 
@@ -70,7 +70,7 @@ async def _discard(request: Request, most: int) -> None:
 
 
 def _from_form(content: bytes, kind: str) -> tuple[bytes, str]:
-    """Return the only file of a form, and its name; all of it is here already, so its edges are searched for."""
+    """Return the only file of a form, and its name, by searching for the boundaries."""
     edge = b"--" + _header("content-type", kind).get_boundary("").encode("latin-1", "replace")
     begin, *parts = content.split(b"\r\n" + edge, 2) if edge != b"--" else [content]
     if not begin.startswith(edge + b"\r\n") or not parts or not parts[0].startswith(b"--"):

@@ -1,4 +1,4 @@
-"""The detector in a process of its own: a photo that crashes or hangs it does not take the server with it."""
+"""The detector in a separate process: a photo that crashes or hangs it does not bring down the server."""
 
 import multiprocessing
 import signal
@@ -13,17 +13,17 @@ from structures.child_process import end_with_parent
 from structures.errors import InputError
 
 LOADING_SECONDS = 600.0  # networks are converted at the first start
-END_SECONDS = 5.0  # that the process is given to end by itself
-END = None  # sent in the place of jobs
+END_SECONDS = 5.0  # for the process to end by itself
+END = None  # sent instead of jobs, to end the process
 
-Loader = Callable[[], Any]  # of what has an offer, and does `detect.serving.jobs.Work`
+Loader = Callable[[], Any]  # returns a `detect.serving.jobs.Worker` with an offer
 
 
 class Lost(Exception):
     """The process ended, or did not answer in time.
 
     Args:
-        hung: which of the two.
+        hung: whether it did not answer in time.
     """
 
     def __init__(self, *, hung: bool = False) -> None:
@@ -32,14 +32,14 @@ class Lost(Exception):
 
 
 class Child:
-    """See `detect.serving.jobs.Work`. A photo on which the process ends is tried twice.
+    """Does `detect.serving.jobs.Worker` in a separate process. A photo on which the process ends is tried twice.
 
     Args:
-        load: loads the detector; sent to the process, so a function of a module or a record.
-        seconds: after which a photo is taken to hang the process, which is ended then.
+        load: loads the detector; must be a module's function or a record, to be sent to the process.
+        seconds: time for a photo, after which the process counts as hanging and is killed.
 
     Raises:
-        InputError: what `load` raised.
+        InputError: `load` raised an error.
     """
 
     def __init__(self, load: Loader, *, seconds: float) -> None:
@@ -50,11 +50,11 @@ class Child:
 
     @property
     def ready(self) -> bool:
-        """Say whether the process is there, and has loaded the detector."""
+        """Whether the process is running and has loaded the detector."""
         return self._pipe is not None and self._process.exitcode is None
 
     def look_after(self) -> None:
-        """Start the process again if it has ended."""
+        """Restart the process if it has ended."""
         if not self.ready:
             self._restart()
 
@@ -113,7 +113,7 @@ class Child:
     def _restart(self) -> None:
         self._end()
         self.restarts += 1
-        print("rcnn: the detector's process ended or hung; it is started again", file=sys.stderr)
+        print("rcnn: the detector's process ended or hung, and is restarted", file=sys.stderr)
         self._start()
 
     def _start(self) -> Offer:
@@ -123,7 +123,7 @@ class Child:
         self._process.start()
         theirs.close()  # so that reading ends with the process
         try:
-            hello = ours.recv() if ours.poll(LOADING_SECONDS) else "it takes too long"
+            hello = ours.recv() if ours.poll(LOADING_SECONDS) else "this takes too long"
         except (EOFError, OSError):
             hello = f"its process ended with exit code {self._exit_code()}"
         if not isinstance(hello, Offer):
@@ -146,9 +146,9 @@ class Child:
 
 
 def _serve(pipe: Connection, load: Loader) -> None:
-    """Be the process: load the detector, say what it offers, and answer jobs until there is nobody to ask."""
+    """Run in the process: load the detector, send its offer, and answer jobs until the parent ends."""
     end_with_parent()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # goes to all processes of a group; the parent ends this one
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # is sent to the whole process group; the parent ends this process
     try:
         work = load()
     except (InputError, OSError) as error:

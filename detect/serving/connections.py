@@ -1,19 +1,19 @@
-"""Connections that wait only so long: for the head of a request, and for a client that no longer takes its answer."""
+"""Time limits of connections: for the header of a request to arrive, and for a client to read its answer."""
 
 import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD_SECONDS = 20.0  # for a head to arrive whole; how long a body may take is for those who read it
-LOOKS = 15  # a client may take this many times as long for an answer
+HEAD_SECONDS = 20.0  # for a header to arrive; the time of a body is limited where it is read
+LOOKS = 15  # a client may take this many times as long to read an answer
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP as uvicorn has it with h11, which bounds the size of a head, and with a bound on the time besides.
+    """uvicorn's HTTP protocol with h11, which limits the size of headers, with a limit on their time.
 
     Attributes:
-        seconds: between two looks at a connection that no request is being answered on.
+        seconds: time between two checks of an idle connection.
     """
 
     seconds = HEAD_SECONDS
@@ -24,12 +24,12 @@ class PatientProtocol(H11Protocol):
         self._looks = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a request."""
+        """Start to wait for a request."""
         super().connection_made(transport)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Wait no more once a request is there."""
+        """Stop waiting once a request has arrived."""
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()
@@ -40,7 +40,7 @@ class PatientProtocol(H11Protocol):
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
+        """Stop waiting."""
         self._stop_waiting()
         super().connection_lost(exc)
 
@@ -54,7 +54,7 @@ class PatientProtocol(H11Protocol):
             self._look.cancel()
 
     def _end_or_wait(self) -> None:
-        """Close the connection, unless the client is still taking the last answer, and has not done so for long."""
+        """Close the connection, unless the client is still reading the last answer and has time left."""
         if self.transport.get_write_buffer_size() and self._looks < LOOKS:
             self._wait(self._looks + 1)
         else:

@@ -1,4 +1,4 @@
-"""How the interface describes itself in OpenAPI: bodies, answers, examples."""
+"""The OpenAPI description: bodies, answers, examples."""
 
 from typing import Any
 
@@ -19,22 +19,22 @@ EXAMPLE: dict[str, Any] = {
 
 
 class Detected(BaseModel):
-    """What was found in a photo, best first: a line of `detections.jsonl`."""
+    """The detections in a photo, best first: a line of `detections.jsonl`."""
 
     model_config = {"json_schema_extra": {"examples": [EXAMPLE]}}
 
-    image: str = Field(description="Name of the photo, as it was given.")
-    width: int = Field(description="Of the photo as displayed, in pixels.")
+    image: str = Field(description="Name of the photo, from the request.")
+    width: int = Field(description="Width of the photo as displayed, in pixels.")
     height: int
     boxes: list[list[float]] = Field(description="x1, y1, x2, y2 in pixels of the photo as displayed.")
     labels: list[str]
     scores: list[float] = Field(description="From 0 to 1.")
     sources: list[str] = Field(description="Which generator proposed each box.")
-    file_key: str = Field(description="Digest of the bytes of the file.")
+    file_key: str = Field(description="Digest of the file.")
 
 
 class Problem(BaseModel):
-    """Why there is no other answer."""
+    """An error."""
 
     model_config = {"json_schema_extra": {"examples": [{"error": "not a picture in a known format"}]}}
 
@@ -42,7 +42,7 @@ class Problem(BaseModel):
 
 
 class Limited(BaseModel):
-    """What the server takes."""
+    """The limits of the server."""
 
     max_bytes: int
     max_pixels: int
@@ -52,14 +52,14 @@ class Limited(BaseModel):
 
 
 class About(BaseModel):
-    """What may be asked for."""
+    """What requests may ask for."""
 
     classes: list[str]
-    proposals: list[str] = Field(description="Names of the generators; the first is the usual one.")
+    proposals: list[str] = Field(description="Names of the proposal generators; the first is the default.")
     score_floor: float
-    draw_score: float = Field(description="Weakest detection that is drawn where no score is named.")
+    draw_score: float = Field(description="Lowest score in pictures by default.")
     max_boxes: int | None
-    placement: list[str] = Field(description="Where the networks run, with the reason.")
+    placement: list[str] = Field(description="Where the networks run, and why.")
     warnings: list[str]
     limits: Limited
 
@@ -71,20 +71,20 @@ def _problem(what: str, **more: Any) -> dict[str, Any]:
 AGAIN = {"Retry-After": {"description": "Seconds after which to try again.", "schema": {"type": "integer"}}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: _problem("The token is missing or wrong."),
-    403: _problem("A page of another site may not ask."),
-    421: _problem("The server does not go by the name that it was called."),
+    403: _problem("The request comes from a page of another site."),
+    421: _problem("The request names a host that is not the server's."),
 }
 ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": Detected,
-        "description": "What was found: JSON, or the photo with boxes.",
+        "description": "The detections: JSON, or the photo with boxes.",
         "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
     },
-    400: _problem("The form has no photo, or the request was not sent to its end."),
+    400: _problem("The form has no photo, or the request is incomplete."),
     408: _problem("The photo did not arrive in time."),
     413: _problem("The body has too many bytes, or the photo too many pixels."),
     500: _problem("The detector failed on this photo."),
-    503: _problem("There is no place for now.", headers=AGAIN),
+    503: _problem("The server is busy.", headers=AGAIN),
     504: _problem("Detecting took too long."),
     **PROBLEMS,
 }
@@ -92,7 +92,7 @@ _PHOTO = {"schema": {"type": "string", "format": "binary"}}
 BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "description": "The photo: JPEG, PNG, WebP, GIF, BMP, TIFF or PPM, and AVIF or HEIF where the server knows it.",
+        "description": "The photo: JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000; perhaps AVIF or HEIF.",
         "content": {
             "image/jpeg": _PHOTO,
             "image/png": _PHOTO,

@@ -1,4 +1,4 @@
-"""What every request passes before it is looked at: who may ask, from where; and what every answer carries."""
+"""Checks the host, the origin and the token of every request, and adds headers to every answer."""
 
 import json
 import time
@@ -13,27 +13,27 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})  # without the token: no photos, and nothing of them
-COUNTED = OPEN | {"/detect", "/about", "/metrics"}  # other paths are counted together
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+OPEN = frozenset({"/", "/healthz", "/readyz", "/openapi.json"})  # need no token, since they return nothing of photos
+COUNTED = OPEN | {"/detect", "/about", "/metrics"}  # by path; other paths are counted together
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
     b"cross-origin-resource-policy": b"same-origin",
     b"cache-control": b"no-store",
 }
-NOTHING = b"default-src 'none'; frame-ancestors 'none'"  # the policy of answers that bring none of their own
+NOTHING = b"default-src 'none'; frame-ancestors 'none'"  # content policy of answers without their own
 
 
 class Gate:
-    """Refuses requests without the token, for another host, or that a page of somebody else makes a browser send.
+    """Refuses requests without the token, for another host, or sent by a browser for a page of another site.
 
     Args:
-        app: what is behind the gate.
-        metrics: that count all requests.
-        token: that has to be sent as `Authorization: Bearer TOKEN`; empty asks for none.
-        hosts: names that the server is called by; a page cannot lead its own name to a local server then. Empty takes
-            any.
+        app: the application.
+        metrics: counts all requests.
+        token: token that must be sent as `Authorization: Bearer TOKEN`; empty requires none.
+        hosts: host names that requests may use, so that a page cannot point its own name to a local server (DNS
+            rebinding). Empty allows any.
     """
 
     def __init__(self, app: App, *, metrics: Metrics, token: str = "", hosts: Collection[str] = ()) -> None:
@@ -60,9 +60,9 @@ class Gate:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if self._hosts and name not in self._hosts:
-            return 421, "this server does not go by that name; whoever runs it can allow it"
+            return 421, "this server does not answer to that host name; whoever runs it can allow it"
         if headers.get(b"sec-fetch-site", b"none") in (b"cross-site", b"same-site") and path != "/":
-            return 403, "pages of other sites may not ask this server"
+            return 403, "pages of other sites may not use this server"
         if self._token and path not in OPEN and not self._knows(headers.get(b"authorization", b"")):
             return 401, "the token is missing or wrong: send it as `Authorization: Bearer TOKEN`"
         return None
@@ -73,7 +73,7 @@ class Gate:
 
 
 def _completed(headers: Any) -> list[tuple[bytes, bytes]]:
-    """Add what every answer carries, where it does not have its own."""
+    """Add the default headers that an answer does not have."""
     there = {name for name, _ in headers}
     more = HEADERS | {b"content-security-policy": NOTHING}
     return [*headers, *((name, value) for name, value in more.items() if name not in there)]

@@ -1,24 +1,25 @@
-"""What goes between a server and what detects for it: offers, jobs, answers. Light, and plain to send to a process."""
+"""The data between a server and its detector: offers, jobs, answers. Plain data that can be sent to a process."""
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+TOKEN_VARIABLE = "RCNN_TOKEN"  # environment variable with the token that requests must send
 JSON, JPEG = "application/json", "image/jpeg"
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What requests may ask for, as the server was started.
+    """What requests may ask for.
 
     Attributes:
-        classes: that are looked for.
-        proposals: names of the generators; the first is taken where none is named.
-        score_floor: detections below it are not kept.
-        max_boxes: most proposals that are classified; None is all of them.
-        placement: where the networks run, with the reason.
-        warnings: about the parts that were loaded.
+        classes: classes that are looked for.
+        proposals: names of the proposal generators; the first is the default.
+        score_floor: lowest score that is kept.
+        max_boxes: number of first proposals to classify; None classifies all.
+        placement: where the networks run, and why.
+        warnings: warnings about the loaded parts.
     """
 
     classes: tuple[str, ...]
@@ -31,14 +32,14 @@ class Offer:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes.
+    """The limits of a server.
 
     Attributes:
-        max_bytes: of the body of a request.
-        max_pixels: of a photo.
-        seconds: for a request to arrive, and then until it is answered.
-        waiting: requests that are read, wait or are worked on at a time; further ones are refused.
-        together: at most this many photos go to the detector together.
+        max_bytes: largest body of a request, in bytes.
+        max_pixels: largest photo, in pixels.
+        seconds: time for a request to arrive, and again until it is answered.
+        waiting: most requests being read, waiting or in progress; others are refused.
+        together: most photos that are handed to the detector together.
     """
 
     max_bytes: int = 20_000_000
@@ -50,16 +51,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Job:
-    """A photo, and what is asked about it; all within what is offered.
+    """A photo, and what is requested, within the offer.
 
     Attributes:
         content: bytes of the file.
-        name: of the photo, to be returned.
-        proposals: name of the generator.
-        score: weaker detections are left out.
-        max_boxes: most proposals that are classified; None is all of them.
-        classes: others are left out; None keeps all.
-        picture: asks for the photo with boxes, as JPEG, in the place of JSON.
+        name: name of the photo, returned in the answer.
+        proposals: name of the proposal generator.
+        score: lowest score to return.
+        max_boxes: number of first proposals to classify; None classifies all.
+        classes: classes to return; None returns all.
+        picture: whether to return the photo with boxes, as JPEG, instead of JSON.
     """
 
     content: bytes
@@ -73,7 +74,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is returned: status of HTTP, type and bytes of the body, and how many objects were found."""
+    """The answer: HTTP status, type and bytes of the body, and the number of objects."""
 
     status: int
     kind: str
@@ -81,24 +82,24 @@ class Answer:
     objects: int = 0
 
 
-class Work(Protocol):
+class Worker(Protocol):
     """Detects on photos."""
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[Answer]:
-        """Yield an answer to each job, in order, each as soon as it is known."""
+        """Yield the answer to each job, in order, as soon as it is known."""
 
     def look_after(self) -> None:
-        """Do what is to be done once a second where there is no work."""
+        """Do maintenance; called once a second if there is no work."""
 
     @property
     def ready(self) -> bool:
-        """Say whether jobs would be worked on at once."""
+        """Whether jobs can be processed now."""
 
     @property
     def restarts(self) -> int:
-        """Return how often the detector had to be started again."""
+        """Number of restarts of the detector."""
 
 
 def failure(status: int, reason: str) -> Answer:
-    """Return an answer that says why there is none."""
+    """Return an error as an answer."""
     return Answer(status, JSON, json.dumps({"error": reason}).encode())

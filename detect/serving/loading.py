@@ -1,4 +1,4 @@
-"""How the detector of a server is loaded: light, since the server itself goes without networks."""
+"""How to load the detector of a server; light to import, since the server itself does without networks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loading:
-    """How to load what answers; plain, to be sent to a process.
+    """How to load what answers jobs; plain data that can be sent to a process.
 
     Attributes:
         detector: arguments of `detect.detector.Detector.load`.
-        others: names of further generators that requests may ask for.
-        max_pixels: of a photo.
+        others: names of more proposal generators that requests may choose.
+        max_pixels: largest photo, in pixels.
     """
 
     detector: Mapping[str, Any]
@@ -26,10 +26,10 @@ class Loading:
     max_pixels: int = 50_000_000
 
     def __call__(self) -> "Answering":
-        """Load it.
+        """Load the detectors.
 
         Raises:
-            InputError: a name, file or device that cannot be used.
+            InputError: a name, file or device cannot be used.
         """
         import numpy as np
 
@@ -50,6 +50,6 @@ class Loading:
         for name in self.others:
             propose = load_proposals(name, placement, shared=shared)
             detectors[name] = Detector(propose, first.classify, options)
-        for detector, size in product(detectors.values(), CANVASES):  # now, not in the time of a request
+        for detector, size in product(detectors.values(), CANVASES):  # makes the engines before the first request
             detector(np.full((*size, 3), 128, np.uint8))
         return Answering(detectors, max_pixels=self.max_pixels)

@@ -1,4 +1,4 @@
-"""What a server counts, in the format of Prometheus."""
+"""The metrics of a server, in the format of Prometheus."""
 
 from collections.abc import Callable
 
@@ -13,10 +13,10 @@ TOGETHER = (1, 2, 4, 8, 16, 32)
 
 
 class Metrics:
-    """Counts requests, and asks the queue for what it knows.
+    """Counts requests, and reads the queue.
 
     Args:
-        queue: of the server.
+        queue: queue of the server.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -25,15 +25,19 @@ class Metrics:
             "rcnn_requests", "Requests answered, by path and status.", ["path", "status"], registry=self._registry
         )
         self._seconds = Histogram(
-            "rcnn_request_seconds", "From a request to its answer.", ["path"], buckets=SECONDS, registry=self._registry
+            "rcnn_request_seconds",
+            "Seconds from a request to its answer.",
+            ["path"],
+            buckets=SECONDS,
+            registry=self._registry,
         )
         self._objects = Counter("rcnn_objects", "Objects returned.", registry=self._registry)
         self._together = Histogram(
             "rcnn_group_photos", "Photos handed to the detector together.", buckets=TOGETHER, registry=self._registry
         )
-        self._gauge("rcnn_taken", "Requests being read, waiting or worked on.", lambda: queue.taken)
-        self._gauge("rcnn_ready", "1 while photos are worked on.", lambda: float(queue.ready))
-        self._gauge("rcnn_detector_restarts", "Times the detector was started again.", lambda: queue.work.restarts)
+        self._gauge("rcnn_taken", "Requests being read, waiting or in progress.", lambda: queue.taken)
+        self._gauge("rcnn_ready", "1 while photos are processed.", lambda: float(queue.ready))
+        self._gauge("rcnn_detector_restarts", "Restarts of the detector.", lambda: queue.work.restarts)
 
     def answered(self, path: str, status: int, seconds: float) -> None:
         """Count a request."""
@@ -45,7 +49,7 @@ class Metrics:
         self._objects.inc(objects)
 
     def text(self) -> bytes:
-        """Return all counts."""
+        """Return all metrics."""
         while self._queue.groups:
             self._together.observe(self._queue.groups.popleft())
         return generate_latest(self._registry)

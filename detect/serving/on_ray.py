@@ -1,4 +1,4 @@
-"""The same server as a Ray Serve deployment: replicas on many machines, each with a detector.
+"""The server as a Ray Serve deployment: replicas on many machines, each with a detector.
 
 serve run detect.serving.on_ray:application features=shared proposals=multibox replicas=2
 """
@@ -8,28 +8,27 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from detect.serving.jobs import Limits
+from detect.serving.jobs import TOKEN_VARIABLE, Limits
 from detect.serving.loading import Loading
 from structures.errors import InputError
 from structures.extras import installed
 
 EXTRA = "ray"
-REPLICA = {"replicas": "1", "gpus": "0", "cpus": "1"}  # what else may be named, with what is taken elsewhere
+REPLICA = {"replicas": "1", "gpus": "0", "cpus": "1"}  # arguments for the replicas, with their defaults
 NUMBERS = {"score_floor": float, "nms_threshold": float, "max_boxes": int, "max_per_class": int, "batch_size": int}
 WORDS = ("weights", "proposals", "features", "device", "engine", "dtype", "exif")
-TOKEN_VARIABLE = "RCNN_TOKEN"
 
 
 def application(words: Mapping[str, str]) -> Any:
-    """Return the deployment, as `serve run` wants it.
+    """Return the deployment for `serve run`.
 
     Args:
-        words: arguments of `detect.detector.Detector.load` (a text or a number each), fields of
-            `detect.serving.jobs.Limits`, `replicas`, `gpus` and `cpus` of each, and `hosts` with commas between them.
-            A token is read from RCNN_TOKEN, here.
+        words: arguments of `detect.detector.Detector.load` (strings and numbers), fields of
+            `detect.serving.jobs.Limits`, `replicas`, `gpus` and `cpus` per replica, and `hosts`, separated by commas.
+            The token is read from RCNN_TOKEN of this process.
 
     Raises:
-        InputError: a word that is not known, or a number that is none.
+        InputError: an argument is unknown, or not a number where one is expected.
     """
     for package in ("ray.serve", "fastapi", "prometheus_client"):
         installed(package, extra="serve" if package != "ray.serve" else EXTRA)
@@ -38,7 +37,7 @@ def application(words: Mapping[str, str]) -> Any:
 
 
 def parsed(words: Mapping[str, str]) -> tuple[Limits, dict[str, Any], dict[str, float], tuple[str, ...]]:
-    """Sort the words of a command line by what they are for.
+    """Sort the arguments by what they are for: limits, detector, replicas, hosts.
 
     >>> parsed({"features": "shared", "score_floor": "0.3", "waiting": "8", "gpus": "0.5"})[1:3]
     ({'features': 'shared', 'score_floor': 0.3}, {'replicas': 1.0, 'gpus': 0.5, 'cpus': 1.0})
@@ -48,7 +47,7 @@ def parsed(words: Mapping[str, str]) -> tuple[Limits, dict[str, Any], dict[str, 
     found: dict[str, Any] = {}
     for name, word in words.items():
         if name != "hosts" and name not in kinds:
-            raise InputError(f"unknown word {name!r}; known: {', '.join(sorted({*kinds, 'hosts'}))}")
+            raise InputError(f"unknown argument {name!r}; known: {', '.join(sorted({*kinds, 'hosts'}))}")
         try:
             found[name] = kinds.get(name, str)(word)
         except ValueError:
@@ -63,15 +62,15 @@ def deployment(loading: Loading, limits: Limits, replica: Mapping[str, float], *
     """Return a deployment whose replicas each load a detector and answer as `rcnn serve` does.
 
     Args:
-        loading: of the detector.
-        limits: of requests, for each replica.
-        replica: number of "replicas", and "gpus" and "cpus" for each.
-        hosts: names that requests may call the server by; none for any.
+        loading: loads the detector.
+        limits: limits of requests, per replica.
+        replica: number of "replicas", and "gpus" and "cpus" per replica.
+        hosts: host names that requests may use; none for any.
     """
     serve = installed("ray.serve", extra=EXTRA)
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
 
-    def build() -> Any:  # in the replica
+    def build() -> Any:  # runs in the replica
         from detect.runs.machine import DISTRIBUTION, versions
         from detect.serving.app import make_app
         from detect.serving.queue import Queue
@@ -83,7 +82,7 @@ def deployment(loading: Loading, limits: Limits, replica: Mapping[str, float], *
     @serve.deployment(
         name="rcnn",
         num_replicas=int(replica["replicas"]),
-        max_ongoing_requests=limits.waiting + 8,  # beyond its own queue, so that a replica can refuse at once
+        max_ongoing_requests=limits.waiting + 8,  # more than its queue holds, so that a replica can refuse at once
         ray_actor_options={"num_cpus": replica["cpus"], "num_gpus": replica["gpus"]},
         graceful_shutdown_timeout_s=2 * limits.seconds,
     )

@@ -1,4 +1,4 @@
-"""The page, and the policy by which a browser runs its own script and style and nothing else."""
+"""The web page, and the policy that lets a browser use only its own script and style."""
 
 import base64
 import hashlib
@@ -18,6 +18,6 @@ def page() -> tuple[str, str]:
 
 
 def _hashes(text: str, element: str) -> str:
-    """Return the sources that allow the elements of a page, by the digests of what is in them."""
+    """Return the policy sources that allow the elements of a page, by their digests."""
     inside = re.findall(rf"<{element}>(.*?)</{element}>", text, re.DOTALL)
     return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in inside)

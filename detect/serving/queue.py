@@ -1,4 +1,4 @@
-"""A bounded queue of jobs and the one thread that works on them: what does not fit is refused at once."""
+"""A bounded queue of jobs, and the thread that processes them; jobs that do not fit are refused at once."""
 
 import math
 import time
@@ -9,17 +9,17 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from threading import Condition, Thread
 
-from detect.serving.jobs import Answer, Job, Limits, Work, failure
+from detect.serving.jobs import Answer, Job, Limits, Worker, failure
 
-IDLE_SECONDS = 1.0  # between two looks after the detector while there is nothing to do
+IDLE_SECONDS = 1.0  # between two checks of the detector while there is nothing to do
 NEWEST = 0.2  # weight of the last photo in the mean time per photo
-LONGEST_WAIT = 60  # seconds that a client is asked to wait before it tries again
+LONGEST_WAIT = 60  # most seconds that a client is asked to wait before it tries again
 
 Waiting = tuple[Job, "Future[Answer]"]
 
 
 class Full(Exception):
-    """A request that there is no place for now.
+    """There is no place for a request now.
 
     Args:
         retry_after: seconds after which to try again.
@@ -31,40 +31,40 @@ class Full(Exception):
 
 
 class Queue:
-    """Hands jobs to the detector, several together where several wait.
+    """Hands jobs to the detector, several together if several are waiting.
 
     Args:
-        work: answers them.
-        limits: how many may wait, and how long.
+        work: answers jobs.
+        limits: how many jobs may wait, and how long.
 
     Attributes:
-        taken: requests that have a place.
-        groups: sizes of the groups that were handed over, since they were last asked for.
+        taken: number of requests that have a place.
+        groups: sizes of the groups that were handed over since the metrics were last read.
     """
 
-    def __init__(self, work: Work, limits: Limits) -> None:
+    def __init__(self, work: Worker, limits: Limits) -> None:
         self.work, self._limits = work, limits
         self.taken, self.groups = 0, deque[int](maxlen=1000)
         self._waiting, self._changed = deque[Waiting](), Condition()
         self._pace, self._closed = 0.0, False
-        self._handed, self._since = deque[Waiting](), 0.0  # to the detector; since when it is on the first of them
+        self._handed, self._since = deque[Waiting](), 0.0  # to the detector; when it started on the first of them
         self._thread = Thread(target=self._run, name="detect", daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the thread."""
         self._thread.start()
 
     @property
     def ready(self) -> bool:
-        """Say whether jobs are worked on."""
+        """Whether jobs are processed."""
         return self._thread.is_alive() and not self._closed and self.work.ready
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Take a place for one request, before anything of it is read.
+        """Take a place for one request, before its body is read.
 
         Raises:
-            Full: all are taken, or those before it would let it wait for too long.
+            Full: all places are taken, or the wait would be too long.
         """
         with self._changed:
             before = self._before
@@ -79,7 +79,7 @@ class Queue:
                 self.taken -= 1
 
     def put(self, job: Job) -> "Future[Answer]":
-        """Hand over a job of a request that has a place; its answer may be cancelled while it waits."""
+        """Queue the job of a request that has a place; its future can be cancelled while it waits."""
         future = Future[Answer]()
         with self._changed:
             self._waiting.append((job, future))
@@ -87,7 +87,7 @@ class Queue:
         return future
 
     def give_up(self, future: "Future[Answer]") -> str:
-        """Let go of a job whose time is up, and say why if that is the photo's fault; else it may be tried again."""
+        """Cancel a job whose time is up; return the fault of the photo, or "" if the job may be tried again."""
         future.cancel()
         try:
             first = self._handed[0][1]
@@ -98,16 +98,16 @@ class Queue:
         return f"detecting on this photo takes longer than {self._limits.seconds:g} s" if blamed else ""
 
     def later(self) -> Full:
-        """Return the refusal of a request that may be tried again."""
+        """Return the error for a request that may be tried again."""
         return Full(min(LONGEST_WAIT, max(1, math.ceil(self._before * self._pace / 2))))
 
     @property
     def _before(self) -> int:
-        """Photos that the next one has to wait for; clients may have gone while their jobs are worked on."""
+        """Number of photos before the next one, including those of clients that have gone."""
         return max(self.taken, len(self._waiting) + len(self._handed))
 
     def close(self) -> None:
-        """Take nothing more, finish what was taken, and end."""
+        """Accept nothing more, finish the queued jobs, and end."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -118,11 +118,11 @@ class Queue:
         while (group := self._next()) is not None:
             try:
                 self._do(group) if group else self.work.look_after()
-            except Exception:  # nothing may end this thread; the detector is started again when it is next needed
+            except Exception:  # nothing may end this thread; the detector is restarted when it is next needed
                 traceback.print_exc()
 
     def _next(self) -> list[Waiting] | None:
-        """Return the next jobs; none after a second without any, and None at the end."""
+        """Return the next jobs; an empty list after a second without any, and None at the end."""
         with self._changed:
             if not self._waiting and not self._closed:
                 self._changed.wait(IDLE_SECONDS)

@@ -1,4 +1,4 @@
-"""Runs the application until the process is asked to stop, and then finishes what was taken."""
+"""Runs the application until the process is stopped, and then finishes the accepted requests."""
 
 import socket
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from detect.serving.connections import PatientProtocol
 from structures.errors import InputError
 
-LOOK_SECONDS = 1.0  # between two chances for the main thread to notice a signal, where waiting hides it
-CONNECTIONS = 2048  # that wait to be accepted; the queue refuses requests, not the system
+SIGNAL_SECONDS = 1.0  # between two chances for the main thread to handle a signal, on systems where waiting blocks it
+CONNECTIONS = 2048  # that may wait to be accepted, so that our queue refuses requests, not the system
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -28,13 +28,13 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def address(listening: socket.socket) -> str:
-    """Return where a socket is reached, as a browser wants it."""
+    """Return the URL of a socket."""
     host, port = listening.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def config(app: FastAPI, seconds: float) -> uvicorn.Config:
-    """Return how uvicorn runs an application, which speaks plain HTTP/1.1 whatever packages are installed.
+    """Return uvicorn's configuration: plain HTTP/1.1, whatever packages are installed.
 
     Args:
         app: the application.
@@ -52,12 +52,12 @@ def config(app: FastAPI, seconds: float) -> uvicorn.Config:
 
 
 def run(app: FastAPI, listening: socket.socket, *, seconds: float, begun: Callable[[], None]) -> None:
-    """Answer requests until this thread is interrupted; it must be the main one.
+    """Answer requests until this thread, which must be the main one, is interrupted.
 
     Args:
         app: the application.
-        listening: made by `bind`.
-        seconds: that the last requests may take after that, at most.
+        listening: socket from `bind`.
+        seconds: most time for the last requests after that.
         begun: called once, before the first request.
     """
     server, ended = uvicorn.Server(config(app, seconds)), Event()
@@ -68,10 +68,10 @@ def run(app: FastAPI, listening: socket.socket, *, seconds: float, begun: Callab
         finally:
             ended.set()
 
-    Thread(target=answer, name="http").start()  # uvicorn leaves the signals to this thread then
+    Thread(target=answer, name="http").start()  # in another thread, uvicorn does not handle signals
     try:
         begun()
-        while not ended.wait(LOOK_SECONDS):  # not join: stopped in it, Python 3.11 takes the thread for ended
+        while not ended.wait(SIGNAL_SECONDS):  # not join: interrupted in it, Python 3.11 takes the thread for ended
             pass
     finally:
         server.should_exit = True

@@ -1,1 +1,1 @@
-"""Trainings from data to weights: regions and MultiBox, stage by stage, judged on the way."""
+"""Trainings from photos to weights: regions and MultiBox, phase by phase, validated on the way."""

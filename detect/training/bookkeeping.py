@@ -1,4 +1,4 @@
-"""What every training has around its loop: a folder for its state, and those who follow it."""
+"""What every training needs around its loop: a folder for its state, and callbacks."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ Judge = Callable[[int, Callable[[], Checkpoint]], None]
 
 @dataclass(frozen=True)
 class Bookkeeping:
-    """Where a training keeps its state, how often, and what is called after its steps.
+    """Where and how often a training saves its state, and its callbacks.
 
     Attributes:
-        work: folder of the state; a killed run resumes from it.
-        save_every: steps between two states on disk.
-        show: shows a bar over the numbers of what is made before the first step.
+        work: folder of the state, from which a killed run resumes.
+        save_every: steps between two saved states.
+        show: wraps an iterable of numbers in a progress bar, for work before the first step.
         report: called after every step.
-        judge: called after every step with its number and a function that returns the weights so far, before the state
-            is written: what it has to say is said again when a killed run comes there once more.
+        judge: called after every step with its number and a function that returns the weights so far. The state is
+            saved afterwards, so that a resumed run calls it again.
     """
 
     work: Path
@@ -42,7 +42,7 @@ class Bookkeeping:
 
     @property
     def state_file(self) -> Path:
-        """Where the state is."""
+        """File of the state."""
         return self.work / STATE
 
     def train(
@@ -56,16 +56,16 @@ class Bookkeeping:
         recipe: "DataclassInstance",
         to_checkpoint: Callable[[State], Checkpoint],
     ) -> Checkpoint:
-        """Run `classifier.training.train`, and return the running average of the weights as a checkpoint.
+        """Run `classifier.training.train`; return the running average of the weights as a checkpoint.
 
         Args:
-            network: for this, the loss, the batches, the optimisers, the schedule and the recipe see there.
-            loss: of the network on a batch.
-            batches: the batch of each step.
-            optimisers: hold all trained parameters.
-            schedule: steps and learning rates.
-            recipe: the state belongs to it.
-            to_checkpoint: makes weights that can be used out of the state of the network.
+            network: the network.
+            loss: loss of the network on a batch.
+            batches: step -> batch.
+            optimisers: optimisers of all trained parameters.
+            schedule: number of steps, and learning rates.
+            recipe: recipe that the state belongs to.
+            to_checkpoint: state of the network -> checkpoint.
         """
         judge = self.judge
         average = train(

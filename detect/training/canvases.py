@@ -1,7 +1,7 @@
-"""What trainings on random views of whole photos share: MultiBox alone, and MultiBox with classes on shared features.
+"""Training on random views of whole photos: MultiBox alone, or MultiBox with a classifier on shared features.
 
-The stages up to `frozen` keep their weights and run in the quick engine. Every batch is a function of the seed and its
-step, so that a killed run resumes from its last state as if nothing had happened.
+The stages up to `frozen` keep their weights and run in the fastest engine. Every batch depends only on the seed and the
+step, so a killed run resumes from its last state as if nothing had happened.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,7 +35,7 @@ Dense = TypeVar("Dense", bound=DenseMultiBox)
 
 
 def freeze(network: DenseMultiBox, frozen: str) -> None:
-    """Keep the weights of the trunk's stages up to and with one as they are."""
+    """Freeze the weights of the trunk up to and including a stage."""
     for stage in stages_between(None, frozen):
         network.trunk.get_submodule(stage).requires_grad_(False)
 
@@ -58,25 +58,25 @@ def train_on_canvases(
     """Train a dense network on random views of annotated photos.
 
     Args:
-        network: with the weights that it starts from.
-        loss: of the network on a batch.
-        make_optimiser: over the layers of the network that are trained.
-        dataset: photos and their objects.
-        starts: weights that the network was made from.
-        recipe: all that decides the training; the state belongs to it.
-        canvases: the part of the recipe that says which photos are seen when, and the schedule.
+        network: network with the weights to start from.
+        loss: loss of the network on a batch.
+        make_optimiser: network -> optimiser of the trained layers.
+        dataset: annotated photos.
+        starts: checkpoints that the network was made from.
+        recipe: everything that decides the training; the state belongs to it.
+        canvases: the part of the recipe with the order of photos and the schedule.
         to_checkpoint: makes weights that can be used out of the state of the network.
-        placement: device and engine; the trained stages run in torch.
-        books: folder of the state, and what is called after steps.
-        workers: processes that draw samples; 0 draws them in between.
-        propose: other proposals that samples take along; None for none.
+        placement: device and engine of the frozen stages; the trained stages run in torch.
+        books: folder of the state, and callbacks.
+        workers: processes that read photos and draw views; 0: this process does.
+        propose: generator of more boxes for each view; None adds none.
 
     Returns:
         The running average of the weights.
 
     Raises:
-        InputError: there are no photos, or too few for a batch of all processes, which must share a batch evenly; one
-            cannot be read; or the folder belongs to another training.
+        InputError: there are too few photos for a batch of all processes, the processes cannot share a batch evenly, a
+            photo cannot be read, or the folder belongs to another training.
     """
     share_of(canvases.batch_size, current_process())
     schedule = canvases.schedule(count_steps(dataset, canvases))
@@ -85,7 +85,7 @@ def train_on_canvases(
     with first_then_others() as first:
         if first:
             _require_same_training(books, starts, dataset, propose)
-    with one_core_per_photo() if workers else nullcontext():  # before they are forked: in a fork OpenCV would hang
+    with one_core_per_photo() if workers else nullcontext():  # before the fork, after which OpenCV's threads would hang
         return books.train(
             network,
             loss,
@@ -100,10 +100,10 @@ def train_on_canvases(
 def _require_same_training(
     books: Bookkeeping, starts: Sequence[Checkpoint], dataset: Dataset, propose: ProposalGenerator | None
 ) -> None:
-    """Note in a folder what its training is made from, or check that it is the same as before."""
+    """Note what a training is made from, or check that it is the same as before."""
     state, start = books.state_file, starts[0]
     weights = {"weights": digest(dict(sorted(start.state.items()))), "preprocessing": asdict(start.preprocessing)}
     more = [digest(dict(sorted(each.state.items()))) for each in starts[1:]]
     weights |= ({"more weights": more} if more else {}) | ({} if propose is None else {"proposals": propose.name})
-    remedy = f"name another `work` folder, or remove {state} to start again"
+    remedy = f"name another `work` folder, or remove {state} to start from scratch"
     require_same_origin(books.work / START_FILE, {**weights, **contents(dataset)}, remedy=remedy, state=state)

@@ -1,4 +1,4 @@
-"""The annotated photos of a training: opened by the options that name them, and looked at before hours of work."""
+"""Opens the annotated photos of a training, and checks them before hours of work."""
 
 import os
 from collections import Counter
@@ -16,8 +16,8 @@ from structures.errors import InputError
 from structures.images import ImageError, read_size
 from structures.records import Dataset, GroundTruth
 
-SPLIT = "train"  # where none is named
-COMPLAINTS = 3  # about photos, in one error
+SPLIT = "train"  # the default
+COMPLAINTS = 3  # most photos that an error names
 
 
 def open_dataset(
@@ -28,18 +28,18 @@ def open_dataset(
     classes: Sequence[str] | None = None,
     ignored: Sequence[str] | None = None,
 ) -> Selection:
-    """Open the photos to learn from, with only the classes that are listed (`read_class_names`), if any.
+    """Open the photos to learn from.
 
     Args:
         ground_truth: folders or files as `eval.ground_truth.open_ground_truth` takes them; several are joined.
-        split: a part of each; None takes "train", or the only one.
+        split: a split of each; None takes "train", or the only one.
         images: folder of the photos; None takes the usual ones of the format.
-        classes: names, or files of names.
-        ignored: the same of classes whose objects count neither as object nor as background.
+        classes: classes to learn, as `read_class_names` takes them; None learns all.
+        ignored: classes whose objects count neither as objects nor as background, likewise.
 
     Raises:
-        InputError: none is named, the classes of several differ, a class is unknown, no photo shows an object, or
-            photos cannot be read or are not those that were annotated.
+        InputError: no photos are named, the classes of several datasets differ, a class is unknown, no photo shows an
+            object, or photos cannot be read or have another size than annotated.
     """
     if not ground_truth:
         raise InputError("name the photos to learn from as `ground_truth`")
@@ -54,7 +54,7 @@ def open_dataset(
 
 
 def _check_photos(dataset: Dataset) -> None:
-    """Refuse, before hours of work, photos that are missing or of another size than was annotated."""
+    """Refuse, before hours of work, photos that are missing or have another size than annotated."""
     complaints = [complaint for truth in dataset if (complaint := _complaint(dataset, truth))]
     if complaints:
         raise InputError(some_of(complaints))
@@ -78,7 +78,7 @@ def _misfit(path: Path, truth: GroundTruth, height: int, width: int) -> str | No
 
 
 def some_of(complaints: Sequence[str]) -> str:
-    """Join the first complaints, and say how many there are.
+    """Join the first complaints, and count the others.
 
     >>> some_of(["a: no such file", "b: no such file", "c: no such file", "d: no such file"])
     'a: no such file; b: no such file; c: no such file; and 1 more'
@@ -97,20 +97,21 @@ def open_validation(
     usual_images: Path | None = None,
     photos: int | None = None,
 ) -> Selection | None:
-    """Open the photos to validate on, with the classes of those learned from; None if no option names any.
+    """Open the photos to validate on, with the classes of those to learn from; None if none are named.
 
     Args:
-        learned_from: dataset of the training.
-        ground_truth: where it is.
-        val: list or folder of the photos, in `val_ground_truth` or else in those of `ground_truth` that have it.
+        learned_from: photos to learn from.
+        ground_truth: their folders or files.
+        val: list or folder of the photos to validate on, in `val_ground_truth`, or else in those of `ground_truth` that
+            have it.
         val_ground_truth: other annotated photos.
-        val_images: folder of these photos.
-        usual_images: the same where none is named.
-        photos: at most this many, evenly spread; 0 takes all, None as many as are usual.
+        val_images: folder of the photos of `val_ground_truth`.
+        usual_images: default for `val_images`.
+        photos: most photos, evenly spread; 0 takes all, None the default number.
 
     Raises:
-        InputError: the photos lack a class, there is nothing to find on them, none can be read, or some are not those
-            that were annotated.
+        InputError: the photos lack a class, show no object that counts, cannot be read, or have another size than
+            annotated.
     """
     alone = val_images is not None and val_ground_truth is None
     refuse_options_without_effect({"`val_images` is the folder of `val_ground_truth`": alone})
@@ -126,7 +127,7 @@ def open_validation(
 
 
 def _check_sizes(dataset: Dataset) -> None:
-    """Refuse photos to validate on of another size than was annotated, or none at all; single ones may be missing."""
+    """Refuse validation photos of another size than annotated, or if none can be read; single ones may be missing."""
     sizes, unread = _sizes(dataset)
     misfits = (
         _misfit(dataset.image_path(truth.image_id), truth, *sizes[truth.image_id])
@@ -141,12 +142,12 @@ def _check_sizes(dataset: Dataset) -> None:
 
 
 def unreadable(dataset: Dataset) -> dict[str, str]:
-    """Return why photos of a dataset cannot be read, by their names."""
+    """Return the photos of a dataset that cannot be read: image id -> reason."""
     return _sizes(dataset)[1]
 
 
 def _sizes(dataset: Dataset) -> tuple[dict[str, ImageSize], dict[str, str]]:
-    """Return the sizes of the photos, and why others have none, by their names."""
+    """Return the sizes of the photos by image id, and the reasons for those that cannot be read."""
     sizes, reasons = dict[str, ImageSize](), dict[str, str]()
     for image_id in dataset.image_ids:
         try:
@@ -156,8 +157,8 @@ def _sizes(dataset: Dataset) -> tuple[dict[str, ImageSize], dict[str, str]]:
     return sizes, reasons
 
 
-def summary(dataset: Dataset, judged: Dataset | None) -> list[str]:
-    """Say what there is to learn from, one line each, and what looks wrong about it."""
+def summary(dataset: Dataset, validation_set: Dataset | None) -> list[str]:
+    """Return lines about the photos to learn from, and warnings about what looks wrong."""
     objects = Counter(label for truth in dataset for label in truth.labels.tolist())
     by_class = ", ".join(f"{name} {objects[label]}" for label, name in enumerate(dataset.classes))
     lines = [f"{len(dataset)} photos with {objects.total()} objects: {by_class}"]
@@ -165,17 +166,21 @@ def summary(dataset: Dataset, judged: Dataset | None) -> list[str]:
     if nothing:
         lines.append(f"warning: no object of {', '.join(nothing)}, which will not be learned")
     lines += [f"warning: {note}" for note in notes_of(dataset)]
-    learned = {os.path.realpath(dataset.image_path(image_id)) for image_id in dataset.image_ids}
-    ids = [] if judged is None else judged.image_ids
-    both = [i for i in ids if judged is not None and os.path.realpath(judged.image_path(i)) in learned]
+    learned = set(_real_paths(dataset))
+    paths = [] if validation_set is None else _real_paths(validation_set)
+    both = learned.intersection(paths)
     if both:
-        told = f"{len(both)} of {len(ids)} photos to validate on are learned from"
-        lines.append(f"warning: {told}; the figure will flatter")
+        told = f"{len(both)} of {len(paths)} validation photos are also learned from"
+        lines.append(f"warning: {told}; the score will be too high")
     return lines
 
 
+def _real_paths(dataset: Dataset) -> list[str]:
+    return [os.path.realpath(dataset.image_path(image_id)) for image_id in dataset.image_ids]
+
+
 def _having(ground_truth: Sequence[Path], val: str | None) -> Sequence[Path]:
-    """Return what has a list or folder of this name; the first, to be complained of, where nothing has."""
+    """Return the paths that have a list or folder of this name; if none has, the first, whose error says so."""
     return [] if val is None else [path for path in ground_truth if has_split(path, val)] or ground_truth[:1]
 
 

@@ -1,7 +1,7 @@
-"""A new class from a few examples: columns of logits are learned on what shared features see of a few photos.
+"""Learns new classes from a few examples: columns of region logits, on the shared features of a few photos.
 
-Nothing else is trained, so that seconds are enough. Where the result is judged on the same photos, each is judged by
-columns that were learned without it.
+Nothing else is trained, so this takes seconds. To evaluate on the same photos, each photo is searched with columns that
+were learned without it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from classifier.sampling import NO_EXAMPLE, label_boxes
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from detect.detector import Detector
 from detect.training.bookkeeping import ShowProgress
-from detect.training.few_photos import PhotoLooks, PhotoRegions
+from detect.training.few_photos import PhotoRegionCache, PhotoRegions
 from detect.training.few_recipe import FewRecipe
 from structures.boxes import Floats
 from structures.errors import InputError
@@ -25,38 +25,40 @@ from structures.names import ClassNames
 from structures.records import Dataset, Detections, GroundTruth, Proposals
 from structures.regions import Regions
 
-FOLDS = 4  # parts of the photos, each judged by what was learned from the others
-NONE = -1  # label of regions of no new class
+FOLDS = 4  # parts of the photos, each searched with what was learned from the others
+NONE = -1  # label of regions without a new class
 
 
-def learnable(checkpoint: Checkpoint, dataset: Dataset, recipe: FewRecipe) -> list[str]:
-    """Return the classes of a dataset to be learned: those with examples, which the weights do not know.
+def classes_to_learn(checkpoint: Checkpoint, dataset: Dataset, recipe: FewRecipe) -> list[str]:
+    """Return the classes of a dataset to learn: those with examples that the weights do not know.
 
-    Where the old classes go, all with examples are learned.
+    If the old classes are dropped, all classes with examples are learned.
 
     Raises:
-        InputError: there is none; says why.
+        InputError: there are none; the message says why.
         WeightsError: the weights are of another task.
     """
     if checkpoint.task != "shared":
-        raise WeightsError(f"weights for {checkpoint.task} cannot be taught more; those of shared features are needed")
+        raise WeightsError(
+            f"weights for {checkpoint.task} cannot learn new classes; weights of shared features are needed"
+        )
     there = {int(label) for truth in dataset for label in truth.labels[~truth.ignore | recipe.use_ignored]}
     shown = [name for label, name in enumerate(dataset.classes) if label in there]
     if not shown:
-        raise InputError("no object to learn from that counts: all are ignored ones")
+        raise InputError("no object to learn from: all are ignored")
     known = ClassNames(checkpoint.classes)
     names = [name for name in shown if not recipe.keep or known.find(name) < 0]
     if not names:
-        raise InputError(f"the weights know {', '.join(shown)} already; `only_new=True` learns them from scratch")
+        raise InputError(f"the weights already know {', '.join(shown)}; `only_new=True` learns them from scratch")
     return names
 
 
 def examples_of(regions: PhotoRegions, truth: GroundTruth, recipe: FewRecipe) -> Examples:
-    """Return the regions of a photo and of its mirror image as examples of the new classes, or of none.
+    """Return the regions of a photo and of its mirror image as examples of the new classes, or of none of them.
 
     Args:
-        regions: what was seen of the photo.
-        truth: its objects of the new classes; regions on those that do not count are no examples.
+        regions: regions of the photo, with features.
+        truth: objects of the new classes; regions on ignored objects are not examples.
         recipe: see `FewRecipe`.
     """
     no_class = int(truth.labels.max(initial=NONE)) + 1
@@ -65,50 +67,50 @@ def examples_of(regions: PhotoRegions, truth: GroundTruth, recipe: FewRecipe) ->
     shares = ramp(overlap[rows])
     nearest = np.where(shares > 0, nearest[rows], NONE)
     objects = int((~truth.ignore | recipe.use_ignored).sum())
-    sides = [  # the mirror image shows no more objects
+    sides = [  # the mirror image adds no objects
         Examples(inputs[rows], rest_of(logits[rows], recipe), nearest, shares, objects if number == 0 else 0)
         for number, (logits, inputs) in enumerate(zip(regions.logits, regions.inputs, strict=True))
     ]
     return Examples.join(sides)
 
 
-class Lesson(NamedTuple):
-    """What was learned, and from what: of each photo what was seen, and the same as examples."""
+class FewResult(NamedTuple):
+    """Learned columns, with the regions of each photo, and the same as examples."""
 
     columns: Columns
     seen: Sequence[PhotoRegions]
     examples: Sequence[Examples]
 
 
-def learn(dataset: Dataset, looks: PhotoLooks, recipe: FewRecipe, show: ShowProgress) -> Lesson:
-    """Look at all photos, and learn a column for each class.
+def learn(dataset: Dataset, looks: PhotoRegionCache, recipe: FewRecipe, show: ShowProgress) -> FewResult:
+    """Compute the features of all photos, and learn a column for each class.
 
     Args:
         dataset: photos with the objects of the new classes.
-        looks: looks at photos, or remembers what an earlier run saw.
+        looks: computes the features of photos, or reads those of an earlier run.
         recipe: see `FewRecipe`.
-        show: shows a bar.
+        show: shows a progress bar.
 
     Raises:
-        InputError: a photo cannot be worked on; names it.
+        InputError: a photo cannot be processed; the message names it.
     """
     seen = looks.all(dataset, show)
     examples = [examples_of(each, truth, recipe) for each, truth in zip(seen, dataset, strict=True)]
-    return Lesson(learn_columns(Examples.join(examples), dataset.classes), seen, examples)
+    return FewResult(learn_columns(Examples.join(examples), dataset.classes), seen, examples)
 
 
 def rest_of(logits: Floats, recipe: FewRecipe) -> Floats:
-    """Return (N,) what the new columns are held against: all old ones together, or a background that is always 0."""
+    """Return (N,) logits of the rest: all old columns together, or a background that is always 0."""
     return log_sum_exp(logits) if recipe.keep else np.zeros(len(logits), np.float32)
 
 
-def taught(start: Checkpoint, new: Columns, recipe: FewRecipe, record: Mapping[str, Any]) -> Checkpoint:
+def with_new_classes(start: Checkpoint, new: Columns, recipe: FewRecipe, record: Mapping[str, Any]) -> Checkpoint:
     """Return weights with the new classes.
 
     Args:
         start: weights of shared features.
         new: the columns.
-        recipe: whether the old classes stay.
+        recipe: says whether the old classes stay.
         record: facts for the metadata.
     """
     how = {"few": {"classes": list(new.names), "decay": DECAY, "ramp": list(RAMP)}, **record}
@@ -118,7 +120,7 @@ def taught(start: Checkpoint, new: Columns, recipe: FewRecipe, record: Mapping[s
 
 
 def folds_of(dataset: Dataset) -> list[int]:
-    """Deal the photos out to parts so that each class is spread over as many as there can be.
+    """Split the photos into parts so that each class is spread over as many parts as possible.
 
     Returns:
         The part of each photo, 0 to FOLDS - 1.
@@ -132,30 +134,32 @@ def folds_of(dataset: Dataset) -> list[int]:
     return [int(fold) for fold in folds]
 
 
-def cross_judged(dataset: Dataset, lesson: Lesson, detector: Detector, recipe: FewRecipe) -> dict[str, Detections]:
-    """Return what is found on each photo of a training by columns that were learned from the other parts of it.
+def cross_validated(
+    dataset: Dataset, result: FewResult, detector: Detector, recipe: FewRecipe
+) -> dict[str, Detections]:
+    """Return the detections on each training photo by columns that were learned from the other parts.
 
     Args:
         dataset: photos with the objects of the new classes.
-        lesson: what was learned from them.
-        detector: with the weights that were learned from all; it chooses among the regions.
+        result: result of learning from them.
+        detector: detector with the weights that were learned from all photos; it suppresses and votes.
         recipe: as in the training.
 
     Returns:
-        Detections of the new classes, by image id; none of a class that all the other parts lack.
+        Detections of the new classes, by image id; none of a class that no other part shows.
     """
     found, folds = dict[str, Detections](), folds_of(dataset)
     for fold in set(folds):
-        others = [each for each, own in zip(lesson.examples, folds, strict=True) if own != fold]
+        others = [each for each, own in zip(result.examples, folds, strict=True) if own != fold]
         columns = _columns_of(others, dataset.classes)
         for number in (number for number, own in enumerate(folds) if own == fold):
-            regions = as_regions(lesson.seen[number], columns, detector.classes, recipe)
-            found[dataset.image_ids[number]] = of_last(detector.choose(regions), len(dataset.classes))
+            regions = as_regions(result.seen[number], columns, detector.classes, recipe)
+            found[dataset.image_ids[number]] = last_classes(detector.choose(regions), len(dataset.classes))
     return found
 
 
 def _columns_of(parts: Sequence[Examples], names: Sequence[str]) -> list[Columns | None]:
-    """Learn a column for each class that has examples, all together; None for the others."""
+    """Learn columns for all classes with examples together; None for the others."""
     joined = Examples.join(parts) if parts else None
     there = [] if joined is None else sorted({*joined.labels.tolist()} - {NONE})
     if joined is None or not there:
@@ -170,12 +174,12 @@ def _columns_of(parts: Sequence[Examples], names: Sequence[str]) -> list[Columns
 def as_regions(
     seen: PhotoRegions, columns: Sequence[Columns | None], classes: tuple[str, ...], recipe: FewRecipe
 ) -> Regions:
-    """Return the proposed regions of a photo with the probabilities that weights with new columns would give.
+    """Return the proposed regions of a photo with the probabilities that weights with the new columns would give.
 
     Args:
-        seen: what was seen of the photo.
-        columns: one for each new class; None for one that is not looked for.
-        classes: the old ones, if they are kept, and the new ones.
+        seen: regions of the photo, with features.
+        columns: a column for each new class; None for a class that is not looked for.
+        classes: the old classes, if they are kept, and the new ones.
         recipe: as in the training.
     """
     count = seen.proposed
@@ -188,8 +192,8 @@ def as_regions(
     return Regions(proposals, probabilities, classes)
 
 
-def of_last(found: Detections, count: int) -> Detections:
-    """Return the detections of the last classes alone, with labels that count from the first of these."""
+def last_classes(found: Detections, count: int) -> Detections:
+    """Return only the detections of the last `count` classes, with labels from 0."""
     first = len(found.classes) - count
     chosen = found.take(found.labels >= first)
     return Detections(chosen.boxes, chosen.labels - first, chosen.scores, chosen.image_size)

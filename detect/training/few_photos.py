@@ -1,7 +1,7 @@
-"""What a training from few examples looks at: proposals and shared features of each photo, made once and kept.
+"""Proposals and shared features of each photo for learning from a few examples, computed once and kept.
 
-A file per photo, named by everything that decides what is in it: so a killed run goes on, one with more photos makes
-only those that are new, and nothing is ever mixed.
+There is one file per photo, named by a digest of everything that decides its contents. So a killed run resumes, a run
+with more photos computes only the new ones, and nothing is ever mixed.
 """
 
 import json
@@ -34,20 +34,20 @@ from structures.npz import NpzError, read_arrays
 from structures.records import Dataset, GroundTruth, Image, Proposals
 
 FOLDER, SUFFIX = "photos", ".npz"
-FORMAT = "1"  # another number where files of before would be misread
-COPIES, SHAKE = 6, 0.1  # of each object this many boxes, with corners moved by this share of its sides
-MOST_AROUND = 60  # boxes of an object that the generator made but left out
-SMALLEST = 4.0  # pixels, of a box's sides
+FORMAT = "1"  # to be changed if earlier files would be misread
+COPIES, SHAKE = 6, 0.1  # boxes per object, with corners moved by this share of its sides
+MOST_AROUND = 60  # most boxes per object that the generator made but did not propose
+SMALLEST = 4.0  # side of a box, in pixels
 
 
 @dataclass(frozen=True, eq=False)
 class PhotoRegions:
-    """Regions of one photo, as the network sees them.
+    """Regions of one photo, with their features.
 
     Attributes:
         boxes: (N, 4) float32 xyxy in pixels of the photo.
         fits: (N,) scores of the proposals.
-        proposed: the first this many are what a detector would look at; the others are more boxes around objects.
+        proposed: number of first boxes that were proposed; the others are more boxes around objects.
         logits: (S, N, C + 1) float32 of the old classes and background, of the photo and of its mirror image.
         inputs: (S, N, D) float16, see `classifier.region_columns.ColumnInputs`.
         image_size: (height, width) of the photo.
@@ -61,15 +61,15 @@ class PhotoRegions:
     image_size: ImageSize
 
 
-class PhotoLooks:
-    """Looks at the photos of a training, or reads what an earlier run saw.
+class PhotoRegionCache:
+    """Computes the regions of photos with their features, or reads those of an earlier run.
 
     Args:
         checkpoint: weights of shared features.
-        features: the same at work, with `column_inputs`.
-        propose: where to look.
-        folder: of the files.
-        to_learn: also look at the mirror image, and at more boxes around the objects; else at what a detector sees.
+        features: these weights, loaded with `column_inputs`.
+        propose: proposal generator.
+        folder: folder of the files.
+        to_learn: whether to add the mirror image, and more boxes around objects, to what a detector would see.
     """
 
     def __init__(
@@ -96,8 +96,8 @@ class PhotoLooks:
         """Return the regions of every photo of a dataset.
 
         Raises:
-            InputError: a photo cannot be worked on; names it.
-            OSError: what was seen cannot be written.
+            InputError: a photo cannot be processed; the message names it.
+            OSError: a file cannot be written.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         sweep(self._folder, lambda name: name.endswith(SUFFIX))
@@ -106,7 +106,7 @@ class PhotoLooks:
         with ThreadPoolExecutor(1) as pool:
             begun = map_ahead(pool, lambda n: self._begin(dataset, n), numbers, held=HELD_PER_THREAD)
             for number in show(range(len(numbers)), len(numbers), "photos looked at"):
-                write_regions(files[numbers[number]], self._seen(*next(begun)))
+                write_photo_regions(files[numbers[number]], self._seen(*next(begun)))
         return [self._read(dataset, number, file) for number, file in enumerate(files)]
 
     def _file(self, dataset: Dataset, image_id: str) -> Path:
@@ -124,10 +124,10 @@ class PhotoLooks:
 
     def _read(self, dataset: Dataset, number: int, file: Path) -> PhotoRegions:
         try:
-            return read_regions(file)
-        except NpzError:  # a disk's fault, or somebody's: it is quickly made again
-            write_regions(file, self._seen(*self._begin(dataset, number)))
-            return read_regions(file)
+            return read_photo_regions(file)
+        except NpzError:  # damaged, but quickly made again
+            write_photo_regions(file, self._seen(*self._begin(dataset, number)))
+            return read_photo_regions(file)
 
     @torch.inference_mode()
     def _seen(self, image: Image, truth: GroundTruth, begun: Any) -> PhotoRegions:
@@ -153,7 +153,7 @@ class PhotoLooks:
 
 
 def boxes_around(found: Proposals, truth: GroundTruth) -> Boxes:
-    """Return more boxes of each object to learn from: itself, moved a little, and proposals that were left out."""
+    """Return more boxes to learn from: each object, slightly moved copies, and boxes that were not proposed."""
     rng = np.random.default_rng(0)
     objects = truth.boxes[area(truth.boxes) > 0]
     sides = np.tile(objects[:, 2:] - objects[:, :2], (COPIES, 2))
@@ -168,14 +168,14 @@ def boxes_around(found: Proposals, truth: GroundTruth) -> Boxes:
     return np.concatenate(made).astype(np.float32)
 
 
-def write_regions(path: Path, regions: PhotoRegions) -> None:
-    """Write what was seen of a photo, whole or not at all."""
+def write_photo_regions(path: Path, regions: PhotoRegions) -> None:
+    """Write the regions of a photo, whole or not at all."""
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **vars(regions))
 
 
-def read_regions(path: Path) -> PhotoRegions:
-    """Read what was seen of a photo.
+def read_photo_regions(path: Path) -> PhotoRegions:
+    """Read the regions of a photo.
 
     Raises:
         NpzError: the file is damaged.

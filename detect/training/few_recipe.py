@@ -1,15 +1,15 @@
-"""How a class is learned from few examples, as a plain record. What was chosen by measurement has no option."""
+"""The recipe for learning from a few examples. Values that were chosen by measurement are constants elsewhere."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class FewRecipe:
-    """How a class is learned from few examples.
+    """How to learn classes from a few examples.
 
     Attributes:
-        keep: the classes of the weights stay.
-        use_ignored: ignored objects are examples: right for VOC's difficult ones, wrong for COCO's crowds.
+        keep: whether the classes of the weights stay.
+        use_ignored: whether ignored objects are examples: right for VOC's difficult ones, wrong for COCO's crowds.
     """
 
     keep: bool = True

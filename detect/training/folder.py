@@ -1,4 +1,4 @@
-"""The folder of a training run: what an earlier run left there is used again, but only if it fits."""
+"""The folder of a training: files of an earlier run are used again if they fit."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,17 +20,17 @@ from structures.npz import read_arrays
 from structures.own_files import inside
 from structures.records import Dataset
 
-STATE = "state.pt"  # weights, optimiser and running average in the middle of a training
-START_FILE, BATCHES_FILE = "start.json", "batches.json"  # what a training, and its batches, are made from
+STATE = "state.pt"  # weights, optimiser and running average
+START_FILE, BATCHES_FILE = "start.json", "batches.json"  # what the training and its batches are made from
 BEST_FILE, VALIDATION_FILE, VALIDATION_CURVE_FILE = "best.safetensors", "val.json", "val.csv"
-CURVE_FILE, REGIONS_FILE = "curves.csv", "regions.npz"
-FEATURES_FILES = ("features.json", "features.npy")  # how far the outputs of the frozen stages are, and these themselves
-MARKER, FORMAT = "training.json", "googlenet-rcnn training 1"  # says that the names below are ours in a folder
-# These are written over or removed without a look at what is in them; the others are read first.
+CURVE_FILE, DRAWN_REGIONS_FILE = "curves.csv", "regions.npz"
+FEATURES_FILES = ("features.json", "features.npy")  # outputs of the frozen stages, after how far they are computed
+MARKER, FORMAT = "training.json", "googlenet-rcnn training 1"  # shows that files of the names below are ours
+# These are overwritten or removed without reading them; the others are read first.
 UNCHECKED_NAMES = (*FEATURES_FILES, BEST_FILE, VALIDATION_FILE, START_FILE, BATCHES_FILE)
-OWN_NAMES = frozenset({*UNCHECKED_NAMES, MARKER, STATE, REGIONS_FILE, CURVE_FILE, VALIDATION_CURVE_FILE})
-DIGESTS = frozenset({"weights", "objects"})  # facts that trainings noted before there was the marker
-PHASES = "phase*"  # folders of the second phase and of those after it
+OWN_NAMES = frozenset({*UNCHECKED_NAMES, MARKER, STATE, DRAWN_REGIONS_FILE, CURVE_FILE, VALIDATION_CURVE_FILE})
+DIGESTS = frozenset({"weights", "objects"})  # facts by which folders from before the marker are recognised
+PHASES = "phase*"  # folders of the second and later phases
 REDRAW = f"remove this file, {STATE} and {START_FILE} to draw again from the same proposals"
 
 
@@ -44,12 +44,12 @@ def phase_folder(work: Path, number: int) -> Path:
 
 
 def kept_regions(path: Path, settings: Mapping[str, Any], make: Callable[[], Regions]) -> Regions:
-    """Read the regions of an earlier run with the same settings, or make and write them.
+    """Read the regions of an earlier run with the same settings, or draw and write them.
 
     Args:
         path: the .npz file.
         settings: everything that decides the regions, as JSON values.
-        make: draws them.
+        make: draws the regions.
 
     Raises:
         WeightsError: the file was made with other settings, or is damaged.
@@ -70,7 +70,7 @@ def _read_regions(path: Path, wanted: str) -> Regions:
         settings, regions = str(arrays["settings"]), Regions(*(arrays[name] for name in columns))
         before = settings if settings == wanted else parse_json(settings, path)
     except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: not a readable file of regions; remove it to draw again") from error
+        raise WeightsError(f"{path}: cannot be read as a file of regions; remove it to draw again") from error
     if settings != wanted:
         changed = " and ".join(_changed(before, parse_json(wanted, path)))
         raise WeightsError(f"{path}: drawn with other {changed}; name another `work` folder, or {REDRAW}")
@@ -85,10 +85,10 @@ def _changed(before: Any, now: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def occupied(work: Path) -> Iterator[None]:
-    """Make the folder of a training, keep other runs out of it, and sweep up what killed ones left unfinished.
+    """Make and lock the folder of a training, and remove unfinished files of killed runs.
 
     Raises:
-        FileRefused: files that have the names of a training's, but that no training wrote; or links.
+        FileRefused: files have the names of a training's, but no training wrote them; or they are links.
         FolderInUse: another run is training there.
     """
     work.mkdir(parents=True, exist_ok=True)
@@ -106,11 +106,11 @@ def occupied(work: Path) -> Iterator[None]:
 
 
 def _require_own_names(work: Path, phases: Sequence[str]) -> None:
-    """Note that the names of a training's files are ours in its folders, unless others have used them there."""
+    """Mark the folder as a training's, unless it has files of these names from something else."""
     marker = work / MARKER
     if marker.exists():
         if _read_object(marker).get("format") != FORMAT:
-            raise FileRefused(f"{marker}: of another program; name another `work` folder")
+            raise FileRefused(f"{marker}: was written by another program; name another `work` folder")
         return
     foreign = [phase + name for phase in phases for name in UNCHECKED_NAMES if (work / phase / name).exists()]
     if foreign and not (_read_object(work / START_FILE).keys() | _read_object(work / VALIDATION_FILE).keys()) & DIGESTS:
@@ -119,7 +119,7 @@ def _require_own_names(work: Path, phases: Sequence[str]) -> None:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object; one without anything in it where there is none."""
+    """Read a JSON object; return an empty one if there is none."""
     try:
         content = read_json(path, max_bytes=MAX_RECORD_BYTES)
     except (OSError, JsonError):
@@ -128,16 +128,16 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def require_same_origin(path: Path, made_from: Mapping[str, Any], *, remedy: str, state: Path | None = None) -> None:
-    """Write down what the contents of a folder are made from, or check that it is the same as before.
+    """Write what the contents of a folder are made from, or check that it is the same as before.
 
     Args:
-        path: the JSON file for it.
+        path: JSON file of these facts.
         made_from: facts by name, as JSON values.
-        remedy: what the user can do if it is not the same.
-        state: all that is made from these facts; where it is not there, nothing would be lost, and they may be others.
+        remedy: what to do if they differ.
+        state: file that is made from these facts; if it is missing, nothing is lost, and they may differ.
 
     Raises:
-        WeightsError: a fact is another than before; names it.
+        WeightsError: a fact differs; the message names it.
     """
     if not path.exists() or (state is not None and not state.exists()):
         return write_json(path, made_from)
@@ -150,6 +150,6 @@ def require_same_origin(path: Path, made_from: Mapping[str, Any], *, remedy: str
 
 
 def contents(dataset: Dataset) -> dict[str, str]:
-    """Return fingerprints of a dataset: which photos, and what is on them."""
+    """Return fingerprints of a dataset: of its photos, and of their objects."""
     columns = [column for truth in dataset for column in (truth.boxes, truth.labels, truth.ignore)]
     return {"photos": digest(list(dataset.image_ids)), "objects": digest(columns)}

@@ -1,4 +1,4 @@
-"""Training MultiBox: random views of annotated photos -> GoogLeNet -> the dense head and the refining head."""
+"""Trains MultiBox: random views of annotated photos -> GoogLeNet -> the dense head and the refining head."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -22,18 +22,18 @@ from structures.names import not_one_of
 from structures.records import Dataset
 
 
-def check_frozen(frozen: str) -> None:
+def check_frozen(frozen: str, known: Sequence[str] = LAST_FROZEN) -> None:
     """Refuse a stage that cannot be the last frozen one.
 
     Raises:
-        InputError: neither maxpool2 nor an Inception module.
+        InputError: the stage is not one of those known.
     """
-    if frozen not in LAST_FROZEN:
-        raise InputError(f"`frozen` {not_one_of(frozen, LAST_FROZEN)}")
+    if frozen not in known:
+        raise InputError(f"`frozen` {not_one_of(frozen, known)}")
 
 
 def make_optimiser(network: DenseMultiBox, recipe: MultiBoxRecipe) -> torch.optim.AdamW:
-    """Return AdamW over the heads, and over the trunk at its share of the learning rate."""
+    """Return AdamW for the heads, and for the trunk with a lower learning rate."""
     heads = [*network.head.parameters(), *network.refine.parameters()]
     groups = parameter_groups((heads, 1.0), (network.trunk.parameters(), recipe.trunk_factor))
     return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
@@ -55,18 +55,18 @@ def train_multibox(
     """Train MultiBox on annotated photos.
 
     Args:
-        start: any GoogLeNet, whose trunk is taken; or MultiBox weights, which are trained further with their priors.
-        dataset: photos and their objects; classes do not matter.
-        recipe: how.
-        placement: device and engine; the trained stages run in torch.
-        books: folder of the state, and what is called after steps.
-        workers: processes that draw samples; 0 draws them in between.
+        start: any GoogLeNet, whose trunk is used; or MultiBox weights, which are trained further with their priors.
+        dataset: annotated photos; classes do not matter.
+        recipe: how to train.
+        placement: device and engine of the frozen stages; the trained stages run in torch.
+        books: folder of the state, and callbacks.
+        workers: processes that read photos and draw views; 0: this process does.
 
     Returns:
         The running average of the weights.
 
     Raises:
-        InputError: as `train_on_canvases`; or there is no object to learn from, or no such stage to freeze.
+        InputError: as for `train_on_canvases`; or there is no object to learn from, or no such stage to freeze.
     """
     check_frozen(recipe.frozen)
     network = from_checkpoint(start) if start.task == "multibox" else _fresh(start, dataset, recipe)
@@ -94,10 +94,10 @@ def train_multibox(
 def phases(
     recipes: Sequence[MultiBoxRecipe], dataset: Dataset, *, placement: Placement, workers: int = 0
 ) -> list[Phase]:
-    """Return the phases of a plan, one for each recipe; for the other arguments see `train_multibox`.
+    """Return the phases of a plan, one per recipe; for the other arguments see `train_multibox`.
 
     Raises:
-        InputError: a stage that cannot be the last frozen one, or too few photos for a batch of all processes.
+        InputError: a stage cannot be the last frozen one, or there are too few photos for a batch of all processes.
     """
     for recipe in recipes:  # before anything is written
         check_frozen(recipe.frozen)

@@ -1,4 +1,4 @@
-"""What MultiBox is trained on: which views of which photos in which order, and with which priors."""
+"""The training data of MultiBox: views of photos, their order, and the priors."""
 
 from collections.abc import Iterator, Sequence
 
@@ -27,9 +27,9 @@ from structures.records import Dataset
 
 
 class Canvases(TorchDataset[Sample | ImageError]):
-    """Samples of a dataset by (epoch, index): the same in every process.
+    """Random views of photos by (epoch, index), the same in every process.
 
-    A photo that cannot be read is given as its error: what is raised in a process of torch's loader comes out as a
+    A photo that cannot be read is returned as its error, because an exception in a process of torch's loader becomes a
     report of many lines.
     """
 
@@ -57,7 +57,7 @@ class Canvases(TorchDataset[Sample | ImageError]):
 
 
 class Order:
-    """Batches of (epoch, index) from one step to the last; of several processes each gets its part."""
+    """Batches of (epoch, index) from one step to the last; each of several processes gets its part."""
 
     def __init__(self, sizes: list[ImageSize], recipe: MultiBoxRecipe, first_step: int, process: Process) -> None:
         self._sizes, self._recipe, self._first, self._process = sizes, recipe, first_step, process
@@ -66,27 +66,27 @@ class Order:
         step = 0
         for epoch in range(self._recipe.epochs):
             for batch in batches(self._sizes, self._recipe.batch_size, seed=self._recipe.seed, epoch=epoch):
-                if len(batch) < self._process.total:  # a process without a photo could not take the step
+                if len(batch) < self._process.total:  # a process without a photo could not do the step
                     continue
                 if step >= self._first:
                     yield [(epoch, index) for index in batch[self._process.rank :: self._process.total]]
                 step += 1
 
     def steps(self) -> int:
-        """Return how many steps all epochs have."""
+        """Return the number of steps of all epochs."""
         return sum(1 for _ in Order(self._sizes, self._recipe, 0, self._process))
 
 
 class CanvasBatches:
-    """The batch of each step: random views of photos, through the stages that are not trained.
+    """The batch of each step: random views of photos, after the frozen stages.
 
     Args:
-        dataset: photos and their objects.
-        network: whose stages up to `recipe.frozen` are run, as they are now, in the engine of the placement.
-        recipe: says which batches.
+        dataset: annotated photos.
+        network: network whose stages up to `recipe.frozen` run, as they are now, in the engine of the placement.
+        recipe: decides the batches.
         placement: device and engine.
         workers: processes that draw samples; 0 draws them in between.
-        propose: other proposals that samples take along, stored ones at best; None for none.
+        propose: generator of more boxes for each view, best a stored one; None adds none.
     """
 
     def __init__(
@@ -110,12 +110,12 @@ class CanvasBatches:
         """Return the batch of this process.
 
         Raises:
-            ImageError: a photo of it cannot be read.
+            ImageError: a photo cannot be read.
         """
         return self.make(_readable(self._loaded(step)))
 
     def make(self, samples: Sequence[Sample]) -> CanvasBatch:
-        """Return a batch of samples of one canvas size."""
+        """Return a batch of samples with the same canvas size."""
         canvas = (samples[0].canvas.shape[0], samples[0].canvas.shape[1])
         pixels = torch.from_numpy(np.stack([each.canvas for each in samples])).to(self._device)
         found = unflatten(self._stem(pixels.permute(0, 3, 1, 2).float()), canvas, self._recipe.frozen)
@@ -136,7 +136,7 @@ class CanvasBatches:
 
 
 def _readable(samples: Sequence[Sample | ImageError]) -> list[Sample]:
-    """Return the samples; a photo that could not be read stops the training when its turn comes."""
+    """Return the samples; raise the error of a photo that could not be read."""
     found: list[Sample] = []
     for sample in samples:
         if isinstance(sample, ImageError):
@@ -146,15 +146,15 @@ def _readable(samples: Sequence[Sample | ImageError]) -> list[Sample]:
 
 
 def count_steps(dataset: Dataset, recipe: MultiBoxRecipe) -> int:
-    """Return how many steps all epochs over a dataset have, in this process as in every other.
+    """Return the number of steps of all epochs, which is the same in every process.
 
     Raises:
-        InputError: none, since no batch has a photo for each process.
+        InputError: there are none, because no batch has a photo for each process.
     """
     here = current_process()
     steps = Order([truth.image_size for truth in dataset], recipe, 0, here).steps()
     if steps == 0:
-        raise InputError(f"{len(dataset)} photos give no batch for {here.total} processes; take fewer, or more photos")
+        raise InputError(f"{len(dataset)} photos are too few for {here.total} processes; use fewer, or more photos")
     return steps
 
 
@@ -172,8 +172,8 @@ def find_shapes(dataset: Dataset, recipe: MultiBoxRecipe) -> Tensor:
     found = np.concatenate(sides)
     found = found[(found > 0).all(axis=1)]
     if len(found) == 0:
-        raise InputError(f"no object that counts on the {len(dataset)} photos: MultiBox has nothing to learn from")
+        raise InputError(f"no object that counts in the {len(dataset)} photos: MultiBox has nothing to learn from")
     shapes = shape_priors(found, count, seed=recipe.seed)
-    if len(shapes) < count:  # a handful of training boxes: repeat the largest
+    if len(shapes) < count:  # very few training boxes: repeat the largest
         shapes = np.concatenate([shapes, np.repeat(shapes[-1:], count - len(shapes), axis=0)])
     return torch.from_numpy(shapes.reshape(len(STRIDES), recipe.priors_a_cell, 2))

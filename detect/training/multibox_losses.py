@@ -1,4 +1,4 @@
-"""What MultiBox learns by: confidences and boxes of the dense head, and those of the refining head on boxes of it."""
+"""The losses of MultiBox: confidences and boxes of the dense head, and of the refining head on its boxes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from proposals.multibox.priors import grid_priors
 from proposals.multibox.samples import draw_regions
 from structures.boxes import ImageSize
 
-# Of a canvas: sums of confidence and box losses, and the number of boxes that are objects.
+# For one canvas: sums of the confidence and box losses, and the number of boxes on objects.
 Single = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What is to be found on a batch of canvases.
+    """The objects on a batch of canvases.
 
     Attributes:
-        canvas: height and width of all of them.
+        canvas: height and width of every canvas.
         objects: for each canvas (G, 4) xyxy in its pixels.
-        ignore: for each canvas (G,) bool, objects that count neither as object nor as background.
+        ignore: for each canvas (G,) bool, objects that count neither as objects nor as background.
     """
 
     canvas: ImageSize
@@ -35,12 +35,12 @@ class Targets:
 
 @dataclass(frozen=True, eq=False)
 class CanvasBatch:
-    """A batch to learn from.
+    """A training batch.
 
     Attributes:
         found: outputs of the frozen stages, see `DenseMultiBox.stem`.
-        targets: what is on the canvases.
-        labels: for each canvas (G,) classes of its objects.
+        targets: objects on the canvases.
+        labels: for each canvas (G,) labels of its objects.
         proposals: for each canvas (P, 4) boxes of other generators in its pixels.
     """
 
@@ -52,12 +52,12 @@ class CanvasBatch:
 
 @dataclass(frozen=True, eq=False)
 class Looks:
-    """What both looks of MultiBox at a batch of canvases came to.
+    """The result of MultiBox's two heads on a batch of canvases.
 
     Attributes:
-        parts: of the loss, by name.
-        boxes: (N, M, 4) of the dense head.
-        logits: (N, M) its confidences.
+        parts: parts of the loss, by name.
+        boxes: (N, M, 4) boxes of the dense head.
+        logits: (N, M) confidences of the dense head.
         refined: for each canvas (n, 4) boxes of the refining head.
     """
 
@@ -71,8 +71,8 @@ class MultiBoxLoss:
     """The loss of both heads, for the loop of `classifier.training`.
 
     Args:
-        frozen: stages up to and with this one are not trained.
-        regions: boxes of each canvas that the refining head learns from.
+        frozen: last stage that is not trained.
+        regions: boxes per canvas that the refining head learns from.
     """
 
     def __init__(self, frozen: str, regions: int) -> None:
@@ -86,13 +86,13 @@ class MultiBoxLoss:
         return self.of_maps(network.head, network.refine, maps, batch.targets).parts
 
     def of_maps(self, head: DenseHead, refine: RefineHead, maps: Sequence[Tensor], targets: Targets) -> "Looks":
-        """Return the parts of the loss of two heads on any trunk, and the boxes that they came to.
+        """Return the parts of the loss of two heads on any trunk, and their boxes.
 
         Args:
-            head: the dense one.
-            refine: the refining one.
-            maps: of the trunk, at strides 8, 16 and 32.
-            targets: what is to be found.
+            head: the dense head.
+            refine: the refining head.
+            maps: maps of the trunk at strides 8, 16 and 32.
+            targets: objects on the canvases.
         """
         output = head(maps)
         with full_precision(output.logits.device):
@@ -132,7 +132,7 @@ class MultiBoxLoss:
 
 
 def _mean(losses: Sequence[Single]) -> tuple[Tensor, Tensor]:
-    """Return the losses of a batch per box that counts as an object."""
+    """Return the losses of a batch, divided by the number of boxes on objects."""
     positives = torch.stack([count for _, _, count in losses]).sum().clamp(min=1)
     confidence = torch.stack([each for each, _, _ in losses]).sum() / positives
     return confidence, torch.stack([each for _, each, _ in losses]).sum() / positives

@@ -1,4 +1,4 @@
-"""How good MultiBox is while it is trained: the recall of its best boxes on fixed photos."""
+"""Validates MultiBox during training: the recall of its best boxes on fixed photos."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,12 +17,12 @@ from structures.images import ImageError, read_image
 from structures.records import Dataset, GroundTruth
 from structures.text import printable
 
-JUDGED = (50, 200, 1000)  # best boxes per photo whose recall is measured
-HEADLINE = "recall@0.50 of 200 boxes"  # as many as are added to Selective Search's (GoogLeNet, section 8)
+JUDGED = (50, 200, 1000)  # numbers of best boxes whose recall is measured
+HEADLINE = "recall@0.50 of 200 boxes"  # the number that GoogLeNet's paper adds to Selective Search (section 8)
 
 
 def measure(checkpoint: Checkpoint, dataset: Dataset, placement: Placement) -> Iterator[tuple[str, float]]:
-    """Yield the recall of a checkpoint's best boxes on annotated photos; photos that cannot be read count as misses."""
+    """Yield the recall of a checkpoint's best boxes; objects on photos that cannot be read count as missed."""
     generator = make_multibox(checkpoint, placement, max_boxes=max(JUDGED))
     coverage = measure_coverage((truth, _boxes(generator, dataset, truth)) for truth in dataset)
     for count in JUDGED:
@@ -38,7 +38,7 @@ def _boxes(generator: MultiBox, dataset: Dataset, truth: GroundTruth) -> Boxes:
 
 
 class MultiBoxMeasure:
-    """Measures on annotated photos how many objects the best boxes cover, for `phases.TrainingPlan`."""
+    """Measures the recall of the best boxes on annotated photos, for `phases.TrainingPlan`."""
 
     figure = HEADLINE
 
@@ -50,7 +50,7 @@ class MultiBoxMeasure:
         return {"number of photos": len(self._dataset), **contents(self._dataset)}
 
     def prepare(self, console: Console) -> None:
-        """Name the photos that cannot be read: their objects count as missed."""
+        """Print which photos cannot be read; their objects count as missed."""
         for reason in unreadable(self._dataset).values():
             console.print(f"not validated on: {printable(reason)}", markup=False, soft_wrap=True)
 

@@ -1,11 +1,11 @@
-"""How MultiBox is trained, as a plain record."""
+"""The recipe of MultiBox, as a plain record."""
 
 from dataclasses import dataclass
 
 from classifier.recipes import Schedule, check_numbers
 from structures.seeds import check_seed
 
-CLIP_NORM = 10.0  # of the gradient
+CLIP_NORM = 10.0  # largest norm of the gradient
 
 
 @dataclass(frozen=True)
@@ -13,22 +13,22 @@ class MultiBoxRecipe:
     """How to train MultiBox.
 
     Attributes:
-        epochs: times every photo is seen.
-        learning_rate: the highest of the heads (AdamW).
-        trunk_factor: on the learning rate of the trunk's stages after `frozen`.
-        frozen: stages up to and with this one stay as they are; maxpool2 or an Inception module.
-        batch_size: photos per step, over all processes.
-        warmup: steps over which the learning rate rises.
-        weight_decay: of all weights.
+        epochs: passes over the photos.
+        learning_rate: highest learning rate of the heads (AdamW).
+        trunk_factor: factor on the learning rate for the trunk's stages after `frozen`.
+        frozen: last stage that is not trained: maxpool2 or an Inception module.
+        batch_size: photos per step, all processes together.
+        warmup: steps during which the learning rate rises from 0.
+        weight_decay: weight decay of all weights.
         average: decay of the running average of the weights, which is the result.
-        priors_a_cell: shapes of each level; the state files of trainings know it by this name.
+        priors_a_cell: priors per cell of each level; the name is that in state files.
         width: channels of the pyramid.
-        regions: boxes of each photo that the refining head learns from.
-        dtype: precision of the forward pass; weights are float32 always.
-        seed: of everything random.
+        regions: boxes per photo that the refining head learns from.
+        dtype: precision of the forward pass; weights are always float32.
+        seed: random seed.
 
     Raises:
-        InputError: the seed is not one, or a rate no number of at least 0.
+        InputError: the seed is invalid, or a rate is not a number of at least 0.
     """
 
     epochs: int = 12
@@ -50,7 +50,7 @@ class MultiBoxRecipe:
         check_numbers(learning_rate=self.learning_rate, weight_decay=self.weight_decay)
 
     def schedule(self, steps: int) -> Schedule:
-        """Return what the loop must know; how many steps the epochs have depends on the photos."""
+        """Return the schedule of the training loop, given the number of steps, which depends on the photos."""
         return Schedule(
             steps,
             self.learning_rate,

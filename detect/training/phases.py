@@ -1,4 +1,4 @@
-"""A whole training, as `rcnn train regions` and `multibox` do it: one phase or several, each judged on the way."""
+"""Runs a whole training: one or several phases, each validated on the way."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -22,18 +22,18 @@ class Train(Protocol):
     """Trains from weights."""
 
     def __call__(self, start: Checkpoint, *, books: Bookkeeping) -> Checkpoint:
-        """Return what becomes of the weights to start from; `books` has the folder of the phase."""
+        """Return the trained weights; `books` has the folder of the phase."""
         ...
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One training of a plan.
+    """One phase of a plan.
 
     Attributes:
-        steps: batches in all.
-        batch_size: rows of a batch, over all processes.
-        train: does it.
+        steps: number of batches.
+        batch_size: rows per batch, all processes together.
+        train: trains the weights.
     """
 
     steps: int
@@ -42,11 +42,11 @@ class Phase:
 
 
 class Measure(Protocol):
-    """Says how good weights are, always on the same photos."""
+    """Measures how good weights are, always on the same photos."""
 
     @property
     def figure(self) -> str:
-        """Name of what is measured, such as "mAP"."""
+        """Name of the figure, such as "mAP"."""
         ...
 
     def about(self) -> Mapping[str, Any]:
@@ -54,7 +54,7 @@ class Measure(Protocol):
         ...
 
     def prepare(self, console: Console) -> None:
-        """Make what is needed to measure and is not there yet."""
+        """Prepare what is needed and not there yet, such as proposals."""
         ...
 
     def __call__(self, checkpoint: Checkpoint) -> float:
@@ -64,18 +64,18 @@ class Measure(Protocol):
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What to train, and where it is kept.
+    """What to train, and where.
 
     Attributes:
         start: weights to start from.
-        phases: each starts from the result of the one before.
-        rows: what a batch has: "regions" or "photos".
-        work: folder of the run; the second phase has a folder phase2 in it, and so on.
+        phases: each starts from the result of the previous one.
+        rows: what a batch consists of: "regions" or "photos".
+        work: folder of the run; later phases have folders phase2, ... in it.
         reason: device and precision, and why.
-        save_every: steps between two states on disk.
-        measure: judges the weights; None for no validation.
-        measure_every: steps between two judgements.
-        about: facts for the metadata, such as the name of the data.
+        save_every: steps between two saved states.
+        measure: validates the weights; None for no validation.
+        measure_every: steps between two validations.
+        about: facts for the metadata of the weights, such as the name of the data.
     """
 
     start: Checkpoint
@@ -90,14 +90,14 @@ class TrainingPlan:
 
 
 def run_phases(plan: TrainingPlan) -> tuple[Checkpoint, Checkpoint | None]:
-    """Do all phases of a plan.
+    """Run all phases of a plan.
 
     Returns:
-        The weights to use, which are the best of all phases where the training was judged and the last otherwise; and
-        the last, if it was judged. Meant for the first of several processes.
+        With validation, the best weights of all phases and the last ones; without, the last ones and None. Of several
+        processes, only the first needs them.
 
     Raises:
-        InputError: something cannot be used, or the folder belongs to another training, or is in use.
+        InputError: something cannot be used, or the folder belongs to another training or is in use.
     """
     best, last = None, plan.start
     with ExitStack() as stack:
@@ -107,7 +107,7 @@ def run_phases(plan: TrainingPlan) -> tuple[Checkpoint, Checkpoint | None]:
                 if plan.measure is not None:
                     plan.measure.prepare(Console(stderr=True))
         for number in range(1, len(plan.phases) + 1):
-            found, last = _train(plan, number, last)  # a phase starts from the last weights: judging changes nothing
+            found, last = _train(plan, number, last)  # from the last weights, so that validation changes nothing
             if found is not None and (best is None or _judged(found) > _judged(best)):
                 best = found
     return (last, None) if best is None else (best, last)
@@ -118,7 +118,7 @@ def _judged(weights: Checkpoint) -> float:
 
 
 def _train(plan: TrainingPlan, number: int, start: Checkpoint) -> tuple[Checkpoint | None, Checkpoint]:
-    """Return the best weights of a phase, if it was judged, and its last."""
+    """Return the best weights of a phase, None without validation, and the last ones."""
     phase, count, folder = plan.phases[number - 1], len(plan.phases), phase_folder(plan.work, number)
     with Reporter(
         folder,

@@ -1,9 +1,8 @@
-"""Trainings by name, for `rcnn train --preset NAME`: what decides their result.
+"""The presets of `rcnn train --preset NAME`: everything that decides the result of a training.
 
-Every setting is written here, or is a default of the records that are made here: `Recipe`, `Examples` and
-`MultiBoxRecipe`. To change what `--preset shipped` trains, change REGIONS["shipped"] or MULTIBOX["shipped"]. The
-command line, its help and the metadata of the weights follow. (How the weights in the package were made is in
-docs/training.md.)
+Every setting is here, or is a default of the records used here, such as `Recipe` and `ExampleRecipe`. To change what
+`--preset shipped` trains, change REGIONS["shipped"] or MULTIBOX["shipped"]; the command line, its help and the metadata
+of the weights follow. (docs/training.md describes how the built-in weights were made.)
 """
 
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from classifier.recipes import Recipe
 from detect.defaults import PROPOSALS
 from detect.training.few_recipe import FewRecipe
 from detect.training.multibox_recipe import MultiBoxRecipe
-from detect.training.region_recipe import Examples, RegionTraining
+from detect.training.region_recipe import ExampleRecipe, RegionTraining
 from detect.training.shared_recipe import SharedRecipe
 from structures.errors import InputError
 from structures.names import not_one_of
@@ -25,16 +24,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Preset(Generic[T]):
-    """A whole training.
+    """A training by name.
 
     Attributes:
         purpose: what it is for.
-        weights: what it starts from: `imagenet`, a built-in name, or a file in the working folder.
-        phases: one or several trainings; each starts from the result of the one before.
-        proposals: where the examples come from.
-        score: what to expect, with data and protocol.
-        cpu: how long it takes, on what.
-        gpu: the same on a GPU.
+        weights: weights to start from: `imagenet`, a built-in name, or a file in the working folder.
+        phases: recipes; each phase starts from the result of the previous one.
+        proposals: generator of the examples.
+        score: expected score, with data and protocol.
+        cpu: how long it takes on a CPU, on how many photos.
+        gpu: how long it takes on a GPU.
     """
 
     purpose: str
@@ -53,8 +52,10 @@ class Preset(Generic[T]):
 
 
 def _from_4a(steps: int, learning_rate: float) -> RegionTraining:
-    """Train all layers from 4a on: those in front cost more than these, and hardly differ."""
-    examples = Examples(positives=16, negatives=20, near_share=0.7, best_share=0.7, positive_share=0.35, balance=0.5)
+    """Train all layers from 4a on: the earlier ones cost more, and hardly change."""
+    examples = ExampleRecipe(
+        positives=16, negatives=20, near_share=0.7, best_share=0.7, positive_share=0.35, balance=0.5
+    )
     return RegionTraining(Recipe(steps, learning_rate), examples, frozen="maxpool3")
 
 
@@ -69,7 +70,7 @@ REGIONS: Mapping[str, Preset[RegionTraining]] = {
         gpu="not measured; about 5 minutes, estimated from its operations",
     ),
     "shipped": Preset(
-        purpose="all layers from 4a on, in four phases, each on a draw of regions of its own",
+        purpose="all layers from 4a on, in four phases, each on its own random draw of regions",
         weights="bvlc_googlenet.caffemodel",
         phases=(_from_4a(1500, 0.008), _from_4a(1200, 0.006), _from_4a(1200, 0.004), _from_4a(1200, 0.003)),
         proposals=PROPOSALS,
@@ -88,7 +89,7 @@ MULTIBOX: Mapping[str, Preset[MultiBoxRecipe]] = {
         cpu="12 minutes for 3,700 photos on two cores with bfloat16",
     ),
     "shipped": Preset(
-        purpose="the heads and the trunk after 4e, then twice all after 3b",
+        purpose="the heads and the trunk after 4e, then two phases with the trunk after 3b",
         weights="bvlc_googlenet.caffemodel",
         phases=(
             MultiBoxRecipe(epochs=3),
@@ -104,7 +105,7 @@ MULTIBOX: Mapping[str, Preset[MultiBoxRecipe]] = {
 
 SHARED: Mapping[str, Preset[SharedRecipe]] = {
     "shared": Preset(
-        purpose="MultiBox and the region classifier on one trunk, trained together from 3a on",
+        purpose="MultiBox and the region classifier on one trunk, trained together after 3a",
         weights="multibox",
         phases=(SharedRecipe(),),
         proposals="selective-search",
@@ -112,20 +113,20 @@ SHARED: Mapping[str, Preset[SharedRecipe]] = {
 }
 FEW: Mapping[str, Preset[FewRecipe]] = {
     "few": Preset(
-        purpose="new classes from a few examples each, added to those that the weights know",
+        purpose="new classes from a few examples each, added to those of the weights",
         weights="shared",
         phases=(FewRecipe(),),
         proposals=PROPOSALS,
     ),
 }
-REGION_WEIGHTS = "default"  # where the preset of shared features starts, together with those of MultiBox
+REGION_WEIGHTS = "default"  # region classifier that the preset of shared features starts from, with MultiBox
 
 
 def find(presets: Mapping[str, Preset[T]], name: str) -> Preset[T]:
-    """Return a preset by its name.
+    """Return a preset by name.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: there is no such preset.
     """
     if name not in presets:
         raise InputError(f"`preset` {not_one_of(name, presets)}")
@@ -133,7 +134,7 @@ def find(presets: Mapping[str, Preset[T]], name: str) -> Preset[T]:
 
 
 def given(value: T | None, preset: T) -> T:
-    """Return the value that was given, or that of the preset.
+    """Return a value that was given, or else that of the preset.
 
     >>> given(None, 0.1), given(0.0, 0.1)
     (0.1, 0.0)
@@ -142,5 +143,5 @@ def given(value: T | None, preset: T) -> T:
 
 
 def describe(presets: Mapping[str, Preset[T]]) -> list[str]:
-    """Return a paragraph of help about each preset."""
+    """Return a paragraph of help for each preset."""
     return [f"{name}: {preset.words()}" for name, preset in presets.items()]

@@ -1,4 +1,4 @@
-"""What a training run shows: bars, or in a log file a plain line now and then; and its curve."""
+"""Shows the progress of a training, and writes its curves."""
 
 import csv
 import importlib.util
@@ -16,19 +16,19 @@ from detect.runs.progress import Bars, Pace, duration
 from detect.training.folder import CURVE_FILE
 from structures.files import FileRefused, replacing
 
-COUNTERS = ("iteration", "step")  # names of the first column, now and in other versions
+COUNTERS = ("iteration", "step")  # name of the first column in earlier versions, and now
 
 
 class Reporter:
-    """One bar for each kind of work, one line for the training, and curves.csv.
+    """Shows a bar for each kind of work and for the training, and writes curves.csv.
 
     Args:
-        folder: of the training.
-        steps: in all.
-        batch: rows of a batch, over all processes.
+        folder: folder of the training.
+        steps: number of steps.
+        batch: rows per batch, all processes together.
         rows: what a row is: "regions" or "photos".
         reason: device and precision, and why.
-        quiet: show and write nothing: for all processes of one training but the first.
+        quiet: show and write nothing: for all processes but the first.
     """
 
     def __init__(self, folder: Path, *, steps: int, batch: int, rows: str, reason: str, quiet: bool = False) -> None:
@@ -55,7 +55,7 @@ class Reporter:
             self._bars.say(f"done in {duration(time.perf_counter() - self._begin)}, at most {peak_memory_text()}")
 
     def show(self, items: Iterable[int], total: int, name: str) -> Iterator[int]:
-        """Show a bar over numbers, 0 to total - 1 or from where the work resumes; then how long it took."""
+        """Show a bar over numbers up to total - 1, which may start where work resumes; then print how long it took."""
         task, pace = self._bars.add(name, total), Pace(total)
         for number in items:
             pace.total = total - number + pace.done
@@ -67,7 +67,7 @@ class Reporter:
         self._bars.say(f"{name}: {total}, {pace.done} of them now in {duration(pace.seconds)}")
 
     def report(self, done: StepProgress) -> None:
-        """Show and write one step."""
+        """Show and write the figures of one step."""
         if self._quiet:
             return
         if self._pace is None or self._training is None:
@@ -85,7 +85,7 @@ class Reporter:
         self._curves.add(done.step, *figures.values())
 
     def judged(self, words: str, seconds: float) -> None:
-        """Show what validation said, and leave its time out of the pace."""
+        """Show the result of a validation, and leave its time out of the speed."""
         self._judged = f" | {words}"
         self._bars.say(words)
         if self._pace is not None:
@@ -99,21 +99,21 @@ class Reporter:
 
 
 class Curves:
-    """Writes a row of figures for a step; a resumed run drops the rows that it computes again.
+    """Writes a row of figures per step; a resumed run drops the rows that it computes again.
 
     Args:
-        path: the CSV file; TensorBoard's files go into its folder.
-        figures: their names. The columns are: step, these, seconds since the start.
+        path: CSV file; TensorBoard's files are written to its folder.
+        figures: names of the figures; the columns are step, these, seconds since the start.
 
     Raises:
-        FileRefused: there is a file of this name that is not the curve of a training.
+        FileRefused: a file of this name is not the curve of a training.
     """
 
     def __init__(self, path: Path, figures: Sequence[str]) -> None:
         self._path, self._figures, self._start = path, figures, time.perf_counter()
         self._begun = False
         self._board: Any = None
-        read_curve(path)  # now, not when there is something to write
+        read_curve(path)  # checks the file before the training starts
 
     def add(self, step: int, *values: float) -> None:
         """Write the figures of one step."""
@@ -127,7 +127,7 @@ class Curves:
                 self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Close TensorBoard's file; the other one is only open while a row is written."""
+        """Close TensorBoard's file; the CSV file is open only while a row is written."""
         if self._board is not None:
             self._board.close()
 
@@ -143,10 +143,10 @@ class Curves:
 
 
 def read_curve(path: Path) -> list[list[str]]:
-    """Return the rows of a CSV curve without its header; none where there is no file, and no row that was cut short.
+    """Return the complete rows of a CSV curve, without header; none if there is no file.
 
     Raises:
-        FileRefused: a line that is not from the curve of a training; names it.
+        FileRefused: a line does not belong to the curve of a training.
     """
     if not path.exists():
         return []
@@ -155,7 +155,7 @@ def read_curve(path: Path) -> list[list[str]]:
     for number, row in enumerate(rows, start=1):
         torn = number == len(rows) and not text.endswith("\n")
         if not (_is_header(row, torn) if number == 1 else _is_row(row, len(rows[0]), torn)):
-            raise FileRefused(f"{path}: line {number}: not of the curve of a training; move this file away")
+            raise FileRefused(f"{path}: line {number}: not part of a training curve; move this file away")
     return [row for row in rows[1:] if len(row) == len(rows[0]) and row[-1]]
 
 

@@ -1,4 +1,4 @@
-"""Which regions of which photos a region classifier learns from, and how batches are mixed from them."""
+"""Draws the regions that a region classifier learns from."""
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -11,7 +11,7 @@ from classifier.sampling import Regions, choose_regions
 from classifier.weights.digest import digest
 from detect.training.bookkeeping import ShowProgress
 from detect.training.folder import contents
-from detect.training.region_recipe import Examples
+from detect.training.region_recipe import ExampleRecipe
 from proposals.protocol import ProposalGenerator, tells_fit
 from proposals.ranking import NMS_THRESHOLD
 from proposals.stored.reader import StoreError, file_key
@@ -20,14 +20,14 @@ from structures.errors import InputError
 from structures.images import read_image
 from structures.records import Dataset, Image
 
-# Fields of Examples that decide the regions.
+# Fields of ExampleRecipe that decide which regions are drawn.
 DRAWING = ("positives", "negatives", "near_share", "best_share", "use_ignored", "seed")
-BEST = 300  # ranked boxes that `best_share` draws from: those that a detector classifies, and some more
-PHOTO_MEMORY = 2**28  # bytes of photos kept in memory: a few hundred of VOC's, a handful from a camera
+BEST = 300  # best ranked boxes that `best_share` draws from: those that a detector classifies, and some more
+PHOTO_MEMORY = 2**28  # bytes of photos kept in memory: a few hundred of VOC's, or a handful from a camera
 
 
 class PhotoCache:
-    """Reads the photos of a dataset by index, the last ones from memory."""
+    """Reads the photos of a dataset by index, and caches recent ones."""
 
     def __init__(self, dataset: Dataset, memory: int = PHOTO_MEMORY) -> None:
         self._dataset = dataset
@@ -38,27 +38,27 @@ class PhotoCache:
         return read_image(self._dataset.image_path(self._dataset.image_ids[index]))
 
 
-def check_ranking(propose: ProposalGenerator, examples: Examples) -> None:
-    """Refuse proposals that the examples cannot be drawn from.
+def check_ranking(propose: ProposalGenerator, examples: ExampleRecipe) -> None:
+    """Refuse proposals that are not ranked if the examples need a ranking.
 
     Raises:
-        InputError: negatives are wanted of the best boxes, and the proposals are not ranked.
+        InputError: `best_share` is set, and the proposals are not ranked.
     """
     if examples.best_share and not tells_fit(propose):
         raise InputError(
-            f"`best_share` {examples.best_share} needs ranked proposals, such as those of ranked:selective-search, "
-            f"not {propose.name}; `best_share=0` does without"
+            f"`best_share` {examples.best_share} needs ranked proposals, such as ranked:selective-search, "
+            f"not {propose.name}; `best_share=0` needs no ranking"
         )
 
 
 def draw_regions(
-    dataset: Dataset, propose: ProposalGenerator, examples: Examples, *, workers: int, show: ShowProgress
+    dataset: Dataset, propose: ProposalGenerator, examples: ExampleRecipe, *, workers: int, show: ShowProgress
 ) -> Regions:
-    """Draw the examples of every photo from its proposals; the draw of a photo does not depend on the others.
+    """Draw the examples of every photo from its proposals; each draw is independent of other photos.
 
     Raises:
-        InputError: there are no photos, or one cannot be read; names it. Or negatives are wanted of the best boxes, and
-            the proposals are not ranked.
+        InputError: there are no photos, a photo cannot be read, or `best_share` is set and the proposals are not
+            ranked.
     """
     if len(dataset) == 0:
         raise InputError("the dataset has no photos to learn from")
@@ -92,7 +92,7 @@ def draw_regions(
         return Regions.join([next(drawn) for _ in show(numbers, len(dataset), "draw regions")])
 
 
-def drawn_from(dataset: Dataset, propose: ProposalGenerator, examples: Examples) -> dict[str, Any]:
+def drawn_from(dataset: Dataset, propose: ProposalGenerator, examples: ExampleRecipe) -> dict[str, Any]:
     """Return everything that decides which regions are drawn, as JSON values."""
     return {
         "proposals": {"name": propose.name, **propose.parameters},

@@ -1,4 +1,4 @@
-"""How good a region classifier is while it is trained: mAP on fixed photos, whose proposals are made once and kept."""
+"""Validates a region classifier during training: mAP on fixed photos, whose proposals are made once and stored."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -16,6 +16,7 @@ from detect.runs import propose
 from detect.runs.cores import one_core_per_photo, usual_workers
 from detect.runs.photos import photos_of
 from detect.runs.reading import PhotoReader
+from detect.settings import MAP_SCORE_FLOOR
 from detect.shared import SharedFeatures, SharedRegions
 from detect.training.data import some_of, unreadable
 from detect.training.folder import contents
@@ -28,15 +29,14 @@ from structures.errors import InputError
 from structures.records import Dataset, Detections
 from structures.text import printable
 
-FIGURES = {"voc07": "mAP", "coco": "AP"}  # the first of each protocol
-SCORE_FLOOR = 0.001  # to measure mAP weak detections count, too (docs/evaluation.md)
+FIGURES = {"voc07": "mAP", "coco": "AP"}  # protocol -> its headline figure
 
 
 def fill_folder(job: propose.ProposalJob, generator: ProposalGenerator, console: Console) -> propose.ProposalSummary:
-    """Make proposals for a training, in its folder.
+    """Make the proposals of a training in its folder.
 
     Raises:
-        InputError: the folder holds boxes of another generator; says which parameter names another folder.
+        InputError: the folder has boxes of another generator; the message says which parameter names another folder.
     """
     try:
         return propose.propose_to_folder(job, generator, console)
@@ -45,18 +45,18 @@ def fill_folder(job: propose.ProposalJob, generator: ProposalGenerator, console:
 
 
 class RegionMeasure:
-    """Detects on fixed photos with the weights it is given, and scores what is found.
+    """Detects on fixed photos with given weights, and scores the detections.
 
     Args:
-        dataset: the photos and their objects, with the classes of the weights.
-        generator: where to look; should be the one that will be used.
-        folder: for the proposals of the photos, a folder of `rcnn propose`.
+        dataset: annotated photos, with the classes of the weights.
+        generator: proposal generator; should be the one that will be used.
+        folder: folder for the proposals of the photos, like that of `rcnn propose`.
         protocol: of `eval.protocols`: "voc07", or "coco", whose ignored objects are crowds.
         placement: device and engine.
-        workers: photos whose proposals are made at the same time.
+        workers: photos to make proposals for at the same time.
 
     Attributes:
-        figure: what the protocol calls its first figure.
+        figure: name of the protocol's headline figure.
     """
 
     def __init__(
@@ -80,36 +80,36 @@ class RegionMeasure:
         return {**made, "number of photos": len(self._photos), **contents(self._dataset)}
 
     def prepare(self, console: Console) -> None:
-        """Make the proposals that are not there yet.
+        """Make the missing proposals.
 
         Raises:
-            InputError: not one of the photos can be read, or the folder holds boxes of another generator.
+            InputError: no photo can be read, or the folder has boxes of another generator.
         """
         job = propose.ProposalJob(self._photos, self._folder, workers=self._workers)
         summary = fill_folder(job, self._generator, console)
         if not summary.done:
             raise InputError(
-                f"`val_proposals`: the generator failed on all of the {len(self._photos)} photos to validate on: "
+                f"`val_proposals`: the generator failed on all {len(self._photos)} validation photos: "
                 f"{some_of(list(summary.skipped.values()))}"
             )
 
     def __call__(self, checkpoint: Checkpoint) -> float:
-        """Return the figure, from 0 to 1; photos without proposals count, with their objects missed."""
+        """Return the figure, from 0 to 1; objects on photos without proposals count as missed."""
         classifier = GoogLeNetRegions(checkpoint, self._placement)
-        detector = Detector(StoredProposals(self._folder), classifier, score_floor=SCORE_FLOOR)
+        detector = Detector(StoredProposals(self._folder), classifier, score_floor=MAP_SCORE_FLOOR)
         return figure_of(detector, self._dataset, self._protocol, self._placement)
 
 
 class SharedMeasure:
-    """Detects on fixed photos with shared features, whose MultiBox also proposes, and scores what is found.
+    """Detects on fixed photos with shared features, including their MultiBox, and scores the detections.
 
     Args:
-        dataset: the photos and their objects, with the classes of the weights.
+        dataset: annotated photos, with the classes of the weights.
         protocol: of `eval.protocols`: "voc07", or "coco", whose ignored objects are crowds.
         placement: device and engine.
 
     Attributes:
-        figure: what the protocol calls its first figure.
+        figure: name of the protocol's headline figure.
     """
 
     def __init__(self, dataset: Dataset, *, protocol: str, placement: Placement) -> None:
@@ -122,19 +122,19 @@ class SharedMeasure:
         return {**made, "number of photos": len(self._dataset), **contents(self._dataset)}
 
     def prepare(self, console: Console) -> None:
-        """Name the photos that cannot be read: their objects count as missed."""
+        """Print which photos cannot be read; their objects count as missed."""
         for reason in unreadable(self._dataset).values():
             console.print(f"not validated on: {printable(reason)}", markup=False, soft_wrap=True)
 
     def __call__(self, checkpoint: Checkpoint) -> float:
         """Return the figure, from 0 to 1."""
         features = SharedFeatures(checkpoint, self._placement)
-        detector = Detector(features.multibox(), SharedRegions(features), score_floor=SCORE_FLOOR)
+        detector = Detector(features.multibox(), SharedRegions(features), score_floor=MAP_SCORE_FLOOR)
         return figure_of(detector, self._dataset, self._protocol, self._placement)
 
 
 def figure_of(detector: Detector, dataset: Dataset, protocol: str, placement: Placement) -> float:
-    """Return the first figure of a protocol for what a detector finds on a dataset, from 0 to 1."""
+    """Return the headline figure of a protocol for a detector on a dataset, from 0 to 1."""
     aligned = align_records(detect_all(detector, dataset, placement), dataset).detections
     scores = score(protocol, list(dataset), aligned, dataset.classes, crowd=protocol == "coco")
     assert scores.headline[0] == FIGURES[protocol]
@@ -142,7 +142,7 @@ def figure_of(detector: Detector, dataset: Dataset, protocol: str, placement: Pl
 
 
 def detect_all(detector: Detector, dataset: Dataset, placement: Placement) -> dict[str, Detections]:
-    """Return what a detector finds on the photos of a dataset, by image id, without those that cannot be worked on."""
+    """Return the detections on the photos of a dataset, by image id, without photos that cannot be processed."""
     workers = usual_workers(gpu=placement.device.type != "cpu")
     stages = detector.stages(PhotoReader(), workers=workers)
     with one_core_per_photo(workers), closing(flow(photos_of(dataset), stages, pixels=pixels_of)) as done:

@@ -1,4 +1,4 @@
-"""The phases of a training of regions, and what they need before they begin."""
+"""The phases of training regions, and what is checked and made before them."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -26,17 +26,17 @@ from structures.records import Dataset
 def check(
     trainings: Sequence[RegionTraining], start: Checkpoint, generator: ProposalGenerator, process: Process
 ) -> None:
-    """Refuse, before proposals are made for hours, what no phase could do once they are there.
+    """Refuse, before hours of making proposals, what would fail later.
 
     Args:
         trainings: one per phase.
-        start: weights that the first phase starts from.
-        generator: makes the proposals.
-        process: which of how many processes this is.
+        start: weights to start the first phase from.
+        generator: proposal generator.
+        process: this process, of several.
 
     Raises:
-        InputError: no such stage to freeze, weights of MultiBox, proposals that are not ranked but must be, rows that
-            the processes cannot share evenly, or more hard examples than a batch has.
+        InputError: there is no such stage to freeze, the weights are MultiBox's, the proposals must be ranked and are
+            not, the processes cannot share a batch evenly, or there are more hard examples than rows in a batch.
     """
     for training in trainings:
         check_start(start, training.frozen)
@@ -51,12 +51,12 @@ def check(
 def kept_proposals(
     dataset: Dataset, generator: ProposalGenerator, folder: Path, *, workers: int = 1, console: Console
 ) -> StoredProposals:
-    """Make the proposals of all photos once, for all phases, into a folder of `rcnn propose`; a killed run resumes.
+    """Make the proposals of all photos once for all phases, in a folder like that of `rcnn propose`; resumable.
 
-    Of several processes the first makes them, and the others wait. What was made before is taken as it is.
+    Of several processes, the first makes them while the others wait. Stored proposals are used as they are.
 
     Raises:
-        InputError: a photo cannot be worked on, or the folder holds boxes of another generator.
+        InputError: a photo cannot be processed, or the folder has boxes of another generator.
     """
     if isinstance(generator, StoredProposals):
         return generator
@@ -76,14 +76,14 @@ def phases(
     placement: Placement,
     workers: int = 2,
 ) -> list[Phase]:
-    """Return the phases of a plan. Only the last one's kept features stay on disk: each has tens of gigabytes.
+    """Return the phases of a plan. Only the features of the last phase stay on disk: they take tens of gigabytes.
 
     Args:
         trainings: one per phase.
-        dataset: photos and their objects.
-        propose: where the examples come from.
+        dataset: annotated photos.
+        propose: generator of the examples.
         placement: device and engine.
-        workers: photos whose proposals are made at the same time.
+        workers: photos to make proposals for at the same time.
     """
     train = partial(train_regions, dataset=dataset, propose=propose, placement=placement, workers=workers)
 

@@ -1,4 +1,4 @@
-"""How a region classifier is trained, as plain records: which regions it learns from, and how."""
+"""The recipe of a region classifier, as plain records: which regions it learns from, and how."""
 
 from dataclasses import dataclass, field, replace
 
@@ -7,26 +7,27 @@ from structures.errors import InputError
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Which regions to learn from, and how batches are mixed from them.
+class ExampleRecipe:
+    """Which regions to learn from, and how to mix batches from them.
 
     Attributes:
-        positives: of each photo, at most this many regions with IoU >= 0.5.
-        negatives: of each photo, at most this many regions with IoU < 0.5.
+        positives: most regions per photo with an IoU of 0.5 or more.
+        negatives: most regions per photo with an IoU below 0.5.
         near_share: share of the negatives with an IoU of 0.1 or more.
-        best_share: least share of the negatives from the best boxes of a ranking, those that a detector looks at;
-            the scores of the proposals must tell how well they fit.
-        use_ignored: ignored objects are objects: right for VOC's difficult ones (R-CNN), wrong for COCO's crowds.
+        best_share: smallest share of the negatives from the best boxes of a ranking, which a detector will classify;
+            the scores of the proposals must tell how well boxes fit.
+        use_ignored: whether ignored objects are objects: right for VOC's difficult ones (R-CNN), wrong for COCO's
+            crowds.
         batch_size: regions per batch.
-        positive_share: of a batch.
+        positive_share: share of positives in a batch.
         balance: 0 draws uniformly over positive regions, 1 uniformly over classes.
-        ramp: IoU from which on a region's label holds a share of the class, and from which on all of it; None is
+        ramp: the share of the class in a region's label rises from 0 at the first IoU to 1 at the second; None is
             R-CNN's step at 0.5. See `classifier.sampling.soft_labels`.
-        seed: of all draws.
+        seed: random seed.
 
     Raises:
-        InputError: a share is not within 0..1, the ramp does not rise there, or a batch would be all object or all
-            background.
+        InputError: a share is not within 0 to 1, the ramp does not rise within 0 to 1, or a batch would have no
+            positives or no background.
     """
 
     positives: int = 20
@@ -53,18 +54,18 @@ class Examples:
 
 @dataclass(frozen=True)
 class RegionTraining:
-    """A training of a region classifier.
+    """One phase of training a region classifier.
 
     Attributes:
         recipe: how to train.
-        examples: what to learn from.
-        frozen: stages of the network up to and with this one stay as they are; None trains all.
+        examples: which regions to learn from.
+        frozen: last stage that is not trained; None trains all.
     """
 
     recipe: Recipe
-    examples: Examples = field(default_factory=Examples)
+    examples: ExampleRecipe = field(default_factory=ExampleRecipe)
     frozen: str | None = None
 
     def with_seed(self, seed: int) -> "RegionTraining":
-        """Return the same training with other random draws."""
+        """Return the same training with another random seed."""
         return replace(self, recipe=replace(self.recipe, seed=seed), examples=replace(self.examples, seed=seed))

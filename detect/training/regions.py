@@ -1,8 +1,8 @@
-"""Training a region classifier: dataset x proposals x GoogLeNet.
+"""Trains a region classifier on the proposals of annotated photos.
 
-The work has parts, each kept in a folder so that a killed run resumes where it was: examples drawn from the proposals
-of every photo (regions.npz), outputs of the frozen trunk (features.npy), the state of the training (state.pt), and
-what these were made from (start.json, batches.json), so that nothing is ever mixed.
+Each part of the work is kept in a folder, so that a killed run resumes: examples drawn from the proposals of every
+photo (regions.npz), outputs of the frozen stages (features.npy), the state of the training (state.pt), and what these
+were made from (start.json, batches.json), so that nothing is ever mixed.
 """
 
 from dataclasses import asdict, replace
@@ -26,15 +26,15 @@ from classifier.weights.digest import digest
 from detect.training.bookkeeping import Bookkeeping, ShowProgress
 from detect.training.folder import (
     BATCHES_FILE,
+    DRAWN_REGIONS_FILE,
     FEATURES_FILES,
-    REGIONS_FILE,
     START_FILE,
     STATE,
     kept_regions,
     require_same_origin,
 )
 from detect.training.region_examples import DRAWING, PhotoCache, draw_regions, drawn_from
-from detect.training.region_recipe import Examples
+from detect.training.region_recipe import ExampleRecipe
 from proposals.protocol import ProposalGenerator
 from structures.errors import InputError
 from structures.names import not_one_of
@@ -44,7 +44,7 @@ AGAIN = f"remove {STATE} and {START_FILE} to train again on the same regions; th
 
 
 def check_start(start: Checkpoint, frozen: str | None) -> None:
-    """Refuse what cannot be fine-tuned.
+    """Refuse weights that cannot be fine-tuned, and stages that cannot be frozen.
 
     Raises:
         InputError: there is no such stage, or the weights are of MultiBox.
@@ -52,7 +52,7 @@ def check_start(start: Checkpoint, frozen: str | None) -> None:
     if frozen is not None and frozen not in STAGES:
         raise InputError(f"`frozen` {not_one_of(frozen, ['none', *STAGES])}")
     if start.task in OWN_NETWORK:
-        raise WeightsError(f"weights for {start.task} are no start; those of an image or region classifier are needed")
+        raise WeightsError(f"cannot start from weights for {start.task}, only from an image or region classifier")
 
 
 def train_regions(
@@ -61,7 +61,7 @@ def train_regions(
     propose: ProposalGenerator,
     *,
     recipe: Recipe,
-    examples: Examples,
+    examples: ExampleRecipe,
     placement: Placement,
     books: Bookkeeping,
     frozen: str | None = "maxpool4",
@@ -70,23 +70,23 @@ def train_regions(
 ) -> Checkpoint:
     """Fine-tune a region classifier.
 
-    Of several processes the first draws the regions and keeps the features; the others wait and read them.
+    Of several processes, the first draws the regions and keeps the features; the others wait and read them.
 
     Args:
-        start: weights of an image classifier, which get a fresh last layer, or of a region classifier with the same
+        start: weights of an image classifier, which get a new last layer, or of a region classifier with the same
             classes, which are trained further.
-        dataset: photos and their objects.
-        propose: where the examples come from; should be the generator used at test time.
+        dataset: annotated photos.
+        propose: generator of the examples; should be the one used at test time.
         recipe: how to train.
-        examples: what to learn from.
-        placement: device and engine; training itself runs in torch.
-        books: folder of all this, and what is called after steps.
-        frozen: stages up to and with this one are not trained, and their outputs are kept on disk; None trains all.
-        workers: threads that make proposals, and that read photos for fresh crops.
-        keep: the outputs of the frozen stages stay on disk when the training is done; they are large.
+        examples: which regions to learn from.
+        placement: device and engine of the frozen stages; the trained stages run in torch.
+        books: folder of the training, and callbacks.
+        frozen: last stage that is not trained, whose outputs are kept on disk; None trains all.
+        workers: threads that make proposals, and that read photos for crops if nothing is frozen.
+        keep: whether the outputs of the frozen stages, which are large, stay on disk when the training is done.
 
     Returns:
-        The trained weights, the running average of the run.
+        The trained weights: the running average.
 
     Raises:
         InputError: a photo, the examples or the weights cannot be used, or the folder belongs to another training.
@@ -103,7 +103,7 @@ def train_regions(
     with first_then_others() as first:
         source = drawn_from(dataset, propose, examples)
         draw = partial(draw_regions, dataset, propose, examples, workers=workers, show=show)
-        regions = kept_regions(work / REGIONS_FILE, source, draw)
+        regions = kept_regions(work / DRAWN_REGIONS_FILE, source, draw)
         if first:
             _require_same_training(work, checkpoint, regions, examples, frozen, placement)
         head = _head(checkpoint, placement.device, frozen)
@@ -129,7 +129,7 @@ def train_regions(
 
 
 def _no_batch(step: int) -> LabelledBatch:
-    raise AssertionError(f"the training is finished, but batch {step} is asked for")
+    raise AssertionError(f"batch {step} of a finished training")
 
 
 def _start(start: Checkpoint, classes: tuple[str, ...], frozen: str | None) -> Checkpoint:
@@ -138,7 +138,12 @@ def _start(start: Checkpoint, classes: tuple[str, ...], frozen: str | None) -> C
 
 
 def _require_same_training(
-    work: Path, checkpoint: Checkpoint, regions: Regions, examples: Examples, frozen: str | None, placement: Placement
+    work: Path,
+    checkpoint: Checkpoint,
+    regions: Regions,
+    examples: ExampleRecipe,
+    frozen: str | None,
+    placement: Placement,
 ) -> None:
     made_from = {
         "weights": digest(dict(sorted(checkpoint.state.items()))),
@@ -148,9 +153,9 @@ def _require_same_training(
         **({"engine": placement.engine, "dtype": placement.dtype} if frozen else {}),
     }
     start, state = work / START_FILE, work / STATE
-    if not start.exists():  # what is there is of unknown origin
+    if not start.exists():  # the origin of other files is unknown
         if state.exists():
-            raise WeightsError(f"{state}: of a training whose {start.name} is gone; {AGAIN}")
+            raise WeightsError(f"{state}: the {start.name} of this training is missing; {AGAIN}")
         for name in FEATURES_FILES:
             (work / name).unlink(missing_ok=True)
     require_same_origin(start, made_from, remedy=f"name another `work` folder, or {AGAIN}")
@@ -174,7 +179,7 @@ def _batches(
     dataset: Dataset,
     regions: Regions,
     work: Path,
-    examples: Examples,
+    examples: ExampleRecipe,
     placement: Placement,
     frozen: str | None,
     steps: int,

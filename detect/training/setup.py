@@ -1,4 +1,4 @@
-"""What every training run shares: where it runs, and the record that goes into the weights."""
+"""What all trainings share: the checks of the output file, the placement, and the metadata of the weights."""
 
 import ctypes
 import os
@@ -22,14 +22,14 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 
 def check_out(out: Path, *read: str | None) -> None:
-    """Refuse, before hours of work, a file that weights cannot be written to.
+    """Refuse, before hours of work, an output file that cannot be written.
 
     Args:
-        out: the file to be.
-        *read: weights that the training starts from, and generators, which may name files: `multibox:PATH`.
+        out: output file.
+        *read: weights and generators that the training reads; generators may name files, such as `multibox:PATH`.
 
     Raises:
-        InputError: another suffix, a folder that cannot be written to, or one that the training reads.
+        InputError: the suffix is wrong, the folder cannot be written to, or the training reads this file.
     """
     if out.suffix != ".safetensors":
         raise InputError(f"`out` {out}: weights are written as .safetensors")
@@ -38,20 +38,20 @@ def check_out(out: Path, *read: str | None) -> None:
         raise InputError(f"`out` {out}: cannot be written")
     parts = [part for name in read if name is not None for part in (name, *name.split("+"))]
     files = filter(os.path.isfile, [*parts, *(part.rpartition(":")[2] for part in parts)])
-    check_outputs([out, last_beside(out)], files)
+    check_outputs([out, last_weights_path(out)], files)
 
 
-def last_beside(out: Path) -> Path:
-    """Return where the last weights of a training go, if the best ones go to `out`.
+def last_weights_path(out: Path) -> Path:
+    """Return the file for the last weights of a training whose best weights go to `out`.
 
-    >>> last_beside(Path("net.safetensors")).name
+    >>> last_weights_path(Path("net.safetensors")).name
     'net.last.safetensors'
     """
     return out.with_suffix(f".last{out.suffix}")
 
 
 def with_origin(checkpoint: Checkpoint, data: Mapping[str, Any]) -> Checkpoint:
-    """Add to a checkpoint how it was made: data, command, commit; of paths in the command only the last part."""
+    """Add to a checkpoint how it was made: data, command, commit. Paths in the command lose their folders."""
     command = " ".join(["rcnn", *map(_without_folders, sys.argv[1:])])
     return replace(checkpoint, training={**checkpoint.training, **data, "command": command, "commit": commit()})
 
@@ -62,16 +62,16 @@ def _without_folders(argument: str) -> str:
 
 
 def training_placement(device: str, dtype: str) -> Placement:
-    """Choose where to train, in torch: bfloat16 where it is native, float32 elsewhere; of several GPUs this process's.
+    """Choose where to train in torch: in bfloat16 if it is native, else float32; of several GPUs, on this process's.
 
-    On a CPU the process keeps the memory that it frees from now on.
+    On a CPU, the process keeps freed memory from now on.
 
     Raises:
-        InputError: float16 or int8 was asked for, whose gradients would vanish, a device that is not available, or more
-            processes than GPUs.
+        InputError: float16 or int8 was requested, whose gradients would vanish; a device is not available; or there are
+            more processes than GPUs.
     """
     if dtype in ("float16", "int8"):
-        raise InputError(f'`dtype="{dtype}"` is for testing; train in bfloat16 or float32')
+        raise InputError(f'`dtype="{dtype}"` is not for training; use bfloat16 or float32')
     if device != "cpu":
         take_own_gpu()
     placement = place(device=device, engine="torch", dtype=cast(DType, dtype))
@@ -81,9 +81,9 @@ def training_placement(device: str, dtype: str) -> Placement:
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep what torch frees after every batch; memory from the system must be cleared each time.
+    """Make glibc keep the memory that torch frees after every batch, since new memory from the system must be cleared.
 
-    Only glibc can; elsewhere nothing happens.
+    Without glibc nothing happens.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -94,22 +94,22 @@ def _keep_freed_memory() -> None:
 
 
 def require_one_process(what: str) -> None:
-    """Refuse several processes for a training that is done by one.
+    """Refuse several processes for a training that uses one.
 
     Raises:
-        InputError: torchrun started more than this one.
+        InputError: torchrun started several processes.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(f"{what} runs in one process: start it without torchrun")
 
 
 def frozen_placement(training: Placement, device: torch.device, dtype: str) -> Placement:
-    """Choose how stages that are not trained run: on the device of the training, in the quickest engine.
+    """Choose where frozen stages run: on the device of the training, in the fastest engine.
 
     Args:
-        training: where the training runs; its reason becomes part of this one's.
-        device: of this process.
-        dtype: precision that was asked for, or "auto".
+        training: placement of the training, whose reason becomes part of the result's.
+        device: device of this process.
+        dtype: requested precision, or "auto".
 
     Raises:
         InputError: the engine is not available.
@@ -119,20 +119,21 @@ def frozen_placement(training: Placement, device: torch.device, dtype: str) -> P
 
 
 def save_weights(out: Path, weights: Checkpoint, last: Checkpoint | None) -> list[str]:
-    """Write the weights to use, and where there was validation the last ones too; return a line about each."""
+    """Write the weights to use, and with validation also the last ones; return a line about each."""
     save_checkpoint(weights, out)
     lines = [f"weights written to {out}{_judged(weights)}"]
     if last is not None:
-        beside = last_beside(out)
-        save_checkpoint(last, beside)
-        lines.append(f"the last of the training to {beside}{_judged(last)}")
+        last_path = last_weights_path(out)
+        save_checkpoint(last, last_path)
+        lines.append(f"last weights of the training written to {last_path}{_judged(last)}")
     return lines
 
 
 def what_stays(work: Path) -> str:
-    """Say how much the folder of a finished run holds."""
+    """Return a line about the size of the folder of a finished run."""
     size = sum(path.stat().st_size for path in work.rglob("*") if path.is_file())
-    return f"{size / 1e9:.1f} GB stay in {work} for another training on the same regions; remove it when you are done"
+    shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+    return f"{shown} stay in {work} for another training on the same regions; remove it when you are done"
 
 
 def _judged(weights: Checkpoint) -> str:

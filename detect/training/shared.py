@@ -1,7 +1,6 @@
-"""Training shared features: random views of annotated photos -> one trunk -> MultiBox and a region classifier.
+"""Trains shared features: random views of annotated photos -> one trunk -> MultiBox and a region classifier.
 
-The stages up to `frozen` keep their weights and run in the quick engine. Every batch is a function of the seed and its
-step, so that a killed run resumes from its last state as if nothing had happened.
+`detect.training.canvases` runs the training.
 """
 
 from collections.abc import Sequence
@@ -19,36 +18,38 @@ from detect.multibox import LAST_FROZEN, head_shapes, head_width
 from detect.shared import SharedNetwork, from_checkpoint, to_checkpoint
 from detect.training.bookkeeping import Bookkeeping
 from detect.training.canvases import train_on_canvases
+from detect.training.multibox import check_frozen
 from detect.training.multibox_batches import count_steps
 from detect.training.phases import Phase
 from detect.training.shared_losses import SharedLoss
 from detect.training.shared_recipe import SharedRecipe
 from proposals.protocol import ProposalGenerator
-from structures.errors import InputError
 from structures.records import Dataset
 
-LAST_SHARED = "inception4e"  # the stages after it are dilated: their maps are not those of an undilated trunk
+LAST_FROZEN_SHARED = tuple(  # later stages are dilated, so that their maps differ
+    name for name in LAST_FROZEN if STAGES.index(name) <= STAGES.index("inception4e")
+)
 
 
 def start_shared(
     start: Checkpoint, regions: Checkpoint | None, classes: tuple[str, ...], blend: float = 0.5
 ) -> SharedNetwork:
-    """Put a network together out of trained ones.
+    """Build a network from trained ones.
 
     Args:
         start: MultiBox weights; or weights of shared features, which are trained further.
-        regions: a region classifier that grew from the same network: its last layer begins the region head's part
-            logits, and its trunk is blended in. None begins the region head from scratch.
-        classes: to learn.
+        regions: a region classifier that was fine-tuned from the same network: its last layer initialises the part
+            logits of the region head, and its trunk is blended in. None starts the region head from scratch.
+        classes: classes to learn.
         blend: share of MultiBox's weights in the trunk.
 
     Raises:
-        WeightsError: the weights are of other tasks, or do not fit together.
+        WeightsError: the weights are for other tasks, or do not fit together.
     """
     if start.task == "shared" and start.classes == classes:
         return from_checkpoint(start)
     if start.task not in ("multibox", "shared"):
-        raise WeightsError(f"weights for {start.task} are no start for shared features; take those of MultiBox")
+        raise WeightsError(f"shared features cannot start from weights for {start.task}, only from those of MultiBox")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = SharedNetwork(
@@ -61,7 +62,7 @@ def start_shared(
         for name in (name for name in state if name.startswith("trunk.")):
             other = named.get(name.removeprefix("trunk."))
             if other is None or other.shape != state[name].shape:
-                raise WeightsError("the region classifier is of another network than the MultiBox")
+                raise WeightsError("the region classifier and MultiBox have different networks")
             state[name] = blend * state[name] + (1 - blend) * other.float()
         network.regions.start_from(named["fc.weight"], named["fc.bias"])
     own = network.state_dict()
@@ -69,19 +70,8 @@ def start_shared(
     return network
 
 
-def check_frozen(frozen: str) -> None:
-    """Refuse a stage that cannot be the last frozen one.
-
-    Raises:
-        InputError: neither maxpool2 nor an Inception module up to 4e.
-    """
-    known = [name for name in LAST_FROZEN if STAGES.index(name) <= STAGES.index(LAST_SHARED)]
-    if frozen not in known:
-        raise InputError(f"`frozen` {frozen!r} is not one of: {', '.join(known)}")
-
-
 def make_optimiser(network: SharedNetwork, recipe: SharedRecipe) -> torch.optim.AdamW:
-    """Return AdamW over all trained layers, those that begin trained at their shares of the learning rate."""
+    """Return AdamW for all trained layers, with lower learning rates for those that start from trained weights."""
     parts = list(network.regions.parts.parameters())
     fresh = [each for each in network.regions.parameters() if all(each is not part for part in parts)]
     heads = [*network.head.parameters(), *network.refine.parameters()]
@@ -110,21 +100,22 @@ def train_shared(
     Args:
         start: weights of MultiBox, or of shared features, which are trained further.
         dataset: photos and their objects.
-        regions: a region classifier to begin with; see `start_shared`.
-        propose: other proposals to learn from; should be stored ones, since every photo is asked for in every epoch.
-        recipe: how.
-        placement: device and engine; the trained stages run in torch.
-        books: folder of the state, and what is called after steps.
-        workers: processes that draw samples; 0 draws them in between.
+        regions: a region classifier to start from; see `start_shared`.
+        propose: generator of more boxes; should be a stored one, since every photo is needed in every epoch.
+        recipe: how to train.
+        placement: device and engine of the frozen stages; the trained stages run in torch.
+        books: folder of the state, and callbacks.
+        workers: processes that read photos and draw views; 0: this process does.
 
     Returns:
         The running average of the weights.
 
     Raises:
-        InputError: as `train_on_canvases`; or the weights cannot be started from, or no such stage to freeze.
+        InputError: as for `train_on_canvases`; or training cannot start from the weights, or there is no such stage to
+            freeze.
     """
     classes = tuple(dataset.classes)
-    check_frozen(recipe.multibox.frozen)
+    check_frozen(recipe.multibox.frozen, LAST_FROZEN_SHARED)
     network = start_shared(start, regions, classes, recipe.blend)
     record = {"recipe": asdict(recipe), "photos": len(dataset), "start": dict(start.training)}
     record |= {} if propose is None else {"proposals": propose.name}
@@ -157,15 +148,15 @@ def phases(
     placement: Placement,
     workers: int = 0,
 ) -> list[Phase]:
-    """Return the phases of a plan, one for each recipe; the first begins with the region classifier.
+    """Return the phases of a plan, one per recipe; the first also starts from the region classifier.
 
     For the other arguments see `train_shared`.
 
     Raises:
-        InputError: a stage that cannot be the last frozen one, or too few photos for a batch of all processes.
+        InputError: a stage cannot be the last frozen one, or there are too few photos for a batch of all processes.
     """
     for recipe in recipes:  # before anything is written
-        check_frozen(recipe.multibox.frozen)
+        check_frozen(recipe.multibox.frozen, LAST_FROZEN_SHARED)
     train = partial(train_shared, dataset=dataset, propose=propose, placement=placement, workers=workers)
 
     def phase(number: int, recipe: SharedRecipe) -> Phase:

@@ -1,4 +1,4 @@
-"""What shared features learn by: the losses of MultiBox, and the cross-entropy of regions drawn among its boxes."""
+"""The losses of shared features: those of MultiBox, and the cross entropy of regions."""
 
 import torch
 from torch import Tensor
@@ -12,8 +12,8 @@ from detect.training.shared_recipe import SharedRecipe
 from proposals.operators import clip_boxes, nms
 from structures.boxes import ImageSize
 
-CONSIDERED, SUPPRESSION, KEPT = 600, 0.75, 120  # best boxes of the dense head; overlap of twins; what is left of them
-COPIES, SHAKE = 6, 0.12  # of each object this many boxes, with corners moved by this share of its sides
+CONSIDERED, SUPPRESSION, KEPT = 600, 0.75, 120  # best boxes of the dense head; IoU to suppress above; most to keep
+COPIES, SHAKE = 6, 0.12  # boxes per object, with corners moved by this share of its sides
 
 
 class SharedLoss:
@@ -40,7 +40,7 @@ class SharedLoss:
         return {**looks.parts, "classes": self._recipe.classes_weight * classes}
 
     def _regions(self, looks: Looks, batch: CanvasBatch) -> tuple[list[Tensor], list[Tensor]]:
-        """Draw the regions of every canvas among MultiBox's boxes, the objects moved a little, and other proposals."""
+        """Draw the regions of every canvas from MultiBox's boxes, objects, moved objects, and other proposals."""
         regions, labels = [], []
         for number, objects in enumerate(batch.targets.objects):
             candidates = torch.cat(

@@ -1,4 +1,4 @@
-"""How MultiBox and a region classifier are trained together on one trunk, as a plain record."""
+"""The recipe for training MultiBox and a region classifier together on one trunk, as a plain record."""
 
 from dataclasses import dataclass, field, replace
 
@@ -11,14 +11,15 @@ class SharedRecipe:
     """How to train shared features.
 
     Attributes:
-        multibox: photos, optimiser and schedule of the training, as for MultiBox alone. Its learning rate is that of
-            the fresh layers of the region head.
-        multibox_factor: on the learning rate of MultiBox's heads, which begin trained.
-        parts_factor: on the learning rate of the region head's part logits, which begin as a trained last layer.
-        regions: which regions of a photo the classifier learns from in a step.
-        classes_weight: weight of the classifier's loss; MultiBox's has 1.
-        blend: share of MultiBox's weights in the trunk to start with; the rest is the region classifier's. Both began
-            as the same network, so their mean is one, too (model soups, arXiv 2203.05482).
+        multibox: photos, optimiser and schedule, as for MultiBox alone. Its learning rate is that of the new layers of
+            the region head.
+        multibox_factor: factor on the learning rate for MultiBox's heads, which start from trained weights.
+        parts_factor: factor on the learning rate for the region head's part logits, which start from a trained last
+            layer.
+        regions: which regions of a photo the classifier learns from in each step.
+        classes_weight: weight of the classifier's loss; MultiBox's has weight 1.
+        blend: share of MultiBox's weights in the initial trunk; the rest is the region classifier's. Both were
+            fine-tuned from the same network, so their mean works, too (model soups, arXiv 2203.05482).
     """
 
     multibox: MultiBoxRecipe = field(default_factory=lambda: MultiBoxRecipe(epochs=6, frozen="inception3a"))
@@ -29,5 +30,5 @@ class SharedRecipe:
     blend: float = 0.5
 
     def with_seed(self, seed: int) -> "SharedRecipe":
-        """Return the same recipe with other random draws."""
+        """Return the same recipe with another random seed."""
         return replace(self, multibox=replace(self.multibox, seed=seed))

@@ -1,4 +1,4 @@
-"""Judging a training while it runs: now and then its weights so far are measured, and the best are kept.
+"""Validates a training while it runs: measures the weights on a schedule, and keeps the best.
 
 WORK/val.csv           step, figure, seconds
 WORK/best.safetensors  the best weights so far, with their step and figure in the metadata
@@ -20,23 +20,23 @@ RECORD = "validation"  # in the metadata of weights
 
 
 class Validation:
-    """Measures weights on a schedule and keeps the best.
+    """Measures weights on a schedule, and keeps the best.
 
-    A killed run resumes from its last state and measures again what came after it, with the same result; so it also
-    ends with the same best.
+    A killed run resumes from its last state and measures again what came after it, with the same results, so it also
+    ends with the same best weights.
 
     Args:
         work: folder of the training.
-        figure: name of what is measured, such as "mAP".
+        figure: name of the figure, such as "mAP".
         measure: weights -> figure from 0 to 1, higher is better.
-        every: steps between two measurements; the last step is measured in any case.
-        steps: of the whole training.
+        every: steps between two measurements; the last step is always measured.
+        steps: number of steps of the training.
         about: what decides the figure, as JSON values: photos, proposals, protocol.
-        with_origin: adds to weights how they were made.
-        tell: called with a line of words and the seconds it took.
+        with_origin: adds to the metadata of weights how they were made.
+        tell: called with a line about the result, and the seconds it took.
 
     Raises:
-        WeightsError: the folder holds measurements of another kind.
+        WeightsError: the folder has measurements of another kind.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Validation:
             self._require_same_measure(work)
 
     def __call__(self, step: int, weights: Callable[[], Checkpoint]) -> None:
-        """Measure the weights after a step, if it is time; of several processes only the first does."""
+        """Measure the weights after a step, if it is due; of several processes only the first does."""
         if step % self._every and step != self._steps:
             return
         with first_then_others() as first:
@@ -67,9 +67,9 @@ class Validation:
                 self._judge(step, weights())
 
     def finish(self, last: Checkpoint) -> tuple[Checkpoint, Checkpoint]:
-        """Return the best and the last weights, with what they scored in their metadata.
+        """Return the best and the last weights, with their scores in the metadata.
 
-        A training that was finished before anybody asked for validation is judged now.
+        A training that was finished before validation was requested is measured now.
         """
         with first_then_others() as first:
             if first and self._of(self._steps) is None:

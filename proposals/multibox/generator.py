@@ -15,7 +15,7 @@ from structures.records import Image, Proposals
 MAX_BOXES = 200  # GoogLeNet, section 8
 NMS_THRESHOLD = 0.7
 MIN_SIDE = 2.0  # pixels of the photo
-SCORE = "fit of the box as it is"  # what `MultiBox.score` gives; earlier: of the box as the second look would move it
+SCORE = "fit of the box as it is"  # what `MultiBox.score` gives; formerly that of the box as the second look moves it
 INNER_MARGIN = 0.1  # boxes this near to a cut edge, as a share of the window, belong to a neighbour (arXiv 1412.1441)
 
 Canvases = npt.NDArray[np.uint8]  # (N, h, w, 3) RGB
@@ -113,11 +113,14 @@ class MultiBox:
         nms_threshold: a box goes when its overlap with a better one is above this.
         mirrored: also look at the mirror image of every view.
         parameters: further settings that decide the boxes, such as the weights' name.
-        name: on the command line.
+        name: of the generator.
         learned_classes: of the objects that the network learned from, as far as known.
 
     Attributes:
         score: says how well any boxes of a photo fit an object.
+
+    Raises:
+        InputError: max_boxes is below 1.
     """
 
     scores_tell_fit = True  # see detect.detector.Detector
@@ -135,7 +138,7 @@ class MultiBox:
         learned_classes: Sequence[str] = (),
     ) -> None:
         if max_boxes < 1:
-            raise InputError(f"max_boxes must be at least 1, got {max_boxes}")
+            raise InputError(f"`max_boxes` must be at least 1, got {max_boxes}")
         self._predict, self._views, self.name = predict, views, name
         self.score, self.learned_classes = BoxScore(predict, views), tuple(learned_classes)
         self.max_boxes, self.nms_threshold, self.mirrored = max_boxes, nms_threshold, mirrored

@@ -142,10 +142,10 @@ class RefineHead(nn.Module):
         Returns:
             (sum of n,) logits, and (sum of n, 4) residuals to the boxes, see `decode`.
         """
-        x = pool(pyramid[:POOLED_LEVELS], boxes).flatten(1)
-        x = functional.relu(self.hidden1(x))
+        cut, order = pool(pyramid[:POOLED_LEVELS], boxes)
+        x = functional.relu(self.hidden1(cut.flatten(1)))
         x = functional.relu(self.hidden2(x))
-        output = self.predict(x).float()
+        output = self.predict(x).float()[order.argsort()]
         return output[:, 0], output[:, 1:]
 
 
@@ -167,20 +167,25 @@ def fit(refine: RefineHead, pyramid: Sequence[Tensor], boxes: Sequence[Tensor], 
     return estimated
 
 
-def pool(pyramid: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
-    """Cut (sum of n, C, 7, 7) maps for boxes out of the level that fits their size; finer maps for smaller boxes."""
-    rows = torch.cat(list(boxes))
+def pool(pyramid: Sequence[Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Cut maps for boxes out of the level that fits their size; finer maps for smaller boxes.
+
+    Returns:
+        (sum of n, C, 7, 7), level after level, since putting megabytes in order takes time; and the (sum of n,) rows of
+        the boxes that they belong to.
+    """
+    rows = torch.cat(list(boxes)).nan_to_num()  # torchvision would read where no map is, and end the process
     image = torch.cat([torch.full((len(b), 1), float(i), device=b.device) for i, b in enumerate(boxes)])
     side = ((rows[:, 2:] - rows[:, :2]).clamp(min=1).prod(dim=1)).sqrt()
-    level = (side / FINEST_SIDE).log2().ceil().clamp(0, len(pyramid) - 1)
-    cut = pyramid[0].new_zeros((len(rows), pyramid[0].shape[1], POOLED, POOLED), dtype=torch.float32)
-    for number, (maps, stride) in enumerate(zip(pyramid, STRIDES, strict=False)):
-        chosen = torch.nonzero(level == number)[:, 0]
-        if len(chosen):
-            regions = torch.cat([image, rows], dim=1)[chosen]
-            found = roi_align(maps.float(), regions, POOLED, 1 / stride)
-            cut = cut.index_copy(0, chosen, found)
-    return cut
+    level = (side / FINEST_SIDE).log2().ceil().clamp(0, len(pyramid) - 1).long()
+    order = level.argsort(stable=True)
+    counts: list[int] = level.bincount(minlength=len(pyramid)).tolist()  # the one time that a GPU is waited for
+    regions = torch.cat([image, rows], dim=1)[order].split(counts)
+    cut = [
+        roi_align(maps.float(), own, POOLED, 1 / stride)
+        for maps, stride, own in zip(pyramid, STRIDES, regions, strict=False)
+    ]
+    return torch.cat(cut), order
 
 
 def normalised(inputs: int, outputs: int, *, size: int) -> nn.Sequential:

@@ -1,13 +1,13 @@
 """MultiBox as the papers have it: square views, whole-box priors, a fully connected head, the bipartite loss.
 
-The views and the priors are those of Szegedy et al. (arXiv 1412.1441): squares that overlap, and k-means on the corners
-of the training boxes. The head and the loss are Erhan et al.'s (arXiv 1312.2249). Every object is matched with exactly
-one prediction, and the sum is F = alpha * F_match + F_conf with F_match = 1/2 sum x_ij ||l_i - g_j||^2 and
+The views are those of Szegedy et al. (arXiv 1412.1441): squares that overlap. The priors, found by k-means on the
+corners of the training boxes, the head and the loss are Erhan et al.'s (arXiv 1312.2249). Every object is matched with
+exactly one prediction, and the sum is F = alpha * F_match + F_conf with F_match = 1/2 sum x_ij ||l_i - g_j||^2 and
 F_conf = -sum x_ij log c_i - sum_i (1 - sum_j x_ij) log(1 - c_i), where the matching x makes F smallest.
 
 The alpha trap: alpha = 0.3 presumes locations in units of the spread of boxes about their priors. On raw 0..1
-coordinates the same squares are about a thousand times smaller, and the locations would hardly be learned; others
-therefore write alpha = 1000 there. Here locations always come in units of the spread.
+coordinates the same squares are thousands of times smaller, and the locations would hardly be learned, which is why
+others use alpha = 1000 there. Here locations always come in units of the spread.
 
 The MultiBox that ships is another one (`proposals.multibox.heads`); benchmarks/multibox_paper.py holds it against this.
 """

@@ -19,7 +19,7 @@ CANDIDATES = 1000  # priors of one canvas that are decoded
 REFINED = 300  # boxes of one canvas that get a second look
 REFINED_NMS = 0.8  # overlap above which only the better box gets that look
 
-Look = Callable[[Sequence[Image]], list[Tensor]]  # canvases -> what the network gives for each
+RunCanvases = Callable[[Sequence[Image]], list[Tensor]]  # canvases -> what the network gives for each
 Maps = tuple[tuple[Tensor, ...], Tensor]  # the pyramid, and the raw outputs of all levels
 
 
@@ -36,7 +36,7 @@ class DensePredictor:
 
     def __init__(
         self,
-        run: Look,
+        run: RunCanvases,
         head: DenseHead,
         refine: RefineHead | None = None,
         *,

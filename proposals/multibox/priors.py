@@ -1,4 +1,4 @@
-"""Priors: the boxes MultiBox starts from, found by k-means on the training boxes (Szegedy et al., arXiv 1412.1441).
+"""Priors: the boxes MultiBox starts from, found by k-means on the training boxes (Erhan et al., arXiv 1312.2249).
 
 Two kinds. The papers' priors are whole boxes, fixed in the frame of the photo (`proposals.multibox.paper`). A
 convolutional head repeats a few shapes at every cell of its maps instead (`shape_priors`, laid out by `grid_priors`).
@@ -79,7 +79,21 @@ def k_means(
     distance: Callable[[Points, Points], Points],
     centre: Callable[[Points], Points],
 ) -> Points:
-    """Lloyd's rounds from k-means++ centres; a cluster that runs empty keeps its centre."""
+    """Cluster points by Lloyd's rounds from k-means++ centres; a cluster that runs empty keeps its centre.
+
+    Args:
+        points: (N, D).
+        count: how many clusters; with fewer different points than that, each of them is a centre.
+        seed: of the first choice of centres.
+        distance: (N, D) points and (K, D) centres -> (N, K).
+        centre: (M, D) members of a cluster -> its centre (D,).
+
+    Returns:
+        (K, D) centres, K at most count.
+
+    Raises:
+        InputError: there are no points, or count is below one.
+    """
     distinct = np.unique(points, axis=0)
     if len(distinct) == 0 or count < 1:
         raise InputError(f"{count} priors cannot be found in {len(distinct)} different boxes")

@@ -105,7 +105,7 @@ def random_view(
 
 
 def on_canvas(truth: GroundTruth, view: CanvasView) -> tuple[Boxes, Mask, Mask]:
-    """Return the boxes of the objects that can be seen, which of these are to be ignored, and which of all they are."""
+    """Return the boxes of the objects that can be seen, which of these to ignore, and their mask among all objects."""
     whole = view.to_canvas(truth.boxes)
     seen = clip(whole, view.canvas)
     share = area(seen) / np.maximum(area(whole), 1e-6)

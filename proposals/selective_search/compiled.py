@@ -1,4 +1,4 @@
-"""The one door to numba: typed, cached on disk, free of Python's lock, and compiled at the first call only.
+"""The only place that uses numba: typed, cached on disk, free of Python's lock, and compiled at the first call only.
 
 The compiled code lies in the user's cache, since the folder of the package may be read-only; without that cache, where
 numba has it by itself. Numba unpickles what it finds there, which can run code: it must be a folder that no one else

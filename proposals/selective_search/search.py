@@ -36,7 +36,17 @@ MIN_SIDE = 20  # R-CNN's selective_search_boxes.m: smaller boxes of the resized 
 
 @dataclass(frozen=True)
 class Strategy:
-    """One way to cut and join: colour space, similarities such as "CTSF", scale k and smallest superpixel."""
+    """One way to cut and join.
+
+    Attributes:
+        colour_space: one of COLOUR_SPACES.
+        similarity: which similarities are added up, such as "CTSF".
+        k: scale of the superpixels.
+        min_size: pixels of the smallest superpixel.
+
+    Raises:
+        InputError: an unknown colour space or similarity, or a number out of its range.
+    """
 
     colour_space: str
     similarity: str
@@ -53,7 +63,7 @@ class Strategy:
 
 
 def parse_strategy(text: str) -> Strategy:
-    """Read a strategy as the command line has it: SPACE:SIMILARITY:K, or SPACE:SIMILARITY:K:MIN_SIZE.
+    """Read a strategy that is written as SPACE:SIMILARITY:K, or SPACE:SIMILARITY:K:MIN_SIZE.
 
     Raises:
         InputError: not of this form, or a part is unknown.
@@ -73,7 +83,11 @@ def parse_strategy(text: str) -> Strategy:
 
 
 def enlarged(strategy: Strategy, factor: float) -> Strategy:
-    """Return a strategy with superpixels larger by a factor."""
+    """Return a strategy with superpixels larger by a factor.
+
+    Raises:
+        InputError: the factor is not above 0.
+    """
     _check_factor(factor)
     return replace(strategy, k=strategy.k * factor, min_size=round(strategy.min_size * factor))
 
@@ -82,6 +96,9 @@ def strategies(
     colour_spaces: Iterable[str], similarities: Iterable[str], ks: Iterable[float], factor: float = 1
 ) -> tuple[Strategy, ...]:
     """Combine colour spaces, similarities and scales; min_size is k, as in the authors' code.
+
+    Raises:
+        InputError: the factor is not above 0, or a strategy is not one.
 
     >>> strategies(["HSV"], ["CTSF"], [100], factor=2)
     (Strategy(colour_space='HSV', similarity='CTSF', k=200.0, min_size=200),)
@@ -127,10 +144,13 @@ class SelectiveSearch:
         strategies: what to run; see `fast`.
         name: name of the generator.
         sigma: blur before segmentation.
-        width: photos are resized to this many pixels before the search; None keeps their size.
+        width: photos are resized to this width in pixels before the search; None keeps their size.
         min_side: boxes with a side below this, in the resized photo, are dropped; the whole image stays.
         seed: of the random numbers of the ranking.
         threads: how many to use for one photo; None takes one for each colour space. The boxes are the same.
+
+    Raises:
+        InputError: there are no strategies, or the seed is out of range.
     """
 
     def __init__(
@@ -155,7 +175,7 @@ class SelectiveSearch:
 
     @property
     def name(self) -> str:
-        """Short name, as on the command line."""
+        """Short name, by which `proposals.generators.build` makes it."""
         return self._name
 
     @property

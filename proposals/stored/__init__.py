@@ -1,4 +1,4 @@
-"""Boxes on disk: the folders of `rcnn propose`, and what other programs wrote."""
+"""Boxes on disk: our folders of stored proposals, and what other programs wrote."""
 
 from proposals.stored.generator import StoredProposals
 from proposals.stored.reader import ProposalStore, StoreError

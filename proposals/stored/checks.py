@@ -1,4 +1,4 @@
-"""What is checked about the boxes of other programs against their photos: the one place for all files of proposals.
+"""What is checked about the boxes of other programs against their photos: one place for all files of proposals.
 
 What a file itself must hold, such as finite numbers, its reader checks; this is about boxes that fit no photo.
 """
@@ -9,7 +9,7 @@ import numpy as np
 
 from structures.boxes import Boxes, Floats, ImageSize, Mask, area, clip
 
-ROUNDING = 0.5  # pixels that a box may reach beyond its photo without a word
+ROUNDING = 0.5  # pixels that a box may reach beyond its photo without being noted
 
 
 def _inside_out(boxes: Boxes, image_size: ImageSize) -> Mask:
@@ -27,7 +27,7 @@ def _cut(boxes: Boxes, image_size: ImageSize) -> Mask:
 
 KINDS: Mapping[str, tuple[Callable[[Boxes, ImageSize], Mask], str]] = {  # what boxes do -> which, and what it means
     "have x2 < x1 or y2 < y1": (_inside_out, "they cannot be used"),
-    "lie outside the photo or have no area": (_lost, "most likely they are of another size of the photos"),
+    "lie outside the photo or have no area": (_lost, "most likely the photos had another size"),
     "reach beyond the edge of the photo": (_cut, "they are used up to the edge"),
 }
 
@@ -40,7 +40,7 @@ class BoxChecks:
     >>> checks.look("v.jpg", as_boxes([[0, 0, 9, 9], [50, 0, 60, 9]]), (20, 30))
     >>> checks.lines()
     ['1 of 2 boxes on 1 of 1 photos lie outside the photo or have no area, such as [50, 0, 60, 9] on v.jpg (30 x 20 \
-pixels); most likely they are of another size of the photos']
+pixels); most likely the photos had another size']
     """
 
     def __init__(self) -> None:

@@ -38,17 +38,17 @@ def read_apart(path: Path) -> Entries:
             command, stdin=subprocess.DEVNULL, capture_output=True, env=alone, timeout=limit, check=False
         )
     except subprocess.TimeoutExpired:
-        raise ForeignError(f"{path}: reading it takes longer than {limit:.0f} s; it was given up") from None
+        raise ForeignError(f"{path}: reading it took longer than {limit:.0f} s and was stopped") from None
     if child.returncode:
-        raise ForeignError(f"{path}: reading it ends the process that reads it ({_ending(child)}): a damaged file")
+        raise ForeignError(f"{path}: reading it crashed ({_ending(child)}): the file is damaged")
     return _unpack(child.stdout, path)
 
 
 def _ending(child: "subprocess.CompletedProcess[bytes]") -> str:
     if child.returncode < 0:
         return signal.Signals(-child.returncode).name
-    told = child.stderr.decode(errors="replace").split("\n")
-    return next((line for line in reversed(told) if line), f"exit code {child.returncode}")
+    lines = child.stderr.decode(errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line), f"exit code {child.returncode}")
 
 
 def serve(path: str, memory: str) -> None:
@@ -66,7 +66,7 @@ def serve(path: str, memory: str) -> None:
     except (ForeignError, OSError) as error:
         out.write(json.dumps({"error": str(error)}).encode())
     except MemoryError:
-        out.write(json.dumps({"error": f"{path}: reading it takes more memory than its size bears out"}).encode())
+        out.write(json.dumps({"error": f"{path}: reading it takes far more memory than its size warrants"}).encode())
     else:
         _pack(entries, out)
 

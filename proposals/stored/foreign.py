@@ -78,7 +78,7 @@ def number_of(image_id: str) -> int | None:
 
 
 def read_foreign(path: str | Path) -> ForeignBoxes:
-    """Read a file of one of SUFFIXES.
+    """Read a file with one of the suffixes in READERS.
 
     Raises:
         ForeignError: unknown suffix, damaged, hostile, or not such a file.
@@ -86,7 +86,8 @@ def read_foreign(path: str | Path) -> ForeignBoxes:
     """
     path = Path(path)
     if path.suffix.lower() not in READERS:
-        raise ForeignError(f"{path}: not a proposal file; known are {', '.join(READERS)} and folders of rcnn propose")
+        known = f"{', '.join(READERS)} and folders of stored proposals"
+        raise ForeignError(f"{path}: not a file of proposals; known are {known}")
     return ForeignBoxes(path, READERS[path.suffix.lower()](regular_file(path)))
 
 

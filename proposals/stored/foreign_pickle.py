@@ -1,7 +1,7 @@
 """Detectron2's pickles of proposals, read without running any code from them.
 
-The opcodes are looked through first: an index of the memo or a length that the file's size does not bear out would
-have Python reserve gigabytes for a few bytes. Then the file is read with stand-ins for the few things that arrays and
+The opcodes are looked through first: a memo index or a length beyond what the file's size allows would make
+Python reserve gigabytes for a few bytes. Then the file is read with stand-ins for the few things that arrays and
 plain values need; they check every shape against the bytes that are there.
 """
 
@@ -50,17 +50,17 @@ def read_pickle(path: Path) -> Entries:
 
 
 def scan(content: bytes) -> None:
-    """Look through the opcodes of a pickle, none of which is carried out.
+    """Check the opcodes of a pickle; none is executed.
 
     Raises:
-        ForeignError: a memo index or a frame that the size of the file does not bear out.
+        ForeignError: a memo index or a frame beyond what the size of the file allows.
         InputError: a length that reaches beyond the end, or not a pickle.
     """
     for opcode, argument, position in pickletools.genops(content):
         if position is None:
             continue
         if opcode.name in MEMO and not 0 <= int(argument or 0) <= position:
-            raise ForeignError(f"the pickle asks for memory that its size does not bear out (byte {position})")
+            raise ForeignError(f"the pickle asks for more memory than its size allows (byte {position})")
         if opcode.name == "FRAME" and int(argument or 0) > len(content) - position:
             raise ForeignError(f"the pickle has a frame that reaches beyond its end (byte {position})")
 
@@ -178,7 +178,7 @@ def _entries(content: Mapping[Any, Any], path: Path, most_boxes: int) -> Entries
         add_entry(entries, name, rows, column, f"{path}: photo {number} ({brief(name)})", corners)
         most_boxes -= np.size(rows) // 4
         if most_boxes < 0:
-            raise ForeignError(f"{path}: holds more boxes than its size bears out: photos share them")
+            raise ForeignError(f"{path}: holds more boxes than its size allows: photos share them")
     return entries
 
 

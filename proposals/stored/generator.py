@@ -1,7 +1,7 @@
 """Boxes that were made before, as a proposal generator: `file:PATH`.
 
-A folder of `rcnn propose` knows its photos by their pixels. Files of other programs know them by name only: they can be
-measured as they are, and `rcnn propose PHOTOS --proposals file:PATH --out FOLDER` turns them into such a folder.
+A folder of stored proposals knows its photos by their pixels. Files of other programs know them by name only: they can
+be measured as they are, and `proposals_of` gives what a `StoreWriter` needs to turn them into such a folder.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,11 +28,11 @@ class NamedBoxes(Protocol):
         """Names of the photos."""
 
     def boxes_of(self, image_id: str) -> tuple[Boxes, Floats]:
-        """Return the boxes (N, 4) and scores (N,) of a photo, best first; ValueError if it is not there."""
+        """Return the boxes (N, 4) and scores (N,) of a photo, best first; InputError if there is no such photo."""
 
 
 def open_boxes(path: str | Path) -> NamedBoxes:
-    """Open a folder of `rcnn propose`, or a file of another program (see `proposals.stored.foreign`).
+    """Open a folder of stored proposals, or a file of another program (see `proposals.stored.foreign`).
 
     Raises:
         InputError: neither.
@@ -57,7 +57,7 @@ class StoredProposals:
 
     @property
     def name(self) -> str:
-        """The file, as on the command line."""
+        """`file:` and the name of the file."""
         return f"file:{self.path.name}"
 
     @property
@@ -74,7 +74,7 @@ class StoredProposals:
         return isinstance(self.boxes, ProposalStore) and bool(self.boxes.manifest.get(TELLS_FIT, False))
 
     @property
-    def doubts(self) -> list[str]:
+    def notes(self) -> list[str]:
         """What was odd about the boxes of the photos so far, one line each."""
         return [f"{self.path}: {line}" for line in self._checks.lines()]
 
@@ -82,12 +82,12 @@ class StoredProposals:
         """Return the stored proposals of a photo with these pixels.
 
         Raises:
-            StoreError: the photo is not there, or the file knows photos by name only.
+            StoreError: it has no boxes of the photo, or knows photos by name only.
         """
         if not isinstance(self.boxes, ProposalStore):
             raise StoreError(
                 f"{self.path}: knows photos by name only; "
-                "have rcnn propose turn it into a folder, which knows them by their pixels"
+                "turn it into a folder of stored proposals, which knows them by their pixels"
             )
         found = self.boxes.find(image)
         if found is None:

@@ -193,7 +193,7 @@ def _check_boxes(columns: Mapping[str, npt.NDArray[Any]], path: Path) -> None:
 
 
 def _damaged(path: Path, reason: object) -> StoreError:
-    return StoreError(f"{path}: a damaged shard ({reason}); delete it and run rcnn propose again")
+    return StoreError(f"{path}: a damaged shard ({reason}); delete it and store its boxes again")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
