@@ -19,6 +19,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -204,6 +205,40 @@ def readers(root: Path) -> list[Reader]:
         Reader("list of classes", "classes.txt", [b"cat\ndog\n"], lambda path: read_class_names([str(path)])),
         *_others(root),
         *_weights(root),
+        *_parquet(),
+    ]
+
+
+def _parquet() -> list[Reader]:
+    """Return the readers of Parquet, if what reads it is installed: shards of `rcnn scale`, and photos as bytes."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        return []
+    from detect.scaling.reading import Placed, SourceReader
+    from detect.scaling.shards import detections_of, failed_row, read_rows, to_parquet
+    from detect.scaling.sources import find_source
+    from structures.images import ImageError
+
+    def rows(path: Path) -> object:
+        return [detections_of(row, ["cat"]) for row in read_rows(str(path)) if row["error"] is None]
+
+    def photos(path: Path) -> object:
+        source, read = find_source(str(path), leave_out="out"), SourceReader(exif="apply", max_pixels=10_000)
+        for number in range(len(source)):
+            with suppress(ImageError):  # a photo of many, which gets a row with its error
+                read(Placed(source[number], *source.place(number)))
+        return source
+
+    whole = {**json.loads(LINES.splitlines()[0]), "sources": ["grid"]}
+    shard = to_parquet([whole, {**whole, "image": "b.jpg"}, failed_row("c.jpg", "damaged")], "detect")
+    stream = io.BytesIO()
+    table = pyarrow.table({"path": ["a.png", "b.jpg"], "bytes": [pictures()[2], pictures()[0]]})
+    pyarrow.parquet.write_table(table, stream)
+    return [
+        Reader("shard of results", "photos.parquet", [shard], rows),
+        Reader("Parquet with photos", "bytes.parquet", [stream.getvalue()], photos),
     ]
 
 

@@ -4,15 +4,18 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 BLOCKED_SECONDS = 5.0  # how long a stop waits for a blocking call of the main thread
 AGAIN_SECONDS = 1.0  # the same stop may arrive twice: timeout(1) signals the process and then its whole group
+DROPPED_SECONDS = 0.01  # until a stop that was raised where Python drops exceptions is raised again
 DONE = b"\0"  # ends the watching thread; no signal has this number
 
 
@@ -38,6 +41,7 @@ def stoppable(words: str) -> Iterator[None]:
     caught = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]  # nohup and & ignore some
     for number in caught:
         signal.signal(number, stop.handle)
+    usual, sys.unraisablehook = sys.unraisablehook, stop.dropped(sys.unraisablehook)
     try:
         with stop.watched():
             yield
@@ -47,17 +51,19 @@ def stoppable(words: str) -> Iterator[None]:
         stop.tell()
         raise Stopped(stop.number) from error
     finally:
+        sys.unraisablehook = usual
         for number in caught:
             signal.signal(number, before[number])
 
 
 class _Stop:
     def __init__(self, words: str) -> None:
-        self._words, self._noticed, self._when = words, Event(), 0.0
+        self._words, self._noticed, self._when, self._dropped = words, Event(), 0.0, False
         self.number: int | None = None
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        if not self._noticed.is_set():
+        if self._dropped or not self._noticed.is_set():
+            self._dropped = False
             self._noticed.set()
             self.number, self._when = number, time.monotonic()
             if hasattr(signal, "SIGCHLD"):  # reading processes that the same stop ended are not failures
@@ -65,6 +71,28 @@ class _Stop:
             raise Stopped(number)
         if time.monotonic() - self._when > AGAIN_SECONDS:
             self._end(number)
+
+    def dropped(self, usual: Callable[[Any], object]) -> Callable[[Any], object]:
+        """Return what is done with exceptions that nobody can catch: a stop is raised again, others as usual."""
+
+        def hook(unraisable: Any) -> None:
+            if not isinstance(unraisable.exc_value, Stopped):
+                usual(unraisable)
+                return
+            self._dropped = True
+            Thread(target=self._once_more, name="stops again", daemon=True).start()
+
+        return hook
+
+    def _once_more(self) -> None:
+        time.sleep(DROPPED_SECONDS)
+        main = threading.main_thread().ident
+        if not self._dropped or self.number is None or main is None:
+            return
+        if hasattr(signal, "pthread_kill"):  # it ends a wait of the main thread, too
+            signal.pthread_kill(main, self.number)
+        else:
+            signal.raise_signal(self.number)
 
     @contextmanager
     def watched(self) -> Iterator[None]:

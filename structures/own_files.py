@@ -110,6 +110,7 @@ class OwnFiles:
         self.folder = folder
         self._given = inputs
         self._digests = dict[str, tuple[str, ...]]()
+        self._unfinished = dict[Path, set[str]]()  # of folders that were written to: what killed runs left there
         self._record = LineFile(inside(folder, RECORD), ("file", "digest"), self._read)
 
     def __enter__(self) -> "OwnFiles":
@@ -153,6 +154,7 @@ class OwnFiles:
             FileRefused: as `place`, or there is a file that we did not write and whose content is another.
         """
         path = self.place(name)
+        self._sweep(path)
         with suppress(_Same), replacing(path) as partial:
             yield partial
             digest = file_digest(partial)
@@ -194,6 +196,14 @@ class OwnFiles:
         for folder, lasts in left.items():
             with suppress(FileRefused):
                 sweep(inside(self.folder, folder) if folder else self.folder, lasts.__contains__)
+
+    def _sweep(self, path: Path) -> None:
+        """Remove what killed runs left unfinished of a file; each folder is looked through once."""
+        if path.parent not in self._unfinished:
+            matches = map(UNFINISHED.fullmatch, os.listdir(path.parent) if path.parent.is_dir() else ())
+            self._unfinished[path.parent] = {match["name"] for match in matches if match}
+        if path.name in self._unfinished[path.parent]:
+            sweep(path.parent, path.name.__eq__)
 
     def _is_input(self, path: Path) -> bool:
         return os.path.lexists(path) and os.path.realpath(path) in self._inputs

@@ -45,7 +45,13 @@ def read_quickly(text: bytes, *, max_depth: int) -> Any:
             value = orjson.loads(text)
         except orjson.JSONDecodeError:
             return UNSURE
-        return value if _all_there(value, text.count(b":"), max_depth) else UNSURE
+        return value if _is_plain(value, text, max_depth) or _all_there(value, text.count(b":"), max_depth) else UNSURE
+
+
+def _is_plain(value: Any, text: bytes, max_depth: int) -> bool:
+    """Say, at a glance, whether a text is one object without others in it, with a key for each colon: as most lines."""
+    alone = type(value) is dict and text.count(b"{") == 1
+    return alone and len(value) == text.count(b":") and text.count(b"[") < max_depth
 
 
 def _all_there(value: Any, colons: int, max_depth: int) -> bool:

@@ -97,3 +97,27 @@ def test_the_command_calibrates(rcnn: Callable[..., int], tmp_path: Path, capsys
     assert rcnn(*words, tmp_path / "new.pt", "--photos", tmp_path) == 2
     assert rcnn(*words, tmp_path / "net.safetensors", "--photos", tmp_path) == 2
     assert "net.safetensors" in capsys.readouterr().err
+
+
+def test_the_command_calibrates_on_the_photos_that_can_be_read(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(make_shared(("cat",)), tmp_path / "net.safetensors", dtype=torch.float32)
+    PIL.Image.fromarray(photo()).save(tmp_path / "photos.png")
+    (tmp_path / "torn.png").write_bytes(b"no photo")
+    words = ["weights", "calibrate", tmp_path / "net.safetensors", tmp_path / "new.safetensors", "--photos"]
+    assert rcnn(*words, tmp_path / "torn.png") == 2
+    assert "none of 1 photos can be read" in capsys.readouterr().err
+    assert rcnn(*words, tmp_path) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith("ranges from 1 photos")
+    assert "torn.png" in said.err
+
+
+def test_the_command_calibrates_over_no_list_of_photos(rcnn: Callable[..., int], tmp_path: Path) -> None:
+    save_checkpoint(make_shared(("cat",)), tmp_path / "net.safetensors", dtype=torch.float32)
+    PIL.Image.fromarray(photo()).save(tmp_path / "photo.png")
+    (tmp_path / "list.safetensors").write_text(str(tmp_path / "photo.png"))
+    words = ["weights", "calibrate", tmp_path / "net.safetensors", tmp_path / "list.safetensors"]
+    assert rcnn(*words, "--photos", f"@{tmp_path / 'list.safetensors'}") == 2
+    assert (tmp_path / "list.safetensors").read_text() == str(tmp_path / "photo.png")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from classifier.weights.checkpoint import save_checkpoint
+from detect.stopping import Stopped, stoppable
 from structures.locks import FolderInUse, lock_folder
 from tests.shapes import random_start, write_voc
 
@@ -159,6 +160,26 @@ def test_a_stop_is_in_order_unless_that_would_take_for_ever(
     out, said = process.communicate()
     assert ("ready" + out, process.returncode) == (written, 143)
     assert said == "rcnn: words\n"
+
+
+class Stops:
+    """Is stopped while it is removed, where Python drops what is raised."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.001)
+
+
+def test_a_stop_that_falls_into_a_destructor_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    def run() -> None:
+        with stoppable("stopped"):
+            Stops()
+            time.sleep(ENDED)
+
+    with pytest.raises(Stopped) as stop:
+        run()
+    assert stop.value.code == 143
+    assert capsys.readouterr().err == "rcnn: stopped\n"
 
 
 def test_signals_are_as_before_when_a_command_has_ended(rcnn: Callable[..., int]) -> None:

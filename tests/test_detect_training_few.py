@@ -246,6 +246,20 @@ def test_the_command_from_end_to_end(
     assert all(torch.equal(value, weights.state[name]) for name, value in again.state.items())
 
 
+@pytest.mark.parametrize("page", ["drawn/JPEGImages/000.png", "mine.safetensors", "mine.json"])
+def test_the_page_takes_the_place_of_nothing_else(
+    rcnn: Callable[..., int], start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], page: str
+) -> None:
+    write_voc(tmp_path / "drawn", "train", range(2))
+    write_coco(tmp_path / "mine.json", range(2))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    data = ("--coco", tmp_path / "mine.json", "--images", tmp_path / "drawn/JPEGImages", "--weights", start)
+    words = ("train", "regions", "--preset", "few", *data, "--out", tmp_path / "mine.safetensors")
+    assert rcnn(*words, "--html", tmp_path / page) == 2
+    assert f"{Path(page).name}: " in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_only_new_classes_and_photos_to_validate_on(
     rcnn: Callable[..., int], start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

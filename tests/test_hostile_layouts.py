@@ -46,6 +46,21 @@ def test_a_converted_dataset_outlives_overwriting(
     assert not (tmp_path / "data/pictures").exists()
 
 
+@pytest.mark.parametrize(("form", "name"), [("coco", "instances.json"), ("yolo", "labels/train/000.txt")])
+def test_what_a_killed_conversion_left_unfinished_is_swept(
+    rcnn: Callable[..., int], voc: Path, tmp_path: Path, form: str, name: str
+) -> None:
+    assert rcnn("convert", voc, "--to", form, "--out", tmp_path / "data") == 0
+    whole = {path.name for path in snapshot(tmp_path / "data")}
+    shutil.rmtree(tmp_path / "data")
+    unfinished = (tmp_path / "data" / name).with_name(f".{Path(name).name}.999999999{PARTIAL}")
+    unfinished.parent.mkdir(parents=True)
+    unfinished.write_bytes(b"half a")
+    (unfinished.parent / f".notes.txt.7{PARTIAL}").write_bytes(b"of the user")
+    assert rcnn("convert", voc, "--to", form, "--out", tmp_path / "data") == 0
+    assert {path.name for path in snapshot(tmp_path / "data")} == whole | {f".notes.txt.7{PARTIAL}"}
+
+
 def test_photos_that_lie_where_they_would_be_copied_to_stay_the_users(
     detects: Callable[..., int], rcnn: Callable[..., int], voc: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as tries
 from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
@@ -198,7 +199,7 @@ SOUND_ROW |= {"sources": ["grid"], "labels": ["cat"], "file_key": "0" * 32, "err
 SHARD = to_parquet([{**SOUND_ROW, "image": f"{number}.jpg"} for number in range(20)], "detect")
 
 
-@settings(max_examples=60, deadline=None)
+@tries(max_examples=60, deadline=None)
 @given(at=st.integers(0, len(SHARD) - 1), change=st.integers(1, 255), end=st.none() | st.integers(0, len(SHARD)))
 def test_damage_to_a_shard_is_noticed_wherever_it_is(at: int, change: int, end: int | None) -> None:
     content = bytearray(SHARD)
@@ -237,6 +238,27 @@ def test_a_row_that_we_never_write_is_named(
     )
     assert rcnn("scale", "collect", tmp_path / "shards", "--out", tmp_path / "out") == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "names no classes"),
+        ({"classes": 3}, "names no classes"),
+        ({"classes": ["cat", 1]}, "names no classes"),
+        ({"generator": "grid"}, "a shard of rcnn scale detect, where one of propose was expected"),
+    ],
+)
+def test_a_record_that_does_not_fit_the_shards_is_named(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+    RunRecord(tmp_path / "shards", settings).finish()
+    (tmp_path / "shards" / f"photos-000000000-{'0' * 32}.parquet").write_bytes(SHARD)
+    with pytest.raises(InputError, match=said):
+        collecting.collect(str(tmp_path / "shards"), tmp_path / "out")
+
+
+def test_photos_are_not_looked_for_where_the_results_go(photos: Path) -> None:
+    with pytest.raises(InputError, match="is the folder of the results, which is not searched; name another `out`"):
+        find_source(str(photos), leave_out=str(photos))
 
 
 def test_parquet_of_others_is_no_shard(tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ def train_on_few(
     preset = FEW["few"]
     page, folder = few.html or out.with_suffix(".html"), run.folder(out)
     check_out(out, weights, proposals)
-    check_outputs([page], [*(photos.ground_truth or ()), weights])
+    data = [*(photos.ground_truth or ()), photos.images, validation.val_ground_truth, validation.val_images]
+    check_outputs([page, out], [*data, weights])
     require_one_process("`preset` few")
     placement = place(device=run.device, dtype=run.dtype)  # type: ignore[arg-type]
     whole, start = photos.open(), load_checkpoint(weights or preset.weights)

@@ -1,17 +1,22 @@
 """`rcnn weights`: show what a file holds, convert from other formats, find the ranges for int8."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from detect.commands.groups import add, examples, group
 from detect.commands.options import ClassList
+from detect.defaults import SOME_SKIPPED
 from structures.errors import InputError
 from structures.names import not_one_of
 from structures.text import printable
+
+if TYPE_CHECKING:
+    from detect.runs.photos import Photo
+    from structures.records import Image
 
 MOST_SHOWN = 100  # classes; --json has all
 MOST_CHARACTERS = 150  # per fact; --json has all
@@ -70,16 +75,20 @@ def calibrate(
     from classifier.weights.checkpoint import save_checkpoint
     from detect.classifiers import load_regions, weights_file
     from detect.int8 import RANGE_PHOTOS
-    from detect.runs.photos import find_photos
+    from detect.runs.photos import LIST_PREFIX, find_photos
     from detect.shared import with_ranges
-    from structures.images import read_image
 
-    found = find_photos(photos)
+    found, failed = find_photos(photos), list[str]()
     chosen = found[:: max(1, len(found) // RANGE_PHOTOS)][:RANGE_PHOTOS]
-    _check_destination(destination, [str(weights_file(source)), *(str(photo.path) for photo in chosen)])
-    checkpoint = with_ranges(load_regions(source, features="shared"), (read_image(photo.path) for photo in chosen))
+    lists = [each.removeprefix(LIST_PREFIX) for each in photos]
+    _check_destination(destination, [str(weights_file(source)), *lists, *(str(photo.path) for photo in chosen)])
+    checkpoint = with_ranges(load_regions(source, features="shared"), _readable(chosen, failed))
     save_checkpoint(checkpoint, destination, dtype=None)
-    print(f"ranges from {len(chosen)} photos; weights written to {printable(destination)}")
+    print(f"ranges from {len(chosen) - len(failed)} photos; weights written to {printable(destination)}")
+    for reason in failed:
+        typer.echo(f"skipped: {printable(reason)}", err=True)
+    if failed:
+        raise typer.Exit(SOME_SKIPPED)
 
 
 @examples("rcnn weights show default", "rcnn weights show net.safetensors --json")
@@ -115,6 +124,23 @@ def show(
     width = max(map(len, told))
     for name, text in told.items():
         print(f"{name.ljust(width)} {printable(text)}")
+
+
+def _readable(photos: "Sequence[Photo]", failed: list[str]) -> "Iterator[Image]":
+    """Yield the photos that can be read, and note why others cannot.
+
+    Raises:
+        InputError: none can be.
+    """
+    from structures.images import ImageError, read_image
+
+    for photo in photos:
+        try:
+            yield read_image(photo.path)
+        except ImageError as error:
+            failed.append(str(error))
+    if len(failed) == len(photos):
+        raise InputError(f"none of {len(photos)} photos can be read: {failed[0]}")
 
 
 def _check_destination(destination: Path, read: Sequence[str]) -> None:

@@ -202,6 +202,8 @@ def _find(path: str, leave_out: Path | None) -> tuple[str, Iterable[str]]:
     if not os.path.isdir(full):
         base, name = os.path.split(full)
         return base, [name]
+    if leave_out and os.path.realpath(leave_out) == os.path.realpath(full):
+        raise SourceError(f"{path}: is the folder of the results, which is not searched; name another `out`")
     names = list(_pictures(full, leave_out))
     if not names:
         raise SourceError(f"{path}: no pictures in this folder (looked for {', '.join(sorted(SUFFIXES))})")

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from detect.runs.machine import made_by
-from detect.runs.record import RunRecord, last_fact, read_run
+from detect.runs.record import RUN_FILE, RunRecord, last_fact, read_run
 from detect.runs.results import Results
 from detect.scaling.folder import look_into
-from detect.scaling.shards import Row, detections_of, proposals_of, read_rows
+from detect.scaling.shards import DETECT, PROPOSE, Row, detections_of, proposals_of, read_rows
 from proposals.stored.writer import StoreWriter
+from structures.files import FileRefused
 from structures.locks import lock_folder
 from structures.own_files import inside
 
@@ -41,17 +42,20 @@ def collect(place: str, out: Path) -> Collected:
     with look_into(place) as (record, shards):
         content = read_run(record)
         assert content is not None, "checked by look_into"
-        rows = _rows(shards)
-        if "generator" in content["settings"]:
-            return _proposals(content["settings"], rows, out)
-        return _detections(content, rows, out)
+        settings = content["settings"]
+        if isinstance(settings.get("generator"), str):
+            return _proposals(settings, _rows(shards, PROPOSE), out)
+        classes = settings.get("classes")
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise FileRefused(f"{place}: {RUN_FILE} names no classes and no generator; rcnn scale did not write it")
+        return _detections(content, _rows(shards, DETECT), out)
 
 
-def _rows(shards: Sequence[str]) -> Iterator[Row]:
+def _rows(shards: Sequence[str], work: str) -> Iterator[Row]:
     """Yield the rows of all shards, each photo once; a photo is in two shards if a run had other photos."""
     seen = set[str]()
     for shard in shards:
-        for row in read_rows(shard):
+        for row in read_rows(shard, work=work):
             if row["image"] not in seen:
                 seen.add(row["image"])
                 yield row

@@ -123,12 +123,13 @@ def to_parquet(rows: Sequence[Row], work: str) -> bytes:
     return stream.getvalue()
 
 
-def read_rows(place: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
+def read_rows(place: str, columns: Sequence[str] | None = None, *, work: str | None = None) -> Iterator[Row]:
     """Yield the rows of a shard.
 
     Args:
         place: path or address.
         columns: columns to read, `image` among them; None reads all.
+        work: what the rows must be of: DETECT or PROPOSE; None takes either.
 
     Raises:
         ShardError: the file is damaged, or not a shard.
@@ -138,13 +139,15 @@ def read_rows(place: str, columns: Sequence[str] | None = None) -> Iterator[Row]
         return ShardError(f"{place}: a damaged shard ({reason}); remove it, and it is made again")
 
     with open_parquet(place, damaged) as file:
-        work = (file.schema_arrow.metadata or {}).get(WORK, b"").decode(errors="replace")
-        if work not in (DETECT, PROPOSE) or not file.schema_arrow.equals(schema_of(work)):
+        done = (file.schema_arrow.metadata or {}).get(WORK, b"").decode(errors="replace")
+        if done not in (DETECT, PROPOSE) or not file.schema_arrow.equals(schema_of(done)):
             raise ShardError(f"{place}: not a shard that rcnn wrote")
+        if work is not None and done != work:
+            raise ShardError(f"{place}: a shard of rcnn scale {done}, where one of {work} was expected")
         rows = file.read(columns=None if columns is None else list(columns)).to_pylist()
     for row in rows:
-        done = row.get("error", "") is None  # else there are only the name and the reason, or only these were read
-        lacks = [name for name in (row if done else ["image"]) if row[name] is None and name != "error"]
+        whole = row.get("error", "") is None  # else the photo failed, or not all columns were read
+        lacks = [name for name in (row if whole else ["image"]) if row[name] is None and name != "error"]
         if lacks:
             raise ShardError(f"{place}: a row without {', '.join(lacks)}")
         yield row
