@@ -20,7 +20,7 @@ test: $(VENV)/.for-tests
 
 # With the lowest versions that pyproject.toml names, to the digits that it names: by hand, before these are changed and
 # before a release. It fetches gigabytes. Old libraries use what the latest beneath them, which pip takes, discourage;
-# protobuf, which is beneath onnx, refuses from version 7 on what onnxscript 0.1 writes.
+# protobuf, which is beneath onnx, refuses from version 7 on what torch 2.5 exports.
 test-lowest:
 	@mkdir -p build
 	@$(PYTHON) -c 'import re; print(*(f"{name}=={version}.*" for name, version in re.findall(r"\"([\w-]+)>=([\d.]+)\"", \

@@ -9,7 +9,8 @@ are. Printed are the median and the range of the processor's and the clock's sec
 many pycocotools takes, the most memory, and AP. Evaluators that are not installed are left out: pip install
 pycocotools faster-coco-eval hotcoco.
 
-A million detections, where pycocotools takes minutes: --photos 27000 --detections 1000000 --repeats 1.
+A million detections, where pycocotools takes minutes: --photos 27000 --detections 1000000 --repeats 1. What it takes to
+convert them: --only convert-lines convert-coco.
 """
 
 import argparse
@@ -44,6 +45,7 @@ OTHERS = {  # package: how its evaluator is run
     "hotcoco": THEIRS.format(module="hotcoco", evaluator="COCOeval"),
 }
 LINES = "-lines"  # behind the protocol: read from JSON lines
+CONVERSIONS = {"convert-lines": "detections.jsonl", "convert-coco": "results.json"}  # name: what becomes a CSV table
 OURS = ("coco", "voc07", "voc", "ilsvrc", f"coco{LINES}", f"voc07{LINES}")
 
 
@@ -53,7 +55,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=5000)
     parser.add_argument("--detections", type=int, default=184_000)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", nargs="+", choices=[*OURS, *OTHERS], default=[*OURS, *OTHERS])
+    parser.add_argument("--only", nargs="+", choices=[*OURS, *OTHERS, *CONVERSIONS], default=[*OURS, *OTHERS])
     parser.add_argument("--draw-only", action="store_true", help="write the files and stop")
     given = parser.parse_args()
     truth, results = given.folder / "instances.json", given.folder / "results.json"
@@ -65,6 +67,7 @@ def main() -> None:
     print("| evaluator | AP or mAP | processor, s | times as fast as pycocotools | clock, s | memory, MB |")
     print("|---|---|---|---|---|---|")
     commands = {name: ours(name, truth, results) for name in OURS if name in given.only}
+    commands |= {name: conversion(name, given.folder) for name in CONVERSIONS if name in given.only}
     for name in OTHERS:
         if name in given.only and importlib.util.find_spec(name):
             commands[name] = [sys.executable, "-c", OTHERS[name], str(truth), str(results)]
@@ -82,6 +85,8 @@ def main() -> None:
 
 
 def label(name: str) -> str:
+    if name in CONVERSIONS:
+        return f"rcnn convert {CONVERSIONS[name]} --to csv"
     if name not in OURS:
         return name
     form = "detections.jsonl" if name.endswith(LINES) else "results.json"
@@ -92,6 +97,11 @@ def ours(name: str, truth: Path, results: Path) -> list[str]:
     options = ["--ground-truth", str(truth), "--protocol", name.removesuffix(LINES), "--no-mistakes"]
     file = lines_file(results) if name.endswith(LINES) else results
     return [sys.executable, "-m", "detect", "eval", "detections", str(file), *options]
+
+
+def conversion(name: str, folder: Path) -> list[str]:
+    options = ["--to", "csv", "--ground-truth", str(folder / "instances.json"), "--out", str(folder / name)]
+    return [sys.executable, "-m", "detect", "convert", str(folder / CONVERSIONS[name]), *options]
 
 
 def measure(command: list[str], folder: Path) -> tuple[float, float, float, str]:
@@ -107,9 +117,14 @@ def measure(command: list[str], folder: Path) -> tuple[float, float, float, str]
     clock = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, command
-    last = said.strip().splitlines()[-1].split()
-    figure = float(last[2 if last[1].startswith("(") else 1])
-    return used.ru_utime + used.ru_stime, clock, used.ru_maxrss / 1024, f"{figure:.2f}"
+    return used.ru_utime + used.ru_stime, clock, used.ru_maxrss / 1024, figure_of(said.strip().splitlines()[-1].split())
+
+
+def figure_of(last: list[str]) -> str:
+    """Return AP or mAP from the words of a last line; nothing from that of a conversion."""
+    if last[0] not in ("AP", "mAP"):
+        return ""
+    return f"{float(last[2 if last[1].startswith('(') else 1]):.2f}"
 
 
 def spread(values: tuple[float, ...]) -> str:

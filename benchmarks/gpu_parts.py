@@ -173,8 +173,8 @@ def _sending(setting: Setting, count: int) -> Iterator[Row]:
     pixels = torch.randint(0, 256, (count, *CANVAS, 3), dtype=torch.uint8)
     kinds = {"any": pixels, "pinned": pixels.pin_memory()} if setting.gpu else {"any": pixels}
     for kind, there in kinds.items():
-        rate = _rate(partial(there.to, setting.device, non_blocking=True), count, setting)
-        yield {"what": f"copy from {kind} memory, {count} photos", **rate, "unit": "photos/s"}
+        speed = _per_second(partial(there.to, setting.device, non_blocking=True), count, setting)
+        yield {"what": f"copy from {kind} memory, {count} photos", **speed, "unit": "photos/s"}
 
 
 def _network(

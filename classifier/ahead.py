@@ -30,13 +30,6 @@ def begun(make: Callable[[], T]) -> Future[T]:
     return made
 
 
-def done(value: T) -> Future[T]:
-    """Return what is there already, for those who would wait for it."""
-    made = Future[T]()
-    made.set_result(value)
-    return made
-
-
 class LoadedBatches(Generic[T]):
     """Batches by the number of their step, out of a stream that makes them ahead: `map_ahead`, or torch's DataLoader.
 

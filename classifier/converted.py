@@ -41,12 +41,21 @@ def openvino_core() -> Any:
     return openvino.Core()
 
 
-def openvino_model(module: nn.Module, example: Tensor) -> Any:
+class NotKept(Exception):
+    """A network is not in the cache, and was not to be converted."""
+
+
+def openvino_model(module: nn.Module, example: Tensor, *, convert: bool = True) -> Any:
     """Return a module as OpenVINO's model of one input shape, from the cache or newly converted.
 
     Args:
         module: float32, on the CPU, in evaluation mode.
         example: an input.
+        convert: False only looks into the cache. While a network is traced for its conversion, torch replaces Python's
+            `min` and others for all threads, and what Numba compiles or imports meanwhile breaks.
+
+    Raises:
+        NotKept: it is not in the cache, and shall not be converted.
     """
     with _converting:
         key = module_key(module, example)
@@ -54,6 +63,8 @@ def openvino_model(module: nn.Module, example: Tensor) -> Any:
             kept = _recalled(key, example)
             if kept is not None:
                 return kept
+        if not convert:
+            raise NotKept
         model = _convert(module, example)
         if key is not None:
             keep(KIND, key, _packed(model))

@@ -8,8 +8,7 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Protocol, get_args
@@ -19,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from classifier.ahead import begun, done
-from classifier.converted import openvino_core, openvino_model
+from classifier.ahead import begun
+from classifier.converted import NotKept, openvino_core, openvino_model
 from classifier.graphs import Graphed
 from classifier.rounding import is_rounded
 from structures.errors import InputError
@@ -147,7 +146,12 @@ def usual_batch(device: torch.device) -> int:
 
 
 def make_engine(
-    module: nn.Module, placement: Placement, *, size: int | tuple[int, int], batch_size: int | None = None
+    module: nn.Module,
+    placement: Placement,
+    *,
+    size: int | tuple[int, int],
+    batch_size: int | None = None,
+    convert: bool = True,
 ) -> Engine:
     """Put a module, in evaluation mode, to work where the placement says.
 
@@ -156,29 +160,53 @@ def make_engine(
         placement: where.
         size: side of the square inputs, or their (height, width).
         batch_size: inputs per batch; None takes what suits the device.
+        convert: for OpenVINO; False only takes a network that was converted before.
 
     Raises:
         InputError: a batch of no inputs.
+        NotKept: the network would have to be converted, and shall not be.
     """
     if batch_size is not None and batch_size < 1:
         raise InputError(f"`batch_size` must be at least 1, got {batch_size}")
     batch = batch_size or usual_batch(placement.device)
     require_rounded(module, placement)
     if placement.engine == "openvino":
-        return OpenVinoEngine(module, placement, size=size, batch_size=batch)
+        return OpenVinoEngine(module, placement, size=size, batch_size=batch, convert=convert)
     return TorchEngine(module, placement, batch_size=batch)
 
 
-def begin_engine(
-    module: nn.Module, placement: Placement, *, size: int | tuple[int, int], batch_size: int | None = None
-) -> Future[Engine]:
-    """Begin to make an engine; its `result` waits for it. Arguments and errors as for `make_engine`.
+class EngineAhead:
+    """An engine that is made while other things are done; arguments and errors as for `make_engine`.
 
-    OpenVINO's takes long, and is made in another thread. Torch's is made at once: of several GPUs each thread has a
-    current one of its own.
+    OpenVINO's takes a while, and is made in another thread if the network was converted before. All others are made in
+    the thread that asks: a conversion must not happen beside other work (`classifier.converted.openvino_model`), and
+    of several GPUs each thread has a current one of its own.
     """
-    make = partial(make_engine, module, placement, size=size, batch_size=batch_size)
-    return begun(make) if placement.engine == "openvino" else done(make())
+
+    def __init__(
+        self,
+        module: nn.Module,
+        placement: Placement,
+        *,
+        size: int | tuple[int, int],
+        batch_size: int | None = None,
+    ) -> None:
+        self._make = partial(make_engine, module, placement, size=size, batch_size=batch_size)
+        self._one_at_a_time = threading.Lock()
+        ahead = placement.engine == "openvino"
+        self._begun = begun(partial(self._make, convert=False)) if ahead else None
+        self._engine = None if ahead else self._make()
+
+    def result(self) -> Engine:
+        """Wait for the engine; one that could not be made, as memory ran out, is tried again at the next call."""
+        with self._one_at_a_time:
+            if self._engine is None:
+                ahead, self._begun = self._begun, None
+                with suppress(NotKept):
+                    self._engine = ahead.result() if ahead else None
+                if self._engine is None:
+                    self._engine = self._make()
+            return self._engine
 
 
 def keep_to_cores(count: int) -> None:
@@ -323,14 +351,20 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(
-        self, module: nn.Module, placement: Placement, *, size: int | tuple[int, int], batch_size: int
+        self,
+        module: nn.Module,
+        placement: Placement,
+        *,
+        size: int | tuple[int, int],
+        batch_size: int,
+        convert: bool = True,
     ) -> None:
         self.device, self.dtype, self.reason = placement.device, placement.dtype, placement.reason
         self.batch_size = batch_size
         precision = PRECISIONS[_native_dtype(self.device) if placement.dtype == "int8" else placement.dtype]
         height, width = size if isinstance(size, tuple) else (size, size)
         example = torch.zeros(batch_size, 3, height, width)
-        model = openvino_model(module.eval().float().cpu(), example)
+        model = openvino_model(module.eval().float().cpu(), example, convert=convert)
         settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         self._input, self._one_at_a_time = example, threading.Lock()
         self._compiled: Any = openvino_core().compile_model(model, "CPU", settings)

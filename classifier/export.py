@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from structures.names import not_one_of
 
 EXAMPLE_BATCH = 2  # torch.export takes a batch of one for a constant
 METADATA_PREFIX = "googlenet_rcnn_"
+WRITE_ONNX = ("torch", "onnx", "onnxscript", "protobuf")
 LEAST = 1e-30  # smaller probabilities are taken for this: float32 ends at 1e-38
 
 
@@ -54,7 +56,7 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> None:
     """Write a classifier as one ONNX file.
 
     Raises:
-        ExportError: the packages for it are not installed.
+        ExportError: the packages for it are not installed, or their versions do not work together.
         WeightsError: not the weights of a classifier.
     """
     _need("onnx", "onnxscript", "onnxruntime")  # the last one compares the file with torch
@@ -68,7 +70,13 @@ def export_onnx(checkpoint: Checkpoint, path: Path) -> None:
         verbose=False,
     )
     assert program is not None
-    model = program.model_proto
+    try:
+        model = program.model_proto
+    except RuntimeError as error:
+        if not isinstance(_innermost(error), TypeError):
+            raise
+        used = ", ".join(f"{name} {version(name)}" for name in WRITE_ONNX)  # torch 2.5 with protobuf 7: True for 1
+        raise ExportError(f"no ONNX file can be written with {used}; take a newer torch, or protobuf<7") from error
     for name, value in _metadata(checkpoint).items():
         model.metadata_props.add(key=METADATA_PREFIX + name, value=value)
     write_bytes(path, model.SerializeToString())
@@ -193,6 +201,10 @@ def _example(checkpoint: Checkpoint) -> Tensor:
 def _metadata(checkpoint: Checkpoint) -> dict[str, str]:
     columns = [*checkpoint.classes, *(["background"] if checkpoint.task == "regions" else [])]
     return {"columns": json.dumps(columns), "preprocessing": json.dumps(asdict(checkpoint.preprocessing))}
+
+
+def _innermost(error: BaseException) -> BaseException:
+    return error if error.__cause__ is None else _innermost(error.__cause__)
 
 
 def _need(*modules: str) -> None:

@@ -151,8 +151,16 @@ class PhotoBatches:
         return normalised, labels.to(self._device, non_blocking=True)
 
 
-def fresh(classes: tuple[str, ...], *, variant: str = "batchnorm", size: int = INPUT_SIZE, seed: int = 0) -> Checkpoint:
+def untrained_classifier(
+    classes: tuple[str, ...], *, variant: str = "batchnorm", size: int = INPUT_SIZE, seed: int = 0
+) -> Checkpoint:
     """Return an untrained image classifier, with its auxiliary classifiers.
+
+    Args:
+        classes: names of the columns.
+        variant: of GoogLeNet.
+        size: side of the square input in pixels.
+        seed: of the weights.
 
     Raises:
         InputError: no such variant.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from classifier.crops import RegionCrops, normalise
-from classifier.engines import Engine, Placement, begin_engine, in_batches, place, require_finite
+from classifier.engines import Engine, EngineAhead, Placement, in_batches, place, require_finite
 from classifier.googlenet import GoogLeNet
 from classifier.weights.checkpoint import Checkpoint, WeightsError
 from structures.boxes import Boxes, Floats, Indices, as_boxes
@@ -147,7 +147,7 @@ class GoogLeNetRegions:
         self.feature_count = network.fc.in_features if with_features else 0
         module = Probabilities(network, with_features=with_features)
         size = checkpoint.preprocessing.size
-        self._engine = begin_engine(module, placement or place(), size=size, batch_size=batch_size)
+        self._engine = EngineAhead(module, placement or place(), size=size, batch_size=batch_size)
 
     @property
     def engine(self) -> Engine:
@@ -185,7 +185,7 @@ class GoogLeNetRegions:
 
     def finish(self, begun: Sequence[Image], boxes: Sequence[Boxes]) -> list[Floats]:
         """Return the probabilities of (N, 4) boxes of each photo; regions of several photos fill a batch."""
-        pairs = [np.unique(checked(own), axis=0, return_inverse=True) for own in boxes]
+        pairs = [np.unique(checked_boxes(own), axis=0, return_inverse=True) for own in boxes]
         distinct = [rows for rows, _ in pairs]
         found = self._run(begun, distinct, mirrored=False)
         if self.mirrored:
@@ -242,7 +242,7 @@ class _Cutter:
         return crops
 
 
-def checked(boxes: Boxes) -> Boxes:
+def checked_boxes(boxes: Boxes) -> Boxes:
     """Return boxes as (N, 4) float32.
 
     Raises:

@@ -8,6 +8,7 @@ Each command is in detect/commands/NAME.py. These files import heavy modules ins
 `rcnn --help` is quick.
 """
 
+import atexit
 import gc
 import io
 import os
@@ -52,10 +53,8 @@ PHOTOS, FIGURES, NETWORKS = "Photos", "Figures", "Networks"  # panels of command
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(RARELY, *gc.get_threshold()[1:])
-    try:
-        guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)), stopped=_stopped(sys.argv[1:]))
-    finally:
-        gc.freeze()  # else Python searches torch's million objects for garbage once more at exit: half a second
+    atexit.register(gc.freeze)  # else Python searches all of torch's objects for garbage at exit: half a second
+    guarded(lambda: sys.exit(build()(standalone_mode=False, prog_name=PROGRAM)), stopped=_stopped(sys.argv[1:]))
 
 
 def guarded(run: Callable[[], object], *, stopped: str = "stopped") -> None:

@@ -3,7 +3,6 @@
 import copy
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from classifier.engines import Engine, Placement, begin_engine, place, require_rounded
+from classifier.engines import EngineAhead, Placement, place, require_rounded
 from classifier.googlenet import TABLE_1, GoogLeNet, stages_between
 from classifier.weights.checkpoint import (
     Checkpoint,
@@ -203,7 +202,7 @@ def head_width(checkpoint: Checkpoint) -> int:
 class CanvasRunner:
     """Runs a copy of a network on canvases of a few sizes; can be used from any thread.
 
-    OpenVINO needs an engine for every size, made when it is first expected; torch's engine takes any size.
+    OpenVINO needs an engine for every size, made when it is first expected or met; torch's engine takes any size.
 
     Args:
         network: maps (N, 3, H, W) pixels to one tensor.
@@ -218,22 +217,24 @@ class CanvasRunner:
         require_rounded(network, placement)  # before the first photo
         self._network, self._placement = copy.deepcopy(network), placement
         self._batch_size = batch_size or (1 if placement.device.type == "cpu" else GPU_CANVASES)
-        self._engines: dict[tuple[int, int] | None, Future[Engine]] = {}
+        self._engines: dict[tuple[int, int] | None, EngineAhead] = {}
         self._making = threading.Lock()
 
-    def expect(self, size: tuple[int, int]) -> Future[Engine]:
-        """Begin to make the engine for canvases of (height, width), if there is none yet."""
+    def expect(self, size: tuple[int, int]) -> None:
+        """Begin to make the engine for canvases of (height, width), where that takes long; others wait for a canvas."""
+        if self._placement.engine == "openvino":
+            self._begun(size)
+
+    def _begun(self, size: tuple[int, int]) -> EngineAhead:
         key = size if self._placement.engine == "openvino" else None
         with self._making:
-            begun = self._engines.get(key)
-            if begun is None or (begun.done() and begun.exception()):  # perhaps memory had run out for a while
-                begun = begin_engine(self._network, self._placement, size=size, batch_size=self._batch_size)
-                self._engines[key] = begun
-            return begun
+            if key not in self._engines:
+                self._engines[key] = EngineAhead(self._network, self._placement, size=size, batch_size=self._batch_size)
+            return self._engines[key]
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Map (N, 3, H, W) RGB pixels 0..255 to the network's output."""
-        engine = self.expect((pixels.shape[2], pixels.shape[3])).result()
+        engine = self._begun((pixels.shape[2], pixels.shape[3])).result()
         batches = torch.split(pixels.to(engine.device), engine.batch_size)
         return torch.cat([engine(batch) for batch in batches])
 

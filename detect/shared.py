@@ -14,7 +14,7 @@ from torch import Tensor
 
 from classifier.engines import Placement, place, require_finite
 from classifier.region_columns import ColumnInputs
-from classifier.regions import checked
+from classifier.regions import checked_boxes
 from classifier.shared_regions import WIDTH, RegionMaps, SharedRegionHead
 from classifier.weights.checkpoint import (
     SHARED_PHOTOS,
@@ -248,7 +248,7 @@ class SharedRegions:
         return self.finish([self.begin(image)], [boxes])[0]
 
     def begin(self, image: Image) -> list[Look]:
-        """Draw a photo on its canvas, and begin to make the engine for it; see `classifier.regions.ClassifiesInSteps`."""
+        """Draw a photo on its canvas and begin to make its engine; see `classifier.regions.ClassifiesInSteps`."""
         view = whole_photo((image.shape[0], image.shape[1]))
         self.features.run.expect(view.canvas)
         return [drawn(image, view, mirrored) for mirrored in ((False, True) if self.mirrored else (False,))]
@@ -259,7 +259,7 @@ class SharedRegions:
 
     def finish(self, begun: Sequence[list[Look]], boxes: Sequence[Boxes]) -> list[Floats]:
         """Return the probabilities of (N, 4) boxes of each photo."""
-        places = [checked(own) for own in boxes]
+        places = [checked_boxes(own) for own in boxes]
         plain, *turned = ([looks[side] for looks in begun] for side in range(2 if self.mirrored else 1))
         rows = self._rows(plain, places)
         for looks in turned:

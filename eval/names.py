@@ -27,7 +27,10 @@ class ImageNames:
 
     def find(self, name: str) -> str | None:
         """Return the image id that a name means; None if there is none."""
-        return self._numbers[name] if name in self._numbers else self._names.find(name)
+        if name in self._numbers:
+            return self._numbers[name]
+        maybe_number = bool(self._numbers) and NUMBER.fullmatch(name) is not None and not name.startswith("0")
+        return self._names.find(name, without_suffix=not maybe_number)  # 17, an id that is not there, is not 17.jpg
 
 
 def _numbers(dataset: Dataset) -> dict[str, str]:

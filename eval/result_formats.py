@@ -5,11 +5,11 @@ YOLO's do not say how large the photos are: that is up to a `Finder`.
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from eval.layout import photos_below, read_list
@@ -105,23 +105,18 @@ def read_results(path: Path, find: Finder | None = None) -> Results:
 
 def photos_of_dataset(dataset: Dataset) -> Finder:
     """Return a finder of annotated photos."""
-    return _finder(ImageNames(dataset).find, dataset.image_ids, lambda name: dataset.ground_truth(name).image_size)
+    return _finder(ImageNames(dataset).find, lambda name: dataset.ground_truth(name).image_size)
 
 
 def photos_of_folder(folder: Path) -> Finder:
     """Return a finder of the photos below a folder."""
     paths = {path.relative_to(folder).as_posix(): path for path in photos_below(folder)}
-    return _finder(PhotoNames(list(paths)).find, list(paths), lambda name: read_size(paths[name]))
+    return _finder(PhotoNames(list(paths)).find, lambda name: read_size(paths[name]))
 
 
-def _finder(find: Callable[[str], str | None], names: Sequence[str], size_of: Callable[[str], ImageSize]) -> Finder:
-    """Return a finder that knows photos without their suffixes, too, where these are different names."""
-    stems = [str(PurePosixPath(name).with_suffix("")) for name in names]
-    counts = Counter(stems)
-    by_stem = {stem: name for stem, name in zip(stems, names, strict=True) if counts[stem] == 1}
-
+def _finder(find: Callable[[str], str | None], size_of: Callable[[str], ImageSize]) -> Finder:
     def find_photo(name: str) -> Photo | None:
-        found = find(name) or by_stem.get(name)
+        found = find(name)
         return None if found is None else (found, size_of(found))
 
     return find_photo

@@ -51,7 +51,8 @@ class PhotoNames:
     r"""Finds the photo that a name means.
 
     A name is tried as it is, without its suffix, without its folders, and without both. A photo may also be called by
-    the last part of its own name, where no other photo has the same. Windows' backslashes are understood on both sides.
+    the last part of its own name, and by either without the suffix, where no other photo has the same. Windows'
+    backslashes are understood on both sides.
 
     Args:
         names: of the photos.
@@ -59,22 +60,39 @@ class PhotoNames:
     >>> photos = PhotoNames([r"val\01.jpg", "train/02"])
     >>> photos.find("01.jpg"), photos.find("val/01.jpg"), photos.find(r"train\02.png"), photos.find("03")
     ('val\\01.jpg', 'val\\01.jpg', 'train/02', None)
+    >>> photos.find("val/01"), photos.find("01"), photos.find("01.png")
+    ('val\\01.jpg', 'val\\01.jpg', None)
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = dict.fromkeys(names)
 
-    def find(self, name: str) -> str | None:
-        """Return the photo's own name; None if no photo is meant."""
+    def find(self, name: str, *, without_suffix: bool = True) -> str | None:
+        """Return the photo's own name; None if no photo is meant.
+
+        Args:
+            name: of a photo.
+            without_suffix: it may be a photo's name without the suffix.
+        """
         if name in self._names:  # the most exact, and nearly always so
             return name
-        return next((self._meant[spelling] for spelling in spellings(name) if spelling in self._meant), None)
+        known = (self._meant[spelling] for spelling in spellings(name) if spelling in self._meant)
+        return next(known, None) or (self._by_stem.get(forward(name)) if without_suffix else None)
 
     @cached_property
     def _meant(self) -> dict[str, str]:
-        last_parts = [PurePosixPath(forward(name)).name for name in self._names]
-        counts = Counter(last_parts)
-        meant = {last: name for last, name in zip(last_parts, self._names, strict=True) if counts[last] == 1}
+        meant = self._only([PurePosixPath(forward(name)).name for name in self._names])
         meant.update({forward(name): name for name in self._names})
         meant.update({name: name for name in self._names})
         return meant
+
+    @cached_property
+    def _by_stem(self) -> dict[str, str]:
+        """For names without a suffix alone: 01.png is not 01.jpg."""
+        paths = [PurePosixPath(forward(name)) for name in self._names]
+        return self._only([path.stem for path in paths]) | self._only([str(path.with_suffix("")) for path in paths])
+
+    def _only(self, others: Sequence[str]) -> dict[str, str]:
+        """Return the name of each photo by another one that it has, if no other photo has that."""
+        counts = Counter(others)
+        return {other: name for other, name in zip(others, self._names, strict=True) if counts[other] == 1}

@@ -1,8 +1,11 @@
 """The benchmark for GPUs on a CPU: parts that fail are rows, and nothing beyond a few packages is needed."""
 
 import json
+import re
 import subprocess
 import sys
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,29 @@ from benchmarks.gpu_parts import PARTS, Setting, prepare_photos
 from eval.voc import VocDataset
 
 ROOT = Path(__file__).resolve().parent.parent
-# What pip installs with torch, torchvision, numpy, numba, pillow, rich, typer, safetensors and OpenCV, as far as these
-# need it to be imported; of what torch has for its compiler, nothing.
-THERE = """torch torchgen functorch torchvision numpy numba llvmlite PIL rich pygments markdown_it mdurl typer click
-shellingham annotated_doc safetensors cv2 typing_extensions""".split()
-OURS = ["structures", "proposals", "classifier", "eval", "detect", "benchmarks"]
+NAMED = "torch torchvision numpy numba pillow rich typer safetensors opencv-contrib-python-headless".split()
+LEFT_OUT = {"filelock", "jinja2"}  # torch's own, for its compiler; here they are for other things
+OURS = {"structures", "proposals", "classifier", "eval", "detect", "benchmarks"}
+
+
+def installed_with(names: list[str]) -> set[str]:
+    """Return the distributions that pip installs with some, these included, as far as they are there."""
+    found, waiting = set[str](), list(names)
+    while waiting:
+        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
+        with suppress(metadata.PackageNotFoundError):
+            lines = [line for line in metadata.requires(name) or () if "extra ==" not in line]
+            if name not in found | LEFT_OUT:
+                found.add(name)
+                waiting += [re.split(r"[^\w.-]", line)[0] for line in lines]
+    return found
+
+
+def importable_with(names: list[str]) -> set[str]:
+    """Return what can be imported where only some distributions, and what comes with them, are installed."""
+    there = installed_with(names)
+    own = metadata.packages_distributions().items()
+    return {module for module, by in own if there & {re.sub(r"[-_.]+", "-", each).lower() for each in by}}
 
 
 @pytest.fixture
@@ -94,14 +115,16 @@ def test_detecting_and_the_benchmark_do_without_other_packages(tmp_path: Path) -
     PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)).save(tmp_path / "a.jpg")
     words = ["detect", "a.jpg", "--out", "out", "--features", "shared", "--proposals", "multibox", "--profile"]
     code = f"""
-import sys
+import importlib.machinery, sys
+known = {{*sys.stdlib_module_names, *{OURS | importable_with(NAMED)!r}}}
 
-class NothingElse:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] not in {{*sys.stdlib_module_names, *{THERE!r}, *{OURS!r}}}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+class NothingElse(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        there = name.partition(".")[0] in known or name.startswith("_sysconfigdata")
+        return super().find_spec(name, path, target) if there else None
 
-sys.meta_path.insert(0, NothingElse())
+sys.meta_path[:] = [importlib.machinery.BuiltinImporter, importlib.machinery.FrozenImporter, NothingElse]
 import benchmarks.gpu_parts, detect.commands.train_regions, detect.training.regions, detect.training.shared
 from detect.cli import main
 sys.argv = ["rcnn", *{words!r}, "--device", "cpu"]

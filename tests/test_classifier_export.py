@@ -54,6 +54,35 @@ def exported(case: str, checkpoint: Checkpoint, tmp_path_factory: pytest.TempPat
     return path
 
 
+class Unwritable:
+    """A program whose parts a library refuses, one cause behind the other."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    @property
+    def model_proto(self) -> object:
+        raise RuntimeError("Error calling serialize_model_into") from self.error
+
+
+@pytest.mark.parametrize(
+    ("refused", "raised", "complaint"),
+    [
+        (TypeError("Expected an int, got a boolean."), ExportError, r"torch \d.*, protobuf \d.*; take a newer torch"),
+        (ValueError("too large"), RuntimeError, "Error calling"),
+    ],
+)
+def test_libraries_that_do_not_write_onnx_together_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Exception, raised: type[Exception], complaint: str
+) -> None:
+    pytest.importorskip("onnxscript", reason="needs the extra packages of rcnn export")
+    pytest.importorskip("onnxruntime", reason="needs the extra packages of rcnn export")
+    monkeypatch.setattr("torch.onnx.export", lambda *arguments, **options: Unwritable(refused))
+    weights = Checkpoint(GoogLeNet(5).state_dict(), tuple("abcde"), CAFFE)
+    with pytest.raises(raised, match=complaint):
+        export(weights, tmp_path / "net.onnx", "onnx")
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_any_batch_gives_the_probabilities_of_torch(checkpoint: Checkpoint, exported: Path, batch: int) -> None:
     pixels = torch.randint(0, 256, (batch, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(1)).float()

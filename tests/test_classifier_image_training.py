@@ -23,8 +23,8 @@ from classifier.image_training import (
     BatchOrder,
     LabelledPhotos,
     PhotoBatches,
-    fresh,
     train_images,
+    untrained_classifier,
 )
 from classifier.processes import Process
 from classifier.recipes import Recipe, paper_recipe
@@ -68,7 +68,7 @@ class Losses:
 
 
 def run(photos: LabelledPhotos, folder: Path, report: Losses, **changes) -> Checkpoint:
-    start = fresh(photos.classes, size=32, seed=3)
+    start = untrained_classifier(photos.classes, size=32, seed=3)
     recipe = replace(paper_recipe(2, 3), dtype="float32", seed=3, **changes)
     options = {"device": CPU, "batch_size": 4, "workers": 0, "save_every": 2, "report": report}
     return train_images(start, photos, recipe, state_file=folder / "state.pt", **options)
@@ -103,7 +103,7 @@ def test_the_result_has_no_auxiliary_classifiers_and_knows_how_it_was_made(whole
 
 
 def test_batches_read_by_other_processes_are_the_same(photos: LabelledPhotos) -> None:
-    preprocessing = fresh(photos.classes, size=32).preprocessing
+    preprocessing = untrained_classifier(photos.classes, size=32).preprocessing
 
     def batches(workers: int) -> PhotoBatches:
         return PhotoBatches(photos, BatchOrder(12, 4, 0), preprocessing, CPU, seed=0, workers=workers)
@@ -115,7 +115,7 @@ def test_batches_read_by_other_processes_are_the_same(photos: LabelledPhotos) ->
 
 
 def test_batches_are_a_function_of_seed_and_number_whatever_was_drawn_before(photos: LabelledPhotos) -> None:
-    preprocessing = fresh(photos.classes, size=32).preprocessing
+    preprocessing = untrained_classifier(photos.classes, size=32).preprocessing
     one, two = (PhotoBatches(photos, BatchOrder(12, 4, 5), preprocessing, CPU, seed=5, workers=0) for _ in range(2))
     first = one(4)
     torch.manual_seed(99)
@@ -177,7 +177,7 @@ def test_inputs_that_the_auxiliary_classifiers_take() -> None:
 
 
 def test_training_remembers_where_it_began_and_keeps_known_classes(photos: LabelledPhotos, tmp_path: Path) -> None:
-    start = fresh(("dark", "bright", "grey"), size=32, seed=3)
+    start = untrained_classifier(("dark", "bright", "grey"), size=32, seed=3)
     start = replace(start, training={"source": "somewhere"})
     recipe = replace(paper_recipe(1, 3), learning_rate=0.0, dtype="float32")
     options = {"device": CPU, "batch_size": 4, "workers": 0}
@@ -263,7 +263,7 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
 def test_another_photo_takes_the_place_of_one_that_cannot_be_read(photos: LabelledPhotos, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no picture")
     some = LabelledPhotos([tmp_path / "bad.png", *photos.paths[1:4]], photos.labels[:4], photos.classes)
-    preprocessing = fresh(photos.classes, size=32).preprocessing
+    preprocessing = untrained_classifier(photos.classes, size=32).preprocessing
     skipped: list[Path] = []
     batches = PhotoBatches(some, BatchOrder(4, 4, 0), preprocessing, CPU, seed=0, workers=0, skipped=skipped.append)
     for iteration in range(3):

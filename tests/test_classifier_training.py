@@ -316,7 +316,7 @@ def test_an_interrupted_extraction_goes_on(network: GoogLeNet, tmp_path: Path) -
 
 
 def test_features_too_large_for_float16_are_an_error(network: GoogLeNet, tmp_path: Path) -> None:
-    """They would be infinite, and the training would blame its rate."""
+    """They would be infinite, and the training would blame the learning rate."""
     large = copy.deepcopy(network)
     large.conv1.conv.weight.data *= 1e6
     engine = trunk_engine(large, "conv1")

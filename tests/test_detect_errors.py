@@ -181,7 +181,8 @@ def test_a_lost_gpu_stops_the_run_at_once(photos: list[Photo], error: Exception)
         list(proposed(photos, Failing(error, 0)))
 
 
-ODD = ["", " ", "nan", "-1", "1e400", "9" * 30, "\x00", "a\nb", "\udcff", "~", "/", "%s", "[", "`out`", "a" * 300, "é"]
+# No NUL, which the words of a process cannot hold.
+ODD = ["", " ", "nan", "-1", "1e400", "9" * 30, "a\nb", "\udcff", "~", "/", "%s", "[", "`out`", "a" * 300, "é"]
 PLACES = [
     ["detect", "{photo}", "--out", "{out}", "--weights", "{odd}"],
     ["detect", "{photo}", "--out", "{out}", "--device", "{odd}"],
@@ -195,9 +196,14 @@ PLACES = [
     ["eval", "detections", "{folder}", "--ground-truth", "{odd}"],
     ["eval", "proposals", "{odd}", "--ground-truth", "{folder}"],
     ["classify", "{photo}", "--weights", "{odd}", "--device", "cpu"],
-    ["weights", "{odd}"],
-    ["weights", "{odd}", "{out}.safetensors"],
-    ["export", "{odd}", "{out}.onnx"],
+    ["weights", "show", "{odd}"],
+    ["weights", "convert", "{odd}", "{out}.safetensors"],
+    ["weights", "calibrate", "{odd}", "{out}.safetensors", "--photos", "{photo}"],
+    ["export", "{odd}", "--out", "{out}.onnx"],
+    ["convert", "{odd}", "--to", "coco", "--out", "{out}"],
+    ["draw", "{odd}"],
+    ["scale", "collect", "{odd}", "--out", "{out}"],
+    ["eval", "compare", "{odd}", "{folder}", "--ground-truth", "{folder}"],
     ["train", "regions", "--voc", "{odd}", "--out", "{out}.safetensors", "--device", "cpu"],
     ["train", "regions", "--voc", "{folder}", "--out", "{out}.safetensors", "--device", "cpu", "--ramp", "{odd}", "1"],
     ["train", "multibox", "--coco", "{odd}", "--images", "{odd}", "--out", "{out}.safetensors", "--device", "cpu"],
@@ -220,3 +226,12 @@ def test_odd_words_never_end_in_a_traceback(
         rcnn(*(word.format(**names) for word in words))
         error = capsys.readouterr().err
         assert "Traceback" not in error, (odd, error[-300:])
+
+
+def test_a_nul_in_a_list_of_photos_is_one_line(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "list.txt").write_text("a\0b.png\n")
+    assert rcnn("propose", "--list", tmp_path / "list.txt", "--out", tmp_path / "out", "--proposals", "grid") == 2
+    error = capsys.readouterr().err
+    assert (error.count("\n"), "a\\x00b.png" in error) == (1, True), error

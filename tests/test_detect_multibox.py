@@ -10,7 +10,7 @@ import pytest
 import skimage.data
 import torch
 
-from classifier.ahead import begun
+from classifier.converted import NotKept
 from classifier.engines import make_engine, place
 from classifier.googlenet import STAGES, GoogLeNet
 from classifier.processes import ALONE, Process
@@ -429,35 +429,26 @@ def test_classes_that_multibox_never_learned_from_are_warned_of(trained, tmp_pat
     assert warning(f"multibox:{tmp_path / 'b.safetensors'}", "cow") == ""  # nobody knows
 
 
-class Failing:
-    """Makes engines in another thread: the first cannot be made."""
+def test_the_engine_of_a_size_is_made_once_ahead_only_if_it_was_converted_and_again_where_that_failed(monkeypatch):
+    asked = []
 
-    def __init__(self) -> None:
-        self.made = list[tuple[int, int]]()
+    def make(network, placement, *, size, batch_size, convert=True):
+        asked.append((size, convert))
+        if not convert:
+            raise NotKept
+        if len(asked) == 2:
+            raise MemoryError("none left")
+        return make_engine(network, TORCH, size=size, batch_size=batch_size)
 
-    def __call__(self, network, placement, *, size, batch_size):
-        self.made.append(size)
-
-        def make():
-            if len(self.made) == 1:
-                raise MemoryError("none left")
-            return make_engine(network, TORCH, size=size, batch_size=batch_size)
-
-        return begun(make)
-
-
-def test_the_engine_of_a_size_is_made_once_and_again_where_that_failed(monkeypatch):
-    failing = Failing()
-    monkeypatch.setattr("detect.multibox.begin_engine", failing)
+    monkeypatch.setattr("classifier.engines.make_engine", make)
     run = CanvasRunner(torch.nn.Conv2d(3, 1, 1), replace(TORCH, engine="openvino"))
     pixels = torch.zeros(1, 3, 64, 128)
+    run.expect((64, 128))
     with pytest.raises(MemoryError):
         run(pixels)
     run.expect((64, 128))
     assert [run(pixels).shape, run(pixels).shape] == 2 * [(1, 1, 64, 128)]
-    assert failing.made == [(64, 128), (64, 128)]
-    run.expect((128, 64))
-    assert failing.made[2:] == [(128, 64)]
+    assert asked == [((64, 128), False), ((64, 128), True), ((64, 128), True)]
 
 
 def test_a_ranked_union_runs_the_network_once_for_each_look_at_a_photo(trained, tmp_path, monkeypatch):

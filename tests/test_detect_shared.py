@@ -223,7 +223,7 @@ def test_both_features_want_weights_of_each_kind(tmp_path: Path) -> None:
         assert (classify.count, classify.parameters["exact"]) == (3, 3)
         assert shared_features(classify) is classify.quick.features
     for names in ([shared, shared], [crops], [shared, crops, crops]):
-        with pytest.raises(WeightsError, match="must be two"):
+        with pytest.raises(WeightsError, match="both features need two"):
             load_classifier(names, TORCH, features="both")
 
 

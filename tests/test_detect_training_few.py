@@ -232,6 +232,7 @@ def test_the_command_from_end_to_end(
     assert [weights.training[name] for name in ("preset", "data", "photos")] == ["few", "mine.json", 6]
     page = (tmp_path / "mine.html").read_text()
     assert "each photo was searched with what was learned from other photos only" in page
+    assert "ground truth: mine.json<" in page
 
     found = tmp_path / "found"
     photo = photos / "003.png"
@@ -270,7 +271,7 @@ def test_only_new_classes_and_photos_to_validate_on(
     for option, classes in (([], ("cat", "square")), (["--only-new"], ("square",))):
         assert rcnn("train", "regions", "--preset", "few", *data, *more, *option, "--out", out) == 0
         assert read_checkpoint(out).classes == classes
-        assert (tmp_path / "page.html").exists()
+        assert "ground truth: voc, split val" in (tmp_path / "page.html").read_text()
         assert "on 2 photos with 2 objects" in capsys.readouterr().out
 
 

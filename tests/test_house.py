@@ -211,6 +211,13 @@ def test_detecting_starts_without_what_is_slow_to_import() -> None:
     assert run_python(f"{code}; import detect.multibox; print(*(set({SLOW!r}) & sys.modules.keys()))") == ""
 
 
+def test_loading_networks_needs_nothing_that_is_slow_to_import() -> None:
+    code = "import sys; from detect.classifiers import load_classifier; from classifier.engines import place"
+    code += "; from detect.generators import load_proposals; place = place(device='cpu', engine='torch')"
+    code += "; load_classifier(['shared', 'default'], place, features='both'); load_proposals('multibox', place)"
+    assert run_python(f"{code}; print(*(set({SLOW!r}) & sys.modules.keys()))") == ""
+
+
 EARLIER = {  # imports that the documents have shown since the first version
     "classifier.loading": "load_weights",
     "classifier.weights": "Checkpoint WeightsError load_weights read_checkpoint save_checkpoint",

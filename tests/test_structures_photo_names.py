@@ -37,7 +37,9 @@ def test_names_by_hand() -> None:
     for name, meant in {
         "val/1.jpg": "val/1.jpg",
         "1.jpg": None,  # of two
-        "val/1": None,  # a photo's suffix is no part that may be missing
+        "val/1": "val/1.jpg",
+        "val/1.png": None,  # another suffix is another photo
+        "c": None,  # of two
         "2": "val/2",
         "2.png": "val/2",
         "elsewhere/2.png": "val/2",

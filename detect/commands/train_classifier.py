@@ -41,11 +41,13 @@ class StartOptions:
             InputError: they cannot be read, or an option has no effect on them.
         """
         from classifier.googlenet import INPUT_SIZE
-        from classifier.image_training import fresh
+        from classifier.image_training import untrained_classifier
         from detect.classifiers import load_checkpoint
 
         if self.weights == "none":
-            return fresh(classes, variant=self.variant or "batchnorm", size=self.size or INPUT_SIZE, seed=seed)
+            return untrained_classifier(
+                classes, variant=self.variant or "batchnorm", size=self.size or INPUT_SIZE, seed=seed
+            )
         if self.variant or self.size:
             raise InputError("--variant and --size are for training from scratch; --weights have their own")
         return load_checkpoint(self.weights)

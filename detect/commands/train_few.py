@@ -97,16 +97,22 @@ def train_on_few(
         features, generator = at_work(learned, to_learn=False)
         detector = Detector(generator, SharedRegions(features), score_floor=MAP_SCORE_FLOOR)
         if validation_set is None:
-            _report(page, out, cross_validated(dataset, result, detector, recipe), dataset, [OTHERS], about["data"])
+            found, where = cross_validated(dataset, result, detector, recipe), {"ground_truth": photos.name}
+            _report(page, out, found, dataset, [OTHERS], where)
         else:
             everything = detect_all(detector, validation_set, placement)
             found = {image_id: last_classes(each, len(names)) for image_id, each in everything.items()}
-            _report(page, out, found, validation_set, [], about["data"])
+            _report(page, out, found, validation_set, [], validation.about(photos))
     typer.echo(printable(what_stays(folder)))
 
 
 def _report(
-    page: Path, out: Path, found: "Mapping[str, Detections]", validation_set: "Selection", notes: list[str], data: str
+    page: Path,
+    out: Path,
+    found: "Mapping[str, Detections]",
+    validation_set: "Selection",
+    notes: list[str],
+    about: dict[str, str],
 ) -> None:
     """Print the score, and write the page if its extra is installed."""
     from detect.report import Gallery, report_values, with_photos, write_report
@@ -124,6 +130,6 @@ def _report(
         typer.echo(printable(f"no page: {error}"), err=True)
         return
     gallery = Gallery()
-    source = {"file": str(out), "ground_truth": data}
+    source = {"file": str(out), **about}
     values = with_photos(report_values([run], source, mistakes=True), [run], gallery)
     typer.echo(printable(write_report(page, [run], values, gallery)))

@@ -66,11 +66,15 @@ class TrainingPhotoOptions:
             ignored=self.ignore,
         )
 
+    @property
+    def name(self) -> str:
+        """Return the names of all folders and files of annotations, without their places."""
+        return "+".join(path.name for path in self.ground_truth or ())
+
     def about(self, preset: str, dataset: "Selection") -> dict[str, Any]:
         """Return what the metadata of the weights say about photos and preset."""
-        name = "+".join(path.name for path in self.ground_truth or ())
         ignored = {"ignored": list(dataset.ignored)} if dataset.ignored else {}
-        return {"data": name, "split": getattr(dataset.whole, "split", None) or None, "preset": preset, **ignored}
+        return {"data": self.name, "split": getattr(dataset.whole, "split", None) or None, "preset": preset, **ignored}
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,11 @@ class ValidationOptions:
     def every(self) -> int:
         """Steps between two validations."""
         return self.val_every or VAL_EVERY
+
+    def about(self, photos: TrainingPhotoOptions) -> dict[str, str]:
+        """Return what a report says about the photos: where their objects are from, and the list."""
+        name = photos.name if self.val_ground_truth is None else self.val_ground_truth.name
+        return {"ground_truth": name, **({"split": self.val} if self.val else {})}
 
     def open(self, photos: TrainingPhotoOptions, dataset: "Selection", **more: object) -> "Selection | None":
         """Read the photos to validate on; None if none were named.

@@ -109,7 +109,7 @@ def _of_row(row: Row) -> Iterator[None]:
 def _sources(row: Row) -> tuple[tuple[str, ...], Any]:
     names = tuple(dict.fromkeys(row["sources"])) or ("",)
     if None in names:
-        raise ValueError("a box without a source")
+        raise InputError("a box without a source")
     return names, np.array([names.index(name) for name in row["sources"]], np.uint8)
 
 

@@ -20,6 +20,7 @@ COLOURS = "#4c78a8 #f58518 #54a24b #e45756 #72b7b2 #b279a2 #ff9da6 #9d755d #d8b0
 RIGHT, WRONG = "84, 162, 75", "228, 87, 86"  # themes: readable on white and on black
 MOST_CURVES = 60  # classes with the most objects; more lines cannot be distinguished
 MOST_CELLS = 40  # classes that are confused most; more cells cannot be read
+ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom"}  # as many lines as the width asks for, none on the plot
 NO_OBJECT, MISSED = "no such object", "missed"
 
 
@@ -134,7 +135,7 @@ def _two_lines(runs: Sequence[RunValues], curve: str, columns: tuple[str, str, s
         for place, run in enumerate(runs)
         for key, colour in zip(up, COLOURS, strict=False)
     ]  # fmt: skip
-    return _figure(traces, legend={"orientation": "h", "y": 1.12}, **layout)
+    return _figure(traces, legend=ABOVE, **layout)
 
 
 def _kinds(runs: Sequence[RunValues]) -> Any:
@@ -151,7 +152,7 @@ def _kinds(runs: Sequence[RunValues]) -> Any:
         xaxis={"title": {"text": "false ones among the best detections"}},
         yaxis={"autorange": "reversed", "automargin": True},
         showlegend=len(runs) > 1,
-        legend={"orientation": "h", "y": 1.15},
+        legend=ABOVE,
     )
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,7 +171,9 @@ def _tiles(page: Page, runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str
         tiles.append((f"detections{suffix}", f"{run['detections']:,}"))
         if best := run["best_f1"]:
             balance = f"{100 * best['precision']:.0f} % / {100 * best['recall']:.0f} %"
-            tiles.append((f"precision / recall at best F1 (score {best['score']:.2f}){suffix}", balance))
+            tiles.append(
+                (f"precision / recall at best F1 (score {math.floor(100 * best['score']) / 100:.2f}){suffix}", balance)
+            )
     return [*tiles, ("photos", f"{runs[0]['images']:,}"), ("objects", f"{runs[0]['objects']:,}")]
 
 

@@ -174,13 +174,13 @@ def pool(pyramid: Sequence[Tensor], boxes: Sequence[Tensor]) -> tuple[Tensor, Te
         (sum of n, C, 7, 7), level after level, since putting megabytes in order takes time; and the (sum of n,) rows of
         the boxes that they belong to.
     """
-    rows = torch.cat(list(boxes)).nan_to_num()  # torchvision would read where no map is, and end the process
+    rows = torch.cat(list(boxes)).nan_to_num()  # torchvision would read beyond the maps, and crash
     image = torch.cat([torch.full((len(b), 1), float(i), device=b.device) for i, b in enumerate(boxes)])
     side = ((rows[:, 2:] - rows[:, :2]).clamp(min=1).prod(dim=1)).sqrt()
     level = (side / FINEST_SIDE).log2().ceil().clamp(0, len(pyramid) - 1).long()
     order = level.argsort(stable=True)
-    counts: list[int] = level.bincount(minlength=len(pyramid)).tolist()  # the one time that a GPU is waited for
-    regions = torch.cat([image, rows], dim=1)[order].split(counts)
+    counts: list[int] = level.bincount(minlength=len(pyramid)).tolist()  # the only wait for a GPU here
+    regions = torch.split(torch.cat([image, rows], dim=1)[order], counts)
     cut = [
         roi_align(maps.float(), own, POOLED, 1 / stride)
         for maps, stride, own in zip(pyramid, STRIDES, regions, strict=False)
