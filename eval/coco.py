@@ -29,7 +29,7 @@ from eval.packed import Packed
 from eval.photo_records import PhotoRecords
 from structures.boxes import Boxes, ImageSize, Indices, Mask, reach
 from structures.errors import InputError
-from structures.photo_names import forward
+from structures.photo_names import forward, possible
 from structures.records import GroundTruth
 
 
@@ -92,6 +92,8 @@ class CocoDataset(PhotoRecords):
         self.classes: Sequence[str] = distinct(names, "category name", self.annotations)
         self.category_ids = distinct([entry["id"] for entry in categories], "category id", self.annotations)
         names = [forward(str(photo["file_name"])) for photo in photos]
+        if odd := next((name for name in names if not possible(name)), None):
+            raise CocoError(f"{self.annotations}: no file can have the file_name {odd!r}")
         self.image_ids: Sequence[str] = distinct(names, "file_name", self.annotations)
         numbers = distinct([photo["id"] for photo in photos], "image id", self.annotations)
         self.image_numbers = dict(zip(self.image_ids, numbers, strict=True))

@@ -16,6 +16,7 @@ from structures.boxes import as_boxes
 from structures.errors import InputError
 from structures.files import regular_file
 from structures.json_reader import JsonError, parse_json
+from structures.photo_names import possible
 from structures.records import Detections
 
 DETECTIONS_FILE = "detections.jsonl"  # in the folder of a run
@@ -122,6 +123,7 @@ def _is_plain(entry: Any) -> bool:
         return (
             type(image) is str
             and image.strip("./") != ""
+            and possible(image)
             and {type(width), type(height)} == {int}
             and 0 < min(width, height) <= max(width, height) <= LARGEST_SIDE
             and {type(boxes), type(labels), type(scores)} == {list}
@@ -178,7 +180,9 @@ def _sources(said: Any, count: int) -> tuple[npt.NDArray[np.uint8], tuple[str, .
 
 
 def _is_name(value: Any) -> bool:
-    return bool(PurePosixPath(str(value)).name) and isinstance(value, str | int) and not isinstance(value, bool)
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        return False
+    return bool(PurePosixPath(str(value)).name) and possible(str(value))
 
 
 def _side(entry: Any, name: str) -> int:

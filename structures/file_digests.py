@@ -44,7 +44,7 @@ def stamp_of(path: str | Path) -> Stamp | None:
     """Return the stamp of a file, None if there is none; taken before the file is read, it shows later changes."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # there is no file of an impossible name
         return None
     return Stamp(found.st_size, found.st_mtime_ns)
 

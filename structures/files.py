@@ -32,7 +32,10 @@ def regular_file(path: str | Path) -> Path:
     Raises:
         OSError: it is missing, or a folder, pipe, socket or device; names it.
     """
-    mode = os.stat(path).st_mode
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # a NUL, or a character that the system cannot encode
+        raise OSError(errno.EINVAL, f"no file can have this name: {error}", str(path)) from None
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):

@@ -1,5 +1,6 @@
 """Which photo a name means: the one rule for results, annotations and proposals, whoever wrote them."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -13,6 +14,18 @@ def forward(name: str) -> str:
     ('val/1.jpg', 'a/b\\c')
     """
     return name if "/" in name else name.replace("\\", "/")
+
+
+def possible(name: str) -> bool:
+    r"""Say whether a file can have a name: no system has names with NUL, or with characters that it cannot encode.
+
+    >>> possible("a.jpg"), possible("a\0.jpg"), possible("\ud800.jpg")
+    (True, False, False)
+    """
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
 
 
 def spellings(name: str) -> Iterator[str]:

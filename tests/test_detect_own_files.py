@@ -111,6 +111,19 @@ def test_names_in_received_results_lead_to_no_file_elsewhere(
     assert (tmp_path / "elsewhere/a.jpg").read_bytes() == content
 
 
+@pytest.mark.parametrize("name", ["a\0.jpg", "a\0/b.jpg", "\ud800.jpg"])
+def test_a_line_about_a_photo_that_cannot_be_is_named(
+    detects: Callable[..., int], rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    photo(tmp_path / "photos/a.jpg")
+    assert detects("photos", "--out", "out") == 0
+    lines = tmp_path / "out/detections.jsonl"
+    entry = json.loads(lines.read_text())
+    lines.write_text(json.dumps(entry | {"image": name}) + "\n")
+    assert rcnn("draw", tmp_path / "out") == 2
+    assert "line 1: no image name" in capsys.readouterr().err
+
+
 def test_a_foreign_line_is_named_and_nothing_is_lost(
     detects: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
