@@ -166,13 +166,17 @@ def make_engine(
         InputError: a batch of no inputs.
         NotKept: the network would have to be converted, and shall not be.
     """
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"`batch_size` must be at least 1, got {batch_size}")
+    _require_possible(module, placement, batch_size)
     batch = batch_size or usual_batch(placement.device)
-    require_rounded(module, placement)
     if placement.engine == "openvino":
         return OpenVinoEngine(module, placement, size=size, batch_size=batch, convert=convert)
     return TorchEngine(module, placement, batch_size=batch)
+
+
+def _require_possible(module: nn.Module, placement: Placement, batch_size: int | None) -> None:
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"`batch_size` must be at least 1, got {batch_size}")
+    require_rounded(module, placement)
 
 
 class EngineAhead:
@@ -191,6 +195,7 @@ class EngineAhead:
         size: int | tuple[int, int],
         batch_size: int | None = None,
     ) -> None:
+        _require_possible(module, placement, batch_size)  # now, not at the first photo
         self._make = partial(make_engine, module, placement, size=size, batch_size=batch_size)
         self._one_at_a_time = threading.Lock()
         ahead = placement.engine == "openvino"

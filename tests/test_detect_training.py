@@ -311,7 +311,7 @@ def test_negatives_are_drawn_from_the_best_boxes(dataset: VocDataset, monkeypatc
     far = [part.overlap[part.labels == 2] for part in (some, best)]
     assert far[1].mean() > far[0].mean() + 0.02
     with pytest.raises(
-        ValueError, match=r"`best_share` 0\.5 needs ranked proposals, .* not random; `best_share=0` does"
+        ValueError, match=r"`best_share` 0\.5 needs ranked proposals, .* not random; `best_share=0` needs no ranking"
     ):
         draw_regions(dataset, Random(count=5), replace(EXAMPLES, best_share=0.5), workers=1, show=show)
 

@@ -1,7 +1,7 @@
 """Detects or proposes on a cluster, shard by shard into a folder, with a record of the run.
 
->>> from detect.scaling.run import Scale, detect_at_scale >>> done = detect_at_scale("photos", "results",
-scale=Scale(on="ray://head:10001"))  # doctest: +SKIP
+>>> from detect.scaling.run import Scale, detect_at_scale
+>>> done = detect_at_scale("photos", "results", scale=Scale(on="ray://head:10001"))  # doctest: +SKIP
 >>> done.photos, len(done.failed)  # doctest: +SKIP
 """
 
