@@ -24,7 +24,6 @@ DEFAULT = "ranked:selective-search+multibox"
 MODES = {  # name -> features, proposals, precision (None: the one of the run)
     "both, default": ("both", DEFAULT, None),
     "both, multibox": ("both", "multibox", None),
-    "both int8, multibox": ("both", "multibox", "int8"),
     "crops, default": ("crops", DEFAULT, None),
     "crops, multibox": ("crops", "multibox", None),
     "crops, selective-search": ("crops", "selective-search", None),

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol, get_args
 
@@ -96,13 +96,6 @@ def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "
             raise InputError('`dtype="int8"` needs OpenVINO on a CPU (pip install openvino); take another `dtype`')
         why += f"; what is not rounded runs in {_native_dtype(where)}"
     return Placement(chosen, where, precision, f"{chosen} {precision} on {where}: {why}")
-
-
-def without_int8(placement: Placement) -> Placement:
-    """Return a placement for a network that has no ranges for int8: in the native precision of the device instead."""
-    if placement.dtype != "int8":
-        return placement
-    return replace(placement, dtype=_native_dtype(placement.device))
 
 
 def _device(name: str) -> tuple[torch.device, str]:

@@ -30,7 +30,6 @@ from classifier.engines import (
     _engine,
     make_engine,
     place,
-    without_int8,
 )
 from classifier.googlenet import GoogLeNet, LocalResponseNorm
 
@@ -300,14 +299,6 @@ def test_int8_is_refused_for_networks_that_do_not_round(monkeypatch: pytest.Monk
     pretend(monkeypatch, openvino=True)
     with pytest.raises(ValueError, match=r'`dtype="int8"` is for shared features \(`features="shared"`\)'):
         make_engine(Tiny(), place(device="cpu", dtype="int8"), size=SIDE)
-
-
-def test_a_network_without_ranges_runs_in_the_native_precision_instead(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, openvino=True, gpu=False, bfloat16=True)
-    chosen = place(dtype="int8")
-    assert without_int8(chosen) == replace(chosen, dtype="bfloat16")
-    plain = place(device="cpu", dtype="float32")
-    assert without_int8(plain) is plain
 
 
 def test_graphs_get_batches_of_a_few_sizes() -> None:

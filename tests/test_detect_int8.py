@@ -78,7 +78,14 @@ def test_the_built_in_shared_weights_have_ranges() -> None:
 
 
 @needs_openvino
-@pytest.mark.parametrize("load", [partial(load_classifier, "default"), partial(load_proposals, "multibox")])
+@pytest.mark.parametrize(
+    "load",
+    [
+        partial(load_classifier, "default"),
+        partial(load_classifier, None, features="both"),  # with its crops of int8's first regions mAP falls by 2 points
+        partial(load_proposals, "multibox"),
+    ],
+)
 def test_crops_with_multibox_are_refused_at_once(load: Callable[..., object]) -> None:
     with pytest.raises(ValueError, match='`dtype="int8"` is for shared features'):
         load(place(device="cpu", dtype="int8"))
