@@ -349,6 +349,7 @@ def command(*arguments: object):
 def test_the_command_trains_judges_and_resumes(photos: LabelledPhotos, tmp_path: Path, monkeypatch) -> None:
     root, out = photos.paths[0].parent.parent, tmp_path / "net.safetensors"
     options = ["--size", 32, "--batch", 4, "--workers", 0, "--device", "cpu", "--dtype", "float32", "--save-every", 1]
+    options += ["--seed", 5]
     result = command("--folder", root, "--out", out, "--val", root, "--epochs", 1, *options)
     assert result.exit_code == 0, result.exception
     trained = load_weights(out)
@@ -357,6 +358,7 @@ def test_the_command_trains_judges_and_resumes(photos: LabelledPhotos, tmp_path:
     told = dict(line.split()[:2] for line in result.stdout.splitlines()[1:3])
     assert trained.training["top-1"] == pytest.approx(float(told["top-1"]), abs=1e-4)
     assert trained.training["judged on photos"] == 12
+    assert trained.training["recipe"]["seed"] == 5
     rows = read_curve(tmp_path / "net.work" / "curves.csv")
     assert [int(row[0]) for row in rows] == [1, 2, 3]
     monkeypatch.chdir(root.parent)

@@ -786,3 +786,14 @@ def test_classes_have_colours_of_their_own() -> None:
     names = [f"class {number}" for number in range(20)]
     assert len({colour(name, names) for name in names}) == 20
     assert colour("zebra") == colour("zebra")
+
+
+def test_photos_of_too_many_pixels_are_skipped(rcnn: Callable[..., int], tmp_path: Path) -> None:
+    photo(tmp_path / "a.png", size=(40, 30))
+    photo(tmp_path / "b.png", size=(10, 10))
+    out = tmp_path / "out"
+    assert rcnn(tmp_path / "a.png", tmp_path / "b.png", "--out", out, "--max-pixels", 500) == 1
+    (skipped,) = map(json.loads, (out / "skipped.jsonl").read_text().splitlines())
+    assert skipped["image"] == "a.png"
+    assert "pixels" in skipped["reason"]
+    assert [json.loads(line)["image"] for line in (out / "detections.jsonl").read_text().splitlines()] == ["b.png"]

@@ -43,6 +43,7 @@ from proposals.multibox.generator import SCORE
 from proposals.multibox.losses import NOTHING
 from proposals.multibox.samples import Sample, draw_regions
 from structures.boxes import as_boxes, iou, mirror
+from structures.errors import InputError
 from structures.images import ImageError
 from structures.records import GroundTruth
 from tests.boxes import keeps_protocol
@@ -490,3 +491,25 @@ def test_shipped_weights_say_how_they_were_made():
     training = read_checkpoint(SHIPPED).training
     assert {"data", "split", "command", "commit", "recipe"} <= set(training)
     assert SHIPPED.stat().st_size < 18e6
+
+
+def test_options_of_photos_and_of_the_run_reach_the_plan(trunk, tmp_path, rcnn, monkeypatch):
+    write_voc(tmp_path / "voc", "train", range(3))
+    write_voc(tmp_path / "other", "val", range(3, 5))
+    save_checkpoint(trunk, tmp_path / "trunk.safetensors")
+    plans = []
+
+    def enough(plan):
+        plans.append(plan)
+        raise InputError("enough")
+
+    monkeypatch.setattr("detect.training.phases.run_phases", enough)
+    words = ["--weights", tmp_path / "trunk.safetensors", "--device", "cpu", "--dtype", "float32"]
+    words += ["--ignore", "square", "--val-ground-truth", tmp_path / "other", "--val-every", 5]
+    words += ["--val-images", tmp_path / "other" / "JPEGImages", "--work", tmp_path / "kept", "--save-every", 7]
+    data = ["--voc", tmp_path / "voc", "--out", tmp_path / "a.safetensors"]
+    assert rcnn("train", "multibox", *data, *words) == 2
+    (plan,) = plans
+    assert (plan.work, plan.save_every, plan.measure_every) == (tmp_path / "kept", 7, 5)
+    assert plan.about["ignored"] == ["square"]
+    assert plan.measure is not None

@@ -207,8 +207,9 @@ def test_eval_classification_scores_a_split_of_annotated_photos(net: Path, photo
     (tmp_path / "voc/ImageSets/Main/val.txt").write_text("ant\nbee\ncat\n")
     (tmp_path / "voc/ImageSets/Main/two.txt").write_text("ant\nbee\n")
     words = ["--weights", net, "--classes", "ant,bee", "--json", tmp_path / "scores.json", "--engine", "torch"]
+    moved = (tmp_path / "voc/JPEGImages").rename(tmp_path / "moved")
     for split, count in (("val", 3), ("two", 2)):
-        result = run(classification, "--ground-truth", tmp_path / "voc", "--split", split, *words)
+        result = run(classification, "--ground-truth", tmp_path / "voc", "--images", moved, "--split", split, *words)
         assert result.exit_code == 0, result.exception
         assert json.loads((tmp_path / "scores.json").read_text())["photos"] == count
 

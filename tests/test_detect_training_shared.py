@@ -186,12 +186,14 @@ def test_the_command_from_end_to_end(
     data = ("--voc", tmp_path / "voc", "--voc", tmp_path / "other")
     data += ("--val", "train", "--val-every", 1, "--dtype", "float32")
     out = tmp_path / "shared.safetensors"
-    assert rcnn("train", "regions", "--features", "shared", *begin, *data, "--out", out, "--epochs", 1) == 0
+    more = ("--epochs", 1, "--trunk-rate", 0.35, "--work", tmp_path / "kept")
+    assert rcnn("train", "regions", "--features", "shared", *begin, *data, "--out", out, *more) == 0
     weights = read_checkpoint(out)
     assert (weights.task, weights.classes) == ("shared", ("disc", "square"))
-    assert weights.training["recipe"]["multibox"]["epochs"] == 1
+    recipe = weights.training["recipe"]["multibox"]
+    assert (recipe["epochs"], recipe["trunk_factor"]) == (1, 0.35)
     assert [weights.training[name] for name in ("preset", "data", "photos")] == ["shared", "voc+other", 2]
-    assert sorted(ProposalStore(tmp_path / "shared.work" / "proposals").image_ids) == ["other/000", "voc/000"]
+    assert sorted(ProposalStore(tmp_path / "kept" / "proposals").image_ids) == ["other/000", "voc/000"]
     photo = tmp_path / "voc" / "JPEGImages" / "000.png"
     found = tmp_path / "found"
     asked = ("--weights", out, "--proposals", "multibox", "--features", "shared", "--score", 0, "--dtype", "float32")

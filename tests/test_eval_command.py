@@ -100,7 +100,9 @@ def test_a_box_in_a_crowd_is_no_false_alarm_and_one_in_a_difficult_object_is(tmp
 def test_missing_images_count_as_misses_and_are_reported(voc, tmp_path):
     file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"), leave_out=("b",))
     report = tmp_path / "report.json"
-    result = run("detections", file, "--ground-truth", voc, "--protocol", "voc", "--json", report)
+    table = tmp_path / "tables.csv"
+    result = run("detections", file, "--ground-truth", voc, "--protocol", "voc", "--json", report, "--csv", table)
+    assert table.read_text().startswith("table,row,column,value\n")
     assert "warning: 1 image (b) of the ground truth without results counted as misses" in result.stderr
     content = json.loads(report.read_text())
     assert (content["classes"]["dog"]["AP"], content["mAP"]) == pytest.approx((0.5, 0.75))
@@ -321,7 +323,7 @@ def test_stored_proposals_that_cover_half_of_each_object(voc, tmp_path):
     folder = store(tmp_path / "proposals", VocDataset(voc, "val"))
     report, plot = tmp_path / "recall.json", tmp_path / "recall.png"
     options = ("--split", "val", "--json", report, "--plot", plot, "--csv", report.with_suffix(".csv"))
-    result = run("proposals", folder, "--ground-truth", voc, *options)
+    result = run("proposals", folder, "--ground-truth", voc, *options, "--images", voc / "JPEGImages")
     assert report.with_suffix(".csv").read_text().startswith('table,row,column,value\n"Every class, all boxes",')
     assert "MABO 50.00 %, recall@0.50 100.00 %, recall@0.70 0.00 % with 2 boxes per image" in result.stdout
     content = json.loads(report.read_text())

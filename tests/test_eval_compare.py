@@ -61,7 +61,7 @@ def test_differences_of_runs_in_tables_json_and_csv(voc, tmp_path):
     report, table = tmp_path / "out.json", tmp_path / "out.csv"
     shown = run(
         *("compare", one, two.parent, "--ground-truth", voc, "--protocol", "voc", "--draws", 200),
-        *("--json", report, "--csv", table),
+        *("--json", report, "--csv", table, "--photos", 1, "--images", voc / "JPEGImages"),
         env={"FORCE_COLOR": "1", "TERM": "dumb"},  # a terminal of 80 columns; in a pipe, lines are as long as rows are
     )
     content = json.loads(report.read_text())
