@@ -57,7 +57,8 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: it cannot be written; names it.
     """
     if path.exists() and (not path.is_file() or path.is_relative_to("/dev")):
-        yield path
+        with _naming(path):
+            yield path
         return
     unfinished = UNFINISHED.fullmatch(path.name)
     if unfinished and int(unfinished["process"]) == os.getpid():
@@ -67,14 +68,24 @@ def replacing(path: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{os.getpid()}{PARTIAL}")
     try:
-        partial.unlink(missing_ok=True)  # of a killed process of the same number; through a link nothing is written
-        yield partial
-        _sync(partial)
-        os.replace(partial, target)
-    except BaseException as error:
+        with _naming(path, partial):
+            partial.unlink(missing_ok=True)  # of a killed process of the same number; no link is written through
+            yield partial
+            _sync(partial)
+            os.replace(partial, target)
+    except BaseException:
         with suppress(OSError):
             partial.unlink()
-        if isinstance(error, OSError) and error.filename in (None, str(partial)):  # a full disk names no file
+        raise
+
+
+@contextmanager
+def _naming(path: Path, partial: Path | None = None) -> Iterator[None]:
+    """Let errors of writing name the path: a full disk names no file, and others the unfinished one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename in (None, str(partial)):
             error.filename = str(path)
             del error.filename2  # None would be shown
         raise

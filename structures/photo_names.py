@@ -17,11 +17,13 @@ def forward(name: str) -> str:
 
 
 def possible(name: str) -> bool:
-    r"""Say whether a file can have a name: no system has names with NUL, or with characters that it cannot encode.
+    r"""Say whether a file can have a name: not without a last part, with NUL, or with what the system cannot encode.
 
-    >>> possible("a.jpg"), possible("a\0.jpg"), possible("\ud800.jpg")
-    (True, False, False)
+    >>> possible("a.jpg"), possible("a\0.jpg"), possible("\ud800.jpg"), possible("a/.."), possible(".")
+    (True, False, False, False, False)
     """
+    if PurePosixPath(name).name in ("", ".."):
+        return False
     try:
         return b"\0" not in os.fsencode(name)
     except UnicodeEncodeError:

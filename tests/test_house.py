@@ -215,7 +215,8 @@ def test_loading_networks_needs_nothing_that_is_slow_to_import() -> None:
     code = "import sys; from detect.classifiers import load_classifier; from classifier.engines import place"
     code += "; from detect.generators import load_proposals; place = place(device='cpu', engine='torch')"
     code += "; load_classifier(['shared', 'default'], place, features='both'); load_proposals('multibox', place)"
-    assert run_python(f"{code}; print(*(set({SLOW!r}) & sys.modules.keys()))") == ""
+    slow = set(SLOW) - {"sympy"}  # which torch 2.5 imports for its device "meta"
+    assert run_python(f"{code}; print(*({slow!r} & sys.modules.keys()))") == ""
 
 
 EARLIER = {  # imports that the documents have shown since the first version

@@ -211,7 +211,7 @@ def test_variables_of_other_kinds_are_explained(tmp_path):
 @pytest.mark.parametrize(
     ("cell", "reason"),
     [
-        (None, r"cell 1 \(a\): holds a csc_array"),
+        (None, r"cell 1 \(a\): holds a csc_(array|matrix)"),
         (np.array(3.0), r"boxes must have shape"),
         (np.array([[1e300, 1, 1, 1]]), "not finite"),
         (np.array([[1j, 1, 1, 1]]), "must be numbers"),

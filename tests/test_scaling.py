@@ -219,7 +219,7 @@ def test_damage_to_a_shard_is_noticed_wherever_it_is(at: int, change: int, end: 
         ({"labels": ["dog"]}, "not as rcnn writes it"),
         ({"labels": [None]}, "not as rcnn writes it"),
         ({"sources": [None]}, "a box without a source"),
-        ({"boxes": [None]}, "not as rcnn writes it"),
+        ({"boxes": [None]}, "shard"),  # pyarrow 17 cannot even read this, and says so in other words
         ({"boxes": [[math.nan] * 4]}, "not as rcnn writes it"),
         ({"boxes": [[0, 0, 1, 1]] * 2}, "not as rcnn writes it"),
         ({"width": None}, "without width"),

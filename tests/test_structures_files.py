@@ -92,3 +92,9 @@ def test_devices_are_written_to(capfd: pytest.CaptureFixture[str]) -> None:
 def test_names_that_are_not_utf_8_do_not_stop_a_page(tmp_path: Path) -> None:
     write_text(tmp_path / "page.html", "gr\udcfcn.jpg")
     assert (tmp_path / "page.html").read_text() == "gr?n.jpg"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_a_full_device_is_named() -> None:
+    with pytest.raises(OSError, match="/dev/full"):
+        write_text(Path("/dev/full"), "text" * 10_000)
