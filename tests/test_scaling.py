@@ -213,6 +213,27 @@ def test_damage_to_a_shard_is_noticed_wherever_it_is(at: int, change: int, end: 
             find_source(str(place), leave_out="out")
 
 
+def test_a_number_of_rows_that_is_not_true_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the byte that has it is damaged; checksums are of the pages alone."""
+    file = write_parquet(arrow.table({"bytes": [b"1", b"2"], "path": ["a", "b"]}), tmp_path / "x.parquet")
+    import pyarrow.parquet
+
+    true = pyarrow.parquet.ParquetFile.metadata.fget
+
+    class Told:
+        num_rows = 1
+
+        def __init__(self, file: Any) -> None:
+            self.true = true(file)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.true, name)
+
+    monkeypatch.setattr(pyarrow.parquet.ParquetFile, "metadata", property(Told))
+    with pytest.raises(InputError, match="it says that it has 1 rows, but there are 2"):
+        find_source(file, leave_out="out")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

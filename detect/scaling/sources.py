@@ -199,6 +199,8 @@ def _names_of_rows(read: Any, column: str | None, file: str) -> list[str]:
         return numbered
     table = read.read(columns=[path])
     values = table.column(0) if "." not in path else table.column(IMAGE).combine_chunks().field(PATH)
+    if len(values) != len(numbered):
+        raise SourceError(f"{file}: damaged: it says that it has {len(numbered)} rows, but there are {len(values)}")
     named = [value if value else other for value, other in zip(values.to_pylist(), numbered, strict=True)]
     if not all(isinstance(value, str) for value in named):
         raise SourceError(f"{file}: column `{path}` does not hold texts")
