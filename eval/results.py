@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,7 +122,6 @@ def _is_plain(entry: Any) -> bool:
         numbers = [*chain.from_iterable(boxes), *scores]
         return (
             type(image) is str
-            and image.strip("./") != ""
             and possible(image)
             and {type(width), type(height)} == {int}
             and 0 < min(width, height) <= max(width, height) <= LARGEST_SIDE
@@ -182,7 +181,7 @@ def _sources(said: Any, count: int) -> tuple[npt.NDArray[np.uint8], tuple[str, .
 def _is_name(value: Any) -> bool:
     if not isinstance(value, str | int) or isinstance(value, bool):
         return False
-    return bool(PurePosixPath(str(value)).name) and possible(str(value))
+    return possible(str(value))
 
 
 def _side(entry: Any, name: str) -> int:

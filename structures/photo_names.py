@@ -22,7 +22,7 @@ def possible(name: str) -> bool:
     >>> possible("a.jpg"), possible("a\0.jpg"), possible("\ud800.jpg"), possible("a/.."), possible(".")
     (True, False, False, False, False)
     """
-    if PurePosixPath(name).name in ("", ".."):
+    if name[-1:] in ("", ".", "/") and PurePosixPath(name).name in ("", ".."):  # most names need no path
         return False
     try:
         return b"\0" not in os.fsencode(name)
