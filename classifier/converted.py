@@ -49,7 +49,7 @@ def openvino_model(module: nn.Module, example: Tensor, *, convert: bool = True) 
     """Return a module as OpenVINO's model of one input shape, from the cache or newly converted.
 
     Args:
-        module: float32, on the CPU, in evaluation mode.
+        module: brought to float32, the CPU and evaluation mode, but not while another thread converts it.
         example: an input.
         convert: False only looks into the cache. While a network is traced for its conversion, torch replaces Python's
             `min` and others for all threads, and what Numba compiles or imports meanwhile breaks.
@@ -58,6 +58,7 @@ def openvino_model(module: nn.Module, example: Tensor, *, convert: bool = True) 
         NotKept: it is not in the cache, and shall not be converted.
     """
     with _converting:
+        module = module.eval().float().cpu()
         key = module_key(module, example)
         if key is not None:
             kept = _recalled(key, example)

@@ -362,7 +362,7 @@ class OpenVinoEngine:
         precision = PRECISIONS[_native_dtype(self.device) if placement.dtype == "int8" else placement.dtype]
         height, width = size if isinstance(size, tuple) else (size, size)
         example = torch.zeros(batch_size, 3, height, width)
-        model = openvino_model(module.eval().float().cpu(), example, convert=convert)
+        model = openvino_model(module, example, convert=convert)
         settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         self._input, self._one_at_a_time = example, threading.Lock()
         self._compiled: Any = openvino_core().compile_model(model, "CPU", settings)
