@@ -3,6 +3,8 @@
 import importlib.util
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -209,3 +211,38 @@ def test_with_a_warm_cache_no_compiler_is_imported(empty: Path) -> None:
     done = subprocess.run([sys.executable, "-c", WARM], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""
+
+
+class Watched(nn.Conv2d):
+    """Notes whenever its tensors are moved or brought to another precision."""
+
+    moved = 0
+
+    def _apply(self, *arguments: Any, **more: Any) -> Any:
+        self.moved += 1
+        return super()._apply(*arguments, **more)
+
+
+def test_a_network_that_another_thread_converts_is_left_alone(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While torch traces a network it holds on to its tensors, and they cannot be moved."""
+    module, tracing, go_on = Watched(3, 3, 1), threading.Event(), threading.Event()
+
+    def convert(module: nn.Module, example: Tensor) -> str:
+        tracing.set()
+        assert go_on.wait(60)
+        return "converted"
+
+    monkeypatch.setattr(converted, "_convert", convert)
+    module.register_forward_hook(lambda *_: None)  # so that it has no key, and is not kept
+    cpu = place(device="cpu", engine="openvino", dtype="float32")
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(openvino_model, module, EXAMPLE)
+        assert tracing.wait(60)
+        before = module.moved
+        second = pool.submit(make_engine, module, cpu, size=16, convert=False)
+        wait([second], timeout=0.2)
+        while_traced = module.moved
+        go_on.set()
+        assert (first.result(), while_traced) == ("converted", before)
+        with pytest.raises(converted.NotKept):
+            second.result()
