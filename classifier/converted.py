@@ -4,6 +4,7 @@ What is kept is OpenVINO's own description of the network, before it is compiled
 nor on the precision, and compiling it takes a fraction of what torch.export and the conversion do.
 """
 
+import re
 import struct
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from structures.cache import keep, recall
+from structures.errors import InputError
 from structures.shared_lock import MODULES
 
 KIND = "openvino"
@@ -56,6 +58,7 @@ def openvino_model(module: nn.Module, example: Tensor, *, convert: bool = True) 
 
     Raises:
         NotKept: it is not in the cache, and shall not be converted.
+        InputError: the OpenVINO that is installed cannot convert what the installed torch exports.
     """
     with _converting:
         module = module.eval().float().cpu()
@@ -77,9 +80,19 @@ def _convert(module: nn.Module, example: Tensor) -> Any:
 
     with MODULES.exclusive():
         program = torch.export.export(module, (example,))
-    model = openvino.convert_model(program)
+    try:
+        model = openvino.convert_model(program)
+    except openvino.frontend.OpConversionFailure as error:
+        raise InputError(
+            f"OpenVINO {_short(openvino)} cannot convert this network as torch {_short(torch)} exports it; "
+            'upgrade it (pip install --upgrade openvino) or take `engine="torch"`'
+        ) from error
     model.reshape(list(example.shape))  # else it takes any shape, and is slower for that
     return model
+
+
+def _short(module: Any) -> str:
+    return re.split(r"[-+]", module.__version__)[0]
 
 
 def _recalled(key: str, example: Tensor) -> Any:
