@@ -24,7 +24,7 @@ from structures.errors import InputError
 from structures.records import GroundTruth, Image
 
 LAYER = ("weight", "bias")
-TRUNK = "trunk."  # before the names of the stages in shared weights
+TRUNK = "trunk."  # before the names of the layers in shared weights
 DECAY = 1e-2  # of 0.0001 to 0.03: of the squares of the weights, added to the mean loss per photo (benchmarks/LOG.md)
 ITERATIONS = 200  # L-BFGS, at most
 ABSENT, PRESENT, UNCLEAR = 0, 1, -1  # whether a photo shows a class; the last where only ignored objects do

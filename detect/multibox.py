@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from classifier.engines import EngineAhead, Placement, place, require_rounded
-from classifier.googlenet import TABLE_1, GoogLeNet, stages_between
+from classifier.googlenet import TABLE_1, GoogLeNet, layers_between
 from classifier.weights.checkpoint import (
     Checkpoint,
     Preprocessing,
@@ -31,7 +31,7 @@ from structures.boxes import ImageSize
 
 MAPS = ("inception3b", "inception4e", "inception5b")  # strides 8, 16 and 32
 BEFORE_INCEPTION = 192  # channels of maxpool2
-LAST_FROZEN = ("maxpool2", *TABLE_1)  # stages that can be the last frozen one in a training
+LAST_FROZEN = ("maxpool2", *TABLE_1)  # layers that can be the last frozen one in a training
 SCALES = (1.0,)
 MAX_WIDTH = 1024  # most channels of the head; ours has 128
 GPU_CANVASES = 32  # canvases per batch on a GPU
@@ -75,18 +75,18 @@ class DenseMultiBox(nn.Module):
         self.refine = RefineHead(width)
 
     def stem(self, pixels: Tensor, frozen: str) -> list[Tensor]:
-        """Return the needed maps up to the stage `frozen`, the last of them, for (N, 3, H, W) RGB pixels 0..255."""
+        """Return the needed maps up to the layer `frozen`, the last of them, for (N, 3, H, W) RGB pixels 0..255."""
         found: list[Tensor] = []
         features, last = self.normalise(pixels), None
-        for name in kept_stages(frozen):
+        for name in kept_layers(frozen):
             features = self.trunk.trunk(features, after=last, last=name)
             found.append(features)
             last = name
         return found
 
     def from_stem(self, found: list[Tensor], frozen: str) -> list[Tensor]:
-        """Run the stages after `frozen`, and return the three maps of the trunk."""
-        maps = [features for features, name in zip(found, kept_stages(frozen), strict=True) if name in MAPS]
+        """Run the layers after `frozen`, and return the three maps of the trunk."""
+        maps = [features for features, name in zip(found, kept_layers(frozen), strict=True) if name in MAPS]
         features, last = found[-1], frozen
         for name in MAPS[len(maps) :]:
             features = self.trunk.trunk(features, after=last, last=name)
@@ -101,7 +101,7 @@ class DenseMultiBox(nn.Module):
 
 
 class Stem(nn.Module):
-    """The frozen stages in a form for engines, with one output tensor: (N, all values of all maps)."""
+    """The frozen layers in a form for engines, with one output tensor: (N, all values of all maps)."""
 
     def __init__(self, network: DenseMultiBox, frozen: str) -> None:
         super().__init__()
@@ -112,21 +112,21 @@ class Stem(nn.Module):
         return torch.cat([features.flatten(1) for features in self._network.stem(pixels, self._frozen)], dim=1)
 
 
-def kept_stages(frozen: str) -> list[str]:
-    """Return the stages whose outputs are needed if the stages up to `frozen` are not trained.
+def kept_layers(frozen: str) -> list[str]:
+    """Return the layers whose outputs are needed if the layers up to `frozen` are not trained.
 
-    >>> kept_stages("inception4e"), kept_stages("maxpool2")
+    >>> kept_layers("inception4e"), kept_layers("maxpool2")
     (['inception3b', 'inception4e'], ['maxpool2'])
     """
-    before = stages_between(None, frozen)
+    before = layers_between(None, frozen)
     return [*(name for name in MAPS if name in before and name != frozen), frozen]
 
 
 def unflatten(flat: Tensor, canvas: ImageSize, frozen: str) -> list[Tensor]:
     """Split the output of `Stem` into its maps (N, C, h, w)."""
     shapes = []
-    for name in kept_stages(frozen):
-        stride = 2 ** (2 + sum(stage.startswith("maxpool") for stage in stages_between("maxpool1", name)))
+    for name in kept_layers(frozen):
+        stride = 2 ** (2 + sum(layer.startswith("maxpool") for layer in layers_between("maxpool1", name)))
         channels = TABLE_1[name].outputs if name in TABLE_1 else BEFORE_INCEPTION
         shapes.append((channels, canvas[0] // stride, canvas[1] // stride))
     parts = torch.split(flat, [c * h * w for c, h, w in shapes], dim=1)

@@ -84,7 +84,7 @@ class SharedNetwork(DenseMultiBox):
         self.regions = SharedRegionHead(columns, width=region_width)
 
     def maps_from(self, found: list[Tensor], frozen: str) -> TrunkMaps:
-        """Run the stages after `frozen` on the output of the stem."""
+        """Run the layers after `frozen` on the output of the stem."""
         return TrunkMaps(*self.from_stem(found, frozen))
 
     def forward(self, pixels: Tensor) -> Tensor:

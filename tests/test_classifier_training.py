@@ -257,11 +257,11 @@ def trunk_engine(network: GoogLeNet, last: str, batch_size: int = 4) -> Engine:
     return make_engine(Trunk(network, last), PLAIN, size=32, batch_size=batch_size)
 
 
-@pytest.mark.parametrize("stage", ["conv1", "maxpool2", "inception4e", "maxpool4", "inception5b"])
-def test_head_and_trunk_make_the_network(network: GoogLeNet, stage: str) -> None:
+@pytest.mark.parametrize("layer", ["conv1", "maxpool2", "inception4e", "maxpool4", "inception5b"])
+def test_head_and_trunk_make_the_network(network: GoogLeNet, layer: str) -> None:
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 50
     with torch.no_grad():
-        assert torch.allclose(Head(network, stage)(Trunk(network, stage)(x)), network(x), atol=1e-5)
+        assert torch.allclose(Head(network, layer)(Trunk(network, layer)(x)), network(x), atol=1e-5)
         assert torch.equal(Head(network, None)(x), network(x))
 
 

@@ -162,7 +162,7 @@ def test_weights_that_do_not_fit_are_refused(multibox: Checkpoint, regions: Chec
 
 
 @pytest.mark.parametrize("frozen", ["inception5a", "conv2", "inception9"])
-def test_stages_that_cannot_be_the_last_frozen_one(frozen: str) -> None:
+def test_layers_that_cannot_be_the_last_frozen_one(frozen: str) -> None:
     with pytest.raises(ValueError, match=frozen):
         check_frozen(frozen, LAST_FROZEN_SHARED)
 

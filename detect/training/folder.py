@@ -24,7 +24,7 @@ STATE = "state.pt"  # weights, optimiser and running average
 START_FILE, BATCHES_FILE = "start.json", "batches.json"  # what the training and its batches are made from
 BEST_FILE, VALIDATION_FILE, VALIDATION_CURVE_FILE = "best.safetensors", "val.json", "val.csv"
 CURVE_FILE, DRAWN_REGIONS_FILE = "curves.csv", "regions.npz"
-FEATURES_FILES = ("features.json", "features.npy")  # outputs of the frozen stages, after how far they are computed
+FEATURES_FILES = ("features.json", "features.npy")  # outputs of the frozen layers, after how far they are computed
 MARKER, FORMAT = "training.json", "googlenet-rcnn training 1"  # shows that files of the names below are ours
 # These are overwritten or removed without reading them; the others are read first.
 UNCHECKED_NAMES = (*FEATURES_FILES, BEST_FILE, VALIDATION_FILE, START_FILE, BATCHES_FILE)

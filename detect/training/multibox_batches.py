@@ -78,11 +78,11 @@ class Order:
 
 
 class CanvasBatches:
-    """The batch of each step: random views of photos, after the frozen stages.
+    """The batch of each step: random views of photos, after the frozen layers.
 
     Args:
         dataset: annotated photos.
-        network: network whose stages up to `recipe.frozen` run, as they are now, in the engine of the placement.
+        network: network whose layers up to `recipe.frozen` run, as they are now, in the engine of the placement.
         recipe: decides the batches.
         placement: device and engine.
         workers: processes that draw samples; 0 draws them in between.
