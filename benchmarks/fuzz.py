@@ -143,7 +143,7 @@ def readers(root: Path) -> list[Reader]:
     """Return all readers, with what they need in a folder."""
     from detect.runs.photos import find_photos
     from detect.runs.record import read_run
-    from detect.runs.results import Results
+    from detect.runs.results import ResultsFolder
     from eval.coco import CocoDataset
     from eval.coco_results import read_coco_results
     from eval.results import read_lines
@@ -165,7 +165,7 @@ def readers(root: Path) -> list[Reader]:
 
     def results(path: Path) -> object:
         (path.parent / "run.json").write_text(json.dumps(RUN))
-        with Results(path.parent):
+        with ResultsFolder(path.parent):
             return None
 
     def own(path: Path) -> object:

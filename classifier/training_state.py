@@ -58,7 +58,7 @@ def read_state(path: Path, recipe: "DataclassInstance", **more: Any) -> dict[str
     return state
 
 
-def fingerprint(network: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> str:
+def digest_of_training(network: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> str:
     """Return what tells trainings of different networks, trained parameters or optimisers apart."""
     names = {id(value): f"{name} {tuple(value.shape)}" for name, value in network.named_parameters()}
     words = [f"{name} {tuple(value.shape)}" for name, value in network.state_dict().items()]

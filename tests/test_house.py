@@ -17,7 +17,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "defaults flow int8 options settings multibox stopping weights",
         "coverage drawing evaluation shared",
         "classifiers comparison found preview",
-        "generators steps suppression",
+        "generators stages suppression",
         "detector",
         "runs",
         "training bench convert scored serving scaling",
