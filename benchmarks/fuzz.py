@@ -304,7 +304,8 @@ def _weights(root: Path) -> list[Reader]:
     from classifier.recipes import Schedule
     from classifier.training_state import read_state, write_state
     from classifier.weights.caffemodel import read_caffemodel
-    from classifier.weights.checkpoint import TORCHVISION, Checkpoint, read_checkpoint, save_checkpoint
+    from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+    from classifier.weights.preprocessing import TORCHVISION
     from tests.test_classifier_weights_caffemodel import new_blob, new_layer, old_blob, old_layer
 
     small = Checkpoint(

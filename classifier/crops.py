@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from classifier.pooling import expand
-from classifier.weights.checkpoint import Preprocessing
+from classifier.weights.preprocessing import Preprocessing
 from structures.errors import InputError
 from structures.records import Image
 

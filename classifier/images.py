@@ -14,7 +14,9 @@ from classifier.crops import normalise_pixels, to_device
 from classifier.engines import Placement, make_engine, place, require_finite, usual_batch
 from classifier.regions import Probabilities
 from classifier.views import Crops, View, list_views, without_the_unseen
-from classifier.weights.checkpoint import Checkpoint, Preprocessing, WeightsError
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
+from classifier.weights.preprocessing import Preprocessing
 from structures.boxes import Floats
 from structures.records import Image
 

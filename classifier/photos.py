@@ -18,7 +18,8 @@ from classifier.engines import Placement, make_engine, require_finite
 from classifier.images import cut_views
 from classifier.regions import Probabilities
 from classifier.views import list_views
-from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, WeightsError
+from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint
+from classifier.weights.fitting import WeightsError
 from structures.boxes import Floats
 from structures.errors import InputError
 from structures.records import GroundTruth, Image

@@ -22,7 +22,7 @@ from classifier.engines import Engine
 from classifier.googlenet import GoogLeNet
 from classifier.processes import ALONE, Process, own_rows
 from classifier.sampling import BatchDraw, LabelledRegions
-from classifier.weights.checkpoint import Preprocessing
+from classifier.weights.preprocessing import Preprocessing
 from structures.boxes import Boxes, Indices
 from structures.errors import InputError
 from structures.files import write_json

@@ -19,7 +19,7 @@ from classifier.processes import average_over, current_process, shared
 from classifier.recipes import Schedule
 from classifier.running_average import RunningAverage, State
 from classifier.training_state import digest_of_training, read_state, require_same_start, write_state
-from classifier.weights.checkpoint import WeightsError, load_state
+from classifier.weights.fitting import WeightsError, load_state
 from structures.errors import InputError
 from structures.seeds import step_seed
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from classifier.processes import same_everywhere
-from classifier.weights.checkpoint import WeightsError
+from classifier.weights.fitting import WeightsError
 from structures.files import regular_file, write_bytes
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from classifier.regions import RegionClassifier, settings_of
+from classifier.protocol import RegionClassifier, settings_of
 from detect.defaults import EXACT, PROPOSALS
 from detect.flow import Stage, flow, pixels_of
 from detect.found import Found

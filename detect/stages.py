@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from classifier import regions as region_classifiers
-from classifier.regions import RegionClassifier
+from classifier.protocol import RegionClassifier
 from detect.flow import Stage, each, usual_together
 from detect.found import Found
 from proposals.protocol import ProposalGenerator, in_steps

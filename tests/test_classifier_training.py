@@ -22,7 +22,8 @@ from classifier.recipes import Recipe
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, cut_regions, keep_features
 from classifier.sampling import BatchDraw, LabelledRegions
 from classifier.training import NonFiniteLoss, StepProgress
-from classifier.weights.checkpoint import CAFFE, WeightsError
+from classifier.weights.fitting import WeightsError
+from classifier.weights.preprocessing import CAFFE
 from structures.errors import InputError
 from structures.images import ImageError
 from structures.records import Image

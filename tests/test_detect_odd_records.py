@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from classifier.weights.checkpoint import Checkpoint, WeightsError
-from detect.multibox import from_checkpoint, learned_classes
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
+from detect.networks.multibox import from_checkpoint, learned_classes
 from detect.runs.exports import export
 from detect.runs.record import RunError, RunRecord
 from detect.runs.results import ResultsFolder

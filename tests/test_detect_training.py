@@ -21,8 +21,10 @@ from classifier.engines import place
 from classifier.recipes import Recipe
 from classifier.sampling import LabelledRegions
 from classifier.training import StepProgress
-from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from classifier.weights.digest import digest
+from classifier.weights.fitting import WeightsError
+from classifier.weights.preprocessing import CAFFE
 from detect.detector import Detector
 from detect.training import region_examples as module
 from detect.training.bookkeeping import Bookkeeping

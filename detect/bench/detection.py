@@ -16,7 +16,6 @@ from rich.console import Console
 
 from detect.bench.proposals import Seconds, folder_name, in_turn, quality_row, read_photos
 from detect.bench.rows import STAGE_TIMES, Figures, detector_plot, detector_row, detector_sheets
-from detect.classifiers import weights_file
 from detect.coverage import NO_BOXES
 from detect.detector import Detector
 from detect.runs.detect import DetectionJob, detect_to_folder
@@ -24,6 +23,7 @@ from detect.runs.machine import cores
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from detect.runs.record import name_and_digest
+from detect.weights import weights_file
 from eval.aligned import align
 from eval.bootstrap import draw_scores
 from eval.checks import upright

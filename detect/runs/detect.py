@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from classifier.regions import RunsInEngines
+from classifier.protocol import RunsInEngines
 from detect.detector import Detector
 from detect.drawing.fonts import missing_fonts
 from detect.runs.cores import usual_workers

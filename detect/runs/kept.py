@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
-from classifier.regions import feature_count
+from classifier.protocol import feature_count
 from detect.detector import Detector
 from detect.runs.record import RunError
 from eval.lost import Rules

@@ -93,11 +93,12 @@ class Loaded:
 
 
 def _load_detector(work: Work, placement: Mapping[str, Any]) -> Loaded:
-    from detect.classifiers import choose_weights, weights_file
+    from detect.classifiers import choose_weights
     from detect.detector import Detector
     from detect.generators import unlearned_warning
     from detect.runs.detect import placement as reasons_of
     from detect.runs.record import name_and_digest
+    from detect.weights import weights_file
 
     arguments = dict(work.arguments)
     names, arguments["features"] = choose_weights(arguments.pop("weights", None), arguments.get("features", "auto"))

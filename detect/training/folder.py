@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from classifier.sampling import LabelledRegions
-from classifier.weights.checkpoint import WeightsError
 from classifier.weights.digest import digest
+from classifier.weights.fitting import WeightsError
 from structures.errors import InputError
 from structures.files import FileRefused, replacing, sweep, write_json
 from structures.json_reader import MAX_RECORD_BYTES, JsonError, parse_json, read_json, through_json

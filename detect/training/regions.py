@@ -21,8 +21,10 @@ from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, ke
 from classifier.running_average import State
 from classifier.sampling import BatchDraw, LabelledRegions, soft_labels
 from classifier.training import Batches, steps_done
-from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError, for_regions
+from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint
 from classifier.weights.digest import digest
+from classifier.weights.fitting import WeightsError
+from classifier.weights.last_layer import for_regions
 from detect.training.bookkeeping import Bookkeeping, ShowProgress
 from detect.training.folder import (
     BATCHES_FILE,
