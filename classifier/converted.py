@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from structures.cache import keep, recall
+from structures.cache import keep, read_kept
 from structures.errors import InputError
 from structures.shared_lock import MODULES
 
@@ -64,7 +64,7 @@ def openvino_model(module: nn.Module, example: Tensor, *, convert: bool = True) 
         module = module.eval().float().cpu()
         key = module_key(module, example)
         if key is not None:
-            kept = _recalled(key, example)
+            kept = _from_cache(key, example)
             if kept is not None:
                 return kept
         if not convert:
@@ -95,11 +95,11 @@ def _short(module: Any) -> str:
     return re.split(r"[-+]", module.__version__)[0]
 
 
-def _recalled(key: str, example: Tensor) -> Any:
+def _from_cache(key: str, example: Tensor) -> Any:
     """Return a kept model; None if there is none that can be read and used."""
     import openvino
 
-    content = recall(KIND, key)
+    content = read_kept(KIND, key)
     if content is None:
         return None
     try:

@@ -21,8 +21,8 @@ from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine
 from classifier.googlenet import GoogLeNet
 from classifier.processes import ALONE, Process, own_rows
-from classifier.sampling import BatchDraw, Regions
-from classifier.weights.checkpoint import Preprocessing
+from classifier.sampling import BatchDraw, LabelledRegions
+from classifier.weights.preprocessing import Preprocessing
 from structures.boxes import Boxes, Indices
 from structures.errors import InputError
 from structures.files import write_json
@@ -97,7 +97,7 @@ class FreshCrops:
 
     def __init__(
         self,
-        regions: Regions,
+        regions: LabelledRegions,
         labels: np.ndarray,
         draw: BatchDraw,
         read: ReadPhoto,
@@ -206,7 +206,7 @@ class RowReader:
 
 def keep_features(
     path: Path,
-    regions: Regions,
+    regions: LabelledRegions,
     read: ReadPhoto,
     engine: Engine,
     preprocessing: Preprocessing,

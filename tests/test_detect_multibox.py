@@ -15,13 +15,14 @@ from classifier.engines import make_engine, place
 from classifier.googlenet import LAYERS, GoogLeNet
 from classifier.processes import ALONE, Process
 from classifier.training import NonFiniteLoss, TrainingRun
-from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from classifier.weights.fitting import WeightsError
 from detect.commands import train_multibox as command
 from detect.generators import load_proposals, unlearned_warning
-from detect.multibox import (
+from detect.networks.canvas_runner import CanvasRunner
+from detect.networks.multibox import (
     LAST_FROZEN,
     MAPS,
-    CanvasRunner,
     Stem,
     from_checkpoint,
     kept_layers,

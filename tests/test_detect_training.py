@@ -19,10 +19,12 @@ import torch
 
 from classifier.engines import place
 from classifier.recipes import Recipe
-from classifier.sampling import Regions
+from classifier.sampling import LabelledRegions
 from classifier.training import StepProgress
-from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from classifier.weights.digest import digest
+from classifier.weights.fitting import WeightsError
+from classifier.weights.preprocessing import CAFFE
 from detect.detector import Detector
 from detect.training import region_examples as module
 from detect.training.bookkeeping import Bookkeeping
@@ -356,7 +358,7 @@ def test_a_set_without_background_is_explained(start: Checkpoint, dataset: VocDa
         run(start, dataset, tmp_path, propose=NoBoxes())
 
 
-def all_regions(dataset: Any, propose: ProposalGenerator = Random(count=200), workers: int = 1) -> Regions:  # noqa: B008
+def all_regions(dataset: Any, propose: ProposalGenerator = Random(count=200), workers: int = 1) -> LabelledRegions:  # noqa: B008
     return draw_regions(dataset, propose, EXAMPLES, workers=workers, show=lambda items, total, name: items)
 
 

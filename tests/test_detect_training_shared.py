@@ -13,9 +13,10 @@ from classifier.engines import place
 from classifier.googlenet import GoogLeNet
 from classifier.region_draw import RegionDraw
 from classifier.training import StepProgress
-from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from classifier.weights.fitting import WeightsError
 from detect.commands import train_shared as command
-from detect.multibox import start_network, to_checkpoint
+from detect.networks.multibox import start_network, to_checkpoint
 from detect.training.bookkeeping import Bookkeeping
 from detect.training.multibox import check_frozen
 from detect.training.multibox_recipe import MultiBoxRecipe

@@ -18,7 +18,7 @@ from classifier.running_average import State
 from classifier.training import Loss
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.digest import digest
-from detect.multibox import DenseMultiBox
+from detect.networks.multibox import DenseMultiBox
 from detect.runs.cores import one_core_per_photo
 from detect.training.bookkeeping import Bookkeeping
 from detect.training.folder import START_FILE, contents, require_same_origin

@@ -10,7 +10,14 @@ from classifier.engines import Placement
 from classifier.running_average import State
 from classifier.training import parameter_groups
 from classifier.weights.checkpoint import Checkpoint
-from detect.multibox import LAST_FROZEN, DenseMultiBox, from_checkpoint, learned_classes, start_network, to_checkpoint
+from detect.networks.multibox import (
+    LAST_FROZEN,
+    DenseMultiBox,
+    from_checkpoint,
+    learned_classes,
+    start_network,
+    to_checkpoint,
+)
 from detect.training.bookkeeping import Bookkeeping
 from detect.training.canvases import train_on_canvases
 from detect.training.multibox_batches import count_steps, find_shapes

@@ -12,7 +12,8 @@ from classifier.ahead import LoadedBatches
 from classifier.children import begin_reading
 from classifier.engines import Placement
 from classifier.processes import Process, current_process
-from detect.multibox import CanvasRunner, DenseMultiBox, Stem, unflatten
+from detect.networks.canvas_runner import CanvasRunner
+from detect.networks.multibox import DenseMultiBox, Stem, unflatten
 from detect.training.multibox_losses import CanvasBatch, Targets
 from detect.training.multibox_recipe import MultiBoxRecipe
 from proposals.multibox.heads import STRIDES

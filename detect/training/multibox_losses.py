@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from classifier.training import full_precision
-from detect.multibox import DenseMultiBox
+from detect.networks.multibox import DenseMultiBox
 from proposals.multibox.heads import STRIDES, DenseHead, RefineHead, decode
 from proposals.multibox.losses import BOX_WEIGHT, assign, dense_loss
 from proposals.multibox.priors import grid_priors

@@ -19,10 +19,12 @@ from classifier.processes import current_process, first_then_others
 from classifier.recipes import Recipe
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, keep_features
 from classifier.running_average import State
-from classifier.sampling import BatchDraw, Regions, soft_labels
+from classifier.sampling import BatchDraw, LabelledRegions, soft_labels
 from classifier.training import Batches, steps_done
-from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError, for_regions
+from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint
 from classifier.weights.digest import digest
+from classifier.weights.fitting import WeightsError
+from classifier.weights.last_layer import for_regions
 from detect.training.bookkeeping import Bookkeeping, ShowProgress
 from detect.training.folder import (
     BATCHES_FILE,
@@ -140,7 +142,7 @@ def _start(start: Checkpoint, classes: tuple[str, ...], frozen: str | None) -> C
 def _require_same_training(
     work: Path,
     checkpoint: Checkpoint,
-    regions: Regions,
+    regions: LabelledRegions,
     examples: ExampleRecipe,
     frozen: str | None,
     placement: Placement,
@@ -177,7 +179,7 @@ def _head(checkpoint: Checkpoint, device: torch.device, frozen: str | None) -> H
 def _batches(
     checkpoint: Checkpoint,
     dataset: Dataset,
-    regions: Regions,
+    regions: LabelledRegions,
     work: Path,
     examples: ExampleRecipe,
     placement: Placement,

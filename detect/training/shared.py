@@ -13,9 +13,11 @@ from classifier.engines import Placement
 from classifier.googlenet import LAYERS
 from classifier.running_average import State
 from classifier.training import parameter_groups
-from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, WeightsError, for_regions, load_state
-from detect.multibox import LAST_FROZEN, head_shapes, head_width
-from detect.shared import SharedNetwork, from_checkpoint, to_checkpoint
+from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint
+from classifier.weights.fitting import WeightsError, load_state
+from classifier.weights.last_layer import for_regions
+from detect.networks.multibox import LAST_FROZEN, head_shapes, head_width
+from detect.networks.shared import SharedNetwork, from_checkpoint, to_checkpoint
 from detect.training.bookkeeping import Bookkeeping
 from detect.training.canvases import train_on_canvases
 from detect.training.multibox import check_frozen

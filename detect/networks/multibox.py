@@ -1,7 +1,5 @@
 """MultiBox on GoogLeNet: the network, its checkpoints, and the generator."""
 
-import copy
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,17 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from classifier.engines import EngineAhead, Placement, place, require_rounded
+from classifier.engines import Placement, place
 from classifier.googlenet import TABLE_1, GoogLeNet, layers_between
-from classifier.weights.checkpoint import (
-    Checkpoint,
-    Preprocessing,
-    WeightsError,
-    load_state,
-    read_checkpoint,
-    weights_unset,
-)
+from classifier.weights.checkpoint import Checkpoint, read_checkpoint
 from classifier.weights.digest import digest
+from classifier.weights.fitting import WeightsError, load_state, weights_unset
+from classifier.weights.preprocessing import Preprocessing
+from detect.networks.canvas_runner import CanvasRunner
 from proposals.multibox.generator import MultiBox, Predictor
 from proposals.multibox.heads import DenseHead, RefineHead
 from proposals.multibox.memory import CanvasMemory
@@ -34,7 +28,6 @@ BEFORE_INCEPTION = 192  # channels of maxpool2
 LAST_FROZEN = ("maxpool2", *TABLE_1)  # layers that can be the last frozen one in a training
 SCALES = (1.0,)
 MAX_WIDTH = 1024  # most channels of the head; ours has 128
-GPU_CANVASES = 32  # canvases per batch on a GPU
 MAX_SHAPES = 100  # most shapes of priors per level; ours has 3
 
 
@@ -197,46 +190,6 @@ def head_width(checkpoint: Checkpoint) -> int:
     if type(width) is not int or not 0 < width <= MAX_WIDTH:
         raise WeightsError(f"the width of MultiBox's head must be from 1 to {MAX_WIDTH}, got {width!r:.60}")
     return width
-
-
-class CanvasRunner:
-    """Runs a copy of a network on canvases of a few sizes; can be used from any thread.
-
-    OpenVINO needs an engine for every size, made when it is first expected or met; torch's engine takes any size.
-
-    Args:
-        network: maps (N, 3, H, W) pixels to one tensor.
-        placement: device, engine and precision.
-        batch_size: canvases per batch; None chooses for the device. One canvas keeps two cores busy.
-
-    Raises:
-        InputError: the placement is int8, and the network does not round.
-    """
-
-    def __init__(self, network: nn.Module, placement: Placement, *, batch_size: int | None = None) -> None:
-        require_rounded(network, placement)  # before the first photo
-        self._network, self._placement = copy.deepcopy(network), placement
-        self._batch_size = batch_size or (1 if placement.device.type == "cpu" else GPU_CANVASES)
-        self._engines: dict[tuple[int, int] | None, EngineAhead] = {}
-        self._making = threading.Lock()
-
-    def expect(self, size: tuple[int, int]) -> None:
-        """Begin to make the engine for canvases of (height, width), where that takes long; others wait for a canvas."""
-        if self._placement.engine == "openvino":
-            self._begun(size)
-
-    def _begun(self, size: tuple[int, int]) -> EngineAhead:
-        key = size if self._placement.engine == "openvino" else None
-        with self._making:
-            if key not in self._engines:
-                self._engines[key] = EngineAhead(self._network, self._placement, size=size, batch_size=self._batch_size)
-            return self._engines[key]
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Map (N, 3, H, W) RGB pixels 0..255 to the network's output."""
-        engine = self._begun((pixels.shape[2], pixels.shape[3])).result()
-        batches = torch.split(pixels.to(engine.device), engine.batch_size)
-        return torch.cat([engine(batch) for batch in batches])
 
 
 def make_multibox(
