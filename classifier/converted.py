@@ -1,7 +1,7 @@
 """A network as OpenVINO has it: converted once, and read from the user's cache by later processes.
 
 What is kept is OpenVINO's own description of the network, before it is compiled: it depends neither on the processor
-nor on the precision, and compiling it takes a fraction of what torch.export and the conversion do.
+nor on the precision, and compiling it takes a fraction of what tracing and converting it do.
 """
 
 import re
@@ -28,7 +28,7 @@ HEADER = struct.Struct("<Q")  # length of the XML, which the binary follows
 PLAIN = (bool, int, float, str, bytes, torch.dtype, type(None))
 OWN_DIGEST = {"_parameters", "_buffers", "_modules"}  # what has a part of its own in the key
 
-_converting = threading.Lock()  # torch.export and the conversion keep state of the whole process: never two at once
+_converting = threading.Lock()  # tracing and converting keep state of the whole process: never two at once
 
 
 @cache
@@ -58,7 +58,7 @@ def openvino_model(module: nn.Module, example: Tensor, *, convert: bool = True) 
 
     Raises:
         NotKept: it is not in the cache, and shall not be converted.
-        InputError: the OpenVINO that is installed cannot convert what the installed torch exports.
+        InputError: the OpenVINO that is installed cannot convert what the installed torch traces.
     """
     with _converting:
         module = module.eval().float().cpu()
@@ -76,19 +76,26 @@ def openvino_model(module: nn.Module, example: Tensor, *, convert: bool = True) 
 
 
 def _convert(module: nn.Module, example: Tensor) -> Any:
-    import openvino
+    """Trace a module's calls of PyTorch's operators, without computing, and bring these to OpenVINO.
 
-    with MODULES.exclusive():
-        program = torch.export.export(module, (example,))
+    torch.export traces more than once and takes more than twice as long, for the same model (benchmarks/LOG.md).
+
+    Raises:
+        InputError: this OpenVINO cannot convert the network.
+    """
+    import openvino
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with MODULES.exclusive(), torch.no_grad():
+        traced = make_fx(module, tracing_mode="fake", _allow_non_fake_inputs=True)(example)
     try:
-        model = openvino.convert_model(program)
+        return openvino.convert_model(TorchFXPythonDecoder(traced))
     except openvino.frontend.OpConversionFailure as error:
         raise InputError(
-            f"OpenVINO {_short(openvino)} cannot convert this network as torch {_short(torch)} exports it; "
+            f"OpenVINO {_short(openvino)} cannot convert this network as torch {_short(torch)} traces it; "
             'upgrade it (pip install --upgrade openvino) or take `engine="torch"`'
         ) from error
-    model.reshape(list(example.shape))  # else it takes any shape, and is slower for that
-    return model
 
 
 def _short(module: Any) -> str:
