@@ -65,7 +65,8 @@ class Case:
 
 def make_inputs(root: Path) -> None:
     """Draw photos with their annotations, one photo that cannot be read, and random weights to start from."""
-    from classifier.weights.checkpoint import for_regions, save_checkpoint
+    from classifier.weights.checkpoint import save_checkpoint
+    from classifier.weights.last_layer import for_regions
 
     write_voc(root / "voc", "few", range(FEW))
     write_voc(root / "voc", "train", range(PHOTOS))
@@ -199,7 +200,7 @@ def warm_up() -> None:
     import detect.bench.proposals
     import detect.classifiers
     import detect.evaluation
-    import detect.multibox
+    import detect.networks.multibox
     import detect.runs.detect
     import detect.runs.propose
     import detect.training.multibox

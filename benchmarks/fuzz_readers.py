@@ -89,7 +89,7 @@ def readers(root: Path) -> list[Reader]:
     """Return all readers, with what they need in a folder."""
     from detect.runs.photos import find_photos
     from detect.runs.record import read_run
-    from detect.runs.results import Results
+    from detect.runs.results import ResultsFolder
     from eval.coco import CocoDataset
     from eval.coco_results import read_coco_results
     from eval.results import read_lines
@@ -111,7 +111,7 @@ def readers(root: Path) -> list[Reader]:
 
     def results(path: Path) -> object:
         (path.parent / "run.json").write_text(json.dumps(RUN))
-        with Results(path.parent):
+        with ResultsFolder(path.parent):
             return None
 
     def own(path: Path) -> object:
@@ -281,8 +281,9 @@ def _weights(root: Path) -> list[Reader]:
     from classifier.recipes import Schedule
     from classifier.training_state import FORMAT, read_state, write_state
     from classifier.weights.caffemodel import read_caffemodel
-    from classifier.weights.checkpoint import TORCHVISION, Checkpoint, save_checkpoint
+    from classifier.weights.checkpoint import Checkpoint, save_checkpoint
     from classifier.weights.load import load_weights
+    from classifier.weights.preprocessing import TORCHVISION
     from tests.test_classifier_weights_caffemodel import new_blob, new_layer, old_blob, old_layer
 
     small = Checkpoint(

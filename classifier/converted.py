@@ -5,6 +5,7 @@ nor on the precision, and compiling it takes a fraction of what torch.export and
 """
 
 import errno
+import re
 import struct
 import sys
 import tempfile
@@ -20,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from structures.cache import keep, recall
+from structures.cache import keep, read_kept
+from structures.errors import InputError
 from structures.shared_lock import MODULES
 
 KIND = "openvino"
@@ -58,12 +60,13 @@ def openvino_model(module: nn.Module, example: Tensor, *, convert: bool = True) 
 
     Raises:
         NotKept: it is not in the cache, and shall not be converted.
+        InputError: the OpenVINO that is installed cannot convert what the installed torch exports.
     """
     with _converting:
         module = module.eval().float().cpu()
         key = module_key(module, example)
         if key is not None:
-            kept = _recalled(key, example)
+            kept = _from_cache(key, example)
             if kept is not None:
                 return kept
         if not convert:
@@ -80,16 +83,26 @@ def _convert(module: nn.Module, example: Tensor) -> Any:
 
     with MODULES.exclusive():
         program = torch.export.export(module, (example,))
-    model = openvino.convert_model(program)
+    try:
+        model = openvino.convert_model(program)
+    except openvino.frontend.OpConversionFailure as error:
+        raise InputError(
+            f"OpenVINO {_short(openvino)} cannot convert this network as torch {_short(torch)} exports it; "
+            'upgrade it (pip install --upgrade openvino) or take `engine="torch"`'
+        ) from error
     model.reshape(list(example.shape))  # else it takes any shape, and is slower for that
     return model
 
 
-def _recalled(key: str, example: Tensor) -> Any:
+def _short(module: Any) -> str:
+    return re.split(r"[-+]", module.__version__)[0]
+
+
+def _from_cache(key: str, example: Tensor) -> Any:
     """Return a kept model; None if there is none that can be read and used."""
     import openvino
 
-    content = recall(KIND, key)
+    content = read_kept(KIND, key)
     if content is None:
         return None
     try:

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from classifier.converted import model_files, openvino_core
 from classifier.crops import normalise_pixels
 from classifier.regions import Probabilities
-from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError
+from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint
+from classifier.weights.fitting import WeightsError
 from structures.boxes import Floats
 from structures.errors import InputError
 from structures.files import FileRefused, replacing, write_bytes

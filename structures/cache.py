@@ -63,7 +63,7 @@ def _is_private(folder: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & others
 
 
-def recall(kind: str, name: str) -> bytes | None:
+def read_kept(kind: str, name: str) -> bytes | None:
     """Return what was kept by a name; None if there is nothing, or it is damaged."""
     folder = cache_folder(kind)
     if folder is None:

@@ -16,14 +16,14 @@ from rich.console import Console
 
 from detect.bench.proposals import Seconds, folder_name, in_turn, quality_row, read_photos
 from detect.bench.rows import STAGE_TIMES, Figures, detector_plot, detector_row, detector_sheets
-from detect.classifiers import weights_file
 from detect.coverage import NO_BOXES
 from detect.detector import Detector
 from detect.runs.detect import DetectionJob, detect_to_folder
 from detect.runs.machine import cores
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
-from detect.runs.record import fingerprint
+from detect.runs.record import name_and_digest
+from detect.weights import weights_file
 from eval.aligned import align
 from eval.bootstrap import draw_scores
 from eval.checks import upright
@@ -175,7 +175,7 @@ def time_stages(detectors: Sequence[Detector], images: Sequence[Image]) -> Secon
 
 def run_detector(detector: Detector, job: BenchJob, out: Path, console: Console) -> int:
     """Detect on all photos into a folder, or resume there; return the number of photos that failed."""
-    settings = {**detector.settings(), "weights": [fingerprint(weights_file(name)) for name in job.weights]}
+    settings = {**detector.settings(), "weights": [name_and_digest(weights_file(name)) for name in job.weights]}
     photos = photos_of(job.dataset, job.photos.image_ids)
     return len(detect_to_folder(DetectionJob(photos, out, keep_regions=True), detector, settings, console).skipped)
 

@@ -179,11 +179,11 @@ def detect(
     with Timer("import") as importing:
         from rich.console import Console
 
-        from detect.classifiers import weights_file
         from detect.detector import Detector
         from detect.generators import unlearned_warning
         from detect.runs.detect import DetectionJob, detect_to_folder
-        from detect.runs.record import fingerprint
+        from detect.runs.record import name_and_digest
+        from detect.weights import weights_file
 
     more, weights = results.arguments(), list(map(weights_file, detector.names))
     found, shot, warnings = films.photos(photos)
@@ -212,7 +212,7 @@ def detect(
             exif=photos.exif.value,
             keep_features=results.keep is Keep.features,
         )
-        files = [fingerprint(file) for file in weights]
+        files = [name_and_digest(file) for file in weights]
     job = replace(job, start=importing.seconds | loading.seconds)
     settings = {**loaded.settings(), "weights": files}
     warnings.append(unlearned_warning(loaded.propose, loaded.wanted))

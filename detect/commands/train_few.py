@@ -53,8 +53,8 @@ def train_on_few(
     from detect.classifiers import load_checkpoint
     from detect.detector import Detector
     from detect.generators import load_proposals
+    from detect.networks.shared_features import SharedFeatures, SharedRegions
     from detect.settings import MAP_SCORE_FLOOR
-    from detect.shared import SharedFeatures, SharedRegions
     from detect.training.data import summary
     from detect.training.few import classes_to_learn, cross_validated, last_classes, learn, with_new_classes
     from detect.training.few_photos import FOLDER, PhotoRegionCache

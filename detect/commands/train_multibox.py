@@ -30,7 +30,7 @@ class MultiBoxRecipeOptions:
     freeze: Annotated[
         str | None,
         typer.Option(
-            help="Last stage that is not trained: maxpool2, or inception3a to inception5b.", show_default=PRESET
+            help="Freeze the layers up to this one: maxpool2, or inception3a to inception5b.", show_default=PRESET
         ),
     ] = None
     epochs: Epochs = None

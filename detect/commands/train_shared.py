@@ -136,8 +136,8 @@ def train_on_shared_features(
 def _finished(weights: "Checkpoint", dataset: "Dataset", placement: "Placement") -> "Checkpoint":
     """Add the layer for whole photos and the ranges for int8."""
     from classifier.photos import photo_layer, presence
-    from detect.int8 import RANGE_PHOTOS
-    from detect.shared import with_ranges
+    from detect.networks.int8 import RANGE_PHOTOS
+    from detect.networks.shared import with_ranges
     from structures.images import read_image
 
     ids = dataset.image_ids

@@ -101,7 +101,7 @@ def require_one_process(what: str) -> None:
 
 
 def frozen_placement(training: Placement, device: torch.device, dtype: str) -> Placement:
-    """Choose where frozen stages run: on the device of the training, in the fastest engine.
+    """Choose where frozen layers run: on the device of the training, in the fastest engine.
 
     Args:
         training: placement of the training, whose reason becomes part of the result's.
@@ -112,7 +112,7 @@ def frozen_placement(training: Placement, device: torch.device, dtype: str) -> P
         InputError: the engine is not available.
     """
     chosen = place(device=str(device), dtype=cast(DType, dtype))
-    return replace(chosen, reason=f"{training.reason}; frozen stages: {chosen.engine} {chosen.dtype}")
+    return replace(chosen, reason=f"{training.reason}; frozen layers: {chosen.engine} {chosen.dtype}")
 
 
 def save_weights(out: Path, weights: Checkpoint, last: Checkpoint | None) -> list[str]:
