@@ -4,12 +4,14 @@ What is kept is OpenVINO's own description of the network, before it is compiled
 nor on the precision, and compiling it takes a fraction of what tracing and converting it do.
 """
 
+import errno
 import re
 import struct
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -71,7 +73,8 @@ def openvino_model(module: nn.Module, example: Tensor, *, convert: bool = True) 
             raise NotKept
         model = _convert(module, example)
         if key is not None:
-            keep(KIND, key, _packed(model))
+            with suppress(OSError):  # no room for temporary files: the next process converts it again
+                keep(KIND, key, _packed(model))
         return model
 
 
@@ -126,13 +129,29 @@ def _fits(model: Any, example: Tensor) -> bool:
 
 def _packed(model: Any) -> bytes:
     """Return a model as one file's bytes, so that it is written whole or not at all."""
+    xml, numbers = model_files(model)
+    return HEADER.pack(len(xml)) + xml + numbers
+
+
+def model_files(model: Any, *, halves: bool = False) -> tuple[bytes, bytes]:
+    """Return the contents of the two files that OpenVINO makes of a model: .xml and .bin.
+
+    Args:
+        model: OpenVINO's model.
+        halves: whether its numbers are written in float16.
+
+    Raises:
+        OSError: there is no room for temporary files.
+    """
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.xml")
-        openvino.save_model(model, path, compress_to_fp16=False)
-        xml = path.read_bytes()
-        return HEADER.pack(len(xml)) + xml + path.with_suffix(".bin").read_bytes()
+        try:
+            openvino.save_model(model, path, compress_to_fp16=halves)
+        except RuntimeError as error:  # OpenVINO's own says neither what nor where
+            raise OSError(errno.EIO, f"OpenVINO cannot write there: {error}", folder) from None
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
 def module_key(module: nn.Module, example: Tensor) -> str | None:
