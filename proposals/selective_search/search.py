@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from proposals.compiling import wait_until_compiled
 from proposals.resizing import SEARCH_WIDTH, resize
 from proposals.selective_search.buffers import Scratch
 from proposals.selective_search.colours import COLOUR_SPACES, convert
@@ -194,6 +195,7 @@ class SelectiveSearch:
 
     def __call__(self, image: Image) -> Proposals:
         """Return the proposals of an RGB uint8 (H, W, 3) photo; scores are 1 / (1 + rank value), best first."""
+        wait_until_compiled()
         small = resize(image, self.width)
         trees = self._trees(small.image)
         boxes, values = (np.concatenate(column) for column in zip(*trees, strict=True))
