@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from structures.cache import keep, read_kept
+from structures.cores import thread_limit
 from structures.errors import InputError
 from structures.shared_lock import MODULES
 
@@ -42,7 +43,10 @@ def openvino_core() -> Any:
     """
     import openvino
 
-    return openvino.Core()
+    core, limit = openvino.Core(), thread_limit()
+    if limit is not None:
+        core.set_property("CPU", {"INFERENCE_NUM_THREADS": limit})
+    return core
 
 
 class NotKept(Exception):

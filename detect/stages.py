@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
-from classifier import regions as region_classifiers
+from classifier import protocol as region_classifiers
 from classifier.protocol import RegionClassifier
 from detect.flow import Stage, each, usual_together
 from detect.found import Found
