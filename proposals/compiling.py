@@ -47,10 +47,9 @@ def begin_compiling() -> None:
 def wait_until_compiled() -> None:
     """Wait for what was begun, if anything was; whether it succeeded does not matter."""
     for child in _begun:
-        try:
+        with suppress(subprocess.TimeoutExpired):
             child.wait(MOST_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
+    _end()
 
 
 def _end() -> None:
@@ -60,7 +59,7 @@ def _end() -> None:
     """
     for child in _begun:
         child.kill()
-        child.communicate()
+        child.communicate()  # closes the pipe
 
 
 def note_compiled() -> None:
