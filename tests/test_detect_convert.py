@@ -193,7 +193,7 @@ def test_losses_of_yolo_are_counted_and_named(tmp_path: Path) -> None:
         "objects without area left out": 1,
         "objects cut at the edge of their photo": 1,
         "objects wholly outside their photo left out": 1,
-        "photos that are not there": 1,
+        "photos that do not exist": 1,
     }
     assert all(", first in " in line for line in done.losses)
     rows = (tmp_path / "out/labels/val/a.txt").read_text().splitlines()
@@ -215,11 +215,14 @@ def test_losses_of_voc_are_counted_and_named(tmp_path: Path) -> None:
 def test_losses_of_coco_are_counted_and_named(tmp_path: Path) -> None:
     part = "<part><name>head</name></part><truncated>1</truncated>"
     text(tmp_path / "in/a.xml", XML.replace("<bndbox>", f"{part}<difficult>1</difficult><bndbox>"))
+    attributes = "<attributes><attribute><name>colour</name><value>red</value></attribute></attributes>"
+    text(tmp_path / "in/b.xml", XML.replace("<bndbox>", f"{attributes}<polygon><x1>1</x1></polygon><bndbox>"))
     done = run(tmp_path / "in", "coco", tmp_path / "out")
     assert kinds(done) == {
-        "objects with parts, a pose, or marks as truncated or occluded: these are lost": 1,
+        "objects with parts, a pose, attributes, or marks as truncated or occluded: these are lost": 2,
+        "objects with a polygon or mask: only the box is kept": 1,
         "difficult objects, written with ignore=1: pycocotools counts them": 1,
-        "photos that are not there": 1,
+        "photos that do not exist": 2,
     }
 
 
