@@ -118,7 +118,8 @@ def _draw(folder: Path, name: str, seed: int) -> None:
 
 def versions(setting: Setting) -> Iterator[Row]:
     """What is installed, and that the code imports."""
-    from detect.runs.machine import cores, processor, versions
+    from detect.runs.machine import processor, versions
+    from structures.cores import cores
 
     yield {"what": "versions", **versions(), "processor": processor(), "cores": cores()}
     if setting.gpu:

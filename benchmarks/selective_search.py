@@ -18,7 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detect.runs.machine import cores, peak_memory, processor
+from detect.runs.machine import peak_memory, processor
 from eval.proposal_recall import measure_coverage, recall
 from eval.selection import pick_evenly
 from eval.voc import VocDataset
@@ -30,6 +30,7 @@ from proposals.selective_search.colours import convert
 from proposals.selective_search.features import bin_pixels, describe
 from proposals.selective_search.grouping import group
 from proposals.selective_search.segmentation import SIGMA, segment, smooth, weigh_edges
+from structures.cores import cores
 from structures.images import read_image
 
 MEGAPIXELS = (0.1, 0.4, 1, 4, 16)

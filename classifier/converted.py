@@ -1,15 +1,17 @@
 """A network as OpenVINO has it: converted once, and read from the user's cache by later processes.
 
 What is kept is OpenVINO's own description of the network, before it is compiled: it depends neither on the processor
-nor on the precision, and compiling it takes a fraction of what torch.export and the conversion do.
+nor on the precision, and compiling it takes a fraction of what tracing and converting it do.
 """
 
+import errno
 import re
 import struct
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -20,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from structures.cache import keep, read_kept
+from structures.cores import thread_limit
 from structures.errors import InputError
 from structures.shared_lock import MODULES
 
@@ -28,7 +31,7 @@ HEADER = struct.Struct("<Q")  # length of the XML, which the binary follows
 PLAIN = (bool, int, float, str, bytes, torch.dtype, type(None))
 OWN_DIGEST = {"_parameters", "_buffers", "_modules"}  # what has a part of its own in the key
 
-_converting = threading.Lock()  # torch.export and the conversion keep state of the whole process: never two at once
+_converting = threading.Lock()  # tracing and converting keep state of the whole process: never two at once
 
 
 @cache
@@ -40,7 +43,10 @@ def openvino_core() -> Any:
     """
     import openvino
 
-    return openvino.Core()
+    core, limit = openvino.Core(), thread_limit()
+    if limit is not None:
+        core.set_property("CPU", {"INFERENCE_NUM_THREADS": limit})
+    return core
 
 
 class NotKept(Exception):
@@ -58,7 +64,7 @@ def openvino_model(module: nn.Module, example: Tensor, *, convert: bool = True) 
 
     Raises:
         NotKept: it is not in the cache, and shall not be converted.
-        InputError: the OpenVINO that is installed cannot convert what the installed torch exports.
+        InputError: the OpenVINO that is installed cannot convert what the installed torch traces.
     """
     with _converting:
         module = module.eval().float().cpu()
@@ -71,24 +77,32 @@ def openvino_model(module: nn.Module, example: Tensor, *, convert: bool = True) 
             raise NotKept
         model = _convert(module, example)
         if key is not None:
-            keep(KIND, key, _packed(model))
+            with suppress(OSError):  # no room for temporary files: the next process converts it again
+                keep(KIND, key, _packed(model))
         return model
 
 
 def _convert(module: nn.Module, example: Tensor) -> Any:
-    import openvino
+    """Trace a module's calls of PyTorch's operators, without computing, and bring these to OpenVINO.
 
-    with MODULES.exclusive():
-        program = torch.export.export(module, (example,))
+    torch.export traces more than once and takes more than twice as long, for the same model (benchmarks/LOG.md).
+
+    Raises:
+        InputError: this OpenVINO cannot convert the network.
+    """
+    import openvino
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    with MODULES.exclusive(), torch.no_grad():
+        traced = make_fx(module, tracing_mode="fake", _allow_non_fake_inputs=True)(example)
     try:
-        model = openvino.convert_model(program)
+        return openvino.convert_model(TorchFXPythonDecoder(traced))
     except openvino.frontend.OpConversionFailure as error:
         raise InputError(
-            f"OpenVINO {_short(openvino)} cannot convert this network as torch {_short(torch)} exports it; "
+            f"OpenVINO {_short(openvino)} cannot convert this network as torch {_short(torch)} traces it; "
             'upgrade it (pip install --upgrade openvino) or take `engine="torch"`'
         ) from error
-    model.reshape(list(example.shape))  # else it takes any shape, and is slower for that
-    return model
 
 
 def _short(module: Any) -> str:
@@ -119,13 +133,29 @@ def _fits(model: Any, example: Tensor) -> bool:
 
 def _packed(model: Any) -> bytes:
     """Return a model as one file's bytes, so that it is written whole or not at all."""
+    xml, numbers = model_files(model)
+    return HEADER.pack(len(xml)) + xml + numbers
+
+
+def model_files(model: Any, *, halves: bool = False) -> tuple[bytes, bytes]:
+    """Return the contents of the two files that OpenVINO makes of a model: .xml and .bin.
+
+    Args:
+        model: OpenVINO's model.
+        halves: whether its numbers are written in float16.
+
+    Raises:
+        OSError: there is no room for temporary files.
+    """
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.xml")
-        openvino.save_model(model, path, compress_to_fp16=False)
-        xml = path.read_bytes()
-        return HEADER.pack(len(xml)) + xml + path.with_suffix(".bin").read_bytes()
+        try:
+            openvino.save_model(model, path, compress_to_fp16=halves)
+        except RuntimeError as error:  # OpenVINO's own says neither what nor where
+            raise OSError(errno.EIO, f"OpenVINO cannot write there: {error}", folder) from None
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
 def module_key(module: nn.Module, example: Tensor) -> str | None:

@@ -22,6 +22,7 @@ from classifier.ahead import begun
 from classifier.converted import NotKept, openvino_core, openvino_model
 from classifier.graphs import Graphed
 from classifier.rounding import is_rounded
+from structures.cores import keep_to
 from structures.errors import InputError
 from structures.names import not_one_of
 
@@ -208,10 +209,11 @@ class EngineAhead:
 
 
 def keep_to_cores(count: int) -> None:
-    """Keep the networks of this process to a number of cores, as where many processes share a machine.
+    """Keep each library of this process to a number of cores, as where many processes share a machine.
 
     It holds for torch from now on, and for OpenVINO's networks that are compiled from now on.
     """
+    keep_to(count)
     torch.set_num_threads(count)
     if importlib.util.find_spec("openvino") is not None:
         openvino_core().set_property("CPU", {"INFERENCE_NUM_THREADS": count})

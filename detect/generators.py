@@ -5,8 +5,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from proposals.generators import RANKED_PREFIX, build, parts_of
+from proposals.compiling import begin_compiling
+from proposals.generators import MAKERS, RANKED_PREFIX, build, parts_of
 from proposals.protocol import ProposalGenerator, learned_classes
+from structures.cores import cores
 from structures.names import ClassNames
 
 if TYPE_CHECKING:
@@ -59,6 +61,13 @@ def load_proposals(
     all_boxes: dict[str, Any] = {} if cut else {"max_boxes": None, "nms_threshold": 1}
     by = {**scorer.parameters, "score": SCORE}
     return Ranked(inner, scorer.score, by, learned_classes=scorer.learned_classes, **all_boxes)
+
+
+def compile_ahead(name: str) -> None:
+    """Begin to compile what a generator of this name needs, if that was not done before and there is a core for it."""
+    parts = parts_of(name.removeprefix(RANKED_PREFIX))
+    if cores() > 1 and any(part in MAKERS and part.startswith("selective-search") for part in parts):
+        begin_compiling()
 
 
 def has_network(name: str) -> bool:

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
-from classifier import protocol as classifier_protocol
+from classifier import protocol as region_classifiers
 from classifier.protocol import RegionClassifier
 from detect.flow import Stage, each, usual_together
 from detect.found import Found
@@ -61,7 +61,7 @@ class DetectorStages:
         found: Callable[[Regions], Found],
         timed: Callable[[str], AbstractContextManager[None]],
     ) -> None:
-        self._proposing, self._classifying = in_steps(propose), classifier_protocol.in_steps(classify)
+        self._proposing, self._classifying = in_steps(propose), region_classifiers.in_steps(classify)
         self._first, self._regions, self._found, self._timed = first, regions, found, timed
 
     def stages(self, read: Callable[[Any], Image], *, workers: int = 1, together: int | None = None) -> list[Stage]:

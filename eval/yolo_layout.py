@@ -96,8 +96,8 @@ def splits_of(path: Path) -> list[str]:
         bases = [root / str(content.get("path") or "."), root]
         there = [name for name, listed in named.items() if _is_there(listed, bases)]
         return there or list(named)
-    there = _split_folders(path)
-    return [name for split in SPLITS if (name := find_split(there, split))]
+    folders = _split_folders(path)
+    return [name for split in SPLITS if (name := find_split(folders, split))]
 
 
 def has_split(path: Path, split: str) -> bool:

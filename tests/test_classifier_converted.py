@@ -81,6 +81,20 @@ def kept_files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("iostream error"), FileNotFoundError("no usable temporary folder")])
+def test_no_room_for_temporary_files_is_not_an_error(
+    empty: Path, conversions: list[nn.Module], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(model: Any, path: Path, **options: bool) -> None:
+        raise error
+
+    monkeypatch.setattr("openvino.save_model", full)
+    for _ in range(2):
+        assert openvino_model(Scaled(), EXAMPLE) is not None
+    assert len(conversions) == 2
+    assert kept_files(empty) == []
+
+
 convert = converted._convert
 DONE: dict[str | None, Any] = {}  # conversions, which take seconds, so that tests share them
 BATCH = torch.randn((2, 3, 12, 12), generator=torch.Generator().manual_seed(0))

@@ -7,8 +7,8 @@ import PIL.Image
 import pytest
 
 from detect.bench.proposals import Contestant, contestants, time_in_turn, time_rows
-from detect.runs.machine import cores
 from structures.boxes import whole_image
+from structures.cores import cores
 from structures.records import Proposals
 from tests.shapes import write_cats
 

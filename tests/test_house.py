@@ -27,7 +27,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "demo __main__",
     ),
     "proposals": (
-        "operators",
+        "compiling operators",
         "protocol resizing tidy",
         "baselines edge_boxes union selective_search multibox stored",
         "opencv store",

@@ -10,6 +10,7 @@ import pytest
 from structures import cache
 from structures.cache import cache_folder, keep, read_kept
 
+SMALL = 100 - cache.HEAD_BYTES  # bytes that make a file of 100
 ROOT = Path(__file__).resolve().parent.parent
 posix = pytest.mark.skipif(not hasattr(os, "getuid"), reason="no owners and permissions here")
 
@@ -136,20 +137,42 @@ def test_a_full_disk_is_not_an_error(place: Path, monkeypatch: pytest.MonkeyPatc
 def test_files_used_least_recently_go_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "MOST_BYTES", 350)
     for age, name in enumerate(("a", "b", "c")):
-        keep("things", name, b"x" * 68)  # 100 bytes each, with their digest
+        keep("things", name, b"x" * SMALL)  # 100 bytes each
         folder = cache_folder("things")
         assert folder is not None
         os.utime(folder / name, (age + 1, age + 1))
     assert read_kept("things", "a") is not None  # used just now
-    keep("others", "d", b"x" * 68)
+    keep("others", "d", b"x" * SMALL)
     kept = {name for name in ("a", "b", "c") if read_kept("things", name) is not None}
     assert kept == {"a", "c"}
     assert read_kept("others", "d") is not None
 
 
+def test_files_of_others_in_the_cache_stay(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where RCNN_CACHE names a place of the user's that has a folder of this name."""
+    monkeypatch.setattr(cache, "MOST_BYTES", 150)
+    folder = cache_folder("things")
+    assert folder is not None
+    theirs = {folder / "model.bin": b"x" * 500, folder.parent / "notes.txt": b"of the user", folder / "deep/a": b""}
+    for path, content in theirs.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    (folder / "link").symlink_to(tmp_path / "notes.txt")
+    for name in ("a", "b"):
+        keep("things", name, b"y" * SMALL)  # 100 bytes each
+        os.utime(folder / name, (1, 1))
+    (folder / "f.py.nbc").write_bytes(b"n" * 30)
+    (folder / ".c.7.partial").write_bytes(b"half")
+    os.utime(folder / ".c.7.partial", (0, 0))
+    keep("things", "c", b"y" * SMALL)
+    assert {path: path.read_bytes() for path in theirs} == theirs
+    assert (folder / "link").is_symlink()
+    assert [name for name in (".c.7.partial", "c", "f.py.nbc") if (folder / name).exists()] == ["c", "f.py.nbc"]
+
+
 def test_what_is_too_large_is_not_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "LARGEST", 100)
-    keep("things", "a", b"x" * 69)
+    keep("things", "a", b"x" * (SMALL + 1))
     assert read_kept("things", "a") is None
 
 

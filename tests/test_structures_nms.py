@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torchvision.ops import nms
+from torchvision.ops import nms as torchvision_nms
 
+from structures import nms
 from structures.boxes import as_boxes, iou, mirror
 from structures.nms import best_first, suppress, suppress_per_class, vote
 
@@ -33,10 +34,13 @@ def slow_suppress(boxes: Any, scores: Any, threshold: float) -> list[int]:
     return kept
 
 
-@given(scored, st.sampled_from([0.0, 0.3, 0.5, 1.0]))
-def test_suppress_agrees_with_the_slow_loop_ties_included(rows: list[Any], threshold: float) -> None:
+@given(scored, st.sampled_from([0.0, 0.3, 0.5, 1.0]), st.sampled_from([1, 8, 30, nms.OVERLAPS]))
+def test_suppress_agrees_with_the_slow_loop_ties_included(rows: list[Any], threshold: float, at_once: int) -> None:
     boxes, scores = columns(rows)
-    assert suppress(boxes, scores, iou_threshold=threshold).tolist() == slow_suppress(boxes, scores, threshold)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nms, "OVERLAPS", at_once)
+        found = suppress(boxes, scores, iou_threshold=threshold).tolist()
+    assert found == slow_suppress(boxes, scores, threshold)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -45,7 +49,7 @@ def test_suppress_agrees_with_torchvision(seed: int) -> None:
     start = rng.uniform(0, 200, (300, 2))
     boxes = as_boxes(np.concatenate([start, start + rng.uniform(1, 120, (300, 2))], axis=1))
     scores = rng.permutation(300).astype(np.float32)  # no ties: torchvision promises no order for them
-    expected = nms(torch.from_numpy(boxes), torch.from_numpy(scores), 0.3).tolist()
+    expected = torchvision_nms(torch.from_numpy(boxes), torch.from_numpy(scores), 0.3).tolist()
     assert suppress(boxes, scores).tolist() == expected
 
 

@@ -19,7 +19,6 @@ from detect.bench.rows import STAGE_TIMES, Figures, detector_plot, detector_row,
 from detect.coverage import NO_BOXES
 from detect.detector import Detector
 from detect.runs.detect import DetectionJob, detect_to_folder
-from detect.runs.machine import cores
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from detect.runs.record import name_and_digest
@@ -37,6 +36,7 @@ from eval.scores import score
 from eval.selection import Selection, pick_evenly
 from eval.trace import find_lost
 from proposals.generators import FILE_PREFIX
+from structures.cores import cores
 from structures.records import Image
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from rich.console import Console
 from detect.coverage import NO_BOXES
 from detect.generators import load_proposals
 from detect.runs.cores import one_core_per_photo
-from detect.runs.machine import cores, made_by, processor
+from detect.runs.machine import made_by, processor
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from eval.ground_truth import AnyDataset
@@ -29,6 +29,7 @@ from eval.scores import or_null
 from proposals.generators import RANKED_PREFIX
 from proposals.protocol import ProposalGenerator
 from proposals.stored.reader import ProposalStore
+from structures.cores import cores
 from structures.errors import InputError
 from structures.images import ImageError, read_image
 from structures.records import Image

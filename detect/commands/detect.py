@@ -162,8 +162,9 @@ def detect(
         int | None,
         typer.Option(
             min=1,
-            help="Cores that the networks use on a CPU; with 1 results equal those of rcnn scale to the last bit.",
-            show_default="all",
+            help="Cores that each network and each search for regions uses on a CPU; with 1 results equal those of "
+            "rcnn scale to the last bit.",
+            show_default="OMP_NUM_THREADS, or all",
         ),
     ] = None,
     profile: Annotated[
@@ -179,8 +180,10 @@ def detect(
     with Timer("import") as importing:
         from rich.console import Console
 
+        from detect.generators import compile_ahead, unlearned_warning
+
+        compile_ahead(detector.proposals)
         from detect.detector import Detector
-        from detect.generators import unlearned_warning
         from detect.runs.detect import DetectionJob, detect_to_folder
         from detect.runs.record import name_and_digest
         from detect.weights import weights_file

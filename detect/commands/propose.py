@@ -68,8 +68,8 @@ def propose(
     """
     from rich.console import Console
 
-    from detect.runs.machine import cores
     from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
+    from structures.cores import cores
 
     found = photos.find(leave_out=out)
     made_by = build_for_many(generator.proposals, placement_on(generator.device), **generator.settings())

@@ -50,12 +50,12 @@ def train_on_crops(
     from classifier.processes import current_process
     from detect.classifiers import load_checkpoint
     from detect.generators import unlearned_warning
-    from detect.runs.machine import cores
     from detect.runs.propose import build_for_many
     from detect.training.phases import TrainingPlan, run_phases
     from detect.training.region_phases import check, kept_proposals, phases
     from detect.training.setup import check_out, save_weights, training_placement, what_stays
     from eval.ground_truth import has_crowds
+    from structures.cores import cores
 
     check_out(out, weights, generators.examples, generators.validation)
     where, folder, chosen = training_placement(run.device, run.dtype), run.folder(out), find(REGIONS, preset)

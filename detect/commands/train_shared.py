@@ -79,7 +79,7 @@ def train_on_shared_features(
     from rich.console import Console
 
     from detect.classifiers import load_checkpoint
-    from detect.runs.machine import cores, usual_readers
+    from detect.runs.machine import usual_readers
     from detect.runs.propose import build_for_many
     from detect.training.phases import TrainingPlan, run_phases
     from detect.training.presets import REGION_WEIGHTS
@@ -88,6 +88,7 @@ def train_on_shared_features(
     from detect.training.setup import check_out, save_weights, training_placement
     from detect.training.shared import phases
     from eval.ground_truth import usual_protocol
+    from structures.cores import cores
 
     check_out(out, weights, proposals, shared.region_weights)
     name = preset or "shared"

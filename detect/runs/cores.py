@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import cv2
 
-from detect.runs.machine import cores
+from structures.cores import cores, within_limit
 
 BESIDE_A_GPU = 2  # cores for the threads that feed it, suppress and write
 
@@ -18,8 +18,7 @@ def one_core_per_photo(photos: int = 2) -> Iterator[None]:
         photos: number of photos processed at the same time; a single one may use all cores.
     """
     threads = cv2.getNumThreads()
-    if photos > 1:
-        cv2.setNumThreads(1)
+    cv2.setNumThreads(1 if photos > 1 else within_limit(threads))
     try:
         yield
     finally:

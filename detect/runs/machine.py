@@ -1,4 +1,4 @@
-"""The program and the machine of a run: command, commit, versions, cores, processor, memory."""
+"""The program and the machine of a run: command, commit, versions, processor, memory."""
 
 import os
 import platform
@@ -7,6 +7,8 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from structures.cores import cores
 
 DISTRIBUTION = "googlenet-rcnn"
 PACKAGES = "torch torchvision openvino opencv-contrib-python-headless numba numpy pillow".split()
@@ -50,11 +52,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def usual_readers(device: str, *, on_cpu: int) -> int:

@@ -15,10 +15,12 @@ from rich.console import Console
 from detect.runs.machine import peak_memory_text
 from detect.runs.progress import Bar, duration, table
 from detect.runs.record import RunRecord
-from detect.scaling.cluster import connected, run, share_out, waits
+from detect.scaling.cluster import share_out, waits
+from detect.scaling.connection import connected
 from detect.scaling.folder import Folder, open_folder
 from detect.scaling.places import in_folder, is_address
 from detect.scaling.plan import SHARD_PHOTOS, Group, missing
+from detect.scaling.remote import run
 from detect.scaling.shards import DETECT, PROPOSE, Row, read_rows, to_parquet
 from detect.scaling.sources import Source, find_source
 from detect.scaling.work import AT, GROUP, ON_CPU, PLACEMENT, Work, photos_table
@@ -32,7 +34,7 @@ class Scale:
     """Where the work runs, and on how many processes.
 
     Attributes:
-        on: "ray" or "ray://HOST:PORT"; see `detect.scaling.cluster.connected`.
+        on: "ray" or "ray://HOST:PORT"; see `detect.scaling.connection.connected`.
         workers: processes that run networks; None takes one per GPU, or else most of the cores.
         readers: cores that read photos and search for regions; None takes the others.
         together: photos per pass through the networks; None chooses for the device.

@@ -1,5 +1,9 @@
 """The only place that uses numba: typed, cached on disk, free of Python's lock, and compiled at the first call only.
 
+No function here allocates memory: arrays come from the caller, so that no references are counted. The first call of a
+new installation compiles everything, which takes seconds (benchmarks/LOG.md). So few functions can be called from
+Python, and helpers get numbers of one type each: every type of argument is compiled by itself.
+
 The compiled code lies in the user's cache, since the folder of the package may be read-only; without that cache, where
 numba has it by itself. Numba unpickles what it finds there, which can run code: it must be a folder that no one else
 can write to.
@@ -18,38 +22,40 @@ from structures.cache import cache_folder
 Function = TypeVar("Function", bound=Callable[..., object])
 Array = npt.NDArray[Any]
 
+OPTIONS = {"nogil": True, "_nrt": False, "no_cfunc_wrapper": True}
+REORDERED = {"reassoc", "nsz"}  # sums may be
+
 _placing = threading.Lock()  # numba has one setting for the whole process
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function when it is first called; later processes read the result from disk.
+    """Compile a function that Python calls, at the first call; later processes read the result from disk.
 
     Sums may be reordered, so that they run on several numbers at once. Infinities and NaN keep their meaning.
     """
-    return _cached(function, fastmath={"reassoc", "nsz"})
+    options: dict[str, Any] = {**OPTIONS, "fastmath": REORDERED}
+    with _in_the_users_cache():
+        try:
+            return cast(Function, numba.njit(function, cache=True, **options))
+        except RuntimeError:  # numba finds no folder that it can write to
+            return cast(Function, numba.njit(function, **options))
+
+
+def helper(function: Function) -> Function:
+    """Compile a function that only compiled ones call."""
+    return cast(Function, numba.njit(function, fastmath=REORDERED, no_cpython_wrapper=True, **OPTIONS))
 
 
 def inlined(function: Function) -> Function:
-    """Compile a small function, which allocates nothing, into each of its callers."""
-    return cast(Function, numba.njit(function, nogil=True, forceinline=True, fastmath={"reassoc", "nsz"}, _nrt=False))
+    """Compile a small function into each of its callers, which are compiled ones."""
+    settings: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "forceinline": True}
+    return cast(Function, numba.njit(function, fastmath=REORDERED, **settings))
 
 
 def in_order(function: Function) -> Function:
     """Compile as `inlined` does, but keep the order of sums, so that all callers get the same to the last bit."""
-    return cast(Function, numba.njit(function, nogil=True, forceinline=True, _nrt=False))
-
-
-def unmanaged(function: Function) -> Function:
-    """Compile as `compiled` does, for a function that allocates nothing: then it counts no references to arrays."""
-    return _cached(function, fastmath={"reassoc", "nsz"}, _nrt=False)
-
-
-def _cached(function: Function, **options: Any) -> Function:
-    with _in_the_users_cache():
-        try:
-            return cast(Function, numba.njit(function, nogil=True, cache=True, **options))
-        except RuntimeError:  # numba finds no folder that it can write to
-            return cast(Function, numba.njit(function, nogil=True, **options))
+    settings: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "forceinline": True}
+    return cast(Function, numba.njit(function, **settings))
 
 
 @contextmanager

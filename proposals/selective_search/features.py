@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from proposals.selective_search.buffers import Scratch
-from proposals.selective_search.compiled import Array, compiled, inlined
+from proposals.selective_search.compiled import Array, compiled, helper, inlined
 from proposals.selective_search.segmentation import LabelMap, Planes, smooth
 from proposals.selective_search.tiles import N_DIRECTIONS
 
@@ -22,6 +22,7 @@ TEXTURE_SIGMA = 1.0  # the same: Gaussian derivatives
 N_LINES = ORIENTATIONS // 2  # an orientation and its opposite share one derivative, one of them is always 0
 DIAGONAL = np.float32(np.sqrt(0.5))
 WORD = 8  # bytes that are passed over at once
+FIRST_TABLE, GROWTH = 1024, 4  # places of a hash set at first, and how many times as many it gets
 
 Counts = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.int32]
@@ -66,15 +67,14 @@ def bin_pixels(planes: Planes, scratch: Scratch | None = None) -> PixelBins:
     scratch = scratch or Scratch()
     n_channels, height, width = planes.shape
     colour = scratch.take("colour", (n_channels, height * width), np.uint8)
-    bin_colours(planes.reshape(-1), colour.reshape(-1))
     codes = scratch.take("codes", (n_channels * N_LINES, -(-height * width // WORD) * WORD), np.uint8)
     codes[:, height * width :] = 0
-    bin_textures(smooth(planes, TEXTURE_SIGMA, scratch), codes)
     strong, texture = (
-        scratch.take("strong", codes.size + 1, np.int32),
-        scratch.take("texture", codes.size + 1, np.uint8),
+        scratch.take(name, codes.size + 1, kind) for name, kind in (("strong", np.int32), ("texture", "u1"))
     )
-    n = gather(codes, codes.view(np.uint64), strong, texture)
+    blurred, lines = smooth(planes, TEXTURE_SIGMA, scratch), np.empty((3, width), np.float32)
+    bin_colours(planes.reshape(-1), colour.reshape(-1))
+    n = bin_textures(blurred, codes, codes.view(np.uint64), lines, strong, texture)
     return PixelBins(colour, strong[:n], texture[:n])
 
 
@@ -84,12 +84,8 @@ def describe(labels: LabelMap, n: int, bins: PixelBins) -> Superpixels:
     size, boxes = np.zeros(n, np.int32), np.zeros((n, 4), np.int32)
     colour = np.zeros((n, n_channels * COLOUR_BINS), np.int32)
     texture = np.zeros((n, n_channels * ORIENTATIONS * TEXTURE_BINS), np.int32)
-    measure(labels, size, boxes)
-    flat = labels.reshape(-1)
-    count_colours(flat, bins.colour, colour)
-    count_textures(flat, bins.strong, bins.texture, texture)
-    fill_weak_bins(texture, size)
-    codes = np.sort(touching(labels, np.int64(n)))
+    measure(labels, labels.reshape(-1), bins.colour, bins.strong, bins.texture, size, boxes, colour, texture)
+    codes = np.sort(touching(labels, n))
     pairs = np.stack([codes // n, codes % n], axis=1).astype(np.int32)
     return Superpixels(size, boxes, colour.astype(np.float32), texture.astype(np.float32), pairs)
 
@@ -113,7 +109,7 @@ def derive(above: Array, here: Array, below: Array, gx: Array, gy: Array) -> Non
         gy[x] = below[x] - above[x]
 
 
-@compiled
+@helper
 def strongest(plane: Array, gx: Array, gy: Array) -> Any:
     """Return the strongest derivative of a (H, W) plane over all orientations."""
     height = len(plane)
@@ -137,15 +133,23 @@ def code_line(values: Array, out: Array) -> None:
 
 
 @compiled
-def bin_textures(blurred: Array, codes: Array) -> None:
-    """Fill codes (C * 4, H * W and more): derivatives of (C, H, W) planes along 4 lines, in 10 bins.
+def bin_textures(blurred: Array, codes: Array, words: Array, lines: Array, pixels: Array, bins: Array) -> Any:
+    """Bin the derivatives of (C, H, W) planes along 4 lines, 10 bins each; return how many are not in the lowest bin.
 
     A code is 0 in the lowest bin, 1..9 for bins of an orientation and 11..19 for those of its opposite.
     The bins are of the same width in all channels, up to the strongest derivative of the photo: the paper does not say,
     and with a width for each channel the noise of a weak one, such as a* and b*, would count as texture.
+
+    Args:
+        blurred: the planes.
+        codes: (C * 4, H * W and more) gets the codes.
+        words: the codes, 8 in each.
+        lines: (3, W) memory.
+        pixels: gets the pixel of every code that is not 0.
+        bins: gets its bin in the histogram.
     """
     n_channels, height, width = blurred.shape
-    gx, gy, line = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    gx, gy, line = lines[0], lines[1], lines[2]
     top = np.float32(1e-6)
     for c in range(n_channels):
         top = max(top, strongest(blurred[c], gx, gy))
@@ -158,6 +162,7 @@ def bin_textures(blurred: Array, codes: Array) -> None:
             for o in range(N_LINES):
                 weigh_line(gx, gy, o, scale, line)
                 code_line(line, codes[c * N_LINES + o, first : first + width])
+    return gather(codes, words, pixels, bins)
 
 
 @inlined
@@ -170,7 +175,7 @@ def weigh_line(gx: Array, gy: Array, line: Any, scale: Any, out: Array) -> None:
         out[x] = gx[x] * across + gy[x] * down
 
 
-@compiled
+@helper
 def gather(codes: Array, words: Array, pixels: Array, bins: Array) -> Any:
     """Write pixel and histogram bin of every code that is not 0, and return how many; words are 8 codes each."""
     n = np.uint32(0)
@@ -188,7 +193,38 @@ def gather(codes: Array, words: Array, pixels: Array, bins: Array) -> Any:
 
 
 @compiled
-def measure(labels: Array, size: Array, boxes: Array) -> None:
+def measure(
+    labels: Array,
+    flat: Array,
+    colour_bins: Array,
+    strong: Array,
+    texture_bins: Array,
+    size: Array,
+    boxes: Array,
+    colour: Array,
+    texture: Array,
+) -> None:
+    """Add up sizes, boxes and histograms of superpixels.
+
+    Args:
+        labels: (H, W).
+        flat: the same, (H * W,).
+        colour_bins: see `PixelBins.colour`.
+        strong: see `PixelBins.strong`.
+        texture_bins: see `PixelBins.texture`.
+        size: (N,) zeros, as all that follow.
+        boxes: (N, 4).
+        colour: (N, C * 25).
+        texture: (N, C * 80).
+    """
+    measure_boxes(labels, size, boxes)
+    count_colours(flat, colour_bins, colour)
+    count_textures(flat, strong, texture_bins, texture)
+    fill_weak_bins(texture, size)
+
+
+@helper
+def measure_boxes(labels: Array, size: Array, boxes: Array) -> None:
     """Add up the sizes and boxes of superpixels."""
     height, width = labels.shape
     boxes[:, 0], boxes[:, 1] = width, height
@@ -206,7 +242,7 @@ def measure(labels: Array, size: Array, boxes: Array) -> None:
             boxes[region, 3] = y + 1
 
 
-@compiled
+@helper
 def count_colours(labels: Array, bins: Array, colour: Array) -> None:
     """Add up the colour histograms of superpixels."""
     for c in range(len(bins)):
@@ -215,14 +251,14 @@ def count_colours(labels: Array, bins: Array, colour: Array) -> None:
             colour[labels[i], first + bins[c, i]] += 1
 
 
-@compiled
+@helper
 def count_textures(labels: Array, pixels: Array, bins: Array, texture: Array) -> None:
     """Add up the texture histograms of superpixels except the lowest bins, which `fill_weak_bins` does."""
     for i in range(len(pixels)):
         texture[labels[pixels[i]], bins[i]] += 1
 
 
-@compiled
+@helper
 def fill_weak_bins(texture: Array, size: Array) -> None:
     """Give the first bin of every orientation the pixels that no other bin has."""
     for region in range(len(size)):
@@ -233,23 +269,49 @@ def fill_weak_bins(texture: Array, size: Array) -> None:
             texture[region, first] = size[region] - strong
 
 
-@compiled
-def touching(labels: Array, n: Any) -> Array:
+def touching(labels: LabelMap, n: int) -> npt.NDArray[np.int64]:
     """Return each pair a < b of touching superpixels once, as a * n + b, in no order."""
     height, width = labels.shape
-    table = np.full(1024, -1, np.int64)  # an open-addressing hash set
-    used = 0
-    for y in range(height):
-        while 2 * (used + N_DIRECTIONS * width) > len(table):
-            table = grown(table)
-        for direction in range(N_DIRECTIONS if y + 1 < height else 1):
-            dy, dx = min(direction, 1), (1 if direction == 0 else direction - 2)
-            first, end = max(-dx, 0), width - max(dx, 0)
-            used += insert_borders(labels[y, first:end], labels[y + dy, first + dx : end + dx], n, table)
+    y, used, table = 0, 0, np.full(FIRST_TABLE, -1, np.int64)
+    earlier = table[:0]
+    while True:
+        y, used = collect_pairs(labels, n, y, used, earlier, table)
+        if y == height:
+            break
+        room = 2 * (used + N_DIRECTIONS * width)
+        earlier, table = table, np.full(GROWTH * max(len(table), 1 << room.bit_length()), -1, np.int64)
     return table[table >= 0]
 
 
 @compiled
+def collect_pairs(labels: Array, n: Any, y: Any, used: Any, earlier: Array, table: Array) -> tuple[int, int]:
+    """Put the pairs of touching superpixels into a hash set, row by row from y on, as long as it has room.
+
+    Args:
+        labels: (H, W).
+        n: superpixels.
+        y: the first row.
+        used: pairs that are in the set.
+        earlier: a smaller set, which holds these so far; or nothing.
+        table: the set with open addressing, a power of 2 of places.
+
+    Returns:
+        y and used as they are now.
+    """
+    height, width = labels.shape
+    for code in earlier:
+        if code >= 0:
+            insert(table, code)
+    while y < height and 2 * (used + N_DIRECTIONS * width) <= len(table):
+        for direction in range(N_DIRECTIONS if y + 1 < height else 1):
+            dy, dx = min(direction, 1), (1 if direction == 0 else direction - 2)
+            first, end = max(-dx, 0), width - max(dx, 0)
+            used += insert_borders(labels[y, first:end], labels[y + dy, first + dx : end + dx], n, table)
+        y += 1
+    return y, used
+
+
+@helper
 def insert_borders(here: Array, there: Array, n: Any, table: Array) -> int:
     """Put the pairs of two rows of labels into a hash set with room for them; return how many are new."""
     new = 0
@@ -262,7 +324,7 @@ def insert_borders(here: Array, there: Array, n: Any, table: Array) -> int:
     return new
 
 
-@compiled
+@helper
 def insert(table: Array, code: Any) -> int:
     """Put a code into a hash set; return 1 if it is new there, else 0."""
     mask = len(table) - 1
@@ -273,13 +335,3 @@ def insert(table: Array, code: Any) -> int:
             return 1
         slot = (slot + 1) & mask
     return 0
-
-
-@compiled
-def grown(table: Array) -> Array:
-    """Return a hash set with the same codes and four times the room."""
-    larger = np.full(len(table) * 4, -1, np.int64)
-    for code in table:
-        if code >= 0:
-            insert(larger, code)
-    return larger

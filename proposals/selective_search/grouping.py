@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from proposals.selective_search.compiled import Array, inlined, unmanaged
+from proposals.selective_search.compiled import Array, compiled, inlined
 from proposals.selective_search.features import Numbers, Superpixels
 from proposals.selective_search.heap import pop, push, sink
 from proposals.selective_search.similarities import (
@@ -161,16 +161,16 @@ def best_of(region: Any, tree: Tree, pairs: Pairs, queue: Queue) -> Any:
     return best
 
 
-@unmanaged
+@compiled
 def begin(tree: Tree, pairs: Pairs, queue: Queue, neighbours: Array, weights: Array, image_area: Any) -> int:
     """Work out all pairs of neighbouring superpixels, put the best of each region into the heap, return its length."""
     for pair in range(len(neighbours)):
-        a, b = neighbours[pair, 0], neighbours[pair, 1]
+        a, b = np.int64(neighbours[pair, 0]), np.int64(neighbours[pair, 1])
         pairs.ends[pair, 0], pairs.ends[pair, 1] = a, b
         link(tree.first, pairs.following, pair, a, b)
         pairs.known[pair], pairs.exact[pair] = histogram_similarity(a, b, tree, weights), True
         pairs.keys[pair] = with_shapes(pairs.known[pair], a, b, tree, weights, image_area)
-    length = 0
+    length = np.int64(0)
     for region in range((len(tree.size) + 1) // 2):
         best = best_of(region, tree, pairs, queue)
         if best >= 0:
@@ -179,7 +179,7 @@ def begin(tree: Tree, pairs: Pairs, queue: Queue, neighbours: Array, weights: Ar
     return length
 
 
-@unmanaged
+@compiled
 def join_regions(
     new: int,
     used: int,
@@ -209,8 +209,8 @@ def join_regions(
     """
     while new < len(tree.size):
         length = settle(length, tree, pairs, queue, len(parts), weights, image_area)
-        best = queue.pairs[0]
-        a, b = pairs.ends[best, 0], pairs.ends[best, 1]
+        best = np.int64(queue.pairs[0])
+        a, b = np.int64(pairs.ends[best, 0]), np.int64(pairs.ends[best, 1])
         tree.degree[new] = tree.degree[a] + tree.degree[b]
         if used + tree.degree[new] > len(pairs.known):
             break
@@ -225,7 +225,7 @@ def join_regions(
         add_row(tree.texture, tree.rows[a], tree.rows[b])
         for pair in range(used, last):
             limit = pairs.known[pair] if pairs.exact[pair] else pairs.known[pair] + ROUNDING
-            pairs.keys[pair] = with_shapes(limit, pairs.ends[pair, 0], new, tree, weights, image_area)
+            pairs.keys[pair] = with_shapes(limit, np.int64(pairs.ends[pair, 0]), new, tree, weights, image_area)
         queue.own[new, 0], queue.own[new, 1] = used, last
         if last > used:
             best = best_of(new, tree, pairs, queue)
@@ -243,7 +243,7 @@ def settle(
     """Work the heap until its top is an exact similarity of two regions that are still there; return its length."""
     while True:
         top = queue.pairs[0]
-        a, b = pairs.ends[top, 0], pairs.ends[top, 1]
+        a, b = np.int64(pairs.ends[top, 0]), np.int64(pairs.ends[top, 1])
         owner = a if b <= last_superpixel else b
         best = -1
         if tree.alive[a] and tree.alive[b]:
@@ -267,7 +267,7 @@ def meet_neighbours(a: Any, b: Any, new: Any, used: Any, joined: Any, tree: Tree
         at = tree.first[b] if side else tree.first[a]
         other_share = np.float32(tree.size[a] if side else tree.size[b]) / np.float32(tree.size[new])
         while at >= 0:
-            pair, other = at >> 1, pairs.ends[at >> 1, 1 - (at & 1)]
+            pair, other = np.int64(at >> 1), np.int64(pairs.ends[at >> 1, 1 - (at & 1)])
             at = pairs.following[at]
             if not tree.alive[other]:
                 continue

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from proposals.selective_search.compiled import Array, inlined
 
 
@@ -45,7 +47,7 @@ def sink(keys: Array, pairs: Array, ends: Array, length: Any, key: Any, pair: An
         if child >= length:
             break
         right = child + 1
-        if right < length and before(keys, pairs, ends, right, keys[child], pairs[child]):
+        if right < length and before(keys, pairs, ends, right, keys[child], np.int64(pairs[child])):
             child = right
         if not before(keys, pairs, ends, child, key, pair):
             break
@@ -57,5 +59,5 @@ def sink(keys: Array, pairs: Array, ends: Array, length: Any, key: Any, pair: An
 @inlined
 def pop(keys: Array, pairs: Array, ends: Array, length: Any) -> Any:
     """Take the top pair out of a heap of the given length; return the new length."""
-    sink(keys, pairs, ends, length - 1, keys[length - 1], pairs[length - 1])
+    sink(keys, pairs, ends, length - 1, keys[length - 1], np.int64(pairs[length - 1]))
     return length - 1

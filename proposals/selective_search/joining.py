@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from proposals.selective_search.buffers import Scratch
-from proposals.selective_search.compiled import Array, compiled, inlined
-from proposals.selective_search.tiles import CHUNK, N_DIRECTIONS, NO_EDGE, SIDE, join_tiles, lend_tile
+from proposals.selective_search.compiled import Array, compiled, helper, inlined
+from proposals.selective_search.tiles import CHUNK, N_DIRECTIONS, NO_EDGE, SIDE, join_tiles, lend_tile, write_offsets
 
 ROOT_STEPS = 2048  # levels in the root of a grey level; three channels of 0..255 fit: sqrt(441.7) * 2048 < 65535
 WEIGHT_STEPS = ROOT_STEPS**2  # steps of a weight in one grey level
@@ -63,13 +63,12 @@ def join_scales(
     capacity = N_DIRECTIONS * graph.names.size  # memory that is not reached is never given out by the system
     refused = scratch.take("refused", (capacity, 2), np.uint32)
     trees = scratch.take("trees", (graph.names.size, 4), np.int32)[: len(graph.components)]
-    cuts = []
+    cuts, chunk = [], np.empty((3, CHUNK), np.int32)
     for j, (_, min_size) in enumerate(scales):
         trees[:, ABOVE], trees[:, SIZE : INTERNAL + 1], trees[:, LABEL] = np.arange(len(trees)), graph.components, -1
-        n_refused = join_heavy(graph.ends, graph.levels, strains[j], trees, refused)
-        join_small(refused[:n_refused], min_size, trees)
         labels = scratch.take(f"labels {j}", graph.names.shape, np.int32)
-        cuts.append((labels, int(write_labels(trees, graph.names, labels))))
+        n = cut(graph.ends, graph.levels, strains[j], min_size, graph.names, trees, refused, chunk, labels)
+        cuts.append((labels, int(n)))
     return cuts
 
 
@@ -82,14 +81,43 @@ def _contract(weights: Array, least: float, most: float, scratch: Scratch) -> Gr
     bounds = [float(np.floor(min(k, LARGEST_STRAIN))) for k in (least, most)]
     n = join_tiles(weights, SIDE, bounds[0], bounds[1], lend_tile(SIDE, scratch), names, components, marks)
     kept, kept_levels = scratch.take("kept", capacity, np.uint32), scratch.take("kept levels", capacity, np.uint16)
-    n_kept = gather_kept(marks, weights, kept, kept_levels)
-    place = scratch.filled("place", NO_EDGE + 1, np.uint32, 0)
+    place, offset = scratch.take("place", NO_EDGE + 1, np.uint32), np.empty(N_DIRECTIONS, np.uint32)
     ends, levels = scratch.take("ends", (capacity, 2), np.uint32), scratch.take("levels", capacity, np.uint16)
-    sort_ends(kept[:n_kept], kept_levels, names.reshape(-1), width, place, ends, levels)
+    n_kept = list_kept(marks, weights, names.reshape(-1), kept, kept_levels, place, offset, ends, levels)
     return Graph(names, components[:n], ends[:n_kept], levels[:n_kept])
 
 
 @compiled
+def list_kept(
+    marks: Array,
+    weights: Array,
+    names: Array,
+    kept: Array,
+    kept_levels: Array,
+    place: Array,
+    offset: Array,
+    ends: Array,
+    levels: Array,
+) -> Any:
+    """Write the named ends and the levels of the marked edges by rising level, return how many there are.
+
+    Args:
+        marks: (H, W) see `tiles.join_tiles`.
+        weights: (H, 4, W) levels of all edges.
+        names: (H * W,) the component of each pixel.
+        kept: memory for all edges, as those that follow.
+        kept_levels: memory.
+        place: (levels,) memory.
+        offset: (4,) memory.
+        ends: gets the components at both ends of each edge.
+        levels: gets the level of each edge.
+    """
+    n = gather_kept(marks, weights, kept, kept_levels)
+    sort_ends(n, kept, kept_levels, names, marks.shape[1], place, offset, ends, levels)
+    return n
+
+
+@helper
 def gather_kept(marks: Array, weights: Array, kept: Array, levels: Array) -> Any:
     """Write the marked edges, as pixel * 4 + direction, and their levels; return how many there are.
 
@@ -108,17 +136,26 @@ def gather_kept(marks: Array, weights: Array, kept: Array, levels: Array) -> Any
     return n
 
 
-@compiled
+@helper
 def sort_ends(
-    kept: Array, kept_levels: Array, names: Array, width: int, place: Array, ends: Array, levels: Array
+    n: Any,
+    kept: Array,
+    kept_levels: Array,
+    names: Array,
+    width: int,
+    place: Array,
+    offset: Array,
+    ends: Array,
+    levels: Array,
 ) -> None:
-    """Write the named ends and the levels of the kept edges by rising level; place comes full of zeros."""
-    offset = np.array([1, width - 1, width, width + 1], np.uint32)
-    for i in range(len(kept)):
+    """Write the named ends and the levels of n kept edges by rising level."""
+    write_offsets(width, offset)
+    place[:] = 0
+    for i in range(n):
         place[kept_levels[i] + 1] += np.uint32(1)
     for level in range(NO_EDGE):
         place[level + 1] += place[level]
-    for i in range(len(kept)):
+    for i in range(n):
         slot = place[kept_levels[i]]
         place[kept_levels[i]] = slot + np.uint32(1)
         node = kept[i] >> np.uint32(2)
@@ -166,18 +203,39 @@ def find_both(trees: Array, a: Any, b: Any, above_a: Any, above_b: Any) -> Any:
 
 
 @compiled
-def join_heavy(ends: Array, levels: Array, k: float, trees: Array, refused: Array) -> Any:
-    """Take all edges for one scale, k in weight steps; write the ends of those that did not join, return how many.
+def cut(
+    ends: Array,
+    levels: Array,
+    k: float,
+    min_size: int,
+    names: Array,
+    trees: Array,
+    refused: Array,
+    chunk: Array,
+    labels: Array,
+) -> Any:
+    """Cut an image into superpixels at one scale, k in weight steps; return how many there are.
 
     Args:
         ends: (E, 2) from light to heavy.
         levels: (E,) of the edges.
         k: of the scale, in weight steps.
+        min_size: smaller superpixels join a neighbour.
+        names: (H, W) the node of each pixel.
         trees: (N, 4) of each node the one above, and of each root the pixels, the heaviest level inside and a label.
-        refused: gets the ends of edges that did not join.
+        refused: memory for the ends of edges.
+        chunk: (3, CHUNK) memory.
+        labels: (H, W) gets the superpixel of each pixel.
     """
+    n_refused = join_heavy(ends, levels, k, trees, refused, chunk)
+    join_small(refused[:n_refused], min_size, trees, chunk)
+    return write_labels(trees, names, labels)
+
+
+@helper
+def join_heavy(ends: Array, levels: Array, k: float, trees: Array, refused: Array, chunk: Array) -> Any:
+    """Take all edges for one scale, k in weight steps; write the ends of those that did not join, return how many."""
     n = np.uint32(0)
-    chunk = np.empty((3, CHUNK), np.int32)
     for first in range(0, len(ends), CHUNK):
         for i in range(keep_open(ends[first : first + CHUNK], trees, chunk)):
             e = first + chunk[0, i]
@@ -196,10 +254,9 @@ def join_heavy(ends: Array, levels: Array, k: float, trees: Array, refused: Arra
     return n
 
 
-@compiled
-def join_small(ends: Array, min_size: int, trees: Array) -> None:
+@helper
+def join_small(ends: Array, min_size: int, trees: Array, chunk: Array) -> None:
     """Join every component below min_size to a neighbour, along the first of all edges."""
-    chunk = np.empty((3, CHUNK), np.int32)
     for first in range(0, len(ends), CHUNK):
         for i in range(keep_open(ends[first : first + CHUNK], trees, chunk)):
             e = first + chunk[0, i]
@@ -209,7 +266,7 @@ def join_small(ends: Array, min_size: int, trees: Array) -> None:
                 trees[top, SIZE] += trees[under, SIZE]
 
 
-@compiled
+@helper
 def write_labels(trees: Array, names: Array, labels: Array) -> Any:
     """Write the label of each pixel's component, numbered in order of their first pixels; return how many there are."""
     for node in range(len(trees)):

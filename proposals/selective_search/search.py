@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from proposals.compiling import wait_until_compiled
 from proposals.resizing import SEARCH_WIDTH, resize
 from proposals.selective_search.buffers import Scratch
 from proposals.selective_search.colours import COLOUR_SPACES, convert
@@ -25,6 +26,7 @@ from proposals.selective_search.segmentation import SIGMA, segment, smooth, weig
 from proposals.selective_search.similarities import similarity_weights
 from proposals.tidy import clean_proposals
 from structures.boxes import Boxes, Floats, ImageSize, whole_image
+from structures.cores import within_limit
 from structures.errors import InputError
 from structures.records import Image, Proposals
 from structures.seeds import check_seed
@@ -147,7 +149,8 @@ class SelectiveSearch:
         width: photos are resized to this width in pixels before the search; None keeps their size.
         min_side: boxes with a side below this, in the resized photo, are dropped; the whole image stays.
         seed: of the random numbers of the ranking.
-        threads: how many to use for one photo; None takes one for each colour space. The boxes are the same.
+        threads: how many to use for one photo, if `structures.cores` sets no lower limit; None takes one for each
+            colour space. The boxes are the same.
 
     Raises:
         InputError: there are no strategies, or the seed is out of range.
@@ -192,6 +195,7 @@ class SelectiveSearch:
 
     def __call__(self, image: Image) -> Proposals:
         """Return the proposals of an RGB uint8 (H, W, 3) photo; scores are 1 / (1 + rank value), best first."""
+        wait_until_compiled()
         small = resize(image, self.width)
         trees = self._trees(small.image)
         boxes, values = (np.concatenate(column) for column in zip(*trees, strict=True))
@@ -202,14 +206,15 @@ class SelectiveSearch:
     def _trees(self, image: Image) -> list[RankedBoxes]:
         """Return the region boxes of each strategy, in the order of self.strategies."""
         spaces = list(dict.fromkeys(strategy.colour_space for strategy in self.strategies))
-        if self.threads == 1:
+        threads = within_limit(self.threads)
+        if threads == 1:
             trees = dict(join() for space in spaces for join in self._cut(image, space))
         else:
-            trees = self._in_threads(image, spaces)
+            trees = self._in_threads(image, spaces, threads)
         return [trees[place] for place in range(len(self.strategies))]
 
-    def _in_threads(self, image: Image, spaces: Sequence[str]) -> dict[int, RankedBoxes]:
-        pool = _helpers(self.threads - 1)
+    def _in_threads(self, image: Image, spaces: Sequence[str], threads: int) -> dict[int, RankedBoxes]:
+        pool = _helpers(threads - 1)
 
         def put(work: Callable[[], T]) -> Job[T]:
             return work, pool.submit(work)

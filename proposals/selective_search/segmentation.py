@@ -46,7 +46,7 @@ def weigh_edges(planes: Planes, scratch: Scratch | None = None) -> EdgeWeights:
     """Weigh the edges of (C, H, W) planes, C at most 3. With scratch, the result is lent."""
     _, height, width = planes.shape
     weights = (scratch or Scratch()).take("weights", (height, N_DIRECTIONS, width), np.uint16)
-    weigh(np.ascontiguousarray(planes), weights)
+    weigh(np.ascontiguousarray(planes), weights, np.empty(width, np.float32))
     return weights
 
 
@@ -68,10 +68,9 @@ def segment(
 
 
 @compiled
-def weigh(planes: Array, weights: Array) -> None:
-    """Fill weights (H, 4, W) with the colour differences of (C, H, W) planes, as levels."""
+def weigh(planes: Array, weights: Array, total: Array) -> None:
+    """Fill weights (H, 4, W) with the colour differences of (C, H, W) planes, as levels; total is memory for a row."""
     n_channels, height, width = planes.shape
-    total = np.empty(width, np.float32)
     for y in range(height):
         for direction in range(N_DIRECTIONS):
             dy, dx = min(direction, 1), (1 if direction == 0 else direction - 2)

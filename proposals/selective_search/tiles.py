@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from proposals.selective_search.buffers import Scratch
-from proposals.selective_search.compiled import Array, compiled, inlined
+from proposals.selective_search.compiled import Array, compiled, helper, inlined
 
 SIDE = (
     254  # pixels; with one more on each side, numbers of pixels just fit into 16 bits; any less gives the same result
@@ -46,6 +46,7 @@ class Tile(NamedTuple):
         names: (N,) int32 the name of each root in the graph.
         seen: (pairs,) uint32 pairs of components whose lightest edge is kept.
         chunk: (3, CHUNK) uint32 places of edges and the nodes above their ends.
+        offset: (4,) uint32 how far the pixel at the other end of an edge is, by direction.
     """
 
     order: Array
@@ -57,6 +58,7 @@ class Tile(NamedTuple):
     names: Array
     seen: Array
     chunk: Array
+    offset: Array
 
 
 def lend_tile(side: int, scratch: Scratch) -> Tile:
@@ -72,6 +74,7 @@ def lend_tile(side: int, scratch: Scratch) -> Tile:
         scratch.take("tile names", n, np.int32),
         scratch.take("tile seen", 1 << SEEN_BITS, np.uint32),
         scratch.take("tile chunk", (3, CHUNK), np.uint32),
+        scratch.take("tile offset", N_DIRECTIONS, np.uint32),
     )
 
 
@@ -103,7 +106,7 @@ def join_tiles(
     """
     height, _, width = weights.shape
     rows, columns = -(-height // side), -(-width // side)
-    n = 0
+    n = np.int64(0)
     for tile_number in range(rows * columns):
         row, column = tile_number // columns, tile_number % columns
         y0, y1 = row * height // rows, (row + 1) * height // rows
@@ -112,13 +115,20 @@ def join_tiles(
         here = weights[top:bottom, :, left:right]
         n_edges = sort_tile(here, tile)
         begin_tile(bottom - top, right - left, y0 - top, x0 - left, y1 - top, x1 - left, least, most, tile)
-        n_edges = join_tile(n_edges, right - left, least, most, tile)
+        n_edges = join_tile(n_edges, least, most, tile)
         n = name_tile(right - left, y0 - top, x0 - left, names[y0:y1, x0:x1], n, components, tile)
-        mark_lightest(n_edges, right - left, tile)
+        mark_lightest(n_edges, tile)
         for y in range(y0, y1):
-            first = (y - top) * (right - left) + x0 - left
-            marks[y, x0:x1] = tile.marks[first : first + x1 - x0]
+            first = (y - top) * (right - left) - left
+            for x in range(x0, x1):
+                marks[y, x] = tile.marks[first + x]
     return n
+
+
+@inlined
+def write_offsets(width: Any, offset: Array) -> None:
+    """Write how far the pixel at the other end of an edge is, by direction, in rows of this width."""
+    offset[0], offset[1], offset[2], offset[3] = 1, width - 1, width, width + 1
 
 
 @inlined
@@ -131,7 +141,7 @@ def root(forest: Array, node: Any) -> Any:
     return node
 
 
-@compiled
+@helper
 def sort_tile(weights: Array, tile: Tile) -> Any:
     """Write the edges inside (h, 4, w) weights from light to heavy, return how many there are."""
     height, _, width = weights.shape
@@ -166,12 +176,13 @@ def first_refused(internal: Any, tolerance: Any) -> Any:
     return min(np.floor(np.sqrt(inside * inside + tolerance)) + 1, NO_EDGE)
 
 
-@compiled
+@helper
 def begin_tile(
     height: int, width: int, y0: int, x0: int, y1: int, x1: int, least: float, most: float, tile: Tile
 ) -> None:
     """Make every pixel a component; those outside y0..y1 and x0..x1 are sealed."""
-    sure, maybe = first_refused(0, least), first_refused(0, most)
+    sure, maybe = first_refused(np.uint16(0), least), first_refused(np.uint16(0), most)
+    write_offsets(width, tile.offset)
     parts = tile.parts
     for y in range(height):
         for x in range(width):
@@ -198,10 +209,10 @@ def keep_open(edges: Array, offset: Array, forest: Array, chunk: Array) -> Any:
     return n
 
 
-@compiled
-def join_tile(n_edges: Any, width: int, least: float, most: float, tile: Tile) -> Any:
+@helper
+def join_tile(n_edges: Any, least: float, most: float, tile: Tile) -> Any:
     """Take the sorted edges; leave those in the list that did not join, and return how many."""
-    offset = np.array([1, width - 1, width, width + 1], np.uint32)
+    offset = tile.offset
     order, levels, forest, parts, chunk = tile.order, tile.levels, tile.forest, tile.parts, tile.chunk
     n = np.uint32(0)
     for first in range(np.uint32(0), np.uint32(n_edges), np.uint32(CHUNK)):
@@ -235,7 +246,7 @@ def join(parts: Array, forest: Array, a: Any, b: Any, level: Any, least: float, 
     parts[top, SIZE], parts[top, INTERNAL] = total, level
 
 
-@compiled
+@helper
 def name_tile(width: int, y0: int, x0: int, names: Array, n: int, components: Array, tile: Tile) -> int:
     """Name the components from n on, for the (h, w) pixels that begin at y0 and x0; return the next name.
 
@@ -255,13 +266,13 @@ def name_tile(width: int, y0: int, x0: int, names: Array, n: int, components: Ar
     return n
 
 
-@compiled
-def mark_lightest(n_edges: Any, width: int, tile: Tile) -> None:
+@helper
+def mark_lightest(n_edges: Any, tile: Tile) -> None:
     """Mark the lightest edge between any two components, and some others.
 
     Seen holds one pair in each slot, the last: it forgets, so that there is no search and no branch.
     """
-    offset = np.array([1, width - 1, width, width + 1], np.uint32)
+    offset = tile.offset
     tile.seen[:] = 0
     for edge in tile.order[:n_edges]:
         node = edge >> np.uint32(2)
