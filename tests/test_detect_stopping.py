@@ -13,6 +13,7 @@ import pytest
 from classifier.weights.checkpoint import save_checkpoint
 from detect.stopping import Stopped, stoppable
 from structures.locks import FolderInUse, lock_folder
+from tests.processes import alive
 from tests.shapes import random_start, write_voc
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,13 +40,6 @@ def children_of(process: int) -> set[int]:
         if int(parent) == process and state != "Z":
             found.add(int(folder.name))
     return found
-
-
-def alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def is_free(folder: Path) -> bool:
