@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from detect.cli import guarded
+from detect.cli import FROM_SCRATCH, guarded
 from detect.commands.detect import detect
 from detect.runs.photos import PICTURES
 from detect.settings import DRAW_FLOOR
@@ -63,4 +63,4 @@ def found_table(lines: list[ResultLine], score_floor: float = DRAW_FLOOR) -> Tab
 
 
 if __name__ == "__main__":
-    guarded(main)
+    guarded(main, stopped=FROM_SCRATCH)

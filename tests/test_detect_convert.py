@@ -266,7 +266,7 @@ def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("form", "message"),
-    [("voc", "already has the format voc"), ("csv", "annotations, whose `form` .*csv.*voc, coco")],
+    [("voc", "already has the format voc"), ("csv", "annotations; for these `form` .*csv.*voc, coco")],
 )
 def test_formats_that_make_no_sense_are_refused(tmp_path: Path, form: str, message: str) -> None:
     voc_lists(tmp_path / "in")

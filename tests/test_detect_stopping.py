@@ -156,6 +156,31 @@ def test_a_stop_is_in_order_unless_that_would_take_for_ever(
     assert said == "rcnn: words\n"
 
 
+EARLY = """
+import signal, sys, time
+from detect.__main__ import main
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "detect.cli":
+            print("importing", flush=True)
+            time.sleep(60)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
+sys.meta_path.insert(0, Slow())
+main()
+"""
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_one_line(start: Callable[..., subprocess.Popen[str]]) -> None:
+    process = start("-c", EARLY)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == "rcnn: stopped\n"
+    assert process.returncode == 130
+
+
 class Stops:
     """Is stopped while it is removed, where Python drops what is raised."""
 

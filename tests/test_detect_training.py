@@ -218,7 +218,7 @@ def test_a_finished_training_needs_no_features(
 ) -> None:
     first = run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=2), keep=False)
     assert not list(tmp_path.glob("features.*"))
-    monkeypatch.setattr("detect.training.regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
+    monkeypatch.setattr("detect.training.regions.keep_features", lambda *some, **more: pytest.fail("made again"))
     again = run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=2), keep=False)
     assert all(torch.equal(again.state[name], value) for name, value in first.state.items())
 
@@ -227,7 +227,7 @@ def test_a_finished_training_of_another_length_is_refused_before_features_are_ma
     start: Checkpoint, dataset: VocDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=2), keep=False)
-    monkeypatch.setattr("detect.training.regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
+    monkeypatch.setattr("detect.training.regions.keep_features", lambda *some, **more: pytest.fail("made again"))
     with pytest.raises(WeightsError, match=r"state\.pt: begun with steps=2, not 3; remove it to start again"):
         run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=3), keep=False)
 
@@ -438,7 +438,7 @@ def test_kept_regions_that_are_damaged(tmp_path: Path) -> None:
     for content in (path.read_bytes(), b"garbage", b"", path.read_bytes()[:50]):
         path.write_bytes(content)
         with pytest.raises(WeightsError, match=r"regions\.npz: cannot be read as a file of regions; remove it"):
-            kept_regions(path, {}, lambda: pytest.fail("drawn anew"))
+            kept_regions(path, {}, lambda: pytest.fail("drawn again"))
 
 
 def test_another_origin_is_refused(tmp_path: Path) -> None:
@@ -711,4 +711,4 @@ print(faults_of(1), faults_of(29), faults_of(30))
 def test_a_training_on_the_cpu_keeps_the_memory_that_it_frees() -> None:
     shown = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout
     first, _, later = map(int, shown.split())  # aligned blocks take a few places in turn before they are used again
-    assert later < first  # taken from the system anew each time it would be 30 times as many
+    assert later < first  # taken from the system each time it would be 30 times as many

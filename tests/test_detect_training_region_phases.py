@@ -116,7 +116,7 @@ def test_phases_follow_each_other_and_draw_their_own_regions(
     assert second["proposals"] == "random"
     assert [path.parent.name for path in work.rglob("features.npy")] == ["phase2"]  # the first phase's are not needed
     before = read_checkpoint(out)
-    monkeypatch.setattr("detect.training.regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
+    monkeypatch.setattr("detect.training.regions.keep_features", lambda *some, **more: pytest.fail("made again"))
     (work / "phase2" / "features.npy").unlink()
     assert rcnn(*usual, "--val-every", 1) == 0
     assert same_weights(read_checkpoint(out), before)

@@ -111,9 +111,10 @@ def multibox(
             for number, phase in enumerate(chosen.phases)
         ]
         readers = usual_readers(process.device.type, on_cpu=0) if workers is None else workers
+        todo = phases(recipes, dataset, placement=placement, workers=readers)  # refuses bad options before a download
         plan = TrainingPlan(
             load_checkpoint(weights or chosen.weights),
-            phases(recipes, dataset, placement=placement, workers=readers),
+            todo,
             rows="photos",
             work=run.folder(out),
             reason=placement.reason,

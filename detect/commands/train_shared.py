@@ -23,6 +23,8 @@ from detect.training.shared_recipe import SharedRecipe
 if TYPE_CHECKING:
     from classifier.engines import Placement
     from classifier.weights.checkpoint import Checkpoint
+    from detect.training.region_measure import SharedMeasure
+    from eval.selection import Selection
     from structures.records import Dataset
 
 
@@ -83,11 +85,9 @@ def train_on_shared_features(
     from detect.runs.propose import build_for_many
     from detect.training.phases import TrainingPlan, run_phases
     from detect.training.presets import REGION_WEIGHTS
-    from detect.training.region_measure import SharedMeasure
     from detect.training.region_phases import kept_proposals
     from detect.training.setup import check_out, save_weights, training_placement
     from detect.training.shared import phases
-    from eval.ground_truth import usual_protocol
     from structures.cores import cores
 
     check_out(out, weights, proposals, shared.region_weights)
@@ -121,9 +121,7 @@ def train_on_shared_features(
             work=folder,
             reason=placement.reason,
             save_every=save_every,
-            measure=None
-            if validation_set is None
-            else SharedMeasure(validation_set, protocol=usual_protocol(validation_set), placement=placement),
+            measure=_measure(validation_set, placement),
             measure_every=validation.every,
             about=photos.about(name, dataset),
         )
@@ -132,6 +130,16 @@ def train_on_shared_features(
             process.echo([f"learning the layer for whole photos from {len(dataset)} photos"], err=True)
             finished = partial(_finished, dataset=dataset, placement=placement)
             process.echo(save_weights(out, finished(trained), None if last is None else finished(last)))
+
+
+def _measure(validation_set: "Selection | None", placement: "Placement") -> "SharedMeasure | None":
+    """Return what validates the weights; None without photos to validate on."""
+    from detect.training.region_measure import SharedMeasure
+    from eval.ground_truth import usual_protocol
+
+    if validation_set is None:
+        return None
+    return SharedMeasure(validation_set, protocol=usual_protocol(validation_set), placement=placement)
 
 
 def _finished(weights: "Checkpoint", dataset: "Dataset", placement: "Placement") -> "Checkpoint":
