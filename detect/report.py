@@ -116,7 +116,7 @@ def write_report(path: Path, runs: Sequence[ScoredRun], values: Mapping[str, Any
 
 
 def _warnings(run: ScoredRun, *, with_losses: bool) -> list[str]:
-    return [*run.warnings, *(lost_warnings(run.losses) if with_losses else [])]
+    return [*run.warnings, *(lost_warnings(run.losses) if with_losses and run.regions else [])]
 
 
 def _pictures(run: ScoredRun, values: Mapping[str, Any], gallery: Gallery) -> list[Thumbnail]:

@@ -178,11 +178,10 @@ def detect(
     Exit code 0: all done. 1: some photos were skipped (see OUT/skipped.jsonl) or not drawn. 2: nothing done.
     """
     with Timer("import") as importing:
-        from rich.console import Console
-
         from detect.generators import compile_ahead, unlearned_warning
 
         compile_ahead(detector.proposals)
+        from detect.consoles import open_console
         from detect.detector import Detector
         from detect.runs.detect import DetectionJob, detect_to_folder
         from detect.runs.record import name_and_digest
@@ -220,7 +219,7 @@ def detect(
     settings = {**loaded.settings(), "weights": files}
     warnings.append(unlearned_warning(loaded.propose, loaded.wanted))
     warning = "\n".join(filter(None, warnings))
-    _exit(detect_to_folder(job, loaded, settings, Console(stderr=True), warning=warning, weights=detector.names))
+    _exit(detect_to_folder(job, loaded, settings, open_console(stderr=True), warning=warning, weights=detector.names))
 
 
 def _exit(summary: "DetectionSummary") -> None:

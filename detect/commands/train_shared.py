@@ -78,9 +78,8 @@ def train_on_shared_features(
     save_every: int,
 ) -> None:
     """Carry out `rcnn train regions --features shared`."""
-    from rich.console import Console
-
     from detect.classifiers import load_checkpoint
+    from detect.consoles import open_console
     from detect.runs.machine import usual_readers
     from detect.runs.propose import build_for_many
     from detect.training.phases import TrainingPlan, run_phases
@@ -106,7 +105,9 @@ def train_on_shared_features(
             for number, phase in enumerate(chosen.phases)
         ]
         generator = build_for_many(proposals or chosen.proposals, placement)
-        stored = kept_proposals(dataset, generator, folder / "proposals", workers=cores(), console=Console(stderr=True))
+        stored = kept_proposals(
+            dataset, generator, folder / "proposals", workers=cores(), console=open_console(stderr=True)
+        )
         plan = TrainingPlan(
             load_checkpoint(weights or chosen.weights),
             phases(

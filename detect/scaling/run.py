@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from detect.consoles import open_console
 from detect.runs.machine import peak_memory_text
 from detect.runs.progress import Bar, duration, table
 from detect.runs.record import RunRecord
@@ -103,7 +104,7 @@ def detect_at_scale(
     """
     placement = {name: detector.pop(name) for name in ON_CPU if name in detector}
     work = Work(DETECT, detector, exif=detector.get("exif", "apply"), placement=placement)
-    return _at_scale(source, out, work, scale or Scale(), console or Console(stderr=True))
+    return _at_scale(source, out, work, scale or Scale(), console or open_console(stderr=True))
 
 
 def propose_at_scale(
@@ -144,7 +145,7 @@ def propose_at_scale(
         placement={"device": device},
         in_steps=has_network(proposals),
     )
-    return _at_scale(source, out, work, scale or Scale(), console or Console(stderr=True))
+    return _at_scale(source, out, work, scale or Scale(), console or open_console(stderr=True))
 
 
 def _at_scale(source: str, out: str, work: Work, scale: Scale, console: Console) -> ScaleSummary:
