@@ -653,6 +653,34 @@ def test_rows_give_detections_back_exactly(tmp_path: Path) -> None:
     assert (row["image"], row["error"], row["boxes"]) == ("a\\udcfc.png", "why", None)
 
 
+def with_rows(content: bytes, rows: int, claimed: int) -> bytes:
+    """Return a Parquet file whose footer, in Thrift's compact form, claims another number of rows in all."""
+    length = int.from_bytes(content[-8:-4], "little")
+    footer, number = content[-8 - length : -8], bytearray()
+    while claimed * 2 >> 7 * len(number):  # zigzag, then seven bits per byte
+        number.append(claimed * 2 >> 7 * len(number) & 0x7F | 0x80)
+    number[-1] &= 0x7F
+    before, after = b"\x16" + bytes([2 * rows]) + b"\x19", b"\x16" + bytes(number) + b"\x19"
+    assert before in footer
+    footer = footer.replace(before, after, 1)
+    return content[: -8 - length] + footer + len(footer).to_bytes(4, "little") + content[-4:]
+
+
+def test_parquet_that_claims_more_rows_than_bytes_is_refused(tmp_path: Path) -> None:
+    """A list of their names would fill the memory."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    stream = io.BytesIO()
+    parquet.write_table(arrow.table({"bytes": [b"a", b"b"]}), stream)
+    assert with_rows(stream.getvalue(), 2, 2) == stream.getvalue()
+    (tmp_path / "photos.parquet").write_bytes(with_rows(stream.getvalue(), 2, 2**50))
+    with pytest.raises(InputError, match=r"photos\.parquet: not readable .* claims to have 1125899906842624 rows"):
+        find_source(str(tmp_path / "photos.parquet"), leave_out="out")
+    shard = to_parquet([failed_row("a.jpg", "why")], "detect")
+    (tmp_path / "shard.parquet").write_bytes(with_rows(shard, 1, 2**50))
+    with pytest.raises(InputError, match=r"shard\.parquet: a damaged shard \(it claims"):
+        list(read_rows(str(tmp_path / "shard.parquet")))
+
+
 def test_a_damaged_shard_is_named(photos: Path, tmp_path: Path, here: list[str]) -> None:
     scaling.propose_at_scale(str(photos), str(tmp_path / "out"), console=quiet(), **QUICK)
     [shard] = (tmp_path / "out").glob("*.parquet")

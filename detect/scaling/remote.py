@@ -70,8 +70,9 @@ def _run_from_afar(ray: Any, work: Work, processes: Processes, photos: Iterable[
     except (ray.exceptions.RayError, ConnectionError) as error:
         raise failure(ray, error) from None
     finally:
-        with suppress(Exception):  # the cluster has failed, or there is no connection
-            ray.kill(driver)
+        if driver is not None and ray.is_initialized():
+            with suppress(Exception):  # the cluster has failed
+                ray.kill(driver)
 
 
 def _several(photos: Iterable[Any]) -> Iterator[list[Any]]:
