@@ -42,7 +42,8 @@ class Driver:
 
     def __init__(self, work: Work, processes: Processes) -> None:
         self._work, self._processes = work, processes
-        self._photos, self._results = list[Any](), None
+        self._photos = list[Any]()
+        self._results: Generator[Any, None, None] | None = None
 
     def add(self, photos: Iterable[Any]) -> None:
         """Take tables of photos, before the first result."""
