@@ -101,7 +101,7 @@ def _convert(module: nn.Module, example: Tensor) -> Any:
     except openvino.frontend.OpConversionFailure as error:
         raise InputError(
             f"OpenVINO {_short(openvino)} cannot convert this network as torch {_short(torch)} traces it; "
-            'upgrade it (pip install --upgrade openvino) or take `engine="torch"`'
+            'upgrade it (pip install -U openvino) or take `engine="torch"`'
         ) from error
 
 
