@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from classifier.crops import to_pixels
+from classifier.crops import to_device
 from classifier.engines import CPU_BATCH, make_engine, place
 from classifier.googlenet import INPUT_SIZE
 from classifier.images import cut_views
@@ -55,7 +55,7 @@ def keep(checkpoint, paths, file, *, warp):
         if kept[number].any():
             continue
         engine = engine or make_engine(Probabilities(checkpoint.network()), here, size=preprocessing.size)
-        pixels = to_pixels(read_image(path))
+        pixels = to_device(read_image(path))
         views = views_of(pixels.shape[1:], preprocessing, warp=warp)
         distinct = list(dict.fromkeys(views))
         crops = list(cut_views(pixels, distinct, preprocessing))

@@ -11,19 +11,21 @@ from pathlib import Path
 
 import PIL.Image
 
+from tests.networks import make_shared, quarter_canvases
 from tests.shapes import random_start, write_voc
 
 PHOTOS = 12
 FEW = 4  # photos of the trainings that take longest
 SHARD_PHOTOS = 3  # of a proposal store, so that there are several shards
 SKIPPING = frozenset({"detect", "propose"})  # commands that are given a photo that cannot be read
-LOCKED = frozenset({"detect", "propose", "train"})  # those that keep a second one away from their folder
+LOCKED = frozenset({"detect", "propose", "train", "convert"})  # those that keep a second one away from their folder
 RECORD = "written.jsonl"
 RUNS_RECORDS = frozenset({"run.json"})  # says when and by which commands; hidden files are locks and caches
 
 
 CPU = "--device cpu --dtype float32"
-ON_FEW = "--voc {root}/voc --split few --weights {root}/start.safetensors --freeze inception5a --save-every 2"
+PHOTOS_OF_FEW = "--voc {root}/voc --split few"
+ON_FEW = PHOTOS_OF_FEW + " --weights {root}/start.safetensors --freeze inception5a --save-every 2"
 COMMANDS = {  # by name, where {out} is a folder of its own
     "detect": "detect {root}/some --out {out}/results --weights {root}/regions.safetensors --engine torch --score 0 "
     "--proposals grid --max-boxes 4 --draw --draw-score 0.2 --format coco " + CPU,
@@ -34,6 +36,11 @@ COMMANDS = {  # by name, where {out} is a folder of its own
     + f"{ON_FEW} {CPU}",
     "train multibox": "train multibox --out {out}/net.safetensors --epochs 2 --batch 2 --workers 1 --device cpu "
     + ON_FEW,
+    "train shared": "train regions --features shared --out {out}/net.safetensors --weights {root}/multibox.safetensors "
+    "--region-weights none --proposals grid --freeze inception4e --epochs 1 --batch 2 --save-every 1 "
+    + f"{PHOTOS_OF_FEW} {CPU}",
+    "train few": "train regions --preset few --out {out}/net.safetensors --weights {root}/shared.safetensors "
+    + f"--proposals grid {PHOTOS_OF_FEW} {CPU}",
     "eval": "eval detections {root}/truth.jsonl --ground-truth {root}/voc --split train --html {out}/report.html "
     "--json {out}/report.json",
     "convert": "convert {root}/voc --to coco --split train --out {out}/coco",
@@ -65,7 +72,11 @@ class Case:
 
 def make_inputs(root: Path) -> None:
     """Draw photos with their annotations, one photo that cannot be read, and random weights to start from."""
-    from classifier.weights.checkpoint import for_regions, save_checkpoint
+    import torch
+
+    from classifier.weights.checkpoint import save_checkpoint
+    from classifier.weights.last_layer import for_regions
+    from detect.networks.multibox import start_network, to_checkpoint
 
     write_voc(root / "voc", "few", range(FEW))
     write_voc(root / "voc", "train", range(PHOTOS))
@@ -81,6 +92,9 @@ def make_inputs(root: Path) -> None:
     start = random_start(size=64, context=4)
     save_checkpoint(start, root / "start.safetensors")
     save_checkpoint(for_regions(start, ("disc", "square")), root / "regions.safetensors")
+    save_checkpoint(make_shared(("cat",)), root / "shared.safetensors")
+    network = start_network(start, torch.tensor([[[30.0 * 2**level, 30.0 * 2**level]] for level in range(4)]), width=16)
+    save_checkpoint(to_checkpoint(network, start, network.state_dict(), {}), root / "multibox.safetensors")
 
 
 def cases(root: Path) -> list[Case]:
@@ -182,7 +196,8 @@ def _run(words: list[str]) -> int:
     proposals.stored.writer.SHARD_PHOTOS = SHARD_PHOTOS
     sys.argv = ["rcnn", *words]
     try:
-        main()
+        with quarter_canvases():
+            main()
     except SystemExit as stop:
         return int(stop.code or 0)
     finally:
@@ -199,7 +214,7 @@ def warm_up() -> None:
     import detect.bench.proposals
     import detect.classifiers
     import detect.evaluation
-    import detect.multibox
+    import detect.networks.multibox
     import detect.runs.detect
     import detect.runs.propose
     import detect.training.multibox

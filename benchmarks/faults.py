@@ -255,20 +255,20 @@ def main() -> None:
     """Harm every command, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60, help="in all")
-    parser.add_argument("--only", help="commands, separated by commas; by default all that there are")
+    parser.add_argument("--only", help="commands or readers, separated by commas; by default all that there are")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the damage")
     parser.add_argument("--counts", type=Path, help="file of what was done so far; this run continues from there")
     parser.add_argument("--fuzz", action="store_true", help="give damaged files to every reader instead")
     options = parser.parse_args()
+    only = options.only.split(",") if options.only else None
     if options.fuzz:
         from benchmarks.fuzz import fuzz
 
-        sys.exit(fuzz(60 * options.minutes, options.seed))
+        sys.exit(fuzz(60 * options.minutes, options.seed, only))
     end, root = time.monotonic() + 60 * options.minutes, Path(tempfile.mkdtemp(prefix="rcnn-faults-"))
     warm_up()
     for make in (make_inputs, write_truth):
         in_child(make, root)
-    only = options.only.split(",") if options.only else None
     chosen = [case for case in cases(root) if only is None or case.name in only]
     print("| command | seconds of the processor | SIGKILL | SIGTERM | disk full | read-only | two at a time | lost |")
     print("|---|---|---|---|---|---|---|---|", flush=True)

@@ -29,8 +29,8 @@ from detect.classifiers import load_checkpoint
 from detect.defaults import PROPOSALS
 from detect.detector import Detector
 from detect.generators import load_proposals
+from detect.networks.shared_features import SharedFeatures, SharedRegions
 from detect.settings import MAP_SCORE_FLOOR
-from detect.shared import SharedFeatures, SharedRegions
 from detect.training.few import as_regions, examples_of
 from detect.training.few_photos import PhotoRegionCache, PhotoRegions
 from detect.training.few_recipe import FewRecipe

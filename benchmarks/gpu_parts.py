@@ -25,7 +25,8 @@ from classifier.engines import DType, place
 from classifier.graphs import record
 from classifier.regions import GoogLeNetRegions, Probabilities
 from detect.classifiers import load_regions
-from detect.shared import SharedFeatures, SharedRegions, from_checkpoint
+from detect.networks.shared import from_checkpoint
+from detect.networks.shared_features import SharedFeatures, SharedRegions
 from proposals.generators import build
 from structures.boxes import iou
 from structures.images import read_image

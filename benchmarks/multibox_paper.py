@@ -16,7 +16,7 @@ from torch import nn
 from classifier.engines import make_engine, place
 from classifier.googlenet import INPUT_SIZE
 from classifier.weights.load import load_weights
-from detect.multibox import Normalise
+from detect.networks.multibox import Normalise
 from eval.proposal_recall import measure_coverage, recall
 from eval.voc import VocDataset
 from proposals.multibox.generator import MultiBox

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from classifier.engines import Engine, Placement
-from classifier.regions import RegionClassifier, engines_of, feature_count, in_steps, settings_of
+from classifier.protocol import RegionClassifier, engines_of, feature_count, in_steps, settings_of
 from structures.boxes import Boxes, Floats
 from structures.errors import InputError
 from structures.records import Image
@@ -60,7 +60,7 @@ class Cascade:
         return self.finish([self.begin(image)], [boxes])[0]
 
     def begin(self, image: Image) -> tuple[Any, Any]:
-        """Begin with both; see `classifier.regions.ClassifiesInSteps`."""
+        """Begin with both; see `classifier.protocol.ClassifiesInSteps`."""
         return self._quick.begin(image), self._exact.begin(image)
 
     def look(self, begun: Sequence[tuple[Any, Any]]) -> None:

@@ -4,11 +4,14 @@ What is kept is OpenVINO's own description of the network, before it is compiled
 nor on the precision, and compiling it takes a fraction of what tracing and converting it do.
 """
 
+import errno
+import re
 import struct
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -18,8 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from structures.cache import keep, recall
+from structures.cache import keep, read_kept
 from structures.cores import thread_limit
+from structures.errors import InputError
 from structures.shared_lock import MODULES
 
 KIND = "openvino"
@@ -60,19 +64,21 @@ def openvino_model(module: nn.Module, example: Tensor, *, convert: bool = True) 
 
     Raises:
         NotKept: it is not in the cache, and shall not be converted.
+        InputError: the OpenVINO that is installed cannot convert what the installed torch traces.
     """
     with _converting:
         module = module.eval().float().cpu()
         key = module_key(module, example)
         if key is not None:
-            kept = _recalled(key, example)
+            kept = _from_cache(key, example)
             if kept is not None:
                 return kept
         if not convert:
             raise NotKept
         model = _convert(module, example)
         if key is not None:
-            keep(KIND, key, _packed(model))
+            with suppress(OSError):  # no room for temporary files: the next process converts it again
+                keep(KIND, key, _packed(model))
         return model
 
 
@@ -80,6 +86,9 @@ def _convert(module: nn.Module, example: Tensor) -> Any:
     """Trace a module's calls of PyTorch's operators, without computing, and bring these to OpenVINO.
 
     torch.export traces more than once and takes more than twice as long, for the same model (benchmarks/LOG.md).
+
+    Raises:
+        InputError: this OpenVINO cannot convert the network.
     """
     import openvino
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
@@ -87,14 +96,24 @@ def _convert(module: nn.Module, example: Tensor) -> Any:
 
     with MODULES.exclusive(), torch.no_grad():
         traced = make_fx(module, tracing_mode="fake", _allow_non_fake_inputs=True)(example)
-    return openvino.convert_model(TorchFXPythonDecoder(traced))
+    try:
+        return openvino.convert_model(TorchFXPythonDecoder(traced))
+    except openvino.frontend.OpConversionFailure as error:
+        raise InputError(
+            f"OpenVINO {_short(openvino)} cannot convert this network as torch {_short(torch)} traces it; "
+            'upgrade it (pip install --upgrade openvino) or take `engine="torch"`'
+        ) from error
 
 
-def _recalled(key: str, example: Tensor) -> Any:
+def _short(module: Any) -> str:
+    return re.split(r"[-+]", module.__version__)[0]
+
+
+def _from_cache(key: str, example: Tensor) -> Any:
     """Return a kept model; None if there is none that can be read and used."""
     import openvino
 
-    content = recall(KIND, key)
+    content = read_kept(KIND, key)
     if content is None:
         return None
     try:
@@ -114,13 +133,29 @@ def _fits(model: Any, example: Tensor) -> bool:
 
 def _packed(model: Any) -> bytes:
     """Return a model as one file's bytes, so that it is written whole or not at all."""
+    xml, numbers = model_files(model)
+    return HEADER.pack(len(xml)) + xml + numbers
+
+
+def model_files(model: Any, *, halves: bool = False) -> tuple[bytes, bytes]:
+    """Return the contents of the two files that OpenVINO makes of a model: .xml and .bin.
+
+    Args:
+        model: OpenVINO's model.
+        halves: whether its numbers are written in float16.
+
+    Raises:
+        OSError: there is no room for temporary files.
+    """
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.xml")
-        openvino.save_model(model, path, compress_to_fp16=False)
-        xml = path.read_bytes()
-        return HEADER.pack(len(xml)) + xml + path.with_suffix(".bin").read_bytes()
+        try:
+            openvino.save_model(model, path, compress_to_fp16=halves)
+        except RuntimeError as error:  # OpenVINO's own says neither what nor where
+            raise OSError(errno.EIO, f"OpenVINO cannot write there: {error}", folder) from None
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
 def module_key(module: nn.Module, example: Tensor) -> str | None:

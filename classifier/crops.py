@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from classifier.pooling import expand
-from classifier.weights.checkpoint import Preprocessing
+from classifier.weights.preprocessing import Preprocessing
 from structures.errors import InputError
 from structures.records import Image
 
@@ -18,11 +18,11 @@ MOST_SHRUNK = 4  # shrinking beyond this factor first halves the photo, so that 
 
 
 def normalise(image: Image, preprocessing: Preprocessing, device: torch.device | str = "cpu") -> Tensor:
-    """Bring a photo to the device as normalised float32 (3, H, W) in network order; arguments as `to_pixels`."""
-    return normalise_pixels(to_pixels(image, device), preprocessing)
+    """Bring a photo to the device as normalised float32 (3, H, W) in network order; arguments as `to_device`."""
+    return normalise_pixels(to_device(image, device), preprocessing)
 
 
-def to_pixels(image: Image, device: torch.device | str = "cpu") -> Tensor:
+def to_device(image: Image, device: torch.device | str = "cpu") -> Tensor:
     """Bring an RGB uint8 (H, W, 3) photo to the device as uint8 (3, H, W).
 
     Raises:

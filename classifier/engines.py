@@ -177,8 +177,8 @@ class EngineAhead:
     """An engine that is made while other things are done; arguments and errors as for `make_engine`.
 
     OpenVINO's takes a while, and is made in another thread if the network was converted before. All others are made in
-    the thread that asks: a conversion must not happen beside other work (`classifier.converted.openvino_model`), and
-    of several GPUs each thread has a current one of its own.
+    the thread that asks: a conversion must not happen while other threads work (see
+    `classifier.converted.openvino_model`), and of several GPUs each thread has a current one of its own.
     """
 
     def __init__(

@@ -7,8 +7,6 @@ are left out.
 
 import importlib.util
 import json
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -19,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from classifier.converted import openvino_core
+from classifier.converted import model_files, openvino_core
 from classifier.crops import normalise_pixels
 from classifier.regions import Probabilities
-from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError
+from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint
+from classifier.weights.fitting import WeightsError
 from structures.boxes import Floats
 from structures.errors import InputError
 from structures.files import FileRefused, replacing, write_bytes
@@ -102,12 +101,10 @@ def export_openvino(checkpoint: Checkpoint, path: Path) -> None:
     for name, value in _metadata(checkpoint).items():
         model.set_rt_info(value, [METADATA_PREFIX + name])
     halves = all(value.dtype == torch.float16 for value in checkpoint.state.values() if value.is_floating_point())
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / path.name
-        openvino.save_model(model, made, compress_to_fp16=halves)
-        with replacing(path) as text, replacing(path.with_suffix(".bin")) as numbers:  # put in place from the last on:
-            shutil.copyfile(made.with_suffix(".bin"), numbers)
-            shutil.copyfile(made, text)  # this one names the other
+    xml, numbers = model_files(model, halves=halves)
+    with replacing(path) as text, replacing(path.with_suffix(".bin")) as binary:  # put in place from the last on
+        binary.write_bytes(numbers)
+        text.write_bytes(xml)
 
 
 FORMATS: Mapping[str, tuple[str, Callable[[Checkpoint, Path], None]]] = {

@@ -52,7 +52,7 @@ TABLE_1 = {
     "inception5b": Widths(832, 384, 192, 384, 48, 128, 128),
 }
 
-STAGES = (  # output of each stage for a (N, 3, 224, 224) input
+LAYERS = (  # output of each layer for a (N, 3, 224, 224) input
     "conv1",  # (N, 64, 112, 112)
     "maxpool1",  # (N, 64, 56, 56)
     "lrn1",  # paper only
@@ -243,13 +243,13 @@ class GoogLeNet(nn.Module):
         auxiliary_4d = self.aux2(x)
         return TrainingLogits(self.classify(self.trunk(x, after="inception4d")), auxiliary_4a, auxiliary_4d)
 
-    def trunk(self, x: Tensor, *, after: str | None = None, last: str = STAGES[-1]) -> Tensor:
-        """Run the stages after `after` (None: from the pixels) up to and including `last`.
+    def trunk(self, x: Tensor, *, after: str | None = None, last: str = LAYERS[-1]) -> Tensor:
+        """Run the layers after `after` (None: from the pixels) up to and including `last`.
 
         Raises:
-            InputError: no such stage.
+            InputError: no such layer.
         """
-        for name in stages_between(after, last):
+        for name in layers_between(after, last):
             x = getattr(self, name)(x)  # torch 2.5 compiles and exports this, but not get_submodule
         return x
 
@@ -269,17 +269,17 @@ class GoogLeNet(nn.Module):
         return functional.linear(self.dropout(pooled), self.fc.weight.float(), self.fc.bias.float())
 
 
-def stages_between(after: str | None, last: str) -> tuple[str, ...]:
-    """Return the names of the stages after `after` up to and including `last`.
+def layers_between(after: str | None, last: str) -> tuple[str, ...]:
+    """Return the names of the layers after `after` up to and including `last`.
 
-    >>> stages_between("inception4e", "inception5a")
+    >>> layers_between("inception4e", "inception5a")
     ('maxpool4', 'inception5a')
     """
     for name in (after, last):
-        if name is not None and name not in STAGES:
-            raise InputError(f"stage {not_one_of(name, STAGES)}")
-    start = 0 if after is None else STAGES.index(after) + 1
-    return STAGES[start : STAGES.index(last) + 1]
+        if name is not None and name not in LAYERS:
+            raise InputError(f"layer {not_one_of(name, LAYERS)}")
+    start = 0 if after is None else LAYERS.index(after) + 1
+    return LAYERS[start : LAYERS.index(last) + 1]
 
 
 def _initialise(module: nn.Module) -> None:

@@ -21,7 +21,10 @@ from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
 from classifier.processes import ALONE, Process, current_process, own_rows, share_of
 from classifier.recipes import Recipe
 from classifier.training import StepProgress, train
-from classifier.weights.checkpoint import AUXILIARY_PREFIXES, CAFFE, TORCHVISION, Checkpoint, Preprocessing, for_images
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import AUXILIARY_PREFIXES
+from classifier.weights.last_layer import for_images
+from classifier.weights.preprocessing import CAFFE, TORCHVISION, Preprocessing
 from structures.errors import InputError
 from structures.images import ImageError, read_image
 from structures.records import Labels

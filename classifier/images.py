@@ -10,11 +10,13 @@ from torch.nn import functional
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from classifier.crops import normalise_pixels, to_pixels
+from classifier.crops import normalise_pixels, to_device
 from classifier.engines import Placement, make_engine, place, require_finite, usual_batch
 from classifier.regions import Probabilities
 from classifier.views import Crops, View, list_views, without_the_unseen
-from classifier.weights.checkpoint import Checkpoint, Preprocessing, WeightsError
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
+from classifier.weights.preprocessing import Preprocessing
 from structures.boxes import Floats
 from structures.records import Image
 
@@ -109,7 +111,7 @@ class _Member:
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Image]) -> Floats:
-        photos = [to_pixels(image, self.engine.device) for image in images]
+        photos = [to_device(image, self.engine.device) for image in images]
         if not self.warp:  # which sees everything
             photos = [without_the_unseen(photo) for photo in photos]
         views = [self._views(photo) for photo in photos]

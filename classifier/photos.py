@@ -13,18 +13,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from classifier.crops import to_pixels
+from classifier.crops import to_device
 from classifier.engines import Placement, make_engine, require_finite
 from classifier.images import cut_views
 from classifier.regions import Probabilities
 from classifier.views import list_views
-from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, WeightsError
+from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint
+from classifier.weights.fitting import WeightsError
 from structures.boxes import Floats
 from structures.errors import InputError
 from structures.records import GroundTruth, Image
 
 LAYER = ("weight", "bias")
-TRUNK = "trunk."  # before the names of the stages in shared weights
+TRUNK = "trunk."  # before the names of the layers in shared weights
 DECAY = 1e-2  # of 0.0001 to 0.03: of the squares of the weights, added to the mean loss per photo (benchmarks/LOG.md)
 ITERATIONS = 200  # L-BFGS, at most
 ABSENT, PRESENT, UNCLEAR = 0, 1, -1  # whether a photo shows a class; the last where only ignored objects do
@@ -74,7 +75,7 @@ def photo_features(checkpoint: Checkpoint, photos: Iterable[Image], placement: P
     module = Probabilities(network, several=True, with_features=True)
     engine = make_engine(module, placement, size=how.size, batch_size=2)
     for photo in photos:
-        pixels = to_pixels(photo, engine.device)
+        pixels = to_device(photo, engine.device)
         views = list(list_views((photo.shape[0], photo.shape[1]), 1, how))
         views += [view._replace(mirrored=True) for view in views]
         with torch.inference_mode():

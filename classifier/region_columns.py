@@ -22,7 +22,8 @@ from classifier.shared_regions import (
     in_chunks,
     on_map,
 )
-from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, WeightsError
+from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint
+from classifier.weights.fitting import WeightsError
 
 LAST_MAP = TABLE_1["inception5b"].outputs
 BY_COLUMN = ("regions.parts.weight", "regions.parts.bias", "regions.predict.weight", "regions.predict.bias")

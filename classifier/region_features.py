@@ -21,8 +21,8 @@ from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine
 from classifier.googlenet import GoogLeNet
 from classifier.processes import ALONE, Process, own_rows
-from classifier.sampling import BatchDraw, Regions
-from classifier.weights.checkpoint import Preprocessing
+from classifier.sampling import BatchDraw, LabelledRegions
+from classifier.weights.preprocessing import Preprocessing
 from structures.boxes import Boxes, Indices
 from structures.errors import InputError
 from structures.files import write_json
@@ -34,26 +34,26 @@ MIRRORING = 1  # keeps these random numbers apart from those that draw the batch
 
 
 class Head(nn.Module):
-    """The stages of a GoogLeNet after one stage, with the last layer: what is trained on kept features."""
+    """The layers of a GoogLeNet after one of them, up to the logits: what is trained on kept features."""
 
     def __init__(self, network: GoogLeNet, after: str | None) -> None:
         super().__init__()
         self.network, self.after = network, after
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map the output of stage `after` (None: pixels) to logits."""
+        """Map the output of layer `after` (None: pixels) to logits."""
         return self.network.classify(self.network.trunk(x, after=self.after))
 
 
 class Trunk(nn.Module):
-    """The stages of a GoogLeNet up to and including one stage."""
+    """The layers of a GoogLeNet up to and including one layer."""
 
     def __init__(self, network: GoogLeNet, last: str) -> None:
         super().__init__()
         self.network, self.last = network, last
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, 3, S, S) pixels to the output of stage `last`."""
+        """Map (N, 3, S, S) pixels to the output of layer `last`."""
         return self.network.trunk(x, last=self.last)
 
 
@@ -97,7 +97,7 @@ class FreshCrops:
 
     def __init__(
         self,
-        regions: Regions,
+        regions: LabelledRegions,
         labels: np.ndarray,
         draw: BatchDraw,
         read: ReadPhoto,
@@ -206,7 +206,7 @@ class RowReader:
 
 def keep_features(
     path: Path,
-    regions: Regions,
+    regions: LabelledRegions,
     read: ReadPhoto,
     engine: Engine,
     preprocessing: Preprocessing,

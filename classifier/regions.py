@@ -1,7 +1,7 @@
-"""RegionClassifier: a photo and boxes in, class probabilities out."""
+"""R-CNN's region classifier: GoogLeNet on a crop of each box; and several classifiers as one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,89 +10,12 @@ from torch import Tensor, nn
 from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine, EngineAhead, Placement, in_batches, place, require_finite
 from classifier.googlenet import GoogLeNet
-from classifier.weights.checkpoint import Checkpoint, WeightsError
-from structures.boxes import Boxes, Floats, Indices, as_boxes
+from classifier.protocol import RegionClassifier, checked_boxes, engines_of, feature_count, in_steps, settings_of
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
+from structures.boxes import Boxes, Floats, Indices
 from structures.errors import InputError
 from structures.records import Image
-
-
-class RegionClassifier(Protocol):
-    """Says what every box of a photo holds.
-
-    A classifier with settings, other than its weights, that decide its answers has an attribute parameters: a mapping
-    of JSON values, for the record of a run; see `settings_of`. One that also returns features, the input of its last
-    layer, has an attribute feature_count with their number D, and they follow the probabilities: (N, C + 1 + D). See
-    `feature_count`.
-    """
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """The C object classes; background is the column after them."""
-
-    def __call__(self, image: Image, boxes: Boxes) -> Floats:
-        """Return (N, C + 1) probabilities for (N, 4) boxes in pixels of the RGB uint8 photo; rows sum to 1."""
-
-
-def feature_count(classify: object) -> int:
-    """Return how many features of each region a classifier gives after its probabilities; most give none."""
-    return int(getattr(classify, "feature_count", 0))
-
-
-def settings_of(classify: object) -> dict[str, Any]:
-    """Return every setting that decides the answers of a classifier, apart from its weights; most have none."""
-    return dict(getattr(classify, "parameters", {}))
-
-
-@runtime_checkable
-class ClassifiesInSteps(Protocol):
-    """A region classifier that works on several photos together; calling it takes the steps for one photo.
-
-    No photo's probabilities depend on which others are with it, beyond what rounding on the device brings.
-    """
-
-    def begin(self, image: Image) -> Any:
-        """Do for an RGB uint8 photo what needs no network; from any thread."""
-
-    def look(self, begun: Sequence[Any]) -> None:
-        """Run what sees whole photos, and keep what it gives; `finish` does it where this was not."""
-
-    def finish(self, begun: Sequence[Any], boxes: Sequence[Boxes]) -> list[Floats]:
-        """Return the (N, C + 1) probabilities of (N, 4) boxes of each photo that was begun."""
-
-
-class _AtOnce:
-    """Any other classifier, in steps: all is done in the last."""
-
-    def __init__(self, classify: Callable[[Image, Boxes], Floats]) -> None:
-        self._classify = classify
-
-    def begin(self, image: Image) -> Image:
-        return image
-
-    def look(self, begun: Sequence[Image]) -> None:
-        pass
-
-    def finish(self, begun: Sequence[Image], boxes: Sequence[Boxes]) -> list[Floats]:
-        return [self._classify(image, own) for image, own in zip(begun, boxes, strict=True)]
-
-
-def in_steps(classify: Callable[[Image, Boxes], Floats]) -> ClassifiesInSteps:
-    """Return a classifier as one that works in steps."""
-    return classify if isinstance(classify, ClassifiesInSteps) else _AtOnce(classify)
-
-
-@runtime_checkable
-class RunsInEngines(Protocol):
-    """A classifier of regions that says where its networks run."""
-
-    @property
-    def engines(self) -> Sequence[Engine | Placement]:
-        """One engine per network, or where it is placed if its engines are made later."""
-
-
-def engines_of(*members: object) -> tuple[Engine | Placement, ...]:
-    """Return where the networks of several classifiers run, as far as these say so."""
-    return tuple(each for member in members if isinstance(member, RunsInEngines) for each in member.engines)
 
 
 class Probabilities(nn.Module):
@@ -242,18 +165,6 @@ class _Cutter:
         return crops
 
 
-def checked_boxes(boxes: Boxes) -> Boxes:
-    """Return boxes as (N, 4) float32.
-
-    Raises:
-        InputError: they are malformed, or not finite.
-    """
-    found = as_boxes(boxes)
-    if not np.isfinite(found).all():
-        raise InputError("boxes hold values that are not finite")
-    return found
-
-
 class Ensemble:
     """Several region classifiers on the same boxes, their probabilities averaged (GoogLeNet, section 8).
 
@@ -285,7 +196,7 @@ class Ensemble:
         return self.finish([self.begin(image)], [boxes])[0]
 
     def begin(self, image: Image) -> list[Any]:
-        """Begin with all members; see `ClassifiesInSteps`."""
+        """Begin with all members; see `classifier.protocol.ClassifiesInSteps`."""
         return [member.begin(image) for member in self._steps]
 
     def look(self, begun: Sequence[list[Any]]) -> None:

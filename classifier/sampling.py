@@ -18,7 +18,7 @@ NO_EXAMPLE = -1  # label
 
 
 @dataclass(frozen=True, eq=False)
-class Regions:
+class LabelledRegions:
     """Labelled regions of many photos, as columns.
 
     Attributes:
@@ -41,9 +41,11 @@ class Regions:
         return len(self.photo)
 
     @staticmethod
-    def join(parts: "Sequence[Regions]") -> "Regions":
+    def join(parts: "Sequence[LabelledRegions]") -> "LabelledRegions":
         """Return the rows of all the parts, in order."""
-        return Regions(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Regions)))
+        return LabelledRegions(
+            *(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(LabelledRegions))
+        )
 
 
 def label_boxes(
@@ -100,7 +102,7 @@ def choose_regions(
     near_share: float = 0.5,
     best: Indices | None = None,
     best_share: float = 0.0,
-) -> Regions:
+) -> LabelledRegions:
     """Draw examples from the proposals of one photo; the objects themselves are among the candidates.
 
     Differs: R-CNN draws positives evenly over regions. Here they are drawn evenly over ranges of the IoU, since most
@@ -133,7 +135,7 @@ def choose_regions(
     far = _draw_some_of(far, hard, negatives - len(near), best_share, rng)
     tight = np.where((labels >= 0) & (labels != background), np.digitize(overlap, TIGHTNESS), 0)
     chosen = np.concatenate([_draw_evenly(tight, positives, rng), near, far])
-    return Regions(
+    return LabelledRegions(
         np.full(len(chosen), photo, np.int64),
         candidates[chosen],
         labels[chosen],
@@ -165,7 +167,7 @@ def _draw_evenly(groups: Indices, count: int, rng: np.random.Generator) -> Indic
     return rows[np.argsort(turn[rows])][:count]
 
 
-def soft_labels(regions: Regions, *, background: int, ramp: tuple[float, float]) -> Floats:
+def soft_labels(regions: LabelledRegions, *, background: int, ramp: tuple[float, float]) -> Floats:
     """Share each label out between the class and the background, by how well the region fits its object.
 
     A label of R-CNN's says "object" from an IoU of 0.5 on, however tight the box, so its score cannot tell a tight box

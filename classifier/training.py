@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from classifier.processes import average_over, current_process, shared
 from classifier.recipes import Schedule
 from classifier.running_average import RunningAverage, State
-from classifier.training_state import fingerprint, read_state, require_same_start, write_state
-from classifier.weights.checkpoint import WeightsError, load_state
+from classifier.training_state import digest_of_training, read_state, require_same_start, write_state
+from classifier.weights.fitting import WeightsError, load_state
 from structures.errors import InputError
 from structures.seeds import step_seed
 
@@ -215,7 +215,10 @@ class TrainingRun(Generic[Network, Batch]):
         if current_process().rank != 0:
             return
         content = {"steps": self.schedule.steps, "step": step, "average": self.average.state}
-        content |= {"network": self.network.state_dict(), "fingerprint": fingerprint(self.network, self.optimisers)}
+        content |= {
+            "network": self.network.state_dict(),
+            "fingerprint": digest_of_training(self.network, self.optimisers),
+        }
         write_state(path, recipe, content | {"optimisers": [each.state_dict() for each in self.optimisers]})
 
     def load(self, path: Path, recipe: "DataclassInstance") -> int:
@@ -225,7 +228,7 @@ class TrainingRun(Generic[Network, Batch]):
             WeightsError: damaged, or of another recipe or network.
         """
         state = read_state(path, recipe, steps=self.schedule.steps)
-        if state["fingerprint"] != fingerprint(self.network, self.optimisers):
+        if state["fingerprint"] != digest_of_training(self.network, self.optimisers):
             raise WeightsError(f"{path}: of another network, or of other trained layers; remove it to start again")
         load_state(self.network, state["network"])
         for optimiser, values in zip(self.optimisers, state["optimisers"], strict=True):

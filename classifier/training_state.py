@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from classifier.processes import same_everywhere
-from classifier.weights.checkpoint import WeightsError
+from classifier.weights.fitting import WeightsError
 from structures.files import regular_file, write_bytes
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def read_state(path: Path, recipe: "DataclassInstance", **more: Any) -> dict[str
     return state
 
 
-def fingerprint(network: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> str:
+def digest_of_training(network: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> str:
     """Return what tells trainings of different networks, trained parameters or optimisers apart."""
     names = {id(value): f"{name} {tuple(value.shape)}" for name, value in network.named_parameters()}
     words = [f"{name} {tuple(value.shape)}" for name, value in network.state_dict().items()]

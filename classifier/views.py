@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from classifier.googlenet import INPUT_SIZE
-from classifier.weights.checkpoint import Preprocessing
+from classifier.weights.preprocessing import Preprocessing
 from structures.boxes import ImageSize
 from structures.errors import InputError
 

@@ -1,4 +1,4 @@
-"""From names of weights to region classifiers; and the weights that are built into the package."""
+"""From names of weights to region classifiers."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -7,42 +7,18 @@ from typing import Literal
 
 from classifier.cascade import Cascade
 from classifier.engines import Placement, place
-from classifier.regions import Ensemble, GoogLeNetRegions, RegionClassifier
-from classifier.weights.checkpoint import Checkpoint, WeightsError
+from classifier.protocol import RegionClassifier
+from classifier.regions import Ensemble, GoogLeNetRegions
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
 from classifier.weights.load import load_weights
 from detect.defaults import EXACT
-from detect.shared import SharedFeatures, SharedRegions
-from structures.names import did_you_mean
+from detect.networks.shared_features import SharedFeatures, SharedRegions
+from detect.weights import built_in_weights, weights_file
 
-SHIPPED = Path(__file__).parent / "weights"
 Features = Literal["auto", "both", "crops", "shared"]
 TASKS = {"crops": "regions", "shared": "shared"}  # features -> task of the weights
 BUILT_IN = {"both": ("shared", "default"), "crops": ("default",), "shared": ("shared",)}
-
-
-def built_in_weights() -> dict[str, Path]:
-    """Return the files of the built-in weights, by name."""
-    return {file.stem: file for file in sorted(SHIPPED.glob("*.safetensors"))}
-
-
-def weights_file(name: str | Path, *, parameter: str = "weights") -> Path:
-    """Return the file of built-in weights, such as `default`, or of a path; `./default` is always a path.
-
-    Args:
-        name: a name or a path.
-        parameter: name of the caller's parameter, for the error.
-
-    Raises:
-        WeightsError: there is no such file and no such name.
-    """
-    built_in = built_in_weights()
-    path = built_in.get(str(name), Path(name))
-    if path.is_file():
-        return path
-    names, hint = ", ".join(built_in) or "none", did_you_mean(str(name), built_in)
-    raise WeightsError(
-        f"`{parameter}` {name}: no such file, and no built-in weights of that name (built in: {names}){hint}"
-    )
 
 
 def choose_weights(
@@ -102,7 +78,7 @@ def load_classifier(
         batch_size: regions per batch; None chooses for the engine.
         features: "crops"; "shared"; "both" for shared features of all regions and crops of the first ones; or "auto"
             for what the weights are for, averaged if there are several.
-        with_features: also return the features of each region (`classifier.regions.feature_count`).
+        with_features: also return the features of each region (`classifier.protocol.feature_count`).
         exact: with "both", the number of first regions of which crops are classified.
 
     Raises:

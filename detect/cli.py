@@ -43,6 +43,7 @@ from structures.text import printable
 RESUMED = ("detect", "propose", "train", "bench", "scale")  # commands that resume from what is in --out
 ENDLESS = ("serve",)  # has nothing to resume
 FAILED = 2
+FROM_SCRATCH = "stopped; the same command starts from scratch"
 RARELY = 50_000  # new objects between two garbage collections: imports make a million objects, and none is garbage
 PROGRAM = "rcnn"  # whatever the script is called: completion and the usage lines of --help show this name
 TRACEBACK_VARIABLE = "RCNN_TRACEBACK"
@@ -127,7 +128,7 @@ def _stopped(words: Sequence[str]) -> str:
     kept = words[:1] == ["draw"] or any(word.split("=")[0] == "--out" for word in words)
     if kept and words[0] in (*RESUMED, "draw"):
         return f"stopped; the same command {'without --overwrite ' if '--overwrite' in words else ''}resumes the run"
-    return "stopped; the same command starts from scratch"
+    return FROM_SCRATCH
 
 
 def one_line(error: Exception) -> str:

@@ -3,11 +3,11 @@
 import shutil
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
-from detect.cli import guarded
+from detect.cli import FROM_SCRATCH, guarded
 from detect.commands.detect import detect
+from detect.consoles import open_console
 from detect.runs.photos import PICTURES
 from detect.settings import DRAW_FLOOR
 from eval.results import DETECTIONS_FILE, ResultLine, read_lines
@@ -23,7 +23,7 @@ def main() -> None:
     """Detect objects on the photos, and print what was found."""
     photos, results = FOLDER / "photos", FOLDER / "results"
     copy_photos(photos)
-    console = Console()
+    console = open_console()
     console.print(f"$ rcnn detect {photos} --out {results} --draw --overwrite", highlight=False)
     detect(photos=[str(photos)], out=results, draw=True, overwrite=True)
     lines, _ = read_lines(results / DETECTIONS_FILE)
@@ -63,4 +63,4 @@ def found_table(lines: list[ResultLine], score_floor: float = DRAW_FLOOR) -> Tab
 
 
 if __name__ == "__main__":
-    guarded(main)
+    guarded(main, stopped=FROM_SCRATCH)

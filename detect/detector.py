@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from classifier.regions import RegionClassifier, settings_of
+from classifier.protocol import RegionClassifier, settings_of
 from detect.defaults import EXACT, PROPOSALS
 from detect.flow import Stage, flow, pixels_of
 from detect.found import Found
@@ -27,7 +27,7 @@ from detect.settings import (
     DetectorSettings,
     SettingChanges,
 )
-from detect.steps import Steps
+from detect.stages import DetectorStages
 from detect.suppression import Suppression
 from proposals.protocol import ProposalGenerator, tells_fit
 from structures.boxes import Floats
@@ -75,7 +75,7 @@ class Detector:
         self._found = Suppression(self.options, tuple(classify.classes))
         self.seconds: dict[str, float] = defaultdict(float)
         self._adding = Lock()
-        self._steps = Steps(
+        self._stages = DetectorStages(
             propose, classify, first=self._first, regions=self._regions, found=self._found, timed=self._timed
         )
 
@@ -226,14 +226,14 @@ class Detector:
                 yield replace(passed.value.found, image=name_of(passed.item), photo=kept)
 
     def stages(self, read: Callable[[Any], Image], *, workers: int = 1, together: int | None = None) -> list[Stage]:
-        """Return the stages of the work for `detect.flow.flow`; the last one returns `detect.steps.Detected`.
+        """Return the stages of the work for `detect.flow.flow`; the last one returns `detect.stages.DetectedPhoto`.
 
         Args:
             read: item -> pixels of the photo.
             workers: threads that read photos and propose regions.
             together: most photos per pass through the networks; None chooses for the device.
         """
-        return self._steps.stages(read, workers=workers, together=together)
+        return self._stages.stages(read, workers=workers, together=together)
 
     def read(self, photo: "PhotoLike") -> Image:
         """Return a photo as RGB uint8 (H, W, 3), for `regions` and `detect`."""

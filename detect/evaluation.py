@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rich.console import Console
+import numpy as np
 
+from detect.consoles import open_console
 from detect.options import with_options
 from eval.aligned import Aligned, align, align_records
 from eval.coco import CocoDataset
@@ -26,7 +27,6 @@ PARTS = (  # files and folders that may be read in a folder
     *(DETECTIONS_FILE, INDEX_FILE, REGIONS_FILE),
 )
 PATTERNS = ("shard-*.npz", "*.xml", "*.txt", "*.y*ml", "*.data", "*.names", "*instances*.json", "*coco*.json")
-PIPE_WIDTH = 10_000  # columns, if the output is not a terminal
 
 
 def files_read(path: Path) -> list[Path]:
@@ -78,6 +78,19 @@ def read_detections(
     return align_records(found, dataset, extra), notes
 
 
+def results_in_words(file: Path, dataset: AnyDataset, *, allow_extra: bool) -> tuple[str, list[str]]:
+    """Return a line that says what results hold, and what looks wrong with them.
+
+    Raises:
+        InputError: the file does not fit the dataset.
+    """
+    aligned, notes = read_detections(file, dataset, allow_extra=allow_extra)
+    labels = [found.labels for found in aligned.detections]
+    counts = f"{sum(map(len, labels))} detections of {len(np.unique(np.concatenate(labels)))} classes"
+    photos = f"{len(dataset) - len(aligned.missing)} of {len(dataset)} photos"
+    return f"results: {counts} on {photos}, in {file}", [*notes, *aligned.warnings()]
+
+
 def lists_photos(file: Path) -> bool:
     """Return whether results also list photos on which nothing was found; COCO's do not.
 
@@ -114,9 +127,7 @@ def choose(
 
 def show(sheets: Sequence[Sheet], warnings: Sequence[str]) -> None:
     """Print tables to stdout and warnings to stderr; in a pipe each row is one line, however long."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = PIPE_WIDTH
+    console = open_console()
     for sheet in sheets:
         if sheet.rows:
             console.print(sheet.for_terminal())
@@ -125,6 +136,6 @@ def show(sheets: Sequence[Sheet], warnings: Sequence[str]) -> None:
 
 def warn(warnings: Sequence[str]) -> None:
     """Print warnings to stderr."""
-    errors = Console(stderr=True)
+    errors = open_console(stderr=True)
     for line in warnings:
         errors.print(f"warning: {printable(with_options(line))}", markup=False, highlight=False, soft_wrap=True)

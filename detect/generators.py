@@ -13,7 +13,7 @@ from structures.names import ClassNames
 
 if TYPE_CHECKING:
     from classifier.engines import Placement
-    from detect.shared import SharedFeatures
+    from detect.networks.shared_features import SharedFeatures
     from proposals.multibox.generator import MultiBox
 
 MULTIBOX = {  # sizes at which a photo is seen, as factors on the usual one; Differs: the papers add square crops
@@ -89,7 +89,7 @@ def _that_ranks(parts: Sequence[str]) -> str:
 
 def _multibox(name: str, placement: "Placement | None", shared: "SharedFeatures | None", **options: Any) -> "MultiBox":
     from classifier.engines import place
-    from detect.multibox import load_multibox
+    from detect.networks.multibox import load_multibox
 
     kind, _, file = name.partition(":")
     options |= {"scales": MULTIBOX[kind], "name": kind}
@@ -118,6 +118,6 @@ def unlearned_warning(generator: ProposalGenerator, classes: Sequence[str]) -> s
 
 
 def _weights_file(multibox: str) -> Path:
-    from detect.classifiers import weights_file
+    from detect.weights import weights_file
 
     return weights_file(multibox.partition(":")[2] or "multibox", parameter="proposals")

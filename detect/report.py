@@ -11,7 +11,7 @@ from detect.runs.record import read_run
 from detect.scored import ScoredRun
 from eval.lost_report import lost_json, lost_sheets, lost_warnings
 from eval.page.figures import run_values
-from eval.page.gallery import Scale, mistakes_at, photo_values, scale_of, worst_first
+from eval.page.gallery import ScoreRange, mistakes_at, photo_values, scale_of, worst_first
 from eval.page.tables import LETTERS
 from eval.page.thumbnails import Thumbnail, thumbnails
 from eval.page.write import Page, write_page
@@ -70,7 +70,7 @@ def with_photos(values: Mapping[str, Any], runs: Sequence[ScoredRun], gallery: G
     return {**values, **against, "gallery": scale.values(), "photos": photos[0]}
 
 
-def _worst(runs: Sequence[ScoredRun], scale: Scale, most: int) -> list[int]:
+def _worst(runs: Sequence[ScoredRun], scale: ScoreRange, most: int) -> list[int]:
     counts = [mistakes_at(run.judged, scale.start, len(run.photos)) for run in runs]
     return worst_first(counts[0] if len(runs) == 1 else counts[0] + counts[1], most)
 
@@ -116,7 +116,7 @@ def write_report(path: Path, runs: Sequence[ScoredRun], values: Mapping[str, Any
 
 
 def _warnings(run: ScoredRun, *, with_losses: bool) -> list[str]:
-    return [*run.warnings, *(lost_warnings(run.losses) if with_losses else [])]
+    return [*run.warnings, *(lost_warnings(run.losses) if with_losses and run.regions else [])]
 
 
 def _pictures(run: ScoredRun, values: Mapping[str, Any], gallery: Gallery) -> list[Thumbnail]:

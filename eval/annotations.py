@@ -20,7 +20,7 @@ SAME_AREA = 0.5  # square pixels by which an area may differ from that of its bo
 
 POLYGONS = "objects with a polygon or mask: only the box is kept"
 AREAS = "objects whose area differs from that of their box: it is lost"
-DETAILS = "objects with parts, a pose, or marks as truncated or occluded: these are lost"
+DETAILS = "objects with parts, a pose, attributes, or marks as truncated or occluded: these are lost"
 IDS = "ids of images and categories other than 1, 2, 3 ...: they are renumbered"
 FRACTIONS = "objects with fractions of a pixel, written as they are: some programs only read whole numbers"
 UNKNOWN_SIZE = "photos of unknown size: taken to end where their boxes do"
@@ -119,8 +119,10 @@ def _note_details(dataset: VocDataset, image_id: str, losses: Notes) -> None:
     for row, item in enumerate(parse(path).findall("object"), start=1):
         flags = [text_of(item, name) not in ("", "0") for name in ("truncated", "occluded")]
         posed = text_of(item, "pose").casefold() not in ("", "unspecified")
-        if any(flags) or posed or item.find("part") is not None:
+        if any(flags) or posed or item.find("part") is not None or len(item.findall("attributes/")):
             losses.add(DETAILS, f"{path}: object {row}")
+        if item.find("polygon") is not None or item.find("segm") is not None:
+            losses.add(POLYGONS, f"{path}: object {row}")
 
 
 def _note_ids(dataset: CocoDataset, losses: Notes) -> None:

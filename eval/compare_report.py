@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import string
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -80,8 +81,11 @@ def verdicts(compared: Comparison) -> Iterator[str]:
     yield f"A: {percent(mean.value)}% {compared.figure}, {interval} on {compared.images} photos"
     for run, apart in enumerate(compared.differences, start=1):
         value, low, high = _difference(apart)
-        sure = "without 0" if apart.low * apart.high > 0 else "which includes 0"
-        yield f"{LETTERS[run]} - A: {value} points of {compared.figure}, {COVERED}% interval {low} to {high}, {sure}"
+        line = f"{LETTERS[run]} - A: {value} points of {compared.figure}, {COVERED}% interval {low} to {high}"
+        if math.isnan(apart.low * apart.high):
+            yield f"{line}: nothing can be measured"
+        else:
+            yield f"{line}, {'without 0' if apart.low * apart.high > 0 else 'which includes 0'}"
 
 
 def comparison_json(compared: Comparison, names: Sequence[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Which format are annotated photos in? The one place that recognises it, for every command that takes ground truth."""
 
 from collections.abc import Collection, Iterator
+from glob import escape
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,7 +13,7 @@ from eval.selection import Selection
 from eval.voc import VocDataset
 from eval.voc_layout import has_lists, has_xml
 from eval.yolo import YoloDataset
-from eval.yolo_config import DARKNET, NAME_LISTS, names_file, yolo_config
+from eval.yolo_config import DARKNET, NAME_LISTS, names_files, yolo_config
 from structures.errors import InputError
 from structures.records import Dataset
 
@@ -66,8 +67,11 @@ def open_ground_truth(
         return YoloDataset(path, split, images=images, usual=usual)
     if has_xml(path):
         return VocDataset(path, split, images=images, usual=usual)
-    if path.is_dir() and (names_file(path) is not None):
+    if path.is_dir() and names_files(path):
         return YoloDataset(path, split, images=images, usual=usual)
+    if files := _coco_files(path):
+        names = ", ".join(file.relative_to(path).as_posix() for file in files[:20])
+        raise InputError(f"{path}: no split {split or usual!r}; its files are {names}; name one of them, or its split")
     there = "no annotations in it" if path.is_dir() else "no such file or folder"
     raise InputError(f"{path}: {there}; looked for {LOOKED_FOR}")
 
@@ -107,19 +111,29 @@ def has_split(path: Path, split: str) -> bool:
         InputError: the file that names them cannot be used.
     """
     if has_lists(path):
-        return voc_layout.has_list(path, split)
+        return voc_layout.has_split(path, split)
     if path.is_dir() and coco_file(path, split) is not None:
         return True
-    return any(has_xml(path / name) for name in spellings_of(split)) or yolo_layout.has_split(path, split)
+    return voc_layout.has_split(path, split) or yolo_layout.has_split(path, split)
 
 
 def coco_file(folder: Path, split: str | None, usual: str = "val") -> Path | None:
     """Return the COCO file of a split in a folder; of any, where none is named and there is one only."""
-    named = _matches(folder, [each.format(split=name) for name in spellings_of(split or usual) for each in SPLIT_NAMES])
+    names = spellings_of(split or usual)
+    spelled = [escape(name) for name in names] + list(map(_in_any_case, names))
+    named = _matches(folder, [each.format(split=name) for name in spelled for each in SPLIT_NAMES])
     if named or split is not None:
         return named[0] if named else None
-    found = _matches(folder, COCO_NAMES) or _matches(folder, [f"*/{ROBOFLOW}"])
+    found = _coco_files(folder)
     return found[0] if len(found) == 1 else None
+
+
+def _in_any_case(name: str) -> str:
+    return "".join(f"[{letter.lower()}{letter.upper()}]" if letter.isalpha() else escape(letter) for letter in name)
+
+
+def _coco_files(folder: Path) -> list[Path]:
+    return _matches(folder, COCO_NAMES) or _matches(folder, [f"*/{ROBOFLOW}"])
 
 
 def _matches(folder: Path, patterns: Collection[str]) -> list[Path]:

@@ -1,6 +1,7 @@
 """Where the parts of annotated photos lie: folders of photos, lists of names, and the names of splits."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from structures.errors import InputError
@@ -9,7 +10,7 @@ from structures.images import SUFFIXES
 from structures.photo_names import forward
 
 SPLITS = ("train", "val", "test")
-SPELLINGS = {"val": ("val", "valid", "validation"), "valid": ("valid", "val"), "train": ("train", "training")}
+SPELLINGS = (("train", "training"), ("val", "valid", "validation"))
 PHOTO_FOLDERS = ("JPEGImages", "images", "Images", "photos", "img", "imgs", "data")  # next to the annotations
 DATA_PREFIX = "data/"  # of the paths in CVAT's lists, which name no folder of its archive
 MOST_BYTES = 2**27  # of a list: two million long names
@@ -22,7 +23,27 @@ def spellings_of(split: str) -> tuple[str, ...]:
     >>> spellings_of("val"), spellings_of("quarter")
     (('val', 'valid', 'validation'), ('quarter',))
     """
-    return SPELLINGS.get(split, (split,))
+    others = next((names for names in SPELLINGS if split.casefold() in names), ())
+    return tuple(dict.fromkeys((split, *others)))
+
+
+def find_split(there: Collection[str], split: str) -> str | None:
+    """Return the name that a split goes by among those that are there: its own, or another spelling, in any case.
+
+    >>> find_split(["Train", "Validation"], "val"), find_split(["val", "Val"], "Val"), find_split(["test"], "val")
+    ('Validation', 'Val', None)
+    """
+    names = spellings_of(split)
+    in_any_case = (each for name in names for each in there if each.casefold() == name.casefold())
+    return next((name for name in names if name in there), None) or next(in_any_case, None)
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Return the folders in a folder, sorted; none where it does not exist."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:  # does not look at each photo again, as Path.is_dir would
+        return sorted(folder / entry.name for entry in entries if entry.is_dir())
 
 
 def read_list(path: Path, problem: type[InputError]) -> list[str]:

@@ -45,8 +45,9 @@ def _stage_sheet(losses: Losses, stages: Sequence[Stage]) -> Sheet:
         ]
         for stage in stages
     ]
-    at = "" if losses.score is None else f" at score {losses.score:g}"
-    caption = f"Where {len(losses.lost)} of {losses.objects.sum()} objects were lost{at}"
+    least = "" if losses.score is None else f" and score {losses.score:g}"
+    where = f"no detection of their class with IoU {losses.iou_threshold:g}{least}"
+    caption = f"Where {len(losses.lost)} of {losses.objects.sum()} objects were lost ({where})"
     return Sheet(caption, ["stage", "short", "what became of them", *SIZES, "all"], rows, texts=3)
 
 
@@ -75,11 +76,11 @@ def _cells(counts: Counter[Stage], stages: Sequence[Stage]) -> list[str]:
 def lost_warnings(losses: Losses) -> list[str]:
     """Say for which photos less is known."""
     without = losses.photos - losses.with_regions
-    if not without or not losses.with_regions:
+    if not without:
         return []
     return [
-        f"the regions of {without} of {losses.photos} images were not kept: where their objects were lost "
-        "is inferred from their detections alone"
+        f"the regions of {without} of {losses.photos} images were not kept (`rcnn detect --keep scores`): where their "
+        "objects were lost is inferred from the detections alone"
     ]
 
 

@@ -16,7 +16,7 @@ body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem aut
 table {{ border-collapse: collapse }} caption {{ text-align: left; font-weight: 600 }}
 th, td {{ padding: .15rem .8rem; border-bottom: 1px solid #8886; text-align: right }}
 td {{ font-variant-numeric: tabular-nums }}
-.text {{ text-align: left }} img {{ max-width: 100%; background: white }} .note {{ color: #b35c00 }}
+.text {{ text-align: left }} img {{ min-width: 44rem; max-width: 100%; background: white }} .note {{ color: #b35c00 }}
 </style></head><body><h1>{title}</h1>
 {facts}
 {pictures}
@@ -62,7 +62,7 @@ def _row(cells: Sequence[str], texts: int, kind: str) -> str:
 def _picture(caption: str, content: bytes) -> str:
     # As an image, so that nothing in the file could act on the page.
     data = base64.b64encode(content).decode()
-    return f'<img alt="{_text(caption)}" src="data:image/svg+xml;base64,{data}">'
+    return f'<div class="wide"><img alt="{_text(caption)}" src="data:image/svg+xml;base64,{data}"></div>'
 
 
 def _text(text: str) -> str:

@@ -66,7 +66,7 @@ class Entry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Head:
+class Header:
     """What is the same for all photos, and stands in the first line.
 
     Attributes:
@@ -140,7 +140,7 @@ def read_entry(line: Any, place: str) -> Entry:
     return Entry(image, at, classified, left_out, (height, width), tuple(sources), features, crc32)
 
 
-def read_head(line: Any, place: str) -> Head | None:
+def read_header(line: Any, place: str) -> Header | None:
     """Return what the first line says of all photos; None where a line says nothing of it.
 
     Raises:
@@ -162,7 +162,7 @@ def read_head(line: Any, place: str) -> Head | None:
         )
     except (TypeError, KeyError, ValueError, OverflowError):
         raise RegionsError(f"{place}: its rules cannot be read") from None
-    return Head(tuple(classes), made)
+    return Header(tuple(classes), made)
 
 
 def from_bytes(content: bytes, entry: Entry, classes: tuple[str, ...]) -> Regions:

@@ -11,7 +11,16 @@ from pathlib import Path
 
 from eval.lost import Rules
 from eval.names import ImageNames
-from eval.region_layout import INDEX_FILE, REGIONS_FILE, Entry, Head, RegionsError, from_bytes, read_entry, read_head
+from eval.region_layout import (
+    INDEX_FILE,
+    REGIONS_FILE,
+    Entry,
+    Header,
+    RegionsError,
+    from_bytes,
+    read_entry,
+    read_header,
+)
 from structures.files import regular_file
 from structures.json_reader import JsonError, parse_json
 from structures.records import Dataset
@@ -24,25 +33,25 @@ class KeptRegions(Mapping[str, Regions]):
     Args:
         folder: of the results.
         entries: where the regions of each photo lie.
-        head: what is the same for all; None where there are no photos.
+        header: what is the same for all; None where there are no photos.
         notes: what was odd about the index.
     """
 
     def __init__(
-        self, folder: Path, entries: Mapping[str, Entry], head: Head | None, notes: Sequence[str] = ()
+        self, folder: Path, entries: Mapping[str, Entry], header: Header | None, notes: Sequence[str] = ()
     ) -> None:
         self.folder, self.notes = folder, tuple(notes)
-        self._entries, self._head = dict(entries), head
+        self._entries, self._header = dict(entries), header
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the columns of the probabilities, without the background behind them."""
-        return self._head.classes if self._head else ()
+        return self._header.classes if self._header else ()
 
     @property
     def rules(self) -> Rules | None:
         """How detections were made of the regions; None where there are no photos."""
-        return self._head.rules if self._head else None
+        return self._header.rules if self._header else None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -67,7 +76,9 @@ class KeptRegions(Mapping[str, Regions]):
         """Return the same regions by the image ids of a dataset; photos that it lacks are left out."""
         names = ImageNames(dataset)
         found = {names.find(name): entry for name, entry in self._entries.items()}
-        return KeptRegions(self.folder, {name: entry for name, entry in found.items() if name}, self._head, self.notes)
+        return KeptRegions(
+            self.folder, {name: entry for name, entry in found.items() if name}, self._header, self.notes
+        )
 
 
 def read_regions(folder: str | Path) -> KeptRegions:
@@ -83,7 +94,7 @@ def read_regions(folder: str | Path) -> KeptRegions:
     if not index.exists():
         return KeptRegions(Path(folder), {}, None)
     content = regular_file(index).read_bytes().split(b"\n")
-    entries, notes, head = dict[str, Entry](), list[str](), None
+    entries, notes, header = dict[str, Entry](), list[str](), None
     for number, text in enumerate(content, 1):
         place = f"{index}: line {number}"
         try:
@@ -97,12 +108,12 @@ def read_regions(folder: str | Path) -> KeptRegions:
             continue
         if not isinstance(line, dict):
             raise RegionsError(f"{place}: not an object of JSON")
-        head = read_head(line, place) or head
-        if head is None:
+        header = read_header(line, place) or header
+        if header is None:
             raise RegionsError(f"{place}: the first line does not name the classes")
         entry = read_entry(line, place)
         entries[entry.image] = entry  # of a photo that was run again, the last entry counts
-    return KeptRegions(Path(folder), entries, head, notes)
+    return KeptRegions(Path(folder), entries, header, notes)
 
 
 def read_bytes(path: Path, entry: Entry, classes: int) -> bytes:

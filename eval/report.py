@@ -116,6 +116,6 @@ def mistake_sheets(mistakes: Mistakes) -> list[Sheet]:
             kinds,
             texts=2,
         ),
-        Sheet("Most frequent confusions", ["said for meant", "count"], pairs),
+        Sheet("Most frequent confusions", ["detected for annotated", "count"], pairs),
         Sheet("Objects missed, by size", ["size", "area", "objects", "missed", "missed %"], sizes, texts=2),
     ]

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.layout import SPLITS, find_photo, photo_folders, read_list, spellings_of
+from eval.layout import SPLITS, find_photo, find_split, folders_in, photo_folders, read_list
 from eval.notes import Notes
 from eval.voc_xml import VocError
+from structures.images import SUFFIXES
 
 ANNOTATIONS, LISTS, PHOTOS = "Annotations", "ImageSets/Main", "JPEGImages"
 USUAL = ("Annotations", "annotations", "xml", "labels")  # folders of XML
@@ -41,6 +42,12 @@ class VocLayout:
         """Return the photo of an image: the .jpg, or else another picture of that name."""
         return find_photo(self.photos, image_id)
 
+    def unlabelled(self) -> list[Path]:
+        """Return the photos next to annotated ones that have no XML file."""
+        found = {path.with_suffix("") for path in map(self.photo, self.image_ids) if path.exists()}
+        there = (path for folder in sorted({path.parent for path in found}) for path in sorted(folder.iterdir()))
+        return [path for path in there if path.suffix.lower() in SUFFIXES and path.with_suffix("") not in found]
+
 
 def has_xml(folder: Path) -> bool:
     """Say whether there is an XML file in a folder, in one of the usual names in it, or in folders below it."""
@@ -52,16 +59,33 @@ def has_lists(root: Path) -> bool:
     return (root / LISTS).is_dir()
 
 
-def has_list(root: Path, split: str) -> bool:
-    """Say whether a folder has an image list of this name, in one of its spellings."""
-    return any((root / LISTS / f"{name}.txt").is_file() for name in spellings_of(split))
+def has_split(root: Path, split: str) -> bool:
+    """Say whether a folder has an image list of this name, in one of its spellings; without lists, such a folder."""
+    return find_split(_splits(root), split) is not None
+
+
+def _splits(root: Path) -> list[str]:
+    """Return the names that splits may have: of the lists, or else of the folders with XML in or below them."""
+    return _lists(root) if has_lists(root) else [folder.name for folder in folders_in(root) if has_xml(folder)]
+
+
+def _lists(root: Path) -> list[str]:
+    return sorted(path.stem for path in (root / LISTS).glob("*.txt"))
+
+
+def _of_all_classes(lists: Sequence[str]) -> list[str]:
+    """Return the lists of whole splits: VOC and CVAT also write CLASS_SPLIT for each class.
+
+    >>> _of_all_classes(["default", "hot_dog_default", "my_list"])
+    ['default', 'my_list']
+    """
+    return [name for name in lists if not any(name.endswith(f"_{other}") for other in lists)]
 
 
 def splits_of(root: Path) -> list[str]:
     """Return the names of the usual splits of a folder; empty where there are none of these names."""
-    if has_lists(root):
-        return [name for name in SPLITS if (root / LISTS / f"{name}.txt").is_file()]
-    return [name for split in SPLITS for name in spellings_of(split) if has_xml(root / name)]
+    there = _splits(root)
+    return [name for split in SPLITS if (name := find_split(there, split))]
 
 
 def voc_layout(root: Path, split: str | None, usual: str, images: Path | None, notes: Notes) -> VocLayout:
@@ -79,29 +103,27 @@ def voc_layout(root: Path, split: str | None, usual: str, images: Path | None, n
     """
     if has_lists(root) or (root / ANNOTATIONS).is_dir():
         return _by_list(root, split, usual, images, notes)
-    for name in spellings_of(split or usual):
-        if has_xml(root / name):
-            return _whole(root / name, images, name)
-    folders = [folder.name for folder in _folders_of_xml(root)]
+    name = find_split(_splits(root), split or usual)
+    if name is not None:
+        return _whole(root / name, images, name, notes)
+    folders = _folders_of_xml(root)
     if split is None and (any(root.glob("*.xml")) or len(folders) == 1):
-        return _whole(root, images, "")
+        return _whole(root, images, "", notes)
     there = f"there are {', '.join(folders[:20])}" if folders else f"{root} is not a VOC folder"
     raise VocError(f"{root}: no split {split or usual!r}: neither {LISTS} nor a folder of that name; {there}")
 
 
-def _folders_of_xml(root: Path) -> list[Path]:
-    folders = sorted(root.iterdir()) if root.is_dir() else []
-    return [folder for folder in folders if folder.is_dir() and any(folder.glob("*.xml"))]
+def _folders_of_xml(root: Path) -> list[str]:
+    return [folder.name for folder in folders_in(root) if any(folder.glob("*.xml"))]
 
 
 def _by_list(root: Path, split: str | None, usual: str, images: Path | None, notes: Notes) -> VocLayout:
-    lists = sorted(path.stem for path in (root / LISTS).glob("*.txt"))
-    wanted = split or usual
+    lists, wanted = _lists(root), split or usual
     if split is None and not has_lists(root):
-        return _whole(root / ANNOTATIONS, images, "")
-    name = next((each for each in spellings_of(wanted) if each in lists), wanted)
-    if split is None and name not in lists and len(lists) == 1:  # CVAT's `default`, for example
-        [name] = lists
+        return _whole(root / ANNOTATIONS, images, "", notes)
+    name, whole = find_split(lists, wanted) or wanted, _of_all_classes(lists)
+    if split is None and name not in lists and len(whole) == 1:  # CVAT's `default`, for example
+        [name] = whole
         notes.add(f"list {name!r} read, the only one there is; {wanted!r} is the usual one", root / LISTS)
     folder = root / ANNOTATIONS
     ids = _read_split(root, folder, name, notes)
@@ -112,16 +134,20 @@ def _photos(annotations: Path, images: Path | None) -> list[Path]:
     return [images] if images is not None else [annotations.parent / PHOTOS, *photo_folders(annotations)]
 
 
-def _whole(root: Path, images: Path | None, split: str) -> VocLayout:
+def _whole(root: Path, images: Path | None, split: str, notes: Notes) -> VocLayout:
     """Take all XML files: those in the folder itself, or those of the one folder in it that has them."""
     folder = root if any(root.glob("*.xml")) else _only_folder(root)
     ids = [path.relative_to(folder).with_suffix("").as_posix() for path in sorted(folder.rglob("*.xml"))]
-    photos = [images] if images is not None else [*photo_folders(folder), *_siblings(folder)]
-    return VocLayout(folder, photos, ids, split)
+    nearby = [] if folder == root else _siblings(folder)  # of two folders in one, not of one split's folder
+    photos = [images] if images is not None else [*photo_folders(folder), *nearby]
+    layout = VocLayout(folder, photos, ids, split)
+    if without := layout.unlabelled():
+        notes.add("photos without an annotation left out", without[0], len(without))
+    return layout
 
 
 def _only_folder(root: Path) -> Path:
-    found = [*(root / name for name in USUAL if any((root / name).glob("*.xml"))), *_folders_of_xml(root)]
+    found = [root / name for name in (*USUAL, *_folders_of_xml(root)) if any((root / name).glob("*.xml"))]
     if not found:
         raise VocError(f"{root}: no XML file in it or in a folder below it")
     return found[0]
@@ -129,13 +155,13 @@ def _only_folder(root: Path) -> Path:
 
 def _siblings(folder: Path) -> list[Path]:
     """Return the folders next to one of annotations, whatever their names: photos may be there."""
-    return [each for each in sorted(folder.parent.iterdir()) if each.is_dir() and each != folder]
+    return [each for each in folders_in(folder.parent) if each != folder]
 
 
 def _read_split(root: Path, annotations: Path, split: str, notes: Notes) -> tuple[str, ...]:
     path = root / LISTS / f"{split}.txt"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))[:20])
+        known = ", ".join(_of_all_classes(_lists(root))[:20])
         raise VocError(
             f"{path}: no such image list; {f'there are {known}' if known else f'{root} is not a VOC folder'}"
         )

@@ -11,6 +11,7 @@ from structures.boxes import Floats
 from structures.errors import InputError
 from structures.files import regular_file
 
+ROOT = "annotation"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FIRST_PIXEL = np.array([1, 1, 0, 0], np.float32)  # subtracted from VOC's corners
 
@@ -32,14 +33,17 @@ def parse(path: Path) -> ET.Element:
     """Read an annotation file.
 
     Raises:
-        VocError: it is missing, or not XML.
+        VocError: it is missing, not XML, or another program's XML, such as CVAT's own.
     """
     try:
-        return ET.parse(regular_file(path)).getroot()
+        root = ET.parse(regular_file(path)).getroot()
     except FileNotFoundError:
         raise VocError(f"{path}: no such annotation, though the image list names it") from None
     except (ET.ParseError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
         raise VocError(f"{path}: not a readable XML file: {error}") from error
+    if root.tag != ROOT:
+        raise VocError(f"{path}: begins with <{root.tag:.60}>, not with VOC's <{ROOT}>; export it as VOC, COCO or YOLO")
+    return root
 
 
 def read_objects(tree: ET.Element, path: Path) -> Iterator[VocObject]:

@@ -1,6 +1,7 @@
 """What a YOLO folder says of itself: its data.yaml or obj.data, and the names of its classes."""
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from eval.yolo_txt import YoloError
 from structures.files import regular_file
 
 YAML_SUFFIXES = (".yaml", ".yml")
-NAME_LISTS = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "predefined_classes.txt")
+ROBOFLOW = "_darknet.labels"
+NAME_LISTS = ("classes.txt", "obj.names", ROBOFLOW, "labels.txt", "predefined_classes.txt")
 DARKNET = "obj.data"
 MOST_BYTES = 2**22  # of a data.yaml: that of LVIS has 40 kB
 MOST_KEYPOINTS = 1000
@@ -27,9 +29,10 @@ def yolo_config(path: Path) -> Path | None:
     return next((each for each in [path / "data.yaml", *found, path / DARKNET] if each.is_file()), None)
 
 
-def names_file(folder: Path) -> Path | None:
-    """Return the list of classes of a folder, in it or in its labels/; None where there is none."""
-    return next((f for place in (folder, folder / "labels") for f in _listed(place) if f.is_file()), None)
+def names_files(folder: Path) -> list[Path]:
+    """Return the list of classes of a folder, in it or in its labels/, or else Roboflow's, one in each split."""
+    lists = (file for place in (folder, folder / "labels") for file in _listed(place) if file.is_file())
+    return list(islice(lists, 1)) or sorted(folder.glob(f"*/{ROBOFLOW}"))
 
 
 def _listed(folder: Path) -> Iterator[Path]:
@@ -46,8 +49,11 @@ def class_names(path: Path) -> list[str] | None:
     config = yolo_config(path)
     if config is not None:
         return classes_of(read_config(config), config)
-    listed = names_file(path)
-    return None if listed is None else _distinct(read_list(listed, YoloError) or [""], listed)
+    listed = [(file, _distinct(read_list(file, YoloError) or [""], file)) for file in names_files(path)]
+    for file, names in listed:
+        if names != listed[0][1]:
+            raise YoloError(f"{file}: the classes are not those of {listed[0][0]}")
+    return listed[0][1] if listed else None
 
 
 def read_config(path: Path) -> dict[str, Any]:

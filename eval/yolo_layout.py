@@ -5,12 +5,13 @@ writes them; and folders with a list of classes alone (classes.txt of LabelImg):
 folder for each split in them or above them, or photos and labels side by side.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.layout import PHOTO_FOLDERS, SPLITS, photos_below, read_list, resolve_listed, spellings_of
+from eval.layout import PHOTO_FOLDERS, SPLITS, find_split, folders_in, photos_below, read_list, resolve_listed
 from eval.notes import Notes
 from eval.yolo_config import DARKNET, NAME_LISTS, class_names, classes_of, keypoints_of, read_config, yolo_config
 from eval.yolo_txt import YoloError
@@ -76,7 +77,7 @@ def yolo_layout(path: Path, split: str | None, usual: str, images: Path | None, 
     classes, keypoints = classes_of(content, config), keypoints_of(content, config)
     name = _choose(_known_splits(content), split, usual, config, notes)
     bases = [root / str(content.get("path") or "."), root]
-    photos = _photos_of(content[name], bases, config) if images is None else _below(images)
+    photos = _photos_of(content[name], bases, config, notes) if images is None else _below(images)
     return _checked(classes, photos, name, keypoints, root)
 
 
@@ -95,7 +96,8 @@ def splits_of(path: Path) -> list[str]:
         bases = [root / str(content.get("path") or "."), root]
         there = [name for name, listed in named.items() if _is_there(listed, bases)]
         return there or list(named)
-    return [name for name in _spelled_splits(None, SPLITS[0]) if _folders_of(path, name)]
+    folders = _split_folders(path)
+    return [name for split in SPLITS if (name := find_split(folders, split))]
 
 
 def has_split(path: Path, split: str) -> bool:
@@ -104,10 +106,8 @@ def has_split(path: Path, split: str) -> bool:
     Raises:
         YoloError: the file that names the splits cannot be used.
     """
-    names = spellings_of(split)
-    if yolo_config(path) is not None:
-        return not {*names}.isdisjoint(splits_of(path))
-    return any(_folders_of(path, name) for name in names)
+    there = splits_of(path) if yolo_config(path) is not None else _split_folders(path)
+    return find_split(there, split) is not None
 
 
 def _is_there(listed: str | list[str], bases: Sequence[Path]) -> bool:
@@ -116,7 +116,7 @@ def _is_there(listed: str | list[str], bases: Sequence[Path]) -> bool:
 
 def _choose(there: Sequence[str], split: str | None, usual: str, config: Path, notes: Notes) -> str:
     """Return the name of a split as it is spelled here."""
-    found = next((name for name in spellings_of(split or usual) if name in there), None)
+    found = find_split(there, split or usual)
     if found is None and split is None and len(there) == 1:
         [found] = there
         notes.add(f"split {found!r} read, the only one there is; {usual!r} is the usual one", config)
@@ -125,30 +125,35 @@ def _choose(there: Sequence[str], split: str | None, usual: str, config: Path, n
     return found
 
 
-def _photos_of(listed: Any, bases: Sequence[Path], config: Path) -> dict[str, Path]:
+def _photos_of(listed: Any, bases: Sequence[Path], config: Path, notes: Notes) -> dict[str, Path]:
     """Return the photos of a split: of a folder, of a list, or of several."""
-    found = dict[str, Path]()
+    found: list[tuple[str, Path]] = []
     for each in listed if isinstance(listed, list) else [listed]:
         place = resolve_listed(str(each), bases)
         if place.is_dir():
-            found |= _below(place)
+            found += _below(place).items()
         elif place.is_file():
-            found |= _of_list(place, [place.parent, *bases])
+            photos = (resolve_listed(line, [place.parent, *bases]) for line in read_list(place, YoloError))
+            found += ((photo.name, photo) for photo in photos)
         else:
             raise YoloError(f"{config}: the photos {str(each)!r:.100} do not exist; looked for {place}")
-    return found
+    named = _named(found)
+    if len(named) < len(found):
+        notes.add("images listed more than once, counted once", config, len(found) - len(named))
+    return named
+
+
+def _named(found: Sequence[tuple[str, Path]]) -> dict[str, Path]:
+    """Return photos by their names; if two share one, all are called by their paths below the deepest common folder."""
+    names, places = dict(found), dict.fromkeys(os.path.abspath(path) for _, path in found)
+    if len(names) == len(places):
+        return names
+    top = os.path.commonpath(list(map(os.path.dirname, places)))
+    return {Path(place).relative_to(top).as_posix(): Path(place) for place in places}
 
 
 def _below(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in photos_below(folder)}
-
-
-def _of_list(path: Path, bases: Sequence[Path]) -> dict[str, Path]:
-    paths = [resolve_listed(line, bases) for line in read_list(path, YoloError)]
-    names = [photo.name for photo in paths]
-    if len(set(names)) < len(names):  # the same in several folders
-        names = [photo.as_posix() for photo in paths]
-    return dict(zip(names, paths, strict=True))
 
 
 def _plain(root: Path, split: str | None, usual: str, images: Path | None, notes: Notes) -> YoloLayout:
@@ -157,9 +162,10 @@ def _plain(root: Path, split: str | None, usual: str, images: Path | None, notes
     if classes is None:
         looked = ", ".join(["data.yaml", DARKNET, *NAME_LISTS])
         raise YoloError(f"{root}: no names of classes; looked for {looked}, in it and in its labels/")
-    folders = {name: place for name in _spelled_splits(split, usual) for place in _folders_of(root, name)}
-    if folders:
-        name = _choose(list(folders), split, usual, root, notes)
+    folders = _split_folders(root)
+    splits = [name for each in (split or usual, *SPLITS) if (name := find_split(folders, each))]
+    if splits:
+        name = _choose(list(dict.fromkeys(splits)), split, usual, root, notes)
         return _checked(classes, _below(images or folders[name]), name, 0, root)
     if split is not None:
         raise YoloError(f"{root}: no split {split!r}; looked for images/{split} and {split}/images")
@@ -167,14 +173,18 @@ def _plain(root: Path, split: str | None, usual: str, images: Path | None, notes
     return _checked(classes, _below(where), "", 0, root)
 
 
-def _spelled_splits(split: str | None, usual: str) -> list[str]:
-    return list(dict.fromkeys(name for each in (split or usual, *SPLITS) for name in spellings_of(each)))
-
-
-def _folders_of(root: Path, split: str) -> list[Path]:
-    """Return the folder of a split's photos, if it is there."""
-    places = [*(root / name / split for name in PHOTO_FOLDERS), *(root / split / name for name in PHOTO_FOLDERS)]
-    return [place for place in (*places, root / split) if place.is_dir()][:1]
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Return the folders that may hold the photos of a split, by its name: images/NAME, NAME/images or NAME."""
+    inside = [folder for name in PHOTO_FOLDERS for folder in folders_in(root / name)]
+    above = [folder / name for folder in folders_in(root) for name in PHOTO_FOLDERS if (folder / name).is_dir()]
+    found = dict[str, Path]()
+    for folder in inside:
+        found.setdefault(folder.name, folder)
+    for folder in above:
+        found.setdefault(folder.parent.name, folder)
+    for folder in folders_in(root):
+        found.setdefault(folder.name, folder)
+    return found
 
 
 def _checked(classes: Sequence[str], photos: dict[str, Path], split: str, keypoints: int, root: Path) -> YoloLayout:

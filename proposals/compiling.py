@@ -13,13 +13,17 @@ from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from structures.cache import cache_folder, keep, recall
+from structures.cache import cache_folder, keep, read_kept
 
 KIND = "compiled"
 MOST_SECONDS = 120  # that are waited for it; then this process compiles by itself
-CODE = """
-import sys
+BEGIN = """
+import os, sys
 sys.path[:] = sys.argv[1:]
+from structures.child_process import end_after
+end_after(lambda: os.read(0, 1))
+"""
+CODE = """
 import numpy as np
 from proposals.compiling import note_compiled
 from proposals.selective_search.search import SelectiveSearch, fast
@@ -32,28 +36,30 @@ _begun: list["subprocess.Popen[bytes]"] = []
 
 def begin_compiling() -> None:
     """Start to compile, unless that was done before, or there is no cache."""
-    if _begun or cache_folder(KIND) is None or recall(KIND, _key()) is not None:
+    if _begun or cache_folder(KIND) is None or read_kept(KIND, _key()) is not None:
         return
-    command, nothing = [sys.executable, "-c", CODE, *sys.path], subprocess.DEVNULL
+    command, nothing = [sys.executable, "-c", BEGIN + CODE, *sys.path], subprocess.DEVNULL
     with suppress(OSError):  # no memory for a process: then it is done here
-        _begun.append(subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing))
+        _begun.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing))
         atexit.register(_end)
 
 
 def wait_until_compiled() -> None:
     """Wait for what was begun, if anything was; whether it succeeded does not matter."""
     for child in _begun:
-        try:
+        with suppress(subprocess.TimeoutExpired):
             child.wait(MOST_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
+    _end()
 
 
 def _end() -> None:
-    """End the other process with this one: nobody waits for it any more."""
+    """End the other process with this one: nobody waits for it any more.
+
+    Where this one is killed, the pipe to the other one closes, and it ends by itself.
+    """
     for child in _begun:
         child.kill()
-        child.wait()
+        child.communicate()  # closes the pipe
 
 
 def note_compiled() -> None:

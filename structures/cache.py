@@ -10,14 +10,17 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
-from structures.files import regular_file, write_bytes
+from structures.files import UNFINISHED, regular_file, write_bytes
 
 CACHE_VARIABLE = "RCNN_CACHE"
 OFF = "off"
 APPLICATION = "googlenet-rcnn"
 MOST_BYTES = 10**9  # of all files together; beyond it those that were used least recently go
 LARGEST = MOST_BYTES // 2  # of one file
+MAGIC = b"googlenet-rcnn's cache"  # our files begin with it: where RCNN_CACHE names a place, there may be others
 DIGEST_BYTES = 32
+HEAD_BYTES = len(MAGIC) + DIGEST_BYTES
+OF_NUMBA = (".nbi", ".nbc")
 
 
 def cache_folder(name: str) -> Path | None:
@@ -60,7 +63,7 @@ def _is_private(folder: Path) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & others
 
 
-def recall(kind: str, name: str) -> bytes | None:
+def read_kept(kind: str, name: str) -> bytes | None:
     """Return what was kept by a name; None if there is nothing, or it is damaged."""
     folder = cache_folder(kind)
     if folder is None:
@@ -72,8 +75,8 @@ def recall(kind: str, name: str) -> bytes | None:
         content = path.read_bytes()
     except (OSError, MemoryError):
         return None
-    kept = content[DIGEST_BYTES:]
-    if _digest(kept) != content[:DIGEST_BYTES]:
+    kept = content[HEAD_BYTES:]
+    if content[:HEAD_BYTES] != _head(kept):
         return None
     with suppress(OSError):
         os.utime(path)  # used just now
@@ -83,26 +86,28 @@ def recall(kind: str, name: str) -> bytes | None:
 def keep(kind: str, name: str, content: bytes) -> None:
     """Keep bytes by a name, if that can be done, and make room for them."""
     folder = cache_folder(kind)
-    if folder is None or len(content) + DIGEST_BYTES > LARGEST:
+    if folder is None or len(content) + HEAD_BYTES > LARGEST:
         return
     with suppress(OSError):
-        write_bytes(folder / name, _digest(content) + content)
+        write_bytes(folder / name, _head(content) + content)
         _sweep(folder.parent)
 
 
-def _digest(content: bytes) -> bytes:
-    return blake2b(content, digest_size=DIGEST_BYTES).digest()
+def _head(content: bytes) -> bytes:
+    return MAGIC + blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
 def _sweep(root: Path) -> None:
-    """Remove files, those that were used least recently first, until the rest is small enough."""
+    """Remove files of ours, those that were used least recently first, until the rest of them is small enough."""
     files = []
     for folder, _, names in os.walk(root):  # does not follow links
         for name in names:
             path = Path(folder, name)
             with suppress(OSError):  # another process sweeps, too
                 found = path.lstat()
-                files.append((max(found.st_atime, found.st_mtime), found.st_size, path))
+                used = _last_used(path, found)
+                if used is not None:
+                    files.append((used, found.st_size, path))
     total = sum(size for _, size, _ in files)
     for _, size, path in sorted(files):
         if total <= MOST_BYTES:
@@ -110,3 +115,13 @@ def _sweep(root: Path) -> None:
         with suppress(OSError):
             path.unlink()
             total -= size
+
+
+def _last_used(path: Path, found: os.stat_result) -> float | None:
+    """Return when a file was last used; None for one of others."""
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    if path.suffix in OF_NUMBA or UNFINISHED.fullmatch(path.name):
+        return max(found.st_atime, found.st_mtime)
+    with path.open("rb") as file:
+        return found.st_mtime if file.read(len(MAGIC)) == MAGIC else None

@@ -17,6 +17,7 @@ from typing import Any
 
 from structures.files import PARTIAL, UNFINISHED, FileRefused, file_digest, replacing, sweep
 from structures.line_files import LineFile
+from structures.photo_names import possible
 
 RECORD = "written.jsonl"
 
@@ -29,7 +30,8 @@ def inside(folder: Path, name: str) -> Path:
         name: relative to it, with forward slashes.
 
     Raises:
-        FileRefused: an absolute name, one with `..`, a backslash or a drive of Windows, or a link on the way.
+        FileRefused: an absolute name, one with `..`, a backslash or a drive of Windows, one that no file can have, or a
+            link on the way.
 
     >>> inside(Path("out"), "pictures/a.jpg").as_posix()
     'out/pictures/a.jpg'
@@ -38,7 +40,8 @@ def inside(folder: Path, name: str) -> Path:
     structures.files.FileRefused: out: the name '../a.jpg' leads out of this folder
     """
     parts = name.split("/")
-    if any(part in ("", ".", "..") or "\0" in part or "\\" in part or PureWindowsPath(part).drive for part in parts):
+    leads_out = any(part in ("", ".", "..") or "\\" in part or PureWindowsPath(part).drive for part in parts)
+    if leads_out or not possible(name):
         raise FileRefused(f"{folder}: the name {name!r} leads out of this folder")
     path = folder.joinpath(*parts)
     if os.path.realpath(path) != os.path.join(os.path.realpath(folder), *parts):
@@ -47,7 +50,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | None]) -> None:
-    """Refuse, before any work, a file to write that is an input, lies in a folder of inputs, or is named twice.
+    """Refuse, before any work, a file that cannot be written, is an input, lies in a folder of inputs, or comes twice.
 
     What killed runs left unfinished of these files is removed.
 
@@ -69,6 +72,7 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | 
         alike = real.with_name(unicodedata.normalize("NFC", real.name).casefold())  # one file on some file systems
         if alike in seen:
             raise FileRefused(f"{path}: is to be written twice; name two files")
+        _require_place(path, real)
         seen.add(alike)
         _sweep_killed(real)
 
@@ -79,6 +83,16 @@ def _is_over(path: Path, real: Path, read: Path) -> bool:
     if not path.exists() or not read.exists():
         return False
     return path.samefile(read) or (read.is_dir() and real.is_relative_to(os.path.realpath(read)))
+
+
+def _require_place(path: Path, real: Path) -> None:
+    if path.is_dir():
+        raise FileRefused(f"{path}: is a folder; name a file")
+    if path.exists() and not path.is_file():  # such as /dev/stdout
+        return
+    folder = next(parent for parent in real.parents if os.path.lexists(parent))
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise FileRefused(f"{path}: cannot be written, since {folder} is not a folder that you may write to")
 
 
 def _sweep_killed(target: Path) -> None:

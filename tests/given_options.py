@@ -64,7 +64,7 @@ def names() -> dict[Any, str]:
 
 
 def function_of(command: Any) -> Any:
-    return getattr(command.callback, "__wrapped__", None)  # typer wraps it anew for every group that it is in
+    return getattr(command.callback, "__wrapped__", None)  # typer wraps it again for every group that it is in
 
 
 def leaves(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:

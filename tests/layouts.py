@@ -61,7 +61,28 @@ def voc_lists(root: Path) -> None:
 def cvat_voc(root: Path) -> None:
     voc_lists(root)
     (root / "ImageSets/Main/val.txt").rename(root / "ImageSets/Main/default.txt")
+    text(root / "ImageSets/Main/hot_dog_default.txt", "a  1\nb -1\n")  # one per class
     text(root / "labelmap.txt", "# label:color_rgb:parts:actions\nbackground:0,0,0::\ndog:1,2,3::\n")
+
+
+def cvat_subsets_of_voc(root: Path) -> None:
+    voc_lists(root)
+    (root / "ImageSets/Main/val.txt").rename(root / "ImageSets/Main/Validation.txt")
+    text(root / "ImageSets/Main/Train.txt", "a\n")
+
+
+def cvat_subsets_of_coco(root: Path) -> None:
+    for name in "ab":
+        photo(root / f"images/Validation/{name}.jpg")
+    coco(root / "annotations/instances_Validation.json", ["a.jpg", "b.jpg"])
+    coco(root / "annotations/instances_Train.json", ["c.jpg"])
+
+
+def cvat_subsets_of_yolo(root: Path) -> None:
+    ultralytics(root, split="Validation")
+    text(root / "data.yaml", "Train: Train.txt\nValidation: Validation.txt\nnames:\n  0: cat\n  1: dog\npath: .\n")
+    text(root / "Train.txt", "data/images/Train/c.jpg\n")
+    text(root / "Validation.txt", "data/images/Validation/a.jpg\ndata/images/Validation/b.jpg\n")
 
 
 def cvat_yolo(root: Path) -> None:
@@ -105,6 +126,15 @@ def roboflow_yolo(root: Path) -> None:
         photo(root / "valid/images" / f"{name}.jpg")
         text(root / "valid/labels" / f"{name}.txt", ROW)
     text(root / "data.yaml", "train: ../train/images\nval: ../valid/images\n\nnc: 2\nnames: ['cat', 'dog']\n")
+
+
+def roboflow_darknet(root: Path) -> None:
+    for split in ("train", "valid"):
+        for name in "ab":
+            photo(root / split / f"{name}.jpg")
+            text(root / split / f"{name}.txt", ROW)
+        text(root / split / "_darknet.labels", "cat\ndog\n")
+    text(root / "README.roboflow.txt", "exported\n")
 
 
 def roboflow_voc(root: Path) -> None:

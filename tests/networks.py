@@ -10,8 +10,9 @@ import torch
 
 from classifier.crops import RegionCrops, normalise
 from classifier.googlenet import GoogLeNet, Variant
-from classifier.weights.checkpoint import CAFFE, Checkpoint, Preprocessing
-from detect.shared import SharedNetwork, to_checkpoint
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.preprocessing import CAFFE, Preprocessing
+from detect.networks.shared import SharedNetwork, to_checkpoint
 from proposals.multibox.samples import random_view
 from proposals.multibox.views import whole_photo
 from structures.records import Image

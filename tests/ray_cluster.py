@@ -33,6 +33,7 @@ def environment(address: str | None = None) -> dict[str, str]:
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # how long a head that ended is waited for
         "RAY_AUTH_MODE": "token",  # else Ray would take, or make, the token of the user
         "RAY_AUTH_TOKEN": TOKEN,
+        "GRPC_ENABLE_FORK_SUPPORT": "0",  # else its server for clients crashes now and then as it starts a process
     }
     return usual | ({"RAY_ADDRESS": address} if address else {})
 
@@ -50,13 +51,18 @@ class Head:
     Args:
         port: of the cluster.
         folder: for its files; the path must be short, as sockets lie there.
+
+    Attributes:
+        address: for other processes of the cluster on this machine.
+        remote: for clients.
     """
 
     def __init__(self, port: int, folder: Path) -> None:
-        self.address = f"127.0.0.1:{port}"
+        client = free_port()
+        self.address, self.remote = f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--port", str(port)]
         command += ["--num-cpus", "2", "--object-store-memory", str(200 * 2**20), "--include-dashboard", "false"]
-        command += ["--temp-dir", str(folder), "--ray-client-server-port", str(free_port())]
+        command += ["--temp-dir", str(folder), "--ray-client-server-port", str(client)]
         for _ in range(TRIES):
             log = folder / f"head-{time.monotonic_ns()}.log"
             with log.open("w") as said:
@@ -72,7 +78,9 @@ class Head:
         raise AssertionError(log.read_text())
 
     def kill(self) -> None:
-        """End all of its processes at once, as a power cut does."""
+        """End all of its processes at once, as a power cut does; none if it has ended."""
+        if self.process.poll() is not None:
+            return
         for process in family(self.process.pid):
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)

@@ -11,7 +11,8 @@ import PIL.ImageDraw
 import torch
 
 from classifier.googlenet import GoogLeNet
-from classifier.weights.checkpoint import CAFFE, Checkpoint
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.preprocessing import CAFFE
 from proposals.baselines import Grid, Random
 
 SIDE = 96

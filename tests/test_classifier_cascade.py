@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifier.cascade import Cascade
-from classifier.regions import Ensemble, RegionClassifier, feature_count
+from classifier.protocol import RegionClassifier, feature_count
+from classifier.regions import Ensemble
 from structures.boxes import Boxes, Floats
 from structures.errors import InputError
 from structures.records import Image

@@ -17,6 +17,7 @@ from classifier import converted
 from classifier.converted import module_key, openvino_core, openvino_model
 from classifier.engines import make_engine, place
 from structures.cache import CACHE_VARIABLE, cache_folder, keep
+from structures.errors import InputError
 
 if importlib.util.find_spec("openvino") is None:
     pytest.skip("OpenVINO is not installed", allow_module_level=True)
@@ -39,6 +40,13 @@ class Scaled(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         assert isinstance(self.shift, Tensor)
         return (self.conv(x) * self.factor + self.shift).mean(dim=(2, 3))
+
+
+class NotConvertible(nn.Module):
+    """A function that OpenVINO does not have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.special.bessel_j1(x)
 
 
 @pytest.fixture
@@ -71,6 +79,20 @@ def engine(dtype: str, module: nn.Module | None = None) -> Any:
 
 def kept_files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("iostream error"), FileNotFoundError("no usable temporary folder")])
+def test_no_room_for_temporary_files_is_not_an_error(
+    empty: Path, conversions: list[nn.Module], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(model: Any, path: Path, **options: bool) -> None:
+        raise error
+
+    monkeypatch.setattr("openvino.save_model", full)
+    for _ in range(2):
+        assert openvino_model(Scaled(), EXAMPLE) is not None
+    assert len(conversions) == 2
+    assert kept_files(empty) == []
 
 
 convert = converted._convert
@@ -246,3 +268,9 @@ def test_a_network_that_another_thread_converts_is_left_alone(empty: Path, monke
         assert (first.result(), while_traced) == ("converted", before)
         with pytest.raises(converted.NotKept):
             second.result()
+
+
+@pytest.mark.usefixtures("empty")
+def test_what_openvino_cannot_convert_is_one_line_that_says_what_to_upgrade() -> None:
+    with pytest.raises(InputError, match=r"^OpenVINO 20\d\d\.\d\.\d cannot convert .* torch 2\.\d+\.\d .* upgrade it"):
+        engine("float32", NotConvertible())

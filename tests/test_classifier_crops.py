@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from classifier import crops as module
 from classifier.crops import RegionCrops, normalise, with_context
-from classifier.weights.checkpoint import CAFFE, TORCHVISION
+from classifier.weights.preprocessing import CAFFE, TORCHVISION
 
 SIZE, CONTEXT = 14, 2
 

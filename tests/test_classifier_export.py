@@ -21,7 +21,10 @@ from classifier.export import (
     run_exported,
 )
 from classifier.googlenet import GoogLeNet
-from classifier.weights.checkpoint import CAFFE, TORCHVISION, Checkpoint, WeightsError, for_regions
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
+from classifier.weights.last_layer import for_regions
+from classifier.weights.preprocessing import CAFFE, TORCHVISION
 
 SIDE = 64
 

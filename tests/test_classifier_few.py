@@ -9,8 +9,9 @@ import torch
 from classifier.engines import place
 from classifier.few_examples import MOST_ROWS, Examples, learn_columns, log_sum_exp
 from classifier.region_columns import LAST_MAP, Columns, with_columns, without_columns
-from classifier.weights.checkpoint import Checkpoint, WeightsError
-from detect.shared import SharedFeatures, SharedRegions
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
+from detect.networks.shared_features import SharedFeatures, SharedRegions
 from proposals.multibox.views import whole_photo
 from structures.errors import InputError
 from tests.networks import make_shared, photo, some_boxes

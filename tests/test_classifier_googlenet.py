@@ -10,13 +10,13 @@ from torch.nn import functional
 from torchvision.models import googlenet
 
 from classifier.googlenet import (
-    STAGES,
+    LAYERS,
     TABLE_1,
     Auxiliary,
     GoogLeNet,
     LocalResponseNorm,
     TrainingLogits,
-    stages_between,
+    layers_between,
 )
 from classifier.weights.caffe import from_arrays, layer_names, read_npz
 from classifier.weights.torchvision import from_state_dict
@@ -58,12 +58,12 @@ def paper() -> GoogLeNet:
 @pytest.mark.parametrize("variant", ["paper", "batchnorm"])
 def test_shape_ladder_of_table_1(variant) -> None:
     network = GoogLeNet(10, variant=variant).eval()
-    assert tuple(LADDER) == STAGES
+    assert tuple(LADDER) == LAYERS
     x, before = torch.zeros(2, 3, 224, 224), None
-    for stage, (channels, side) in LADDER.items():
-        x = network.trunk(x, after=before, last=stage)
-        assert x.shape == (2, channels, side, side), stage
-        before = stage
+    for layer, (channels, side) in LADDER.items():
+        x = network.trunk(x, after=before, last=layer)
+        assert x.shape == (2, channels, side, side), layer
+        before = layer
     assert network.classify(x).shape == (2, 10)
 
 
@@ -138,7 +138,7 @@ def test_response_normalisation_is_that_of_torch(channels: int) -> None:
     assert (expected - x).abs().max() > 1
 
 
-def test_trunk_runs_from_and_to_any_stage(paper: GoogLeNet) -> None:
+def test_trunk_runs_from_and_to_any_layer(paper: GoogLeNet) -> None:
     x = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
         whole = paper.trunk(x)
@@ -146,7 +146,7 @@ def test_trunk_runs_from_and_to_any_stage(paper: GoogLeNet) -> None:
         assert torch.equal(paper.trunk(middle, after="inception4d"), whole)
     assert middle.shape == (1, 528, 4, 6)
     with pytest.raises(ValueError, match="'inception6a' is not one of conv1"):
-        stages_between(None, "inception6a")
+        layers_between(None, "inception6a")
     with pytest.raises(ValueError, match="not one of paper, batchnorm"):
         GoogLeNet(variant="v4")  # type: ignore[arg-type]
 

@@ -29,7 +29,8 @@ from classifier.image_training import (
 from classifier.processes import Process
 from classifier.recipes import Recipe, paper_recipe
 from classifier.training import NonFiniteLoss, StepProgress
-from classifier.weights.checkpoint import Checkpoint, WeightsError
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
 from classifier.weights.load import load_weights
 from detect.commands.train_classifier import classifier
 from detect.training.folder import occupied

@@ -17,8 +17,10 @@ from classifier.engines import place
 from classifier.googlenet import GoogLeNet
 from classifier.images import ImageClassifier, best_classes, cut_views, resize_pixels
 from classifier.views import LONGEST, View, list_views, resized, without_the_unseen
-from classifier.weights.checkpoint import CAFFE, TORCHVISION, Checkpoint, Preprocessing, WeightsError
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
 from classifier.weights.load import load_weights
+from classifier.weights.preprocessing import CAFFE, TORCHVISION, Preprocessing
 from structures.images import read_image
 
 SMALL = replace(CAFFE, size=56, resize=64)  # a quarter of the paper's sizes: quick, and every scale is still whole

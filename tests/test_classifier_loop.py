@@ -11,7 +11,7 @@ from classifier.ahead import LoadedBatches
 from classifier.recipes import Schedule
 from classifier.training import NonFiniteLoss, StepProgress, TrainingRun, full_precision, parameter_groups, train
 from classifier.training_state import write_state
-from classifier.weights.checkpoint import WeightsError
+from classifier.weights.fitting import WeightsError
 from structures.seeds import LARGEST_SEED, step_seed
 
 SCHEDULE = Schedule(6, 0.1, warmup=2, average=0.9, seed=5)

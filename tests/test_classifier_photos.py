@@ -25,7 +25,8 @@ from classifier.photos import (
     presence,
     with_photo_layer,
 )
-from classifier.weights.checkpoint import Checkpoint, WeightsError, save_checkpoint
+from classifier.weights.checkpoint import Checkpoint, save_checkpoint
+from classifier.weights.fitting import WeightsError
 from detect.runs.classify import load_image_classifier, score_annotated
 from eval.classification import presence_precision
 from eval.voc import VocDataset

@@ -9,8 +9,11 @@ from torch import Tensor
 
 from classifier.crops import RegionCrops, normalise
 from classifier.engines import Engine, place
-from classifier.regions import Ensemble, GoogLeNetRegions, feature_count
-from classifier.weights.checkpoint import TORCHVISION, Checkpoint, WeightsError
+from classifier.protocol import feature_count
+from classifier.regions import Ensemble, GoogLeNetRegions
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
+from classifier.weights.preprocessing import TORCHVISION
 from structures.boxes import mirror
 from tests.networks import CLASSES, SMALL, make, photo, some_boxes
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifier.sampling import BatchDraw, Regions, choose_regions, label_boxes, soft_labels
+from classifier.sampling import BatchDraw, LabelledRegions, choose_regions, label_boxes, soft_labels
 from structures.boxes import Boxes, as_boxes, iou
 from structures.records import GroundTruth
 from tests.boxes import random_boxes, truth
@@ -67,7 +67,7 @@ def test_an_object_inside_a_crowd_keeps_its_positives() -> None:
     assert label([[5, 5, 15, 14], [5, 5, 15, 9]], objects, use_ignored=False) == ([1, -1], [0.9, 0.4])
 
 
-def draw(boxes: object, objects: GroundTruth, seed: int = 0, **options: object) -> Regions:
+def draw(boxes: object, objects: GroundTruth, seed: int = 0, **options: object) -> LabelledRegions:
     settings = {"photo": 7, "background": BACKGROUND, "positives": 4, "negatives": 6} | options
     rng = np.random.default_rng(seed)
     return choose_regions(as_boxes(boxes), objects, rng=rng, **settings)  # type: ignore[arg-type]
@@ -194,7 +194,7 @@ def test_half_of_the_rows_are_mirrored() -> None:
 
 def test_joining_keeps_order_and_types() -> None:
     a, b = draw(scattered(100), TWO, photo=0), draw([], truth(), photo=1)
-    joined = Regions.join([a, b, a])
+    joined = LabelledRegions.join([a, b, a])
     assert len(joined) == 2 * len(a)
     assert np.array_equal(joined.boxes, np.concatenate([a.boxes, a.boxes]))
     assert joined.mirrored.dtype == bool
@@ -250,7 +250,9 @@ def test_soft_labels_by_hand() -> None:
     overlap = np.array([1, 0.8, 0.55, 0.3, 0.2, 0], np.float32)
     nearest = np.array([0, 2, 1, 1, 1, BACKGROUND])
     labels = np.where(overlap >= 0.5, nearest, BACKGROUND)
-    regions = Regions(np.zeros(6, np.int64), np.zeros((6, 4), np.float32), labels, nearest, overlap, np.zeros(6, bool))
+    regions = LabelledRegions(
+        np.zeros(6, np.int64), np.zeros((6, 4), np.float32), labels, nearest, overlap, np.zeros(6, bool)
+    )
     found = soft_labels(regions, background=BACKGROUND, ramp=(0.3, 0.8))
     assert found.dtype == np.float32
     expected = [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0.5, 0, 0.5], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1]]
@@ -264,7 +266,9 @@ def test_soft_labels_by_hand() -> None:
 def test_soft_labels_are_shares_that_rise_with_the_overlap(values: list[float], low: float, width: float) -> None:
     overlap = np.sort(np.array(values, np.float32))
     n, nearest = len(overlap), np.where(overlap > 0, 1, BACKGROUND)
-    regions = Regions(np.zeros(n, np.int64), np.zeros((n, 4), np.float32), nearest, nearest, overlap, np.zeros(n, bool))
+    regions = LabelledRegions(
+        np.zeros(n, np.int64), np.zeros((n, 4), np.float32), nearest, nearest, overlap, np.zeros(n, bool)
+    )
     found = soft_labels(regions, background=BACKGROUND, ramp=(low, min(1, low + width)))
     assert np.allclose(found.sum(axis=1), 1)
     assert (np.diff(found[:, 1]) >= 0).all()

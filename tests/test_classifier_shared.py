@@ -1,4 +1,4 @@
-"""The region head on shared features: dilated stages, where cells look, its shapes, its start, and what it draws."""
+"""The region head on shared features: dilated layers, where cells look, its shapes, its start, and what it draws."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def maps(head: SharedRegionHead) -> RegionMaps:
 
 
 @pytest.mark.parametrize("variant", ["paper", "batchnorm"])
-def test_dilated_stages_give_at_every_second_cell_what_they_gave(variant: Variant) -> None:
+def test_dilated_layers_give_at_every_second_cell_what_they_gave(variant: Variant) -> None:
     torch.manual_seed(0)
     plain, dilated = GoogLeNet(3, variant=variant).eval(), GoogLeNet(3, variant=variant).eval()
     dilated.load_state_dict(plain.state_dict())

@@ -20,9 +20,10 @@ from classifier.engines import Engine, make_engine, place
 from classifier.googlenet import GoogLeNet
 from classifier.recipes import Recipe
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, cut_regions, keep_features
-from classifier.sampling import BatchDraw, Regions
+from classifier.sampling import BatchDraw, LabelledRegions
 from classifier.training import NonFiniteLoss, StepProgress
-from classifier.weights.checkpoint import CAFFE, WeightsError
+from classifier.weights.fitting import WeightsError
+from classifier.weights.preprocessing import CAFFE
 from structures.errors import InputError
 from structures.images import ImageError
 from structures.records import Image
@@ -229,17 +230,17 @@ def photo(number: int) -> Image:
     return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def regions_of(photos: int, each: int) -> Regions:
+def regions_of(photos: int, each: int) -> LabelledRegions:
     rng = np.random.default_rng(photos)
     count = photos * each
     corners = rng.uniform(0, 30, (count, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(3, 12, (count, 2))], axis=1).astype(np.float32)
     labels = np.arange(count) % 3
     photo_of = np.repeat(np.arange(photos) * 2, each)  # not every photo has regions
-    return Regions(photo_of, boxes, labels, labels, np.zeros(count, np.float32), rng.random(count) < 0.5)
+    return LabelledRegions(photo_of, boxes, labels, labels, np.zeros(count, np.float32), rng.random(count) < 0.5)
 
 
-def slow_crop(regions: Regions, row: int, *, mirrored: bool) -> Tensor:
+def slow_crop(regions: LabelledRegions, row: int, *, mirrored: bool) -> Tensor:
     """One region at a time, cut from its photo and flipped."""
     cut = RegionCrops(normalise(photo(int(regions.photo[row])), SMALL), size=32, context=4)
     crop = cut(torch.from_numpy(regions.boxes[row : row + 1]))[0]
@@ -257,11 +258,11 @@ def trunk_engine(network: GoogLeNet, last: str, batch_size: int = 4) -> Engine:
     return make_engine(Trunk(network, last), PLAIN, size=32, batch_size=batch_size)
 
 
-@pytest.mark.parametrize("stage", ["conv1", "maxpool2", "inception4e", "maxpool4", "inception5b"])
-def test_head_and_trunk_make_the_network(network: GoogLeNet, stage: str) -> None:
+@pytest.mark.parametrize("layer", ["conv1", "maxpool2", "inception4e", "maxpool4", "inception5b"])
+def test_head_and_trunk_make_the_network(network: GoogLeNet, layer: str) -> None:
     x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 50
     with torch.no_grad():
-        assert torch.allclose(Head(network, stage)(Trunk(network, stage)(x)), network(x), atol=1e-5)
+        assert torch.allclose(Head(network, layer)(Trunk(network, layer)(x)), network(x), atol=1e-5)
         assert torch.equal(Head(network, None)(x), network(x))
 
 

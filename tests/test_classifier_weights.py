@@ -16,21 +16,11 @@ from safetensors.torch import save_file
 from torchvision.models import GoogLeNet_Weights, googlenet
 
 from classifier.googlenet import GoogLeNet
-from classifier.weights.checkpoint import (
-    CAFFE,
-    TORCHVISION,
-    Checkpoint,
-    Preprocessing,
-    WeightsError,
-    _is_finite,
-    for_images,
-    for_regions,
-    load_state,
-    read_checkpoint,
-    save_checkpoint,
-    weights_unset,
-)
+from classifier.weights.checkpoint import Checkpoint, _is_finite, read_checkpoint, save_checkpoint
+from classifier.weights.fitting import WeightsError, load_state, weights_unset
+from classifier.weights.last_layer import for_images, for_regions
 from classifier.weights.load import load_weights
+from classifier.weights.preprocessing import CAFFE, TORCHVISION, Preprocessing
 from classifier.weights.torchvision import TRANSFORM_INPUT
 
 CLASSES = ("cat", "dog", "ant eater")

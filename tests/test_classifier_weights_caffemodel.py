@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from classifier.googlenet import GoogLeNet
 from classifier.weights.caffe import layer_names, read_caffe
 from classifier.weights.caffemodel import MAX_AXES, parse_caffemodel, read_caffemodel
-from classifier.weights.checkpoint import WeightsError
+from classifier.weights.fitting import WeightsError
 from classifier.weights.load import load_weights
 
 RANDOM = np.random.default_rng(0)

@@ -12,9 +12,10 @@ from classifier.crops import normalise_pixels
 from classifier.engines import place
 from classifier.googlenet import GoogLeNet
 from classifier.regions import GoogLeNetRegions
-from classifier.weights.checkpoint import CAFFE, TORCHVISION, Checkpoint, Preprocessing
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.preprocessing import CAFFE, TORCHVISION, Preprocessing
 from detect.detector import Detector
-from detect.multibox import Normalise
+from detect.networks.multibox import Normalise
 from proposals.generators import build
 from structures.boxes import Boxes, Floats, as_boxes
 from structures.records import Image, Proposals

@@ -13,13 +13,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import detect.bench.detection
 import detect.detector
-from detect.bench.detection import BenchJob, time_stages
-from detect.bench.rows import STAGE_TIMES
+from detect.bench.detection import BenchJob
+from detect.bench.timing import STAGE_TIMES, time_stages
 from detect.detector import Detector
 from detect.generators import load_proposals
 from eval.plots import detector_plots
 from eval.regions import read_regions
 from eval.voc import VocDataset
+from proposals.protocol import ProposalGenerator
 from structures.boxes import Boxes, Floats, whole_image
 from structures.records import Image, Proposals
 from tests.shapes import write_cats
@@ -42,6 +43,16 @@ def voc(tmp_path: Path) -> Path:
     return write_cats(tmp_path / "VOC")
 
 
+class Broken:
+    """A generator of another package, with a fault."""
+
+    name = "broken"
+    parameters: dict[str, Any] = {}  # noqa: RUF012
+
+    def __call__(self, image: Image) -> Proposals:
+        raise KeyError("no such layer")
+
+
 class Once:
     """Proposes the whole photo alone."""
 
@@ -58,7 +69,8 @@ def bench(monkeypatch: pytest.MonkeyPatch, rcnn: Callable[..., int], voc: Path, 
     """Run `rcnn bench detect` on the three photos, with a classifier whose answers are known."""
 
     def load(weights: Any, proposals: str, **options: Any) -> Detector:
-        generator = Once() if proposals == "random" else load_proposals(proposals)
+        known: dict[str, Callable[[], ProposalGenerator]] = {"random": Once, "edge-boxes": Broken}
+        generator = known.get(proposals, lambda: load_proposals(proposals))()
         return Detector(generator, Bright(), score_floor=options["score_floor"])
 
     monkeypatch.setattr(detect.detector.Detector, "load", load)
@@ -75,7 +87,7 @@ def _few(draw: Callable[..., Any]) -> Callable[..., Any]:
 def test_a_row_for_each_generator_in_every_form(
     bench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("detect.evaluation.PIPE_WIDTH", 80)  # as in a narrow terminal
+    monkeypatch.setattr("detect.consoles.PIPE_WIDTH", 80)  # as in a narrow terminal
     files = {kind: tmp_path / f"bench.{kind}" for kind in ("json", "csv", "html", "svg")}
     forms = ["--json", files["json"], "--csv", files["csv"], "--html", files["html"], "--plot", files["svg"]]
     names = ["grid", "random", "selective-search+grid"]
@@ -149,14 +161,63 @@ def test_it_goes_on_where_it_stopped(bench: Callable[..., int], capsys: pytest.C
     assert "1 of 3 photos are done already" in capsys.readouterr().err
 
 
-def test_boxes_of_another_program_are_found_by_their_names(bench: Callable[..., int], tmp_path: Path) -> None:
-    boxes = tmp_path / "boxes.json"
+@pytest.fixture
+def boxes(tmp_path: Path) -> Path:
+    """The box of each object, in a file of another program."""
     corners = [(10, 10), (40, 20), (60, 30)]
     entries = [{"image_id": i, "category_id": 1, "bbox": [*xy, 50, 40], "score": 1} for i, xy in enumerate(corners)]
-    boxes.write_text(json.dumps(entries))
-    assert bench("--proposals", f"file:{boxes}", "--timed", 0, "--json", tmp_path / "bench.json") == 0
+    (tmp_path / "boxes.json").write_text(json.dumps(entries))
+    return tmp_path / "boxes.json"
+
+
+@pytest.mark.parametrize("name", ["file:{}", "grid+file:{}"])
+def test_boxes_of_another_program_are_found_by_their_names(
+    bench: Callable[..., int], tmp_path: Path, boxes: Path, name: str
+) -> None:
+    assert bench("--proposals", name.format(boxes), "--timed", 3, "--json", tmp_path / "bench.json") == 0
     (row,) = json.loads((tmp_path / "bench.json").read_text())["detectors"]
-    assert (row["proposals"], row["recall@0.70"], row["skipped"]) == (f"file:{boxes}", 1, 0)
+    assert (row["proposals"], row["recall@0.70"], row["skipped"]) == (name.format(boxes), 1, 0)
+    assert row["seconds, all"] > 0
+
+
+def test_photos_without_boxes_in_a_file_are_named_and_the_rest_is_measured(
+    bench: Callable[..., int], tmp_path: Path, boxes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes.write_text(json.dumps(json.loads(boxes.read_text())[:2]))
+    names = ("--proposals", "grid", "--proposals", f"file:{boxes}")
+    assert bench(*names, "--timed", 3, "--json", tmp_path / "bench.json") == 1
+    told = capsys.readouterr().err
+    assert f"file:{boxes}: 1 of 3 photos could not be processed, so their objects count as missed; see " in told
+    grid, file = json.loads((tmp_path / "bench.json").read_text())["detectors"]
+    assert (grid["skipped"], file["skipped"]) == (0, 1)
+    assert grid["seconds, all"] > 0
+    assert file["seconds, all"] > 0
+
+
+def test_a_generator_that_fails_does_not_cost_the_others_their_rows(
+    bench: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("--proposals", "edge-boxes", "--proposals", "grid")
+    assert bench(*names, "--timed", 2, "--json", tmp_path / "bench.json") == 1
+    told = capsys.readouterr()
+    assert told.err.count("not timed on every photo: edge-boxes: KeyError: 'no such layer'") == 1
+    assert "edge-boxes: left out, as it failed: KeyError: 'no such layer'" in told.err
+    said = json.loads((tmp_path / "bench.json").read_text())
+    assert [row["proposals"] for row in said["detectors"]] == ["grid"]
+    assert said["detectors"][0]["seconds, all"] > 0
+    assert said["failed"] == {"edge-boxes": "KeyError: 'no such layer'"}
+    assert bench("--proposals", "edge-boxes", "--timed", 0) == 2
+    assert "edge-boxes failed: KeyError: 'no such layer'" in capsys.readouterr().err
+
+
+def test_weights_of_other_classes_are_refused_before_anything_is_measured(
+    bench: Callable[..., int], voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (voc / "Annotations").iterdir():
+        path.write_text(path.read_text().replace("cat", "lynx"))
+    assert bench("--proposals", "grid", "--timed", 0) == 2
+    assert "--weights know cat, but no class of the ground truth: lynx" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_read_is_not_written_over(bench: Callable[..., int], tmp_path: Path) -> None:
@@ -166,7 +227,7 @@ def test_what_is_read_is_not_written_over(bench: Callable[..., int], tmp_path: P
 
 def test_photos_that_cannot_be_read_are_counted(bench: Callable[..., int], voc: Path, tmp_path: Path) -> None:
     (voc / "JPEGImages/1.jpg").write_text("no photo")
-    assert bench("--proposals", "grid", "--timed", 3, "--json", tmp_path / "bench.json") == 0
+    assert bench("--proposals", "grid", "--timed", 3, "--json", tmp_path / "bench.json") == 1
     (row,) = json.loads((tmp_path / "bench.json").read_text())["detectors"]
     assert (row["skipped"], row["lost, not searched"]) == (1, 1)
 

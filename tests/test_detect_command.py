@@ -692,7 +692,7 @@ def test_a_full_disk_is_named(
             raise OSError(28, "No space left on device")
 
     photo(tmp_path / "a.png")
-    monkeypatch.setattr("detect.runs.results.Results.write", full)
+    monkeypatch.setattr("detect.runs.results.ResultsFolder.write", full)
     assert rcnn(tmp_path / "a.png", "--out", tmp_path / "out") == 2
     assert "detections.jsonl: No space left on device" in capsys.readouterr().err
 

@@ -3,6 +3,7 @@
 import json
 import weakref
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +26,7 @@ from tests.layouts import XML, coco, labelimg_side_by_side, photo, text, ultraly
 FEW = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
+DIFFICULT_IN_COCO = "difficult objects, written with ignore=1: pycocotools counts them"
 NAMES = ("cat", "dog", "Käse & <b>")
 
 
@@ -115,6 +117,52 @@ def write_coco(path: Path, photos: list[list[tuple[list[float], int, bool]]]) ->
     text(path, json.dumps({"images": images, "annotations": rows, "categories": categories}))
 
 
+def write_yolo(root: Path, photos: list[list[tuple[list[float], int, bool]]]) -> None:
+    for number, rows in enumerate(photos):
+        lines = [
+            f"{label} {(x1 + x2) / 200:.8g} {(y1 + y2) / 80:.8g} {(x2 - x1) / 100:.8g} {(y2 - y1) / 40:.8g}\n"
+            for (x1, y1, x2, y2), label, _ in rows
+        ]
+        text(root / f"labels/val/{number}.txt", "".join(lines))
+    text(root / "data.yaml", json.dumps({"val": "images/val", "names": NAMES}))
+
+
+PHOTO_PLACES = {"voc": "JPEGImages", "coco": "images", "yolo": "images/val"}
+
+
+def write(form: str, root: Path, photos: list[list[tuple[list[float], int, bool]]]) -> None:
+    """Write annotated photos; COCO's file is named like a split, so that it is called so on the way back, too."""
+    for number in range(len(photos)):
+        photo(root / PHOTO_PLACES[form] / f"{number}.png")
+    if form == "coco":
+        write_coco(root / "instances_val.json", photos)
+    else:
+        {"voc": write_voc, "yolo": write_yolo}[form](root, photos)
+
+
+@pytest.mark.parametrize(("form", "other"), list(permutations(PHOTO_PLACES, 2)))
+@FEW
+@given(photos=st.lists(objects(0.25), min_size=1, max_size=3))
+def test_boxes_and_names_come_back_from_every_other_format(
+    form: str, other: str, photos: list[list[tuple[list[float], int, bool]]]
+) -> None:
+    with TemporaryDirectory() as name:
+        root = Path(name)
+        write(form, root / "in", photos)
+        there = run(root / "in", other, root / "there", copy_photos=True)
+        back = run(root / "there", form, root / "back", copy_photos=True)
+        assert there.objects == back.objects == sum(map(len, photos))
+        assert len(list((root / "back" / PHOTO_PLACES[form]).iterdir())) == len(photos)
+        before, after = (contents(open_ground_truth(root / place)) for place in ("in", "back"))
+        assert before.keys() == after.keys()
+        for stem, rows in before.items():
+            assert [row[1] for row in rows] == [row[1] for row in after[stem]]
+            assert all(one[0] == pytest.approx(two[0], abs=1e-3) for one, two in zip(rows, after[stem], strict=True))
+        flagged = sum(flag for rows in photos for _, _, flag in rows) * (form == "voc")
+        lost = {"yolo": "difficult objects: the flag is lost", "coco": DIFFICULT_IN_COCO}.get(other, "")
+        assert kinds(there).get(lost, 0) == flagged
+
+
 LINES = st.lists(st.lists(st.tuples(boxes(0.01), st.integers(0, 2), st.floats(0, 1, width=32)), max_size=4), max_size=3)
 
 
@@ -193,7 +241,7 @@ def test_losses_of_yolo_are_counted_and_named(tmp_path: Path) -> None:
         "objects without area left out": 1,
         "objects cut at the edge of their photo": 1,
         "objects wholly outside their photo left out": 1,
-        "photos that are not there": 1,
+        "photos that do not exist": 1,
     }
     assert all(", first in " in line for line in done.losses)
     rows = (tmp_path / "out/labels/val/a.txt").read_text().splitlines()
@@ -215,11 +263,14 @@ def test_losses_of_voc_are_counted_and_named(tmp_path: Path) -> None:
 def test_losses_of_coco_are_counted_and_named(tmp_path: Path) -> None:
     part = "<part><name>head</name></part><truncated>1</truncated>"
     text(tmp_path / "in/a.xml", XML.replace("<bndbox>", f"{part}<difficult>1</difficult><bndbox>"))
+    attributes = "<attributes><attribute><name>colour</name><value>red</value></attribute></attributes>"
+    text(tmp_path / "in/b.xml", XML.replace("<bndbox>", f"{attributes}<polygon><x1>1</x1></polygon><bndbox>"))
     done = run(tmp_path / "in", "coco", tmp_path / "out")
     assert kinds(done) == {
-        "objects with parts, a pose, or marks as truncated or occluded: these are lost": 1,
-        "difficult objects, written with ignore=1: pycocotools counts them": 1,
-        "photos that are not there": 1,
+        "objects with parts, a pose, attributes, or marks as truncated or occluded: these are lost": 2,
+        "objects with a polygon or mask: only the box is kept": 1,
+        DIFFICULT_IN_COCO: 1,
+        "photos that do not exist": 2,
     }
 
 
@@ -263,7 +314,7 @@ def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("form", "message"),
-    [("voc", "already has the format voc"), ("csv", "annotations, whose `form` .*csv.*voc, coco")],
+    [("voc", "already has the format voc"), ("csv", "annotations; for these `form` .*csv.*voc, coco")],
 )
 def test_formats_that_make_no_sense_are_refused(tmp_path: Path, form: str, message: str) -> None:
     voc_lists(tmp_path / "in")

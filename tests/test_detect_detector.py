@@ -16,10 +16,13 @@ import torch
 from classifier.engines import Placement, place
 from classifier.googlenet import GoogLeNet
 from classifier.regions import Ensemble, GoogLeNetRegions
-from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError, save_checkpoint
+from classifier.weights.checkpoint import Checkpoint, save_checkpoint
+from classifier.weights.fitting import WeightsError
+from classifier.weights.preprocessing import CAFFE
 from detect import classifiers
 from detect.detector import Detector
 from detect.settings import DetectorSettings, SettingChanges
+from detect.weights import weights_file
 from proposals.baselines import Random
 from structures.boxes import Boxes, Floats, as_boxes
 from structures.records import Image, Proposals
@@ -265,7 +268,7 @@ def test_loading_by_name_and_path(weights: Path, monkeypatch: pytest.MonkeyPatch
     assert loaded.settings()["proposals"]["name"] == "random"
     assert loaded.settings()["max_boxes"] == 5
     assert loaded.classify.engine.batch_size == 3  # type: ignore[attr-defined]
-    monkeypatch.setattr(classifiers, "SHIPPED", weights.parent)
+    monkeypatch.setattr("detect.weights.SHIPPED", weights.parent)
     by_name = Detector.load("w", "random", **TORCH, score_floor=0.0, max_boxes=5, batch_size=3)
     assert np.array_equal(by_name(PHOTO).scores, found.scores)
     assert np.array_equal(by_name(PHOTO).boxes, found.boxes)
@@ -286,14 +289,14 @@ def test_the_generator_runs_where_the_classifier_does(weights: Path, monkeypatch
 def test_names_come_before_files_and_paths_are_files(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classifiers, "SHIPPED", weights.parent)
+    monkeypatch.setattr("detect.weights.SHIPPED", weights.parent)
     monkeypatch.chdir(tmp_path)
     for name in ("w", "w.safetensors"):
         (tmp_path / name).write_bytes(b"another file of that name")
-    assert classifiers.weights_file("w") == weights
+    assert weights_file("w") == weights
     assert classifiers.load_checkpoint("w").classes == ("cat", "dog")
     for name in ("w.safetensors", "./w", "./w.safetensors", str(tmp_path / "w")):
-        assert classifiers.weights_file(name).resolve().parent == tmp_path
+        assert weights_file(name).resolve().parent == tmp_path
         with pytest.raises(WeightsError):
             classifiers.load_checkpoint(name)
 

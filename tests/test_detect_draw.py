@@ -18,7 +18,7 @@ from detect.drawing.fonts import font_for, legible, missing_fonts
 from detect.drawing.labels import covered, place_labels, places
 from detect.drawing.picture import colour, draw
 from detect.runs.record import RunRecord
-from detect.runs.results import Results
+from detect.runs.results import ResultsFolder
 from proposals.stored.reader import file_key
 from structures.boxes import Boxes
 from structures.records import Detections
@@ -167,7 +167,7 @@ def results(tmp_path: Path) -> Path:
     """Results of two photos, without pictures."""
     out, photos = tmp_path / "out", tmp_path / "photos"
     (photos / "sub").mkdir(parents=True)
-    with Results(out) as written:
+    with ResultsFolder(out) as written:
         RunRecord(out, {"classes": list(CLASSES), "exif": "apply", "score_floor": 0.05}).update(images=str(photos))
         for name in ("a.png", "sub/b.jpg"):
             PIL.Image.new("RGB", (120, 100)).save(photos / name)
@@ -267,7 +267,7 @@ def test_what_has_no_results_is_refused(
 def test_a_missing_font_is_reported_once_per_run(
     no_fonts: None, tmp_path: Path, rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with Results(tmp_path / "out") as written:
+    with ResultsFolder(tmp_path / "out") as written:
         RunRecord(tmp_path / "out", {"classes": ["猫", "犬"]}).update(images=str(tmp_path))
         for name in ("a.png", "b.png"):
             PIL.Image.new("RGB", (120, 100)).save(tmp_path / name)

@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 import pytest
 
+from detect.runs import films
 from detect.runs.films import Films, camera_frames, count_frames, frames_of, truncated
 from detect.runs.frames import film_of
 from detect.runs.photos import Photo, SourceError
+from structures.errors import InputError
 from structures.files import file_digest
 from structures.images import ImageError
 from tests.test_detect_command import entries, propose, rcnn, weights
@@ -58,6 +60,62 @@ def test_films_that_are_none_or_cut_off(film: Path, tmp_path: Path) -> None:
     except SourceError:  # some versions of OpenCV open no film without its index
         return
     assert found < 9
+
+
+@pytest.mark.parametrize(
+    "content", [b"ffconcat version 1.0\nfile film.avi\n", b"#EXTM3U\n#EXTINF:9,\nfilm.avi\n#EXT-X-ENDLIST\n", None]
+)
+def test_pictures_and_lists_of_other_files_are_no_films(film: Path, tmp_path: Path, content: bytes | None) -> None:
+    """OpenCV would open them, whatever their names are: other files, and pictures without our limits."""
+    disguised, still = tmp_path / "a001.mp4", cv2.imencode(".png", np.zeros((9, 8, 3), np.uint8))[1].tobytes()
+    disguised.write_bytes(content or still)
+    with pytest.raises(SourceError, match=r"a001\.mp4: not a film"):
+        count_frames(disguised)
+
+
+def test_a_film_with_too_large_frames_is_not_decoded(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Never:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(opened, name)
+
+        def grab(self) -> bool:
+            raise AssertionError("decoded")
+
+        retrieve = read = grab
+
+    opened = cv2.VideoCapture(str(film))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda place: Never())
+    with pytest.raises(ImageError, match="more than 3071 pixels"):
+        Films(max_pixels=64 * 48 - 1)(film, 0)
+
+
+def test_a_film_that_cannot_be_written_whole_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV does not say if the disk is full."""
+    pictures = [tmp_path / f"{number}.png" for number in range(3)]
+    for picture in pictures:
+        cv2.imwrite(str(picture), np.zeros((48, 64, 3), np.uint8))
+    films._encode(tmp_path / "whole.mp4", pictures, 25)
+    assert count_frames(tmp_path / "whole.mp4") == 3
+
+    class Full:
+        """A writer of films on a disk that has room for the first frame alone."""
+
+        def __init__(self, *arguments: Any) -> None:
+            self.inner, self.left = writer(*arguments), 1
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+        def write(self, pixels: Any) -> None:
+            self.left -= 1
+            if self.left >= 0:
+                self.inner.write(pixels)
+
+    writer = cv2.VideoWriter
+    Full.fourcc = writer.fourcc  # type: ignore[attr-defined]
+    monkeypatch.setattr(cv2, "VideoWriter", Full)
+    with pytest.raises(InputError, match="could not be written whole; is there room in"):
+        films._encode(tmp_path / "cut.mp4", pictures, 25)
 
 
 def test_a_missing_camera() -> None:

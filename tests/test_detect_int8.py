@@ -15,11 +15,12 @@ from torch import nn
 
 from classifier.engines import place
 from classifier.rounding import RoundedConv2d
-from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from classifier.weights.fitting import WeightsError
 from detect.classifiers import load_checkpoint, load_classifier
 from detect.generators import load_proposals
-from detect.int8 import NOT_ROUNDED, RECORD, network_in_int8, points
-from detect.shared import from_checkpoint, with_ranges
+from detect.networks.int8 import NOT_ROUNDED, RECORD, network_in_int8, points
+from detect.networks.shared import from_checkpoint, with_ranges
 from tests.networks import make_shared, photo
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")

@@ -12,19 +12,20 @@ import torch
 
 from classifier.converted import NotKept
 from classifier.engines import make_engine, place
-from classifier.googlenet import STAGES, GoogLeNet
+from classifier.googlenet import LAYERS, GoogLeNet
 from classifier.processes import ALONE, Process
 from classifier.training import NonFiniteLoss, TrainingRun
-from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from classifier.weights.fitting import WeightsError
 from detect.commands import train_multibox as command
 from detect.generators import load_proposals, unlearned_warning
-from detect.multibox import (
+from detect.networks.canvas_runner import CanvasRunner
+from detect.networks.multibox import (
     LAST_FROZEN,
     MAPS,
-    CanvasRunner,
     Stem,
     from_checkpoint,
-    kept_stages,
+    kept_layers,
     learned_classes,
     load_multibox,
     make_multibox,
@@ -159,7 +160,7 @@ def test_every_part_of_the_loss_falls_where_the_same_objects_are_seen_again(trun
     assert behind == done[-1].learning_rate / 4
 
 
-def test_frozen_stages_stay_and_the_others_move(trunk, trained):
+def test_frozen_layers_stay_and_the_others_move(trunk, trained):
     state = trained[0].state
     assert torch.equal(state["trunk.inception3a.branch1.conv.weight"], trunk.state["inception3a.branch1.conv.weight"])
     assert not torch.equal(
@@ -228,8 +229,8 @@ def test_the_command_judges_and_keeps_the_best_and_the_last(trunk, tmp_path, rcn
     assert list(scores) == [1, 2, 3, 4]
     best, last = read_checkpoint(out), read_checkpoint(tmp_path / "boxes.last.safetensors")
     record = best.training["validation"]
-    by_stage = {(number, int(row[0])): float(row[1]) for number, curve in enumerate(curves, 1) for row in curve}
-    assert record["value"] == max(by_stage.values()) == by_stage[best.training["phase"], record["step"]]
+    by_phase = {(number, int(row[0])): float(row[1]) for number, curve in enumerate(curves, 1) for row in curve}
+    assert record["value"] == max(by_phase.values()) == by_phase[best.training["phase"], record["step"]]
     assert (record["figure"], record["number of photos"]) == ("recall@0.50 of 200 boxes", 2)
     made = last.training
     assert (made["validation"]["step"], made["phase"]) == (4, 2)
@@ -305,13 +306,13 @@ def test_the_frozen_part_and_the_rest_make_the_whole_trunk(trunk, frozen):
         found = unflatten(Stem(network, frozen)(pixels), (64, 128), frozen)
         maps = network.from_stem(found, frozen)
         expected = network.stem(pixels, MAPS[-1])
-    assert len(found) == len(kept_stages(frozen))
+    assert len(found) == len(kept_layers(frozen))
     for map_found, map_expected in zip(maps, expected, strict=True):
         torch.testing.assert_close(map_found, map_expected)
 
 
-@pytest.mark.parametrize("frozen", ["none", "conv9", *sorted({*STAGES} - {*LAST_FROZEN})])
-def test_other_stages_cannot_be_the_last_frozen_one(frozen):
+@pytest.mark.parametrize("frozen", ["none", "conv9", *sorted({*LAYERS} - {*LAST_FROZEN})])
+def test_other_layers_cannot_be_the_last_frozen_one(frozen):
     with pytest.raises(ValueError, match=f"`frozen` '{frozen}' is not one of maxpool2, inception3a, "):
         check_frozen(frozen)
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from classifier.weights.checkpoint import Checkpoint, WeightsError
-from detect.multibox import from_checkpoint, learned_classes
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
+from detect.networks.multibox import from_checkpoint, learned_classes
 from detect.runs.exports import export
 from detect.runs.record import RunError, RunRecord
-from detect.runs.results import Results
+from detect.runs.results import ResultsFolder
 from detect.training.folder import require_same_origin
 from eval.results import ResultsError, read_lines
 from structures.files import FileRefused
@@ -52,7 +53,7 @@ def test_lines_that_cannot_be_read_are_damaged_lines(tmp_path: Path, line: str) 
     with pytest.raises(
         FileRefused, match=r"detections\.jsonl: line 2: .*; it is damaged, or was written by another program"
     ):
-        Results(tmp_path)
+        ResultsFolder(tmp_path)
     with pytest.raises(ResultsError, match=r"detections\.jsonl: line 2: "):
         read_lines(tmp_path / "detections.jsonl")
     assert (tmp_path / "detections.jsonl").read_bytes() == content

@@ -75,6 +75,22 @@ def test_detections_and_proposals_have_a_dry_run(
         assert json.loads((tmp_path / "x.json").read_text())["classes"]["ground truth"]["dog"]["objects"] == 2
 
 
+def test_a_dry_run_says_what_results_hold_and_what_is_odd_about_them(
+    rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    voc_lists(tmp_path / "voc")
+    rows = {"boxes": [[1, 2, 3, 4], [9, 2, 3, 4]], "labels": ["dog", "dog"], "scores": [0.5, 0.5]}
+    text(tmp_path / "x.jsonl", json.dumps({"image": "a.jpg", "width": 100, "height": 40, **rows}))
+    usual = ("--ground-truth", tmp_path / "voc", "--dry-run", tmp_path / "out", "--json", tmp_path / "x.json")
+    assert rcnn("eval", "detections", tmp_path / "x.jsonl", *usual) == 0
+    told = capsys.readouterr()
+    assert f"results: 1 detections of 1 classes on 1 of 2 photos, in {tmp_path / 'x.jsonl'}" in told.out
+    assert "1 detections with x2 < x1 or y2 < y1" in told.err
+    assert any(
+        "1 detections with x2 < x1" in line for line in json.loads((tmp_path / "x.json").read_text())["warnings"]
+    )
+
+
 @pytest.mark.parametrize("command", ["regions", "multibox"])
 def test_trainings_have_a_dry_run(
     rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str

@@ -14,8 +14,9 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from classifier.googlenet import GoogLeNet
-from classifier.weights.checkpoint import CAFFE, TORCHVISION, Checkpoint, save_checkpoint
+from classifier.weights.checkpoint import Checkpoint, save_checkpoint
 from classifier.weights.load import load_weights
+from classifier.weights.preprocessing import CAFFE, TORCHVISION
 from classifier.weights.torchvision import TRANSFORM_INPUT
 from detect.commands import weights as weights_commands
 from detect.commands.classify import classify

@@ -16,13 +16,13 @@ import detect.detector
 from detect.detector import Detector
 from detect.runs.kept import RegionFiles, forget_regions
 from detect.runs.record import RunError, RunRecord
-from detect.runs.results import Results
+from detect.runs.results import ResultsFolder
 from eval.lost import Rules
 from eval.region_layout import (
     INDEX_FILE,
     REGIONS_FILE,
     Entry,
-    Head,
+    Header,
     RegionsError,
     as_bytes,
     as_line,
@@ -37,7 +37,7 @@ from structures.regions import Regions
 
 CLASSES = ("cat", "dog")
 RULES = Rules(score_floor=0.05, nms_threshold=0.3, max_per_class=100, weigh_by_fit=True)
-HEAD = Head(CLASSES, RULES)
+HEAD = Header(CLASSES, RULES)
 
 
 def seen(count: int, *, features: int = 0, left_out: int = 0, seed: int = 0) -> Regions:
@@ -224,7 +224,7 @@ def test_files_of_somebody_else_are_left_alone(tmp_path: Path) -> None:
     path = tmp_path / REGIONS_FILE
     path.write_bytes(b"mine")
     with pytest.raises(RunError, match=r"regions\.bin"):
-        Results(tmp_path)
+        ResultsFolder(tmp_path)
     RunRecord(tmp_path, {})
     with pytest.raises(RunError, match=r"regions\.bin: its index regions\.jsonl is missing"):
         RegionFiles(tmp_path, HEAD, done=["a"])

@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 from classifier.googlenet import GoogLeNet
-from classifier.weights.checkpoint import CAFFE, Checkpoint, save_checkpoint
+from classifier.weights.checkpoint import Checkpoint, save_checkpoint
+from classifier.weights.preprocessing import CAFFE
 from detect.detector import Detector
 from detect.flow import flow
 from detect.runs.photos import Photo

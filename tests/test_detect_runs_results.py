@@ -12,7 +12,7 @@ from detect.found import as_entry
 from detect.runs.exports import export, require_exportable
 from detect.runs.machine import commit, peak_memory, usual_readers, versions
 from detect.runs.record import RunError, RunRecord, differences
-from detect.runs.results import SKIPPED_FILE, Results
+from detect.runs.results import SKIPPED_FILE, ResultsFolder
 from eval.coco import CocoDataset
 from eval.coco_results import read_coco_results
 from eval.results import DETECTIONS_FILE, ResultsError, read_line, read_lines, require_line
@@ -38,7 +38,7 @@ def begun(folder: Path) -> Path:
 
 
 def fill(folder: Path, *names: str) -> None:
-    with Results(begun(folder)) as results:
+    with ResultsFolder(begun(folder)) as results:
         for name in names:
             results.write(name, found(0.9, 0.1), CLASSES)
 
@@ -63,7 +63,7 @@ def test_numbers_come_back_exactly(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     boxes = np.sort(rng.uniform(0, 999, (50, 2, 2)), axis=1).reshape(50, 4).astype(np.float32)
     scores = rng.uniform(0, 1, 50).astype(np.float32)
-    with Results(tmp_path) as results:
+    with ResultsFolder(tmp_path) as results:
         results.write("a.jpg", Detections(boxes, np.zeros(50, np.int64), scores, (999, 999)), CLASSES)
     (line,), _ = read_lines(tmp_path / DETECTIONS_FILE)
     np.testing.assert_array_equal(line.found.boxes, boxes)
@@ -71,7 +71,7 @@ def test_numbers_come_back_exactly(tmp_path: Path) -> None:
 
 
 def test_convention_a_photo_without_detections_has_a_line_of_empty_columns(tmp_path: Path) -> None:
-    with Results(tmp_path) as results:
+    with ResultsFolder(tmp_path) as results:
         results.write("empty.jpg", found(), CLASSES)
     (entry,) = lines(tmp_path / DETECTIONS_FILE)
     assert entry["boxes"] == entry["labels"] == entry["scores"] == []
@@ -79,7 +79,7 @@ def test_convention_a_photo_without_detections_has_a_line_of_empty_columns(tmp_p
 
 def test_results_are_added_to(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg")
-    with Results(tmp_path) as results:
+    with ResultsFolder(tmp_path) as results:
         assert results.done.keys() == {"a.jpg"}
         results.write("b.jpg", found(0.5), CLASSES)
     assert [entry["image"] for entry in lines(tmp_path / DETECTIONS_FILE)] == ["a.jpg", "b.jpg"]
@@ -87,7 +87,7 @@ def test_results_are_added_to(tmp_path: Path) -> None:
 
 
 def test_each_line_is_on_disk_as_soon_as_it_is_written(tmp_path: Path) -> None:
-    with Results(tmp_path) as results:
+    with ResultsFolder(tmp_path) as results:
         results.write("a.jpg", found(0.5), CLASSES)
         results.skip("b.jpg", "empty")
         assert len(lines(tmp_path / DETECTIONS_FILE)) == len(lines(tmp_path / SKIPPED_FILE)) == 1
@@ -99,7 +99,7 @@ def test_a_torn_last_line_is_cut_off_and_its_photo_done_again(tmp_path: Path, ke
     path = tmp_path / DETECTIONS_FILE
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + second[:kept])
-    with Results(tmp_path) as results:
+    with ResultsFolder(tmp_path) as results:
         if kept == -1:  # only the line's end was missing
             assert results.done.keys() == {"a.jpg", "b.jpg"}
         else:
@@ -112,7 +112,7 @@ def test_a_torn_line_is_cut_off_even_if_nothing_is_added(tmp_path: Path) -> None
     fill(tmp_path, "a.jpg")
     with (tmp_path / DETECTIONS_FILE).open("ab") as file:
         file.write(b'{"image": "b.j')
-    with Results(tmp_path) as results:
+    with ResultsFolder(tmp_path) as results:
         assert results.done.keys() == {"a.jpg"}
     assert len(lines(tmp_path / DETECTIONS_FILE)) == 1
 
@@ -123,20 +123,20 @@ def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(tmp_path: Path) 
     first, _, third = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + b"\0\0\0\n" + third)
     with pytest.raises(FileRefused, match=r"detections\.jsonl: line 2: not readable.*damaged"):
-        Results(tmp_path)
+        ResultsFolder(tmp_path)
     assert path.read_bytes() == first + b"\0\0\0\n" + third
 
 
 def test_skipped_photos_are_remembered_until_they_are_done(tmp_path: Path) -> None:
-    with Results(begun(tmp_path)) as results:
+    with ResultsFolder(begun(tmp_path)) as results:
         results.skip("a.jpg", "a.jpg: empty")
         results.skip("b.jpg", "b.jpg: cut off")
-    with Results(tmp_path) as results:
+    with ResultsFolder(tmp_path) as results:
         assert results.skipped == {"a.jpg": "a.jpg: empty", "b.jpg": "b.jpg: cut off"}
         results.skip("a.jpg", "a.jpg: empty")
         results.write("b.jpg", found(0.5), CLASSES)
         assert results.skipped == {"a.jpg": "a.jpg: empty"}
-    with Results(tmp_path) as results:
+    with ResultsFolder(tmp_path) as results:
         assert results.skipped == {"a.jpg": "a.jpg: empty"}
         assert results.done.keys() == {"b.jpg"}
     assert [entry["image"] for entry in lines(tmp_path / SKIPPED_FILE)] == ["a.jpg"]
@@ -144,7 +144,7 @@ def test_skipped_photos_are_remembered_until_they_are_done(tmp_path: Path) -> No
 
 def test_overwrite_forgets_everything(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg")
-    with Results(tmp_path, overwrite=True) as results:
+    with ResultsFolder(tmp_path, overwrite=True) as results:
         assert results.done == {}
         results.skip("a.jpg", "empty")
     assert lines(tmp_path / DETECTIONS_FILE) == []
@@ -153,7 +153,7 @@ def test_overwrite_forgets_everything(tmp_path: Path) -> None:
 def test_odd_names_come_back(tmp_path: Path) -> None:
     names = ["ünï cödé.jpg", "a\nb.jpg", "undecodable\udcff.jpg", '"quoted".jpg']
     fill(tmp_path, *names)
-    with Results(tmp_path) as results:
+    with ResultsFolder(tmp_path) as results:
         assert set(results.done) == set(names)
 
 
@@ -321,12 +321,12 @@ def test_other_photos_of_the_same_names_are_noticed(tmp_path: Path) -> None:
     paths = {name: tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg")}
     for name, path in paths.items():
         path.write_text(name)
-    with Results(begun(tmp_path / "out")) as results:
+    with ResultsFolder(begun(tmp_path / "out")) as results:
         for name, path in paths.items():
             results.write(name, found(0.5), CLASSES, file_digest(path), stamp_of(path))
     paths["b.jpg"].write_text("other")
     paths["c.jpg"].unlink()
-    with Results(tmp_path / "out") as results:
+    with ResultsFolder(tmp_path / "out") as results:
         assert results.changed(paths.items()) == ["b.jpg"]
 
 

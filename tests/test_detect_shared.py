@@ -13,11 +13,13 @@ import torch
 
 from classifier.cascade import Cascade
 from classifier.engines import place
-from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from classifier.weights.fitting import WeightsError
 from detect.classifiers import choose_weights, load_classifier, shared_features
 from detect.detector import Detector
 from detect.generators import load_proposals
-from detect.shared import SharedFeatures, SharedRegions, from_checkpoint
+from detect.networks.shared import from_checkpoint
+from detect.networks.shared_features import SharedFeatures, SharedRegions
 from proposals.multibox.memory import CanvasMemory
 from proposals.multibox.views import whole_photo
 from structures.boxes import as_boxes, mirror, whole_image

@@ -13,6 +13,7 @@ import pytest
 from classifier.weights.checkpoint import save_checkpoint
 from detect.stopping import Stopped, stoppable
 from structures.locks import FolderInUse, lock_folder
+from tests.processes import alive
 from tests.shapes import random_start, write_voc
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,13 +40,6 @@ def children_of(process: int) -> set[int]:
         if int(parent) == process and state != "Z":
             found.add(int(folder.name))
     return found
-
-
-def alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def is_free(folder: Path) -> bool:
@@ -160,6 +154,31 @@ def test_a_stop_is_in_order_unless_that_would_take_for_ever(
     out, said = process.communicate()
     assert ("ready" + out, process.returncode) == (written, 143)
     assert said == "rcnn: words\n"
+
+
+EARLY = """
+import signal, sys, time
+from detect.__main__ import main
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "detect.cli":
+            print("importing", flush=True)
+            time.sleep(60)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
+sys.meta_path.insert(0, Slow())
+main()
+"""
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_one_line(start: Callable[..., subprocess.Popen[str]]) -> None:
+    process = start("-c", EARLY)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == "rcnn: stopped\n"
+    assert process.returncode == 130
 
 
 class Stops:

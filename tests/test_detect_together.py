@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from classifier.engines import TorchEngine, in_batches, place
-from classifier.regions import Ensemble, GoogLeNetRegions, Probabilities, RegionClassifier
+from classifier.protocol import RegionClassifier
+from classifier.regions import Ensemble, GoogLeNetRegions, Probabilities
 from detect.detector import Detector
 from detect.found import Found
 from detect.generators import load_proposals
-from detect.shared import SharedFeatures, SharedRegions
+from detect.networks.shared_features import SharedFeatures, SharedRegions
 from proposals.baselines import Grid
 from proposals.multibox.memory import CanvasMemory
 from proposals.union import Union

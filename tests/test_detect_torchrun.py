@@ -34,7 +34,7 @@ APART = """
 from pathlib import Path
 from classifier.processes import current_process
 from classifier.training_state import require_same_start
-from classifier.weights.checkpoint import WeightsError
+from classifier.weights.fitting import WeightsError
 
 rank = current_process().rank
 require_same_start(Path("state.pt"), 7)
@@ -118,7 +118,7 @@ from classifier.googlenet import GoogLeNet
 from classifier.image_training import BatchOrder, LabelledPhotos, PhotoBatches
 from classifier.processes import current_process
 from classifier.recipes import Recipe
-from classifier.weights.checkpoint import Preprocessing
+from classifier.weights.preprocessing import Preprocessing
 from detect.runs.class_folders import read_class_folders
 from tests.training import train_classifier
 
@@ -147,7 +147,8 @@ from classifier.googlenet import GoogLeNet
 from classifier.processes import current_process
 from classifier.recipes import Recipe
 from classifier.training import TrainingRun
-from classifier.weights.checkpoint import CAFFE, Checkpoint
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.preprocessing import CAFFE
 from detect.training import regions as module
 from detect.training.bookkeeping import Bookkeeping
 from detect.training.region_recipe import ExampleRecipe

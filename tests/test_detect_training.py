@@ -1,4 +1,4 @@
-"""Training region classifiers, from drawn photos to a detector: stages, what is kept, resume, and the command line."""
+"""Training region classifiers, from drawn photos to a detector: phases, what is kept, resume, and the command line."""
 
 import json
 import platform
@@ -19,10 +19,12 @@ import torch
 
 from classifier.engines import place
 from classifier.recipes import Recipe
-from classifier.sampling import Regions
+from classifier.sampling import LabelledRegions
 from classifier.training import StepProgress
-from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from classifier.weights.digest import digest
+from classifier.weights.fitting import WeightsError
+from classifier.weights.preprocessing import CAFFE
 from detect.detector import Detector
 from detect.training import region_examples as module
 from detect.training.bookkeeping import Bookkeeping
@@ -185,7 +187,7 @@ def test_a_folder_of_another_training_is_refused(
     moved = {name: value + 0.001 for name, value in start.state.items()}
     for changes, complaint in [
         ({"start": replace(start, state=moved)}, "begun with other weights; name another `work`"),
-        ({"frozen": "maxpool4"}, "begun with other frozen stages"),
+        ({"frozen": "maxpool4"}, "begun with other frozen layers"),
         ({"start": replace(start, preprocessing=CAFFE)}, "begun with other preprocessing"),
         ({"placement": replace(PLAIN, dtype="bfloat16")}, "begun with other dtype"),
         ({"propose": Random(count=61)}, r"regions\.npz: drawn with other proposals; name another `work`"),
@@ -216,7 +218,7 @@ def test_a_finished_training_needs_no_features(
 ) -> None:
     first = run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=2), keep=False)
     assert not list(tmp_path.glob("features.*"))
-    monkeypatch.setattr("detect.training.regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
+    monkeypatch.setattr("detect.training.regions.keep_features", lambda *some, **more: pytest.fail("made again"))
     again = run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=2), keep=False)
     assert all(torch.equal(again.state[name], value) for name, value in first.state.items())
 
@@ -225,7 +227,7 @@ def test_a_finished_training_of_another_length_is_refused_before_features_are_ma
     start: Checkpoint, dataset: VocDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=2), keep=False)
-    monkeypatch.setattr("detect.training.regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
+    monkeypatch.setattr("detect.training.regions.keep_features", lambda *some, **more: pytest.fail("made again"))
     with pytest.raises(WeightsError, match=r"state\.pt: begun with steps=2, not 3; remove it to start again"):
         run(start, dataset, tmp_path, recipe=replace(RECIPE, steps=3), keep=False)
 
@@ -316,7 +318,7 @@ def test_negatives_are_drawn_from_the_best_boxes(dataset: VocDataset, monkeypatc
         draw_regions(dataset, Random(count=5), replace(EXAMPLES, best_share=0.5), workers=1, show=show)
 
 
-def test_all_stages_can_be_trained(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
+def test_all_layers_can_be_trained(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
     few = replace(EXAMPLES, batch_size=4)
     result = run(start, dataset, tmp_path, frozen=None, examples=few, recipe=replace(RECIPE, steps=1, warmup=0))
     assert not torch.equal(result.state["conv1.conv.weight"], start.state["conv1.conv.weight"])
@@ -335,7 +337,7 @@ def test_weights_of_regions_are_trained_further(
     assert not torch.allclose(fresh.state["fc.weight"], trained[1].state["fc.weight"], atol=1e-3)
 
 
-def test_weights_and_stages_that_make_no_sense(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
+def test_weights_and_layers_that_make_no_sense(start: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`frozen` 'conv9' is not one of none, conv1, "):
         run(start, dataset, tmp_path, frozen="conv9")
     with pytest.raises(WeightsError, match="cannot start from weights for multibox, only from an image"):
@@ -356,7 +358,7 @@ def test_a_set_without_background_is_explained(start: Checkpoint, dataset: VocDa
         run(start, dataset, tmp_path, propose=NoBoxes())
 
 
-def all_regions(dataset: Any, propose: ProposalGenerator = Random(count=200), workers: int = 1) -> Regions:  # noqa: B008
+def all_regions(dataset: Any, propose: ProposalGenerator = Random(count=200), workers: int = 1) -> LabelledRegions:  # noqa: B008
     return draw_regions(dataset, propose, EXAMPLES, workers=workers, show=lambda items, total, name: items)
 
 
@@ -436,7 +438,7 @@ def test_kept_regions_that_are_damaged(tmp_path: Path) -> None:
     for content in (path.read_bytes(), b"garbage", b"", path.read_bytes()[:50]):
         path.write_bytes(content)
         with pytest.raises(WeightsError, match=r"regions\.npz: cannot be read as a file of regions; remove it"):
-            kept_regions(path, {}, lambda: pytest.fail("drawn anew"))
+            kept_regions(path, {}, lambda: pytest.fail("drawn again"))
 
 
 def test_another_origin_is_refused(tmp_path: Path) -> None:
@@ -539,7 +541,7 @@ def test_photos_without_objects_are_nothing_to_learn_from(tmp_path: Path) -> Non
 def test_files_that_cannot_be_written_are_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder.safetensors").mkdir()
-    with pytest.raises(ValueError, match=r"`out` .*: (weights are written as \.safetensors|cannot be written)"):
+    with pytest.raises(ValueError, match=r"(weights are written as \.safetensors|cannot be written|is a folder)"):
         check_out(tmp_path / name)
     check_out(tmp_path / "new" / "folder" / "a.safetensors")
 
@@ -709,4 +711,4 @@ print(faults_of(1), faults_of(29), faults_of(30))
 def test_a_training_on_the_cpu_keeps_the_memory_that_it_frees() -> None:
     shown = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True).stdout
     first, _, later = map(int, shown.split())  # aligned blocks take a few places in turn before they are used again
-    assert later < first  # taken from the system anew each time it would be 30 times as many
+    assert later < first  # taken from the system each time it would be 30 times as many

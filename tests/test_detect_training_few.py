@@ -11,9 +11,10 @@ import torch
 
 from classifier.engines import place
 from classifier.few_examples import Examples, learn_columns
-from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from classifier.weights.fitting import WeightsError
 from detect.detector import Detector
-from detect.shared import SharedFeatures, SharedRegions
+from detect.networks.shared_features import SharedFeatures, SharedRegions
 from detect.training import few_photos
 from detect.training.few import (
     FOLDS,

@@ -116,7 +116,7 @@ def test_phases_follow_each_other_and_draw_their_own_regions(
     assert second["proposals"] == "random"
     assert [path.parent.name for path in work.rglob("features.npy")] == ["phase2"]  # the first phase's are not needed
     before = read_checkpoint(out)
-    monkeypatch.setattr("detect.training.regions.keep_features", lambda *some, **more: pytest.fail("made anew"))
+    monkeypatch.setattr("detect.training.regions.keep_features", lambda *some, **more: pytest.fail("made again"))
     (work / "phase2" / "features.npy").unlink()
     assert rcnn(*usual, "--val-every", 1) == 0
     assert same_weights(read_checkpoint(out), before)
@@ -178,7 +178,7 @@ def test_best_and_last_weights_are_kept(
     assert f"mAP {100 * scores[2]:.2f} after 2" in said.err
     size = sum(path.stat().st_size for path in (tmp_path / "net.work").rglob("*"))
     assert f"{size / 1e6:.1f} MB stay in {tmp_path / 'net.work'} for another training" in said.out
-    assert "torch float32 on cpu: as requested; frozen stages: torch float32" in " ".join(said.err.split())
+    assert "torch float32 on cpu: as requested; frozen layers: torch float32" in " ".join(said.err.split())
     plain = tmp_path / "plain.safetensors"
     assert rcnn(*usual, "--out", plain) == 0
     assert same_weights(read_checkpoint(plain), last)  # judging changes nothing

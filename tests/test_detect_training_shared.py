@@ -13,9 +13,10 @@ from classifier.engines import place
 from classifier.googlenet import GoogLeNet
 from classifier.region_draw import RegionDraw
 from classifier.training import StepProgress
-from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint, save_checkpoint
+from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from classifier.weights.fitting import WeightsError
 from detect.commands import train_shared as command
-from detect.multibox import start_network, to_checkpoint
+from detect.networks.multibox import start_network, to_checkpoint
 from detect.training.bookkeeping import Bookkeeping
 from detect.training.multibox import check_frozen
 from detect.training.multibox_recipe import MultiBoxRecipe
@@ -162,7 +163,7 @@ def test_weights_that_do_not_fit_are_refused(multibox: Checkpoint, regions: Chec
 
 
 @pytest.mark.parametrize("frozen", ["inception5a", "conv2", "inception9"])
-def test_stages_that_cannot_be_the_last_frozen_one(frozen: str) -> None:
+def test_layers_that_cannot_be_the_last_frozen_one(frozen: str) -> None:
     with pytest.raises(ValueError, match=frozen):
         check_frozen(frozen, LAST_FROZEN_SHARED)
 

@@ -18,7 +18,9 @@ from rich.console import Console
 from classifier.engines import place
 from classifier.regions import GoogLeNetRegions
 from classifier.training import NonFiniteLoss
-from classifier.weights.checkpoint import Checkpoint, WeightsError, for_regions
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
+from classifier.weights.last_layer import for_regions
 from detect.detector import Detector
 from detect.training.data import open_dataset, open_validation, summary, unreadable
 from detect.training.multibox_measure import MultiBoxMeasure

@@ -256,8 +256,11 @@ def test_objects_are_lost_where_no_detection_has_the_score_asked_for(voc, tmp_pa
     assert "objects were lost" not in run("detections", file, "--ground-truth", voc).stdout
     for score, missed in ((0.5, 0), (0.6, 3)):
         report = tmp_path / f"{score}.json"
-        run("detections", file, "--ground-truth", voc, "--lost-score", score, "--json", report)
+        result = run("detections", file, "--ground-truth", voc, "--lost-score", score, "--json", report)
         assert json.loads(report.read_text())["lost"]["missed"] == missed
+        told = f"Where {missed} of 3 objects were lost (no detection of their class with IoU 0.5 and score {score})"
+        assert (told in result.stdout) == bool(missed)
+        assert "the regions of 2 of 2 images were not kept" in result.stderr
 
 
 def test_a_cut_off_last_line_is_named(voc, tmp_path):

@@ -123,7 +123,10 @@ def test_a_figure_below_fail_under_ends_with_code_3(voc, tmp_path):
     pair = ("--ground-truth", voc, "--draws", 10, "--fail-under", -0.01)
     run("compare", half, whole, *pair)
     run("compare", whole, whole, *pair)
-    assert "a difference of mAP" in run("compare", whole, half, *pair, code=3).stderr
+    lower = run("compare", whole, whole, half, *pair, code=3).stderr
+    assert "C - A: difference in mAP -0.7273 is below -0.01 (--fail-under)" in lower
+    with pytest.raises(ValueError, match="--fail-under needs at least two runs"):
+        run("compare", whole, *pair)
     run("detections", half, "--ground-truth", voc, "--classes", "sofa", "--fail-under", 0, code=3)
     run("detections", half, "--ground-truth", voc, "--fail-under", 50, code=2)  # percent are not taken
 

@@ -20,6 +20,9 @@ from tests.layouts import (
     XML,
     coco,
     cvat_coco,
+    cvat_subsets_of_coco,
+    cvat_subsets_of_voc,
+    cvat_subsets_of_yolo,
     cvat_ultralytics,
     cvat_voc,
     cvat_yolo,
@@ -29,6 +32,7 @@ from tests.layouts import (
     labelimg_yolo,
     photo,
     roboflow_coco,
+    roboflow_darknet,
     roboflow_voc,
     roboflow_yolo,
     text,
@@ -38,9 +42,14 @@ from tests.layouts import (
 )
 
 LAYOUTS = {
-    VocDataset: (labelimg_side_by_side, labelimg_two_folders, voc_lists, cvat_voc, roboflow_voc),
-    CocoDataset: (cvat_coco, roboflow_coco),
-    YoloDataset: (*(labelimg_yolo, cvat_yolo, cvat_ultralytics, ultralytics, folders_alone, roboflow_yolo, windows),),
+    VocDataset: (
+        *(labelimg_side_by_side, labelimg_two_folders, voc_lists, cvat_voc, cvat_subsets_of_voc, roboflow_voc),
+    ),
+    CocoDataset: (cvat_coco, cvat_subsets_of_coco, roboflow_coco),
+    YoloDataset: (
+        *(labelimg_yolo, cvat_yolo, cvat_ultralytics, cvat_subsets_of_yolo, ultralytics, folders_alone),
+        *(roboflow_yolo, roboflow_darknet, windows),
+    ),
 }
 
 
@@ -71,7 +80,7 @@ def test_the_only_split_is_taken_with_a_note_and_a_named_one_must_be_there(tmp_p
     with pytest.raises(InputError, match=r"obj\.data: no split 'val'; there are train"):
         open_ground_truth(tmp_path / "yolo", "val")
     roboflow_coco(tmp_path / "coco")
-    with pytest.raises(InputError, match="no annotations in it; looked for"):
+    with pytest.raises(InputError, match=r"no split 'quarter'; its files are train/_annotations\.coco\.json, valid/"):
         open_ground_truth(tmp_path / "coco", "quarter")
 
 
@@ -84,7 +93,13 @@ def test_val_may_be_called_valid_and_train_is_another(tmp_path: Path) -> None:
     assert len(open_ground_truth(tmp_path / "roboflow_voc", "train")) == 1
 
 
-@pytest.mark.parametrize("make", [voc_lists, roboflow_voc, roboflow_coco, roboflow_yolo, ultralytics, folders_alone])
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(voc_lists, cvat_subsets_of_voc, roboflow_voc, roboflow_coco, cvat_subsets_of_coco, roboflow_yolo),
+        *(roboflow_darknet, ultralytics, folders_alone),
+    ],
+)
 def test_whether_a_split_is_there_is_known(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path)
     there = [name for name in ("train", "val", "test", "nights") if has_split(tmp_path, name)]
@@ -139,6 +154,56 @@ def test_photos_in_another_folder_can_be_named(tmp_path: Path) -> None:
     photo(tmp_path / "elsewhere/a.png")
     text(tmp_path / "boxes/a.xml", XML)
     assert open_ground_truth(tmp_path / "boxes", images=tmp_path / "elsewhere").image_path("a").name == "a.png"
+
+
+def test_a_missing_photo_is_not_taken_from_another_split(tmp_path: Path) -> None:
+    roboflow_voc(tmp_path)
+    (tmp_path / "train/b.jpg").unlink()
+    data = open_ground_truth(tmp_path, "train")
+    assert data.image_path("a") == tmp_path / "train/a.jpg"
+    assert not data.image_path("b").exists()
+
+
+def test_xml_of_another_kind_is_refused_not_read_as_a_photo_without_objects(tmp_path: Path) -> None:
+    photo(tmp_path / "images/a.jpg")
+    text(
+        tmp_path / "annotations.xml", '<annotations><image id="0" name="a.jpg"><box label="dog"/></image></annotations>'
+    )
+    with pytest.raises(InputError, match=r"annotations\.xml: begins with <annotations>, not with VOC's <annotation>"):
+        open_ground_truth(tmp_path)
+
+
+@pytest.mark.parametrize("make", [labelimg_side_by_side, labelimg_two_folders])
+def test_photos_without_xml_are_left_out_and_counted(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path)
+    assert not open_ground_truth(tmp_path).notes
+    folder = next(tmp_path.rglob("a.jpg")).parent
+    for name in ("c.PNG", "d.jpg", "a.txt"):
+        photo(folder / name) if "txt" not in name else text(folder / name, "no photo")
+    data = open_ground_truth(tmp_path)
+    assert len(data) == 2
+    assert data.notes == [f"2 photos without an annotation left out, first in {folder / 'c.PNG'}"]
+
+
+def test_photos_of_one_name_in_two_folders_both_stay(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        photo(tmp_path / folder / "images/1.jpg")
+        text(tmp_path / folder / "labels/1.txt", ROW)
+    text(tmp_path / "data.yaml", "train: [a/images, b/images]\nnames: [cat, dog]\nval: val.txt\n")
+    text(tmp_path / "val.txt", "./a/images/1.jpg\n./b/images/1.jpg\n./a/images/1.jpg\n")
+    for split in ("train", "val"):
+        data = open_ground_truth(tmp_path, split)
+        assert data.image_ids == ("a/images/1.jpg", "b/images/1.jpg")
+        assert [data.image_path(name) for name in data.image_ids] == [tmp_path / name for name in data.image_ids]
+        assert [len(truth) for truth in data] == [1, 1]
+    assert [note.partition(", first")[0] for note in data.notes] == ["1 images listed more than once, counted once"]
+
+
+def test_lists_of_classes_that_differ_between_splits_are_refused(tmp_path: Path) -> None:
+    roboflow_darknet(tmp_path)
+    text(tmp_path / "valid/_darknet.labels", "dog\ncat\n")
+    with pytest.raises(InputError, match=r"valid/_darknet\.labels: the classes are not those of .*train/_darknet"):
+        open_ground_truth(tmp_path)
 
 
 # YOLO's rows

@@ -21,7 +21,7 @@ LOSSES = Losses(LOST, ("cat", "[dog]"), np.array([[2, 0, 0], [0, 1, 4]]), 1, 2, 
 
 def test_tables() -> None:
     stages, classes, sources = lost_sheets(LOSSES)
-    assert stages.caption == "Where 3 of 7 objects were lost at score 0.25"
+    assert stages.caption == "Where 3 of 7 objects were lost (no detection of their class with IoU 0.5 and score 0.25)"
     assert [[row[0], *row[3:]] for row in stages.rows] == [
         ["no proposal", "1", "0", "0", "1"],
         ["background", "0", "0", "1", "1"],
@@ -65,8 +65,8 @@ def test_values_for_json() -> None:
 
 def test_photos_without_regions_are_reported() -> None:
     assert lost_warnings(LOSSES) == [
-        "the regions of 1 of 2 images were not kept: where their objects were lost "
-        "is inferred from their detections alone"
+        "the regions of 1 of 2 images were not kept (`rcnn detect --keep scores`): where their objects were lost is "
+        "inferred from the detections alone"
     ]
 
 

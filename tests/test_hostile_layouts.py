@@ -141,6 +141,24 @@ def test_two_outputs_that_are_one_file_on_some_disks_are_refused(tmp_path: Path,
         check_outputs([tmp_path / other, tmp_path / twin], [])
 
 
+def test_outputs_that_cannot_be_written_are_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("of the user")
+    (tmp_path / "folder.json").mkdir()
+    for name, said in {
+        "folder.json": "is a folder; name a file",
+        "file/report.json": r"cannot be written, since .*/file is not a folder that you may write to",
+        "file/deep/report.json": r"cannot be written, since .*/file is not a folder",
+    }.items():
+        with pytest.raises(FileRefused, match=said):
+            check_outputs([tmp_path / name], [])
+    check_outputs([tmp_path / "new/deep/report.json", tmp_path / "file", Path("/dev/stdout")], [])
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(FileRefused, match=r"report\.json: cannot be written, since"):
+        check_outputs([tmp_path / "new/report.json"], [])
+
+
 def test_no_export_is_written_over_the_weights(
     rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

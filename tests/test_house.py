@@ -14,10 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"structures": 0, "proposals": 1, "classifier": 1, "eval": 1, "detect": 2}
 INSIDE = {  # files and folders of a room, the lowest floor first; a new one must be given its place
     "detect": (
-        "defaults flow int8 options settings multibox stopping weights",
-        "coverage drawing evaluation shared",
-        "classifiers comparison found preview",
-        "generators steps suppression",
+        "defaults flow networks options settings stopping weights",
+        "classifiers coverage drawing evaluation generators",
+        "comparison found preview",
+        "stages suppression",
         "detector",
         "runs",
         "training bench convert scored serving scaling",
@@ -38,7 +38,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "googlenet ahead augmentation children converted graphs pooling recipes region_draw rounding running_average",
         "engines sampling",
         "processes weights",
-        "crops shared_regions shared_sampling views training_state loading",
+        "crops protocol shared_regions shared_sampling views training_state loading",
         "region_columns region_features regions training",
         "cascade classification_loss export few_examples images",
         "image_training photos",
@@ -122,8 +122,8 @@ def test_imports_point_down_inside_the_rooms(room: str) -> None:
 
 def test_the_check_inside_the_rooms_can_fail() -> None:
     assert not points_down("detect.runs.detect", "detect.training.data")
-    assert not points_down("detect.multibox", "detect.evaluation")  # of one floor
-    assert points_down("detect.training.multibox", "detect.multibox")
+    assert not points_down("detect.evaluation", "detect.coverage")  # of one floor
+    assert points_down("detect.training.multibox", "detect.networks.multibox")
     assert points_down("detect.training.regions", "detect.training.multibox")
     assert points_down("detect.commands.train", "detect.runs")
 
@@ -208,7 +208,7 @@ def test_detecting_starts_without_what_is_slow_to_import() -> None:
     code = (
         "import sys; from detect import classifiers, detector, generators; from detect.runs import detect, draw, photos"
     )
-    assert run_python(f"{code}; import detect.multibox; print(*(set({SLOW!r}) & sys.modules.keys()))") == ""
+    assert run_python(f"{code}; import detect.networks.multibox; print(*(set({SLOW!r}) & sys.modules.keys()))") == ""
 
 
 def test_loading_networks_needs_nothing_that_is_slow_to_import() -> None:

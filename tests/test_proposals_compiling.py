@@ -1,6 +1,10 @@
 """Selective Search is compiled in another process, once."""
 
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,9 +13,10 @@ from detect import generators
 from detect.generators import compile_ahead
 from proposals import compiling
 from proposals.compiling import KIND, begin_compiling, note_compiled, wait_until_compiled
-from structures.cache import CACHE_VARIABLE, OFF, recall
+from structures.cache import CACHE_VARIABLE, OFF, read_kept
+from tests.processes import alive
 
-QUICK = "import sys; sys.path[:] = sys.argv[1:]; from proposals.compiling import note_compiled; note_compiled()"
+QUICK = "from proposals.compiling import note_compiled; note_compiled()"
 ENDLESS = "import time; time.sleep(600)"
 
 
@@ -30,7 +35,7 @@ def test_another_process_compiles_and_is_not_needed_again(monkeypatch: pytest.Mo
     assert len(compiling._begun) == 1
     wait_until_compiled()
     assert compiling._begun[0].returncode == 0
-    assert recall(KIND, compiling._key()) == b"done"
+    assert read_kept(KIND, compiling._key()) == b"done"
     monkeypatch.setattr(compiling, "_begun", [])
     begin_compiling()
     assert compiling._begun == []
@@ -39,14 +44,30 @@ def test_another_process_compiles_and_is_not_needed_again(monkeypatch: pytest.Mo
 def test_what_it_runs_compiles_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["-c", *sys.path])
     exec(compiling.CODE, {})
-    assert recall(KIND, compiling._key()) == b"done"
+    assert read_kept(KIND, compiling._key()) == b"done"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for the process in /proc")
+def test_it_ends_with_a_killed_parent() -> None:
+    code = (
+        "import os, signal; from proposals import compiling; compiling.CODE = 'import time; time.sleep(600)'; "
+        "compiling.begin_compiling(); print(compiling._begun[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    parent = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    child = int(parent.stdout)
+    for _ in range(600):
+        if not alive(child):
+            return
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the other process outlived this one")
 
 
 def test_other_sources_are_compiled_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     note_compiled()
     (tmp_path / "selective_search").mkdir()
     monkeypatch.setattr(compiling, "__file__", str(tmp_path / "compiling.py"))
-    assert recall(KIND, compiling._key()) is None
+    assert read_kept(KIND, compiling._key()) is None
 
 
 def test_without_a_cache_there_is_nothing_to_begin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifier.weights.checkpoint import CAFFE
+from classifier.weights.preprocessing import CAFFE
 from proposals.multibox.paper import squares
 from proposals.multibox.samples import batches, on_canvas, random_sample, random_view, sample_generator
 from proposals.multibox.views import CANVASES, MEAN_COLOUR, CanvasView, scaled_canvas, whole_photo

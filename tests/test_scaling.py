@@ -24,7 +24,8 @@ from detect.runs.photos import find_photos
 from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from detect.runs.record import RunRecord
 from detect.scaling import reading
-from detect.scaling.cluster import Processes, connected, share_out, waits
+from detect.scaling.cluster import Processes, share_out, waits
+from detect.scaling.connection import connected
 from detect.scaling.plan import groups_of, missing
 from detect.scaling.run import Scale
 from detect.scaling.work import ON_CPU, Networks, Reading, Work, photos_table
@@ -32,6 +33,7 @@ from proposals.stored.reader import ProposalStore
 from structures.errors import InputError
 from structures.files import FileRefused, digest
 from structures.images import ImageError
+from tests.ray_cluster import free_port
 
 arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'googlenet-rcnn[ray]'")
 fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'googlenet-rcnn[ray]'")
@@ -401,7 +403,8 @@ class Cluster:
 
 
 def begun_on(monkeypatch: pytest.MonkeyPatch, cluster: Cluster, on: str) -> None:
-    monkeypatch.setattr("detect.scaling.cluster.installed", lambda name, extra: cluster)
+    monkeypatch.setattr("detect.scaling.connection.installed", lambda name, extra: cluster)
+    monkeypatch.setattr("detect.scaling.connection._require_answer", lambda on: None)
     with connected(on):
         pass
 
@@ -420,6 +423,11 @@ def test_a_cluster_that_another_command_started_for_itself_is_left_alone(monkeyp
         ("ray", ConnectionError("no answer\nthere"), "`on` ray: the cluster cannot be reached: no answer there"),
         ("ray", Exception("too slow"), "`on` ray: a cluster cannot be started here: too slow"),
         ("ray://head:1", ConnectionError("no answer"), "`on` ray://head:1: the cluster cannot be reached: no answer"),
+        (
+            "ray://head:1",
+            RuntimeError("Version mismatch: The cluster has\n    Ray: 2.1.0"),
+            "`on` ray://head:1: the cluster cannot be used: Version mismatch: The cluster has Ray: 2.1.0",
+        ),
     ],
 )
 def test_a_cluster_that_is_not_there_is_one_line(
@@ -427,6 +435,22 @@ def test_a_cluster_that_is_not_there_is_one_line(
 ) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(said)}"):
         begun_on(monkeypatch, Cluster(error), on)
+
+
+@pytest.mark.parametrize("on", ["ray://127.0.0.1:{port}", "ray://[::1]:{port}", "ray://127.0.0.1:99999"])
+def test_an_address_at_which_nothing_listens_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch, on: str) -> None:
+    cluster = Cluster()
+    monkeypatch.setattr("detect.scaling.connection.installed", lambda name, extra: cluster)
+    address = on.format(port=free_port())
+    with pytest.raises(InputError, match=f"^`on` {re.escape(address)}: nothing answers there: "), connected(address):
+        pass
+    assert cluster.begun == []
+
+
+@pytest.mark.parametrize("on", ["", "ray:", "ray://", "ray://head", "ray://head:port", "ray://a:b@head:1", "Ray"])
+def test_only_addresses_of_rays_client_are_taken(on: str) -> None:
+    with pytest.raises(InputError, match=r"must be ray or ray://HOST:PORT$"), connected(on):
+        pass
 
 
 def test_it_says_that_others_hold_the_cluster() -> None:
@@ -627,6 +651,34 @@ def test_rows_give_detections_back_exactly(tmp_path: Path) -> None:
         folder.write("a.parquet", to_parquet([failed_row("a\udcfc.png", "why")], "detect"))
     [row] = read_rows(str(tmp_path / "out" / "a.parquet"))
     assert (row["image"], row["error"], row["boxes"]) == ("a\\udcfc.png", "why", None)
+
+
+def with_rows(content: bytes, rows: int, claimed: int) -> bytes:
+    """Return a Parquet file whose footer, in Thrift's compact form, claims another number of rows in all."""
+    length = int.from_bytes(content[-8:-4], "little")
+    footer, number = content[-8 - length : -8], bytearray()
+    while claimed * 2 >> 7 * len(number):  # zigzag, then seven bits per byte
+        number.append(claimed * 2 >> 7 * len(number) & 0x7F | 0x80)
+    number[-1] &= 0x7F
+    before, after = b"\x16" + bytes([2 * rows]) + b"\x19", b"\x16" + bytes(number) + b"\x19"
+    assert before in footer
+    footer = footer.replace(before, after, 1)
+    return content[: -8 - length] + footer + len(footer).to_bytes(4, "little") + content[-4:]
+
+
+def test_parquet_that_claims_more_rows_than_bytes_is_refused(tmp_path: Path) -> None:
+    """A list of their names would fill the memory."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    stream = io.BytesIO()
+    parquet.write_table(arrow.table({"bytes": [b"a", b"b"]}), stream)
+    assert with_rows(stream.getvalue(), 2, 2) == stream.getvalue()
+    (tmp_path / "photos.parquet").write_bytes(with_rows(stream.getvalue(), 2, 2**50))
+    with pytest.raises(InputError, match=r"photos\.parquet: not readable .* claims to have 1125899906842624 rows"):
+        find_source(str(tmp_path / "photos.parquet"), leave_out="out")
+    shard = to_parquet([failed_row("a.jpg", "why")], "detect")
+    (tmp_path / "shard.parquet").write_bytes(with_rows(shard, 1, 2**50))
+    with pytest.raises(InputError, match=r"shard\.parquet: a damaged shard \(it claims"):
+        list(read_rows(str(tmp_path / "shard.parquet")))
 
 
 def test_a_damaged_shard_is_named(photos: Path, tmp_path: Path, here: list[str]) -> None:

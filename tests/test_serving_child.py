@@ -5,12 +5,14 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
 from detect.serving.child import Child
 from detect.serving.jobs import JSON, Answer, Job, Offer
+from detect.stopping import Stopped
 from structures.errors import InputError
 
 
@@ -22,6 +24,9 @@ class Loader:
     fault: str = ""
 
     def __call__(self) -> "Obeying":
+        if self.fault == "slow":
+            self.notes.write_text(str(os.getpid()))
+            time.sleep(600)
         if self.fault:
             raise InputError(self.fault)
         return Obeying(self.notes)
@@ -104,3 +109,17 @@ def test_a_photo_that_hangs_is_given_up_and_the_others_are_answered(tmp_path: Pa
 def test_what_cannot_be_loaded_is_said_on_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^the detector cannot be loaded: no such weights$"):
         Child(Loader(tmp_path / "notes", "no such weights"), seconds=5)
+
+
+def test_a_stop_while_it_is_loaded_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = tmp_path / "notes"
+
+    def stopped(self: Connection, timeout: float | None = 0.0) -> bool:
+        while not notes.exists() or not notes.read_text():
+            time.sleep(0.01)
+        raise Stopped(signal.SIGINT)
+
+    monkeypatch.setattr(Connection, "poll", stopped)
+    with pytest.raises(Stopped):
+        Child(Loader(notes, "slow"), seconds=20)
+    assert not Path(f"/proc/{notes.read_text()}").exists()

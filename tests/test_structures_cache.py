@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from structures import cache
-from structures.cache import cache_folder, keep, recall
+from structures.cache import cache_folder, keep, read_kept
 
+SMALL = 100 - cache.HEAD_BYTES  # bytes that make a file of 100
 ROOT = Path(__file__).resolve().parent.parent
 posix = pytest.mark.skipif(not hasattr(os, "getuid"), reason="no owners and permissions here")
 
@@ -28,20 +29,20 @@ def only_file(place: Path) -> Path:
 
 @pytest.mark.parametrize("content", [b"", b"abc" * 1000])
 def test_what_was_kept_comes_back(place: Path, content: bytes) -> None:
-    assert recall("things", "a") is None
+    assert read_kept("things", "a") is None
     keep("things", "a", content)
-    assert recall("things", "a") == content
-    assert recall("things", "b") is None
-    assert recall("others", "a") is None
+    assert read_kept("things", "a") == content
+    assert read_kept("things", "b") is None
+    assert read_kept("others", "a") is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"short", b"\0" * 100])
 def test_a_damaged_file_counts_as_none_and_is_written_again(place: Path, damage: bytes) -> None:
     keep("things", "a", b"content")
     only_file(place).write_bytes(damage)
-    assert recall("things", "a") is None
+    assert read_kept("things", "a") is None
     keep("things", "a", b"content")
-    assert recall("things", "a") == b"content"
+    assert read_kept("things", "a") == b"content"
 
 
 def test_one_changed_bit_is_noticed(place: Path) -> None:
@@ -50,25 +51,25 @@ def test_one_changed_bit_is_noticed(place: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    assert recall("things", "a") is None
+    assert read_kept("things", "a") is None
 
 
 def test_a_folder_or_pipe_in_the_way_is_passed_over(place: Path) -> None:
     folder = cache_folder("things")
     assert folder is not None
     (folder / "a").mkdir()
-    assert recall("things", "a") is None
+    assert read_kept("things", "a") is None
     keep("things", "a", b"content")
     if hasattr(os, "mkfifo"):
         os.mkfifo(folder / "b")
-        assert recall("things", "b") is None
+        assert read_kept("things", "b") is None
 
 
 def test_off_keeps_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(cache.CACHE_VARIABLE, "off")
     keep("things", "a", b"content")
-    assert recall("things", "a") is None
+    assert read_kept("things", "a") is None
     assert cache_folder("things") is None
     assert list(tmp_path.iterdir()) == []
 
@@ -95,7 +96,7 @@ def test_a_folder_that_others_can_write_to_is_not_used(place: Path, part: str) -
     folder = cache_folder("things")
     assert folder is not None
     (folder.parent / part).chmod(0o777)
-    assert recall("things", "a") is None
+    assert read_kept("things", "a") is None
     assert cache_folder("things") is None
 
 
@@ -121,7 +122,7 @@ def test_where_nothing_can_be_written_the_work_goes_on(monkeypatch: pytest.Monke
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "file"))
     keep("things", "a", b"content")
-    assert recall("things", "a") is None
+    assert read_kept("things", "a") is None
 
 
 def test_a_full_disk_is_not_an_error(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,36 +131,58 @@ def test_a_full_disk_is_not_an_error(place: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(cache, "write_bytes", full)
     keep("things", "a", b"content")
-    assert recall("things", "a") is None
+    assert read_kept("things", "a") is None
 
 
 def test_files_used_least_recently_go_first(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "MOST_BYTES", 350)
     for age, name in enumerate(("a", "b", "c")):
-        keep("things", name, b"x" * 68)  # 100 bytes each, with their digest
+        keep("things", name, b"x" * SMALL)  # 100 bytes each
         folder = cache_folder("things")
         assert folder is not None
         os.utime(folder / name, (age + 1, age + 1))
-    assert recall("things", "a") is not None  # used just now
-    keep("others", "d", b"x" * 68)
-    kept = {name for name in ("a", "b", "c") if recall("things", name) is not None}
+    assert read_kept("things", "a") is not None  # used just now
+    keep("others", "d", b"x" * SMALL)
+    kept = {name for name in ("a", "b", "c") if read_kept("things", name) is not None}
     assert kept == {"a", "c"}
-    assert recall("others", "d") is not None
+    assert read_kept("others", "d") is not None
+
+
+def test_files_of_others_in_the_cache_stay(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where RCNN_CACHE names a place of the user's that has a folder of this name."""
+    monkeypatch.setattr(cache, "MOST_BYTES", 150)
+    folder = cache_folder("things")
+    assert folder is not None
+    theirs = {folder / "model.bin": b"x" * 500, folder.parent / "notes.txt": b"of the user", folder / "deep/a": b""}
+    for path, content in theirs.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    (folder / "link").symlink_to(tmp_path / "notes.txt")
+    for name in ("a", "b"):
+        keep("things", name, b"y" * SMALL)  # 100 bytes each
+        os.utime(folder / name, (1, 1))
+    (folder / "f.py.nbc").write_bytes(b"n" * 30)
+    (folder / ".c.7.partial").write_bytes(b"half")
+    os.utime(folder / ".c.7.partial", (0, 0))
+    keep("things", "c", b"y" * SMALL)
+    assert {path: path.read_bytes() for path in theirs} == theirs
+    assert (folder / "link").is_symlink()
+    assert [name for name in (".c.7.partial", "c", "f.py.nbc") if (folder / name).exists()] == ["c", "f.py.nbc"]
 
 
 def test_what_is_too_large_is_not_kept(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "LARGEST", 100)
-    keep("things", "a", b"x" * 69)
-    assert recall("things", "a") is None
+    keep("things", "a", b"x" * (SMALL + 1))
+    assert read_kept("things", "a") is None
 
 
 SHARED = """
 import sys
-from structures.cache import keep, recall
+from structures.cache import keep, read_kept
 for turn in range(30):
     content = bytes([turn]) * 200_000
     keep("things", str(turn % 3), content)
-    found = recall("things", str(turn % 3))
+    found = read_kept("things", str(turn % 3))
     assert found is None or (len(found) == 200_000 and len(set(found)) == 1)
 print("fine")
 """

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from classifier.googlenet import TABLE_1
 from classifier.weights.caffemodel import read_caffemodel
-from classifier.weights.checkpoint import CAFFE, Checkpoint, WeightsError
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
+from classifier.weights.preprocessing import CAFFE
 from structures.npz import NpzError, read_arrays
 
 IMAGENET_COLUMNS = 1000

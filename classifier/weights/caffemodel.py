@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from classifier.weights.checkpoint import WeightsError
+from classifier.weights.fitting import WeightsError
 from structures.errors import InputError
 from structures.files import regular_file
 

@@ -5,11 +5,10 @@ are written whole or not at all. Reading never runs code.
 """
 
 import json
-import math
 import struct
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,96 +16,25 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from classifier.googlenet import INPUT_SIZE, GoogLeNet, Variant
+from classifier.googlenet import GoogLeNet, Variant
+from classifier.weights.fitting import (
+    AUXILIARY_PREFIXES,
+    WeightsError,
+    fitting_state,
+    load_state,
+    require_plain,
+    weights_unset,
+)
+from classifier.weights.preprocessing import CAFFE, Preprocessing
 from structures.errors import InputError
 from structures.files import regular_file, write_bytes
 from structures.json_reader import parse_json
-from structures.names import ClassNames
 
 FORMAT = "googlenet-rcnn/1"
-AUXILIARY_PREFIXES = ("aux1.", "aux2.")
-LARGEST_INPUT = 4096  # pixels
-PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Task = Literal["images", "regions", "multibox", "shared", "photos"]
 OWN_NETWORK = ("multibox", "shared")  # tasks whose network is more than a GoogLeNet
 SHARED_PHOTOS = "photos."  # in shared weights, before the names of a layer that is not part of their network
-Interpolation = Literal["bilinear", "bicubic", "nearest", "area"]
-
-
-RANDOM = (
-    *(torch.Tensor.normal_, torch.Tensor.uniform_, torch.nn.init.normal_, torch.nn.init.uniform_),
-    *(torch.nn.init.kaiming_normal_, torch.nn.init.kaiming_uniform_, torch.nn.init.xavier_uniform_),
-)
-
-
-class WeightsError(InputError):
-    """Weights that cannot be used; the message names the file and says why."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """From RGB uint8 pixels to the network's input: (pixel - mean) * scale, in the network's own channel order.
-
-    Attributes:
-        channels: order in which the network takes the colours.
-        mean: subtracted from 0..255 pixel values, in network order.
-        scale: multiplied after that, in network order.
-        size: side of the square input, in pixels.
-        resize: short side (or, for a warp, both sides) to which a whole photo is brought before a centre crop.
-        interpolation: how pictures are resized.
-        antialias: whether shrinking averages over the pixels left out.
-        context: pixels of context around a region's box, at the network's scale (R-CNN, appendix A).
-
-    Raises:
-        InputError: a value that has no meaning; says which.
-    """
-
-    channels: Literal["RGB", "BGR"] = "BGR"
-    mean: tuple[float, float, float] = (104.0, 117.0, 123.0)
-    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    size: int = INPUT_SIZE
-    resize: int = 256
-    interpolation: Interpolation = "bilinear"
-    antialias: bool = False
-    context: int = 16
-
-    def __post_init__(self) -> None:
-        for name in ("mean", "scale"):
-            values = getattr(self, name)
-            if len(values) != 3 or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
-                raise InputError(f"{name} must be three finite numbers, got {values!r}")
-        for name, known in (("channels", ("RGB", "BGR")), ("interpolation", get_args(Interpolation))):
-            if getattr(self, name) not in known:
-                raise InputError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        for name in ("size", "resize"):
-            if type(getattr(self, name)) is not int or not 0 < getattr(self, name) <= LARGEST_INPUT:
-                given = f"got {getattr(self, name)!r:.60}"
-                raise InputError(f"{name} must be a whole number of pixels from 1 to {LARGEST_INPUT}, {given}")
-        if type(self.context) is not int or self.context < 0:
-            raise InputError(f"context must be a whole number of pixels, 0 or more, got {self.context!r:.60}")
-        if not isinstance(self.antialias, bool):
-            raise InputError(f"antialias must be true or false, got {self.antialias!r:.60}")
-
-    @property
-    def mean_colour(self) -> tuple[int, int, int]:
-        """RGB pixel that the network sees as zero, or as nearly zero as whole numbers are.
-
-        >>> CAFFE.mean_colour, TORCHVISION.mean_colour
-        ((123, 117, 104), (124, 116, 104))
-        """
-        first, green, last = (round(min(max(value, 0), 255)) for value in self.mean)
-        return (first, green, last) if self.channels == "RGB" else (last, green, first)
-
-
-CAFFE = Preprocessing()  # BVLC's train_val.prototxt
-TORCHVISION = Preprocessing(
-    channels="RGB",
-    mean=(123.675, 116.28, 103.53),
-    scale=(1 / 58.395, 1 / 57.12, 1 / 57.375),
-    antialias=True,
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,64 +96,6 @@ class Checkpoint:
 def _is_finite(values: Tensor) -> bool:
     """Say whether all values are finite; their sum tells it sooner, unless it overflows."""
     return bool(torch.isfinite(values.sum(dtype=torch.float64))) or bool(torch.isfinite(values).all())
-
-
-def weights_unset() -> TorchFunctionMode:
-    """Return a context in which networks are built without weights, all of which are to be loaded.
-
-    Drawing millions of numbers at random takes a tenth of a second, and changes the state of torch's generator.
-    """
-    return _NothingAtRandom()
-
-
-class _NothingAtRandom(TorchFunctionMode):
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        named = kwargs or {}
-        if func in RANDOM:
-            return args[0] if args else named["tensor"]
-        return func(*args, **named)
-
-
-def require_plain(name: str, value: Tensor) -> None:
-    """Refuse what is not a plain array of numbers that a network computes with.
-
-    Raises:
-        WeightsError: sparse, quantised, without values, or of an odd type.
-    """
-    plain = value.layout == torch.strided and not value.is_quantized and not value.is_meta
-    if not plain or (value.is_floating_point() and value.dtype not in PRECISIONS) or value.is_complex():
-        raise WeightsError(f"{name} is not a plain array of numbers ({value.dtype}, {value.layout}, {value.device})")
-
-
-def load_state(network: torch.nn.Module, state: Mapping[str, Tensor], *, allow_missing: tuple[str, ...] = ()) -> None:
-    """Load float weights of any precision; auxiliary weights that the network does not have are left out.
-
-    Raises:
-        WeightsError: a name is missing or unknown, or a shape is wrong; the message names it.
-    """
-    network.load_state_dict(fitting_state(network, state, allow_missing=allow_missing), strict=False)
-
-
-def fitting_state(
-    network: torch.nn.Module, state: Mapping[str, Tensor], *, allow_missing: tuple[str, ...] = ()
-) -> dict[str, Tensor]:
-    """Return the part of a state that a network takes, in the network's precision.
-
-    Raises:
-        WeightsError: a name is missing or unknown, or a shape is wrong; the message names it.
-    """
-    own = network.state_dict()
-    wanted = {name: value for name, value in state.items() if name in own}
-    unknown = [name for name in state if name not in own and not name.startswith(AUXILIARY_PREFIXES)]
-    missing = [name for name in own if name not in state and not name.startswith(allow_missing)]
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]  # old files of torch have none
-    wrong = [
-        f"{n} {tuple(v.shape)} instead of {tuple(own[n].shape)}" for n, v in wanted.items() if v.shape != own[n].shape
-    ]
-    for problem, names in (("missing", missing), ("unknown", unknown), ("of wrong shape", wrong)):
-        if names:
-            raise WeightsError(f"{len(names)} weights are {problem}, the first is {names[0]}")
-    return {name: value.to(own[name].dtype) for name, value in wanted.items()}  # now: a few bytes may claim any shape
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, dtype: torch.dtype | None = torch.float16) -> None:
@@ -298,44 +168,3 @@ def _checked(values: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(values["training"], dict):
         raise InputError("training must be an object")
     return values | {"classes": tuple(values["classes"])}
-
-
-def for_regions(checkpoint: Checkpoint, classes: tuple[str, ...]) -> Checkpoint:
-    """Give a checkpoint of a classifier a last layer of C + 1 columns (R-CNN, section 2.3).
-
-    A region classifier keeps its columns of classes that it knows by these names, see `ClassNames`, and its background;
-    all other columns are fresh.
-    """
-    return _with_last_layer(checkpoint, classes, "regions", len(classes) + 1)
-
-
-def for_images(checkpoint: Checkpoint, classes: tuple[str, ...]) -> Checkpoint:
-    """Give a checkpoint a last layer of C columns: an image classifier of other classes.
-
-    An image classifier keeps its columns of classes that it knows by these names, see `ClassNames`.
-    """
-    return _with_last_layer(checkpoint, classes, "images", len(classes))
-
-
-def _with_last_layer(checkpoint: Checkpoint, classes: tuple[str, ...], task: Task, columns: int) -> Checkpoint:
-    if checkpoint.task in OWN_NETWORK:
-        raise WeightsError(
-            f"weights of the task {checkpoint.task} are not those of a classifier, which this starts from"
-        )
-    state = {name: value.float() for name, value in checkpoint.state.items() if not name.startswith(("aux", "fc."))}
-    features = checkpoint.state["fc.weight"].shape[1]
-    generator = torch.Generator().manual_seed(0)
-    state["fc.weight"] = torch.randn((columns, features), generator=generator) * 0.01
-    state["fc.bias"] = torch.zeros(columns)
-    if checkpoint.task == task:
-        background = [(len(classes), len(checkpoint.classes))] if task == "regions" else []
-        for new, old in known_columns(checkpoint.classes, classes) + background:
-            for name in ("fc.weight", "fc.bias"):
-                state[name][new] = checkpoint.state[name][old].float()
-    return replace(checkpoint, state=state, classes=classes, task=task, training={})
-
-
-def known_columns(before: tuple[str, ...], after: tuple[str, ...]) -> list[tuple[int, int]]:
-    """Return (new column, old column) of the classes that stay."""
-    known = ClassNames(before)
-    return [(column, known.find(name)) for column, name in enumerate(after) if known.find(name) >= 0]

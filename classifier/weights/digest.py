@@ -1,4 +1,4 @@
-"""A short fingerprint of arrays, tensors and texts: whether something is the same as before."""
+"""A short digest of arrays, tensors and texts: whether something is the same as before."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def digest(values: Any) -> str:
-    """Return a short fingerprint of arrays, tensors or texts, in a list or by name.
+    """Return a short digest of arrays, tensors or texts, in a list or by name.
 
     >>> digest(["a", "b"]) == digest(["a", "b"]) != digest(["ab", ""])
     True

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from classifier.weights.caffe import read_caffe, read_npz
-from classifier.weights.checkpoint import Checkpoint, WeightsError, read_checkpoint
+from classifier.weights.checkpoint import Checkpoint, read_checkpoint
+from classifier.weights.fitting import WeightsError
 from classifier.weights.torchvision import download_imagenet, read_pth
 from structures.errors import InputError
 from structures.names import did_you_mean

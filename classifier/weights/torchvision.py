@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from classifier.weights.caffe import class_names
-from classifier.weights.checkpoint import Checkpoint, Preprocessing, WeightsError
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
+from classifier.weights.preprocessing import Preprocessing
 from structures.files import regular_file
 from structures.npz import NpzError, check_archive
 

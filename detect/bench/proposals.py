@@ -4,17 +4,18 @@ For the times, every photo goes through all generators in turn, so that other lo
 alike; the first photo is only a warm-up. Recall is measured on more photos, with all cores, on stored boxes.
 """
 
+import math
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 
+from detect.bench.timing import Measure, Seconds, in_turn, percentiles
 from detect.coverage import NO_BOXES
 from detect.generators import load_proposals
 from detect.runs.cores import one_core_per_photo
@@ -30,10 +31,7 @@ from proposals.generators import RANKED_PREFIX
 from proposals.protocol import ProposalGenerator
 from proposals.stored.reader import ProposalStore
 from structures.cores import cores
-from structures.errors import InputError
-from structures.images import ImageError, read_image
 from structures.records import Image
-from structures.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +40,6 @@ if TYPE_CHECKING:
 
 DEFAULT_GENERATORS = ("opencv-selective-search", "selective-search")
 SHOWN_COUNTS = (10, 50, 100, 200, 500, 1000, 2000, 10000)  # of COUNTS
-Seconds = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,10 @@ def contestants(names: Sequence[str], placement: "Placement | None" = None) -> l
 
 
 def time_in_turn(
-    entries: Sequence[Contestant], images: Iterable[Image], clock: Callable[[], float] = time.perf_counter
+    entries: Sequence[Contestant],
+    images: Iterable[Image],
+    clock: Callable[[], float] = time.perf_counter,
+    tolerant: Callable[[Measure], Measure] = lambda each: each,
 ) -> Seconds:
     """Return the (photos, contestants) seconds, without the first photo; each photo starts with another contestant.
 
@@ -94,34 +94,6 @@ def time_in_turn(
         return in_turn(len(entries), images, measure)
 
 
-def in_turn(entries: int, images: Iterable[Image], measure: Callable[[int, Image], float | Sequence[float]]) -> Seconds:
-    """Measure every entry on every photo in turn, without the first photo; each photo starts with another entry.
-
-    Args:
-        entries: number of entries.
-        images: the photos.
-        measure: number of an entry and a photo -> seconds, of one thing or of several.
-
-    Returns:
-        (photos, entries) seconds, or (photos, entries, things).
-
-    Raises:
-        InputError: fewer than two photos.
-    """
-    rows = [_one_turn(entries, image, number, measure) for number, image in enumerate(images)]
-    if len(rows) < 2:
-        raise InputError(f"at least 2 photos are needed for timing, since the first is a warm-up; got {len(rows)}")
-    return np.array(rows[1:])
-
-
-def _one_turn(
-    entries: int, image: Image, number: int, measure: Callable[[int, Image], float | Sequence[float]]
-) -> list[float | Sequence[float]]:
-    places = [(number + step) % entries for step in range(entries)]
-    seconds = {place: measure(place, image) for place in places}
-    return [seconds[place] for place in range(entries)]
-
-
 def folder_name(generator: str) -> str:
     """Return the folder name for the output of a generator.
 
@@ -129,15 +101,6 @@ def folder_name(generator: str) -> str:
     'ranked-selective-search+multibox'
     """
     return generator.replace(":", "-").replace("/", "-")
-
-
-def read_photos(dataset: AnyDataset, image_ids: Sequence[str], console: Console) -> Iterator[Image]:
-    """Yield photos; those that cannot be read are named on the console."""
-    for image_id in image_ids:
-        try:
-            yield read_image(dataset.image_path(image_id))
-        except ImageError as error:
-            console.print(f"not timed: {printable(error)}", markup=False, soft_wrap=True)
 
 
 def cover(
@@ -160,12 +123,12 @@ def time_rows(entries: Sequence[Contestant], seconds: Seconds) -> dict[tuple[str
     """Return for each contestant the median, the quartiles, and the median speed relative to the first one."""
     figures = {}
     for entry, own in zip(entries, seconds.T, strict=True):
-        low, median, high = np.percentile(own, (25, 50, 75))
-        ratio = float(np.median(seconds[:, 0] / own))
+        low, median, high = percentiles(own, 25, 50, 75)
+        (ratio,) = percentiles(seconds[:, 0] / own, 50)
         figures[entry.name, entry.threads] = {
-            "seconds": float(median),
-            "seconds, lower quartile": float(low),
-            "seconds, upper quartile": float(high),
+            "seconds": median,
+            "seconds, lower quartile": low,
+            "seconds, upper quartile": high,
             "times as fast as the first": ratio,
         }
     return figures
@@ -188,7 +151,8 @@ def bench_sheets(
     for (name, threads), figure in times.items():
         low, high = (figure[f"seconds, {which} quartile"] for which in ("lower", "upper"))
         ratio = f"{figure['times as fast as the first']:.1f}"
-        speed.append([name, str(threads), f"{figure['seconds']:.3f}", f"{low:.3f}-{high:.3f}", ratio])
+        shown = ["-"] * 3 if math.isnan(low) else [f"{figure['seconds']:.3f}", f"{low:.3f}-{high:.3f}", ratio]
+        speed.append([name, str(threads), *shown])
     cover_rows = [
         [name, f"{q['boxes']:.0f}", *(percent(q[key]) for key in ("recall@0.50", "recall@0.70", "MABO"))]
         for name, q in quality.items()
@@ -213,7 +177,10 @@ def bench_json(
     times: Mapping[tuple[str, int], Mapping[str, float]], quality: Mapping[str, Mapping[str, float]]
 ) -> dict[str, Any]:
     """Return speed and quality as JSON values, None for NaN."""
-    speed = [{"generator": name, "threads": threads, **figures} for (name, threads), figures in times.items()]
+    speed = [
+        {"generator": name, "threads": threads, **{what: or_null(value) for what, value in row.items()}}
+        for (name, threads), row in times.items()
+    ]
     figures = {name: {what: or_null(value) for what, value in row.items()} for name, row in quality.items()}
     return {"speed": speed, "quality": figures}
 

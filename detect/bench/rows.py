@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detect.bench.proposals import Seconds
+from detect.bench.timing import STAGE_TIMES, Seconds
 from eval.bootstrap import Drawn, difference_interval, mean_ap_interval
 from eval.lost import STAGES, Losses
-from eval.lost_report import SHORT
 from eval.plots import detector_plots
 from eval.proposal_recall import COUNTS, Coverage, recall
 from eval.report import Sheet, percent, signed
 from eval.scores import or_null
 from structures.boxes import Doubles
 
-STAGE_TIMES = ("propose", "trunk", "classify", "suppress")  # keys of a detector's `seconds`
 WHOLE = "all"  # their sum; its median is not the sum of their medians
 QUALITY = ("recall@0.50", "recall@0.70", "MABO")
 
@@ -74,13 +72,25 @@ def detector_row(figures: Figures, first: Figures, times: Seconds | None) -> dic
 
 def _medians(times: Seconds | None) -> dict[str, float]:
     """Return the median seconds per photo of every stage, and of all together; NaN if nothing was timed."""
-    columns = np.full((1, len(STAGE_TIMES)), np.nan) if times is None else times
+    columns = np.zeros((0, len(STAGE_TIMES))) if times is None else times[~np.isnan(times).any(axis=1)]
+    if not len(columns):
+        columns = np.full((1, len(STAGE_TIMES)), np.nan)
     whole = np.median(columns.sum(axis=1))
     return dict(zip(STAGE_TIMES, np.median(columns, axis=0).tolist(), strict=True)) | {WHOLE: float(whole)}
 
 
-def detector_sheets(rows: Sequence[Mapping[str, Any]], protocol: str, photos: int, timed: int) -> list[Sheet]:
-    """Return the tables for the terminal, with one row per detector, named by a letter."""
+def detector_sheets(
+    rows: Sequence[Mapping[str, Any]], protocol: str, *, photos: int, objects: int, timed: int
+) -> list[Sheet]:
+    """Return the tables for the terminal, in which each detector is named by a letter.
+
+    Args:
+        rows: of the detectors.
+        protocol: that gave mAP.
+        photos: how many were searched.
+        objects: how many objects of them count.
+        timed: how many photos were timed.
+    """
     lettered = [(_letter(place), row) for place, row in enumerate(rows)]
     boxes = [
         [letter, row["proposals"], _number(row["boxes"], ".0f"), *map(_percent, _of(row, *QUALITY))]
@@ -97,7 +107,7 @@ def detector_sheets(rows: Sequence[Mapping[str, Any]], protocol: str, photos: in
     stage_names = (*STAGE_TIMES, WHOLE)
     seconds = [[letter, *(_number(row[f"seconds, {s}"], ".3f") for s in stage_names)] for letter, row in lettered]
     stages = [stage for stage in STAGES if any(row[f"lost, {stage}"] for row in rows)]
-    lost = [[letter, str(row["missed"]), *(str(row[f"lost, {stage}"]) for stage in stages)] for letter, row in lettered]
+    lost = [[stage, STAGES[stage], *(str(row[f"lost, {stage}"]) for row in rows)] for stage in stages]
     sheets = [
         Sheet(
             f"Classified boxes, on {photos} photos",
@@ -115,8 +125,9 @@ def detector_sheets(rows: Sequence[Mapping[str, Any]], protocol: str, photos: in
         caption = f"Median seconds per photo, on {timed} {'photo' if timed == 1 else 'photos'}"
         sheets.append(Sheet(caption, ["", *stage_names], seconds))
     if stages:
-        caption = "Where objects were lost: " + "; ".join(f"{SHORT[stage]}: {STAGES[stage]}" for stage in stages)
-        sheets.append(Sheet(caption, ["", "missed", *(SHORT[stage] for stage in stages)], lost))
+        lost.append(["all", f"of {objects} objects", *(str(row["missed"]) for row in rows)])
+        head = ["stage", "what became of them", *(letter for letter, _ in lettered)]
+        sheets.append(Sheet("Where objects were lost", head, lost, texts=2))
     return sheets
 
 

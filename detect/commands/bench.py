@@ -55,9 +55,9 @@ def proposals(
     """Compare proposal generators: seconds per photo, boxes, recall at 0.5 and 0.7, MABO."""
     from tempfile import TemporaryDirectory
 
-    from rich.console import Console
-
     from detect.bench import proposals as bench
+    from detect.bench.timing import or_nan, read_photos
+    from detect.consoles import open_console
     from detect.evaluation import files_read, show
     from eval.plots import picture_format, to_picture
     from eval.report import sheets_csv
@@ -73,7 +73,7 @@ def proposals(
     if dry_run is not None:
         show_dry_run({"ground truth": Selection(dataset, photos=photos)}, dry_run, "measured", json=report.json)
         return
-    console, facts, placement = Console(stderr=True), bench.circumstances(), placement_on(device)
+    console, facts, placement = open_console(stderr=True), bench.circumstances(), placement_on(device)
     entries = bench.contestants(names, placement)
     times, counted = {}, 0
     if timed:
@@ -81,7 +81,8 @@ def proposals(
         where = f"{facts['machine']['processor']}, {facts['machine']['cores']} cores"
         line = f"timing {max(0, len(chosen) - 1)} photos, after one to warm up, on {where}"
         console.print(line, markup=False, soft_wrap=True)
-        seconds = bench.time_in_turn(entries, bench.read_photos(dataset, chosen, console))
+        tolerant = or_nan([entry.name for entry in entries], console)
+        seconds = bench.time_in_turn(entries, read_photos(dataset, chosen, console), tolerant=tolerant)
         counted, times = len(seconds), bench.time_rows(entries, seconds)
     ids = pick_evenly(dataset.image_ids, photos)
     with TemporaryDirectory() as temporary:

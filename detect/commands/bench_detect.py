@@ -22,7 +22,7 @@ from detect.commands.options import (
     show_dry_run,
 )
 from detect.commands.records import with_records
-from detect.defaults import PROPOSALS, PROPOSALS_IN_WORDS
+from detect.defaults import PROPOSALS, PROPOSALS_IN_WORDS, SOME_SKIPPED
 from detect.settings import MAP_SCORE_FLOOR
 from structures.files import as_json, write_bytes
 
@@ -72,11 +72,14 @@ def detect(
     max_boxes: Annotated[int | None, typer.Option(min=1, help="Classify only the first N proposals.")] = None,
     dry_run: DryRun = None,
 ) -> None:
-    """Compare detectors with different proposal generators: boxes, recall, mAP, AP, seconds."""
-    from rich.console import Console
+    """Compare detectors with different proposal generators: boxes, recall, mAP, AP, seconds.
 
+    Exit code 0: all done. 1: some photos could not be processed, or a generator failed and was left out. 2: nothing
+    done.
+    """
     from detect.bench import detection as bench_detection
     from detect.classifiers import choose_weights
+    from detect.consoles import open_console
     from detect.evaluation import files_read, show
     from eval.plots import picture_format
     from proposals.generators import files_in
@@ -93,10 +96,12 @@ def detect(
     if dry_run is not None:
         show_dry_run({"ground truth": job.photos}, dry_run, "measured", json=reports.json)
         return
-    result = bench_detection.run_bench(job, Console(stderr=True))
-    show(result.sheets(), job.dataset.notes)
+    result = bench_detection.run_bench(job, open_console(stderr=True))
+    show(result.sheets(), [*job.dataset.notes, *result.failures])
     for path, content in _contents(result, job, reports, form):
         write_bytes(path, content)
+    if result.failures:
+        raise typer.Exit(SOME_SKIPPED)
 
 
 def _contents(result: "BenchResult", job: "BenchJob", reports: BenchReports, form: str) -> Iterator[tuple[Path, bytes]]:
@@ -107,14 +112,18 @@ def _contents(result: "BenchResult", job: "BenchJob", reports: BenchReports, for
 
     if reports.json:
         facts = {**circumstances(), "photos": len(job.photos), "timed": result.timed, "protocol": job.protocol}
-        yield reports.json, as_json({**facts, "detectors": result.rows})
+        yield reports.json, as_json({**facts, "detectors": result.rows, "failed": dict(result.failed)})
     if reports.csv:
         yield reports.csv, _table(result.rows).encode()
     if reports.html:
         told = [f"{len(job.photos)} photos; {job.options['features']} features; weights: {', '.join(job.weights)}"]
         pictures = {"mAP against seconds per photo, and recall against boxes": to_picture(result.plot(), "svg")}
         page = plain_page(
-            "Detectors side by side", facts=told, warnings=job.dataset.notes, sheets=result.sheets(), pictures=pictures
+            "Detectors side by side",
+            facts=told,
+            warnings=[*job.dataset.notes, *result.failures],
+            sheets=result.sheets(),
+            pictures=pictures,
         )
         yield reports.html, page.encode()
     if reports.plot:

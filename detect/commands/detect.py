@@ -178,15 +178,14 @@ def detect(
     Exit code 0: all done. 1: some photos were skipped (see OUT/skipped.jsonl) or not drawn. 2: nothing done.
     """
     with Timer("import") as importing:
-        from rich.console import Console
-
         from detect.generators import compile_ahead, unlearned_warning
 
         compile_ahead(detector.proposals)
-        from detect.classifiers import weights_file
+        from detect.consoles import open_console
         from detect.detector import Detector
         from detect.runs.detect import DetectionJob, detect_to_folder
-        from detect.runs.record import fingerprint
+        from detect.runs.record import name_and_digest
+        from detect.weights import weights_file
 
     more, weights = results.arguments(), list(map(weights_file, detector.names))
     found, shot, warnings = films.photos(photos)
@@ -215,12 +214,12 @@ def detect(
             exif=photos.exif.value,
             keep_features=results.keep is Keep.features,
         )
-        files = [fingerprint(file) for file in weights]
+        files = [name_and_digest(file) for file in weights]
     job = replace(job, start=importing.seconds | loading.seconds)
     settings = {**loaded.settings(), "weights": files}
     warnings.append(unlearned_warning(loaded.propose, loaded.wanted))
     warning = "\n".join(filter(None, warnings))
-    _exit(detect_to_folder(job, loaded, settings, Console(stderr=True), warning=warning, weights=detector.names))
+    _exit(detect_to_folder(job, loaded, settings, open_console(stderr=True), warning=warning, weights=detector.names))
 
 
 def _exit(summary: "DetectionSummary") -> None:

@@ -31,15 +31,14 @@ def draw(
 
     Exit code 0: all done. 1: done, but some photos could not be drawn. 2: nothing done.
     """
-    from rich.console import Console
-
+    from detect.consoles import open_console
     from detect.runs.draw import Drawing
     from detect.runs.photos import PICTURES
     from detect.runs.stored_pictures import classes_of, redraw
     from structures.images import MAX_PIXELS
 
     drawing = Drawing(score, None if classes is None else classes_of(out, classes))
-    drawn = redraw(out, drawing, Console(stderr=True), images=images, max_pixels=max_pixels or MAX_PIXELS)
+    drawn = redraw(out, drawing, open_console(stderr=True), images=images, max_pixels=max_pixels or MAX_PIXELS)
     for reason in drawn.undrawn.values():
         typer.echo(f"  {with_options(printable(reason))}", err=True)
     if drawn.photos and len(drawn.undrawn) == drawn.photos:

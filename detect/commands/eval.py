@@ -78,8 +78,11 @@ def detections(
     protocol: ProtocolName = "auto",
     dry_run: DryRun = None,
 ) -> None:
-    """Score detections: mean average precision, overall and by class."""
-    from detect.evaluation import files_read, photos_named_as, show
+    """Score detections: mean average precision, overall and by class.
+
+    Exit code 0: all done. 2: wrong usage, or nothing done. 3: done, but the figure is below --fail-under.
+    """
+    from detect.evaluation import files_read, photos_named_as, results_in_words, show
     from detect.runs.record import RUN_FILE
     from detect.scored import ScoringOptions, require_same_photos, score_run
     from eval.lost_report import lost_sheets, lost_warnings
@@ -98,7 +101,17 @@ def detections(
     dataset = truth.open()
     check_outputs(outputs, photos_named_as(outputs, dataset))
     if dry_run is not None:
-        show_dry_run({"ground truth": dataset}, dry_run, "scored", json=report.json)
+        there = filter(Path.exists, files)  # annotations can be looked at before there are results
+        held = [results_in_words(each, dataset, allow_extra=choice.allow_extra) for each in there]
+        show_dry_run(
+            {"ground truth": dataset},
+            dry_run,
+            "scored",
+            warnings=[line for _, odd in held for line in odd],
+            json=report.json,
+        )
+        for line, _ in held:
+            typer.echo(printable(line))
         return
     options = ScoringOptions(protocol, choice.classes, choice.only_detected, choice.allow_extra, report.lost_score)
     runs = [score_run(each, dataset, options) for each in files]
@@ -108,7 +121,8 @@ def detections(
     warnings = [line for run in runs for line in run.warnings]
     if report.mistakes:
         sheets += mistake_sheets(runs[0].mistakes)
-    if report.mistakes and runs[0].regions:
+    traced = bool(runs[0].regions) or report.lost_score is not None
+    if report.mistakes and traced:
         sheets += lost_sheets(runs[0].losses)
         warnings += lost_warnings(runs[0].losses)
     show(sheets, list(dict.fromkeys(warnings)))
@@ -117,6 +131,9 @@ def detections(
         name, objects = run.scores.protocol, sum(run.scores.objects)
         where = f", {printable(run.file)}" if len(runs) > 1 else ""
         typer.echo(f"{figure} ({name}) {percent(value)} % on {run.scores.images} images with {objects} objects{where}")
+    if report.mistakes and not traced and (file / RUN_FILE).is_file():
+        missed = sum(objects - found for objects, found in runs[0].mistakes.sizes.values())
+        typer.echo(f"{missed} objects were missed; detect with --keep scores to see at which stage each was lost")
     if report.csv:
         write_text(report.csv, sheets_csv(sheets))
     if report.json or report.html:

@@ -9,6 +9,7 @@ import typer
 from detect.commands.groups import examples
 from detect.commands.options import AllowExtra, Classes, FiguresToCsv, ProtocolName, ToJson, TruthOptions
 from detect.commands.records import with_records
+from structures.errors import InputError
 from structures.files import write_json, write_text
 
 BELOW = 3  # exit code: done, but a figure is below --fail-under
@@ -34,7 +35,8 @@ class CompareReports:
         typer.Option(
             min=-1,
             max=1,
-            help="End with exit code 3 if mAP (for coco, AP) minus that of the first run is below this, such as -0.01.",
+            help="End with exit code 3 if the mAP (for coco, AP) of a run minus that of the first is below this, "
+            "such as -0.01: a loss of more than 1 point.",
         ),
     ] = None
 
@@ -55,14 +57,19 @@ def compare(
     allow_extra: AllowExtra = False,
     protocol: ProtocolName = "auto",
 ) -> None:
-    """Compare runs on the same photos: mAP and AP by class with 95% intervals, and where the runs differ most."""
+    """Compare runs on the same photos: mAP and AP by class with 95% intervals, and where the runs differ most.
+
+    Exit code 0: all done. 2: wrong usage, or nothing done. 3: done, but a difference is below --fail-under.
+    """
     from detect.comparison import open_runs
     from detect.evaluation import files_read, show
     from eval.compare import compare_runs
-    from eval.compare_report import comparison_csv, comparison_json, comparison_sheets, verdicts
+    from eval.compare_report import LETTERS, comparison_csv, comparison_json, comparison_sheets, verdicts
     from eval.ground_truth import has_crowds, usual_protocol
     from structures.own_files import check_outputs
 
+    if reports.fail_under is not None and len(files) < 2:
+        raise InputError("--fail-under needs at least two runs: it is about their difference")
     read = [path for each in (*files, truth.ground_truth) for path in files_read(each)]
     check_outputs([reports.json, reports.csv], [*read, truth.images])
     dataset = truth.open()
@@ -80,8 +87,8 @@ def compare(
         write_json(reports.json, {**source, **comparison_json(compared, names)})
     if reports.csv:
         write_text(reports.csv, comparison_csv(compared, names))
-    for apart in compared.differences:
-        require_at_least(reports.fail_under, apart.value, f"a difference of {compared.figure},")
+    for letter, apart in zip(LETTERS[1:], compared.differences, strict=False):
+        require_at_least(reports.fail_under, apart.value, f"{letter} - A: difference in {compared.figure}")
 
 
 def require_at_least(least: float | None, value: float, what: str) -> None:

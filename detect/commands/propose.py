@@ -66,8 +66,7 @@ def propose(
 
     Exit code 0: all done. 1: done, but some photos could not be read. 2: nothing done.
     """
-    from rich.console import Console
-
+    from detect.consoles import open_console
     from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
     from structures.cores import cores
 
@@ -81,7 +80,7 @@ def propose(
         workers=workers or cores(),
         max_boxes=max_boxes,
     )
-    _exit(propose_to_folder(job, made_by, Console(stderr=True)))
+    _exit(propose_to_folder(job, made_by, open_console(stderr=True)))
 
 
 def _exit(summary: "ProposalSummary") -> None:

@@ -17,7 +17,7 @@ class RegionRecipeOptions:
 
     freeze: Annotated[
         str | None,
-        typer.Option(help="Last stage that is not trained; none trains all.", show_default=PRESET),
+        typer.Option(help="Freeze the layers up to this one; none trains all.", show_default=PRESET),
     ] = None
     steps: Annotated[int | None, typer.Option(min=1, help="Steps (batches) in each phase.", show_default=PRESET)] = None
     learning_rate: Annotated[
@@ -49,7 +49,7 @@ class RegionRecipeOptions:
         )
 
     def frozen(self, preset: str | None) -> str | None:
-        """Return the last stage that is not trained, or None."""
+        """Return the last frozen layer, or None."""
         return None if self.freeze == "none" else given(self.freeze, preset)
 
 

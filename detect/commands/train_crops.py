@@ -45,10 +45,9 @@ def train_on_crops(
     save_every: int,
 ) -> None:
     """Carry out `rcnn train regions --features crops`."""
-    from rich.console import Console
-
     from classifier.processes import current_process
     from detect.classifiers import load_checkpoint
+    from detect.consoles import open_console
     from detect.generators import unlearned_warning
     from detect.runs.propose import build_for_many
     from detect.training.phases import TrainingPlan, run_phases
@@ -74,7 +73,9 @@ def train_on_crops(
             process.echo([warning], err=True)
         check(trainings, start, generator, current_process())
         measure = _measure(validation_set, generators.validation or boxes, folder, placement, workers)
-        stored = kept_proposals(dataset, generator, folder / "proposals", workers=workers, console=Console(stderr=True))
+        stored = kept_proposals(
+            dataset, generator, folder / "proposals", workers=workers, console=open_console(stderr=True)
+        )
         plan = TrainingPlan(
             start,
             phases(trainings, dataset, stored, placement=placement, workers=workers),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,10 @@ from structures.errors import InputError
 from structures.text import printable
 
 if TYPE_CHECKING:
+    from classifier.engines import Placement
     from classifier.weights.checkpoint import Checkpoint
+    from detect.detector import Detector
+    from detect.networks.shared_features import SharedFeatures
     from eval.selection import Selection
     from proposals.protocol import ProposalGenerator
     from structures.records import Detections
@@ -51,59 +55,90 @@ def train_on_few(
     """Carry out `rcnn train regions --preset few`."""
     from classifier.engines import place
     from detect.classifiers import load_checkpoint
-    from detect.detector import Detector
-    from detect.generators import load_proposals
-    from detect.settings import MAP_SCORE_FLOOR
-    from detect.shared import SharedFeatures, SharedRegions
     from detect.training.data import summary
-    from detect.training.few import classes_to_learn, cross_validated, last_classes, learn, with_new_classes
+    from detect.training.few import classes_to_learn, cross_validated, learn, with_new_classes
     from detect.training.few_photos import FOLDER, PhotoRegionCache
     from detect.training.folder import occupied
     from detect.training.progress import Reporter
-    from detect.training.region_measure import detect_all
-    from detect.training.setup import check_out, require_one_process, save_weights, what_stays, with_origin
+    from detect.training.setup import save_weights, what_stays, with_origin
     from eval.ground_truth import has_crowds
     from eval.selection import Selection
-    from structures.own_files import check_outputs
 
     preset = FEW["few"]
     page, folder = few.html or out.with_suffix(".html"), run.folder(out)
-    check_out(out, weights, proposals)
-    data = [*(photos.ground_truth or ()), photos.images, validation.val_ground_truth, validation.val_images]
-    check_outputs([page, out], [*data, weights])
-    require_one_process("`preset` few")
+    _check_files(out, page, photos, validation, weights, proposals)
     placement = place(device=run.device, dtype=run.dtype)  # type: ignore[arg-type]
     whole, start = photos.open(), load_checkpoint(weights or preset.weights)
     recipe = replace(preset.phases[0], keep=not few.only_new, use_ignored=not (photos.ignore or has_crowds(whole)))
-    names = classes_to_learn(start, whole, recipe)
-    dataset = Selection(whole, classes=names, to_learn=True)
+    dataset = Selection(whole, classes=classes_to_learn(start, whole, recipe), to_learn=True)
     validation_set = validation.open(photos, dataset)
     if photos.dry_run is not None:
         show_photos(dataset, validation_set, photos.dry_run)
         return
     typer.echo("\n".join(map(printable, summary(dataset, validation_set))), err=True)
+    networks = partial(_networks, proposals=proposals or preset.proposals, placement=placement)
     with occupied(folder), Reporter(folder, steps=0, batch=1, rows="regions", reason=placement.reason) as reporter:
-
-        def at_work(weights: "Checkpoint", *, to_learn: bool) -> "tuple[SharedFeatures, ProposalGenerator]":
-            features = SharedFeatures(weights, placement, column_inputs=to_learn)
-            return features, load_proposals(proposals or preset.proposals, placement, shared=features)
-
-        features, generator = at_work(start, to_learn=True)
+        features, generator = networks(start, to_learn=True)
         result = learn(dataset, PhotoRegionCache(start, features, generator, folder / FOLDER), recipe, reporter.show)
-        about = photos.about("few", whole)
-        facts = about | {"photos": len(dataset), "proposals": generator.name}
+        facts = photos.about("few", whole) | {"photos": len(dataset), "proposals": generator.name}
         learned = with_origin(with_new_classes(start, result.columns, recipe, facts), {})
         typer.echo("\n".join(map(printable, save_weights(out, learned, None))))
-        features, generator = at_work(learned, to_learn=False)
-        detector = Detector(generator, SharedRegions(features), score_floor=MAP_SCORE_FLOOR)
+        detector = _detector(*networks(learned, to_learn=False))
         if validation_set is None:
-            found, where = cross_validated(dataset, result, detector, recipe), {"ground_truth": photos.name}
-            _report(page, out, found, dataset, [OTHERS], where)
+            found = cross_validated(dataset, result, detector, recipe)
+            _report(page, out, found, dataset, [OTHERS], {"ground_truth": photos.name})
         else:
-            everything = detect_all(detector, validation_set, placement)
-            found = {image_id: last_classes(each, len(names)) for image_id, each in everything.items()}
+            found = _found(detector, validation_set, placement, count=len(dataset.classes))
             _report(page, out, found, validation_set, [], validation.about(photos))
     typer.echo(printable(what_stays(folder)))
+
+
+def _check_files(
+    out: Path,
+    page: Path,
+    photos: TrainingPhotoOptions,
+    validation: ValidationOptions,
+    weights: str | None,
+    proposals: str | None,
+) -> None:
+    """Refuse, before any work, files to write that are also read; and more than one process."""
+    from detect.training.setup import check_out, require_one_process
+    from structures.own_files import check_outputs
+
+    check_out(out, weights, proposals)
+    data = [*(photos.ground_truth or ()), photos.images, validation.val_ground_truth, validation.val_images]
+    check_outputs([page, out], [*data, weights])
+    require_one_process("`preset` few")
+
+
+def _networks(
+    weights: "Checkpoint", *, proposals: str, placement: "Placement", to_learn: bool
+) -> "tuple[SharedFeatures, ProposalGenerator]":
+    """Return weights at work, with the generator on them; to learn, they return the inputs of their logits, too."""
+    from detect.generators import load_proposals
+    from detect.networks.shared_features import SharedFeatures
+
+    features = SharedFeatures(weights, placement, column_inputs=to_learn)
+    return features, load_proposals(proposals, placement, shared=features)
+
+
+def _detector(features: "SharedFeatures", generator: "ProposalGenerator") -> "Detector":
+    from detect.detector import Detector
+    from detect.networks.shared_features import SharedRegions
+    from detect.settings import MAP_SCORE_FLOOR
+
+    return Detector(generator, SharedRegions(features), score_floor=MAP_SCORE_FLOOR)
+
+
+def _found(
+    detector: "Detector", validation_set: "Selection", placement: "Placement", *, count: int
+) -> "dict[str, Detections]":
+    """Return the detections of the last `count` classes on the validation photos."""
+    from detect.training.few import last_classes
+    from detect.training.region_measure import detect_all
+
+    found = detect_all(detector, validation_set, placement)
+    return {image_id: last_classes(each, count) for image_id, each in found.items()}
 
 
 def _report(

@@ -30,7 +30,7 @@ class MultiBoxRecipeOptions:
     freeze: Annotated[
         str | None,
         typer.Option(
-            help="Last stage that is not trained: maxpool2, or inception3a to inception5b.", show_default=PRESET
+            help="Freeze the layers up to this one: maxpool2, or inception3a to inception5b.", show_default=PRESET
         ),
     ] = None
     epochs: Epochs = None
@@ -111,9 +111,10 @@ def multibox(
             for number, phase in enumerate(chosen.phases)
         ]
         readers = usual_readers(process.device.type, on_cpu=0) if workers is None else workers
+        todo = phases(recipes, dataset, placement=placement, workers=readers)  # refuses bad options before a download
         plan = TrainingPlan(
             load_checkpoint(weights or chosen.weights),
-            phases(recipes, dataset, placement=placement, workers=readers),
+            todo,
             rows="photos",
             work=run.folder(out),
             reason=placement.reason,

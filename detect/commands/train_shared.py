@@ -23,6 +23,8 @@ from detect.training.shared_recipe import SharedRecipe
 if TYPE_CHECKING:
     from classifier.engines import Placement
     from classifier.weights.checkpoint import Checkpoint
+    from detect.training.region_measure import SharedMeasure
+    from eval.selection import Selection
     from structures.records import Dataset
 
 
@@ -76,18 +78,15 @@ def train_on_shared_features(
     save_every: int,
 ) -> None:
     """Carry out `rcnn train regions --features shared`."""
-    from rich.console import Console
-
     from detect.classifiers import load_checkpoint
+    from detect.consoles import open_console
     from detect.runs.machine import usual_readers
     from detect.runs.propose import build_for_many
     from detect.training.phases import TrainingPlan, run_phases
     from detect.training.presets import REGION_WEIGHTS
-    from detect.training.region_measure import SharedMeasure
     from detect.training.region_phases import kept_proposals
     from detect.training.setup import check_out, save_weights, training_placement
     from detect.training.shared import phases
-    from eval.ground_truth import usual_protocol
     from structures.cores import cores
 
     check_out(out, weights, proposals, shared.region_weights)
@@ -106,7 +105,9 @@ def train_on_shared_features(
             for number, phase in enumerate(chosen.phases)
         ]
         generator = build_for_many(proposals or chosen.proposals, placement)
-        stored = kept_proposals(dataset, generator, folder / "proposals", workers=cores(), console=Console(stderr=True))
+        stored = kept_proposals(
+            dataset, generator, folder / "proposals", workers=cores(), console=open_console(stderr=True)
+        )
         plan = TrainingPlan(
             load_checkpoint(weights or chosen.weights),
             phases(
@@ -121,9 +122,7 @@ def train_on_shared_features(
             work=folder,
             reason=placement.reason,
             save_every=save_every,
-            measure=None
-            if validation_set is None
-            else SharedMeasure(validation_set, protocol=usual_protocol(validation_set), placement=placement),
+            measure=_measure(validation_set, placement),
             measure_every=validation.every,
             about=photos.about(name, dataset),
         )
@@ -134,11 +133,21 @@ def train_on_shared_features(
             process.echo(save_weights(out, finished(trained), None if last is None else finished(last)))
 
 
+def _measure(validation_set: "Selection | None", placement: "Placement") -> "SharedMeasure | None":
+    """Return what validates the weights; None without photos to validate on."""
+    from detect.training.region_measure import SharedMeasure
+    from eval.ground_truth import usual_protocol
+
+    if validation_set is None:
+        return None
+    return SharedMeasure(validation_set, protocol=usual_protocol(validation_set), placement=placement)
+
+
 def _finished(weights: "Checkpoint", dataset: "Dataset", placement: "Placement") -> "Checkpoint":
     """Add the layer for whole photos and the ranges for int8."""
     from classifier.photos import photo_layer, presence
-    from detect.int8 import RANGE_PHOTOS
-    from detect.shared import with_ranges
+    from detect.networks.int8 import RANGE_PHOTOS
+    from detect.networks.shared import with_ranges
     from structures.images import read_image
 
     ids = dataset.image_ids

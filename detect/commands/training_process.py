@@ -22,7 +22,7 @@ class TrainingProcess:
 
     Attributes:
         device: its device.
-        placement: where frozen stages run.
+        placement: where frozen layers run.
         first: whether it is the first process, which prints and writes the weights.
     """
 

@@ -45,7 +45,8 @@ def convert(
 
     import torch
 
-    from classifier.weights.checkpoint import TORCHVISION, save_checkpoint
+    from classifier.weights.checkpoint import save_checkpoint
+    from classifier.weights.preprocessing import TORCHVISION
     from detect.classifiers import load_checkpoint
     from detect.runs.class_folders import names_for
 
@@ -73,10 +74,11 @@ def calibrate(
 ) -> None:
     """Measure the ranges that --dtype int8 needs on photos, and write weights with these ranges."""
     from classifier.weights.checkpoint import save_checkpoint
-    from detect.classifiers import load_regions, weights_file
-    from detect.int8 import RANGE_PHOTOS
+    from detect.classifiers import load_regions
+    from detect.networks.int8 import RANGE_PHOTOS
+    from detect.networks.shared import with_ranges
     from detect.runs.photos import LIST_PREFIX, find_photos
-    from detect.shared import with_ranges
+    from detect.weights import weights_file
 
     found, failed = find_photos(photos), list[str]()
     chosen = found[:: max(1, len(found) // RANGE_PHOTOS)][:RANGE_PHOTOS]

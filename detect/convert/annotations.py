@@ -13,7 +13,7 @@ from eval.annotation_files import coco_chunks, refuse_equal_stems, voc_xml, yolo
 from eval.annotations import AnnotatedPhoto, annotated_photos, name_and_path, note_losses, stem_of
 from eval.coco import CocoDataset
 from eval.ground_truth import AnyDataset, open_ground_truth, splits_of
-from eval.layout import SPLITS, spellings_of
+from eval.layout import SPLITS, find_split
 from eval.notes import Notes
 from eval.packed import laid_out, positions
 from eval.voc import VocDataset
@@ -24,7 +24,7 @@ from structures.names import ClassNames
 from structures.own_files import OwnFiles
 
 FIRST_SPLIT = SPLITS[0]  # for photos without a split
-MISSING = "photos that are not there"
+MISSING = "photos that do not exist"
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +174,7 @@ def _yolo_names(splits: Sequence[str]) -> dict[str, str]:
 
 
 def _is(split: str, usual: str) -> bool:
-    return split in spellings_of(usual) or split.removeprefix(usual).isdigit()
+    return find_split([split], usual) is not None or split.removeprefix(usual).isdigit()
 
 
 WRITERS: Mapping[str, Callable[[OwnFiles, Splits, Sequence[str], Notes], None]] = {

@@ -32,7 +32,7 @@ def convert(job: Conversion) -> Converted:
     known: Sequence[str] = RESULTS if results else ANNOTATIONS
     if job.form not in known:
         what = "results" if results else "annotations"
-        raise InputError(f"{job.source}: has {what}, whose `form` {not_one_of(job.form, known)}")
+        raise InputError(f"{job.source}: has {what}; for these `form` {not_one_of(job.form, known)}")
     _refuse_inside(job)
     job.out.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(job.out)

@@ -16,7 +16,8 @@ from classifier.engines import DType, EngineName, place, usual_batch
 from classifier.images import WHOLE_PHOTOS, ImageClassifier
 from classifier.photos import photo_classifier, presence
 from classifier.views import Crops
-from classifier.weights.checkpoint import Checkpoint, WeightsError
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
 from detect.classifiers import load_checkpoint
 from detect.runs.class_folders import ClassFolders
 from eval.classification import classification, presence_precision

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from classifier.regions import RunsInEngines
+from classifier.protocol import RunsInEngines
 from detect.detector import Detector
 from detect.drawing.fonts import missing_fonts
 from detect.runs.cores import usual_workers
@@ -25,7 +25,7 @@ from detect.runs.photos import PICTURES, Photo, chosen, names_of, places_of, roo
 from detect.runs.progress import table
 from detect.runs.reading import PhotoReader
 from detect.runs.record import RUN_FILE, RunRecord
-from detect.runs.results import SKIPPED_FILE, Results
+from detect.runs.results import SKIPPED_FILE, ResultsFolder
 from detect.runs.stored_pictures import draw_stored, open_pictures, refuse_drawing_among
 from detect.runs.summary import DetectionSummary, profile_table, start_line
 from eval.region_layout import REGIONS_FILE
@@ -111,7 +111,7 @@ def detect_to_folder(
         stack.callback(lock_folder(job.out).release)
         files = stack.enter_context(OwnFiles(job.out, _inputs(job)))
         _require_room(job, files, detector.classes if job.overwrite else ())
-        results = stack.enter_context(Results(job.out, overwrite=job.overwrite))
+        results = stack.enter_context(ResultsFolder(job.out, overwrite=job.overwrite))
         todo = any(name not in results.done for name in names_of(job.photos))
         _require_room(job, files, detector.classes if todo else ())
         if results.done:
@@ -166,7 +166,7 @@ def _inputs(job: DetectionJob) -> Iterator[str | Path]:
     yield from (path for _, path in places_of(job.photos))
 
 
-def _all_names(photos: Sequence[Photo], results: Results) -> Iterator[str]:
+def _all_names(photos: Sequence[Photo], results: ResultsFolder) -> Iterator[str]:
     """Yield the image ids of this job and of earlier ones, each once."""
     yield from results.done
     yield from (name for name in names_of(photos) if name not in results.done)
@@ -188,7 +188,7 @@ def _require_room(job: DetectionJob, files: OwnFiles, classes: Sequence[str]) ->
             raise FileRefused(not_ours(files.folder / name))
 
 
-def _clear(job: DetectionJob, files: OwnFiles, results: Results, classes: Sequence[str]) -> None:
+def _clear(job: DetectionJob, files: OwnFiles, results: ResultsFolder, classes: Sequence[str]) -> None:
     """Remove unfinished files of killed runs, and what earlier runs wrote if everything is written again."""
     images = _all_names(job.photos, results)
     exports = export_names(job.format, classes, split=job.split, numbering=job.coco_ids)

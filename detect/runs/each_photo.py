@@ -19,9 +19,9 @@ from detect.runs.progress import Bar
 from detect.runs.reading import PhotoReader, complaint
 from detect.runs.record import RunError
 from detect.runs.renamed import renamed
-from detect.runs.results import Results
+from detect.runs.results import ResultsFolder
 from detect.runs.summary import DetectionSummary
-from detect.steps import Detected
+from detect.stages import DetectedPhoto
 from eval.aligned import count_images
 from structures.records import Detections, Image, Proposals
 from structures.timing import Timer
@@ -37,7 +37,7 @@ class ShowsDetections(Protocol):
 def detect_photos(
     detector: Detector,
     photos: Sequence[Photo],
-    results: Results,
+    results: ResultsFolder,
     console: Console,
     *,
     read: PhotoReader,
@@ -98,8 +98,8 @@ def detect_photos(
 
 def _write(
     name: str,
-    detected: Detected,
-    results: Results,
+    detected: DetectedPhoto,
+    results: ResultsFolder,
     drawn: Sequence[ShowsDetections],
     classes: Sequence[str],
     version: Version,
@@ -110,7 +110,7 @@ def _write(
     results.write(name, detected.found, classes, version.key, version.stamp)
 
 
-def _require_same(photos: Sequence[Photo], results: Results) -> None:
+def _require_same(photos: Sequence[Photo], results: ResultsFolder) -> None:
     """Refuse results of photos with the same names but other content."""
     changed = results.changed(places_of(photos))
     if changed:
@@ -129,7 +129,7 @@ def _sources(record: Proposals | Detections) -> dict[str, int]:
 
 
 def _report(
-    photos: Sequence[Photo], results: Results, bar: Bar, regions: Mapping[str, int], boxes: Mapping[str, int]
+    photos: Sequence[Photo], results: ResultsFolder, bar: Bar, regions: Mapping[str, int], boxes: Mapping[str, int]
 ) -> DetectionSummary:
     return DetectionSummary(
         photos=len(photos),

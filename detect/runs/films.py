@@ -33,6 +33,9 @@ NO_CAMERA = "there is no such camera, or it is in use"
 OLD = 0.005  # seconds; a frame that arrives faster was buffered, and there may be a newer one
 MOST_OLD = 30  # most frames to skip to reach the newest
 FEWER = 0.01  # share of the frames in its header that a film may lack without a warning
+CONTAINERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,asf,ogg"  # by content: no stills, no lists of other files
+FFMPEG_OPTIONS = f"protocol_whitelist;file|format_whitelist;{CONTAINERS}"
+STILLS = "CV_IMAGES"  # what OpenCV calls its reader of pictures, for which its limits would hold instead of ours
 
 
 def frames_of(film: Photo, every: int = 1) -> list[Photo]:
@@ -105,14 +108,17 @@ def frames_per_second(path: Path) -> float:
     return rate if 0 < rate < 1000 else 25.0
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path, max_pixels: int = MAX_PIXELS) -> Any:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # silent: we report errors ourselves, in one line
+    os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", FFMPEG_OPTIONS)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # no warnings about cameras that are not there
     camera = CAMERA.fullmatch(path.name)
     capture = cv2.VideoCapture(int(camera[1]) if camera else str(path))
-    if not capture.isOpened():
+    if not capture.isOpened() or capture.getBackendName() == STILLS:
         what = NO_CAMERA if camera else "not a film that OpenCV can read, or it is cut off"
         raise SourceError(f"{path}: {what}")
+    if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > max_pixels:
+        raise SourceError(f"{path}: its frames have more than {max_pixels} pixels, the limit")
     return capture
 
 
@@ -172,7 +178,7 @@ class Films:
 
     def _take(self, film: Path) -> None:
         self.close()
-        self._path, self._capture, self._next = film, _open(film), 0
+        self._path, self._capture, self._next = film, _open(film, self._max_pixels), 0
 
 
 @dataclass(frozen=True)
@@ -238,5 +244,19 @@ def _encode(path: Path, pictures: Sequence[Path], fps: float) -> None:
             if not writer.isOpened():
                 raise InputError(f"the installed OpenCV cannot write films ({CODEC}, {size[0]} x {size[1]})")
         writer.write(pixels if (pixels.shape[1], pixels.shape[0]) == size else cv2.resize(pixels, size))
-    if writer is not None:
-        writer.release()
+    if writer is None:
+        return
+    writer.release()
+    if not _has_frames(path, len(pictures)):
+        raise InputError(f"the film could not be written whole; is there room in {path.parent}?")
+
+
+def _has_frames(path: Path, count: int) -> bool:
+    """Say whether a film has a number of frames by its header, since OpenCV does not say if it cannot write them."""
+    try:
+        capture = _open(path)
+    except SourceError:
+        return False
+    found = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    capture.release()
+    return bool(found == count)

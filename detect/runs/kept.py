@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import IO, Any
 
-from classifier.regions import feature_count
+from classifier.protocol import feature_count
 from detect.detector import Detector
 from detect.runs.record import RunError
 from eval.lost import Rules
@@ -20,12 +20,12 @@ from eval.region_layout import (
     KEYS,
     REGIONS_FILE,
     Entry,
-    Head,
+    Header,
     RegionsError,
     as_bytes,
     as_line,
     read_entry,
-    read_head,
+    read_header,
 )
 from eval.regions import read_bytes
 from structures.files import naming
@@ -41,7 +41,7 @@ class RegionFiles:
 
     Args:
         folder: folder of results, locked by the caller.
-        head: facts that are the same for all photos.
+        header: facts that are the same for all photos.
         features: number of features to keep per region.
         done: photos that have results; regions of others are kept again.
 
@@ -52,16 +52,16 @@ class RegionFiles:
         FileRefused: the files are not ours, or were made with other classes or rules.
     """
 
-    def __init__(self, folder: Path, head: Head, *, features: int = 0, done: Collection[str] = ()) -> None:
+    def __init__(self, folder: Path, header: Header, *, features: int = 0, done: Collection[str] = ()) -> None:
         self._path, index = inside(folder, REGIONS_FILE), inside(folder, INDEX_FILE)
         if self._path.exists() and self._path.stat().st_size and not index.exists():
             raise RunError(f"{self._path}: its index {INDEX_FILE} is missing; move it away")
-        self._head, self._begun, self._entries = head, False, dict[str, Entry]()
+        self._header, self._begun, self._entries = header, False, dict[str, Entry]()
         self._index = LineFile(index, KEYS, self._read, overwrite=not done)
         try:
             unshare(self._path)
             self._file: IO[bytes] = self._path.open("r+b" if self._path.exists() else "w+b")
-            self._end = max((each.at + each.size(len(head.classes)) for each in self._entries.values()), default=0)
+            self._end = max((each.at + each.size(len(header.classes)) for each in self._entries.values()), default=0)
             self._drop_torn()
             self._file.truncate(self._end)
         except BaseException:
@@ -91,16 +91,16 @@ class RegionFiles:
                 os.fsync(self._file.fileno())
                 self._synced = time.monotonic()
         line = as_line(image, self._end, regions, content)
-        self._index.add(line if self._begun else line | self._head.as_json())
+        self._index.add(line if self._begun else line | self._header.as_json())
         self._begun = True
         self._end += len(content)
         self.kept.add(image)
 
     def _read(self, line: Any, place: str) -> None:
-        head = read_head(line, place)
-        if head is None and not self._begun:
+        header = read_header(line, place)
+        if header is None and not self._begun:
             raise RegionsError(f"{place}: expected the classes in the first line")
-        if head not in (None, self._head):
+        if header not in (None, self._header):
             raise RegionsError(f"{place}: these regions were made with other classes or rules")
         self._begun = True
         entry = read_entry(line, place)
@@ -108,7 +108,7 @@ class RegionFiles:
 
     def _drop_torn(self) -> None:
         """Forget the photos whose numbers a power cut has lost, so that they are done again."""
-        checked, classes = 0, len(self._head.classes)
+        checked, classes = 0, len(self._header.classes)
         for name in sorted(self._entries, key=lambda name: -self._entries[name].at):
             try:
                 checked += len(read_bytes(self._path, self._entries[name], classes))
@@ -129,7 +129,7 @@ def open_regions(folder: Path, detector: Detector, done: Collection[str]) -> Reg
         class_agnostic=options.class_agnostic,
         only=options.only,
     )
-    return RegionFiles(folder, Head(detector.classes, rules), features=feature_count(detector.classify), done=done)
+    return RegionFiles(folder, Header(detector.classes, rules), features=feature_count(detector.classify), done=done)
 
 
 def forget_regions(folder: Path) -> None:

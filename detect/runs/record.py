@@ -174,6 +174,6 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def fingerprint(path: Path) -> str:
+def name_and_digest(path: Path) -> str:
     """Return a file's name with the beginning of its SHA-256, to distinguish files of equal names."""
     return f"{path.name} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"

@@ -20,7 +20,7 @@ from structures.records import Detections
 SKIPPED_FILE = "skipped.jsonl"
 
 
-class Results:
+class ResultsFolder:
     """Adds to the results in one folder.
 
     Args:
@@ -54,7 +54,7 @@ class Results:
             self._detections.close()
             raise
 
-    def __enter__(self) -> "Results":
+    def __enter__(self) -> "ResultsFolder":
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -17,7 +17,7 @@ from detect.runs.photos import PICTURES, Photo, Photos, chosen, places_of
 from detect.runs.progress import Bar
 from detect.runs.reading import PhotoReader
 from detect.runs.record import RUN_FILE, RunError, RunRecord, last_fact, read_run
-from detect.runs.results import Results
+from detect.runs.results import ResultsFolder
 from eval.results import DETECTIONS_FILE, ResultLines
 from structures.class_lists import read_class_names
 from structures.errors import InputError
@@ -65,7 +65,7 @@ def redraw(
     root = images or _noted_root(out, record)
     with ExitStack() as stack:
         stack.callback(lock_folder(out).release)
-        results = stack.enter_context(Results(out))
+        results = stack.enter_context(ResultsFolder(out))
         photos = Photos(str(root), tuple(results.done))
         refuse_drawing_among(photos, out)
         files = stack.enter_context(OwnFiles(out, (path for _, path in places_of(photos))))
@@ -119,7 +119,7 @@ def _noted_root(out: Path, record: Mapping[str, Any]) -> Path:
     return Path(root)
 
 
-def open_pictures(files: OwnFiles, results: Results, drawing: Drawing, run: RunRecord) -> Pictures:
+def open_pictures(files: OwnFiles, results: ResultsFolder, drawing: Drawing, run: RunRecord) -> Pictures:
     """Return the pictures of a folder; earlier ones that show other detections are removed.
 
     Args:

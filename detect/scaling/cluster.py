@@ -3,29 +3,20 @@
 Ray restarts processes that end, and gives their photos to others; the result of a photo does not depend on the process.
 """
 
-import logging
 import math
-import os
-import re
-import signal
-import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from detect.scaling.places import EXTRA
 from detect.scaling.work import Networks, Reading, Work
 from structures.errors import InputError
-from structures.extras import installed
 
-ON = re.compile(r"ray(://.+)?")
 READER_THREADS = 4  # threads per reading process, since each process holds the detector's weights
 READERS_SHARE = 6  # on CPUs, one core in six reads, and the others run networks (benchmarks/scale.py)
 ON_CPU, ON_GPU = 8, 32  # photos per call of the networks, which are done again if the process ends
 ENDS = 5  # how often processes may end on the same photos before the run stops
 BLOCK_BYTES = 2**24  # size of a block of photos between processes
-LIBRARY_LOGS = ("ray", "ray.data")
 
 
 @dataclass(frozen=True)
@@ -100,53 +91,6 @@ class OnOneCore(Networks):
         super().__init__(work)
 
 
-@contextmanager
-def connected(on: str) -> Iterator[Any]:
-    """Connect to a cluster, and yield the Ray module.
-
-    Args:
-        on: "ray" for the cluster that this process runs in, that RAY_ADDRESS names, or that `ray start` started on this
-            machine; if there is none, one is started here, and ends with the block. "ray://HOST:PORT" for a remote one.
-
-    Raises:
-        InputError: Ray is not installed, or there is no cluster at the address.
-    """
-    if ON.fullmatch(on) is None:
-        raise InputError(f"`on` {on!r} must be ray or ray://HOST:PORT")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else Ray warns about this future default
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # important errors are also raised
-    ray = installed("ray", extra=EXTRA)
-    installed("ray.data", extra=EXTRA)
-    if ray.is_initialized():
-        yield ray
-        return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    with _own_signals():
-        _begin(ray, on, quiet)
-    for name in LIBRARY_LOGS:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
-
-
-def _begin(ray: Any, on: str, quiet: dict[str, Any]) -> None:
-    try:
-        if on == "ray":  # not "auto": it takes any cluster, also one that another command started and ends with it
-            ray.init(include_dashboard=False, **quiet)
-        else:
-            ray.init(on, **quiet)
-    except ConnectionError as error:
-        reason = f"{' '.join(str(error).split())} (if it requires a token, set RAY_AUTH_MODE=token)"
-        raise InputError(f"`on` {on}: the cluster cannot be reached: {reason}") from None
-    except Exception as failure:  # Ray raises a plain Exception on a timeout
-        if on != "ray":
-            raise
-        raise InputError(f"`on` {on}: a cluster cannot be started here: {failure}") from None
-
-
 def waits(ray: Any, processes: Processes) -> str:
     """Say that a run has to wait, as others hold what it needs of the cluster; empty if it need not."""
     free, wanted = ray.available_resources(), processes.resources()
@@ -154,19 +98,6 @@ def waits(ray: Any, processes: Processes) -> str:
         f"{free.get(name, 0):.3g} of {need:.3g} {name}" for name, need in wanted.items() if free.get(name, 0) < need
     ]
     return f"other runs hold the cluster: {', '.join(lacking)} free; this one waits for its turn" if lacking else ""
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep our handler of SIGTERM, which Ray replaces."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def run(ray: Any, work: Work, processes: Processes, photos: Iterable[Any]) -> Generator[Any, None, None]:
@@ -206,13 +137,16 @@ def run(ray: Any, work: Work, processes: Processes, photos: Iterable[Any]) -> Ge
         )
     try:
         yield from running.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
-    except ray.exceptions.RayTaskError as error:
-        raise _cause(error) from None
     except ray.exceptions.RayError as error:
-        first = next(iter(str(error).splitlines()), "")
-        raise InputError(
-            f"the cluster failed: {type(error).__name__}: {first}; the same command resumes the run"
-        ) from None
+        raise failure(ray, error) from None
+
+
+def failure(ray: Any, error: Exception) -> Exception:
+    """Return what to raise for an error of the cluster, or of the connection to it."""
+    if isinstance(error, ray.exceptions.RayTaskError):
+        return _cause(error)
+    first = next(iter(str(error).splitlines()), "")
+    return InputError(f"the cluster failed: {type(error).__name__}: {first}; the same command resumes the run")
 
 
 def _settle(context: Any) -> None:

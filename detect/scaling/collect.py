@@ -7,7 +7,7 @@ from typing import Any
 
 from detect.runs.machine import made_by
 from detect.runs.record import RUN_FILE, RunRecord, last_fact, read_run
-from detect.runs.results import Results
+from detect.runs.results import ResultsFolder
 from detect.scaling.folder import look_into
 from detect.scaling.shards import DETECT, PROPOSE, Row, detections_of, proposals_of, read_rows
 from proposals.stored.writer import StoreWriter
@@ -66,7 +66,7 @@ def _detections(content: dict[str, Any], rows: Iterator[Row], out: Path) -> Coll
     out.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(out)
     try:
-        with Results(out) as results:
+        with ResultsFolder(out) as results:
             run = RunRecord(out, settings, in_use=bool(results.done))
             facts = {name: last_fact(content["runs"], name) for name in ("images", "placement")}
             run.update(**{name: fact for name, fact in facts.items() if fact})

@@ -75,6 +75,12 @@ def open_file(place: str) -> Any:
     return fs.open(path, "rb")
 
 
+def _rows(metadata: Any) -> int:
+    """Return the most rows that any part of the metadata claims; every photo has a name, and so at least a byte."""
+    groups = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    return -1 if min(groups, default=0) < 0 else max(metadata.num_rows, sum(groups))
+
+
 @contextmanager
 def open_parquet(place: str, refusal: Callable[[str], InputError]) -> Iterator[Any]:
     """Open a Parquet file, wherever it lies; damage that shows only when the block reads it is noticed, too.
@@ -90,7 +96,12 @@ def open_parquet(place: str, refusal: Callable[[str], InputError]) -> Iterator[A
     arrow, parquet = installed("pyarrow", extra=EXTRA), installed("pyarrow.parquet", extra=EXTRA)
     try:
         with open_file(place) as stream:
-            yield parquet.ParquetFile(stream, page_checksum_verification=True)
+            size = stream.seek(0, os.SEEK_END)
+            file = parquet.ParquetFile(stream, page_checksum_verification=True)
+            rows = _rows(file.metadata)
+            if not 0 <= rows <= size:
+                raise refusal(f"it claims to have {rows} rows in {size} bytes")
+            yield file
     except (arrow.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the system; Arrow's own have no number
             raise

@@ -12,13 +12,16 @@ from typing import Any
 
 from rich.console import Console
 
+from detect.consoles import open_console
 from detect.runs.machine import peak_memory_text
 from detect.runs.progress import Bar, duration, table
 from detect.runs.record import RunRecord
-from detect.scaling.cluster import connected, run, share_out, waits
+from detect.scaling.cluster import share_out, waits
+from detect.scaling.connection import connected
 from detect.scaling.folder import Folder, open_folder
 from detect.scaling.places import in_folder, is_address
 from detect.scaling.plan import SHARD_PHOTOS, Group, missing
+from detect.scaling.remote import run
 from detect.scaling.shards import DETECT, PROPOSE, Row, read_rows, to_parquet
 from detect.scaling.sources import Source, find_source
 from detect.scaling.work import AT, GROUP, ON_CPU, PLACEMENT, Work, photos_table
@@ -32,7 +35,7 @@ class Scale:
     """Where the work runs, and on how many processes.
 
     Attributes:
-        on: "ray" or "ray://HOST:PORT"; see `detect.scaling.cluster.connected`.
+        on: "ray" or "ray://HOST:PORT"; see `detect.scaling.connection.connected`.
         workers: processes that run networks; None takes one per GPU, or else most of the cores.
         readers: cores that read photos and search for regions; None takes the others.
         together: photos per pass through the networks; None chooses for the device.
@@ -101,7 +104,7 @@ def detect_at_scale(
     """
     placement = {name: detector.pop(name) for name in ON_CPU if name in detector}
     work = Work(DETECT, detector, exif=detector.get("exif", "apply"), placement=placement)
-    return _at_scale(source, out, work, scale or Scale(), console or Console(stderr=True))
+    return _at_scale(source, out, work, scale or Scale(), console or open_console(stderr=True))
 
 
 def propose_at_scale(
@@ -142,7 +145,7 @@ def propose_at_scale(
         placement={"device": device},
         in_steps=has_network(proposals),
     )
-    return _at_scale(source, out, work, scale or Scale(), console or Console(stderr=True))
+    return _at_scale(source, out, work, scale or Scale(), console or open_console(stderr=True))
 
 
 def _at_scale(source: str, out: str, work: Work, scale: Scale, console: Console) -> ScaleSummary:

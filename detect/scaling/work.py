@@ -93,16 +93,17 @@ class Loaded:
 
 
 def _load_detector(work: Work, placement: Mapping[str, Any]) -> Loaded:
-    from detect.classifiers import choose_weights, weights_file
+    from detect.classifiers import choose_weights
     from detect.detector import Detector
     from detect.generators import unlearned_warning
     from detect.runs.detect import placement as reasons_of
-    from detect.runs.record import fingerprint
+    from detect.runs.record import name_and_digest
+    from detect.weights import weights_file
 
     arguments = dict(work.arguments)
     names, arguments["features"] = choose_weights(arguments.pop("weights", None), arguments.get("features", "auto"))
     detector = Detector.load(names, **arguments, **placement)
-    settings = {**detector.settings(), "weights": [fingerprint(weights_file(name)) for name in names]}
+    settings = {**detector.settings(), "weights": [name_and_digest(weights_file(name)) for name in names]}
 
     def stages(read: Callable[[Any], Image], workers: int) -> list[Stage]:
         return detector.stages(read, workers=workers, together=work.together)
@@ -137,7 +138,7 @@ def _load_generator(work: Work, placement: Mapping[str, Any]) -> Loaded:
 
 
 @dataclass(frozen=True)
-class Begun:
+class PackedPhoto:
     """A photo that is ready for the networks.
 
     Attributes:
@@ -218,7 +219,7 @@ class Networks:
         """Return the rows of results for a table from `Reading`."""
         loaded, rows = self._loaded, list[Row]()
         begun = table.to_pylist()
-        sound = [Begun(os.fsdecode(row["path"]), row["packed"]) for row in begun if row["packed"] is not None]
+        sound = [PackedPhoto(os.fsdecode(row["path"]), row["packed"]) for row in begun if row["packed"] is not None]
         unpack = Stage(
             "propose", each(lambda photo: pickle.loads(photo.packed))
         )  # pickled by `Reading` in the same cluster

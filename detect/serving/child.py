@@ -123,14 +123,21 @@ class Child:
         self._process.start()
         theirs.close()  # so that reading ends with the process
         try:
-            hello = ours.recv() if ours.poll(LOADING_SECONDS) else "this takes too long"
+            offer = self._first_words(ours)
+        except BaseException:  # a stop among them, which must not wait until the detector is loaded
+            ours.close()
+            self._end()
+            raise
+        self._pipe = ours
+        return offer
+
+    def _first_words(self, pipe: Connection) -> Offer:
+        try:
+            hello = pipe.recv() if pipe.poll(LOADING_SECONDS) else "this takes too long"
         except (EOFError, OSError):
             hello = f"its process ended with exit code {self._exit_code()}"
         if not isinstance(hello, Offer):
-            ours.close()
-            self._end()
             raise InputError(f"the detector cannot be loaded: {hello}")
-        self._pipe = ours
         return hello
 
     def _exit_code(self) -> object:
@@ -149,13 +156,13 @@ def _serve(pipe: Connection, load: Loader) -> None:
     """Run in the process: load the detector, send its offer, and answer jobs until the parent ends."""
     end_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # is sent to the whole process group; the parent ends this process
-    try:
-        work = load()
-    except (InputError, OSError) as error:
-        pipe.send(str(error))
-        return
-    pipe.send(work.offer)
-    with suppress(EOFError):
+    with suppress(EOFError, BrokenPipeError):  # the parent is gone
+        try:
+            work = load()
+        except (InputError, OSError) as error:
+            pipe.send(str(error))
+            return
+        pipe.send(work.offer)
         while (jobs := pipe.recv()) is not END:
             for answer in work(jobs):
                 pipe.send(answer)

@@ -1,6 +1,6 @@
 """Training on random views of whole photos: MultiBox alone, or MultiBox with a classifier on shared features.
 
-The stages up to `frozen` keep their weights and run in the fastest engine. Every batch depends only on the seed and the
+The layers up to `frozen` keep their weights and run in the fastest engine. Every batch depends only on the seed and the
 step, so a killed run resumes from its last state as if nothing had happened.
 """
 
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from classifier.engines import Placement
-from classifier.googlenet import stages_between
+from classifier.googlenet import layers_between
 from classifier.processes import current_process, first_then_others, share_of
 from classifier.running_average import State
 from classifier.training import Loss
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.digest import digest
-from detect.multibox import DenseMultiBox
+from detect.networks.multibox import DenseMultiBox
 from detect.runs.cores import one_core_per_photo
 from detect.training.bookkeeping import Bookkeeping
 from detect.training.folder import START_FILE, contents, require_same_origin
@@ -35,9 +35,9 @@ Dense = TypeVar("Dense", bound=DenseMultiBox)
 
 
 def freeze(network: DenseMultiBox, frozen: str) -> None:
-    """Freeze the weights of the trunk up to and including a stage."""
-    for stage in stages_between(None, frozen):
-        network.trunk.get_submodule(stage).requires_grad_(False)
+    """Freeze the weights of the trunk up to and including a layer."""
+    for layer in layers_between(None, frozen):
+        network.trunk.get_submodule(layer).requires_grad_(False)
 
 
 def train_on_canvases(
@@ -66,7 +66,7 @@ def train_on_canvases(
         recipe: everything that decides the training; the state belongs to it.
         canvases: the part of the recipe with the order of photos and the schedule.
         to_checkpoint: makes weights that can be used out of the state of the network.
-        placement: device and engine of the frozen stages; the trained stages run in torch.
+        placement: device and engine of the frozen layers; the trained layers run in torch.
         books: folder of the state, and callbacks.
         workers: processes that read photos and draw views; 0: this process does.
         propose: generator of more boxes for each view; None adds none.

@@ -14,7 +14,8 @@ import torch
 from classifier.few_examples import DECAY, RAMP, Examples, learn_columns, log_sum_exp, ramp
 from classifier.region_columns import Columns, with_columns
 from classifier.sampling import NO_EXAMPLE, label_boxes
-from classifier.weights.checkpoint import Checkpoint, WeightsError
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
 from detect.detector import Detector
 from detect.training.bookkeeping import ShowProgress
 from detect.training.few_photos import PhotoRegionCache, PhotoRegions

@@ -20,7 +20,7 @@ from classifier.region_columns import ColumnInputs
 from classifier.sampling import POSITIVE_IOU
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.digest import digest
-from detect.shared import SharedFeatures
+from detect.networks.shared_features import SharedFeatures
 from detect.training.bookkeeping import ShowProgress
 from proposals.multibox.generator import drawn
 from proposals.multibox.views import whole_photo

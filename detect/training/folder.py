@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from classifier.sampling import Regions
-from classifier.weights.checkpoint import WeightsError
+from classifier.sampling import LabelledRegions
 from classifier.weights.digest import digest
+from classifier.weights.fitting import WeightsError
 from structures.errors import InputError
 from structures.files import FileRefused, replacing, sweep, write_json
 from structures.json_reader import MAX_RECORD_BYTES, JsonError, parse_json, read_json, through_json
@@ -24,7 +24,7 @@ STATE = "state.pt"  # weights, optimiser and running average
 START_FILE, BATCHES_FILE = "start.json", "batches.json"  # what the training and its batches are made from
 BEST_FILE, VALIDATION_FILE, VALIDATION_CURVE_FILE = "best.safetensors", "val.json", "val.csv"
 CURVE_FILE, DRAWN_REGIONS_FILE = "curves.csv", "regions.npz"
-FEATURES_FILES = ("features.json", "features.npy")  # outputs of the frozen stages, after how far they are computed
+FEATURES_FILES = ("features.json", "features.npy")  # outputs of the frozen layers, after how far they are computed
 MARKER, FORMAT = "training.json", "googlenet-rcnn training 1"  # shows that files of the names below are ours
 # These are overwritten or removed without reading them; the others are read first.
 UNCHECKED_NAMES = (*FEATURES_FILES, BEST_FILE, VALIDATION_FILE, START_FILE, BATCHES_FILE)
@@ -43,7 +43,7 @@ def phase_folder(work: Path, number: int) -> Path:
     return work if number == 1 else work / PHASES.replace("*", str(number))
 
 
-def kept_regions(path: Path, settings: Mapping[str, Any], make: Callable[[], Regions]) -> Regions:
+def kept_regions(path: Path, settings: Mapping[str, Any], make: Callable[[], LabelledRegions]) -> LabelledRegions:
     """Read the regions of an earlier run with the same settings, or draw and write them.
 
     Args:
@@ -63,11 +63,11 @@ def kept_regions(path: Path, settings: Mapping[str, Any], make: Callable[[], Reg
     return regions
 
 
-def _read_regions(path: Path, wanted: str) -> Regions:
+def _read_regions(path: Path, wanted: str) -> LabelledRegions:
     try:
-        columns = [field.name for field in fields(Regions)]
+        columns = [field.name for field in fields(LabelledRegions)]
         arrays = read_arrays(path, ["settings", *columns])
-        settings, regions = str(arrays["settings"]), Regions(*(arrays[name] for name in columns))
+        settings, regions = str(arrays["settings"]), LabelledRegions(*(arrays[name] for name in columns))
         before = settings if settings == wanted else parse_json(settings, path)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: cannot be read as a file of regions; remove it to draw again") from error

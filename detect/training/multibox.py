@@ -10,7 +10,14 @@ from classifier.engines import Placement
 from classifier.running_average import State
 from classifier.training import parameter_groups
 from classifier.weights.checkpoint import Checkpoint
-from detect.multibox import LAST_FROZEN, DenseMultiBox, from_checkpoint, learned_classes, start_network, to_checkpoint
+from detect.networks.multibox import (
+    LAST_FROZEN,
+    DenseMultiBox,
+    from_checkpoint,
+    learned_classes,
+    start_network,
+    to_checkpoint,
+)
 from detect.training.bookkeeping import Bookkeeping
 from detect.training.canvases import train_on_canvases
 from detect.training.multibox_batches import count_steps, find_shapes
@@ -23,10 +30,10 @@ from structures.records import Dataset
 
 
 def check_frozen(frozen: str, known: Sequence[str] = LAST_FROZEN) -> None:
-    """Refuse a stage that cannot be the last frozen one.
+    """Refuse a layer that cannot be the last frozen one.
 
     Raises:
-        InputError: the stage is not one of those known.
+        InputError: the layer is not one of those known.
     """
     if frozen not in known:
         raise InputError(f"`frozen` {not_one_of(frozen, known)}")
@@ -58,7 +65,7 @@ def train_multibox(
         start: any GoogLeNet, whose trunk is used; or MultiBox weights, which are trained further with their priors.
         dataset: annotated photos; classes do not matter.
         recipe: how to train.
-        placement: device and engine of the frozen stages; the trained stages run in torch.
+        placement: device and engine of the frozen layers; the trained layers run in torch.
         books: folder of the state, and callbacks.
         workers: processes that read photos and draw views; 0: this process does.
 
@@ -66,7 +73,7 @@ def train_multibox(
         The running average of the weights.
 
     Raises:
-        InputError: as for `train_on_canvases`; or there is no object to learn from, or no such stage to freeze.
+        InputError: as for `train_on_canvases`; or there is no object to learn from, or no such layer to freeze.
     """
     check_frozen(recipe.frozen)
     network = from_checkpoint(start) if start.task == "multibox" else _fresh(start, dataset, recipe)
@@ -97,7 +104,7 @@ def phases(
     """Return the phases of a plan, one per recipe; for the other arguments see `train_multibox`.
 
     Raises:
-        InputError: a stage cannot be the last frozen one, or there are too few photos for a batch of all processes.
+        InputError: a layer cannot be the last frozen one, or there are too few photos for a batch of all processes.
     """
     for recipe in recipes:  # before anything is written
         check_frozen(recipe.frozen)

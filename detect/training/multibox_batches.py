@@ -12,7 +12,8 @@ from classifier.ahead import LoadedBatches
 from classifier.children import begin_reading
 from classifier.engines import Placement
 from classifier.processes import Process, current_process
-from detect.multibox import CanvasRunner, DenseMultiBox, Stem, unflatten
+from detect.networks.canvas_runner import CanvasRunner
+from detect.networks.multibox import DenseMultiBox, Stem, unflatten
 from detect.training.multibox_losses import CanvasBatch, Targets
 from detect.training.multibox_recipe import MultiBoxRecipe
 from proposals.multibox.heads import STRIDES
@@ -78,11 +79,11 @@ class Order:
 
 
 class CanvasBatches:
-    """The batch of each step: random views of photos, after the frozen stages.
+    """The batch of each step: random views of photos, after the frozen layers.
 
     Args:
         dataset: annotated photos.
-        network: network whose stages up to `recipe.frozen` run, as they are now, in the engine of the placement.
+        network: network whose layers up to `recipe.frozen` run, as they are now, in the engine of the placement.
         recipe: decides the batches.
         placement: device and engine.
         workers: processes that draw samples; 0 draws them in between.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from classifier.training import full_precision
-from detect.multibox import DenseMultiBox
+from detect.networks.multibox import DenseMultiBox
 from proposals.multibox.heads import STRIDES, DenseHead, RefineHead, decode
 from proposals.multibox.losses import BOX_WEIGHT, assign, dense_loss
 from proposals.multibox.priors import grid_priors
@@ -38,7 +38,7 @@ class CanvasBatch:
     """A training batch.
 
     Attributes:
-        found: outputs of the frozen stages, see `DenseMultiBox.stem`.
+        found: outputs of the frozen layers, see `DenseMultiBox.stem`.
         targets: objects on the canvases.
         labels: for each canvas (G,) labels of its objects.
         proposals: for each canvas (P, 4) boxes of other generators in its pixels.
@@ -71,7 +71,7 @@ class MultiBoxLoss:
     """The loss of both heads, for the loop of `classifier.training`.
 
     Args:
-        frozen: last stage that is not trained.
+        frozen: the last frozen layer.
         regions: boxes per canvas that the refining head learns from.
     """
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from classifier.engines import Placement
 from classifier.weights.checkpoint import Checkpoint
-from detect.multibox import make_multibox
+from detect.networks.multibox import make_multibox
 from detect.training.data import unreadable
 from detect.training.folder import contents
 from eval.proposal_recall import measure_coverage, recall

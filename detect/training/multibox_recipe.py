@@ -15,8 +15,8 @@ class MultiBoxRecipe:
     Attributes:
         epochs: passes over the photos.
         learning_rate: highest learning rate of the heads (AdamW).
-        trunk_factor: factor on the learning rate for the trunk's stages after `frozen`.
-        frozen: last stage that is not trained: maxpool2 or an Inception module.
+        trunk_factor: factor on the learning rate for the trunk's layers after `frozen`.
+        frozen: the last frozen layer: maxpool2 or an Inception module.
         batch_size: photos per step, all processes together.
         warmup: steps during which the learning rate rises from 0.
         weight_decay: weight decay of all weights.

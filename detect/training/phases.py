@@ -11,6 +11,7 @@ from rich.console import Console
 
 from classifier.processes import current_process, first_then_others
 from classifier.weights.checkpoint import Checkpoint
+from detect.consoles import open_console
 from detect.training.bookkeeping import Bookkeeping
 from detect.training.folder import occupied, phase_folder
 from detect.training.progress import Reporter
@@ -105,7 +106,7 @@ def run_phases(plan: TrainingPlan) -> tuple[Checkpoint, Checkpoint | None]:
             if first:
                 stack.enter_context(occupied(plan.work))
                 if plan.measure is not None:
-                    plan.measure.prepare(Console(stderr=True))
+                    plan.measure.prepare(open_console(stderr=True))
         for number in range(1, len(plan.phases) + 1):
             found, last = _train(plan, number, last)  # from the last weights, so that validation changes nothing
             if found is not None and (best is None or _judged(found) > _judged(best)):

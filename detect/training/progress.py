@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import TaskID
 
 from classifier.training import StepProgress
+from detect.consoles import open_console
 from detect.runs.machine import peak_memory_text
 from detect.runs.progress import Bars, Pace, duration
 from detect.training.folder import CURVE_FILE
@@ -33,7 +33,7 @@ class Reporter:
 
     def __init__(self, folder: Path, *, steps: int, batch: int, rows: str, reason: str, quiet: bool = False) -> None:
         self._quiet, self._batch, self._rows, self._reason = quiet, batch, rows, reason
-        self.console = Console(stderr=True, quiet=quiet)
+        self.console = open_console(stderr=True, quiet=quiet)
         self._curve_file, self._steps = folder / CURVE_FILE, steps
         self._curves: Curves | None = None
         self._loss, self._judged = 0.0, ""

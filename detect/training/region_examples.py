@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from classifier.ahead import HELD_PER_THREAD, map_ahead
-from classifier.sampling import Regions, choose_regions
+from classifier.sampling import LabelledRegions, choose_regions
 from classifier.weights.digest import digest
 from detect.training.bookkeeping import ShowProgress
 from detect.training.folder import contents
@@ -53,7 +53,7 @@ def check_ranking(propose: ProposalGenerator, examples: ExampleRecipe) -> None:
 
 def draw_regions(
     dataset: Dataset, propose: ProposalGenerator, examples: ExampleRecipe, *, workers: int, show: ShowProgress
-) -> Regions:
+) -> LabelledRegions:
     """Draw the examples of every photo from its proposals; each draw is independent of other photos.
 
     Raises:
@@ -64,7 +64,7 @@ def draw_regions(
         raise InputError("the dataset has no photos to learn from")
     check_ranking(propose, examples)
 
-    def draw(index: int) -> Regions:
+    def draw(index: int) -> LabelledRegions:
         image_id = dataset.image_ids[index]
         path = dataset.image_path(image_id)
         try:
@@ -89,7 +89,7 @@ def draw_regions(
     numbers = range(len(dataset))
     with ThreadPoolExecutor(workers) as pool:
         drawn = map_ahead(pool, draw, numbers, held=workers * HELD_PER_THREAD)
-        return Regions.join([next(drawn) for _ in show(numbers, len(dataset), "draw regions")])
+        return LabelledRegions.join([next(drawn) for _ in show(numbers, len(dataset), "draw regions")])
 
 
 def drawn_from(dataset: Dataset, propose: ProposalGenerator, examples: ExampleRecipe) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from classifier.regions import GoogLeNetRegions
 from classifier.weights.checkpoint import Checkpoint
 from detect.detector import Detector
 from detect.flow import flow, pixels_of
+from detect.networks.shared_features import SharedFeatures, SharedRegions
 from detect.runs import propose
 from detect.runs.cores import one_core_per_photo, usual_workers
 from detect.runs.photos import photos_of
 from detect.runs.reading import PhotoReader
 from detect.settings import MAP_SCORE_FLOOR
-from detect.shared import SharedFeatures, SharedRegions
 from detect.training.data import some_of, unreadable
 from detect.training.folder import contents
 from eval.aligned import align_records

@@ -35,7 +35,7 @@ def check(
         process: this process, of several.
 
     Raises:
-        InputError: there is no such stage to freeze, the weights are MultiBox's, the proposals must be ranked and are
+        InputError: there is no such layer to freeze, the weights are MultiBox's, the proposals must be ranked and are
             not, the processes cannot share a batch evenly, or there are more hard examples than rows in a batch.
     """
     for training in trainings:

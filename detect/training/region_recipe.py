@@ -59,7 +59,7 @@ class RegionTraining:
     Attributes:
         recipe: how to train.
         examples: which regions to learn from.
-        frozen: last stage that is not trained; None trains all.
+        frozen: the last frozen layer; None trains all.
     """
 
     recipe: Recipe

@@ -1,7 +1,7 @@
 """Trains a region classifier on the proposals of annotated photos.
 
 Each part of the work is kept in a folder, so that a killed run resumes: examples drawn from the proposals of every
-photo (regions.npz), outputs of the frozen stages (features.npy), the state of the training (state.pt), and what these
+photo (regions.npz), outputs of the frozen layers (features.npy), the state of the training (state.pt), and what these
 were made from (start.json, batches.json), so that nothing is ever mixed.
 """
 
@@ -14,15 +14,17 @@ import torch
 
 from classifier.classification_loss import ClassificationLoss, LabelledBatch, momentum_descent
 from classifier.engines import Placement, make_engine
-from classifier.googlenet import STAGES, stages_between
+from classifier.googlenet import LAYERS, layers_between
 from classifier.processes import current_process, first_then_others
 from classifier.recipes import Recipe
 from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, keep_features
 from classifier.running_average import State
-from classifier.sampling import BatchDraw, Regions, soft_labels
+from classifier.sampling import BatchDraw, LabelledRegions, soft_labels
 from classifier.training import Batches, steps_done
-from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint, WeightsError, for_regions
+from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint
 from classifier.weights.digest import digest
+from classifier.weights.fitting import WeightsError
+from classifier.weights.last_layer import for_regions
 from detect.training.bookkeeping import Bookkeeping, ShowProgress
 from detect.training.folder import (
     BATCHES_FILE,
@@ -44,13 +46,13 @@ AGAIN = f"remove {STATE} and {START_FILE} to train again on the same regions; th
 
 
 def check_start(start: Checkpoint, frozen: str | None) -> None:
-    """Refuse weights that cannot be fine-tuned, and stages that cannot be frozen.
+    """Refuse weights that cannot be fine-tuned, and layers that cannot be frozen.
 
     Raises:
-        InputError: there is no such stage, or the weights are of MultiBox.
+        InputError: there is no such layer, or the weights are of MultiBox.
     """
-    if frozen is not None and frozen not in STAGES:
-        raise InputError(f"`frozen` {not_one_of(frozen, ['none', *STAGES])}")
+    if frozen is not None and frozen not in LAYERS:
+        raise InputError(f"`frozen` {not_one_of(frozen, ['none', *LAYERS])}")
     if start.task in OWN_NETWORK:
         raise WeightsError(f"cannot start from weights for {start.task}, only from an image or region classifier")
 
@@ -79,11 +81,11 @@ def train_regions(
         propose: generator of the examples; should be the one used at test time.
         recipe: how to train.
         examples: which regions to learn from.
-        placement: device and engine of the frozen stages; the trained stages run in torch.
+        placement: device and engine of the frozen layers; the trained layers run in torch.
         books: folder of the training, and callbacks.
-        frozen: last stage that is not trained, whose outputs are kept on disk; None trains all.
+        frozen: the last frozen layer, whose outputs are kept on disk; None trains all.
         workers: threads that make proposals, and that read photos for crops if nothing is frozen.
-        keep: whether the outputs of the frozen stages, which are large, stay on disk when the training is done.
+        keep: whether the outputs of the frozen layers, which are large, stay on disk when the training is done.
 
     Returns:
         The trained weights: the running average.
@@ -140,7 +142,7 @@ def _start(start: Checkpoint, classes: tuple[str, ...], frozen: str | None) -> C
 def _require_same_training(
     work: Path,
     checkpoint: Checkpoint,
-    regions: Regions,
+    regions: LabelledRegions,
     examples: ExampleRecipe,
     frozen: str | None,
     placement: Placement,
@@ -149,7 +151,7 @@ def _require_same_training(
         "weights": digest(dict(sorted(checkpoint.state.items()))),
         "preprocessing": asdict(checkpoint.preprocessing),
         "regions": digest(vars(regions)),
-        "frozen stages": frozen,
+        "frozen layers": frozen,
         **({"engine": placement.engine, "dtype": placement.dtype} if frozen else {}),
     }
     start, state = work / START_FILE, work / STATE
@@ -167,8 +169,8 @@ def _require_same_training(
 
 def _head(checkpoint: Checkpoint, device: torch.device, frozen: str | None) -> Head:
     network = checkpoint.network()
-    for stage in stages_between(None, frozen) if frozen else ():
-        network.get_submodule(stage).requires_grad_(False)
+    for layer in layers_between(None, frozen) if frozen else ():
+        network.get_submodule(layer).requires_grad_(False)
     head = Head(network, frozen).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert isinstance(head, Head)
     return head
@@ -177,7 +179,7 @@ def _head(checkpoint: Checkpoint, device: torch.device, frozen: str | None) -> H
 def _batches(
     checkpoint: Checkpoint,
     dataset: Dataset,
-    regions: Regions,
+    regions: LabelledRegions,
     work: Path,
     examples: ExampleRecipe,
     placement: Placement,

@@ -29,13 +29,10 @@ def check_out(out: Path, *read: str | None) -> None:
         *read: weights and generators that the training reads; generators may name files, such as `multibox:PATH`.
 
     Raises:
-        InputError: the suffix is wrong, the folder cannot be written to, or the training reads this file.
+        InputError: the suffix is wrong, it cannot be written, or the training reads it.
     """
     if out.suffix != ".safetensors":
         raise InputError(f"`out` {out}: weights are written as .safetensors")
-    folder = next(parent for parent in out.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or out.is_dir():
-        raise InputError(f"`out` {out}: cannot be written")
     parts = [part for name in read if name is not None for part in (name, *name.split("+"))]
     files = filter(os.path.isfile, [*parts, *(part.rpartition(":")[2] for part in parts)])
     check_outputs([out, last_weights_path(out)], files)
@@ -104,7 +101,7 @@ def require_one_process(what: str) -> None:
 
 
 def frozen_placement(training: Placement, device: torch.device, dtype: str) -> Placement:
-    """Choose where frozen stages run: on the device of the training, in the fastest engine.
+    """Choose where frozen layers run: on the device of the training, in the fastest engine.
 
     Args:
         training: placement of the training, whose reason becomes part of the result's.
@@ -115,7 +112,7 @@ def frozen_placement(training: Placement, device: torch.device, dtype: str) -> P
         InputError: the engine is not available.
     """
     chosen = place(device=str(device), dtype=cast(DType, dtype))
-    return replace(chosen, reason=f"{training.reason}; frozen stages: {chosen.engine} {chosen.dtype}")
+    return replace(chosen, reason=f"{training.reason}; frozen layers: {chosen.engine} {chosen.dtype}")
 
 
 def save_weights(out: Path, weights: Checkpoint, last: Checkpoint | None) -> list[str]:

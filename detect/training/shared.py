@@ -10,12 +10,14 @@ from functools import partial
 import torch
 
 from classifier.engines import Placement
-from classifier.googlenet import STAGES
+from classifier.googlenet import LAYERS
 from classifier.running_average import State
 from classifier.training import parameter_groups
-from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint, WeightsError, for_regions, load_state
-from detect.multibox import LAST_FROZEN, head_shapes, head_width
-from detect.shared import SharedNetwork, from_checkpoint, to_checkpoint
+from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint
+from classifier.weights.fitting import WeightsError, load_state
+from classifier.weights.last_layer import for_regions
+from detect.networks.multibox import LAST_FROZEN, head_shapes, head_width
+from detect.networks.shared import SharedNetwork, from_checkpoint, to_checkpoint
 from detect.training.bookkeeping import Bookkeeping
 from detect.training.canvases import train_on_canvases
 from detect.training.multibox import check_frozen
@@ -26,8 +28,8 @@ from detect.training.shared_recipe import SharedRecipe
 from proposals.protocol import ProposalGenerator
 from structures.records import Dataset
 
-LAST_FROZEN_SHARED = tuple(  # later stages are dilated, so that their maps differ
-    name for name in LAST_FROZEN if STAGES.index(name) <= STAGES.index("inception4e")
+LAST_FROZEN_SHARED = tuple(  # later layers are dilated, so that their maps differ
+    name for name in LAST_FROZEN if LAYERS.index(name) <= LAYERS.index("inception4e")
 )
 
 
@@ -103,7 +105,7 @@ def train_shared(
         regions: a region classifier to start from; see `start_shared`.
         propose: generator of more boxes; should be a stored one, since every photo is needed in every epoch.
         recipe: how to train.
-        placement: device and engine of the frozen stages; the trained stages run in torch.
+        placement: device and engine of the frozen layers; the trained layers run in torch.
         books: folder of the state, and callbacks.
         workers: processes that read photos and draw views; 0: this process does.
 
@@ -111,7 +113,7 @@ def train_shared(
         The running average of the weights.
 
     Raises:
-        InputError: as for `train_on_canvases`; or training cannot start from the weights, or there is no such stage to
+        InputError: as for `train_on_canvases`; or training cannot start from the weights, or there is no such layer to
             freeze.
     """
     classes = tuple(dataset.classes)
@@ -153,7 +155,7 @@ def phases(
     For the other arguments see `train_shared`.
 
     Raises:
-        InputError: a stage cannot be the last frozen one, or there are too few photos for a batch of all processes.
+        InputError: a layer cannot be the last frozen one, or there are too few photos for a batch of all processes.
     """
     for recipe in recipes:  # before anything is written
         check_frozen(recipe.multibox.frozen, LAST_FROZEN_SHARED)

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from classifier.shared_sampling import draw_labelled
 from classifier.training import full_precision
-from detect.shared import SharedNetwork
+from detect.networks.shared import SharedNetwork
 from detect.training.multibox_losses import CanvasBatch, Looks, MultiBoxLoss
 from detect.training.shared_recipe import SharedRecipe
 from proposals.operators import clip_boxes, nms

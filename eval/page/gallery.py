@@ -22,7 +22,7 @@ FATES = {TRUE: "true", IGNORED: "ignored"}
 
 
 @dataclass(frozen=True)
-class Scale:
+class ScoreRange:
     """The scores that a gallery can start from.
 
     Attributes:
@@ -42,7 +42,7 @@ class Scale:
         return asdict(self)
 
 
-def scale_of(runs: Sequence[JudgedRun]) -> Scale:
+def scale_of(runs: Sequence[JudgedRun]) -> ScoreRange:
     """Return the scale for the scores of some runs: from 0 to 1 for probabilities, else from the lowest to the highest.
 
     Args:
@@ -53,7 +53,7 @@ def scale_of(runs: Sequence[JudgedRun]) -> Scale:
     step = (high - low) / STEPS
     best = by_score(runs[0]).balance
     start = low if best is None else low + step * math.floor((best.score - low) / step)
-    return Scale(low, high, step, float(f"{start:.9g}"))
+    return ScoreRange(low, high, step, float(f"{start:.9g}"))
 
 
 def mistakes_at(judged: JudgedRun, score: float, photos: int) -> Indices:

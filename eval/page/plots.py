@@ -182,11 +182,11 @@ def _confusion(run: RunValues) -> Any:
     said, meant = [*map(plain, classes), MISSED], [*map(plain, classes), NO_OBJECT]
     return _figure(
         [*_cells(right, RIGHT, said, meant), *_cells(wrong, WRONG, said, meant)],
-        xaxis={**ticks, "ticktext": said, "title": {"text": "said"}, "tickangle": -60, "zeroline": False},
+        xaxis={**ticks, "ticktext": said, "title": {"text": "detected class"}, "tickangle": -60, "zeroline": False},
         yaxis={
             **ticks,
             "ticktext": meant,
-            "title": {"text": "meant", "standoff": 12},
+            "title": {"text": "annotated class", "standoff": 12},
             "autorange": "reversed",
             "zeroline": False,
         },
@@ -206,7 +206,7 @@ def _cells(table: list[list[int | None]], colour: str, said: Sequence[str], mean
     graph = installed("plotly.graph_objects", extra=EXTRA)
     known = [count for row in table for count in row if count is not None]
     if known:
-        names = [[f"{one}, said {other}" for other in said] for one in meant]
+        names = [[f"{one}, detected as {other}" for other in said] for one in meant]
         yield graph.Heatmap(
             z=table, customdata=names, showscale=False, zmin=0, zmax=max(known), xgap=1, ygap=1, hoverongaps=False,
             colorscale=[[0, f"rgba({colour}, 0.1)"], [1, f"rgb({colour})"]], texttemplate="%{z}",

@@ -21,13 +21,13 @@ from structures.text import printable
 
 FOLDER = Path(__file__).parent
 BOXES = {
-    "true": ("true", True),
-    **{kind: (kind, True) for kind in KINDS},
-    "missed": ("missed objects", True),
-    "ignored": ("ignored", False),
-    "annotated": ("objects found, as annotated", False),
+    "true": ("true", "right class, IoU 0.5 or more", True),
+    **{kind: (kind, meaning, True) for kind, meaning in KINDS.items()},
+    "missed": ("missed objects", "no detection of their class with IoU 0.5 or more", True),
+    "ignored": ("ignored", "difficult objects and crowds, and detections of these", False),
+    "annotated": ("objects found, as annotated", "the annotated boxes of the objects that were found", False),
 }
-"""Kinds of boxes in the gallery: what they are called, and whether they are shown at first."""
+"""Kinds of boxes in the gallery: what they are called, what they are, and whether they are shown at first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def _content(page: Page) -> dict[str, Any]:
         "names": page.names,
         "lost_hint": page.lost_hint,
         "photos_hint": page.photos_hint,
-        "kinds": [(kind, title, on) for kind, (title, on) in BOXES.items()],
+        "kinds": [(kind, *about) for kind, about in BOXES.items()],
         "scale": page.values["gallery"],
         "data": trusted(_json(page.values)),
         "plots": {place: trusted(_inert(figure)) for place, figure in plots(runs).items()},

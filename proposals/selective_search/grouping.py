@@ -170,13 +170,13 @@ def begin(tree: Tree, pairs: Pairs, queue: Queue, neighbours: Array, weights: Ar
         link(tree.first, pairs.following, pair, a, b)
         pairs.known[pair], pairs.exact[pair] = histogram_similarity(a, b, tree, weights), True
         pairs.keys[pair] = with_shapes(pairs.known[pair], a, b, tree, weights, image_area)
-    length = np.int64(0)
+    length: Any = np.int64(0)
     for region in range((len(tree.size) + 1) // 2):
         best = best_of(region, tree, pairs, queue)
         if best >= 0:
             push(queue.keys, queue.pairs, pairs.ends, length, pairs.keys[best], best)
             length += 1
-    return length
+    return int(length)
 
 
 @compiled

@@ -106,7 +106,7 @@ def join_tiles(
     """
     height, _, width = weights.shape
     rows, columns = -(-height // side), -(-width // side)
-    n = np.int64(0)
+    n: Any = np.int64(0)
     for tile_number in range(rows * columns):
         row, column = tile_number // columns, tile_number % columns
         y0, y1 = row * height // rows, (row + 1) * height // rows
@@ -122,7 +122,7 @@ def join_tiles(
             first = (y - top) * (right - left) - left
             for x in range(x0, x1):
                 marks[y, x] = tile.marks[first + x]
-    return n
+    return int(n)
 
 
 @inlined

@@ -28,7 +28,11 @@ class NamedBoxes(Protocol):
         """Names of the photos."""
 
     def boxes_of(self, image_id: str) -> tuple[Boxes, Floats]:
-        """Return the boxes (N, 4) and scores (N,) of a photo, best first; InputError if there is no such photo."""
+        """Return the boxes (N, 4) and scores (N,) of a photo, best first, but for a union.
+
+        Raises:
+            InputError: there is no such photo.
+        """
 
 
 def open_boxes(path: str | Path) -> NamedBoxes:

@@ -1,7 +1,7 @@
 """Proposals on disk: a folder of shards that are read and written one at a time, with a manifest of how they were made.
 
     FOLDER/manifest.json       generator, every parameter, EXIF policy, versions, counts
-    FOLDER/shard-000000.npz    the boxes of up to 128 photos, best first
+    FOLDER/shard-000000.npz    the boxes of up to 128 photos, in the generator's order
 
 A photo is looked up by its pixels (`pixel_key`), whatever its name; the name is stored too. All boxes of a folder were
 made with the same parameters. Files are written whole or not at all, so a run that was stopped continues after the last
@@ -118,7 +118,7 @@ class ProposalStore:
     named = proposals_of  # the earlier name, for scripts that call it
 
     def boxes_of(self, image_id: str) -> tuple[Boxes, Floats]:
-        """Return the boxes (N, 4) and scores (N,) of a photo by its name, best first."""
+        """Return the boxes (N, 4) and scores (N,) of a photo by its name, best first, but for a union."""
         proposals = self.proposals_of(image_id)
         return proposals.boxes, proposals.scores
 

@@ -26,7 +26,8 @@ SHARD_SECONDS = 60.0  # a slow generator loses at most this much work when it is
 SHARD = re.compile(r"shard-(\d+)\.npz")
 
 LAYOUT = {
-    "boxes": "x1, y1, x2, y2 in pixels of the photo, 0-based, half-open; best first; rows offsets[i]:offsets[i + 1]",
+    "boxes": "x1, y1, x2, y2 in pixels of the photo, 0-based, half-open; best first, but for a union; "
+    "rows offsets[i]:offsets[i + 1]",
     "pixels": "BLAKE2b (16 bytes) of the shape as three little-endian int64 and the RGB bytes",
     "files": "BLAKE2b (16 bytes) of the file",
     "sizes": "height, width",

@@ -1,7 +1,5 @@
 """MultiBox on GoogLeNet: the network, its checkpoints, and the generator."""
 
-import copy
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,17 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from classifier.engines import EngineAhead, Placement, place, require_rounded
-from classifier.googlenet import TABLE_1, GoogLeNet, stages_between
-from classifier.weights.checkpoint import (
-    Checkpoint,
-    Preprocessing,
-    WeightsError,
-    load_state,
-    read_checkpoint,
-    weights_unset,
-)
+from classifier.engines import Placement, place
+from classifier.googlenet import TABLE_1, GoogLeNet, layers_between
+from classifier.weights.checkpoint import Checkpoint, read_checkpoint
 from classifier.weights.digest import digest
+from classifier.weights.fitting import WeightsError, load_state, weights_unset
+from classifier.weights.preprocessing import Preprocessing
+from detect.networks.canvas_runner import CanvasRunner
 from proposals.multibox.generator import MultiBox, Predictor
 from proposals.multibox.heads import DenseHead, RefineHead
 from proposals.multibox.memory import CanvasMemory
@@ -31,10 +25,9 @@ from structures.boxes import ImageSize
 
 MAPS = ("inception3b", "inception4e", "inception5b")  # strides 8, 16 and 32
 BEFORE_INCEPTION = 192  # channels of maxpool2
-LAST_FROZEN = ("maxpool2", *TABLE_1)  # stages that can be the last frozen one in a training
+LAST_FROZEN = ("maxpool2", *TABLE_1)  # layers that can be the last frozen one in a training
 SCALES = (1.0,)
 MAX_WIDTH = 1024  # most channels of the head; ours has 128
-GPU_CANVASES = 32  # canvases per batch on a GPU
 MAX_SHAPES = 100  # most shapes of priors per level; ours has 3
 
 
@@ -75,18 +68,18 @@ class DenseMultiBox(nn.Module):
         self.refine = RefineHead(width)
 
     def stem(self, pixels: Tensor, frozen: str) -> list[Tensor]:
-        """Return the needed maps up to the stage `frozen`, the last of them, for (N, 3, H, W) RGB pixels 0..255."""
+        """Return the needed maps up to the layer `frozen`, the last of them, for (N, 3, H, W) RGB pixels 0..255."""
         found: list[Tensor] = []
         features, last = self.normalise(pixels), None
-        for name in kept_stages(frozen):
+        for name in kept_layers(frozen):
             features = self.trunk.trunk(features, after=last, last=name)
             found.append(features)
             last = name
         return found
 
     def from_stem(self, found: list[Tensor], frozen: str) -> list[Tensor]:
-        """Run the stages after `frozen`, and return the three maps of the trunk."""
-        maps = [features for features, name in zip(found, kept_stages(frozen), strict=True) if name in MAPS]
+        """Run the layers after `frozen`, and return the three maps of the trunk."""
+        maps = [features for features, name in zip(found, kept_layers(frozen), strict=True) if name in MAPS]
         features, last = found[-1], frozen
         for name in MAPS[len(maps) :]:
             features = self.trunk.trunk(features, after=last, last=name)
@@ -101,7 +94,7 @@ class DenseMultiBox(nn.Module):
 
 
 class Stem(nn.Module):
-    """The frozen stages in a form for engines, with one output tensor: (N, all values of all maps)."""
+    """The frozen layers in a form for engines, with one output tensor: (N, all values of all maps)."""
 
     def __init__(self, network: DenseMultiBox, frozen: str) -> None:
         super().__init__()
@@ -112,21 +105,21 @@ class Stem(nn.Module):
         return torch.cat([features.flatten(1) for features in self._network.stem(pixels, self._frozen)], dim=1)
 
 
-def kept_stages(frozen: str) -> list[str]:
-    """Return the stages whose outputs are needed if the stages up to `frozen` are not trained.
+def kept_layers(frozen: str) -> list[str]:
+    """Return the layers whose outputs are needed if the layers up to `frozen` are not trained.
 
-    >>> kept_stages("inception4e"), kept_stages("maxpool2")
+    >>> kept_layers("inception4e"), kept_layers("maxpool2")
     (['inception3b', 'inception4e'], ['maxpool2'])
     """
-    before = stages_between(None, frozen)
+    before = layers_between(None, frozen)
     return [*(name for name in MAPS if name in before and name != frozen), frozen]
 
 
 def unflatten(flat: Tensor, canvas: ImageSize, frozen: str) -> list[Tensor]:
     """Split the output of `Stem` into its maps (N, C, h, w)."""
     shapes = []
-    for name in kept_stages(frozen):
-        stride = 2 ** (2 + sum(stage.startswith("maxpool") for stage in stages_between("maxpool1", name)))
+    for name in kept_layers(frozen):
+        stride = 2 ** (2 + sum(layer.startswith("maxpool") for layer in layers_between("maxpool1", name)))
         channels = TABLE_1[name].outputs if name in TABLE_1 else BEFORE_INCEPTION
         shapes.append((channels, canvas[0] // stride, canvas[1] // stride))
     parts = torch.split(flat, [c * h * w for c, h, w in shapes], dim=1)
@@ -197,46 +190,6 @@ def head_width(checkpoint: Checkpoint) -> int:
     if type(width) is not int or not 0 < width <= MAX_WIDTH:
         raise WeightsError(f"the width of MultiBox's head must be from 1 to {MAX_WIDTH}, got {width!r:.60}")
     return width
-
-
-class CanvasRunner:
-    """Runs a copy of a network on canvases of a few sizes; can be used from any thread.
-
-    OpenVINO needs an engine for every size, made when it is first expected or met; torch's engine takes any size.
-
-    Args:
-        network: maps (N, 3, H, W) pixels to one tensor.
-        placement: device, engine and precision.
-        batch_size: canvases per batch; None chooses for the device. One canvas keeps two cores busy.
-
-    Raises:
-        InputError: the placement is int8, and the network does not round.
-    """
-
-    def __init__(self, network: nn.Module, placement: Placement, *, batch_size: int | None = None) -> None:
-        require_rounded(network, placement)  # before the first photo
-        self._network, self._placement = copy.deepcopy(network), placement
-        self._batch_size = batch_size or (1 if placement.device.type == "cpu" else GPU_CANVASES)
-        self._engines: dict[tuple[int, int] | None, EngineAhead] = {}
-        self._making = threading.Lock()
-
-    def expect(self, size: tuple[int, int]) -> None:
-        """Begin to make the engine for canvases of (height, width), where that takes long; others wait for a canvas."""
-        if self._placement.engine == "openvino":
-            self._begun(size)
-
-    def _begun(self, size: tuple[int, int]) -> EngineAhead:
-        key = size if self._placement.engine == "openvino" else None
-        with self._making:
-            if key not in self._engines:
-                self._engines[key] = EngineAhead(self._network, self._placement, size=size, batch_size=self._batch_size)
-            return self._engines[key]
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Map (N, 3, H, W) RGB pixels 0..255 to the network's output."""
-        engine = self._begun((pixels.shape[2], pixels.shape[3])).result()
-        batches = torch.split(pixels.to(engine.device), engine.batch_size)
-        return torch.cat([engine(batch) for batch in batches])
 
 
 def make_multibox(

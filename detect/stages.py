@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
 
-from classifier import regions as region_classifiers
-from classifier.regions import RegionClassifier
+from classifier import protocol as region_classifiers
+from classifier.protocol import RegionClassifier
 from detect.flow import Stage, each, usual_together
 from detect.found import Found
 from proposals.protocol import ProposalGenerator, in_steps
@@ -16,7 +16,7 @@ from structures.regions import Regions
 from structures.timing import Timer
 
 
-class Begun(NamedTuple):
+class PreparedPhoto(NamedTuple):
     """A photo that is ready for the networks, with what the generator and the classifier have prepared."""
 
     image: Image
@@ -24,14 +24,14 @@ class Begun(NamedTuple):
     classifying: Any
 
 
-class Classified(NamedTuple):
+class ClassifiedPhoto(NamedTuple):
     """A photo whose regions were proposed and classified."""
 
     image: Image
     regions: Regions
 
 
-class Detected(NamedTuple):
+class DetectedPhoto(NamedTuple):
     """The result of a photo: its pixels, the regions with their probabilities, and the detections."""
 
     image: Image
@@ -39,7 +39,7 @@ class Detected(NamedTuple):
     found: Found
 
 
-class Steps:
+class DetectorStages:
     """The work of a detector on several photos at a time.
 
     Args:
@@ -74,28 +74,28 @@ class Steps:
             Stage("suppress", each(self._suppress)),
         ]
 
-    def _begin(self, read: Callable[[Any], Image], photo: Any) -> Begun:
+    def _begin(self, read: Callable[[Any], Image], photo: Any) -> PreparedPhoto:
         with Timer("read"):
             image = read(photo)
         with self._timed("propose"):
             classifying = self._classifying.begin(image)  # first: its network is made while Selective Search starts
-            return Begun(image, self._proposing.begin(image), classifying)
+            return PreparedPhoto(image, self._proposing.begin(image), classifying)
 
-    def _look(self, photos: Sequence[Begun]) -> Sequence[Begun]:
+    def _look(self, photos: Sequence[PreparedPhoto]) -> Sequence[PreparedPhoto]:
         with self._timed("trunk"):
             self._proposing.look([photo.proposing for photo in photos])
             self._classifying.look([photo.classifying for photo in photos])
         return photos
 
-    def _classify(self, photos: Sequence[Begun]) -> list[Classified]:
+    def _classify(self, photos: Sequence[PreparedPhoto]) -> list[ClassifiedPhoto]:
         with self._timed("propose"):
             found = [self._first(own) for own in self._proposing.finish([photo.proposing for photo in photos])]
         with self._timed("classify"):
             boxes = [proposals.boxes for proposals in found]
             rows = self._classifying.finish([photo.classifying for photo in photos], boxes)
         images = [photo.image for photo in photos]
-        return [Classified(image, self._regions(a, b)) for image, a, b in zip(images, found, rows, strict=True)]
+        return [ClassifiedPhoto(image, self._regions(a, b)) for image, a, b in zip(images, found, rows, strict=True)]
 
-    def _suppress(self, photo: Classified) -> Detected:
+    def _suppress(self, photo: ClassifiedPhoto) -> DetectedPhoto:
         with self._timed("suppress"):
-            return Detected(photo.image, photo.regions, self._found(photo.regions))
+            return DetectedPhoto(photo.image, photo.regions, self._found(photo.regions))

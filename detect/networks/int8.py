@@ -9,7 +9,8 @@ from torch import nn
 
 from classifier.googlenet import TABLE_1
 from classifier.rounding import Point, find_ranges, rounded
-from classifier.weights.checkpoint import Checkpoint, WeightsError
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.fitting import WeightsError
 from structures.errors import InputError
 from structures.records import Image
 
@@ -19,7 +20,7 @@ NOT_ROUNDED = ("head.predict",)  # MultiBox's confidences and residuals
 
 
 def points() -> list[Point]:
-    """Return the places where a `detect.shared.SharedNetwork` rounds.
+    """Return the places where a `detect.networks.shared.SharedNetwork` rounds.
 
     The branches of an Inception module share a grid, so that their concatenation is in integers, too. Normalisation
     (LRN, GroupNorm) is not rounded.
