@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"structures": 0, "proposals": 1, "classifier": 1, "eval": 1, "detect": 2}
 INSIDE = {  # files and folders of a room, the lowest floor first; a new one must be given its place
     "detect": (
-        "defaults flow networks option_names settings stopping weights",
+        "consoles defaults flow networks option_names settings stopping weights",
         "classifiers coverage drawing evaluation generators",
         "comparison found preview",
         "stages suppression",
