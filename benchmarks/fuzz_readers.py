@@ -260,14 +260,14 @@ def _others(root: Path) -> list[Reader]:
 def _regions(root: Path) -> tuple[bytes, bytes]:
     from detect.runs.kept import RegionFiles
     from eval.lost import Rules
-    from eval.region_layout import INDEX_FILE, REGIONS_FILE, Head
+    from eval.region_layout import INDEX_FILE, REGIONS_FILE, Header
     from structures.records import Proposals
     from structures.regions import Regions
 
     boxes = np.tile(np.array([0, 0, 5, 6], np.float32), (3, 1))
     rules = Rules(score_floor=0.05, nms_threshold=0.3, max_per_class=100, weigh_by_fit=False)
     (root / "regions").mkdir()
-    with RegionFiles(root / "regions", Head(("cat",), rules), features=2, done=()) as files:
+    with RegionFiles(root / "regions", Header(("cat",), rules), features=2, done=()) as files:
         for name in "ab":
             rows = np.full((3, 2), 0.5, np.float32)
             files.add(name, Regions(Proposals(boxes, np.ones(3, np.float32), (8, 8)), rows, ("cat",), rows))

@@ -2,11 +2,13 @@
 
 import ast
 import importlib
+import importlib.util
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -264,3 +266,22 @@ assert settings == (torch.get_num_threads(), torch.get_default_dtype(), torch.is
 assert threading.active_count() == 1, threading.enumerate()
 """
     assert run_python(code) == ""
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_what_benchmarks_import_is_there(path: Path) -> None:
+    """No test runs them whole, and most of their imports wait until they are needed."""
+    wanted = [
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)
+    ]
+    ours = [
+        node for node in wanted if node.module and node.module.partition(".")[0] in {*FLOORS, "benchmarks", "tests"}
+    ]
+    modules = [(importlib.import_module(str(node.module)), name.name) for node in ours for name in node.names]
+    assert [f"{module.__name__}.{name}" for module, name in modules if not _has(module, name)] == []
+
+
+def _has(module: ModuleType, name: str) -> bool:
+    if hasattr(module, name):
+        return True
+    return importlib.util.find_spec(f"{module.__name__}.{name}") is not None
