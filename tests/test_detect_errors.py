@@ -65,7 +65,7 @@ def test_every_parameter_that_a_message_names_has_an_option() -> None:
 
 
 # Between parts of the server, which answers each with a status; of a file that is there already.
-ANSWERED = {("classifier", "NotKept"), ("serving", "Lost"), ("serving", "Full"), ("structures", "_Same")}
+ANSWERED = {("serving", "Lost"), ("serving", "Full"), ("structures", "_Same")}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
