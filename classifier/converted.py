@@ -49,21 +49,14 @@ def openvino_core() -> Any:
     return core
 
 
-class NotKept(Exception):
-    """A network is not in the cache, and was not to be converted."""
-
-
-def openvino_model(module: nn.Module, example: Tensor, *, convert: bool = True) -> Any:
+def openvino_model(module: nn.Module, example: Tensor) -> Any:
     """Return a module as OpenVINO's model of one input shape, from the cache or newly converted.
 
     Args:
         module: brought to float32, the CPU and evaluation mode, but not while another thread converts it.
         example: an input.
-        convert: False only looks into the cache. While a network is traced for its conversion, torch replaces Python's
-            `min` and others for all threads, and what Numba compiles or imports meanwhile breaks.
 
     Raises:
-        NotKept: it is not in the cache, and shall not be converted.
         InputError: the OpenVINO that is installed cannot convert what the installed torch traces.
     """
     with _converting:
@@ -73,8 +66,6 @@ def openvino_model(module: nn.Module, example: Tensor, *, convert: bool = True) 
             kept = _from_cache(key, example)
             if kept is not None:
                 return kept
-        if not convert:
-            raise NotKept
         model = _convert(module, example)
         if key is not None:
             with suppress(OSError):  # no room for temporary files: the next process converts it again
@@ -86,6 +77,7 @@ def _convert(module: nn.Module, example: Tensor) -> Any:
     """Trace a module's calls of PyTorch's operators, without computing, and bring these to OpenVINO.
 
     torch.export traces more than once and takes more than twice as long, for the same model (benchmarks/LOG.md).
+    Meanwhile it replaces Python's `min` and others for all threads, which breaks what Numba compiles in one of them.
 
     Raises:
         InputError: this OpenVINO cannot convert the network.
@@ -101,7 +93,7 @@ def _convert(module: nn.Module, example: Tensor) -> Any:
     except openvino.frontend.OpConversionFailure as error:
         raise InputError(
             f"OpenVINO {_short(openvino)} cannot convert this network as torch {_short(torch)} traces it; "
-            'upgrade it (pip install --upgrade openvino) or take `engine="torch"`'
+            'upgrade it (pip install -U openvino) or take `engine="torch"`'
         ) from error
 
 

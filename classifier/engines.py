@@ -8,7 +8,7 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol, get_args
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from classifier.ahead import begun
-from classifier.converted import NotKept, openvino_core, openvino_model
+from classifier.converted import openvino_core, openvino_model
 from classifier.graphs import Graphed
 from classifier.rounding import is_rounded
 from structures.cores import keep_to
@@ -145,7 +145,6 @@ def make_engine(
     *,
     size: int | tuple[int, int],
     batch_size: int | None = None,
-    convert: bool = True,
 ) -> Engine:
     """Put a module, in evaluation mode, to work where the placement says.
 
@@ -154,16 +153,14 @@ def make_engine(
         placement: where.
         size: side of the square inputs, or their (height, width).
         batch_size: inputs per batch; None takes what suits the device.
-        convert: for OpenVINO; False only takes a network that was converted before.
 
     Raises:
         InputError: a batch of no inputs.
-        NotKept: the network would have to be converted, and shall not be.
     """
     _require_possible(module, placement, batch_size)
     batch = batch_size or usual_batch(placement.device)
     if placement.engine == "openvino":
-        return OpenVinoEngine(module, placement, size=size, batch_size=batch, convert=convert)
+        return OpenVinoEngine(module, placement, size=size, batch_size=batch)
     return TorchEngine(module, placement, batch_size=batch)
 
 
@@ -176,9 +173,8 @@ def _require_possible(module: nn.Module, placement: Placement, batch_size: int |
 class EngineAhead:
     """An engine that is made while other things are done; arguments and errors as for `make_engine`.
 
-    OpenVINO's takes a while, and is made in another thread if the network was converted before. All others are made in
-    the thread that asks: a conversion must not happen while other threads work (see
-    `classifier.converted.openvino_model`), and of several GPUs each thread has a current one of its own.
+    OpenVINO's takes a while, and is made in another thread. All others are made in the thread that asks: of several
+    GPUs each thread has a current one of its own.
     """
 
     def __init__(
@@ -193,7 +189,7 @@ class EngineAhead:
         self._make = partial(make_engine, module, placement, size=size, batch_size=batch_size)
         self._one_at_a_time = threading.Lock()
         ahead = placement.engine == "openvino"
-        self._begun = begun(partial(self._make, convert=False)) if ahead else None
+        self._begun = begun(self._make) if ahead else None
         self._engine = None if ahead else self._make()
 
     def result(self) -> Engine:
@@ -201,10 +197,7 @@ class EngineAhead:
         with self._one_at_a_time:
             if self._engine is None:
                 ahead, self._begun = self._begun, None
-                with suppress(NotKept):
-                    self._engine = ahead.result() if ahead else None
-                if self._engine is None:
-                    self._engine = self._make()
+                self._engine = ahead.result() if ahead else self._make()
             return self._engine
 
 
@@ -357,14 +350,13 @@ class OpenVinoEngine:
         *,
         size: int | tuple[int, int],
         batch_size: int,
-        convert: bool = True,
     ) -> None:
         self.device, self.dtype, self.reason = placement.device, placement.dtype, placement.reason
         self.batch_size = batch_size
         precision = PRECISIONS[_native_dtype(self.device) if placement.dtype == "int8" else placement.dtype]
         height, width = size if isinstance(size, tuple) else (size, size)
         example = torch.zeros(batch_size, 3, height, width)
-        model = openvino_model(module, example, convert=convert)
+        model = openvino_model(module, example)
         settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
         self._input, self._one_at_a_time = example, threading.Lock()
         self._compiled: Any = openvino_core().compile_model(model, "CPU", settings)

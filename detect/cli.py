@@ -33,7 +33,7 @@ from detect.commands.scale import app as scale_commands
 from detect.commands.serve import serve
 from detect.commands.train import app as train_commands
 from detect.commands.weights import app as weights_commands
-from detect.options import with_options
+from detect.option_names import with_options
 from detect.runs.machine import DISTRIBUTION, command, versions
 from detect.stopping import stoppable
 from structures.errors import InputError

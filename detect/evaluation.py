@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from detect.consoles import open_console
-from detect.options import with_options
+from detect.option_names import with_options
 from eval.aligned import Aligned, align, align_records
 from eval.coco import CocoDataset
 from eval.coco_results import read_coco_results

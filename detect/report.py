@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detect.options import with_options
+from detect.option_names import with_options
 from detect.runs.record import read_run
 from detect.scored import ScoredRun
 from eval.lost_report import lost_json, lost_sheets, lost_warnings

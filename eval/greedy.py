@@ -7,6 +7,8 @@ import numpy as np
 from eval.pairs import Pairs, run_starts
 from structures.boxes import Indices, Mask
 
+FEW = 2**30  # pairs, of which twice the number fits into 32 bits: half the memory to go through
+
 
 @dataclass(frozen=True, eq=False)
 class Taken:
@@ -66,8 +68,8 @@ def _choose(found: Indices, free: Mask, counts: Mask) -> tuple[Indices, Indices]
     none = len(found)
     if not none:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    place = np.arange(none, dtype=np.int64)[:, None]
+    place = np.arange(none, dtype=np.int32 if none < FEW else np.int64)[:, None]
     turn = np.where(free, np.where(counts, place, place + none), 2 * none)
     choice = np.minimum.reduceat(turn, run_starts(found))
     detection, column = np.nonzero(choice < 2 * none)
-    return choice[detection, column] % none, column
+    return choice[detection, column].astype(np.int64) % none, column

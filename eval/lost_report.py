@@ -79,8 +79,8 @@ def lost_warnings(losses: Losses) -> list[str]:
     if not without:
         return []
     return [
-        f"the regions of {without} of {losses.photos} images were not kept (`rcnn detect --keep scores`): where their "
-        "objects were lost is inferred from the detections alone"
+        f"the regions of {without} of {losses.photos} images were not kept "
+        '(`keep="scores"` keeps them): where their objects were lost is inferred from the detections alone'
     ]
 
 

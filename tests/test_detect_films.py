@@ -119,10 +119,28 @@ def test_a_film_that_cannot_be_written_whole_is_an_error(tmp_path: Path, monkeyp
 
 
 def test_a_missing_camera() -> None:
-    frames = camera_frames("camera:99", 2)
-    assert [frame.image_id for frame in frames] == ["camera-99/000000.jpg", "camera-99/000001.jpg"]
-    with pytest.raises(ImageError, match="there is no such camera"):
-        Films()(*film_of(frames[0].path))  # type: ignore[misc]
+    with pytest.raises(SourceError, match="camera:99: there is no such camera"):
+        camera_frames("camera:99", 2)
+    with pytest.raises(ImageError, match="camera:99: there is no such camera"):
+        Films()(Path("camera:99"), 0)
+
+
+def test_a_camera_that_is_not_there_is_one_line_before_any_work(
+    rcnn: Callable[..., int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert rcnn("camera:99", "--out", tmp_path / "out") == 2
+    assert capfd.readouterr().err == "rcnn: camera:99: there is no such camera, or it is in use\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_frames_of_a_camera_are_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Camera:
+        def release(self) -> None: ...
+
+    monkeypatch.setattr("detect.runs.films._open", lambda path: Camera())
+    frames = camera_frames("camera:1", 2)
+    assert [frame.image_id for frame in frames] == ["camera-1/000000.jpg", "camera-1/000001.jpg"]
+    assert film_of(frames[1].path) == (Path("camera:1"), 1)
 
 
 def test_a_film_is_detected_on_drawn_and_gone_on_with(rcnn: Callable[..., int], film: Path, tmp_path: Path) -> None:

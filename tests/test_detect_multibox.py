@@ -10,7 +10,6 @@ import pytest
 import skimage.data
 import torch
 
-from classifier.converted import NotKept
 from classifier.engines import make_engine, place
 from classifier.googlenet import LAYERS, GoogLeNet
 from classifier.processes import ALONE, Process
@@ -431,14 +430,12 @@ def test_classes_that_multibox_never_learned_from_are_warned_of(trained, tmp_pat
     assert warning(f"multibox:{tmp_path / 'b.safetensors'}", "cow") == ""  # nobody knows
 
 
-def test_the_engine_of_a_size_is_made_once_ahead_only_if_it_was_converted_and_again_where_that_failed(monkeypatch):
+def test_the_engine_of_a_size_is_made_once_ahead_and_again_where_that_failed(monkeypatch):
     asked = []
 
-    def make(network, placement, *, size, batch_size, convert=True):
-        asked.append((size, convert))
-        if not convert:
-            raise NotKept
-        if len(asked) == 2:
+    def make(network, placement, *, size, batch_size):
+        asked.append(size)
+        if len(asked) == 1:
             raise MemoryError("none left")
         return make_engine(network, TORCH, size=size, batch_size=batch_size)
 
@@ -450,7 +447,7 @@ def test_the_engine_of_a_size_is_made_once_ahead_only_if_it_was_converted_and_ag
         run(pixels)
     run.expect((64, 128))
     assert [run(pixels).shape, run(pixels).shape] == 2 * [(1, 1, 64, 128)]
-    assert asked == [((64, 128), False), ((64, 128), True), ((64, 128), True)]
+    assert asked == [(64, 128), (64, 128)]
 
 
 def test_a_ranked_union_runs_the_network_once_for_each_look_at_a_photo(trained, tmp_path, monkeypatch):

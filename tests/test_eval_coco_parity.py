@@ -1,6 +1,7 @@
 """COCO's figures are those of pycocotools on drawn files with all that is hard: a property, held against the original.
 
-The files are drawn so that overlaps lie on thresholds, areas on the edges of ranges, and scores are equal.
+The files are drawn so that overlaps lie on thresholds, areas on the edges of ranges, scores are equal, and some photos
+have more than the 100 detections of a class that count.
 """
 
 import contextlib
@@ -22,11 +23,11 @@ from eval.coco_matching import THRESHOLDS
 from eval.coco_protocol import COCO_LEVELS, coco
 from eval.coco_results import read_coco_results
 
-IDS = st.integers(0, 3) | st.integers(2**53, 2**53 + 3) | st.integers(0, 2**62)  # floats merge those above 2^53
+IDS = st.integers(0, 3) | st.sampled_from([2**53, 2**53 + 1]) | st.integers(0, 2**62)  # floats merge these two
 PLACES = st.sampled_from([0.0, 0.1, 10.0, 16.0, 100.3])
 SIDES = st.sampled_from([0.0, 16.0, 17.6, 20.0, 32.0, 32.000001, 96.0])  # 32 x 32 and 96 x 96 are edges
-SHARES = st.sampled_from([0.5, 0.55, 0.6, 0.75, 0.95, 1.0])  # of an object's width: overlaps on the thresholds
-AREAS = st.sampled_from([-4.0, 0.0, 1023.9999, 1024.0, 1024.0001, 9216.0, 9216.5, 1e10, 1.1e10])
+SHARES = st.sampled_from([0.5, 0.55, 0.6, 0.75, 0.95, 1.0, -0.5])  # of an object's width: overlaps on the thresholds
+AREAS = st.sampled_from([-4.0, 0.0, 1023.99999, 1024.0, 1024.00001, 9216.0, 9216.5, 1e10, 1.1e10])  # not float32's
 SCORES = st.sampled_from([0.0, 0.25, 0.5, 0.5000000001, 0.75, 1.0])
 
 
@@ -52,10 +53,12 @@ def scenes(draw: st.DrawFn) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             x, y, width, height = item["bbox"]
             place = {key: item[key] for key in kind}
             found.append({**place, "bbox": [x, y, width * share, height], "score": score})
+    first = {"image_id": images[0], "category_id": categories[0]}
+    found += draw(st.sampled_from([0, 0, 0, 101])) * [{**first, "bbox": [0.0, 0.0, 16.0, 16.0], "score": 0.6}]
     odd = st.lists(st.tuples(SIDES, SIDES), max_size=2)
     for width, height in draw(odd):
         box = [10.0, 10.0, -width, draw(st.sampled_from([height, -height]))]
-        found.append({"image_id": images[0], "category_id": categories[0], "bbox": box, "score": draw(SCORES)})
+        found.append({**first, "bbox": box, "score": draw(SCORES)})
     content = {
         "images": [{"id": n, "file_name": f"{n}.jpg", "width": 640, "height": 480} for n in images],
         "categories": [{"id": n, "name": f"c{n}"} for n in categories],
@@ -92,6 +95,22 @@ def test_figures_are_those_of_pycocotools_on_any_file(tmp_path: Path, scene) -> 
     results.write_text(json.dumps(found))
     if found:  # pycocotools fails on an empty list
         assert ours(truth, results) == pytest.approx(official(truth, results), abs=1e-9, nan_ok=True)
+
+
+def test_ids_that_doubles_would_merge_stay_apart(tmp_path: Path) -> None:
+    ids = [2**53, 2**53 + 1]
+    objects = [{"image_id": n, "category_id": n, "bbox": [10, 10, 40, 40]} for n in ids]
+    content = {
+        "images": [{"id": n, "file_name": f"{n}.jpg", "width": 640, "height": 480} for n in ids],
+        "categories": [{"id": n, "name": f"c{n}"} for n in ids],
+        "annotations": [{"id": n, "area": 1600, "iscrowd": 0, **each} for n, each in enumerate(objects, 1)],
+    }
+    truth, results = tmp_path / "instances.json", tmp_path / "results.json"
+    truth.write_text(json.dumps(content))
+    results.write_text(json.dumps([{**each, "score": 0.5} for each in objects]))
+    figures = ours(truth, results)
+    assert figures == pytest.approx(official(truth, results), abs=1e-9, nan_ok=True)
+    assert figures[0] == pytest.approx(1)
 
 
 def test_thresholds_and_levels_are_those_of_pycocotools() -> None:

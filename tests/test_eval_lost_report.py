@@ -65,8 +65,8 @@ def test_values_for_json() -> None:
 
 def test_photos_without_regions_are_reported() -> None:
     assert lost_warnings(LOSSES) == [
-        "the regions of 1 of 2 images were not kept (`rcnn detect --keep scores`): where their objects were lost is "
-        "inferred from the detections alone"
+        "the regions of 1 of 2 images were not kept "
+        '(`keep="scores"` keeps them): where their objects were lost is inferred from the detections alone'
     ]
 
 

@@ -81,6 +81,13 @@ def test_of_equally_overlapped_objects_the_first_counts():
     assert outcomes([truth(BOX, BOX, ignore=[False, True])], [found(BOX)]) == [TRUE]
 
 
+def test_of_equally_overlapped_objects_ilsvrc_takes_the_first():
+    """So the second detection, which overlaps the first object alone, finds it taken."""
+    truths = [truth([0, 0, 16, 32], [4, 0, 20, 32])]
+    detections = [found([2, 0, 18, 32], [-2, 0, 14, 32])]
+    assert outcomes(truths, detections, match_ilsvrc) == [TRUE, FALSE]
+
+
 @pytest.mark.parametrize("matcher", [match_voc, match_ilsvrc])
 def test_iou_equal_to_the_threshold_is_a_hit(matcher):
     half = [found([0, 0, 100, 50])]

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"structures": 0, "proposals": 1, "classifier": 1, "eval": 1, "detect": 2}
 INSIDE = {  # files and folders of a room, the lowest floor first; a new one must be given its place
     "detect": (
-        "defaults flow networks options settings stopping weights",
+        "consoles defaults flow networks option_names settings stopping weights",
         "classifiers coverage drawing evaluation generators",
         "comparison found preview",
         "stages suppression",
@@ -43,7 +43,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "crops protocol shared_regions shared_sampling views training_state loading",
         "region_columns region_features regions training",
         "cascade classification_loss export few_examples images",
-        "image_training photos",
+        "image_training whole_photos",
     ),
 }
 PLACES = {f"{room}.{name}": at for room in INSIDE for at, names in enumerate(INSIDE[room]) for name in names.split()}

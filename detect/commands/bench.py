@@ -8,6 +8,7 @@ import typer
 
 from detect.commands.bench_detect import detect
 from detect.commands.groups import add, examples, group
+from detect.commands.option_records import with_records
 from detect.commands.options import (
     DryRun,
     GeneratorDevice,
@@ -18,7 +19,6 @@ from detect.commands.options import (
     placement_on,
     show_dry_run,
 )
-from detect.commands.records import with_records
 from structures.files import write_bytes, write_json, write_text
 
 

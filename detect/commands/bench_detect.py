@@ -11,6 +11,7 @@ import typer
 
 from detect.commands.detector_options import Features, RegionWeights
 from detect.commands.groups import examples
+from detect.commands.option_records import with_records
 from detect.commands.options import (
     DryRun,
     FiguresToCsv,
@@ -21,7 +22,6 @@ from detect.commands.options import (
     TruthOptions,
     show_dry_run,
 )
-from detect.commands.records import with_records
 from detect.defaults import PROPOSALS, PROPOSALS_IN_WORDS, SOME_SKIPPED
 from detect.settings import MAP_SCORE_FLOOR
 from structures.files import as_json, write_bytes

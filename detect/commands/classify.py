@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from detect.commands.groups import examples
+from detect.commands.option_records import with_records
 from detect.commands.options import WEIGHTS, Crops, PlacementOptions, Warp
-from detect.commands.records import with_records
 from detect.defaults import FOR_PHOTOS, SOME_SKIPPED, MaxPixels
-from detect.options import with_options
+from detect.option_names import with_options
 from structures.errors import InputError
 from structures.text import printable
 

@@ -10,10 +10,10 @@ import typer
 
 from detect.commands.detector_options import DetectorOptions
 from detect.commands.groups import examples
+from detect.commands.option_records import with_records
 from detect.commands.options import PhotoOptions, PlacementOptions
-from detect.commands.records import with_records
 from detect.defaults import SOME_SKIPPED, refuse_options_without_effect
-from detect.options import with_options
+from detect.option_names import with_options
 from detect.settings import DRAW_FLOOR
 from structures.errors import InputError
 from structures.text import printable

@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from detect.commands.groups import examples
+from detect.commands.option_records import with_records
 from detect.commands.options import Classes
-from detect.commands.records import with_records
 from detect.defaults import SOME_SKIPPED, MaxPixels
-from detect.options import with_options
+from detect.option_names import with_options
 from detect.settings import DRAW_FLOOR
 from structures.errors import InputError
 from structures.text import printable

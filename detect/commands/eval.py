@@ -10,8 +10,8 @@ import typer
 from detect.commands.eval_classification import classification
 from detect.commands.eval_compare import compare, require_at_least
 from detect.commands.groups import add, examples, group
+from detect.commands.option_records import with_records
 from detect.commands.options import AllowExtra, Classes, DryRun, ProtocolName, ToCsv, ToJson, TruthOptions, show_dry_run
-from detect.commands.records import with_records
 from structures.files import write_bytes, write_json, write_text
 from structures.text import printable
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from detect.commands.groups import examples
+from detect.commands.option_records import with_records
 from detect.commands.options import (
     GROUND_TRUTH,
     WEIGHTS,
@@ -24,7 +25,6 @@ from detect.commands.options import (
     ToJson,
     Warp,
 )
-from detect.commands.records import with_records
 from detect.defaults import FOR_PHOTOS, SOME_SKIPPED
 from structures.errors import InputError
 from structures.files import write_json, write_text

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from detect.commands.groups import examples
+from detect.commands.option_records import with_records
 from detect.commands.options import AllowExtra, Classes, FiguresToCsv, ProtocolName, ToJson, TruthOptions
-from detect.commands.records import with_records
 from structures.errors import InputError
 from structures.files import write_json, write_text
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from detect.commands.groups import examples
+from detect.commands.option_records import with_records
 from detect.commands.options import GeneratorDevice, PhotoOptions, placement_on
-from detect.commands.records import with_records
 from detect.defaults import SOME_SKIPPED
-from detect.options import with_options
+from detect.option_names import with_options
 from structures.errors import InputError
 from structures.text import printable
 

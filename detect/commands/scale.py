@@ -8,9 +8,9 @@ import typer
 
 from detect.commands.detector_options import DetectorOptions
 from detect.commands.groups import add, examples, group
+from detect.commands.option_records import with_records
 from detect.commands.options import Exif, ExifOption, PlacementOptions
 from detect.commands.propose import GeneratorOptions
-from detect.commands.records import with_records
 from detect.defaults import SOME_SKIPPED, MaxPixels
 from structures.errors import InputError
 

@@ -9,8 +9,8 @@ import typer
 
 from detect.commands.detector_options import DetectorOptions
 from detect.commands.groups import examples
+from detect.commands.option_records import with_records
 from detect.commands.options import Exif, ExifOption, PlacementOptions
-from detect.commands.records import with_records
 from detect.serving.jobs import TOKEN_VARIABLE
 from structures.errors import InputError
 

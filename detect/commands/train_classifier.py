@@ -11,8 +11,8 @@ import typer
 
 from classifier.recipes import AVERAGE_FROM, LEARNING_RATE, WEIGHT_DECAY, Recipe, paper_recipe
 from detect.commands.groups import examples
+from detect.commands.option_records import with_records
 from detect.commands.options import DryRun, show_dry_run
-from detect.commands.records import with_records
 from detect.commands.training_options import RunOptions, SaveEvery
 from structures.errors import InputError
 from structures.text import printable

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from detect.commands.groups import examples, explained
-from detect.commands.records import with_records
+from detect.commands.option_records import with_records
 from detect.commands.training_options import (
     PRESET,
     Epochs,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from detect.commands.groups import examples, explained
-from detect.commands.records import with_records
+from detect.commands.option_records import with_records
 from detect.commands.region_options import ExampleOptions, RegionRecipeOptions
 from detect.commands.train_crops import Generators, train_on_crops
 from detect.commands.train_few import FewOptions, train_on_few

@@ -145,7 +145,7 @@ def _measure(validation_set: "Selection | None", placement: "Placement") -> "Sha
 
 def _finished(weights: "Checkpoint", dataset: "Dataset", placement: "Placement") -> "Checkpoint":
     """Add the layer for whole photos and the ranges for int8."""
-    from classifier.photos import photo_layer, presence
+    from classifier.whole_photos import photo_layer, presence
     from detect.networks.int8 import RANGE_PHOTOS
     from detect.networks.shared import with_ranges
     from structures.images import read_image

@@ -14,10 +14,10 @@ import numpy as np
 from classifier.ahead import map_ahead
 from classifier.engines import DType, EngineName, place, usual_batch
 from classifier.images import WHOLE_PHOTOS, ImageClassifier
-from classifier.photos import photo_classifier, presence
 from classifier.views import Crops
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError
+from classifier.whole_photos import photo_classifier, presence
 from detect.classifiers import load_checkpoint
 from detect.runs.class_folders import ClassFolders
 from eval.classification import classification, presence_precision

@@ -29,6 +29,7 @@ FILMS_FOLDER = "films"
 CODEC = "mp4v"  # MPEG-4, which OpenCV's packages can write everywhere
 CAMERA_FPS = 10.0  # frames per second of a film from a camera, whose frames have no fixed rate
 CAMERA_FRAMES = 1000  # taken from a camera by default
+NO_CAMERA = "there is no such camera, or it is in use"
 OLD = 0.005  # seconds; a frame that arrives faster was buffered, and there may be a newer one
 MOST_OLD = 30  # most frames to skip to reach the newest
 FEWER = 0.01  # share of the frames in its header that a film may lack without a warning
@@ -52,7 +53,12 @@ def frames_of(film: Photo, every: int = 1) -> list[Photo]:
 
 
 def camera_frames(words: str, count: int) -> list[Photo]:
-    """Return the frames that a camera will take, as photos; `camera:0` is the first camera."""
+    """Return the frames that a camera will take, as photos; `camera:0` is the first camera.
+
+    Raises:
+        SourceError: there is no such camera, or another program has it.
+    """
+    _open(Path(words)).release()
     return [_frame(Photo(words.replace(":", "-"), Path(words)), number) for number in range(count)]
 
 
@@ -105,10 +111,11 @@ def frames_per_second(path: Path) -> float:
 def _open(path: Path, max_pixels: int = MAX_PIXELS) -> Any:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # silent: we report errors ourselves, in one line
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", FFMPEG_OPTIONS)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # no warnings about cameras that are not there
     camera = CAMERA.fullmatch(path.name)
     capture = cv2.VideoCapture(int(camera[1]) if camera else str(path))
     if not capture.isOpened() or capture.getBackendName() == STILLS:
-        what = "there is no such camera" if camera else "not a film that OpenCV can read, or it is cut off"
+        what = NO_CAMERA if camera else "not a film that OpenCV can read, or it is cut off"
         raise SourceError(f"{path}: {what}")
     if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > max_pixels:
         raise SourceError(f"{path}: its frames have more than {max_pixels} pixels, the limit")

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from detect.options import with_options
+from detect.option_names import with_options
 from structures.text import printable
 
 if TYPE_CHECKING:

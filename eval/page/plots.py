@@ -168,7 +168,8 @@ def _lost(lost: RunValues) -> Any:
         )
         for stage, colour in zip(stages, cycle(COLOURS))
     ]  # fmt: skip
-    return _figure(bars, barmode="stack", yaxis={"title": {"text": "objects missed"}}, xaxis={"tickangle": -45})
+    axes = {"yaxis": {"title": {"text": "objects missed"}}, "xaxis": {"tickangle": -45}}
+    return _figure(bars, barmode="stack", legend={**ABOVE, "traceorder": "normal"}, **axes)
 
 
 def _confusion(run: RunValues) -> Any:

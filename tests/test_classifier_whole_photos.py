@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from classifier.engines import place
 from classifier.googlenet import GoogLeNet
 from classifier.images import ImageClassifier
-from classifier.photos import (
+from classifier.weights.checkpoint import Checkpoint, save_checkpoint
+from classifier.weights.fitting import WeightsError
+from classifier.whole_photos import (
     ABSENT,
     PRESENT,
     UNCLEAR,
@@ -25,8 +27,6 @@ from classifier.photos import (
     presence,
     with_photo_layer,
 )
-from classifier.weights.checkpoint import Checkpoint, save_checkpoint
-from classifier.weights.fitting import WeightsError
 from detect.runs.classify import load_image_classifier, score_annotated
 from eval.classification import presence_precision
 from eval.voc import VocDataset
