@@ -12,7 +12,6 @@ import PIL.Image
 
 from detect.drawing.picture import JPEG_QUALITY, draw
 from detect.settings import DRAW_FLOOR
-from structures.boxes import Floats
 from structures.errors import InputError
 from structures.extras import installed
 from structures.images import ExifPolicy
@@ -120,12 +119,12 @@ def as_entry(image_id: str, found: Detections, classes: Sequence[str]) -> dict[s
         "image": image_id,
         "width": int(width),
         "height": int(height),
-        "boxes": [_numbers(box) for box in found.boxes],
-        "labels": [classes[label] for label in found.labels],
-        "scores": _numbers(found.scores),
-        "sources": [found.source_names[source] for source in found.source],
+        "boxes": [_rounded(box) for box in found.boxes.tolist()],
+        "labels": [classes[label] for label in found.labels.tolist()],
+        "scores": _rounded(found.scores.tolist()),
+        "sources": [found.source_names[source] for source in found.source.tolist()],
     }
 
 
-def _numbers(values: Floats) -> list[float]:
-    return [float(f"{value:.9g}") for value in values.tolist()]  # 9 digits restore a float32 exactly
+def _rounded(values: list[float]) -> list[float]:
+    return [float(f"{value:.9g}") for value in values]  # 9 digits restore a float32 exactly

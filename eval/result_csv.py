@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ NEEDED = ("image", "label", "score", "x1", "y1", "x2", "y2")
 
 def csv_head() -> str:
     """Return the first line."""
-    return _line(COLUMNS)
+    return _lines([COLUMNS])
 
 
 def csv_lines(image: str, found: Detections, classes: Sequence[str]) -> str:
@@ -29,11 +29,11 @@ def csv_lines(image: str, found: Detections, classes: Sequence[str]) -> str:
     """
     height, width = found.image_size
     if not len(found):
-        return _line([image, width, height, *[""] * (len(COLUMNS) - 3)])
-    sources = [found.source_names[source] for source in found.source]
+        return _lines([[image, width, height, *[""] * (len(COLUMNS) - 3)]])
+    sources = [found.source_names[source] for source in found.source.tolist()]
     numbers = zip(found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), sources, strict=True)
-    return "".join(
-        _line([image, width, height, classes[label], *(f"{value:.9g}" for value in (score, *box)), source])
+    return _lines(
+        [image, width, height, classes[label], *[f"{value:.9g}" for value in (score, *box)], source]
         for label, score, box, source in numbers
     )
 
@@ -62,7 +62,7 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
             raise ResultsError(f"{path}: line {reader.line_num + 1}: not readable as CSV: {error}") from None
 
 
-def _line(values: Sequence[Any]) -> str:
+def _lines(rows: Iterable[Sequence[Any]]) -> str:
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerow(values)
+    csv.writer(file, lineterminator="\n").writerows(rows)
     return file.getvalue()

@@ -67,9 +67,10 @@ class _Seen:
     def add(self, line: ResultLine) -> None:
         self.photos, self.objects = self.photos + 1, self.objects + len(line.found)
         self.names.update(dict.fromkeys(line.names))
-        named = sum(bool(line.found.source_names[source]) for source in line.found.source)
-        if named and self._form not in (JSONL, CSV):
-            self.losses.add("detections whose generator is not kept", line.image, named)
+        if self._form not in (JSONL, CSV):
+            named = sum(bool(line.found.source_names[source]) for source in line.found.source.tolist())
+            if named:
+                self.losses.add("detections whose generator is not kept", line.image, named)
         if self._form == VOC and not len(line.found):
             self.losses.add("photos without detections, which VOC's files do not name", line.image)
         if self._form in (VOC, YOLO):
