@@ -1,6 +1,7 @@
 """Reads runs to compare, and keeps the photos that all of them have."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from detect.evaluation import lists_photos, read_detections
@@ -57,8 +58,8 @@ def _of_photos(
 
 def _doubts(file: Path, aligned: Aligned, notes: Sequence[str]) -> list[str]:
     """Return the warnings about a run, except those about missing photos, which are given for all runs together."""
-    lines = [*notes, *aligned.warnings(missing_count=False)]
-    return [f"{file}: {line}" if str(file) not in line else line for line in lines if not line.endswith("are left out")]
+    lines = [*notes, *replace(aligned, missing=[]).warnings()]
+    return [f"{file}: {line}" if str(file) not in line else line for line in lines]
 
 
 def _left_out(without: frozenset[str], dataset: AnyDataset) -> list[str]:

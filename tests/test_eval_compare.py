@@ -90,6 +90,7 @@ def test_only_photos_of_all_runs_are_compared_and_the_others_are_counted(voc, tm
     assert content["images"] == 6
     assert content["runs"][1]["difference"]["value"] == 0
     assert "2 images (photo0, photo1) of the ground truth left out, as not every run has a line" in shown.stderr
+    assert shown.stderr.count("of the ground truth") == 1  # said once for all runs, not again for each
     apart = write_run(tmp_path / "c.jsonl", [], photos=PHOTOS[:2])
     with pytest.raises(ValueError, match="no photo of the ground truth has a line of results in every run"):
         run("compare", two, apart, "--ground-truth", voc)
