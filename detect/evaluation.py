@@ -20,7 +20,7 @@ from eval.selection import Selection
 from structures.class_lists import read_class_names
 from structures.errors import InputError
 from structures.records import Detections
-from structures.text import printable
+from structures.text import number_of, printable
 
 PARTS = (  # files and folders that may be read in a folder
     *("Annotations", "ImageSets", "JPEGImages", "annotations", "images", "labels", "train", "val", "valid", "test"),
@@ -85,9 +85,9 @@ def results_in_words(file: Path, dataset: AnyDataset, *, allow_extra: bool) -> t
         InputError: the file does not fit the dataset.
     """
     aligned, notes = read_detections(file, dataset, allow_extra=allow_extra)
-    labels = [found.labels for found in aligned.detections]
-    counts = f"{sum(map(len, labels))} detections of {len(np.unique(np.concatenate(labels)))} classes"
-    photos = f"{len(dataset) - len(aligned.missing)} of {len(dataset)} photos"
+    labels = np.concatenate([found.labels for found in aligned.detections])
+    counts = f"{number_of(len(labels), 'detection')} of {number_of(len(np.unique(labels)), 'class')}"
+    photos = f"{len(dataset) - len(aligned.missing)} of {number_of(len(dataset), 'photo')}"
     return f"results: {counts} on {photos}, in {file}", [*notes, *aligned.warnings()]
 
 

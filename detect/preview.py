@@ -16,6 +16,7 @@ from structures.images import ImageError, read_image
 from structures.locks import lock_folder
 from structures.own_files import OwnFiles
 from structures.records import Dataset, Detections, GroundTruth
+from structures.text import number_of
 
 EXAMPLES = 20  # photos to draw
 
@@ -64,7 +65,7 @@ def counts_sheet(title: str, photos: int, table: Mapping[str, Mapping[str, int]]
     rows = [[name, *(str(row[column]) for column in columns)] for name, row in table.items()]
     sums = [sum(row[column] for row in table.values()) for column in columns]
     sums[1] = photos
-    return Sheet(f"{title}: {photos} photos", ["class", *columns], [*rows, ["all", *map(str, sums)]])
+    return Sheet(f"{title}: {number_of(photos, 'photo')}", ["class", *columns], [*rows, ["all", *map(str, sums)]])
 
 
 def _draw_all(datasets: Mapping[str, Dataset], folder: Path) -> dict[str, list[str]]:

@@ -18,6 +18,7 @@ from eval.page.write import Page, write_page
 from eval.photo_records import truths_of
 from structures.files import FileRefused
 from structures.images import ExifPolicy
+from structures.text import number_of
 
 NOT_KEPT = 'Not known: the run did not keep the scores of its regions. Detect with `keep="scores"` to see this.'
 
@@ -112,7 +113,8 @@ def write_report(path: Path, runs: Sequence[ScoredRun], values: Mapping[str, Any
         lost_hint=with_options(NOT_KEPT),
     )
     write_page(path, page)
-    return f"{path}: {path.stat().st_size / 1e6:.1f} MB, {len(pictures)} photos of at most {gallery.side} pixels"
+    photos = number_of(len(pictures), "photo")
+    return f"{path}: {path.stat().st_size / 1e6:.1f} MB, {photos} of at most {gallery.side} pixels"
 
 
 def _warnings(run: ScoredRun, *, with_losses: bool) -> list[str]:

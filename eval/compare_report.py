@@ -11,6 +11,7 @@ from eval.bootstrap import COVERED, Interval
 from eval.compare import Comparison
 from eval.report import Sheet, percent, signed
 from eval.scores import or_null
+from structures.text import number_of
 
 LETTERS = string.ascii_uppercase  # short names of runs, so that tables fit into 80 columns
 COLUMNS = (
@@ -39,7 +40,7 @@ def _run_sheet(compared: Comparison, names: Sequence[str]) -> Sheet:
         for run, (name, mean) in enumerate(zip(names, compared.means, strict=True))
     ]
     head = ["", "run", f"{compared.figure} %", "s.e.", "to A", f"{COVERED}% from", "to"]
-    caption = f"{compared.protocol}: all classes, {compared.draws} draws of {compared.images} photos"
+    caption = f"{compared.protocol}: all classes, {compared.draws} draws of {number_of(compared.images, 'photo')}"
     return Sheet(caption, head, rows, texts=2)
 
 
@@ -78,7 +79,7 @@ def verdicts(compared: Comparison) -> Iterator[str]:
     """Yield a line for the first run, and one for each other: how far it is from the first, and how sure that is."""
     mean = compared.means[0]
     interval = f"{COVERED}% interval {percent(mean.low)} to {percent(mean.high)}"
-    yield f"A: {percent(mean.value)}% {compared.figure}, {interval} on {compared.images} photos"
+    yield f"A: {percent(mean.value)}% {compared.figure}, {interval} on {number_of(compared.images, 'photo')}"
     for run, apart in enumerate(compared.differences, start=1):
         value, low, high = _difference(apart)
         line = f"{LETTERS[run]} - A: {value} points of {compared.figure}, {COVERED}% interval {low} to {high}"

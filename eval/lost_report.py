@@ -8,6 +8,7 @@ from typing import Any
 from eval.lost import STAGES, Losses, LostObject, Stage
 from eval.mistakes import SIZES
 from eval.report import Sheet
+from structures.text import number_of
 
 SHORT: Mapping[Stage, str] = {
     "not searched": "no run",
@@ -79,7 +80,7 @@ def lost_warnings(losses: Losses) -> list[str]:
     if not without:
         return []
     return [
-        f"the regions of {without} of {losses.photos} images were not kept "
+        f"the regions of {without} of {number_of(losses.photos, 'photo')} were not kept "
         '(`keep="scores"` keeps them): where their objects were lost is inferred from the detections alone'
     ]
 

@@ -17,6 +17,7 @@ from structures.boxes import Doubles, ImageSize, area, as_boxes
 from structures.errors import InputError
 from structures.images import read_size
 from structures.records import GroundTruth
+from structures.text import number_of
 
 DECIMALS = 10  # of a share: 0.00001 pixels on a photo of 100,000
 
@@ -50,7 +51,7 @@ class YoloDataset(PhotoRecords):
         self.split, found = self.layout.split, self.layout.photos
         there = {image_id: photo for image_id, photo in found.items() if self._is_there(photo)}
         if not there:
-            raise YoloError(f"{self.root}: none of the {len(found)} photos of split {self.split!r} exists")
+            raise YoloError(f"{self.root}: none of the {number_of(len(found), 'photo')} of split {self.split!r} exists")
         for labels in self.layout.unlabelled:
             self._notes.add("label files without a photo left out", labels)
         self.image_ids: Sequence[str] = tuple(there)

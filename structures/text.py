@@ -17,6 +17,16 @@ def printable(text: object) -> str:
     return STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
+def number_of(number: int, noun: str) -> str:
+    """Return a number of things in words, with a noun that takes "s" or "es".
+
+    >>> number_of(1, "photo"), number_of(0, "photo"), number_of(2, "box"), number_of(20, "class")
+    ('1 photo', '0 photos', '2 boxes', '20 classes')
+    """
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "x")) else "s"
+    return f"{number} {noun}{ending}"
+
+
 def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> list[str]:
     """Return rows of words, made printable, as lines with columns two blanks apart.
 

@@ -48,7 +48,7 @@ COMMANDS = [  # words, {c} for the folder of the cases and {o} for a new one; ex
             ("eval detections", "--protocol voc", ("1 detections of negative width", "entry 1", "mAP (voc) 100.00 %")),
             ("eval compare", "--draws 9", ("1 detections of negative width", "entry 1", "A: 100.00% AP")),
             ("eval proposals", "", ("1 of 3 boxes on 1 of 1 photos have x2 < x1 or y2 < y1", "MABO 100.00 %")),
-            ("convert", "--to csv --out {o}/csv", (f"1 detections {TURNED}", "entry 1", "2 detections, 1 classes")),
+            ("convert", "--to csv --out {o}/csv", (f"1 detections {TURNED}", "entry 1", "2 detections, 1 class")),
         )
     ),
     *(
@@ -66,7 +66,7 @@ COMMANDS = [  # words, {c} for the folder of the cases and {o} for a new one; ex
             said,
         )
         for case, said in (
-            ("beyond-photo", (OUTSIDE, "1 examples")),
+            ("beyond-photo", (OUTSIDE, "1 example")),
             ("background-class", (LEFT_OUT, "'background'", "3 examples")),
         )
     ),
@@ -219,7 +219,7 @@ def test_damaged_photos_are_not_learned_from_unnoticed(
     rcnn("train", "classifier", "--folder", tmp_path / "photos", "--out", out, "--dry-run", tmp_path / "look")
     told = capsys.readouterr()
     assert all(f"/thing/{name}: cannot be decoded: damaged" in told.err for name in DAMAGED)
-    assert "1 examples drawn" in told.out
+    assert "1 example drawn" in told.out
 
 
 @pytest.mark.parametrize("name", DAMAGED)

@@ -400,7 +400,7 @@ def test_only_bad_photos_are_exit_code_2(
 ) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
     assert rcnn(tmp_path / "a.jpg", "--out", tmp_path / "out") == 2
-    assert "none of 1 photos" in capsys.readouterr().err
+    assert "none of 1 photo" in capsys.readouterr().err
 
 
 def test_an_out_that_is_a_file_is_refused(

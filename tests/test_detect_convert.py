@@ -441,6 +441,6 @@ def test_the_command_converts_and_says_what_is_not_kept(
     text(tmp_path / "found/comp4_det_val_dog.txt", "a 0.5 11 5 60 24\n")
     truth = ("--ground-truth", tmp_path / "in")
     assert rcnn("convert", tmp_path / "found", "--to", "csv", "--out", tmp_path / "csv", *truth) == 0
-    assert capsys.readouterr().out.startswith("results of 1 photos, 1 detections, 20 classes")
+    assert capsys.readouterr().out.startswith("results of 1 photo, 1 detection, 20 classes")
     assert rcnn("convert", tmp_path / "nowhere", "--to", "csv", "--out", tmp_path / "csv") == 2
     assert "nowhere: No such file or directory" in capsys.readouterr().err

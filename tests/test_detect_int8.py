@@ -115,10 +115,10 @@ def test_the_command_calibrates_on_the_photos_that_can_be_read(
     (tmp_path / "torn.png").write_bytes(b"no photo")
     words = ["weights", "calibrate", tmp_path / "net.safetensors", tmp_path / "new.safetensors", "--photos"]
     assert rcnn(*words, tmp_path / "torn.png") == 2
-    assert "none of 1 photos can be read" in capsys.readouterr().err
+    assert "none of 1 photo can be read" in capsys.readouterr().err
     assert rcnn(*words, tmp_path) == 1
     said = capsys.readouterr()
-    assert said.out.startswith("ranges from 1 photos")
+    assert said.out.startswith("ranges from 1 photo")
     assert "torn.png" in said.err
 
 

@@ -84,7 +84,7 @@ def test_a_dry_run_says_what_results_hold_and_what_is_odd_about_them(
     usual = ("--ground-truth", tmp_path / "voc", "--dry-run", tmp_path / "out", "--json", tmp_path / "x.json")
     assert rcnn("eval", "detections", tmp_path / "x.jsonl", *usual) == 0
     told = capsys.readouterr()
-    assert f"results: 1 detections of 1 classes on 1 of 2 photos, in {tmp_path / 'x.jsonl'}" in told.out
+    assert f"results: 1 detection of 1 class on 1 of 2 photos, in {tmp_path / 'x.jsonl'}" in told.out
     assert "1 detections with x2 < x1 or y2 < y1" in told.err
     assert any(
         "1 detections with x2 < x1" in line for line in json.loads((tmp_path / "x.json").read_text())["warnings"]
@@ -138,7 +138,7 @@ def test_benches_have_a_dry_run(rcnn: Callable[..., int], tmp_path: Path, capsys
     for command in ("detect", "proposals"):
         out, figures = tmp_path / "out", tmp_path / "x.json"
         assert rcnn("bench", command, *usual, "--out", out, "--json", figures) == 0
-        assert "nothing was measured; 1 examples drawn in" in capsys.readouterr().out
+        assert "nothing was measured; 1 example drawn in" in capsys.readouterr().out
         assert json.loads(figures.read_text())["photos"] == {"ground truth": 1}
         assert not out.exists()
 

@@ -122,7 +122,7 @@ def test_a_bad_photo_is_named_and_the_others_are_done(net: Path, photos: Path, t
     assert "good.png" in result.stdout
     assert f"skipped: {bad}" in result.stderr
     assert "1 of 2 photos" in result.stderr
-    with pytest.raises(ValueError, match="none of 1 photos could be read"):
+    with pytest.raises(ValueError, match="none of 1 photo could be read"):
         raise run(classify, bad, "--weights", net).exception
     assert "skipped: " in run(classify, good, "--weights", net, "--max-pixels", 9).stderr
 

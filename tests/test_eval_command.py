@@ -64,7 +64,7 @@ def test_perfect_detections_score_one_hundred(voc, tmp_path, protocol):
     file = write_perfect(tmp_path / "detections.jsonl", VocDataset(voc, "val"))
     report = tmp_path / "out" / "report.json"
     result = run("detections", file, "--ground-truth", voc, "--split", "val", "--protocol", protocol, "--json", report)
-    assert re.search(rf"\(?{protocol}\)? 100.00 % on 2 images with 3 objects", result.stdout)
+    assert re.search(rf"\(?{protocol}\)? 100.00 % on 2 photos with 3 objects", result.stdout)
     content = json.loads(report.read_text())
     assert content["AP" if protocol == "coco" else "mAP"] == pytest.approx(1.0)
     assert content["classes"]["dog"]["AP"] == pytest.approx(1.0)
@@ -117,7 +117,7 @@ def test_only_the_photos_that_were_run_are_scored(voc, tmp_path):
     )
     assert "(--only-detected leaves them out)" in run("detections", file, *usual).stderr
     result = run("detections", file, *usual, "--only-detected")
-    assert "100.00 % on 1 images with 2 objects" in result.stdout
+    assert "100.00 % on 1 photo with 2 objects" in result.stdout
     assert "warning: 1 image (b) of the ground truth without results left out" in result.stderr
     assert json.loads(report.read_text())["images"] == 1
     run("detections", file, *usual, "--only-detected", "--classes", "cat", "--html", tmp_path / "page.html")
@@ -260,7 +260,7 @@ def test_objects_are_lost_where_no_detection_has_the_score_asked_for(voc, tmp_pa
         assert json.loads(report.read_text())["lost"]["missed"] == missed
         told = f"Where {missed} of 3 objects were lost (no detection of their class with IoU 0.5 and score {score})"
         assert (told in result.stdout) == bool(missed)
-        assert "the regions of 2 of 2 images were not kept" in result.stderr
+        assert "the regions of 2 of 2 photos were not kept" in result.stderr
 
 
 def test_a_cut_off_last_line_is_named(voc, tmp_path):
@@ -328,7 +328,7 @@ def test_stored_proposals_that_cover_half_of_each_object(voc, tmp_path):
     options = ("--split", "val", "--json", report, "--plot", plot, "--csv", report.with_suffix(".csv"))
     result = run("proposals", folder, "--ground-truth", voc, *options, "--images", voc / "JPEGImages")
     assert report.with_suffix(".csv").read_text().startswith('table,row,column,value\n"Every class, all boxes",')
-    assert "MABO 50.00 %, recall@0.50 100.00 %, recall@0.70 0.00 % with 2 boxes per image" in result.stdout
+    assert "MABO 50.00 %, recall@0.50 100.00 %, recall@0.70 0.00 % with 2 boxes per photo" in result.stdout
     content = json.loads(report.read_text())
     assert (content["MABO"], content["recall@0.55"], content["AR@100"]) == pytest.approx((0.5, 0, 0.1))
     assert content["classes"]["dog"] == {"ABO": 0.5, "recall@0.50": 1}
@@ -397,5 +397,5 @@ def test_perfect_detections_of_all_val_photos(data_dir, tmp_path, protocol):
     file = write_perfect(tmp_path / "detections.jsonl", VocDataset(data_dir / "voc2007", "val"))
     truth = data_dir / "voc2007"
     result = run("detections", file, "--ground-truth", truth, "--protocol", protocol, "--no-mistakes")
-    assert "100.00 % on 978 images with 2417 objects" in result.stdout
+    assert "100.00 % on 978 photos with 2417 objects" in result.stdout
     assert result.stderr == ""

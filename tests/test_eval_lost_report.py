@@ -65,7 +65,7 @@ def test_values_for_json() -> None:
 
 def test_photos_without_regions_are_reported() -> None:
     assert lost_warnings(LOSSES) == [
-        "the regions of 1 of 2 images were not kept "
+        "the regions of 1 of 2 photos were not kept "
         '(`keep="scores"` keeps them): where their objects were lost is inferred from the detections alone'
     ]
 

@@ -501,7 +501,7 @@ def test_detections_are_those_of_one_process_to_the_last_byte(
     options = ["--proposals", "grid", "--max-boxes", 6, "--device", "cpu", "--engine", "torch", "--dtype", "float32"]
     assert rcnn("detect", photos, "--out", tmp_path / "one", *options, "--score", 0.001) == 1
     assert rcnn("scale", "detect", photos, "--out", tmp_path / "shards", *options, "--score", 0.001, "--shard", 2) == 1
-    assert "1 photos failed in this run" in capsys.readouterr().err
+    assert "1 photo failed in this run" in capsys.readouterr().err
     assert len(here) == 3
     assert rcnn("scale", "collect", tmp_path / "shards", "--out", tmp_path / "many") == 0
     assert "4 photos with results, 1 without" in capsys.readouterr().out

@@ -99,7 +99,7 @@ def test_killed_workers_and_a_restarted_head_change_nothing(
     assert len(shards(folder / "killed")) < PHOTOS // PER_SHARD, "it was too quick to be disturbed"
     _, said = run.communicate(timeout=SECONDS)
     assert run.returncode == 1, said
-    assert "1 photos failed in this run" in said
+    assert "1 photo failed in this run" in said
     assert second not in family(head.process.pid) or first not in family(head.process.pid)
     assert_as_one_process(folder, "killed", rcnn)
 

@@ -41,6 +41,7 @@ from structures.cores import cores
 from structures.errors import InputError
 from structures.files import FileRefused
 from structures.names import ClassNames
+from structures.text import number_of
 
 NAMED = 5  # most classes that an error names
 
@@ -117,8 +118,8 @@ class BenchResult:
         """Which detectors could not be run, and which not on all photos; one line each."""
         some = [each for each in self.figures if each.skipped]
         lines = [
-            f"{each.name}: {each.skipped} of {len(self.job.photos)} photos could not be processed, so their objects "
-            f"count as missed; see {self.job.folder(each.name) / SKIPPED_FILE}"
+            f"{each.name}: {each.skipped} of {number_of(len(self.job.photos), 'photo')} could not be processed, so "
+            f"their objects count as missed; see {self.job.folder(each.name) / SKIPPED_FILE}"
             for each in some
         ]
         return [*(f"{name}: left out, as it failed: {reason}" for name, reason in self.failed.items()), *lines]
@@ -158,7 +159,7 @@ def run_bench(job: BenchJob, console: Console) -> BenchResult:
     if job.timed:
         images = list(read_photos(job.dataset, pick_evenly(ids, job.timed), console))
         require_two(len(images))
-        console.print(f"timing {len(images) - 1} photos, after one to warm up")
+        console.print(f"timing {number_of(len(images) - 1, 'photo')}, after one to warm up")
         seconds = time_stages(detectors, images, or_nan(job.names, console, len(STAGE_TIMES)))
     figures, failed = [], dict[str, str]()
     for name, detector in zip(job.names, detectors, strict=True):

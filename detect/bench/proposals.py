@@ -32,6 +32,7 @@ from proposals.protocol import ProposalGenerator
 from proposals.stored.reader import ProposalStore
 from structures.cores import cores
 from structures.records import Image
+from structures.text import number_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -160,12 +161,12 @@ def bench_sheets(
     by_count = [[name, *(percent(q[f"recall@0.50 of {n} boxes"]) for n in SHOWN_COUNTS)] for name, q in quality.items()]
     return [
         Sheet(
-            f"Seconds per photo, on {timed} photos: median, middle half, times as fast as the first",
+            f"Seconds per photo, on {number_of(timed, 'photo')}: median, middle half, times as fast as the first",
             ["generator", "threads", "s", "middle half", "x"],
             speed,
         ),
         Sheet(
-            f"All boxes, on {measured} photos",
+            f"All boxes, on {number_of(measured, 'photo')}",
             ["generator", "boxes", "recall at 0.5 %", "at 0.7 %", "MABO %"],
             cover_rows,
         ),

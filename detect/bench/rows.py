@@ -14,6 +14,7 @@ from eval.proposal_recall import COUNTS, Coverage, recall
 from eval.report import Sheet, percent, signed
 from eval.scores import or_null
 from structures.boxes import Doubles
+from structures.text import number_of
 
 WHOLE = "all"  # their sum; its median is not the sum of their medians
 QUALITY = ("recall@0.50", "recall@0.70", "MABO")
@@ -110,7 +111,7 @@ def detector_sheets(
     lost = [[stage, STAGES[stage], *(str(row[f"lost, {stage}"]) for row in rows)] for stage in stages]
     sheets = [
         Sheet(
-            f"Classified boxes, on {photos} photos",
+            f"Classified boxes, on {number_of(photos, 'photo')}",
             ["", "proposals", "boxes", "recall 0.5 %", "0.7 %", "MABO %"],
             boxes,
             texts=2,
@@ -125,7 +126,7 @@ def detector_sheets(
         caption = f"Median seconds per photo, on {timed} {'photo' if timed == 1 else 'photos'}"
         sheets.append(Sheet(caption, ["", *stage_names], seconds))
     if stages:
-        lost.append(["all", f"of {objects} objects", *(str(row["missed"]) for row in rows)])
+        lost.append(["all", f"of {number_of(objects, 'object')}", *(str(row["missed"]) for row in rows)])
         head = ["stage", "what became of them", *(letter for letter, _ in lettered)]
         sheets.append(Sheet("Where objects were lost", head, lost, texts=2))
     return sheets

@@ -20,6 +20,7 @@ from detect.commands.options import (
     show_dry_run,
 )
 from structures.files import write_bytes, write_json, write_text
+from structures.text import number_of
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def proposals(
     if timed:
         chosen = pick_evenly(dataset.image_ids, timed)
         where = f"{facts['machine']['processor']}, {facts['machine']['cores']} cores"
-        line = f"timing {max(0, len(chosen) - 1)} photos, after one to warm up, on {where}"
+        line = f"timing {number_of(max(0, len(chosen) - 1), 'photo')}, after one to warm up, on {where}"
         console.print(line, markup=False, soft_wrap=True)
         tolerant = or_nan([entry.name for entry in entries], console)
         seconds = bench.time_in_turn(entries, read_photos(dataset, chosen, console), tolerant=tolerant)

@@ -25,6 +25,7 @@ from detect.commands.options import (
 from detect.defaults import PROPOSALS, PROPOSALS_IN_WORDS, SOME_SKIPPED
 from detect.settings import MAP_SCORE_FLOOR
 from structures.files import as_json, write_bytes
+from structures.text import number_of
 
 if TYPE_CHECKING:
     from detect.bench.detection import BenchJob, BenchResult
@@ -116,7 +117,8 @@ def _contents(result: "BenchResult", job: "BenchJob", reports: BenchReports, for
     if reports.csv:
         yield reports.csv, _table(result.rows).encode()
     if reports.html:
-        told = [f"{len(job.photos)} photos; {job.options['features']} features; weights: {', '.join(job.weights)}"]
+        photos = number_of(len(job.photos), "photo")
+        told = [f"{photos}; {job.options['features']} features; weights: {', '.join(job.weights)}"]
         pictures = {"mAP against seconds per photo, and recall against boxes": to_picture(result.plot(), "svg")}
         page = plain_page(
             "Detectors side by side",

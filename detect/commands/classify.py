@@ -13,7 +13,7 @@ from detect.commands.options import WEIGHTS, Crops, PlacementOptions, Warp
 from detect.defaults import FOR_PHOTOS, SOME_SKIPPED, MaxPixels
 from detect.option_names import with_options
 from structures.errors import InputError
-from structures.text import printable
+from structures.text import number_of, printable
 
 
 @examples(
@@ -70,7 +70,7 @@ def _show(name: str, best: list[tuple[str, float]], *, as_json: bool) -> None:
 
 def _finish(skipped: int, photos: int) -> None:
     if skipped == photos:
-        raise InputError(f"none of {photos} photos could be read")
+        raise InputError(f"none of {number_of(photos, 'photo')} could be read")
     if skipped:
-        print(f"{skipped} of {photos} photos could not be read", file=sys.stderr)
+        print(f"{skipped} of {number_of(photos, 'photo')} could not be read", file=sys.stderr)
         raise typer.Exit(SOME_SKIPPED)

@@ -8,7 +8,7 @@ import typer
 
 from detect.commands.groups import examples
 from detect.commands.options import ClassList, ToJson
-from structures.text import printable
+from structures.text import number_of, printable
 
 
 @examples(
@@ -49,7 +49,8 @@ def convert(
     warn(done.notes)
     for line in done.losses:
         typer.echo(f"not kept: {printable(line)}")
-    counts = f"{done.photos} photos, {done.objects} {'detections' if done.what == 'results' else 'objects'}"
-    typer.echo(f"{done.what} of {counts}, {len(done.classes)} classes, written to {printable(out)}")
+    objects = number_of(done.objects, "detection" if done.what == "results" else "object")
+    counts = f"{number_of(done.photos, 'photo')}, {objects}"
+    typer.echo(f"{done.what} of {counts}, {number_of(len(done.classes), 'class')}, written to {printable(out)}")
     if json:
         write_json(json, {**asdict(done), "classes": list(done.classes)})

@@ -16,7 +16,7 @@ from detect.defaults import SOME_SKIPPED, refuse_options_without_effect
 from detect.option_names import with_options
 from detect.settings import DRAW_FLOOR
 from structures.errors import InputError
-from structures.text import printable
+from structures.text import number_of, printable
 from structures.timing import Timer
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ def detect(
 
 def _exit(summary: "DetectionSummary") -> None:
     if not summary.done:
-        raise InputError(f"none of {summary.photos} photos could be processed; skipped.jsonl says why")
+        raise InputError(f"none of {number_of(summary.photos, 'photo')} could be processed; skipped.jsonl says why")
     failures = {"photos were skipped": summary.skipped, "photos are done but could not be drawn": summary.undrawn}
     for what, reasons in failures.items():
         if reasons:

@@ -12,7 +12,7 @@ from detect.defaults import SOME_SKIPPED, MaxPixels
 from detect.option_names import with_options
 from detect.settings import DRAW_FLOOR
 from structures.errors import InputError
-from structures.text import printable
+from structures.text import number_of, printable
 
 
 @examples("rcnn draw results", "rcnn draw results --score 0.3 --classes dog,cat --images photos")
@@ -42,9 +42,11 @@ def draw(
     for reason in drawn.undrawn.values():
         typer.echo(f"  {with_options(printable(reason))}", err=True)
     if drawn.photos and len(drawn.undrawn) == drawn.photos:
-        raise InputError(f"none of {drawn.photos} photos could be drawn (reasons above); --images names their folder")
+        raise InputError(
+            f"none of {number_of(drawn.photos, 'photo')} could be drawn (reasons above); --images names their folder"
+        )
     if drawn.undrawn:
-        typer.echo(f"{len(drawn.undrawn)} of {drawn.photos} photos could not be drawn", err=True)
+        typer.echo(f"{len(drawn.undrawn)} of {number_of(drawn.photos, 'photo')} could not be drawn", err=True)
     there = drawn.photos - len(drawn.undrawn)
     typer.echo(f"{there} pictures in {printable(out / PICTURES)}, {there - drawn.fresh} of them drawn earlier")
     if drawn.undrawn:

@@ -13,7 +13,7 @@ from detect.commands.groups import add, examples, group
 from detect.commands.option_records import with_records
 from detect.commands.options import AllowExtra, Classes, DryRun, ProtocolName, ToCsv, ToJson, TruthOptions, show_dry_run
 from structures.files import write_bytes, write_json, write_text
-from structures.text import printable
+from structures.text import number_of, printable
 
 if TYPE_CHECKING:
     from detect.scored import ScoredRun
@@ -129,11 +129,14 @@ def detections(
     for run in runs:
         figure, value = run.scores.headline
         name, objects = run.scores.protocol, sum(run.scores.objects)
+        scored = f"{number_of(run.scores.images, 'photo')} with {number_of(objects, 'object')}"
         where = f", {printable(run.file)}" if len(runs) > 1 else ""
-        typer.echo(f"{figure} ({name}) {percent(value)} % on {run.scores.images} images with {objects} objects{where}")
+        typer.echo(f"{figure} ({name}) {percent(value)} % on {scored}{where}")
     if report.mistakes and not traced and (file / RUN_FILE).is_file():
         missed = sum(objects - found for objects, found in runs[0].mistakes.sizes.values())
-        typer.echo(f"{missed} objects were missed; detect with --keep scores to see at which stage each was lost")
+        typer.echo(
+            f"{number_of(missed, 'object')} missed; detect with --keep scores to see at which stage each was lost"
+        )
     if report.csv:
         write_text(report.csv, sheets_csv(sheets))
     if report.json or report.html:
@@ -193,7 +196,8 @@ def proposals(
         write_text(csv, sheets_csv(sheets))
     figures = ", ".join(f"{name} {percent(values[name])} %" for name in ("MABO", "recall@0.50", "recall@0.70"))
     boxes = values["boxes per image, mean"]
-    typer.echo(f"{figures} with {boxes:.0f} boxes per image on {len(dataset)} images, {len(coverage.labels)} objects")
+    counted = f"{number_of(len(dataset), 'photo')}, {number_of(len(coverage.labels), 'object')}"
+    typer.echo(f"{figures} with {boxes:.0f} boxes per photo on {counted}")
     if json:
         counts = {"images": len(dataset), "objects": len(coverage.labels), "warnings": warnings, "made": dict(made)}
         source = sources(file, truth.ground_truth, dataset)

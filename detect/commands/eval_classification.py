@@ -28,7 +28,7 @@ from detect.commands.options import (
 from detect.defaults import FOR_PHOTOS, SOME_SKIPPED
 from structures.errors import InputError
 from structures.files import write_json, write_text
-from structures.text import printable
+from structures.text import number_of, printable
 
 if TYPE_CHECKING:
     from classifier.images import ImageClassifier
@@ -86,7 +86,8 @@ def classification(
         result, source = _on_annotated(model, dataset, classes, photos), truth_source(ground_truth, dataset)
     for error in result.skipped:
         print(f"skipped: {printable(error)}", file=sys.stderr)
-    print(f"{result.photos} photos, {crops} crops, {1000 * result.seconds_per_photo:.1f} ms per photo")
+    seen = f"{number_of(result.photos, 'photo')}, {number_of(crops, 'crop')}"
+    print(f"{seen}, {1000 * result.seconds_per_photo:.1f} ms per photo")
     for name, value in result.scores.items():
         print(f"{printable(name):19} {value:.4f}")
     if csv:

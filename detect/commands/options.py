@@ -10,7 +10,7 @@ import typer
 
 from detect.defaults import MaxPixels
 from structures.files import write_json
-from structures.text import printable
+from structures.text import number_of, printable
 
 if TYPE_CHECKING:
     from classifier.engines import Placement
@@ -92,7 +92,7 @@ def show_dry_run(
     from detect.preview import preview
 
     shown = preview(datasets, folder, warnings)
-    typer.echo(f"nothing was {done}; {len(shown['drawn'])} examples drawn in {printable(folder)}")
+    typer.echo(f"nothing was {done}; {number_of(len(shown['drawn']), 'example')} drawn in {printable(folder)}")
     if json:
         write_json(json, shown)
 

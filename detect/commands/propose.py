@@ -12,7 +12,7 @@ from detect.commands.options import GeneratorDevice, PhotoOptions, placement_on
 from detect.defaults import SOME_SKIPPED
 from detect.option_names import with_options
 from structures.errors import InputError
-from structures.text import printable
+from structures.text import number_of, printable
 
 if TYPE_CHECKING:
     from detect.runs.propose import ProposalSummary
@@ -85,9 +85,9 @@ def propose(
 
 def _exit(summary: "ProposalSummary") -> None:
     if not summary.done:
-        raise InputError(f"none of {summary.photos} photos could be processed (reasons above)")
+        raise InputError(f"none of {number_of(summary.photos, 'photo')} could be processed (reasons above)")
     if summary.skipped:
-        typer.echo(f"{len(summary.skipped)} of {summary.photos} photos were skipped:", err=True)
+        typer.echo(f"{len(summary.skipped)} of {number_of(summary.photos, 'photo')} were skipped:", err=True)
         for reason in summary.skipped.values():
             typer.echo(f"  {with_options(printable(reason))}", err=True)
         raise typer.Exit(SOME_SKIPPED)

@@ -13,6 +13,7 @@ from detect.commands.options import Exif, ExifOption, PlacementOptions
 from detect.commands.propose import GeneratorOptions
 from detect.defaults import SOME_SKIPPED, MaxPixels
 from structures.errors import InputError
+from structures.text import number_of
 
 if TYPE_CHECKING:
     from detect.scaling.run import Scale, ScaleSummary
@@ -138,14 +139,16 @@ def collect(
     from structures.text import printable
 
     done = run(shards, out)
-    typer.echo(f"{done.photos} photos with results, {done.failed} without, written to {printable(out)}")
+    typer.echo(f"{number_of(done.photos, 'photo')} with results, {done.failed} without, written to {printable(out)}")
 
 
 def _exit(summary: "ScaleSummary") -> None:
     if summary.failed and not summary.fresh and not summary.before:
-        raise InputError(f"none of {summary.photos} photos could be processed; the shards say why")
+        raise InputError(f"none of {number_of(summary.photos, 'photo')} could be processed; the shards say why")
     if summary.failed:
-        typer.echo(f"{len(summary.failed)} photos failed in this run; their rows in the shards say why", err=True)
+        typer.echo(
+            f"{number_of(len(summary.failed), 'photo')} failed in this run; their rows in the shards say why", err=True
+        )
         raise typer.Exit(SOME_SKIPPED)
 
 

@@ -15,7 +15,7 @@ from detect.commands.option_records import with_records
 from detect.commands.options import DryRun, show_dry_run
 from detect.commands.training_options import RunOptions, SaveEvery
 from structures.errors import InputError
-from structures.text import printable
+from structures.text import number_of, printable
 
 if TYPE_CHECKING:
     from classifier.weights.checkpoint import Checkpoint
@@ -177,7 +177,7 @@ def _validate(trained: "Checkpoint", validation_set: "ClassFolders", out: Path, 
     for error in scored.skipped:
         print(f"skipped: {printable(error)}", file=sys.stderr)
     save_checkpoint(with_origin(trained, {**scored.scores, "judged on photos": scored.photos}), out)
-    print(f"validated on {scored.photos} photos, {len(scored.skipped)} skipped")
+    print(f"validated on {number_of(scored.photos, 'photo')}, {len(scored.skipped)} skipped")
     for name, value in scored.scores.items():
         print(f"{name:19} {value:.4f}")
 

@@ -11,7 +11,7 @@ import typer
 from detect.commands.training_options import RunOptions, TrainingPhotoOptions, ValidationOptions, show_photos
 from detect.training.presets import FEW
 from structures.errors import InputError
-from structures.text import printable
+from structures.text import number_of, printable
 
 if TYPE_CHECKING:
     from classifier.engines import Placement
@@ -157,7 +157,7 @@ def _report(
 
     run = score_found(found, validation_set, file=out, notes=notes)
     figure, value = run.scores.headline
-    where = f"on {run.scores.images} photos with {sum(run.scores.objects)} objects"
+    where = f"on {number_of(run.scores.images, 'photo')} with {number_of(sum(run.scores.objects), 'object')}"
     typer.echo(printable("; ".join([f"{figure} ({run.scores.protocol}) {percent(value)} % {where}", *notes])))
     try:
         require_extra()

@@ -19,6 +19,7 @@ from detect.commands.training_options import (
 from detect.commands.training_process import join_training
 from detect.training.presets import SHARED, find, given
 from detect.training.shared_recipe import SharedRecipe
+from structures.text import number_of
 
 if TYPE_CHECKING:
     from classifier.engines import Placement
@@ -128,7 +129,7 @@ def train_on_shared_features(
         )
         trained, last = run_phases(plan)
         if process.first:
-            process.echo([f"learning the layer for whole photos from {len(dataset)} photos"], err=True)
+            process.echo([f"learning the layer for whole photos from {number_of(len(dataset), 'photo')}"], err=True)
             finished = partial(_finished, dataset=dataset, placement=placement)
             process.echo(save_weights(out, finished(trained), None if last is None else finished(last)))
 

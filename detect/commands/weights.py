@@ -12,7 +12,7 @@ from detect.commands.options import ClassList
 from detect.defaults import SOME_SKIPPED
 from structures.errors import InputError
 from structures.names import not_one_of
-from structures.text import printable
+from structures.text import number_of, printable
 
 if TYPE_CHECKING:
     from detect.runs.photos import Photo
@@ -86,7 +86,7 @@ def calibrate(
     _check_destination(destination, [str(weights_file(source)), *lists, *(str(photo.path) for photo in chosen)])
     checkpoint = with_ranges(load_regions(source, features="shared"), _readable(chosen, failed))
     save_checkpoint(checkpoint, destination, dtype=None)
-    print(f"ranges from {len(chosen) - len(failed)} photos; weights written to {printable(destination)}")
+    print(f"ranges from {number_of(len(chosen) - len(failed), 'photo')}; weights written to {printable(destination)}")
     for reason in failed:
         typer.echo(f"skipped: {printable(reason)}", err=True)
     if failed:
@@ -142,7 +142,7 @@ def _readable(photos: "Sequence[Photo]", failed: list[str]) -> "Iterator[Image]"
         except ImageError as error:
             failed.append(str(error))
     if len(failed) == len(photos):
-        raise InputError(f"none of {len(photos)} photos can be read: {failed[0]}")
+        raise InputError(f"none of {number_of(len(photos), 'photo')} can be read: {failed[0]}")
 
 
 def _check_destination(destination: Path, read: Sequence[str]) -> None:

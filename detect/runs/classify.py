@@ -26,6 +26,7 @@ from structures.errors import InputError
 from structures.images import MAX_PIXELS, ImageError, read_image
 from structures.names import ClassNames
 from structures.records import Dataset, Image
+from structures.text import number_of
 
 COMPILE_FROM = 1000  # crops; with fewer, torch is done before OpenVINO has compiled the network
 MOST_IN_MEMORY = 32  # photos; one from a phone takes 40 MB
@@ -172,7 +173,7 @@ def _score(
             rows.append(row)
             read.append(number)
     if not rows:
-        raise InputError(f"none of {len(paths)} photos could be read, the first: {skipped[0]}")
+        raise InputError(f"none of {number_of(len(paths), 'photo')} could be read, the first: {skipped[0]}")
     scores = dict(score(np.stack(rows), answers[read]))
     return ClassificationSummary(scores, len(rows), tuple(skipped), stream.seconds / len(rows))
 

@@ -15,6 +15,7 @@ from structures.class_lists import read_class_names
 from structures.errors import InputError
 from structures.images import ImageError, read_size
 from structures.records import Dataset, GroundTruth
+from structures.text import number_of
 
 SPLIT = "train"  # the default
 COMPLAINTS = 3  # most photos that an error names
@@ -49,7 +50,7 @@ def open_dataset(
     unclear = [] if ignored is None else read_class_names(ignored, known=dataset.classes)
     chosen = Selection(dataset, classes=names, to_learn=True, ignored=unclear)
     if not any(len(truth.boxes) for truth in chosen):
-        raise InputError(f"no objects to learn from on the {len(chosen)} photos")
+        raise InputError(f"no objects to learn from on the {number_of(len(chosen), 'photo')}")
     return chosen
 
 
@@ -121,7 +122,7 @@ def open_validation(
     whole = _open(paths, val, val_images or usual_images, keep=learned_from.classes)
     chosen = Selection(whole, classes=learned_from.classes, photos=VAL_PHOTOS if photos is None else photos)
     if all(truth.ignore.all() for truth in chosen):
-        raise InputError(f"no object that counts on the {len(chosen)} photos to validate on")
+        raise InputError(f"no object that counts on the {number_of(len(chosen), 'photo')} to validate on")
     _check_sizes(chosen)
     return chosen
 
@@ -138,7 +139,9 @@ def _check_sizes(dataset: Dataset) -> None:
     if complaints:
         raise InputError(f"photos to validate on: {some_of(complaints)}")
     if not sizes:
-        raise InputError(f"none of the {len(dataset)} photos to validate on can be read: {some_of([*unread.values()])}")
+        raise InputError(
+            f"none of the {number_of(len(dataset), 'photo')} to validate on can be read: {some_of([*unread.values()])}"
+        )
 
 
 def unreadable(dataset: Dataset) -> dict[str, str]:
@@ -161,7 +164,7 @@ def summary(dataset: Dataset, validation_set: Dataset | None) -> list[str]:
     """Return lines about the photos to learn from, and warnings about what looks wrong."""
     objects = Counter(label for truth in dataset for label in truth.labels.tolist())
     by_class = ", ".join(f"{name} {objects[label]}" for label, name in enumerate(dataset.classes))
-    lines = [f"{len(dataset)} photos with {objects.total()} objects: {by_class}"]
+    lines = [f"{number_of(len(dataset), 'photo')} with {number_of(objects.total(), 'object')}: {by_class}"]
     nothing = [name for label, name in enumerate(dataset.classes) if not objects[label]]
     if nothing:
         lines.append(f"warning: no object of {', '.join(nothing)}, which will not be learned")

@@ -25,6 +25,7 @@ from structures.boxes import ImageSize
 from structures.errors import InputError
 from structures.images import ImageError, read_image
 from structures.records import Dataset
+from structures.text import number_of
 
 
 class Canvases(TorchDataset[Sample | ImageError]):
@@ -173,7 +174,9 @@ def find_shapes(dataset: Dataset, recipe: MultiBoxRecipe) -> Tensor:
     found = np.concatenate(sides)
     found = found[(found > 0).all(axis=1)]
     if len(found) == 0:
-        raise InputError(f"no object that counts in the {len(dataset)} photos: MultiBox has nothing to learn from")
+        raise InputError(
+            f"no object that counts in the {number_of(len(dataset), 'photo')}: MultiBox has nothing to learn from"
+        )
     shapes = shape_priors(found, count, seed=recipe.seed)
     if len(shapes) < count:  # very few training boxes: repeat the largest
         shapes = np.concatenate([shapes, np.repeat(shapes[-1:], count - len(shapes), axis=0)])
