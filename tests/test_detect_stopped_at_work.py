@@ -47,7 +47,7 @@ CASES = {  # words, the file whose opening brings the stop, what is said
     "eval proposals": (f"BOXES {TRUTH}", OBJECTS, AGAIN),
     "eval classification": ("--folder FOLDERS --weights ab.safetensors", "b/001.png", AGAIN),
     "bench proposals": (f"{TRUTH} --proposals grid --out OUT", PHOTO, RESUMED),
-    "bench detect": (f"{TRUTH} --proposals grid --out OUT", PHOTO, RESUMED),
+    "bench detect": (f"{TRUTH} --weights shapes.safetensors --proposals grid --out OUT", PHOTO, RESUMED),
     "train regions": (f"{LEARNING} --proposals grid --workers 1", PHOTO, RESUMED),
     "train multibox": (f"{LEARNING} --workers 0", PHOTO, RESUMED),
     "train classifier": (
@@ -93,6 +93,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     start = random_start(32, 0)
     save_checkpoint(start, tmp_path / "start.safetensors")
     save_checkpoint(replace(start, classes=("a", "b", "c", "d", "other")), tmp_path / "ab.safetensors")
+    shapes = replace(start, classes=("disc", "square", "c", "d"), task="regions")
+    save_checkpoint(shapes, tmp_path / "shapes.safetensors")
     monkeypatch.setattr("classifier.weights.checkpoint.safe_open", opened_with(safe_open))  # not opened by Python
     dataset = VocDataset(tmp_path / "VOC", "train")
     for name in ("RESULTS", "RESULTS2"):
