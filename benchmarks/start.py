@@ -34,9 +34,9 @@ def main() -> None:
     given = parser.parse_args()
     print("| `rcnn detect` with | precision | cache | to the boxes, s | to the end, s | processor, s |")
     print("|---|---|---|---|---|---|")
-    for options in CHOICES:
+    for name, options in CHOICES.items():
         for dtype in given.dtype:
-            whole = [str(given.photo.absolute()), "--dtype", dtype, *options.split()]
+            whole = [str(given.photo.absolute()), "--dtype", dtype, *options]
             with tempfile.TemporaryDirectory() as folder:
                 caches = [Path(folder, f"cold{n}") for n in range(given.cold)]
                 cold = [measure(whole, cache, Path(folder, "out")) for cache in caches]
@@ -44,7 +44,7 @@ def main() -> None:
             for kind, runs in (("empty", cold), ("warm", warm[1:])):
                 if runs:
                     figures = " | ".join(map(spread, zip(*runs, strict=True)))
-                    print(f"| {options or 'nothing else'} | {dtype} | {kind} | {figures} |", flush=True)
+                    print(f"| {name} | {dtype} | {kind} | {figures} |", flush=True)
 
 
 def measure(words: list[str], cache: Path, out: Path) -> Run:
