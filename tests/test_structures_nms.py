@@ -29,8 +29,8 @@ def slow_suppress(boxes: Any, scores: Any, threshold: float) -> list[int]:
     while remaining:
         best = max(remaining, key=lambda i: (scores[i], -i))
         kept.append(best)
-        overlaps = iou(boxes[[best]], boxes)[0]
-        remaining = [i for i in remaining if i != best and not overlaps[i] > threshold]
+        too_close = iou(boxes[[best]], boxes)[0] > threshold  # of arrays: NumPy 1 compares single numbers as doubles
+        remaining = [i for i in remaining if i != best and not too_close[i]]
     return kept
 
 

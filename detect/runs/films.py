@@ -35,6 +35,7 @@ MOST_OLD = 30  # most frames to skip to reach the newest
 FEWER = 0.01  # share of the frames in its header that a film may lack without a warning
 CONTAINERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,asf,ogg"  # by content: no stills, no lists of other files
 FFMPEG_OPTIONS = f"protocol_whitelist;file|format_whitelist;{CONTAINERS}"
+LOG_ERRORS = 2  # OpenCV's LOG_LEVEL_ERROR
 STILLS = "CV_IMAGES"  # what OpenCV calls its reader of pictures, for which its limits would hold instead of ours
 
 
@@ -111,7 +112,7 @@ def frames_per_second(path: Path) -> float:
 def _open(path: Path, max_pixels: int = MAX_PIXELS) -> Any:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # silent: we report errors ourselves, in one line
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", FFMPEG_OPTIONS)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # no warnings about cameras that are not there
+    _log_errors_only()  # no warnings about cameras that are not there
     camera = CAMERA.fullmatch(path.name)
     capture = cv2.VideoCapture(int(camera[1]) if camera else str(path))
     if not capture.isOpened() or capture.getBackendName() == STILLS:
@@ -120,6 +121,12 @@ def _open(path: Path, max_pixels: int = MAX_PIXELS) -> Any:
     if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > max_pixels:
         raise SourceError(f"{path}: its frames have more than {max_pixels} pixels, the limit")
     return capture
+
+
+def _log_errors_only() -> None:
+    """Have OpenCV log nothing below errors; the function's place differs between its versions 4.8 and 5."""
+    place = getattr(cv2.utils, "logging", cv2)
+    place.setLogLevel(LOG_ERRORS)
 
 
 class Films:
