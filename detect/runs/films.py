@@ -35,7 +35,7 @@ MOST_OLD = 30  # most frames to skip to reach the newest
 FEWER = 0.01  # share of the frames in its header that a film may lack without a warning
 CONTAINERS = "mov,matroska,avi,mpeg,mpegts,mpegvideo,m4v,asf,ogg"  # by content: no stills, no lists of other files
 FFMPEG_OPTIONS = f"protocol_whitelist;file|format_whitelist;{CONTAINERS}"
-LOG_ERRORS = 2  # OpenCV's LOG_LEVEL_ERROR
+LOG_LEVEL = 1  # OpenCV's LOG_LEVEL_FATAL
 STILLS = "CV_IMAGES"  # what OpenCV calls its reader of pictures, for which its limits would hold instead of ours
 
 
@@ -112,7 +112,7 @@ def frames_per_second(path: Path) -> float:
 def _open(path: Path, max_pixels: int = MAX_PIXELS) -> Any:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # silent: we report errors ourselves, in one line
     os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", FFMPEG_OPTIONS)
-    _log_errors_only()  # no warnings about cameras that are not there
+    _keep_quiet()
     camera = CAMERA.fullmatch(path.name)
     capture = cv2.VideoCapture(int(camera[1]) if camera else str(path))
     if not capture.isOpened() or capture.getBackendName() == STILLS:
@@ -123,10 +123,10 @@ def _open(path: Path, max_pixels: int = MAX_PIXELS) -> Any:
     return capture
 
 
-def _log_errors_only() -> None:
-    """Have OpenCV log nothing below errors; the function's place differs between its versions 4.8 and 5."""
+def _keep_quiet() -> None:
+    """Keep OpenCV from logging what we report ourselves; the function's place differs between its versions 4.8 and 5."""
     place = getattr(cv2.utils, "logging", cv2)
-    place.setLogLevel(LOG_ERRORS)
+    place.setLogLevel(LOG_LEVEL)
 
 
 class Films:
