@@ -124,7 +124,7 @@ def _open(path: Path, max_pixels: int = MAX_PIXELS) -> Any:
 
 
 def _keep_quiet() -> None:
-    """Keep OpenCV from logging what we report ourselves; the function's place differs between its versions 4.8 and 5."""
+    """Keep OpenCV from logging what we report ourselves; versions 4.8 and 5 have the function in two places."""
     place = getattr(cv2.utils, "logging", cv2)
     place.setLogLevel(LOG_LEVEL)
 
