@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -140,9 +141,10 @@ def test_a_command_that_is_stopped_at_work_ends_in_order(
     told = capsys.readouterr().err
     assert told.splitlines()[-1] == f"rcnn: {said}"
     assert "Traceback" not in told
-    for thread in set(threading.enumerate()) - threads:  # one of a pool may be about to end
-        thread.join(10)
-        assert thread.daemon or not thread.is_alive()
+    end = time.monotonic() + 10  # one of a pool may be about to begin or to end
+    while any(not thread.daemon for thread in set(threading.enumerate()) - threads):
+        assert time.monotonic() < end, "a thread was left behind"
+        time.sleep(0.01)
     assert list(files.rglob(f"*{PARTIAL}")) == []
     for folder in ("OUT", "OUT.work", "RESULTS"):
         if (files / folder).exists():
