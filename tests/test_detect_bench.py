@@ -7,6 +7,8 @@ import PIL.Image
 import pytest
 
 from detect.bench.proposals import Contestant, contestants, time_in_turn, time_rows
+from detect.bench.timing import or_nan
+from detect.consoles import open_console
 from structures.boxes import whole_image
 from structures.cores import cores
 from structures.records import Proposals
@@ -45,6 +47,22 @@ def test_every_contestant_gets_every_photo_and_warming_up_is_not_counted():
     figures = time_rows(entries, seconds)
     assert figures["quick", 1]["times as fast as the first"] == pytest.approx(4)
     assert figures["slow", 1]["times as fast as the first"] == pytest.approx(1)
+
+
+def test_a_generator_that_fails_on_a_photo_is_not_timed_on_it_and_costs_the_others_nothing(capsys):
+    class Failing(Slow):
+        def __call__(self, image):
+            if image[0, 0, 0] == 2:
+                raise RuntimeError("no boxes today")
+            return super().__call__(image)
+
+    clock = Clock()
+    entries = [Contestant("failing", 1, Failing("failing", 2.0, clock)), Contestant("quick", 1, Slow("q", 0.5, clock))]
+    tolerant = or_nan(["failing", "quick"], open_console(stderr=True))
+    seconds = time_in_turn(entries, (np.full((4, 4, 3), i, np.uint8) for i in range(4)), clock, tolerant)
+    np.testing.assert_allclose(seconds, [[2.0, 0.5], [np.nan, 0.5], [2.0, 0.5]])
+    assert capsys.readouterr().err == "not timed on every photo: failing: RuntimeError: no boxes today\n"
+    assert time_rows(entries, seconds)["quick", 1]["times as fast as the first"] == pytest.approx(4)
 
 
 def test_one_photo_cannot_be_timed():

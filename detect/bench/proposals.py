@@ -82,6 +82,12 @@ def time_in_turn(
 ) -> Seconds:
     """Return the (photos, contestants) seconds, without the first photo; each photo starts with another contestant.
 
+    Args:
+        entries: the generators.
+        images: the photos, at least two.
+        clock: returns seconds.
+        tolerant: makes a measurement that may fail one that does not.
+
     Raises:
         InputError: fewer than two photos.
     """
@@ -92,7 +98,7 @@ def time_in_turn(
         return clock() - begin
 
     with one_core_per_photo():
-        return in_turn(len(entries), images, measure)
+        return in_turn(len(entries), images, tolerant(measure))
 
 
 def folder_name(generator: str) -> str:
