@@ -4,7 +4,7 @@ Called by `python benchmarks/faults.py --fuzz --minutes 10`. Sound files (`bench
 random (`benchmarks/fuzz_damage.py`): bits, bytes and pieces are changed, cut out, doubled and moved, numbers and words
 of texts replaced by odd ones; or a file of the right format is written with odd contents
 (`benchmarks/fuzz_contents.py`). A reader may return, or raise InputError or the system's OSError. Any other exception,
-a crash, or more than SECONDS of the processor is a fault: its file is kept, and printed with its seed.
+a crash, or more than SECONDS of the processor for 64 MiB is a fault: its file is kept, and printed with its seed.
 """
 
 import os
@@ -22,7 +22,8 @@ from pathlib import Path
 
 from benchmarks.fuzz_damage import Reader
 
-SECONDS = 10  # of the processor, per file
+SECONDS = 10  # of the processor, per file and PORTION of it
+PORTION = 2**26  # bytes; most files have a few hundred, but one that grew by a million has more
 MEMORY = 2**33  # bytes that a process may map
 
 
@@ -93,8 +94,8 @@ def _read_many(reader: Reader, folder: Path, rng: random.Random, end: float, ans
     for _ in range(reader.together):
         if time.monotonic() > end:
             break
-        path.write_bytes(reader.spoilt(rng))
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # ends the process, also within a decoder
+        size = path.write_bytes(reader.spoilt(rng))
+        signal.setitimer(signal.ITIMER_PROF, SECONDS * (1 + size // PORTION))  # ends the process, also within a decoder
         try:
             reader.read(path)
             answer = b"r"

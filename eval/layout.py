@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from structures.errors import InputError
-from structures.files import regular_file
+from structures.files import file_within
 from structures.images import SUFFIXES
 from structures.photo_names import forward
 
@@ -57,11 +57,8 @@ def read_list(path: Path, problem: type[InputError]) -> list[str]:
         InputError: larger than MOST_BYTES, not UTF-8, or with a NUL; names the file.
         OSError: it cannot be opened.
     """
-    size = regular_file(path).stat().st_size
-    if size > MOST_BYTES:
-        raise problem(f"{path}: {size} bytes, expected a list of at most {MOST_BYTES}")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = file_within(path, MOST_BYTES, "a list", problem).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise problem(f"{path}: not UTF-8: {error}") from None
     if "\0" in text:

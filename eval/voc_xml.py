@@ -9,9 +9,10 @@ import numpy as np
 
 from structures.boxes import Floats
 from structures.errors import InputError
-from structures.files import regular_file
+from structures.files import file_within
 
 ROOT = "annotation"
+MOST_BYTES = 2**25  # of the annotation of one photo: a quarter of a million objects
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 FIRST_PIXEL = np.array([1, 1, 0, 0], np.float32)  # subtracted from VOC's corners
 
@@ -33,12 +34,14 @@ def parse(path: Path) -> ET.Element:
     """Read an annotation file.
 
     Raises:
-        VocError: it is missing, not XML, or another program's XML, such as CVAT's own.
+        VocError: it is missing, larger than MOST_BYTES, not XML, or another program's XML, such as CVAT's own.
     """
     try:
-        root = ET.parse(regular_file(path)).getroot()
+        path = file_within(path, MOST_BYTES, "an annotation", VocError)
     except FileNotFoundError:
         raise VocError(f"{path}: no such annotation, though the image list names it") from None
+    try:
+        root = ET.parse(path).getroot()
     except (ET.ParseError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
         raise VocError(f"{path}: not a readable XML file: {error}") from error
     if root.tag != ROOT:

@@ -7,13 +7,13 @@ from typing import Any
 
 from eval.layout import read_list, resolve_listed
 from eval.yolo_txt import YoloError
-from structures.files import regular_file
+from structures.files import file_within
 
 YAML_SUFFIXES = (".yaml", ".yml")
 ROBOFLOW = "_darknet.labels"
 NAME_LISTS = ("classes.txt", "obj.names", ROBOFLOW, "labels.txt", "predefined_classes.txt")
 DARKNET = "obj.data"
-MOST_BYTES = 2**22  # of a data.yaml: that of LVIS has 40 kB
+MOST_BYTES = 2**20  # of a data.yaml: that of LVIS has 40 kB
 MOST_KEYPOINTS = 1000
 
 
@@ -72,8 +72,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     """
     import yaml  # here, since the rest works where it is missing
 
-    if regular_file(path).stat().st_size > MOST_BYTES:
-        raise YoloError(f"{path}: larger than {MOST_BYTES} bytes, which is no data.yaml")
+    path = file_within(path, MOST_BYTES, "a data.yaml", YoloError)
     try:
         content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)  # texts and nothing else
     except (yaml.YAMLError, ValueError, RecursionError) as error:

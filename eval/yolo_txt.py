@@ -17,7 +17,7 @@ from eval.checks import Place
 from eval.notes import Notes
 from structures.boxes import Doubles, ImageSize
 from structures.errors import InputError
-from structures.files import regular_file
+from structures.files import file_within
 
 MOST_BYTES = 2**24  # of the labels of one photo: a quarter of a million boxes
 MOST_COLUMNS = 10_000  # of a row: a polygon of five thousand corners
@@ -134,11 +134,8 @@ def columns_of(path: Path) -> int:
 
 
 def _lines(path: Path) -> list[str]:
-    size = regular_file(path).stat().st_size
-    if size > MOST_BYTES:
-        raise YoloError(f"{path}: {size} bytes, expected labels of at most {MOST_BYTES}")
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return file_within(path, MOST_BYTES, "labels", YoloError).read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise YoloError(f"{path}: not UTF-8: {error}") from None
 

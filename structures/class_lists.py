@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from structures.errors import InputError
-from structures.files import regular_file
+from structures.files import file_within
 from structures.names import ClassNames
 
 SUFFIX = ".txt"  # a name that ends so is that of a file, whether it is there or not
+MOST_BYTES = 2**24  # of a list of classes: half a million names
 
 
 def read_class_names(given: Sequence[str], *, known: Sequence[str] = ()) -> list[str]:
@@ -50,7 +51,7 @@ def _is_file(value: str) -> bool:
 
 def _lines(path: str) -> list[str]:
     try:
-        lines = regular_file(path).read_text(encoding="utf-8-sig").splitlines()
+        text = file_within(path, MOST_BYTES, "a list of classes", InputError).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a list of classes, one per line in UTF-8") from None
-    return [line.split("\t")[0] for line in lines]
+    return [line.split("\t")[0] for line in text.splitlines()]

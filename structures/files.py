@@ -43,6 +43,25 @@ def regular_file(path: str | Path) -> Path:
     return Path(path)
 
 
+def file_within(path: str | Path, max_bytes: int, expected: str, problem: type[InputError]) -> Path:
+    """Return the path of a regular file that is not too large to be read as a whole.
+
+    Args:
+        path: the file; links are followed.
+        max_bytes: the most that it may have.
+        expected: what it should be, in a few words, for the message.
+        problem: the error to raise.
+
+    Raises:
+        InputError: it is larger; names it and its size.
+        OSError: as `regular_file` raises it.
+    """
+    size = regular_file(path).stat().st_size
+    if size > max_bytes:
+        raise problem(f"{path}: {size} bytes, expected {expected} of at most {max_bytes}")
+    return Path(path)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield the path of a file to write; it replaces the one named if all goes well, else it is removed.

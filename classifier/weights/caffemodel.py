@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from classifier.weights.fitting import WeightsError
 from structures.errors import InputError
-from structures.files import regular_file
+from structures.files import file_within
 
 VARINT, EIGHT_BYTES, LENGTH, FOUR_BYTES = 0, 1, 2, 5  # protobuf's wire types; 3 and 4 are groups, which Caffe never had
 MAX_BYTES = 2**31 - 1  # a protobuf message cannot be larger
@@ -55,11 +55,11 @@ def read_caffemodel(path: str | Path) -> dict[str, npt.NDArray[np.float32]]:
         WeightsError: missing, damaged, or not a caffemodel.
     """
     try:
-        if regular_file(path).stat().st_size > MAX_BYTES:
-            raise WeightsError(f"{path}: larger than a caffemodel can be")
-        arrays = parse_caffemodel(Path(path).read_bytes())
+        content = file_within(path, MAX_BYTES, "a caffemodel", WeightsError).read_bytes()
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror or error}") from None
+    try:
+        arrays = parse_caffemodel(content)
     except (ValueError, struct.error) as error:
         raise WeightsError(f"{path}: not a readable caffemodel: {error}") from error
     if not arrays:
