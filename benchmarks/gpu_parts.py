@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from classifier.engines import DType, place
 from classifier.graphs import record
+from classifier.placement import DType, place
 from classifier.regions import GoogLeNetRegions, Probabilities
 from detect.classifiers import load_regions
 from detect.networks.shared import from_checkpoint

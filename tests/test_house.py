@@ -37,12 +37,13 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "ranking",
     ),
     "classifier": (
-        "googlenet ahead augmentation children converted graphs pooling recipes region_draw rounding running_average",
+        "googlenet ahead augmentation children converted graphs placement pooling recipes region_draw rounding "
+        "running_average",
         "engines sampling",
         "processes weights",
         "crops protocol shared_regions shared_sampling views training_state loading",
         "region_columns region_features regions training",
-        "cascade classification_loss export few_examples images",
+        "cascade classification_loss export few_examples images region_batches",
         "image_training whole_photos",
     ),
 }
@@ -214,7 +215,7 @@ def test_detecting_starts_without_what_is_slow_to_import() -> None:
 
 
 def test_loading_networks_needs_nothing_that_is_slow_to_import() -> None:
-    code = "import sys; from detect.classifiers import load_classifier; from classifier.engines import place"
+    code = "import sys; from detect.classifiers import load_classifier; from classifier.placement import place"
     code += "; from detect.generators import load_proposals; place = place(device='cpu', engine='torch')"
     code += "; load_classifier(['shared', 'default'], place, features='both'); load_proposals('multibox', place)"
     slow = set(SLOW) - {"sympy"}  # which torch 2.5 imports for its device "meta"
