@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 from torch.nn import functional
 
-from classifier import engines
 from classifier.engines import (
     CPU_BATCH,
     FIXED_SHARES,
@@ -27,11 +26,10 @@ from classifier.engines import (
     Engine,
     OpenVinoEngine,
     TorchEngine,
-    _engine,
     make_engine,
-    place,
 )
 from classifier.googlenet import GoogLeNet, LocalResponseNorm
+from classifier.placement import _engine, place
 
 SIDE = 12
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
@@ -234,7 +232,7 @@ def test_networks_are_put_into_evaluation() -> None:
 def pretend(
     monkeypatch: pytest.MonkeyPatch, *, openvino: bool = False, gpu: bool = False, bfloat16: bool = True
 ) -> None:
-    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: object() if openvino else None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if openvino else None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
@@ -269,7 +267,7 @@ def test_each_gpu_is_asked_for_itself_whether_it_has_bfloat16(monkeypatch: pytes
 
     monkeypatch.setattr(torch.cuda, "device", on)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[0] != old)
-    monkeypatch.setattr(engines, "_device", lambda name: (torch.device(name), "as requested"))
+    monkeypatch.setattr("classifier.placement._device", lambda name: (torch.device(name), "as requested"))
     assert [place(device=name).dtype for name in ("cuda:0", "cuda:1")] == ["bfloat16", "float16"]
 
 
@@ -292,7 +290,7 @@ def test_int8_is_computed_on_the_cpu_and_says_what_the_rest_is(monkeypatch: pyte
     pretend(monkeypatch, openvino=True, gpu=True, bfloat16=False)
     chosen = place(dtype="int8")
     assert (chosen.engine, chosen.device.type, chosen.dtype) == ("openvino", "cpu", "int8")
-    assert chosen.reason.endswith("what is not rounded runs in float32")
+    assert chosen.reason.endswith("layers that are not rounded run in float32")
 
 
 def test_int8_is_refused_for_networks_that_do_not_round(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,7 +379,8 @@ def test_without_a_compiler_the_other_engine_is_named(monkeypatch: pytest.Monkey
 SIGNALLED = """
 import gc, os, signal
 import torch
-from classifier.engines import make_engine, place
+from classifier.engines import make_engine
+from classifier.placement import place
 placement = place(device="cpu", engine="openvino", dtype="float32")
 engines = [make_engine(torch.nn.Conv2d(3, 2, 3), placement, size=8, batch_size=1) for _ in range(3)]
 while engines:

@@ -48,6 +48,8 @@ def draw(
     if drawn.undrawn:
         typer.echo(f"{len(drawn.undrawn)} of {number_of(drawn.photos, 'photo')} could not be drawn", err=True)
     there = drawn.photos - len(drawn.undrawn)
-    typer.echo(f"{there} pictures in {printable(out / PICTURES)}, {there - drawn.fresh} of them drawn earlier")
+    typer.echo(
+        f"{number_of(there, 'picture')} in {printable(out / PICTURES)}, {there - drawn.fresh} of them drawn earlier"
+    )
     if drawn.undrawn:
         raise typer.Exit(SOME_SKIPPED)
