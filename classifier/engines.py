@@ -28,6 +28,7 @@ from structures.errors import InputError
 CPU_BATCH = 16  # of 16, 32 and 64 the quickest in OpenVINO on two cores (benchmarks/LOG.md)
 GPU_BATCH = 256
 FIXED_SHARES = (8, 4, 2, 1)  # of a batch: sizes that are compiled or recorded on a GPU, so that little is wasted
+MOST_COMPILED = 64  # shapes; torch stops compiling, and says so only in a warning, after 8
 PRECISIONS = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}  # as OpenVINO has them
 
 
@@ -154,10 +155,11 @@ class TorchEngine:
         self.device, self.dtype, self.reason = placement.device, placement.dtype, placement.reason
         self.batch_size = batch_size
         self._dtype = getattr(torch, placement.dtype)
-        module = module.eval().to(device=self.device, dtype=self._dtype)
-        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with torch.inference_mode(False):  # else its weights could be used in that mode alone
+            module = module.eval().to(device=self.device, dtype=self._dtype)
+            module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         compiled = placement.engine == "compiled"
-        self._module: Callable[[Tensor], Tensor] = torch.compile(module, dynamic=False) if compiled else module
+        self._module: Callable[[Tensor], Tensor] = _compiled(module) if compiled else module
         if placement.engine == "graph":
             self._module = Graphed(module)
         fixed = placement.engine in ("compiled", "graph")
@@ -187,7 +189,7 @@ class TorchEngine:
         if len(batch) == 1:  # once more: other threads may have given back what they had
             with self._one_at_a_time:
                 return self._forward(batch)
-        self.batch_size = (len(batch) + 1) // 2
+        self.batch_size = min(self.batch_size, (len(batch) + 1) // 2)  # another thread may have halved it, too
         return self(batch)
 
     def _forward(self, batch: Tensor) -> Tensor:
@@ -209,6 +211,14 @@ class TorchEngine:
             return count
         sizes = (-(-self.batch_size // share) for share in self._shares)
         return min((size for size in sizes if size >= count), default=count)
+
+
+def _compiled(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    from torch._dynamo import config  # slow to import
+
+    config.cache_size_limit = max(config.cache_size_limit, MOST_COMPILED)
+    compiled: Callable[[Tensor], Tensor] = torch.compile(module, dynamic=False)
+    return compiled
 
 
 def require_finite(outputs: np.ndarray, ran: "Engine | Placement") -> None:
