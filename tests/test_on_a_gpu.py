@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from classifier.cascade import Cascade
-from classifier.engines import Placement
 from classifier.image_training import LabelledPhotos, train_images, untrained_classifier
 from classifier.images import ImageClassifier
+from classifier.placement import Placement
 from classifier.recipes import Recipe, paper_recipe
 from classifier.region_draw import RegionDraw
 from classifier.regions import GoogLeNetRegions
