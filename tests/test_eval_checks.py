@@ -188,10 +188,10 @@ def test_objects_that_are_annotated_twice_are_noted_alike_and_count(instances: O
     layouts.text(tmp_path / "yolo" / "classes.txt", "crate\n")
     layouts.text(tmp_path / "yolo" / "1.txt", "0 0.2 0.375 0.2 0.25\n0 0.2 0.375 0.2 0.26\n0 0.2 0.375 0.2 0.25\n")
     sets = (from_coco, VocDataset(tmp_path / "voc", "val", ["crate"]), YoloDataset(tmp_path / "yolo"))
-    kind = "objects with the box and the class of another on their photo (annotated twice, perhaps): each counts"
+    kind = "object with the box and the class of another on the photo (annotated twice, perhaps): each counts"
     for data, place in zip(sets, ("annotation 3 of 1.jpg", "object 3", "line 3"), strict=True):
         notes = [note for note in data.notes if "of another" in note]
-        assert [(note.split(", first in")[0], note.endswith(place)) for note in notes] == [(f"1 {kind}", True)]
+        assert [(note.split(" (/")[0], note.endswith(f"{place})")) for note in notes] == [(f"1 {kind}", True)]
         assert len(data.truths[0]) == (4 if data is from_coco else 3)
 
 
