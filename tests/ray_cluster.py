@@ -73,6 +73,8 @@ class Head:
             while self.process.poll() is None and time.monotonic() - begin < START_SECONDS:
                 if "runtime started" in log.read_text():
                     return
+                if has_crashed(self.process.pid):
+                    break
                 time.sleep(0.1)
             self.kill()
         raise AssertionError(log.read_text())
@@ -97,6 +99,19 @@ def family(process: int) -> list[int]:
     for each in found:
         found += [child for child, parent in parents.items() if parent == each]
     return found
+
+
+def has_crashed(head: int) -> bool:
+    """Say whether the main process of Ray below a head has ended, for which `ray start` would wait all its time.
+
+    It does so where another of its processes is not ready within 15 s.
+    """
+    for each in family(head):
+        with suppress(OSError):
+            name, _, state = Path(f"/proc/{each}/stat").read_text().rpartition(") ")
+            if name.endswith("(raylet") and state.startswith("Z"):
+                return True
+    return False
 
 
 def workers_below(process: int, name: str) -> list[int]:
