@@ -69,15 +69,25 @@ class Head:
                 self.process = subprocess.Popen(
                     command, stdout=said, stderr=said, env=os.environ | environment(), start_new_session=True
                 )
-            begin = time.monotonic()
+            if self._has_started(log):
+                return
+            self.kill()
+        raise AssertionError(log.read_text())
+
+    def _has_started(self, log: Path) -> bool:
+        """Wait until the head has started, or failed to."""
+        begin = time.monotonic()
+        try:
             while self.process.poll() is None and time.monotonic() - begin < START_SECONDS:
                 if "runtime started" in log.read_text():
-                    return
+                    return True
                 if has_crashed(self.process.pid):
                     break
                 time.sleep(0.1)
+        except BaseException:  # Ctrl-C, above all: nobody else would end what was started
             self.kill()
-        raise AssertionError(log.read_text())
+            raise
+        return False
 
     def kill(self) -> None:
         """End all of its processes at once, as a power cut does; none if it has ended."""
