@@ -11,8 +11,8 @@ import numpy.typing as npt
 from eval.average_precision import RankedOutcomes, all_point, eleven_point
 from structures.boxes import Doubles, Floats
 from structures.errors import InputError
-from structures.text import number_of
 from structures.records import Labels
+from structures.text import number_of
 
 SHARPNESS = (0.05, 20.0)  # least and greatest factor on logarithms of probabilities
 
