@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from classifier.placement import DType, EngineName
     from detect.classifiers import Features
+    from structures.boxes import ImageSize
     from structures.images import ExifPolicy
 
 
@@ -103,6 +104,7 @@ class Detector:
         only: "Sequence[str] | None" = None,
         exif: "ExifPolicy" = "apply",
         keep_features: bool = False,
+        first_size: "ImageSize | None" = None,
     ) -> "Self":
         """Build a detector from names; every argument is optional.
 
@@ -135,6 +137,7 @@ class Detector:
             only: classes to look for; None looks for all that the classifier knows.
             exif: "apply" turns photos as their EXIF orientation says, "ignore" takes the stored pixels.
             keep_features: `classified` also returns the input of the network's last layer for each region.
+            first_size: (height, width) of the first photo, if known: the network for its shape is made meanwhile.
 
         Raises:
             InputError: a setting is out of range, or a name, file or device cannot be used.
@@ -165,7 +168,10 @@ class Detector:
             with_features=keep_features,
             exact=exact,
         )
-        propose = load_proposals(proposals, placement, shared=shared_features(classify))
+        shared = shared_features(classify)
+        if shared is not None and first_size is not None:
+            shared.expect(first_size)  # now: Selective Search takes a while to import
+        propose = load_proposals(proposals, placement, shared=shared)
         return cls(propose, classify, settings)
 
     @property
