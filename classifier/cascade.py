@@ -14,7 +14,7 @@ from classifier.engines import Engine
 from classifier.placement import Placement
 from classifier.protocol import RegionClassifier, engines_of, feature_count, in_steps, settings_of
 from structures.boxes import Boxes, Floats
-from structures.errors import InputError
+from structures.errors import InputError, require_count
 from structures.records import Image
 
 SHARE = 0.75  # of the exact classifier in the mean, of 0.5 to 1
@@ -38,8 +38,7 @@ class Cascade:
             raise InputError("the two classifiers know different classes, or have them in another order")
         if feature_count(exact):
             raise InputError("features come from the classifier of all regions; that of the first must give none")
-        if count < 1:
-            raise InputError(f"`exact` must be at least 1, got {count}")
+        require_count("exact", count)
         if not 0 < share <= 1:
             raise InputError(f"share must be above 0 and at most 1, got {share}")
         self.quick, self.exact, self.count, self.share = quick, exact, count, share

@@ -23,7 +23,7 @@ from classifier.graphs import Graphed
 from classifier.placement import DType, Placement, native_dtype
 from classifier.rounding import is_rounded
 from structures.cores import keep_to
-from structures.errors import InputError
+from structures.errors import InputError, require_count
 
 CPU_BATCH = 16  # of 16, 32 and 64 the quickest in OpenVINO on two cores (benchmarks/LOG.md)
 GPU_BATCH = 256
@@ -84,8 +84,8 @@ def make_engine(
 
 
 def _require_possible(module: nn.Module, placement: Placement, batch_size: int | None) -> None:
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"`batch_size` must be at least 1, got {batch_size}")
+    if batch_size is not None:
+        require_count("batch_size", batch_size)
     require_rounded(module, placement)
 
 

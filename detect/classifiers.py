@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from classifier.cascade import Cascade
 from classifier.placement import Placement, place
@@ -15,6 +15,8 @@ from classifier.weights.load import load_weights
 from detect.defaults import EXACT
 from detect.networks.shared_features import SharedFeatures, SharedRegions
 from detect.weights import built_in_weights, weights_file
+from structures.errors import InputError
+from structures.names import not_one_of
 
 Features = Literal["auto", "both", "crops", "shared"]
 TASKS = {"crops": "regions", "shared": "shared"}  # features -> task of the weights
@@ -29,11 +31,19 @@ def choose_weights(
     Args:
         weights: one or several names or files; None or an empty list takes the built-in ones for the features.
         features: as for `load_classifier`; "auto" stays if weights are named, and becomes "both" otherwise.
+
+    Raises:
+        InputError: there are no such features, or the weights are neither names nor files.
     """
-    if weights is None or (not isinstance(weights, str | Path) and not weights):
+    if features not in get_args(Features):
+        raise InputError(f"`features` {not_one_of(features, get_args(Features))}")
+    names = [weights] if isinstance(weights, str | Path) else [] if weights is None else weights
+    if not isinstance(names, Sequence) or not all(isinstance(name, str | Path) for name in names):
+        raise InputError(f"`weights` {weights!r} must be a name, a file, or a list of them")
+    if not names:
         kind: Features = "both" if features == "auto" else features
         return BUILT_IN[kind], kind
-    return ((weights,) if isinstance(weights, str | Path) else tuple(weights)), features
+    return tuple(names), features
 
 
 def load_regions(name: str | Path, *, features: Features = "auto") -> Checkpoint:

@@ -31,14 +31,14 @@ from detect.stages import DetectorStages
 from detect.suppression import Suppression
 from proposals.protocol import ProposalGenerator, tells_fit
 from structures.boxes import Floats
-from structures.errors import InputError
+from structures.errors import InputError, require_count
 from structures.photos import PhotoLike, as_image, name_of, several
 from structures.records import Image, Proposals
 from structures.regions import Regions
 from structures.timing import Timer
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Never, Self, Unpack
 
     from classifier.placement import DType, EngineName
     from detect.classifiers import Features
@@ -101,7 +101,7 @@ class Detector:
         vote_threshold: float | None = VOTE_THRESHOLD,
         vote_power: float = VOTE_POWER,
         class_agnostic: bool = False,
-        only: "Sequence[str] | None" = None,
+        only: "str | Sequence[str] | None" = None,
         exif: "ExifPolicy" = "apply",
         keep_features: bool = False,
         first_size: "ImageSize | None" = None,
@@ -134,7 +134,7 @@ class Detector:
                 above 0 to 1; None leaves it at its proposal.
             vote_power: votes are weighted by their scores to this power, above 0.
             class_agnostic: also drop a detection for a better one of another class.
-            only: classes to look for; None looks for all that the classifier knows.
+            only: classes to look for, or one; None looks for all that the classifier knows.
             exif: "apply" turns photos as their EXIF orientation says, "ignore" takes the stored pixels.
             keep_features: `classified` also returns the input of the network's last layer for each region.
             first_size: (height, width) of the first photo, if known: the network for its shape is made meanwhile.
@@ -155,7 +155,7 @@ class Detector:
             vote_threshold=vote_threshold,
             vote_power=vote_power,
             class_agnostic=class_agnostic,
-            only=None if only is None else tuple(only),
+            only=only,  # type: ignore[arg-type]  # a tuple is made there
             exif=exif,
         )
         placement = place(device=device, engine=engine, dtype=dtype)
@@ -173,6 +173,10 @@ class Detector:
             shared.expect(first_size)  # now: Selective Search takes a while to import
         propose = load_proposals(proposals, placement, shared=shared)
         return cls(propose, classify, settings)
+
+    def __reduce__(self) -> "Never":
+        """Refuse to be pickled or copied: engines hold threads, and what they compiled for this process."""
+        raise TypeError("a Detector cannot be pickled or copied: load one in each process (docs/python.md)")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -218,8 +222,8 @@ class Detector:
             InputError: this is one photo instead of several; or, when its turn comes, a photo cannot be used.
         """
         for name, value in (("workers", workers), ("together", together)):
-            if value is not None and value < 1:
-                raise InputError(f"`{name}` {value} must be at least 1")
+            if value is not None:
+                require_count(name, value)
         return self._each(several(photos), workers, together)
 
     def _each(self, photos: "Iterable[PhotoLike]", workers: int, together: int | None) -> Iterator[Found]:

@@ -9,6 +9,7 @@ from proposals.compiling import begin_compiling
 from proposals.generators import MAKERS, RANKED_PREFIX, build, parts_of
 from proposals.protocol import ProposalGenerator, learned_classes
 from structures.cores import cores
+from structures.errors import InputError
 from structures.names import ClassNames
 
 if TYPE_CHECKING:
@@ -39,7 +40,12 @@ def load_proposals(
     object, using the first MultiBox in the name or else the built-in one, and keeps the best 200; with `cut=False` all
     boxes stay. The placement is that of MultiBox; by default `classifier.placement.place` chooses it. With `shared`, a
     MultiBox without a FILE runs on these features.
+
+    Raises:
+        InputError: no generator has this name, or the options are not its own.
     """
+    if not isinstance(name, str):
+        raise InputError(f"`proposals` {name!r} must be the name of a generator")
     parts = parts_of(name.removeprefix(RANKED_PREFIX))
     made: dict[str, MultiBox] = {}
 

@@ -5,6 +5,7 @@ The command line, `run.json` and Python share this record. The generator and the
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -42,7 +43,7 @@ class DetectorSettings:
         vote_power: votes are weighted by their scores to this power, above 0; the higher, the more the best boxes
             count.
         class_agnostic: also drop a detection for a better one of another class.
-        only: classes to look for; None looks for all that the classifier knows.
+        only: classes to look for, or one; None looks for all that the classifier knows.
         exif: "apply" turns photos from files as their EXIF orientation says, "ignore" takes the stored pixels.
 
     Raises:
@@ -65,8 +66,9 @@ class DetectorSettings:
             value = getattr(self, each.name)
             if isinstance(value, np.generic):  # JSON knows Python's numbers only
                 object.__setattr__(self, each.name, value.item())
-        if self.only is not None and not isinstance(self.only, str):
-            object.__setattr__(self, "only", tuple(self.only))
+        only: object = self.only  # as a caller may write it
+        if isinstance(only, Iterable):
+            object.__setattr__(self, "only", (only,) if isinstance(only, str) else tuple(only))
         score, iou, power, threshold = self.score_floor, self.nms_threshold, self.vote_power, self.vote_threshold
         voting = threshold is None or (_number(threshold) and 0 < threshold <= 1)
         _require(_number(score) and 0 <= score <= 1, "score_floor", score, "from 0 to 1")

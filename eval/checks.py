@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from eval.notes import Notes
 from eval.packed import Packed
-from structures.boxes import Boxes, ImageSize, ImageSizes, Mask, area, clip
+from structures.boxes import Boxes, ImageSize, ImageSizes, Indices, Mask, area, clip
 from structures.errors import InputError
-from structures.records import Detections
+from structures.records import Detections, Labels
 
 ROUNDING = 0.5  # pixels that a box may reach beyond its photo without a note: COCO's numbers are rounded
 BACKGROUND = "background"  # the last column of the probabilities, never a class
@@ -22,6 +22,7 @@ BEYOND = (
     "judged as annotated"
 )
 WITHOUT_AREA = "object without area"
+REPEATED = "object with the box and the class of another on the photo (annotated twice, perhaps): each counts"
 EXCHANGED = "object with x2 < x1 or y2 < y1, of negative width or height"
 LEFT_OUT, COUNT = " left out", ": counted, impossible to find"  # what becomes of the two
 INSIDE_OUT = "detection with x2 < x1 or y2 < y1, of negative width or height, left out"
@@ -60,6 +61,25 @@ def note_beyond(notes: Notes, boxes: Boxes, image_size: ImageSize | ImageSizes, 
     beyond = (np.abs(boxes - inside) > ROUNDING).any(axis=1) & (area(boxes) > 0) & ~outside
     _note(notes, OUTSIDE, outside, place)
     _note(notes, BEYOND, beyond, place)
+
+
+def note_repeated(notes: Notes, boxes: Boxes, labels: Labels, place: Place, image: Indices | None = None) -> None:
+    """Note the annotated boxes (N, 4) that are equal to an earlier one of the same class and photo, to the last digit.
+
+    Args:
+        notes: counts them, and names the first.
+        boxes: of one photo, or of several.
+        labels: (N,) their classes.
+        place: returns the file and row of each.
+        image: (N,) the photo of each; None where all are of one.
+    """
+    if len(boxes) < 2:
+        return
+    photos = np.zeros(len(boxes), np.int64) if image is None else image
+    rows = np.column_stack([photos, labels, boxes]).astype(np.float64)
+    order = np.lexsort(rows.T)  # stable: of equal ones, the first in the file comes first
+    equal = (rows[order[1:]] == rows[order[:-1]]).all(axis=1)
+    _note(notes, REPEATED, np.isin(np.arange(len(rows)), order[1:][equal]), place)
 
 
 def _note(notes: Notes, kind: str, rows: Mask, place: Place) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from eval.checks import Category, Place, note_beyond, unused_categories, with_area
+from eval.checks import Category, Place, note_beyond, note_repeated, unused_categories, with_area
 from eval.coco_json import (
     CocoError,
     Entry,
@@ -145,11 +145,13 @@ class CocoDataset(PhotoRecords):
         crowd = are_crowds(rows, path)
         self._note(boxes, crowd, place)
         counts = np.bincount(image, minlength=len(sizes)).astype(np.int64)
+        labels = to_labels(np.array([row["category_id"] for row in rows], np.int64), self.category_ids, path)
         self._note_beyond(image, boxes, sizes, place)
+        note_repeated(self._notes, boxes, labels, place, image)
         whole = CocoTruth(
             image_id="",
             boxes=boxes,
-            labels=to_labels(np.array([row["category_id"] for row in rows], np.int64), self.category_ids, path),
+            labels=labels,
             ignore=crowd,
             area=areas.astype(np.float32),
             sides=sides,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.checks import Place, note_beyond, refuse_background, with_area
+from eval.checks import Place, note_beyond, note_repeated, refuse_background, with_area
 from eval.notes import Notes
 from eval.photo_records import PhotoRecords
 from eval.voc_layout import voc_layout
@@ -82,13 +82,19 @@ class VocDataset(PhotoRecords):
         tree = parse(path)
         objects = self._usable(read_objects(tree, path), path)
         boxes = as_boxes([item.box for item in objects])
+        labels = np.array([self._names.find(item.name) for item in objects], np.int64)
+
+        def place(at: int) -> str:
+            return f"{path}: object {objects[at].row}"
+
+        note_repeated(self._notes, boxes, labels, place)
         return GroundTruth(
             image_id=image_id,
             boxes=boxes,
-            labels=np.array([self._names.find(item.name) for item in objects], np.int64),
+            labels=labels,
             ignore=np.array([item.difficult for item in objects], bool),
             area=area(boxes),
-            image_size=self._image_size(image_id, tree, boxes, lambda at: f"{path}: object {objects[at].row}"),
+            image_size=self._image_size(image_id, tree, boxes, place),
         )
 
     def _usable(self, objects: Iterable[VocObject], path: Path) -> list[VocObject]:

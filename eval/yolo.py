@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.checks import note_beyond, refuse_background, with_area
+from eval.checks import note_beyond, note_repeated, refuse_background, with_area
 from eval.notes import Notes
 from eval.photo_records import PhotoRecords
 from eval.yolo_layout import yolo_layout
@@ -84,6 +84,7 @@ class YoloDataset(PhotoRecords):
         boxes = as_boxes(rows.boxes(size))
         kept = with_area(boxes, self._notes, rows.place(path))
         note_beyond(self._notes, boxes, size, rows.place(path))
+        note_repeated(self._notes, boxes, rows.labels, rows.place(path))
         boxes, labels = boxes[kept], rows.labels[kept]
         return GroundTruth(image_id, boxes, labels, np.zeros(len(boxes), bool), area(boxes), size)
 

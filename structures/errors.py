@@ -1,5 +1,7 @@
 """What the caller did wrong, as one class of errors: any other exception is a bug of this package."""
 
+from typing import SupportsIndex
+
 
 class InputError(ValueError):
     """Something that the caller passed cannot be used: a value, a file, a folder, or two of these together.
@@ -11,3 +13,18 @@ class InputError(ValueError):
     Every reader and every room has a subclass of its own; only this one need be caught. Errors of NumPy, torch and
     other libraries are caught where the caller's values reach them, and raised again as this.
     """
+
+
+def require_count(name: str, value: object) -> None:
+    """Refuse the value of a parameter that counts something, unless it is a whole number of at least 1.
+
+    Raises:
+        InputError: names the parameter.
+
+    >>> require_count("workers", 2)
+    >>> require_count("workers", 2.5)
+    Traceback (most recent call last):
+    structures.errors.InputError: `workers` must be a whole number of at least 1, got 2.5
+    """
+    if not isinstance(value, SupportsIndex) or value.__index__() < 1:
+        raise InputError(f"`{name}` must be a whole number of at least 1, got {value!r}")

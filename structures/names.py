@@ -38,7 +38,7 @@ class ClassNames:
         Raises:
             InputError: there is none; the message says which name is most like it.
         """
-        label = self.find(name)
+        label = self.find(name) if isinstance(name, str) else -1  # a number is none, not even that of a class
         if label < 0:
             raise InputError(f"no class is called {name!r:.60}{near(name, self._classes)}")
         return label
@@ -69,7 +69,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     ''
     """
     folded = {each.casefold(): each for each in known}
-    alike = get_close_matches(name.casefold(), folded, n=1, cutoff=ALIKE)
+    alike = get_close_matches(str(name).casefold(), folded, n=1, cutoff=ALIKE)
     return f"; did you mean {folded[alike[0]]!r}?" if alike else ""
 
 

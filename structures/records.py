@@ -1,9 +1,9 @@
 """The records that flow between the rooms: frozen columns of NumPy arrays, checked when made."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, SupportsFloat, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -199,6 +199,7 @@ class Detections(_Rows):
     @overload
     def __getitem__(self, rows: Rows) -> "Self": ...
     def __getitem__(self, rows: int | np.integer[Any] | Rows) -> "Detection | Self":
+        rows = np.asarray(rows) if hasattr(rows, "__array__") else rows  # a column of pandas, a tensor
         if isinstance(rows, slice | Sequence) or (isinstance(rows, np.ndarray) and rows.ndim):
             return self.take(rows)
         row = range(len(self))[rows]  # an IndexError beyond the last
@@ -225,12 +226,16 @@ class Detections(_Rows):
                 differ in nothing else.
 
         Raises:
-            InputError: a name is not one of the classes; the message says which is most like it.
+            InputError: a name is not one of the classes; the message says which is most like it. Or the score is not a
+                number.
         """
+        if score is not None and not (isinstance(score, SupportsFloat) and float(score) == float(score)):
+            raise InputError(f"`score` {score!r} must be a number")
         keep = np.ones(len(self), np.bool_) if score is None else self.scores >= np.float32(score)
         if labels is not None:
             known = ClassNames(self.classes)
-            chosen = [known.label(name) for name in ([labels] if isinstance(labels, str) else labels)]
+            named = labels if isinstance(labels, Iterable) and not isinstance(labels, str) else [labels]
+            chosen = [known.label(name) for name in named]
             keep &= np.isin(self.labels, chosen)
         return self.take(keep)
 

@@ -81,7 +81,7 @@ def test_its_settings_are_in_the_record() -> None:
         (Sure(1, 0, classes=("cat",)), {}, "different classes"),
         (Sure(1, 0, 0, classes=("dog", "cat")), {}, "another order"),
         (Sure(1, 0, 0, 9, features=1), {}, "features come from the classifier of all regions"),
-        (Sure(1, 0, 0), {"count": 0}, "`exact` must be at least 1, got 0"),
+        (Sure(1, 0, 0), {"count": 0}, "`exact` must be a whole number of at least 1, got 0"),
         (Sure(1, 0, 0), {"share": 0.0}, r"share must be above 0 and at most 1, got 0\.0"),
         (Sure(1, 0, 0), {"share": 1.5}, r"share must be above 0 and at most 1, got 1\.5"),
     ],

@@ -238,7 +238,7 @@ def test_batches_suit_the_device() -> None:
     assert make_engine(Tiny(), cpu, size=SIDE).batch_size == CPU_BATCH
     elsewhere = replace(cpu, device=torch.device("meta"))
     assert make_engine(nn.ReLU(), elsewhere, size=SIDE).batch_size == GPU_BATCH
-    with pytest.raises(ValueError, match="`batch_size` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="`batch_size` must be a whole number of at least 1, got 0"):
         make_engine(Tiny(), cpu, size=SIDE, batch_size=0)
 
 

@@ -144,6 +144,40 @@ def test_wrong_words_are_one_line_and_what_was_meant_is_named(
     assert (told.out, told.err.count("\n")) == ("", 1)
 
 
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["detect", "photos", "--out", ""], "rcnn: Invalid value for '--out': it is empty (rcnn detect --help)"),
+        (["detect", "photos", "--out="], "'--out': it is empty"),
+        (["detect", "photos", "", "--out", "o"], "'photos': it is empty"),
+        (["eval", "detections", "", "--ground-truth", "g"], "it is empty"),
+        (["eval", "detections", "r", "--ground-truth", "g", "--classes", ""], "'--classes': it is empty"),
+        (["detect", "x", "--out", "o", "--format", "csv", "--format", "coco"], "it takes one value, and is given 2"),
+        (["detect", "x", "--out", "o", "--generator", "grid", "--proposals", "grid"], "'--proposals': it takes one"),
+    ],
+)
+def test_words_that_would_be_lost_or_mean_another_place_are_refused(
+    rcnn: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    complaint: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert rcnn(*words) == 2
+    told = capsys.readouterr()
+    assert complaint in told.err
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_flags_and_options_that_take_several_values_may_be_repeated() -> None:
+    words = ["photos", "--out", "o", "--draw", "--draw", "--weights", "a", "--weights", "b"]
+    taken = LEAVES["detect",].make_context("detect", words).params
+    assert (taken["draw"], list(taken["weights"])) == (True, ["a", "b"])
+
+
 @pytest.mark.parametrize("name", RENAMED)
 def test_options_of_earlier_versions_are_understood_and_not_shown(name: str) -> None:
     holders = [path for path, command in LEAVES.items() if f"--{RENAMED[name]}" in options_of(command)]

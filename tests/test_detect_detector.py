@@ -1,8 +1,10 @@
 """The detector by hand: what reaches the classifier, what is suppressed, what is reported, and how it is loaded."""
 
+import copy
 import dataclasses
 import inspect
 import json
+import pickle
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -25,6 +27,7 @@ from detect.settings import DetectorSettings, SettingChanges
 from detect.weights import weights_file
 from proposals.baselines import Random
 from structures.boxes import Boxes, Floats, as_boxes
+from structures.errors import InputError
 from structures.records import Image, Proposals
 
 PHOTO = np.zeros((100, 200, 3), np.uint8)
@@ -99,6 +102,7 @@ def test_only_the_classes_that_are_looked_for_are_found() -> None:
     every = detector(vote_threshold=None, score_floor=0.0)(PHOTO)
     assert set(found.labels.tolist()) == {1}
     assert found.scores.tolist() == every.scores[every.labels == 1].tolist()
+    assert list(detector(vote_threshold=None, only="dog", score_floor=0.0)(PHOTO)) == list(found)
     assert "only" not in detector().settings()
     assert json.loads(json.dumps(detector(only=["dog"], class_agnostic=True).settings()))["only"] == ["dog"]
     with pytest.raises(ValueError, match=r"`only` dgo: the weights know no such class; did you mean 'dog'"):
@@ -223,7 +227,6 @@ def test_regions_of_another_photo_are_refused() -> None:
         {"max_per_class": None},
         {"exif": "maybe"},
         {"class_agnostic": 1},
-        {"only": "dog"},
         {"only": ()},
     ],
 )
@@ -332,10 +335,30 @@ def test_weights_that_cannot_be_used_are_named(weights: Path, checkpoint: Checkp
         ({"device": "cuda:77"}, "`device` 'cuda:77' cannot be used here"),
         ({"engine": "abacus"}, "`engine` 'abacus' is not one of"),
         ({"dtype": "float8"}, "`dtype` 'float8' is not one of"),
-        ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
+        ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1, got 0"),
+        ({"batch_size": 2.5}, "`batch_size` must be a whole number of at least 1, got 2.5"),
         ({"score_floor": 7}, "`score_floor` 7 must be from 0 to 1"),
+        ({"features": "crop"}, "`features` 'crop' is not one of auto, both, crops, shared; did you mean 'crops'?"),
+        ({"features": None}, "`features` None is not one of auto"),
+        ({"dtype": None}, "`dtype` None is not one of auto"),
+        ({"proposals": None}, "`proposals` None must be the name of a generator"),
+        ({"weights": 5}, "`weights` 5 must be a name, a file, or a list of them"),
+        ({"weights": ["shared", None]}, "`weights` .* must be a name, a file, or a list of them"),
+        ({"only": 7}, "`only` 7 must be names of classes, or None"),
+        ({"only": [7]}, r"`only` \(7,\) must be names of classes, or None"),
+        ({"only": "dgo"}, "`only` dgo: the weights know no such class"),
     ],
 )
 def test_options_that_cannot_be_used_are_named(weights: Path, options: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        Detector.load(weights, **{"proposals": "random", **TORCH, **options})
+    with pytest.raises(InputError, match=complaint):
+        Detector.load(**{"weights": weights, "proposals": "random", **TORCH, **options})
+
+
+def test_a_detector_is_not_pickled_or_copied_but_its_results_are() -> None:
+    for attempt in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match="load one in each process"):
+            attempt(detector())
+    found = detector()(PHOTO)
+    for again in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):
+        assert list(again) == list(found)
+        assert again.draw().size == (200, 100)

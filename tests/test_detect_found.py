@@ -106,7 +106,7 @@ def test_a_bad_photo_among_many_is_an_error_in_its_turn(model: Detector, path: P
     for wrong in (path, photo(), 5):
         with pytest.raises(InputError, match="`photos` must be"):
             model.many(wrong)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="`workers` 0 must be at least 1"):
+    with pytest.raises(InputError, match="`workers` must be a whole number of at least 1, got 0"):
         model.many([path], workers=0)
     with pytest.raises(ImageError, match="not list; pass several"):
         model([path])  # type: ignore[arg-type]

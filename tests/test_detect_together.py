@@ -176,5 +176,5 @@ def test_an_image_of_any_kind_goes_through(classify: GoogLeNetRegions) -> None:
     detector = Detector(Grid(), classify, max_boxes=3)
     empty: list[Image] = []
     assert list(detector.many(empty, together=4)) == []
-    with pytest.raises(ValueError, match="`together` 0 must be at least 1"):
+    with pytest.raises(ValueError, match="`together` must be a whole number of at least 1, got 0"):
         detector.many(PHOTOS, together=0)

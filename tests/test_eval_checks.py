@@ -23,6 +23,8 @@ from eval.results import read_lines
 from eval.scores import score
 from eval.selection import Selection
 from eval.voc import VocDataset, VocError
+from eval.yolo import YoloDataset
+from tests import layouts
 
 Opened = Callable[..., CocoDataset]
 
@@ -174,6 +176,23 @@ def test_boxes_beyond_their_photo_are_noted_alike_and_learned_from_up_to_the_edg
         learned = Selection(data, to_learn=True).ground_truth(image_id)
         assert learned.boxes.tolist() == [[20, 20, 60, 60], [90, 10, 100, 40], [0, 0, 50, 50]]
         assert len(learned.labels) == len(learned.area) == 3
+
+
+def test_objects_that_are_annotated_twice_are_noted_alike_and_count(instances: Opened, tmp_path: Path) -> None:
+    twice, other = [10, 20, 30, 40], [10, 20, 30, 41]
+    rows: list[tuple[int, int, list[float]]] = [(1, 1, [10, 20, 20, 20]), (1, 1, [10, 20, 20, 21])]
+    rows += [(1, 1, [10, 20, 20, 20]), (1, 2, [10, 20, 20, 20]), (2, 1, [10, 20, 20, 20])]  # another class and photo
+    from_coco = instances(rows, [*CRATE, {"id": 2, "name": "tin"}])
+    as_voc(tmp_path / "voc", [twice, other, twice])
+    layouts.photo(tmp_path / "yolo" / "1.jpg", (80, 100))
+    layouts.text(tmp_path / "yolo" / "classes.txt", "crate\n")
+    layouts.text(tmp_path / "yolo" / "1.txt", "0 0.2 0.375 0.2 0.25\n0 0.2 0.375 0.2 0.26\n0 0.2 0.375 0.2 0.25\n")
+    sets = (from_coco, VocDataset(tmp_path / "voc", "val", ["crate"]), YoloDataset(tmp_path / "yolo"))
+    kind = "object with the box and the class of another on the photo (annotated twice, perhaps): each counts"
+    for data, place in zip(sets, ("annotation 3 of 1.jpg", "object 3", "line 3"), strict=True):
+        notes = [note for note in data.notes if "of another" in note]
+        assert [(note.split(" (/")[0], note.endswith(f"{place})")) for note in notes] == [(f"1 {kind}", True)]
+        assert len(data.truths[0]) == (4 if data is from_coco else 3)
 
 
 def test_hundredths_of_a_pixel_beyond_the_edge_are_not_odd(instances: Opened) -> None:

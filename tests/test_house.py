@@ -12,6 +12,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.conftest import LONGEST_FIRST
+
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"structures": 0, "proposals": 1, "classifier": 1, "eval": 1, "detect": 2}
 INSIDE = {  # files and folders of a room, the lowest floor first; a new one must be given its place
@@ -166,6 +168,10 @@ def test_the_packages_of_the_wheel_are_the_folders_with_code() -> None:
 def _packages_line() -> str:
     lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
     return next(line for line in lines if line.startswith("packages = ") and '"detect.commands"' in line)
+
+
+def test_the_tests_that_begin_first_are_there() -> None:
+    assert [name for name in LONGEST_FIRST if not (ROOT / "tests" / f"test_{name}.py").is_file()] == []
 
 
 @pytest.mark.parametrize("room", FLOORS)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,19 @@ from structures.errors import InputError
 from structures.records import Detection, Detections, GroundTruth, Proposals
 
 BOXES = [[0, 0, 4, 4], [1, 1, 3, 3]]
+
+
+class Column:
+    """A column of a table, as pandas has them: neither an array nor a sequence."""
+
+    def __init__(self, values: list[bool]) -> None:
+        self._values = np.array(values, bool)
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        return self._values
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 def proposals(**changes: Any) -> Proposals:
@@ -119,7 +133,7 @@ def test_detections_are_a_sequence_of_what_was_found() -> None:
 def test_rows_by_mask_indices_slice_and_lists_are_the_same_rows(mask: list[bool]) -> None:
     found, rows = detections(**NAMED), [row for row in range(2) if mask[row]]
     expected = [list(found)[row] for row in rows]
-    for chosen in (np.array(mask), mask, rows, np.array(rows, int)):
+    for chosen in (np.array(mask), mask, rows, np.array(rows, int), Column(mask), torch.tensor(mask)):
         assert list(found[chosen]) == expected
     assert list(found[::-1]) == list(found)[::-1]
     assert found[0:0].classes == found[[]].classes == ("cat", "dog")
@@ -134,9 +148,14 @@ def test_where_keeps_what_is_good_enough_and_of_the_classes() -> None:
     for name, complaint in [
         ("dgo", r"^no class is called 'dgo'; did you mean 'dog'\?$"),
         ("zebra", r"^no class is called 'zebra'; there are: cat, dog$"),
+        (7, "^no class is called 7; there are: cat, dog$"),
     ]:
-        with pytest.raises(InputError, match=complaint):
-            found.where(labels=[name])
+        for labels in ([name], name):
+            with pytest.raises(InputError, match=complaint):
+                found.where(labels=labels)  # type: ignore[arg-type]
+    for score in (float("nan"), "high"):
+        with pytest.raises(InputError, match=r"^`score` .* must be a number$"):
+            found.where(score=score)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no names are known"):
         detections().where(labels="dog")
 

@@ -1,10 +1,12 @@
-"""How all commands and groups are built: help without arguments, examples at the end, old names of options."""
+"""How all commands and groups are built: help, examples at the end, old names of options, words that are refused."""
 
 import inspect
+from collections import Counter
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -21,6 +23,33 @@ SETTINGS = {  # commands inherit these from their group
     "help_option_names": ["-h", "--help"],
     "token_normalize_func": lambda name: RENAMED.get(name, name),
 }
+
+
+class StrictCommand(TyperCommand):
+    """A command that takes no word in another sense than the one meant, where others take it without a message.
+
+    An empty value is mostly a variable of the shell that is not set, and as a path it would mean the working folder. Of
+    an option that is given twice, but takes one value, the first would be lost.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words after the name of the command, as typer does.
+
+        Raises:
+            typer.BadParameter: a value is empty, or an option that takes one value is given twice.
+        """
+        if not ctx.resilient_parsing:  # of shell completion
+            values, _, order = self.make_parser(ctx).parse_args(args=list(args))
+            for option, count in Counter(order).items():
+                _refuse_lost(option, values.get(option.name or ""), count, ctx)
+        return super().parse_args(ctx, args)
+
+
+def _refuse_lost(option: Any, value: object, count: int, ctx: Any) -> None:
+    if "" in (value if isinstance(value, list | tuple) else [value]):
+        raise typer.BadParameter("it is empty", ctx=ctx, param=option)
+    if count > 1 and not (option.multiple or option.is_flag):
+        raise typer.BadParameter(f"it takes one value, and is given {count} times", ctx=ctx, param=option)
 
 
 def group(summary: str, *, completion: bool = False, callback: Callable[..., None] | None = None) -> typer.Typer:
@@ -90,4 +119,5 @@ def add(to: typer.Typer, command: Callable[..., None], *, name: str | None = Non
         name: by default that of the function.
         panel: title of the panel of commands that --help shows it in.
     """
-    to.command(name, help=help_of(command), epilog=epilog_of(command), rich_help_panel=panel)(command)
+    epilog, text = epilog_of(command), help_of(command)
+    to.command(name, cls=StrictCommand, help=text, epilog=epilog, rich_help_panel=panel)(command)

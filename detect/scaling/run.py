@@ -25,7 +25,7 @@ from detect.scaling.remote import run
 from detect.scaling.shards import DETECT, PROPOSE, Row, read_rows, to_parquet
 from detect.scaling.sources import Source, find_source
 from detect.scaling.work import AT, GROUP, ON_CPU, PLACEMENT, Work, photos_table
-from structures.errors import InputError
+from structures.errors import InputError, require_count
 from structures.images import MAX_PIXELS, ExifPolicy
 from structures.text import number_of, printable
 
@@ -52,9 +52,8 @@ class Scale:
 
     def __post_init__(self) -> None:
         for name in ("workers", "readers", "together", "shard_photos", "max_pixels"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"`{name}` {value} must be at least 1")
+            if (value := getattr(self, name)) is not None:
+                require_count(name, value)
 
 
 @dataclass

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from proposals.multibox.views import CanvasView
 from proposals.tidy import clean_proposals, suppress_quickly
 from structures.boxes import Boxes, Floats, ImageSize, Mask, area, clip, large_enough, mirror
-from structures.errors import InputError
+from structures.errors import require_count
 from structures.records import Image, Proposals
 
 MAX_BOXES = 200  # GoogLeNet, section 8
@@ -137,8 +137,7 @@ class MultiBox:
         name: str = "multibox",
         learned_classes: Sequence[str] = (),
     ) -> None:
-        if max_boxes < 1:
-            raise InputError(f"`max_boxes` must be at least 1, got {max_boxes}")
+        require_count("max_boxes", max_boxes)
         self._predict, self._views, self.name = predict, views, name
         self.score, self.learned_classes = BoxScore(predict, views), tuple(learned_classes)
         self.max_boxes, self.nms_threshold, self.mirrored = max_boxes, nms_threshold, mirrored
