@@ -144,7 +144,7 @@ class Detector:
         """
         from classifier.placement import place
         from detect.classifiers import load_classifier, shared_features
-        from detect.generators import load_proposals
+        from detect.generators import import_ahead, load_proposals
 
         settings = DetectorSettings(
             score_floor=score_floor,
@@ -159,6 +159,7 @@ class Detector:
             exif=exif,
         )
         placement = place(device=device, engine=engine, dtype=dtype)
+        import_ahead(proposals)  # while weights are read and checked, which needs little of Python
         classify = load_classifier(
             weights,
             placement,
@@ -170,7 +171,7 @@ class Detector:
         )
         shared = shared_features(classify)
         if shared is not None and first_size is not None:
-            shared.expect(first_size)  # now: Selective Search takes a while to import
+            shared.expect(first_size)
         propose = load_proposals(proposals, placement, shared=shared)
         return cls(propose, classify, settings)
 
