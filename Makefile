@@ -13,10 +13,10 @@ IN_VENV := $(VENV)/bin/python
 demo: $(VENV)/.for-demo
 	$(IN_VENV) -m detect.demo
 
-# Two workers, each with a file at a time, so that what the tests of a file share is made once. A thread each: more would
-# only wait for each other.
+# Two workers, each with a file at a time, so that what the tests of a file share is made once, in the order of
+# tests/conftest.py. A thread each: more would only wait for each other.
 test: $(VENV)/.for-tests
-	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest --numprocesses $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(IN_VENV) -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # With the lowest versions that pyproject.toml names, to the digits that it names: by hand, before these are changed and
 # before a release. It fetches gigabytes. Old libraries use what the latest beneath them, which pip takes, discourage;

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from classifier.classification_loss import ClassificationLoss, momentum_descent
-from classifier.engines import place
 from classifier.googlenet import AUXILIARY_WEIGHT, INPUT_SIZE, GoogLeNet, LocalResponseNorm
 from classifier.images import ImageClassifier
+from classifier.placement import place
 from classifier.recipes import Recipe
 from classifier.training import TrainingRun
 from classifier.views import list_views

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from classifier.crops import to_device
-from classifier.engines import CPU_BATCH, make_engine, place
+from classifier.engines import CPU_BATCH, make_engine
 from classifier.googlenet import INPUT_SIZE
 from classifier.images import cut_views
+from classifier.placement import place
 from classifier.regions import Probabilities
 from classifier.views import SCALES, views_at_scale
 from classifier.weights.load import load_weights

@@ -186,13 +186,11 @@ def start(words: list[str], log: Path, *, largest: int | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    import classifier.engines
-    import detect.runs.machine
     import proposals.stored.writer
     from detect.cli import main
 
-    classifier.engines._engine = lambda name, device: "torch" if name == "auto" else name  # starts at once
-    detect.runs.machine._git = lambda *words: None  # a commit meanwhile would be another one in the weights
+    sys.modules["openvino"] = None  # type: ignore[assignment]  # as if missing: torch needs no conversion
+    os.environ["GIT_DIR"] = os.devnull  # no commit is found: one made meanwhile would be another one in the weights
     proposals.stored.writer.SHARD_PHOTOS = SHARD_PHOTOS
     sys.argv = ["rcnn", *words]
     try:

@@ -209,7 +209,7 @@ def fresh(folder: Path, size: int = 0) -> Iterator[Callable[[str], None] | None]
 
 
 def harm(bench: Bench, until: float, noted: Callable[[], None]) -> None:
-    """Do to a command what there is time for, in turns, until something is lost; say after each round that it is done.
+    """Do to a command what there is time for, in turn, until something is lost; say after each round that it is done.
 
     Which kind comes next follows from the counts, so that it does not matter how often the script was started.
     """

@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from classifier.engines import place
 from classifier.few_examples import Examples, learn_columns
+from classifier.placement import place
 from classifier.region_columns import without_columns
 from classifier.weights.checkpoint import Checkpoint
 from detect.classifiers import load_checkpoint

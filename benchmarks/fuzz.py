@@ -28,7 +28,7 @@ MEMORY = 2**33  # bytes that a process may map
 
 
 def fuzz(seconds: float, seed: int, only: Collection[str] | None = None) -> int:
-    """Read damaged files for this many seconds, all readers in turns; return the exit code."""
+    """Read damaged files for this many seconds, all readers in turn; return the exit code."""
     from benchmarks.fault_cases import warm_up
     from benchmarks.fuzz_readers import readers
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,8 @@ def run_part(name: str, options: argparse.Namespace, limit: float) -> list[dict[
             ended = "" if part.wait(limit) == 0 else f"ended with exit code {part.returncode}, see {name}.log"
         except subprocess.TimeoutExpired:
             ended = f"stopped after its {limit:.0f} s"
-            _stop(part)
+        finally:
+            _stop(part)  # on Ctrl-C, too, which does not reach it; and what a part that ended has left behind
     lines = rows_file.read_text().splitlines() if rows_file.exists() else []
     rows = [json.loads(line) for line in lines if line.endswith("}")]
     rows += [{"part": name, "what": "failed", "why": ended}] if ended else []
@@ -88,15 +90,11 @@ def run_part(name: str, options: argparse.Namespace, limit: float) -> list[dict[
 
 
 def _stop(part: "subprocess.Popen[bytes]") -> None:
-    """End a part and what it started."""
+    """End a part and what it started, if anything of it is left."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):  # what hangs in the driver cannot be ended at all
             os.killpg(part.pid, number)
             part.wait(GRACE)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:  # at last: a process that hangs in the driver cannot be ended at all
-            continue
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -135,7 +133,7 @@ def main(words: Sequence[str] | None = None) -> int:
     Console().print(table(rows))
     with (options.out / "gpu.txt").open("w") as file:
         Console(file=file, width=160).print(table(rows))
-    return int(any(row["what"] == "failed" for row in rows))
+    return int(any("why" in row for row in rows))
 
 
 if __name__ == "__main__":

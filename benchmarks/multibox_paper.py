@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from classifier.engines import make_engine, place
+from classifier.engines import make_engine
 from classifier.googlenet import INPUT_SIZE
+from classifier.placement import place
 from classifier.weights.load import load_weights
 from detect.networks.multibox import Normalise
 from eval.proposal_recall import measure_coverage, recall

@@ -21,8 +21,9 @@ from proposals.resizing import SEARCH_WIDTH, resize
 from proposals.selective_search.colours import convert
 from proposals.selective_search.features import Superpixels, bin_pixels, describe
 from proposals.selective_search.grouping import hierarchy
-from proposals.selective_search.search import SelectiveSearch, Strategy, enlarged, fast
+from proposals.selective_search.search import SelectiveSearch
 from proposals.selective_search.segmentation import LabelMap, segment, smooth, weigh_edges
+from proposals.selective_search.strategy import Strategy, enlarged, fast
 from structures.boxes import as_boxes, iou
 
 STRATEGY = Strategy("Lab", "CTSF", 100, 100)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from classifier.engines import Engine, Placement
+from classifier.engines import Engine
+from classifier.placement import Placement
 from classifier.protocol import RegionClassifier, engines_of, feature_count, in_steps, settings_of
 from structures.boxes import Boxes, Floats
 from structures.errors import InputError, require_count

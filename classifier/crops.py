@@ -4,6 +4,8 @@ Every box is warped to a square whatever its shape. Around it lie `context` pixe
 what lies outside the photo is filled with the mean colour, which is 0 after normalisation. A batch is cut in one call.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from torch.nn import functional
 
 from classifier.pooling import expand
 from classifier.weights.preprocessing import Preprocessing
+from structures.boxes import Boxes, Mask
 from structures.errors import InputError
 from structures.records import Image
 
@@ -104,3 +107,22 @@ class RegionCrops:
 
     def _to_grid(self, first: Tensor, last: Tensor, step: Tensor, side: int) -> Tensor:
         return (first[:, None] + (last - first)[:, None] * step) * (2 / side) - 1
+
+
+def cut_regions(
+    image: Image,
+    boxes: Boxes,
+    mirrored: Mask,
+    preprocessing: Preprocessing,
+    device: torch.device | str,
+    *,
+    batch_size: int,
+) -> Iterator[Tensor]:
+    """Yield (batch_size, 3, S, S) crops of one photo, each mirrored or not as its row says."""
+    photo = normalise(image, preprocessing, device)
+    cut = RegionCrops(photo, size=preprocessing.size, context=preprocessing.context)
+    for start in range(0, len(boxes), batch_size):
+        rows = slice(start, start + batch_size)
+        crops, flip = cut(torch.from_numpy(boxes[rows])), torch.from_numpy(mirrored[rows]).to(device)
+        crops[flip] = crops[flip].flip(3)
+        yield crops

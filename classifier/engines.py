@@ -1,7 +1,7 @@
-"""Where a network runs: torch on any device, or OpenVINO on a CPU where it is installed.
+"""What runs a network: torch on any device, or OpenVINO on a CPU where it is installed.
 
-An engine maps a (N, 3, H, W) float32 batch on its device to the float32 output of one module. `Engine.reason` explains
-the choice, and every run writes it down. Speeds are in benchmarks/LOG.md.
+An engine maps a (N, 3, H, W) float32 batch on its device to the float32 output of one module. `classifier.placement`
+chooses which. Speeds are in benchmarks/LOG.md.
 """
 
 import importlib.util
@@ -9,9 +9,8 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,16 +20,15 @@ from torch.nn import functional
 from classifier.ahead import begun
 from classifier.converted import openvino_core, openvino_model
 from classifier.graphs import Graphed
+from classifier.placement import DType, Placement, native_dtype
 from classifier.rounding import is_rounded
 from structures.cores import keep_to
 from structures.errors import InputError, require_count
-from structures.names import not_one_of
 
-EngineName = Literal["auto", "torch", "compiled", "graph", "openvino"]
-DType = Literal["auto", "float32", "bfloat16", "float16", "int8"]
 CPU_BATCH = 16  # of 16, 32 and 64 the quickest in OpenVINO on two cores (benchmarks/LOG.md)
 GPU_BATCH = 256
 FIXED_SHARES = (8, 4, 2, 1)  # of a batch: sizes that are compiled or recorded on a GPU, so that little is wasted
+MOST_COMPILED = 64  # shapes; torch stops compiling, and says so only in a warning, after 8
 PRECISIONS = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}  # as OpenVINO has them
 
 
@@ -53,85 +51,6 @@ class Engine(Protocol):
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Map (N, 3, H, W) float32, N at most batch_size, to the module's output in float32; from any thread."""
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where a network runs.
-
-    Attributes:
-        engine: which; never "auto".
-        device: on which it computes.
-        dtype: in which precision; never "auto".
-        reason: one line with all three, and why they were chosen.
-    """
-
-    engine: EngineName
-    device: torch.device
-    dtype: DType
-    reason: str
-
-
-def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "auto") -> Placement:
-    """Choose what is left open: the GPU if there is one, OpenVINO on a CPU if installed, bfloat16 where it is native.
-
-    Raises:
-        InputError: the device, engine or precision is unknown or not available here; says how to get it.
-    """
-    for value, allowed, option in ((engine, EngineName, "engine"), (dtype, DType, "dtype")):
-        if value not in get_args(allowed):
-            raise InputError(f"`{option}` {not_one_of(value, get_args(allowed))}")
-    only_cpu = engine == "openvino" or dtype == "int8"
-    where, why = _device("cpu" if device == "auto" and only_cpu else device)
-    chosen = _engine(engine, where)
-    precision = dtype if dtype != "auto" else _native_dtype(where)
-    if chosen != engine:
-        why += f"; {chosen} is the quickest that is installed"
-    if precision != dtype:
-        why += f"; {precision} is its quickest native precision"
-        if where.type == "cpu" and precision == "float32":
-            why += ", as the processor lacks bfloat16 (AVX-512 BF16 or AMX)"
-            why += "; with shared features int8 is quicker" if chosen == "openvino" else ""
-    if precision == "int8":
-        if chosen != "openvino":
-            raise InputError('`dtype="int8"` needs OpenVINO on a CPU (pip install openvino); take another `dtype`')
-        why += f"; what is not rounded runs in {_native_dtype(where)}"
-    return Placement(chosen, where, precision, f"{chosen} {precision} on {where}: {why}")
-
-
-def _device(name: str) -> tuple[torch.device, str]:
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda"), f"found a GPU ({torch.cuda.get_device_name()})"
-        return torch.device("cpu"), "no GPU was found"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()  # which "meta" does not have
-    except Exception as error:  # each backend that is not there has its own
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"`device` {name!r} cannot be used here: {why}") from None
-    return device, "as requested"
-
-
-def _engine(name: EngineName, device: torch.device) -> EngineName:
-    installed = importlib.util.find_spec("openvino") is not None
-    if name == "openvino" and not installed:
-        raise InputError('`engine="openvino"` needs OpenVINO: pip install openvino')
-    if name == "openvino" and device.type != "cpu":
-        raise InputError(f'`engine="openvino"` runs on the CPU here, not on {device}; take `device="cpu"`')
-    if name == "graph" and device.type != "cuda":
-        raise InputError(f'`engine="graph"` is for NVIDIA GPUs, not for {device}; take `engine="torch"`')
-    if name == "auto":
-        return "openvino" if installed and device.type == "cpu" else "torch"
-    return name
-
-
-def _native_dtype(device: torch.device) -> DType:
-    if device.type == "cuda":
-        with torch.cuda.device(device):  # the question is about the current one
-            return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # torch has no public function for it
-    return "bfloat16" if device.type == "cpu" and native() else "float32"
 
 
 def usual_batch(device: torch.device) -> int:
@@ -236,10 +155,11 @@ class TorchEngine:
         self.device, self.dtype, self.reason = placement.device, placement.dtype, placement.reason
         self.batch_size = batch_size
         self._dtype = getattr(torch, placement.dtype)
-        module = module.eval().to(device=self.device, dtype=self._dtype)
-        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with torch.inference_mode(False):  # else its weights could be used in that mode alone
+            module = module.eval().to(device=self.device, dtype=self._dtype)
+            module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         compiled = placement.engine == "compiled"
-        self._module: Callable[[Tensor], Tensor] = torch.compile(module, dynamic=False) if compiled else module
+        self._module: Callable[[Tensor], Tensor] = _compiled(module) if compiled else module
         if placement.engine == "graph":
             self._module = Graphed(module)
         fixed = placement.engine in ("compiled", "graph")
@@ -269,7 +189,7 @@ class TorchEngine:
         if len(batch) == 1:  # once more: other threads may have given back what they had
             with self._one_at_a_time:
                 return self._forward(batch)
-        self.batch_size = (len(batch) + 1) // 2
+        self.batch_size = min(self.batch_size, (len(batch) + 1) // 2)  # another thread may have halved it, too
         return self(batch)
 
     def _forward(self, batch: Tensor) -> Tensor:
@@ -291,6 +211,14 @@ class TorchEngine:
             return count
         sizes = (-(-self.batch_size // share) for share in self._shares)
         return min((size for size in sizes if size >= count), default=count)
+
+
+def _compiled(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    from torch._dynamo import config  # slow to import
+
+    config.cache_size_limit = max(config.cache_size_limit, MOST_COMPILED)
+    compiled: Callable[[Tensor], Tensor] = torch.compile(module, dynamic=False)
+    return compiled
 
 
 def require_finite(outputs: np.ndarray, ran: "Engine | Placement") -> None:
@@ -353,7 +281,7 @@ class OpenVinoEngine:
     ) -> None:
         self.device, self.dtype, self.reason = placement.device, placement.dtype, placement.reason
         self.batch_size = batch_size
-        precision = PRECISIONS[_native_dtype(self.device) if placement.dtype == "int8" else placement.dtype]
+        precision = PRECISIONS[native_dtype(self.device) if placement.dtype == "int8" else placement.dtype]
         height, width = size if isinstance(size, tuple) else (size, size)
         example = torch.zeros(batch_size, 3, height, width)
         model = openvino_model(module, example)

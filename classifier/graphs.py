@@ -1,7 +1,8 @@
 """CUDA graphs: what a network does on inputs of one shape is recorded once and replayed without Python.
 
 A graph reads and writes the same memory each time, so inputs are copied in, answers are copied out, and one thread at a
-time replays. Where recording fails, the network runs as it always does.
+time replays. Where recording fails, the network runs as it always does. While a graph is recorded, nobody may wait for
+the whole GPU: that would be an error, and end the recording (CUDA C++ Programming Guide, CUDA graphs).
 """
 
 import threading
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 WARM_UP = 3  # runs before recording: cuDNN and the allocator choose then (PyTorch's notes on CUDA graphs)
 MOST_SHAPES = 12  # four batch sizes of three canvases; other shapes run without a graph
+
+_recording = threading.Lock()
 
 
 class Recording(NamedTuple):
@@ -35,7 +38,7 @@ def record(module: nn.Module, example: Tensor, pool: Any = None) -> Recording:
     Raises:
         RuntimeError: the network does what cannot be recorded, or memory ends.
     """
-    with torch.cuda.device(example.device):
+    with _recording, torch.cuda.device(example.device):
         given = example.clone(memory_format=torch.preserve_format)
         stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
@@ -48,6 +51,12 @@ def record(module: nn.Module, example: Tensor, pool: Any = None) -> Recording:
         with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             answer = module(given)
     return Recording(given, graph.replay, answer)
+
+
+def wait_for_the_gpu() -> None:
+    """Wait until the GPU has done all that it was given; a graph that another thread is recording is finished first."""
+    with _recording:
+        torch.cuda.synchronize()
 
 
 class Graphed:

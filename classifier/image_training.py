@@ -28,6 +28,7 @@ from classifier.weights.preprocessing import CAFFE, TORCHVISION, Preprocessing
 from structures.errors import InputError
 from structures.images import ImageError, read_image
 from structures.records import Labels
+from structures.text import number_of
 
 BATCH = 32  # BVLC's solver
 AUXILIARY_SIZES = range(223, 271)  # inputs whose 4a is 14 to 16 wide, of which the pooling makes 4
@@ -62,7 +63,9 @@ class BatchOrder(Sampler[list[Example]]):
 
     def __init__(self, photos: int, batch_size: int, seed: int, *, process: Process = ALONE) -> None:
         if photos < batch_size:
-            raise InputError(f"{photos} photos do not fill a batch of {batch_size}; take a smaller `batch_size`")
+            raise InputError(
+                f"{number_of(photos, 'photo')} cannot fill a batch of {batch_size}; take a smaller `batch_size`"
+            )
         share_of(batch_size, process)
         self._photos, self._batch_size, self._seed, self._process = photos, batch_size, seed, process
         self.epoch = photos // batch_size  # batches

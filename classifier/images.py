@@ -11,7 +11,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from classifier.crops import normalise_pixels, to_device
-from classifier.engines import Placement, make_engine, place, require_finite, usual_batch
+from classifier.engines import make_engine, require_finite, usual_batch
+from classifier.placement import Placement, place
 from classifier.regions import Probabilities
 from classifier.views import Crops, View, list_views, without_the_unseen
 from classifier.weights.checkpoint import Checkpoint

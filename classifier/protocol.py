@@ -5,7 +5,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from classifier.engines import Engine, Placement
+from classifier.engines import Engine
+from classifier.placement import Placement
 from structures.boxes import Boxes, Floats, as_boxes
 from structures.errors import InputError
 from structures.records import Image
@@ -42,14 +43,14 @@ def settings_of(classify: object) -> dict[str, Any]:
 class ClassifiesInSteps(Protocol):
     """A region classifier that works on several photos together; calling it takes the steps for one photo.
 
-    No photo's probabilities depend on which others are with it, beyond what rounding on the device brings.
+    No photo's probabilities depend on which others are with it, apart from rounding on the device.
     """
 
     def begin(self, image: Image) -> Any:
         """Do for an RGB uint8 photo what needs no network; from any thread."""
 
     def look(self, begun: Sequence[Any]) -> None:
-        """Run what sees whole photos, and keep what it gives; `finish` does it where this was not."""
+        """Run what sees whole photos, and keep what it gives; `finish` does so if this was not called."""
 
     def finish(self, begun: Sequence[Any], boxes: Sequence[Boxes]) -> list[Floats]:
         """Return the (N, C + 1) probabilities of (N, 4) boxes of each photo that was begun."""

@@ -15,7 +15,7 @@ MOST_EPOCHS = 1_000_000
 
 
 def check_numbers(*, most: float = math.inf, **values: float) -> None:
-    """Refuse a setting of a training that is NaN or out of its range; libraries say it less well.
+    """Refuse a setting of a training that is NaN or out of its range; the messages of libraries are less clear.
 
     Args:
         most: the highest that each may be; infinity itself is never allowed.

@@ -1,4 +1,4 @@
-"""Where training batches come from: crops cut again for each batch, or the outputs of a frozen trunk kept on disk.
+"""The outputs of a frozen trunk for all regions, kept on disk: computed once, photo by photo, and read by rows.
 
 A trunk that is not trained gives the same features every time. Computing them once, with the quickest engine, and
 training the layers after it is how a network is fine-tuned on a CPU in minutes.
@@ -7,7 +7,7 @@ training the layers after it is how a network is fine-tuned on a CPU in minutes.
 import errno
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -16,33 +16,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from classifier.ahead import HELD_PER_THREAD, batches_ahead, map_ahead
-from classifier.crops import RegionCrops, normalise
+from classifier.ahead import HELD_PER_THREAD, map_ahead
+from classifier.crops import cut_regions
 from classifier.engines import Engine
 from classifier.googlenet import GoogLeNet
-from classifier.processes import ALONE, Process, own_rows
-from classifier.sampling import BatchDraw, LabelledRegions
+from classifier.sampling import LabelledRegions
 from classifier.weights.preprocessing import Preprocessing
-from structures.boxes import Boxes, Indices
+from structures.boxes import Indices
 from structures.errors import InputError
 from structures.files import write_json
 from structures.json_reader import MAX_RECORD_BYTES, JsonError, read_json
 from structures.records import Image
 
 ReadPhoto = Callable[[int], Image]
-MIRRORING = 1  # keeps these random numbers apart from those that draw the batch
-
-
-class Head(nn.Module):
-    """The layers of a GoogLeNet after one of them, up to the logits: what is trained on kept features."""
-
-    def __init__(self, network: GoogLeNet, after: str | None) -> None:
-        super().__init__()
-        self.network, self.after = network, after
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map the output of layer `after` (None: pixels) to logits."""
-        return self.network.classify(self.network.trunk(x, after=self.after))
 
 
 class Trunk(nn.Module):
@@ -57,151 +43,16 @@ class Trunk(nn.Module):
         return self.network.trunk(x, last=self.last)
 
 
-def cut_regions(
-    image: Image,
-    boxes: Boxes,
-    mirrored: np.ndarray,
-    preprocessing: Preprocessing,
-    device: torch.device | str,
-    *,
-    batch_size: int,
-) -> Iterator[Tensor]:
-    """Yield (batch_size, 3, S, S) crops of one photo, each mirrored or not as its row says."""
-    photo = normalise(image, preprocessing, device)
-    cut = RegionCrops(photo, size=preprocessing.size, context=preprocessing.context)
-    for start in range(0, len(boxes), batch_size):
-        rows = slice(start, start + batch_size)
-        crops, flip = cut(torch.from_numpy(boxes[rows])), torch.from_numpy(mirrored[rows]).to(device)
-        crops[flip] = crops[flip].flip(3)
-        yield crops
+class Head(nn.Module):
+    """The layers of a GoogLeNet after one of them, up to the logits: what is trained on kept features."""
 
+    def __init__(self, network: GoogLeNet, after: str | None) -> None:
+        super().__init__()
+        self.network, self.after = network, after
 
-class FreshCrops:
-    """Batches of crops cut from the photos each time: for training the whole network.
-
-    The next batch is made while the last is learned from. So two batches are in memory, and a few photos. Crops are cut
-    by the CPU's threads: one photo's are too few for a GPU, which has the last batch to learn from.
-
-    Args:
-        regions: all that batches are drawn from.
-        labels: of the regions: (N,) int64 classes, or (N, columns) float32 shares of them.
-        draw: returns the rows of each batch.
-        read: photo index -> RGB image.
-        preprocessing: of the weights.
-        device: where the batches are wanted.
-        steps: batches in all.
-        seed: of the mirroring.
-        process: which of several processes this is.
-        readers: threads that read photos and cut crops.
-    """
-
-    def __init__(
-        self,
-        regions: LabelledRegions,
-        labels: np.ndarray,
-        draw: BatchDraw,
-        read: ReadPhoto,
-        preprocessing: Preprocessing,
-        device: torch.device,
-        *,
-        steps: int,
-        seed: int = 0,
-        process: Process = ALONE,
-        readers: int = 2,
-    ) -> None:
-        self._regions, self._labels, self._draw, self._read = regions, labels, draw, read
-        self._preprocessing, self._device, self._seed, self._process = preprocessing, device, seed, process
-        self._pool, self._held = ThreadPoolExecutor(readers), HELD_PER_THREAD * readers
-        self._batch = batches_ahead(self._make, steps)
-
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return crops (N, 3, S, S) and labels of this process in one step; mirrored or not each time."""
-        crops, labels = (column.to(self._device, non_blocking=True) for column in self._batch(step))
-        return crops, labels
-
-    def _make(self, step: int) -> tuple[Tensor, Tensor]:
-        rows = self._draw(step)
-        rows = rows[np.argsort(self._regions.photo[rows], kind="stable")]
-        mirrored = np.random.default_rng((self._seed, step, MIRRORING)).random(len(rows)) < 0.5
-        rows, mirrored = own_rows(rows, self._process), own_rows(mirrored, self._process)
-
-        def cut(photo: int) -> Tensor:
-            at = self._regions.photo[rows] == photo
-            boxes, flipped = self._regions.boxes[rows[at]], mirrored[at]
-            cuts = cut_regions(self._read(photo), boxes, flipped, self._preprocessing, "cpu", batch_size=len(boxes))
-            return next(cuts)
-
-        photos = np.unique(self._regions.photo[rows]).tolist()
-        crops = torch.cat(list(map_ahead(self._pool, cut, photos, held=self._held)))
-        labels = torch.from_numpy(self._labels[rows])
-        return _ready(crops.contiguous(memory_format=torch.channels_last), self._device), _ready(labels, self._device)
-
-
-class KeptFeatures:
-    """Batches out of a feature file; the next one is read while the last is learned from.
-
-    Args:
-        features: (N, C, H, W) float16, from `keep_features`.
-        labels: as in FreshCrops.
-        draw: returns the rows of each batch.
-        device: where the batches are wanted.
-        steps: batches in all.
-        process: which of several processes this is.
-    """
-
-    def __init__(
-        self,
-        features: "np.memmap[Any, Any]",
-        labels: np.ndarray,
-        draw: BatchDraw,
-        device: torch.device,
-        *,
-        steps: int,
-        process: Process = ALONE,
-    ) -> None:
-        self._read, self._labels, self._draw, self._device = RowReader(features), labels, draw, device
-        self._process, self._loaded = process, batches_ahead(self._load, steps)
-
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Return features (N, C, H, W) float32 and labels of this process in one step."""
-        features, labels = (column.to(self._device, non_blocking=True) for column in self._loaded(step))
-        return features.float().contiguous(memory_format=torch.channels_last), labels
-
-    def _load(self, step: int) -> tuple[Tensor, Tensor]:
-        rows = own_rows(np.sort(self._draw(step)), self._process)
-        features, labels = (torch.from_numpy(column) for column in (self._read(rows), self._labels[rows]))
-        return _ready(features, self._device), _ready(labels, self._device)
-
-
-def _ready(batch: Tensor, device: torch.device) -> Tensor:
-    """Put a batch where a GPU can fetch it while it computes."""
-    return batch.pin_memory() if device.type == "cuda" else batch
-
-
-class RowReader:
-    """Reads rows of a mapped .npy file from its file.
-
-    Through the map itself every page is a fault in the kernel that stops all of Python (benchmarks/LOG.md).
-    """
-
-    def __init__(self, mapped: "np.memmap[Any, Any]") -> None:
-        self._path, self._first = mapped.filename, mapped.offset
-        self._shape, self._dtype = mapped.shape[1:], mapped.dtype
-
-    def __call__(self, rows: Indices) -> np.ndarray:
-        """Return the rows as an array.
-
-        Raises:
-            InputError: the file ends before a row does.
-        """
-        assert self._path is not None
-        found = np.empty((len(rows), *self._shape), self._dtype)
-        with open(self._path, "rb", buffering=0) as file:
-            for row, place in zip(rows, found.reshape(len(rows), -1).view(np.uint8), strict=True):
-                file.seek(self._first + int(row) * place.nbytes)
-                if file.readinto(place.data) != place.nbytes:
-                    raise InputError(f"{self._path}: ends in row {row}")
-        return found
+    def forward(self, x: Tensor) -> Tensor:
+        """Map the output of layer `after` (None: pixels) to logits."""
+        return self.network.classify(self.network.trunk(x, after=self.after))
 
 
 def keep_features(
@@ -279,3 +130,29 @@ def _new_file(path: Path, engine: Engine, preprocessing: Preprocessing, rows: in
     if needed > free:  # writing to a map on a full disk kills the process silently
         raise OSError(errno.ENOSPC, f"features take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free", str(path))
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+
+
+class RowReader:
+    """Reads rows of a mapped .npy file from its file.
+
+    Through the map itself every page is a fault in the kernel that stops all of Python (benchmarks/LOG.md).
+    """
+
+    def __init__(self, mapped: "np.memmap[Any, Any]") -> None:
+        self._path, self._first = mapped.filename, mapped.offset
+        self._shape, self._dtype = mapped.shape[1:], mapped.dtype
+
+    def __call__(self, rows: Indices) -> np.ndarray:
+        """Return the rows as an array.
+
+        Raises:
+            InputError: the file ends before a row does.
+        """
+        assert self._path is not None
+        found = np.empty((len(rows), *self._shape), self._dtype)
+        with open(self._path, "rb", buffering=0) as file:
+            for row, place in zip(rows, found.reshape(len(rows), -1).view(np.uint8), strict=True):
+                file.seek(self._first + int(row) * place.nbytes)
+                if file.readinto(place.data) != place.nbytes:
+                    raise InputError(f"{self._path}: ends in row {row}")
+        return found

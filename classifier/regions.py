@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from classifier.crops import RegionCrops, normalise
-from classifier.engines import Engine, EngineAhead, Placement, in_batches, place, require_finite
+from classifier.engines import Engine, EngineAhead, in_batches, require_finite
 from classifier.googlenet import GoogLeNet
+from classifier.placement import Placement, place
 from classifier.protocol import RegionClassifier, checked_boxes, engines_of, feature_count, in_steps, settings_of
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError

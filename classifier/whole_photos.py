@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from classifier.crops import to_device
-from classifier.engines import Placement, make_engine, require_finite
+from classifier.engines import make_engine, require_finite
 from classifier.images import cut_views
+from classifier.placement import Placement
 from classifier.regions import Probabilities
 from classifier.views import list_views
 from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint

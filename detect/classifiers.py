@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from classifier.cascade import Cascade
-from classifier.engines import Placement, place
+from classifier.placement import Placement, place
 from classifier.protocol import RegionClassifier
 from classifier.regions import Ensemble, GoogLeNetRegions
 from classifier.weights.checkpoint import Checkpoint
@@ -83,7 +83,7 @@ def load_classifier(
 
     Args:
         weights: built-in names or files; None takes the built-in ones for the features.
-        placement: device, engine and precision, from `classifier.engines.place`; None has it choose.
+        placement: device, engine and precision, from `classifier.placement.place`; None has it choose.
         mirrored: also classify mirrored regions, and average the two.
         batch_size: regions per batch; None chooses for the engine.
         features: "crops"; "shared"; "both" for shared features of all regions and crops of the first ones; or "auto"

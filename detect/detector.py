@@ -40,7 +40,7 @@ from structures.timing import Timer
 if TYPE_CHECKING:
     from typing_extensions import Never, Self, Unpack
 
-    from classifier.engines import DType, EngineName
+    from classifier.placement import DType, EngineName
     from detect.classifiers import Features
     from structures.images import ExifPolicy
 
@@ -139,7 +139,7 @@ class Detector:
         Raises:
             InputError: a setting is out of range, or a name, file or device cannot be used.
         """
-        from classifier.engines import place
+        from classifier.placement import place
         from detect.classifiers import load_classifier, shared_features
         from detect.generators import load_proposals
 

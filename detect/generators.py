@@ -13,7 +13,7 @@ from structures.errors import InputError
 from structures.names import ClassNames
 
 if TYPE_CHECKING:
-    from classifier.engines import Placement
+    from classifier.placement import Placement
     from detect.networks.shared_features import SharedFeatures
     from proposals.multibox.generator import MultiBox
 
@@ -38,7 +38,7 @@ def load_proposals(
     `multibox` sees a photo once, `multibox-multiscale` once more at twice the size, for small objects; a `:FILE` after
     the name gives other weights. `ranked:NAME` has MultiBox sort the boxes of a generator by how well they fit an
     object, using the first MultiBox in the name or else the built-in one, and keeps the best 200; with `cut=False` all
-    boxes stay. The placement is that of MultiBox; by default `classifier.engines.place` chooses it. With `shared`, a
+    boxes stay. The placement is that of MultiBox; by default `classifier.placement.place` chooses it. With `shared`, a
     MultiBox without a FILE runs on these features.
 
     Raises:
@@ -94,7 +94,7 @@ def _that_ranks(parts: Sequence[str]) -> str:
 
 
 def _multibox(name: str, placement: "Placement | None", shared: "SharedFeatures | None", **options: Any) -> "MultiBox":
-    from classifier.engines import place
+    from classifier.placement import place
     from detect.networks.multibox import load_multibox
 
     kind, _, file = name.partition(":")

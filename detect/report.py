@@ -96,7 +96,7 @@ def write_report(path: Path, runs: Sequence[ScoredRun], values: Mapping[str, Any
     unread = [each.reason for each in pictures if each.reason]
     warnings = [line for run in runs for line in _warnings(run, with_losses="lost" in values)]
     if unread:
-        warnings.append(f"{len(unread)} photos are shown without a picture, the first because {unread[0]}")
+        warnings.append(f"{number_of(len(unread), 'photo')} shown without a picture, the first because {unread[0]}")
     several = len(runs) > 1
     page = Page(
         values=values,
@@ -143,7 +143,8 @@ def _facts(runs: Sequence[ScoredRun], values: Mapping[str, Any]) -> list[str]:
 
 
 def _hint(shown: int, photos: int) -> str:
-    which = f"All {photos} photos" if shown == photos else f"The {shown} photos with the most mistakes, of {photos}"
+    chosen = f"{shown} of {number_of(photos, 'photo')}, those with the most mistakes"
+    which = "All photos" if shown == photos else chosen
     return (
         f"{which}. A detection is true if it overlaps an object of its class by IoU 0.5 that no better one has taken, "
         "whatever the protocol of the figures. Click a photo to enlarge it; the arrow keys show the next one."

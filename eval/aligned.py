@@ -12,6 +12,7 @@ from eval.results import ResultLine, ResultsError
 from structures.boxes import ImageSize, as_boxes
 from structures.names import ClassNames
 from structures.records import Dataset, Detections
+from structures.text import number_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ class Aligned:
             (self.extra, f"{count_images(self.extra)} not in the ground truth left out"),
             (
                 self.resized,
-                f"{count_images(self.resized)} differ in size from the ground truth; boxes were not rescaled",
+                f"{count_images(self.resized)} of another size than in the ground truth; boxes were not rescaled",
             ),
             (labels, f"detections of classes not in the ground truth left out: {labels}"),
         ]
@@ -64,7 +65,7 @@ def count_images(images: Sequence[str]) -> str:
     '4 images (a, b, c, ...)'
     """
     examples = ", ".join(images[:3]) + (", ..." if len(images) > 3 else "")
-    return f"{len(images)} image{'s' * (len(images) != 1)} ({examples})"
+    return f"{number_of(len(images), 'image')} ({examples})"
 
 
 def align(lines: Iterable[ResultLine], dataset: Dataset, *, allow_extra: bool = False) -> Aligned:

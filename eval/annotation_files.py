@@ -25,7 +25,7 @@ def voc_xml(photo: AnnotatedPhoto, classes: Sequence[str], losses: Notes) -> byt
         classes: names of the labels.
         losses: notes crowds, areas and fractions.
     """
-    note_rows(losses, "crowds written as difficult objects", photo, photo.crowd)
+    note_rows(losses, "crowd written with difficult=1", photo, photo.crowd)
     note_areas(losses, photo)
     fractions = np.abs(photo.corners - np.rint(photo.corners)).max(axis=1, initial=0) > WHOLE_WITHIN
     note_rows(losses, FRACTIONS, photo, fractions)
@@ -69,7 +69,7 @@ def coco_chunks(photos: Iterable[AnnotatedPhoto], classes: Sequence[str], losses
         height, width = photo.image_size
         image = {"id": number, "file_name": photo.name, "width": width, "height": height}
         yield f"{',' * (number > 1)}\n{json.dumps(image)}"
-        kind = "difficult objects, written with ignore=1: pycocotools counts them"
+        kind = "object marked difficult, written with ignore=1: counted by pycocotools"
         note_rows(losses, kind, photo, photo.difficult)
     categories = [{"id": number, "name": name, "supercategory": ""} for number, name in enumerate(classes, start=1)]
     yield f'],\n"categories": {json.dumps(categories)},\n"annotations": ['
@@ -105,16 +105,16 @@ def yolo_labels(photo: AnnotatedPhoto, losses: Notes) -> str:
         photo: of known size.
         losses: notes what is left out or cut, and the flags and areas that are lost.
     """
-    note_rows(losses, "crowds left out", photo, photo.crowd)
-    note_rows(losses, "difficult objects: the flag is lost", photo, photo.difficult)
+    note_rows(losses, "crowd left out", photo, photo.crowd)
+    note_rows(losses, "object marked difficult: the mark is lost", photo, photo.difficult)
     note_areas(losses, photo)
     kept = with_area(as_boxes(photo.corners), losses, photo.place) & ~photo.crowd
     height, width = photo.image_size
     inside: Doubles = np.clip(photo.corners, 0, np.array([width, height, width, height], np.float64))
     area_left = (inside[:, 2:] > inside[:, :2]).all(axis=1)
     rows = kept & area_left
-    note_rows(losses, "objects wholly outside their photo left out", photo, kept & ~area_left)
-    note_rows(losses, "objects cut at the edge of their photo", photo, rows & (inside != photo.corners).any(axis=1))
+    note_rows(losses, "object wholly outside the photo left out", photo, kept & ~area_left)
+    note_rows(losses, "object cut at the edge of the photo", photo, rows & (inside != photo.corners).any(axis=1))
     return yolo_lines(inside[rows], photo.labels[rows].tolist(), photo.image_size)
 
 

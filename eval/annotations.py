@@ -18,12 +18,12 @@ from structures.records import GroundTruth, Labels
 WHOLE_WITHIN = 1e-3  # pixels: coordinates that are off by no more count as whole
 SAME_AREA = 0.5  # square pixels by which an area may differ from that of its box: COCO's are rounded
 
-POLYGONS = "objects with a polygon or mask: only the box is kept"
-AREAS = "objects whose area differs from that of their box: it is lost"
-DETAILS = "objects with parts, a pose, attributes, or marks as truncated or occluded: these are lost"
-IDS = "ids of images and categories other than 1, 2, 3 ...: they are renumbered"
-FRACTIONS = "objects with fractions of a pixel, written as they are: some programs only read whole numbers"
-UNKNOWN_SIZE = "photos of unknown size: taken to end where their boxes do"
+POLYGONS = "object with a polygon or mask: only the box is kept"
+AREAS = "object whose area differs from that of the box: the area is lost"
+DETAILS = "object with parts, a pose, attributes, or marks as truncated or occluded: these are lost"
+RENUMBERED = "not numbered 1, 2, 3 ... in this order: renumbered"  # after "image" or "category"
+FRACTIONS = "object with fractions of a pixel, which are written: some programs read only whole numbers"
+UNKNOWN_SIZE = "photo of unknown size: taken to end where the boxes do"
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ def _note_ids(dataset: CocoDataset, losses: Notes) -> None:
     for kind, ids in (("category", dataset.category_ids), ("image", dataset.image_numbers.values())):
         odd = [number for count, number in enumerate(ids, start=1) if number != count]
         if odd:
-            losses.add(IDS, f"{dataset.annotations}: {kind} {odd[0]}", len(odd))
+            losses.add(f"{kind} {RENUMBERED}", f"{dataset.annotations}: {kind} {odd[0]}", len(odd))
 
 
 def note_rows(losses: Notes, kind: str, photo: AnnotatedPhoto, rows: Mask) -> None:

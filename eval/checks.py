@@ -16,18 +16,18 @@ from structures.records import Detections, Labels
 ROUNDING = 0.5  # pixels that a box may reach beyond its photo without a note: COCO's numbers are rounded
 BACKGROUND = "background"  # the last column of the probabilities, never a class
 
-OUTSIDE = "objects wholly outside their photo: they count, cannot be found, and are not learned from"
+OUTSIDE = "object wholly outside the photo: counted, impossible to find, not learned from"
 BEYOND = (
-    "objects that reach beyond the edge of their photo (0-based corners, perhaps): learned from up to the edge, "
-    "judged as they are"
+    "object reaching beyond the edge of the photo (0-based corners, perhaps): learned from up to the edge, "
+    "judged as annotated"
 )
-WITHOUT_AREA = "objects without area"
-REPEATED = "objects with the box and the class of another on their photo (annotated twice, perhaps): each counts"
-EXCHANGED = "objects with x2 < x1 or y2 < y1, of negative width or height"
-LEFT_OUT, COUNT = " left out", ": they count and cannot be found"  # what becomes of the two
-INSIDE_OUT = "detections with x2 < x1 or y2 < y1, of negative width or height, left out"
+WITHOUT_AREA = "object without area"
+REPEATED = "object with the box and the class of another on the photo (annotated twice, perhaps): each counts"
+EXCHANGED = "object with x2 < x1 or y2 < y1, of negative width or height"
+LEFT_OUT, COUNT = " left out", ": counted, impossible to find"  # what becomes of the two
+INSIDE_OUT = "detection with x2 < x1 or y2 < y1, of negative width or height, left out"
 INSIDE_OUT_OF_COCO = (
-    "detections of negative width or height: judged by the protocol coco as pycocotools does, left out by the others"
+    "detection of negative width or height: judged by the protocol coco as pycocotools does, left out by the others"
 )
 
 Place = Callable[[int], str]

@@ -170,7 +170,7 @@ class CocoDataset(PhotoRecords):
         height, width = whole_number(photo.get("height")), whole_number(photo.get("width"))
         if height is not None and width is not None and min(height, width) > 0:
             return height, width
-        kind = "images without width and height: taken to end where their boxes do"
+        kind = "image without width and height: taken to end where the boxes do"
         self._notes.add(kind, f"{self.annotations}: image {photo['id']}")
         return None
 
@@ -182,7 +182,7 @@ class CocoDataset(PhotoRecords):
         with_area(boxes, self._notes, place, kept=True)
         flagged = np.flatnonzero(self._ignored & ~crowd)
         if len(flagged):
-            kind = "objects with ignore=1 that are not crowds: they count, as in pycocotools"
+            kind = "object with ignore=1, but not a crowd: counted, as in pycocotools"
             self._notes.add(kind, place(int(flagged[0])), len(flagged))
 
     def _note_beyond(self, image: Indices, boxes: Boxes, sizes: list[ImageSize | None], place: Place) -> None:
@@ -197,10 +197,10 @@ class CocoDataset(PhotoRecords):
     def _note_ids(self, numbers: list[int]) -> None:
         """Note the ids of objects that lead pycocotools astray; here they play no part."""
         if 0 in numbers:
-            kind = "objects with id 0, which pycocotools counts as missed: here they count like any other"
+            kind = "object with id 0, which pycocotools counts as missed: counted like any other here"
             self._notes.add(kind, self.annotations, numbers.count(0))
         if twice := len(numbers) - len(set(numbers)):
-            kind = "objects with the id of another, which pycocotools mistakes for it: here each counts"
+            kind = "object with the id of another, which pycocotools mistakes for it: each counts here"
             self._notes.add(kind, self.annotations, twice)
 
     def _find_images(self) -> Path:

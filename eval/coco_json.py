@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy.typing as npt
 
 from structures.boxes import Boxes, Doubles, Indices, Mask, as_boxes
 from structures.errors import InputError
-from structures.json_columns import read_columns
 from structures.json_reader import JsonError, read_json
 
 Entry = dict[str, Any]
@@ -22,7 +20,6 @@ NEEDED = {
     "categories": ("id", "name"),
     "annotations": ("image_id", "category_id", "bbox"),
 }
-RESULT = ("image_id", "category_id", "bbox", "score")  # what each entry of a results file has
 WHOLE_NUMBERS = ("id", "image_id", "category_id")
 LARGEST = float(np.finfo(np.float32).max)
 LARGEST_WHOLE = 2**63 - 1  # of ids and sides
@@ -134,73 +131,6 @@ def are_crowds(rows: Sequence[Entry], path: Path) -> Mask:
     return np.array(stated, np.bool_)
 
 
-@dataclass(frozen=True, eq=False)
-class ResultColumns:
-    """The entries of a results file, in its order.
-
-    Attributes:
-        image: (N,) COCO's image id.
-        category: (N,) category id.
-        sides: (N, 4) x, y, width, height.
-        boxes: (N, 4) the same as corners.
-        scores: (N,) float64, within the range of float32.
-    """
-
-    image: Numbers
-    category: Numbers
-    sides: Doubles
-    boxes: Boxes
-    scores: Doubles
-
-
-def read_result_columns(path: Path) -> ResultColumns:
-    """Read a results file: as columns where it is written as by most programs, otherwise entry by entry.
-
-    Raises:
-        CocoError: it is not a list of results, or an entry cannot be used; names it.
-        OSError: it cannot be opened.
-    """
-    quick = _read_quickly(path)
-    if quick is not None:
-        return quick
-    entries = _read_entries_of_results(path)
-    image, category = (np.array([entry[key] for entry in entries], np.int64) for key in ("image_id", "category_id"))
-    sides, boxes = to_boxes([entry["bbox"] for entry in entries], lambda row: f"{path}: entry {row}")
-    scores = np.array([entry["score"] for entry in entries], np.float64)
-    return ResultColumns(image, category, sides, boxes, scores)
-
-
-def _read_quickly(path: Path) -> ResultColumns | None:
-    """Return the columns if they are certainly sound; None where the entries must be checked one by one."""
-    columns = read_columns(path) or {}
-    if not columns.keys() >= set(RESULT):
-        return None
-    image, category, bbox, score = (columns[key] for key in RESULT)
-    numbers = [columns[key] for key in WHOLE_NUMBERS if key in columns]
-    whole = all(each.dtype == np.int64 and each.ndim == 1 and each.min() >= -LARGEST_WHOLE for each in numbers)
-    if not whole or bbox.shape[1:] != (4,) or score.ndim != 1 or not (np.abs(score) <= LARGEST).all():
-        return None
-    sides = bbox.astype(np.float64, copy=False)
-    try:
-        boxes = to_corners(sides, "")
-    except CocoError:
-        return None
-    return ResultColumns(image.astype(np.int64), category.astype(np.int64), sides, boxes, score.astype(np.float64))
-
-
-def _read_entries_of_results(path: Path) -> list[Entry]:
-    """Return the entries of a results file; some tools wrap them as the annotations of an object."""
-    content = load(path)
-    entries = content.get("annotations") if isinstance(content, dict) else content
-    if not isinstance(entries, list):
-        raise CocoError(f"{path}: expected a JSON list of results")
-    check_entries(entries, RESULT, lambda position: f"{path}: entry {position}")
-    scores = [entry["score"] for entry in entries]
-    if (wrong := _first_odd(scores)) is not None:
-        raise CocoError(f"{path}: entry {wrong} has score {scores[wrong]!r:.60}")
-    return entries
-
-
 def distinct(values: Sequence[Any], what: str, path: Path) -> tuple[Any, ...]:
     """Return the values as a tuple.
 
@@ -247,7 +177,7 @@ def to_areas(rows: Sequence[Entry], sides: Doubles, path: Path) -> Doubles:
         CocoError: an area is not a number; names it.
     """
     stated = [row.get("area") for row in rows]
-    wrong = _first_odd([0 if value is None else value for value in stated])
+    wrong = first_odd([0 if value is None else value for value in stated])
     if wrong is not None:
         raise CocoError(f"{path}: area {stated[wrong]!r:.60} is not a number")
     boxes = (np.maximum(sides[:, 2], 0) * np.maximum(sides[:, 3], 0)).tolist()
@@ -300,7 +230,7 @@ def to_corners(sides: Doubles, place: str) -> Boxes:
     return corners
 
 
-def _first_odd(values: Sequence[Any]) -> int | None:
+def first_odd(values: Sequence[Any]) -> int | None:
     """Return the position of the first value that is not a number within float32's range; None if there is none."""
     if {int, float} >= set(map(type, values)) and (not values or -LARGEST <= min(values) <= max(values) <= LARGEST):
         if not any(map(math.isnan, values)):

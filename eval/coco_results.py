@@ -8,8 +8,9 @@ import numpy as np
 
 from eval.checks import INSIDE_OUT, INSIDE_OUT_OF_COCO
 from eval.coco import CocoDataset
-from eval.coco_json import CocoError, Entry, ResultColumns, positions_of, read_result_columns, to_labels
+from eval.coco_json import CocoError, Entry, positions_of, to_labels
 from eval.coco_records import CocoDetections, sides_of
+from eval.coco_result_columns import ResultColumns, read_result_columns
 from eval.names import LEAVE_OUT
 from eval.notes import Notes
 from eval.packed import Packed, PackedByName
@@ -51,7 +52,7 @@ def _results(
     if image_id not in image_numbers:
         raise CocoError(f"{image_id}: the image has no COCO id")
     if len(found) and not 0 <= found.labels.min() <= found.labels.max() < len(category_ids):
-        raise CocoError(f"{image_id}: label {found.labels.max()}, but there are {len(category_ids)} categories")
+        raise CocoError(f"{image_id}: label {found.labels.max()}, expected 0 to {len(category_ids) - 1}")
     for box, label, score in zip(sides_of(found).tolist(), found.labels, found.scores, strict=True):
         yield {
             "image_id": image_numbers[image_id],
@@ -108,7 +109,7 @@ def _are_of_classes(entries: ResultColumns, dataset: CocoDataset, path: Path, no
         rows = np.flatnonzero(entries.category == number)
         of_classes[rows] = False
         if len(rows):
-            kind = f"detections of the category {name!r:.60} left out, which is not a class"
+            kind = f"detection of the category {name!r:.60} left out, which is not a class"
             notes.add(kind, f"{path}: entry {rows[0]}", len(rows))
     return of_classes
 

@@ -48,7 +48,7 @@ def _stage_sheet(losses: Losses, stages: Sequence[Stage]) -> Sheet:
     ]
     least = "" if losses.score is None else f" and score {losses.score:g}"
     where = f"no detection of their class with IoU {losses.iou_threshold:g}{least}"
-    caption = f"Where {len(losses.lost)} of {losses.objects.sum()} objects were lost ({where})"
+    caption = f"Where objects were lost: {len(losses.lost)} of {losses.objects.sum()} ({where})"
     return Sheet(caption, ["stage", "short", "what became of them", *SIZES, "all"], rows, texts=3)
 
 

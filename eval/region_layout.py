@@ -18,6 +18,7 @@ from structures.boxes import ImageSize
 from structures.errors import InputError
 from structures.records import Proposals
 from structures.regions import Regions
+from structures.text import number_of
 
 INDEX_FILE = "regions.jsonl"
 REGIONS_FILE = "regions.bin"
@@ -136,7 +137,7 @@ def read_entry(line: Any, place: str) -> Entry:
     if max(classified, left_out, features, height, width) > MOST or min(height, width) < 1:
         raise RegionsError(f"{place}: impossible sizes")
     if not 0 < len(sources) <= MOST_SOURCES:
-        raise RegionsError(f"{place}: {len(sources)} sources, expected from 1 to {MOST_SOURCES}")
+        raise RegionsError(f"{place}: {number_of(len(sources), 'source')}, expected from 1 to {MOST_SOURCES}")
     return Entry(image, at, classified, left_out, (height, width), tuple(sources), features, crc32)
 
 

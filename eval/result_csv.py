@@ -9,6 +9,7 @@ from typing import Any
 from eval.results import ResultsError
 from structures.files import regular_file
 from structures.records import Detections
+from structures.text import number_of
 
 COLUMNS = ("image", "width", "height", "label", "score", "x1", "y1", "x2", "y2", "source")
 NEEDED = ("image", "label", "score", "x1", "y1", "x2", "y2")
@@ -55,7 +56,7 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
             for row in reader:
                 place = f"{path}: line {reader.line_num}"
                 if row and len(row) != len(head):
-                    raise ResultsError(f"{place}: {len(row)} columns, but {len(head)} in the first line")
+                    raise ResultsError(f"{place}: {number_of(len(row), 'column')}, but {len(head)} in the first line")
                 if row:
                     yield place, dict(zip(head, row, strict=True))
         except (csv.Error, UnicodeDecodeError) as error:

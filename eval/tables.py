@@ -106,6 +106,4 @@ def check_labels(table: ObjectTable | DetectionTable, classes: int) -> None:
     """
     kind = "detections" if isinstance(table, DetectionTable) else "ground truth"
     if len(table) and not 0 <= table.labels.min() <= table.labels.max() < classes:
-        raise InputError(
-            f"{kind}: labels {table.labels.min()} to {table.labels.max()}, but there are {classes} classes"
-        )
+        raise InputError(f"{kind}: labels {table.labels.min()} to {table.labels.max()}, expected 0 to {classes - 1}")

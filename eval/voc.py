@@ -101,7 +101,7 @@ class VocDataset(PhotoRecords):
         kept = []
         for item in objects:
             if self._names.find(item.name) < 0:
-                kind = f"objects of the unlisted class {item.name!r} left out"
+                kind = f"object of the unlisted class {item.name!r} left out"
                 self._notes.add(kind, f"{path}: object {item.row}")
             else:
                 kept.append(item)
@@ -116,7 +116,7 @@ class VocDataset(PhotoRecords):
             return stated
         measured = _photo_size(self.image_path(image_id)) or _reach_or_more(boxes, stated)
         if measured != stated:
-            self._notes.add("images with a missing or wrong <size>", self.layout.annotation(image_id))
+            self._notes.add("image with a missing or wrong <size>", self.layout.annotation(image_id))
         note_beyond(self._notes, boxes, measured, place)
         return measured
 
@@ -177,7 +177,7 @@ def voc_result_files(
     lines: Mapping[int, list[str]] = {label: [] for label in range(len(classes))}
     for image_id, found in detections:
         if len(found) and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < len(classes):
-            raise InputError(f"{image_id}: label {int(found.labels.max())}, but there are {len(classes)} classes")
+            raise InputError(f"{image_id}: label {int(found.labels.max())}, expected 0 to {len(classes) - 1}")
         for box, label, score in zip(found.boxes + FIRST_PIXEL, found.labels, found.scores, strict=True):
             # 9 digits give a float32 back exactly; three decimals, as others write, make ties.
             numbers = " ".join(f"{value:.9g}" for value in (score, *box))

@@ -124,7 +124,7 @@ def _by_list(root: Path, split: str | None, usual: str, images: Path | None, not
     name, whole = find_split(lists, wanted) or wanted, _of_all_classes(lists)
     if split is None and name not in lists and len(whole) == 1:  # CVAT's `default`, for example
         [name] = whole
-        notes.add(f"list {name!r} read, the only one there is; {wanted!r} is the usual one", root / LISTS)
+        notes.add(f"list {name!r} read, as there is no {wanted!r}", root / LISTS)
     folder = root / ANNOTATIONS
     ids = _read_split(root, folder, name, notes)
     return VocLayout(folder, _photos(folder, images), ids, name)
@@ -142,7 +142,7 @@ def _whole(root: Path, images: Path | None, split: str, notes: Notes) -> VocLayo
     photos = [images] if images is not None else [*photo_folders(folder), *nearby]
     layout = VocLayout(folder, photos, ids, split)
     if without := layout.unlabelled():
-        notes.add("photos without an annotation left out", without[0], len(without))
+        notes.add("photo without an annotation left out", without[0], len(without))
     return layout
 
 
@@ -170,7 +170,7 @@ def _read_split(root: Path, annotations: Path, split: str, notes: Notes) -> tupl
         raise VocError(f"{path}: the image list is empty")
     unique = tuple(dict.fromkeys(ids))
     if len(unique) < len(ids):
-        notes.add("images listed more than once, counted once", path, len(ids) - len(unique))
+        notes.add("image listed more than once, counted once", path, len(ids) - len(unique))
     return unique
 
 

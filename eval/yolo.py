@@ -53,7 +53,7 @@ class YoloDataset(PhotoRecords):
         if not there:
             raise YoloError(f"{self.root}: none of the {number_of(len(found), 'photo')} of split {self.split!r} exists")
         for labels in self.layout.unlabelled:
-            self._notes.add("label files without a photo left out", labels)
+            self._notes.add("file of labels without a photo left out", labels)
         self.image_ids: Sequence[str] = tuple(there)
         self.truths = [self._read(image_id) for image_id in there]
         self._refuse_background()
@@ -67,7 +67,7 @@ class YoloDataset(PhotoRecords):
 
     def _is_there(self, photo: Path) -> bool:
         if not photo.is_file():
-            self._notes.add("missing photos left out, with their labels", photo)
+            self._notes.add("photo missing, left out together with any labels", photo)
         return photo.is_file()
 
     def _refuse_background(self) -> None:
@@ -91,7 +91,7 @@ class YoloDataset(PhotoRecords):
     def _rows(self, path: Path) -> YoloRows:
         if path.is_file():
             return read_rows(path, len(self.classes), self._notes, RowForm(keypoints=self.layout.keypoints))
-        self._notes.add("photos without a label file, taken to show no objects", path)
+        self._notes.add("photo without a label file, taken to show no objects", path)
         return NO_ROWS
 
 

@@ -123,7 +123,7 @@ def classes_of(content: Mapping[str, Any], config: Path) -> list[str]:
         raise YoloError(f"{config}: no names of classes")
     count = str(content.get("nc", "")).strip()
     if count.isdecimal() and count != str(len(names)):
-        raise YoloError(f"{config}: nc is {count:.20}, but there are {len(names)} names")
+        raise YoloError(f"{config}: nc is {count:.20}, but names has {len(names)}")
     return _distinct([name.strip() for name in names], config)
 
 

@@ -124,7 +124,7 @@ def _choose(there: Sequence[str], split: str | None, usual: str, config: Path, n
     found = find_split(there, split or usual)
     if found is None and split is None and len(there) == 1:
         [found] = there
-        notes.add(f"split {found!r} read, the only one there is; {usual!r} is the usual one", config)
+        notes.add(f"split {found!r} read, as there is no {usual!r}", config)
     if found is None:
         raise YoloError(f"{config}: no split {split or usual!r}; there are {', '.join(there) or 'none'}")
     return found
@@ -144,7 +144,7 @@ def _photos_of(listed: Any, bases: Sequence[Path], config: Path, notes: Notes) -
             raise YoloError(f"{config}: the photos {str(each)!r:.100} do not exist; looked for {place}")
     named = _named(found)
     if len(named) < len(found):
-        notes.add("images listed more than once, counted once", config, len(found) - len(named))
+        notes.add("image listed more than once, counted once", config, len(found) - len(named))
     return named
 
 

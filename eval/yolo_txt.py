@@ -18,13 +18,14 @@ from eval.notes import Notes
 from structures.boxes import Doubles, ImageSize
 from structures.errors import InputError
 from structures.files import file_within
+from structures.text import number_of
 
 MOST_BYTES = 2**24  # of the labels of one photo: a quarter of a million boxes
 MOST_COLUMNS = 10_000  # of a row: a polygon of five thousand corners
 ROUNDING = 1e-6  # of a corner, as a share: most programs write six decimals
 FARTHEST = 1.5  # a number further from 0 is not a share of a photo, but of pixels
 BOX, WITH_SCORE, SMALLEST_POLYGON = 5, 6, 7  # columns
-POLYGONS = "objects with a polygon: the box around it is taken"
+POLYGONS = "object with a polygon: the box around it is taken"
 
 
 class YoloError(InputError):
@@ -142,8 +143,9 @@ def _lines(path: Path) -> list[str]:
 
 def _row(words: list[str], place: str, classes: int, form: RowForm) -> tuple[int, Sequence[float], float]:
     if not form.knows(len(words)):
-        count = len(words) if len(words) <= MOST_COLUMNS else f"more than {MOST_COLUMNS}"
-        raise YoloError(f"{place}: {count} columns, {form.expected()}")
+        many = len(words) > MOST_COLUMNS
+        count = f"more than {MOST_COLUMNS} columns" if many else number_of(len(words), "column")
+        raise YoloError(f"{place}: {count}, {form.expected()}")
     try:
         values = [float(word) for word in words]
     except ValueError:
@@ -160,7 +162,7 @@ def _row(words: list[str], place: str, classes: int, form: RowForm) -> tuple[int
 
 def _label(value: float, place: str, classes: int) -> int:
     if not value.is_integer() or not 0 <= value < classes:
-        raise YoloError(f"{place}: class {value:g}, but there are {classes} classes, from 0 to {classes - 1}")
+        raise YoloError(f"{place}: class {value:g}, expected 0 to {classes - 1}")
     return int(value)
 
 

@@ -26,7 +26,8 @@ end_after(lambda: os.read(0, 1))
 CODE = """
 import numpy as np
 from proposals.compiling import note_compiled
-from proposals.selective_search.search import SelectiveSearch, fast
+from proposals.selective_search.search import SelectiveSearch
+from proposals.selective_search.strategy import fast
 SelectiveSearch(fast(), threads=1)(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
 note_compiled()
 """

@@ -35,7 +35,8 @@ def selective_search(
         strategies: your own, such as "HSV:CTSF:100"; without them the paper's fast setting.
         **options: of `SelectiveSearch`.
     """
-    from proposals.selective_search.search import SUPERPIXEL_FACTOR, SelectiveSearch, enlarged, fast, parse_strategy
+    from proposals.selective_search.search import SelectiveSearch
+    from proposals.selective_search.strategy import SUPERPIXEL_FACTOR, enlarged, fast, parse_strategy
 
     chosen = fast(SUPERPIXEL_FACTOR if factor is None else factor)
     if strategies:
@@ -50,14 +51,16 @@ def selective_search_1x(**options: Any) -> ProposalGenerator:
 
 def selective_search_quality(*, factor: float = 1, **options: Any) -> ProposalGenerator:
     """Make the paper's quality Selective Search: 80 strategies."""
-    from proposals.selective_search.search import SelectiveSearch, quality
+    from proposals.selective_search.search import SelectiveSearch
+    from proposals.selective_search.strategy import quality
 
     return SelectiveSearch(quality(factor), **{"name": "selective-search-quality", **options})
 
 
 def selective_search_single(*, factor: float = 1, **options: Any) -> ProposalGenerator:
     """Make the paper's single-strategy Selective Search."""
-    from proposals.selective_search.search import SelectiveSearch, single
+    from proposals.selective_search.search import SelectiveSearch
+    from proposals.selective_search.strategy import single
 
     return SelectiveSearch(single(factor), **{"name": "selective-search-single", **options})
 

@@ -98,7 +98,7 @@ def _head(content: bytes) -> bytes:
 
 
 def _sweep(root: Path) -> None:
-    """Remove files of ours, those that were used least recently first, until the rest of them is small enough."""
+    """Remove our files, the least recently used first, until the rest is small enough."""
     files = []
     for folder, _, names in os.walk(root):  # does not follow links
         for name in names:

@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from structures.boxes import Boxes, Floats, Indices, iou
 from structures.errors import InputError
+from structures.text import number_of
 
 OVERLAPS = 2**14  # computed in one call, which then takes about twice as long as a call for none
 
@@ -37,7 +38,7 @@ def suppress(boxes: Boxes, scores: Floats, *, iou_threshold: float = 0.3) -> Ind
     [1]
     """
     if len(boxes) != len(scores):
-        raise InputError(f"{len(boxes)} boxes but {len(scores)} scores")
+        raise InputError(f"{number_of(len(boxes), 'box')} but {number_of(len(scores), 'score')}")
     if not np.isfinite(scores).all():
         raise InputError("scores hold values that are not finite")
     order = best_first(scores)

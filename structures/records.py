@@ -11,7 +11,7 @@ import numpy.typing as npt
 from structures.boxes import Boxes, Floats, ImageSize, Mask, as_boxes
 from structures.errors import InputError
 from structures.names import ClassNames
-from structures.text import aligned
+from structures.text import aligned, number_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -184,7 +184,9 @@ class Detections(_Rows):
         _check_finite(self.scores, "scores")
         _check_source(self.source, self.source_names)
         if self.classes and len(boxes) and not 0 <= self.labels.min() <= self.labels.max() < len(self.classes):
-            raise InputError(f"labels {self.labels.min()} to {self.labels.max()}, but {len(self.classes)} classes")
+            raise InputError(
+                f"labels {self.labels.min()} to {self.labels.max()}, expected 0 to {len(self.classes) - 1}"
+            )
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -247,7 +249,7 @@ class Detections(_Rows):
     def _summary(self) -> str:
         """Say how many objects were found, and where."""
         height, width = self.image_size
-        return f"{len(self) or 'no'} object{'s' * (len(self) != 1)} in {width} x {height} pixels"
+        return f"{number_of(len(self), 'object') if len(self) else 'no objects'} in {width} x {height} pixels"
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,13 +18,16 @@ def printable(text: object) -> str:
 
 
 def number_of(number: int, noun: str) -> str:
-    """Return a number of things in words, with a noun that takes "s" or "es".
+    """Return a number of things in words, with a noun that takes "s", "es" or "ies".
 
-    >>> number_of(1, "photo"), number_of(0, "photo"), number_of(2, "box"), number_of(20, "class")
-    ('1 photo', '0 photos', '2 boxes', '20 classes')
+    >>> number_of(1, "photo"), number_of(0, "photo"), number_of(2, "box"), number_of(3, "category")
+    ('1 photo', '0 photos', '2 boxes', '3 categories')
     """
-    ending = "" if number == 1 else "es" if noun.endswith(("s", "x")) else "s"
-    return f"{number} {noun}{ending}"
+    if number == 1:
+        return f"1 {noun}"
+    if noun.endswith("y"):  # after a consonant: nothing that is counted here ends like "key"
+        return f"{number} {noun[:-1]}ies"
+    return f"{number} {noun}{'es' if noun.endswith(('s', 'x')) else 's'}"
 
 
 def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> list[str]:

@@ -15,9 +15,14 @@ import pytest
 from detect.cli import main
 from tests import given_options
 
+# The files that take longest, the longest first; without this, one might begin last and keep one worker alone.
+LONGEST_FIRST = (
+    *("scaling_ray", "detect_torchrun", "detect_training", "detect_stopping", "detect_multibox"),
+    *("classifier_image_training", "detect_training_region_phases", "serving_on_ray", "detect_training_shared"),
+)
 pytest.register_assert_rewrite("tests.boxes")  # so that its assertions, too, say what was found
 
-hypothesis.settings.register_profile("untimed", deadline=None)  # beside other programs anything may take its time
+hypothesis.settings.register_profile("untimed", deadline=None)  # next to other programs any test may be slow
 hypothesis.settings.load_profile("untimed")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,12 +56,17 @@ def rcnn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 @pytest.fixture
 def torch_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let torch, which needs no conversion, be the engine wherever none is named."""
-    monkeypatch.setattr("classifier.engines._engine", lambda name, device: "torch" if name == "auto" else name)
+    """Let torch, which needs no conversion, be the engine wherever none is named: as if OpenVINO were missing."""
+    monkeypatch.setitem(sys.modules, "openvino", None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     given_options.begin(config)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))  # stable: the others keep their order
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

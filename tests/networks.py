@@ -21,10 +21,13 @@ CLASSES = ("cat", "cup", "person")
 SMALL = replace(CAFFE, size=64, context=5)
 
 
+QUARTER = ((192, 256), (256, 192))
+TINY = ((64, 128), (128, 64))
+
+
 @contextmanager
-def quarter_canvases() -> Iterator[tuple[tuple[int, int], ...]]:
-    """Have whole photos drawn with a quarter of the usual pixels, where what is proven does not depend on them."""
-    canvases = ((192, 256), (256, 192))
+def quarter_canvases(canvases: tuple[tuple[int, int], ...] = QUARTER) -> Iterator[tuple[tuple[int, int], ...]]:
+    """Have whole photos drawn with a quarter of the usual pixels or less, where what is proven needs no more."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(whole_photo.__kwdefaults__, "canvases", canvases)
         patch.setattr(random_view, "__defaults__", (canvases,))

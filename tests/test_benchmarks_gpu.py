@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import torch
 from benchmarks import gpu, gpu_parts
 from benchmarks.gpu_parts import PARTS, Setting, prepare_photos
 from eval.voc import VocDataset
+from tests.networks import CLASSES, TINY, make, make_shared, quarter_canvases
+from tests.pretended_gpu import pretended_gpu
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMED = "torch torchvision numpy numba pillow rich typer safetensors opencv-contrib-python-headless".split()
@@ -83,7 +86,33 @@ def test_networks_are_timed(setting: Setting, monkeypatch: pytest.MonkeyPatch) -
 
     broken = list(gpu_parts._network(setting, Broken, (8, 8), (1,), "crops"))
     assert [row["why"] for row in broken] == ["RuntimeError: no kernel"] * 2
-    assert "needs" in str(next(PARTS["memory"](setting))) or not setting.gpu
+
+
+WEIGHTS = {"default": make(), "shared": make_shared(CLASSES)}
+
+
+def test_a_gpu_is_held_against_the_cpu(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_parts, "load_regions", WEIGHTS.get)
+    monkeypatch.setattr(Setting, "precisions", ("float32",))
+    on_gpu = replace(setting, device=torch.device("cuda"))
+    with quarter_canvases(TINY), pretended_gpu():
+        rows = list(PARTS["parity"](on_gpu))
+        monkeypatch.setattr(gpu_parts, "MOST_OFF", -1)
+        wrong = [row["what"] for row in PARTS["parity"](on_gpu) if gpu_parts.WRONG in row]
+    heads = ("crops", "shared", "multibox")
+    assert [row["what"] for row in rows] == [f"{name} float32{how}" for how in (" without TF32", "") for name in heads]
+    assert not any(gpu_parts.WRONG in row for row in rows)
+    assert wrong == [f"{name} float32 without TF32" for name in heads]
+
+
+def test_batches_are_halved_where_memory_seems_to_end(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_parts, "load_regions", WEIGHTS.get)
+    (row,) = PARTS["memory"](setting)
+    assert row["batch"] == 2
+    assert gpu_parts.WRONG not in row
+    monkeypatch.setattr(gpu_parts, "_end_memory_above", lambda most, engine: None)
+    (row,) = PARTS["memory"](setting)
+    assert row[gpu_parts.WRONG] == "not as on the CPU"
 
 
 def options(out: Path, *words: str) -> Any:
@@ -101,6 +130,23 @@ def test_a_part_that_fails_or_hangs_is_a_row(tmp_path: Path, monkeypatch: pytest
     script.write_text(f"open({str(tmp_path / 'crops.jsonl')!r}, 'w').write({rows!r} + '\\n{{half')\nwhile True: pass")
     before, stopped, _ = gpu.run_part("crops", options(tmp_path), 1)
     assert (before["what"], stopped["why"]) == ("before", "stopped after its 1 s")
+
+
+def test_an_end_by_ctrl_c_ends_the_part_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, wait, begun = tmp_path / "script.py", subprocess.Popen.wait, list[Any]()
+    monkeypatch.setattr(gpu, "__file__", str(script))
+    script.write_text("while True: pass")
+
+    def interrupted(part: Any, limit: float) -> int:
+        if not begun:
+            begun.append(part)
+            raise KeyboardInterrupt
+        return wait(part, limit)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gpu.run_part("crops", options(tmp_path), 60)
+    assert begun[0].returncode is not None
 
 
 def test_no_part_begins_when_the_time_is_spent(tmp_path: Path) -> None:

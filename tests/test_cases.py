@@ -25,9 +25,9 @@ from structures.errors import InputError
 from structures.images import read_image
 
 Case = Callable[[str], Path]
-TURNED = "with x2 < x1 or y2 < y1, of negative width or height, left out, first in"
+TURNED = "with x2 < x1 or y2 < y1, of negative width or height, left out"
 LEFT_OUT = "1 category without objects left out"
-OUTSIDE = "1 objects wholly outside their photo"
+OUTSIDE = "1 object wholly outside the photo"
 DAMAGED = ("jpg_half_then_EOI.jpg", "png_flip.png", "png_zeros.png", "prog_half_EOI.jpg", "webp_zeros.webp")
 COMMANDS = [  # words, {c} for the folder of the cases and {o} for a new one; exit code; what is said
     *(
@@ -44,11 +44,11 @@ COMMANDS = [  # words, {c} for the folder of the cases and {o} for a new one; ex
     *(
         (f"{command} {{c}}/inside-out/results.json --ground-truth {{c}}/inside-out/instances.json {how}", 0, said)
         for command, how, said in (
-            ("eval detections", "--protocol coco", ("1 detections of negative width", "entry 1", "AP (coco) 100.00 %")),
-            ("eval detections", "--protocol voc", ("1 detections of negative width", "entry 1", "mAP (voc) 100.00 %")),
-            ("eval compare", "--draws 9", ("1 detections of negative width", "entry 1", "A: 100.00% AP")),
-            ("eval proposals", "", ("1 of 3 boxes on 1 of 1 photos have x2 < x1 or y2 < y1", "MABO 100.00 %")),
-            ("convert", "--to csv --out {o}/csv", (f"1 detections {TURNED}", "entry 1", "2 detections, 1 class")),
+            ("eval detections", "--protocol coco", ("1 detection of negative width", "entry 1", "AP (coco) 100.00 %")),
+            ("eval detections", "--protocol voc", ("1 detection of negative width", "entry 1", "mAP (voc) 100.00 %")),
+            ("eval compare", "--draws 9", ("1 detection of negative width", "entry 1", "A: 100.00% AP")),
+            ("eval proposals", "", ("1 of 3 boxes on 1 of 1 photo with x2 < x1 or y2 < y1", "MABO 100.00 %")),
+            ("convert", "--to csv --out {o}/csv", (f"1 detection {TURNED}", "entry 1", "2 detections, 1 class")),
         )
     ),
     *(
@@ -74,7 +74,7 @@ COMMANDS = [  # words, {c} for the folder of the cases and {o} for a new one; ex
     (
         "propose {c}/other-size/photos --proposals file:{c}/other-size/boxes.json --out {o}/boxes",
         0,
-        ("2 of 2 boxes on 1 of 1 photos lie outside the photo", "on v.jpg (96 x 64 pixels)"),
+        ("2 of 2 boxes on 1 of 1 photo outside the photo", "on v.jpg (96 x 64 pixels)"),
     ),
     (
         "propose {c}/windows-names/photos --proposals file:{c}/windows-names/boxes.json --out {o}/boxes",
@@ -137,13 +137,13 @@ def test_lines_with_corners_exchanged_are_named(case: Case) -> None:
     lines, notes = read_lines(case("inside-out") / "swapped.jsonl")
     assert len(align(lines, data).detections[0]) == 0
     assert notes[0].startswith("2 detections with x2 < x1 or y2 < y1")
-    assert notes[0].endswith("swapped.jsonl: line 1: box 1")
+    assert notes[0].endswith("swapped.jsonl: line 1: box 1)")
 
 
 def test_an_object_beyond_its_photo_is_named_and_not_learned_from(case: Case) -> None:
     data = open_ground_truth(case("beyond-photo") / "instances.json")
-    assert data.notes[0].startswith("1 objects wholly outside their photo")
-    assert data.notes[0].endswith("annotation 2 of 1.jpg")
+    assert data.notes[0].startswith("1 object wholly outside the photo")
+    assert data.notes[0].endswith("annotation 2 of 1.jpg)")
     assert [len(truth) for truth in Selection(data, to_learn=True)] == [1, 0]
 
 
@@ -152,7 +152,7 @@ def test_boxes_of_another_size_are_named(case: Case) -> None:
     stored = StoredProposals(case("other-size") / "boxes.json")
     stored.proposals_of("v.jpg", read_image(photo))
     [note] = stored.notes
-    assert "2 of 2 boxes on 1 of 1 photos lie outside the photo" in note
+    assert "2 of 2 boxes on 1 of 1 photo outside the photo" in note
 
 
 @pytest.mark.parametrize("name", ["val/p1.jpg", "val/p2.jpg", "train/p3.jpg"])
@@ -181,7 +181,7 @@ def test_all_can_be_converted_and_read_again(case: Case, tmp_path: Path, name: s
         return  # the case has no photos, without which boxes as shares have no size
     again = open_ground_truth(tmp_path / form, "train")
     assert len(again) == done.photos
-    lost = next((line for line in done.losses if "outside their photo left out" in line), "0 ")
+    lost = next((line for line in done.losses if "outside the photo left out" in line), "0 ")
     assert sum(map(len, again)) == done.objects - int(lost.split()[0])
 
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from classifier import converted
 from classifier.converted import module_key, openvino_core, openvino_model
-from classifier.engines import make_engine, place
+from classifier.engines import make_engine
+from classifier.placement import place
 from structures.cache import CACHE_VARIABLE, cache_folder, keep
 from structures.errors import InputError
 
@@ -214,7 +215,8 @@ def test_a_folder_that_cannot_be_written_to_is_not_an_error(
 WARM = """
 import sys
 import torch
-from classifier.engines import make_engine, place
+from classifier.engines import make_engine
+from classifier.placement import place
 module = torch.nn.Conv2d(3, 2, 3)
 torch.nn.init.constant_(module.weight, 0.5)
 torch.nn.init.constant_(module.bias, 0.25)

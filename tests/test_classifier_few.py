@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from classifier.engines import place
 from classifier.few_examples import MOST_ROWS, Examples, learn_columns, log_sum_exp
+from classifier.placement import place
 from classifier.region_columns import LAST_MAP, Columns, with_columns, without_columns
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError

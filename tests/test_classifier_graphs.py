@@ -1,13 +1,14 @@
 """CUDA graphs with a recorder that a CPU can play: answers are one's own, failures fall back, memory errors pass."""
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from classifier.graphs import MOST_SHAPES, Graphed, Recording
+from classifier.graphs import MOST_SHAPES, Graphed, Recording, record, wait_for_the_gpu
 
 
 class Recorder:
@@ -77,3 +78,24 @@ def test_threads_do_not_mix_their_answers() -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda value: run(torch.full((50, 50), float(value))), range(40)))
     assert [answer.unique().tolist() for answer in found] == [[2.0 * value] for value in range(40)]
+
+
+def test_nobody_waits_for_the_whole_gpu_while_a_graph_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recording is pretended: the first thing that it does on a GPU is to name that GPU."""
+    waited, recording = Event(), Event()
+
+    class Naming:
+        def __init__(self, device: torch.device) -> None:
+            recording.set()
+            assert not waited.wait(0.05)
+            raise RuntimeError("no GPU")
+
+    monkeypatch.setattr(torch.cuda, "device", Naming)
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.set)
+    with ThreadPoolExecutor(1) as pool:
+        recorded = pool.submit(record, Doubled(), torch.ones(1))
+        recording.wait()
+        wait_for_the_gpu()
+        assert waited.is_set()
+        with pytest.raises(RuntimeError, match="no GPU"):
+            recorded.result()

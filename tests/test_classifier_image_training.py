@@ -135,7 +135,7 @@ def test_every_photo_is_seen_once_an_epoch_in_a_new_order() -> None:
     parts = [BatchOrder(13, 4, seed=1, process=Process(rank, 2)) for rank in range(2)]
     for iteration in range(6):
         assert sorted(parts[0].rows(iteration) + parts[1].rows(iteration)) == sorted(order.rows(iteration))
-    with pytest.raises(ValueError, match="3 photos do not fill a batch of 4"):
+    with pytest.raises(ValueError, match="3 photos cannot fill a batch of 4"):
         BatchOrder(3, 4, seed=0)
     with pytest.raises(ValueError, match="cannot be shared by 3 processes"):
         BatchOrder(30, 4, seed=0, process=Process(0, 3))

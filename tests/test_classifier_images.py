@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as tv
 
-from classifier.engines import place
 from classifier.googlenet import GoogLeNet
 from classifier.images import ImageClassifier, best_classes, cut_views, resize_pixels
+from classifier.placement import place
 from classifier.views import LONGEST, View, list_views, resized, without_the_unseen
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from classifier.crops import RegionCrops, normalise
-from classifier.engines import Engine, place
+from classifier.engines import Engine
+from classifier.placement import place
 from classifier.protocol import feature_count
 from classifier.regions import Ensemble, GoogLeNetRegions
 from classifier.weights.checkpoint import Checkpoint

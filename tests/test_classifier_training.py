@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from classifier.ahead import batches_ahead, map_ahead
-from classifier.crops import RegionCrops, normalise
-from classifier.engines import Engine, make_engine, place
+from classifier.crops import RegionCrops, cut_regions, normalise
+from classifier.engines import Engine, make_engine
 from classifier.googlenet import GoogLeNet
+from classifier.placement import place
 from classifier.recipes import Recipe
-from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, cut_regions, keep_features
+from classifier.region_batches import FreshCrops, KeptFeatures
+from classifier.region_features import Head, Trunk, keep_features
 from classifier.sampling import BatchDraw, LabelledRegions
 from classifier.training import NonFiniteLoss, StepProgress
 from classifier.weights.fitting import WeightsError

@@ -127,7 +127,7 @@ def test_damaged_metadata_is_refused(tmp_path: Path, checkpoint: Checkpoint) -> 
         ({"preprocessing": json.dumps(record | {"channels": "YUV"})}, "channels must be one of RGB, BGR"),
         ({"preprocessing": json.dumps(record | {"unknown": 1})}, "damaged metadata"),
         ({"preprocessing": json.dumps(record), "variant": '"v9"'}, "variant 'v9' is not one of"),
-        ({"preprocessing": json.dumps(record), "variant": '"paper"'}, "weights are missing"),
+        ({"preprocessing": json.dumps(record), "variant": '"paper"'}, "weights missing"),
         ({"preprocessing": json.dumps(record), "task": '"foo"'}, "task 'foo' is not one of"),
         ({"preprocessing": json.dumps(record), "classes": '"abc"'}, "classes must be a list of names"),
         ({"preprocessing": json.dumps(record), "classes": "[1, 2, 3]"}, "classes must be a list of names"),
@@ -148,9 +148,9 @@ def test_damaged_metadata_is_refused(tmp_path: Path, checkpoint: Checkpoint) -> 
 
 
 def test_weights_of_another_variant_or_network_are_named(checkpoint: Checkpoint) -> None:
-    with pytest.raises(WeightsError, match=r"57 weights are missing, the first is conv1\.conv\.bias"):
+    with pytest.raises(WeightsError, match=r"57 weights missing, the first is conv1\.conv\.bias"):
         replace(checkpoint, variant="paper").network()
-    with pytest.raises(WeightsError, match=r"1 weights are unknown, the first is extra"):
+    with pytest.raises(WeightsError, match=r"1 weight unknown, the first is extra"):
         replace(checkpoint, state={**checkpoint.state, "extra": torch.zeros(1)}).check()
 
 

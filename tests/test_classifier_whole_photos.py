@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classifier.engines import place
 from classifier.googlenet import GoogLeNet
 from classifier.images import ImageClassifier
+from classifier.placement import place
 from classifier.weights.checkpoint import Checkpoint, save_checkpoint
 from classifier.weights.fitting import WeightsError
 from classifier.whole_photos import (
@@ -142,7 +142,7 @@ def test_precision_does_not_depend_on_photos_that_are_unclear(seed: int) -> None
 
 
 def test_shapes_that_do_not_fit() -> None:
-    with pytest.raises(InputError, match="1 classes"):
+    with pytest.raises(InputError, match="1 class"):
         presence_precision(np.zeros((2, 2), np.float32), np.zeros((2, 2), np.int8), ["cat"])
     with pytest.raises(InputError, match="not finite"):
         presence_precision(np.float32([[np.nan]]), np.zeros((1, 1), np.int8), ["cat"])

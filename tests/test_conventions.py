@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from classifier.crops import normalise_pixels
-from classifier.engines import place
 from classifier.googlenet import GoogLeNet
+from classifier.placement import place
 from classifier.regions import GoogLeNetRegions
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.preprocessing import CAFFE, TORCHVISION, Preprocessing

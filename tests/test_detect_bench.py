@@ -125,7 +125,7 @@ def test_boxes_of_an_earlier_run_are_used_again(voc, tmp_path, rcnn, capsys):
     assert rcnn(*command, "--photos", 2) == 0
     capsys.readouterr()
     assert rcnn(*command) == 0
-    assert "2 of 3 photos are done already" in capsys.readouterr().err
+    assert "2 of 3 photos done already" in capsys.readouterr().err
 
 
 def test_a_photo_damaged_since_has_no_boxes_and_no_time(voc, tmp_path, rcnn, capsys):

@@ -158,7 +158,7 @@ def test_it_goes_on_where_it_stopped(bench: Callable[..., int], capsys: pytest.C
     assert bench("--proposals", "grid", "--timed", 0, "--photos", 1) == 0
     capsys.readouterr()
     assert bench("--proposals", "grid", "--timed", 0) == 0
-    assert "1 of 3 photos are done already" in capsys.readouterr().err
+    assert "1 of 3 photos done already" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -254,7 +254,7 @@ def test_twenty_photos_with_bad_ones_among_them(
     for name, reason in bad.items():
         assert reason in skipped[name]["reason"]
         assert f"{name}: " in shown
-    assert "3 of 20 photos were skipped" in shown
+    assert "3 of 20 photos skipped" in shown
     assert "17 done, 3 skipped" in shown
     assert (done["turned.jpg"]["width"], done["turned.jpg"]["height"]) == (30, 40)
     assert done["clear.png"]["labels"][0] == done["grey.png"]["labels"][0] == done["deep.png"]["labels"][0] == "bright"
@@ -274,7 +274,7 @@ def test_a_second_run_does_nothing_and_still_tells_of_the_bad_ones(
     capsys.readouterr()
     assert rcnn(tmp_path / "photos", "--out", out) == 1
     assert ((out / "detections.jsonl").read_bytes(), (out / "skipped.jsonl").read_bytes()) == before
-    assert "17 of 20 photos are done already" in capsys.readouterr().err
+    assert "17 of 20 photos done already" in capsys.readouterr().err
     assert last_run(out)["fresh"] == 0
 
 
@@ -555,7 +555,7 @@ def test_a_done_photo_that_is_gone_is_named_and_the_others_are_drawn(
     (tmp_path / "elsewhere/a.png").unlink()
     capsys.readouterr()
     assert rcnn(tmp_path / "photos", "--out", out, "--draw") == 1
-    assert "1 of 2 photos are done but could not be drawn" in capsys.readouterr().err
+    assert "1 of 2 photos done, but not drawn" in capsys.readouterr().err
     assert [file.name for file in (out / "pictures").iterdir()] == ["b.png"]
     assert list(last_run(out)["undrawn"]) == ["a.png"]
 

@@ -26,7 +26,7 @@ from tests.layouts import XML, coco, labelimg_side_by_side, photo, text, ultraly
 FEW = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
-DIFFICULT_IN_COCO = "difficult objects, written with ignore=1: pycocotools counts them"
+DIFFICULT_IN_COCO = "object marked difficult, written with ignore=1: counted by pycocotools"
 NAMES = ("cat", "dog", "Käse & <b>")
 
 
@@ -159,7 +159,7 @@ def test_boxes_and_names_come_back_from_every_other_format(
             assert [row[1] for row in rows] == [row[1] for row in after[stem]]
             assert all(one[0] == pytest.approx(two[0], abs=1e-3) for one, two in zip(rows, after[stem], strict=True))
         flagged = sum(flag for rows in photos for _, _, flag in rows) * (form == "voc")
-        lost = {"yolo": "difficult objects: the flag is lost", "coco": DIFFICULT_IN_COCO}.get(other, "")
+        lost = {"yolo": "object marked difficult: the mark is lost", "coco": DIFFICULT_IN_COCO}.get(other, "")
         assert kinds(there).get(lost, 0) == flagged
 
 
@@ -225,7 +225,7 @@ def crowded(root: Path) -> None:
 
 def kinds(done: Converted) -> dict[str, int]:
     """Return what got lost, without the example: kind -> count."""
-    found = [line.rpartition(", first in ")[0].partition(" ") for line in done.losses]
+    found = [line.rpartition(" (")[0].partition(" ") for line in done.losses]
     return {kind: int(count) for count, _, kind in found}
 
 
@@ -233,17 +233,18 @@ def test_losses_of_yolo_are_counted_and_named(tmp_path: Path) -> None:
     crowded(tmp_path / "in")
     done = run(tmp_path / "in", "yolo", tmp_path / "out")
     assert kinds(done) == {
-        "ids of images and categories other than 1, 2, 3 ...: they are renumbered": 2,
-        "objects with a polygon or mask: only the box is kept": 1,
-        "crowds left out": 1,
-        "difficult objects: the flag is lost": 1,
-        "objects whose area differs from that of their box: it is lost": 1,
-        "objects without area left out": 1,
-        "objects cut at the edge of their photo": 1,
-        "objects wholly outside their photo left out": 1,
-        "photos that do not exist": 1,
+        "category not numbered 1, 2, 3 ... in this order: renumbered": 1,
+        "image not numbered 1, 2, 3 ... in this order: renumbered": 1,
+        "object with a polygon or mask: only the box is kept": 1,
+        "crowd left out": 1,
+        "object marked difficult: the mark is lost": 1,
+        "object whose area differs from that of the box: the area is lost": 1,
+        "object without area left out": 1,
+        "object cut at the edge of the photo": 1,
+        "object wholly outside the photo left out": 1,
+        "photo missing": 1,
     }
-    assert all(", first in " in line for line in done.losses)
+    assert all(line.endswith(")") for line in done.losses)
     rows = (tmp_path / "out/labels/val/a.txt").read_text().splitlines()
     assert rows == ["0 0.35 0.35 0.5 0.5", "0 0.95 0.275 0.1 0.5"]
     assert (tmp_path / "out/data.yaml").read_text() == "path: .\nval: images/val\nnames:\n  0: dog\n"
@@ -253,8 +254,8 @@ def test_losses_of_voc_are_counted_and_named(tmp_path: Path) -> None:
     crowded(tmp_path / "in")
     done = run(tmp_path / "in", "voc", tmp_path / "out")
     assert kinds(done).keys() >= {
-        "crowds written as difficult objects",
-        "objects with fractions of a pixel, written as they are: some programs only read whole numbers",
+        "crowd written with difficult=1",
+        "object with fractions of a pixel, which are written: some programs read only whole numbers",
     }
     data = open_ground_truth(tmp_path / "out", "val")
     assert data.ground_truth("a").ignore.tolist() == [False, True, False, True]  # the one without area is left out
@@ -268,9 +269,9 @@ def test_losses_of_coco_are_counted_and_named(tmp_path: Path) -> None:
     done = run(tmp_path / "in", "coco", tmp_path / "out")
     assert kinds(done) == {
         "objects with parts, a pose, attributes, or marks as truncated or occluded: these are lost": 2,
-        "objects with a polygon or mask: only the box is kept": 1,
+        "object with a polygon or mask: only the box is kept": 1,
         DIFFICULT_IN_COCO: 1,
-        "photos that do not exist": 2,
+        "photos missing": 2,
     }
 
 
@@ -369,7 +370,7 @@ def test_inside_out_boxes_are_left_out_and_named_in_every_format(tmp_path: Path)
         done = run(tmp_path / source, "jsonl", tmp_path / str(number), images=tmp_path / "photos", **truth)
         assert done.objects == 1
         [note] = done.notes
-        assert note.startswith("1 detections with x2 < x1 or y2 < y1, of negative width or height, left out, first in")
+        assert note.startswith("1 detection with x2 < x1 or y2 < y1, of negative width or height, left out (")
 
 
 def test_rows_of_a_photo_need_not_stand_together_in_csv(tmp_path: Path) -> None:

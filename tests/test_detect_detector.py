@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from classifier.engines import Placement, place
 from classifier.googlenet import GoogLeNet
+from classifier.placement import Placement, place
 from classifier.regions import Ensemble, GoogLeNetRegions
 from classifier.weights.checkpoint import Checkpoint, save_checkpoint
 from classifier.weights.fitting import WeightsError

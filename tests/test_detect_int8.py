@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from classifier.engines import place
+from classifier.placement import place
 from classifier.rounding import RoundedConv2d
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from classifier.weights.fitting import WeightsError

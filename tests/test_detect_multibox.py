@@ -10,8 +10,9 @@ import pytest
 import skimage.data
 import torch
 
-from classifier.engines import make_engine, place
+from classifier.engines import make_engine
 from classifier.googlenet import LAYERS, GoogLeNet
+from classifier.placement import place
 from classifier.processes import ALONE, Process
 from classifier.training import NonFiniteLoss, TrainingRun
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
@@ -370,7 +371,7 @@ def test_regions_are_half_objects_and_never_ignored_ones():
     assert (empty[1] == NOTHING).all()
 
 
-@pytest.mark.parametrize(("processes", "complaint"), [(3, "3 processes"), (8, "4 photos are too few for 8")])
+@pytest.mark.parametrize(("processes", "complaint"), [(3, "3 processes"), (8, "4 photos for 8 processes")])
 def test_processes_share_batches_evenly_or_not_at_all(trunk, photos, tmp_path, monkeypatch, processes, complaint):
     monkeypatch.setattr("detect.training.canvases.current_process", lambda: Process(0, processes))
     monkeypatch.setattr("detect.training.multibox_batches.current_process", lambda: Process(0, processes))

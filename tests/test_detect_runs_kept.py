@@ -310,7 +310,7 @@ def test_photos_that_are_done_are_kept_later_without_a_second_line(
     assert read_regions(out)["b.png"].features.shape == (2, 2)
     capsys.readouterr()
     assert detecting("--keep", "scores")[0] == 0
-    assert "2 of 2 photos are done already" in capsys.readouterr().err
+    assert "2 of 2 photos done already" in capsys.readouterr().err
     assert (out / "detections.jsonl").read_text() == lines
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from classifier.cascade import Cascade
-from classifier.engines import place
+from classifier.placement import place
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from classifier.weights.fitting import WeightsError
 from detect.classifiers import choose_weights, load_classifier, shared_features

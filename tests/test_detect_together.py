@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from classifier.engines import TorchEngine, in_batches, place
+from classifier.engines import TorchEngine, in_batches
+from classifier.placement import place
 from classifier.protocol import RegionClassifier
 from classifier.regions import Ensemble, GoogLeNetRegions, Probabilities
 from detect.detector import Detector

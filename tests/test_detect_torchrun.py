@@ -93,7 +93,7 @@ torch.save(record, out / f"partly{current_process().rank}.pt")
 MULTIBOX = """
 from pathlib import Path
 import torch
-from classifier.engines import place
+from classifier.placement import place
 from classifier.processes import current_process
 from detect.training.bookkeeping import Bookkeeping
 from detect.training.multibox_recipe import MultiBoxRecipe
@@ -142,7 +142,7 @@ REGIONS = """
 from dataclasses import replace
 from pathlib import Path
 import torch
-from classifier.engines import place
+from classifier.placement import place
 from classifier.googlenet import GoogLeNet
 from classifier.processes import current_process
 from classifier.recipes import Recipe
@@ -268,7 +268,7 @@ def test_gradients_are_means_and_two_processes_go_on_to_the_bit(ran: Path) -> No
 def train_elastically(photos: Path, out: Path) -> subprocess.Popen[str]:
     """Train in two processes; if one ends, torchrun starts both again."""
     command = [*TORCHRUN, "--max-restarts", "2", "-m", "detect", "train", "classifier", "--folder", str(photos)]
-    command += ["--out", str(out), "--size", "32", "--batch", "4", "--epochs", "12", "--workers", "0"]
+    command += ["--out", str(out), "--size", "32", "--batch", "4", "--epochs", "6", "--workers", "0", "--no-auxiliary"]
     command += ["--device", "cpu", "--dtype", "float32", "--save-every", "3"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=ROOT, text=True, stdout=-1, stderr=subprocess.STDOUT, env=environment)

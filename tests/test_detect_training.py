@@ -17,7 +17,7 @@ import PIL.Image
 import pytest
 import torch
 
-from classifier.engines import place
+from classifier.placement import place
 from classifier.recipes import Recipe
 from classifier.sampling import LabelledRegions
 from classifier.training import StepProgress
@@ -255,9 +255,9 @@ def test_regions_drawn_again_get_features_of_their_own(start: Checkpoint, datase
     with pytest.raises(WeightsError, match=r"state\.pt: the start\.json of this training is missing"):
         run(start, dataset, tmp_path, **other)
     (tmp_path / "state.pt").unlink()
-    anew = run(start, dataset, tmp_path, **other)
+    again = run(start, dataset, tmp_path, **other)
     fresh = run(start, dataset, tmp_path / "fresh", **other)
-    assert all(torch.equal(anew.state[name], value) for name, value in fresh.state.items())
+    assert all(torch.equal(again.state[name], value) for name, value in fresh.state.items())
 
 
 def test_photos_that_were_replaced_are_not_learned_from_with_the_old_regions(start: Checkpoint, tmp_path: Path) -> None:
@@ -553,12 +553,12 @@ def rcnn(rcnn: Callable[..., int], torch_engine: None) -> Callable[..., int]:
 
 
 def test_from_drawn_photos_to_a_detector(rcnn: Callable[..., int], voc: Path, start_file: Path, tmp_path: Path) -> None:
-    """A weak test of quality: random trunk, 12 photos; but discs are told from squares and from nothing."""
+    """A weak test of quality: random trunk, 12 photos; but discs are distinguished from squares and from nothing."""
     out = tmp_path / "shapes.safetensors"
     assert rcnn(
         *("--voc", voc, "--out", out, "--weights", start_file, "--proposals", "grid", "--device", "cpu"),
-        *("--steps", 40, "--batch", 24, "--positive-share", 0.5, "--positives", 8, "--negatives", 10),
-        *("--learning-rate", 0.03, "--last-layer-rate", 3),
+        *("--steps", 30, "--batch", 24, "--positive-share", 0.5, "--positives", 8, "--negatives", 10),
+        *("--learning-rate", 0.03, "--last-layer-rate", 3, "--freeze", "maxpool2"),
     ) == 0  # fmt: skip
     checkpoint = read_checkpoint(out)
     assert checkpoint.classes == ("disc", "square")
@@ -566,7 +566,7 @@ def test_from_drawn_photos_to_a_detector(rcnn: Callable[..., int], voc: Path, st
     assert checkpoint.training["examples"]["use_ignored"] is True
     assert str(checkpoint.training["command"]).startswith("rcnn train regions --voc")
     curve = (tmp_path / "shapes.work" / "curves.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in curve] == ["step", *map(str, range(1, 41))]
+    assert [line.split(",")[0] for line in curve] == ["step", *map(str, range(1, 31))]
     val = VocDataset(voc, "val")
     loaded = Detector.load(out, "grid", device="cpu", engine="torch", score_floor=0.01)
     detector = Detector(Grid(areas=(0.12,), aspects=(1,), step=0.25), loaded.classify, score_floor=0.01)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from classifier.engines import place
 from classifier.few_examples import Examples, learn_columns
+from classifier.placement import place
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from classifier.weights.fitting import WeightsError
 from detect.detector import Detector

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from classifier.engines import place
 from classifier.googlenet import GoogLeNet
+from classifier.placement import place
 from classifier.region_draw import RegionDraw
 from classifier.training import StepProgress
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint

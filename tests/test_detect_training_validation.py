@@ -15,7 +15,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from classifier.engines import place
+from classifier.placement import place
 from classifier.regions import GoogLeNetRegions
 from classifier.training import NonFiniteLoss
 from classifier.weights.checkpoint import Checkpoint

@@ -123,8 +123,8 @@ def test_results_of_negative_sides_are_judged_as_by_pycocotools_and_named(instan
     ]
     results = write_results(tmp_path / "results.json", rows)
     found, _, notes = read_coco_results(results, data)
-    assert [note.split(":")[0] for note in notes] == ["1 detections of negative width or height"]
-    assert notes[0].endswith(f"first in {results}: entry 1")
+    assert [note.split(":")[0] for note in notes] == ["1 detection of negative width or height"]
+    assert notes[0].endswith(f"({results}: entry 1)")
     assert figures(data, results)[0] == pytest.approx(official(data, results)[0]) == pytest.approx(1)
     for protocol in ("voc", "ilsvrc"):  # which leave them out
         assert score(protocol, list(data), align_records(found, data).detections, data.classes).headline[1] == 1
@@ -141,8 +141,8 @@ def test_lines_with_corners_exchanged_are_left_out_and_named(instances: Opened, 
     path.write_text(json.dumps(line))
     lines, notes = read_lines(path)
     assert align(lines, data).detections[0].boxes.tolist() == [boxes[0], boxes[2]]  # a side of 0 is a miss, no mistake
-    assert notes[0].startswith("1 detections with x2 < x1 or y2 < y1")
-    assert notes[0].endswith(f"first in {path}: line 1: box 2")
+    assert notes[0].startswith("1 detection with x2 < x1 or y2 < y1")
+    assert notes[0].endswith(f"({path}: line 1: box 2)")
 
 
 def as_voc(root: Path, boxes: list[list[int]], name: str = "crate") -> None:
@@ -167,10 +167,10 @@ def test_boxes_beyond_their_photo_are_noted_alike_and_learned_from_up_to_the_edg
     monkeypatch.setattr("eval.voc._photo_size", lambda path: (80, 100))
     from_voc = VocDataset(tmp_path, "val", ["crate"])
     for data, image_id in ((from_coco, "1.jpg"), (from_voc, "1")):
-        notes = [note for note in data.notes if "their photo" in note]
+        notes = [note for note in data.notes if "the photo" in note]
         assert [note.split(":")[0] for note in notes] == [
-            "2 objects wholly outside their photo",
-            "2 objects that reach beyond the edge of their photo (0-based corners, perhaps)",
+            "2 objects wholly outside the photo",
+            "2 objects reaching beyond the edge of the photo (0-based corners, perhaps)",
         ]
         assert data.ground_truth(image_id).boxes.tolist() == boxes  # judged as they are
         learned = Selection(data, to_learn=True).ground_truth(image_id)
@@ -188,10 +188,10 @@ def test_objects_that_are_annotated_twice_are_noted_alike_and_count(instances: O
     layouts.text(tmp_path / "yolo" / "classes.txt", "crate\n")
     layouts.text(tmp_path / "yolo" / "1.txt", "0 0.2 0.375 0.2 0.25\n0 0.2 0.375 0.2 0.26\n0 0.2 0.375 0.2 0.25\n")
     sets = (from_coco, VocDataset(tmp_path / "voc", "val", ["crate"]), YoloDataset(tmp_path / "yolo"))
-    kind = "objects with the box and the class of another on their photo (annotated twice, perhaps): each counts"
+    kind = "object with the box and the class of another on the photo (annotated twice, perhaps): each counts"
     for data, place in zip(sets, ("annotation 3 of 1.jpg", "object 3", "line 3"), strict=True):
         notes = [note for note in data.notes if "of another" in note]
-        assert [(note.split(", first in")[0], note.endswith(place)) for note in notes] == [(f"1 {kind}", True)]
+        assert [(note.split(" (/")[0], note.endswith(f"{place})")) for note in notes] == [(f"1 {kind}", True)]
         assert len(data.truths[0]) == (4 if data is from_coco else 3)
 
 
@@ -214,7 +214,7 @@ def test_a_root_category_without_objects_is_left_out_with_a_note(instances: Open
     rows = [(1, 1, [10.0, 10, 30, 30], 0.9), (2, 2, [5.0, 5, 20, 15], 0.7), (2, 0, [5.0, 5, 20, 20], 0.8)]
     results = write_results(tmp_path / "results.json", rows)
     assert read_coco_results(results, data)[2] == [
-        f"1 detections of the category 'tin' left out, which is not a class, first in {results}: entry 2"
+        f"1 detection of the category 'tin' left out, which is not a class ({results}: entry 2)"
     ]
     assert figures(data, results) == pytest.approx(official(data, results), abs=1e-6)
     with pytest.raises(CocoError, match="category name tin appears twice"):  # both are used

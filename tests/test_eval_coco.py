@@ -93,14 +93,14 @@ def test_file_names_from_windows(instances):
 def test_oddities_are_noted(instances):
     rows = [{"id": i, "image_id": 4, "category_id": 1, "bbox": [0, 0, i, 4], "ignore": 1} for i in (0, 1)]
     notes = instances(annotations=rows).notes
-    assert notes[0].startswith("1 objects without area")
+    assert notes[0].startswith("1 object without area")
     assert notes[1].startswith("2 objects with ignore=1")
 
 
 def test_ids_that_lead_pycocotools_astray_are_noted(instances):
     rows = [{"id": i, "image_id": 4, "category_id": 1, "bbox": [0, 0, 3, 4]} for i in (0, 7, 7)]
     notes = instances(annotations=rows).notes
-    assert [note.split(",")[0] for note in notes] == ["1 objects with id 0", "1 objects with the id of another"]
+    assert [note.split(",")[0] for note in notes] == ["1 object with id 0", "1 object with the id of another"]
 
 
 def test_missing_sizes_are_noted_and_hold_all_boxes(instances):
@@ -202,10 +202,10 @@ def test_results_are_read_the_same_quickly_and_entry_by_entry(instances, tmp_pat
     written = tmp_path / "written.json"
     for file in (path, written):
         with monkeypatch.context() as patched:
-            patched.setattr("eval.coco_json.load", None)  # the careful reader is not asked
+            patched.setattr("eval.coco_result_columns.load", None)  # the careful reader is not asked
             quick, _, notes = read_coco_results(file, data)
         with monkeypatch.context() as patched:
-            patched.setattr("eval.coco_json.read_columns", lambda path: None)
+            patched.setattr("eval.coco_result_columns.read_columns", lambda path: None)
             careful, _, others = read_coco_results(file, data)
         assert notes == others
         assert list(quick) == list(careful) == ["a.jpg", "b.jpg"]

@@ -258,7 +258,7 @@ def test_objects_are_lost_where_no_detection_has_the_score_asked_for(voc, tmp_pa
         report = tmp_path / f"{score}.json"
         result = run("detections", file, "--ground-truth", voc, "--lost-score", score, "--json", report)
         assert json.loads(report.read_text())["lost"]["missed"] == missed
-        told = f"Where {missed} of 3 objects were lost (no detection of their class with IoU 0.5 and score {score})"
+        told = f"Where objects were lost: {missed} of 3 (no detection of their class with IoU 0.5 and score {score})"
         assert (told in result.stdout) == bool(missed)
         assert "the regions of 2 of 2 photos were not kept" in result.stderr
 
@@ -276,7 +276,7 @@ def test_the_page_of_a_voc_folder_without_its_photos_has_their_boxes(voc, tmp_pa
     assert re.search(r"page\.html: \d+\.\d MB, 2 photos of at most 320 pixels", result.stdout)
     text = page.read_text()
     assert '<td class="text"><bdi>dog</bdi></td><td><bdi>100.00</bdi></td>' in text
-    assert "2 photos are shown without a picture, the first because" in text
+    assert "2 photos shown without a picture, the first because" in text
     assert '"kinds":["true"]' in text
 
 

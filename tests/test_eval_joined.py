@@ -42,7 +42,7 @@ def test_photos_of_equal_names_stay_apart(folders: list[Path]) -> None:
 def test_oddities_of_the_parts_are_reported(folders: list[Path]) -> None:
     file = folders[1] / "Annotations" / "001.xml"
     file.write_text(file.read_text().replace("<width>96", "<width>0"))
-    assert join(folders).notes == [f"1 images with a missing or wrong <size>, first in {file}"]
+    assert join(folders).notes == [f"1 image with a missing or wrong <size> ({file})"]
 
 
 def test_other_classes_are_refused(folders: list[Path]) -> None:

@@ -21,7 +21,7 @@ LOSSES = Losses(LOST, ("cat", "[dog]"), np.array([[2, 0, 0], [0, 1, 4]]), 1, 2, 
 
 def test_tables() -> None:
     stages, classes, sources = lost_sheets(LOSSES)
-    assert stages.caption == "Where 3 of 7 objects were lost (no detection of their class with IoU 0.5 and score 0.25)"
+    assert stages.caption == "Where objects were lost: 3 of 7 (no detection of their class with IoU 0.5 and score 0.25)"
     assert [[row[0], *row[3:]] for row in stages.rows] == [
         ["no proposal", "1", "0", "0", "1"],
         ["background", "0", "0", "1", "1"],

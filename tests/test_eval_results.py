@@ -109,7 +109,7 @@ def test_unknown_classes_are_counted_unless_all_are(read):
 def test_other_sizes_give_a_warning(read):
     aligned = align(read(line("a.jpg", width=500))[0], Album("a"))
     assert aligned.resized == ["a.jpg"]
-    assert "differ in size" in aligned.warnings()[0]
+    assert "of another size" in aligned.warnings()[0]
 
 
 def test_a_last_line_that_is_cut_off_is_left_out_and_named(read, tmp_path):

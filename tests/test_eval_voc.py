@@ -101,14 +101,14 @@ def test_given_classes_may_differ_only_in_case(voc):
 def test_given_classes_decide_the_labels_and_others_are_noted(voc):
     data = voc({"a": SIZE + thing("dog") + thing("cat") + thing("cow")}, classes=["dog", "cat"])
     assert data.ground_truth("a").labels.tolist() == [0, 1]
-    assert "1 objects of the unlisted class 'cow'" in data.notes[0]
+    assert "1 object of the unlisted class 'cow'" in data.notes[0]
 
 
 def test_image_lists_may_have_a_second_column_and_names_with_spaces(voc):
     body = SIZE + thing()
     data = voc({"a": body, "my photo": body, "scan 1": body}, image_list="a -1\nmy photo  1\nscan 1\n\na\t0\n")
     assert data.image_ids == ("a", "my photo", "scan 1")
-    assert data.notes[0].startswith("1 images listed more than once")
+    assert data.notes[0].startswith("1 image listed more than once")
 
 
 @pytest.mark.parametrize("size", ["", "<size><width>0</width><height>0</height></size>", SIZE.replace("80", "20")])
@@ -131,10 +131,10 @@ def test_zero_based_corners_are_noted_not_wrapped(voc):
 def test_boxes_without_area_are_left_out_and_noted(voc):
     data = voc({"a": SIZE + thing(box=(20, 20, 10, 30)) + thing() + thing(box=(20, 20, 19, 30))})
     assert len(data.ground_truth("a")) == 1
-    assert data.notes[0].startswith("1 objects with x2 < x1 or y2 < y1, of negative width or height left out, first in")
-    assert data.notes[0].endswith("a.xml: object 1")
-    assert data.notes[1].startswith("1 objects without area left out, first in")
-    assert data.notes[1].endswith("a.xml: object 3")
+    assert data.notes[0].startswith("1 object with x2 < x1 or y2 < y1, of negative width or height left out (")
+    assert data.notes[0].endswith("a.xml: object 1)")
+    assert data.notes[1].startswith("1 object without area left out (")
+    assert data.notes[1].endswith("a.xml: object 3)")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_result_files_are_one_based_with_digits_that_keep_scores_apart():
 
 def test_result_files_refuse_a_label_without_a_class():
     found = Detections(as_boxes([[0, 0, 1, 1]]), np.array([2]), np.array([0.5]), (5, 5))
-    with pytest.raises(ValueError, match="a: label 2, but there are 2 classes"):
+    with pytest.raises(ValueError, match="a: label 2, expected 0 to 1"):
         voc_result_files([("a", found)], ["cat", "dog"], "val")
 
 

@@ -12,6 +12,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.conftest import LONGEST_FIRST
+
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = {"structures": 0, "proposals": 1, "classifier": 1, "eval": 1, "detect": 2}
 INSIDE = {  # files and folders of a room, the lowest floor first; a new one must be given its place
@@ -37,12 +39,13 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "ranking",
     ),
     "classifier": (
-        "googlenet ahead augmentation children converted graphs pooling recipes region_draw rounding running_average",
+        "googlenet ahead augmentation children converted graphs placement pooling recipes region_draw rounding "
+        "running_average",
         "engines sampling",
         "processes weights",
         "crops protocol shared_regions shared_sampling views training_state loading",
         "region_columns region_features regions training",
-        "cascade classification_loss export few_examples images",
+        "cascade classification_loss export few_examples images region_batches",
         "image_training whole_photos",
     ),
 }
@@ -167,6 +170,10 @@ def _packages_line() -> str:
     return next(line for line in lines if line.startswith("packages = ") and '"detect.commands"' in line)
 
 
+def test_the_tests_that_begin_first_are_there() -> None:
+    assert [name for name in LONGEST_FIRST if not (ROOT / "tests" / f"test_{name}.py").is_file()] == []
+
+
 @pytest.mark.parametrize("room", FLOORS)
 def test_each_room_is_typed(room: str) -> None:
     assert (ROOT / room / "py.typed").is_file()
@@ -214,7 +221,7 @@ def test_detecting_starts_without_what_is_slow_to_import() -> None:
 
 
 def test_loading_networks_needs_nothing_that_is_slow_to_import() -> None:
-    code = "import sys; from detect.classifiers import load_classifier; from classifier.engines import place"
+    code = "import sys; from detect.classifiers import load_classifier; from classifier.placement import place"
     code += "; from detect.generators import load_proposals; place = place(device='cpu', engine='torch')"
     code += "; load_classifier(['shared', 'default'], place, features='both'); load_proposals('multibox', place)"
     slow = set(SLOW) - {"sympy"}  # which torch 2.5 imports for its device "meta"

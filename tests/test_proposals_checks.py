@@ -14,11 +14,11 @@ SIZE = (20, 30)  # height, width
     [
         ([0, 0, 30, 20], ""),
         ([-0.5, 0, 30.5, 20], ""),  # rounded
-        ([0, 0, 31, 20], "reach beyond the edge of the photo"),
-        ([30, 0, 40, 20], "lie outside the photo or have no area"),
-        ([5, 5, 5, 9], "lie outside the photo or have no area"),
-        ([9, 5, 5, 9], "have x2 < x1 or y2 < y1"),
-        ([5, 99, 9, 50], "have x2 < x1 or y2 < y1"),
+        ([0, 0, 31, 20], "reaching beyond the edge of the photo"),
+        ([30, 0, 40, 20], "outside the photo or without area"),
+        ([5, 5, 5, 9], "outside the photo or without area"),
+        ([9, 5, 5, 9], "with x2 < x1 or y2 < y1"),
+        ([5, 99, 9, 50], "with x2 < x1 or y2 < y1"),
     ],
 )
 def test_a_box_is_of_one_kind(box: list[float], words: str) -> None:
@@ -26,7 +26,7 @@ def test_a_box_is_of_one_kind(box: list[float], words: str) -> None:
     checks.look("a.jpg", as_boxes([box, [1, 1, 2, 2]]), SIZE)
     lines = checks.lines()
     assert len(lines) == bool(words)
-    assert all(line.startswith(f"1 of 2 boxes on 1 of 1 photos {words}, such as [") for line in lines)
+    assert all(line.startswith(f"1 of 2 boxes on 1 of 1 photo {words}, such as [") for line in lines)
 
 
 def test_photos_count_once_and_the_example_does_not_depend_on_the_order() -> None:
@@ -38,7 +38,7 @@ def test_photos_count_once_and_the_example_does_not_depend_on_the_order() -> Non
             checks.look(name, as_boxes([[number, 0, number + 9, 9]] * 2), SIZE)
         told.append(checks.lines())
     assert told[0] == told[1]
-    assert told[0][0].startswith("6 of 6 boxes on 3 of 3 photos lie outside the photo or have no area, such as [97, 0,")
+    assert told[0][0].startswith("6 of 6 boxes on 3 of 3 photos outside the photo or without area, such as [97, 0,")
 
 
 def test_photos_without_boxes_are_not_odd() -> None:

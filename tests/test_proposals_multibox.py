@@ -19,6 +19,7 @@ from proposals.operators import clip_boxes
 from proposals.protocol import ProposalGenerator
 from proposals.tidy import suppress_quickly
 from structures.boxes import iou
+from structures.errors import InputError
 from structures.nms import suppress
 from tests.boxes import keeps_protocol
 
@@ -297,6 +298,16 @@ def test_a_refining_head_that_changes_nothing_keeps_the_boxes(head):
     assert iou(second.boxes, first.boxes).max(axis=1).min() > 0.999
     best = int(first.scores.argmax())
     assert second.scores.max() == pytest.approx(np.sqrt(first.scores[best] * 0.5), rel=1e-4)  # sigmoid(0) = 1/2
+
+
+def test_outputs_that_are_not_finite_are_an_error_and_no_photo_without_boxes(head):
+    """A network whose activations are too large for float16 gives nothing else."""
+    joined = torch.full((1, 26, sum((CANVAS[0] // s) * (CANVAS[1] // s) for s in STRIDES)), torch.nan)
+    predict = DensePredictor(lambda canvases: list(joined), head, RefineHead(16, width=8))
+    pixels = np.zeros((1, *CANVAS, 3), np.uint8)
+    for look in (predict, lambda canvas: predict.score(canvas, np.array([[0, 0, 9, 9]], np.float32))):
+        with pytest.raises(InputError, match='not finite; try `dtype="float32"`'):
+            look(pixels)
 
 
 def test_paper_head_decodes_in_units_of_the_spread():

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from proposals.resizing import as_rgb, resize
 from proposals.selective_search.colours import COLOUR_SPACES, convert
-from proposals.selective_search.search import SelectiveSearch, Strategy, fast, quality, single, strategies
+from proposals.selective_search.search import SelectiveSearch
+from proposals.selective_search.strategy import Strategy, fast, quality, single, strategies
 from structures.boxes import iou, mirror
 from tests.boxes import keeps_protocol
 

@@ -13,7 +13,7 @@ import pytest
 
 from proposals.baselines import Random
 from proposals.generators import build
-from proposals.stored.foreign import number_of, read_foreign
+from proposals.stored.foreign import image_number, read_foreign
 from proposals.stored.foreign_entries import ForeignError
 from proposals.stored.generator import StoredProposals, open_boxes
 from proposals.stored.reader import MANIFEST, ProposalStore, StoreError, file_key, pixel_key
@@ -392,8 +392,8 @@ def test_coco_results(tmp_path):
 
 
 def test_names_are_not_read_as_numbers():
-    assert number_of("2007_000027.jpg") is None
-    assert number_of("²") is None  # a digit, but no number
+    assert image_number("2007_000027.jpg") is None
+    assert image_number("²") is None  # a digit, but no number
 
 
 def test_the_number_in_a_file_name_is_not_the_number_of_a_photo(tmp_path):

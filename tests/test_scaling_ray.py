@@ -1,4 +1,4 @@
-"""`rcnn scale` on a real cluster of this machine: two workers, one of which is killed, and a head that is restarted."""
+"""`rcnn scale` on a real cluster of this machine, from here and through Ray's client: heads and a worker are killed."""
 
 import json
 import os
@@ -15,16 +15,17 @@ import pytest
 
 from classifier.weights import save_checkpoint
 from tests.networks import make
-from tests.ray_cluster import ROOT, Head, environment, family, free_port, needs_ray, workers_below
+from tests.ray_cluster import ROOT, Head, environment, free_port, needs_ray, workers_below
 from tests.shapes import draw_photo
 
 pytestmark = [
     needs_ray,
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes of Ray in /proc"),
 ]
-PHOTOS, PER_SHARD = 120, 4
-OPTIONS = ["--proposals", "grid", "--max-boxes", "16", "--score", "0.001"]
+PHOTOS, PER_SHARD = 96, 4
+OPTIONS = ["--proposals", "grid", "--max-boxes", "8", "--score", "0.001"]
 OPTIONS += ["--device", "cpu", "--engine", "torch", "--dtype", "float32"]
+OUT = "out"
 SECONDS = 1500.0  # on a busy machine; a wait ends as soon as what it is for is there
 
 
@@ -57,86 +58,86 @@ def heads(folder: Path) -> Iterator[Callable[[], Head]]:
         head.kill()
 
 
-def scale(folder: Path, out: str, head: Head, *, remote: bool = False) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "detect", "scale", "detect", str(folder / "photos"), "--out", str(folder / out)]
-    command += [*OPTIONS, "--weights", str(folder / "small.safetensors"), "--workers", "2", "--shard", str(PER_SHARD)]
-    command += ["--on", head.remote] if remote else []
+def scale(folder: Path, head: Head, *, workers: int, remote: bool = False) -> subprocess.Popen[str]:
+    """Begin a run, or go on with it, in OUT."""
+    command = [sys.executable, "-m", "detect", "scale", "detect", str(folder / "photos"), "--out", str(folder / OUT)]
+    command += [*OPTIONS, "--weights", str(folder / "small.safetensors"), "--shard", str(PER_SHARD)]
+    command += ["--workers", str(workers), *(["--on", head.remote] if remote else [])]
     given = os.environ | environment(None if remote else head.address)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(command, cwd=ROOT, env=given, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
 
 
-def wait_until(there: Callable[[], object], running: subprocess.Popen[str]) -> None:
+def wait_for_more(folder: Path, count: int, running: subprocess.Popen[str]) -> None:
+    """Wait until a run has written shards beyond those that were there; it must not have written all."""
     begin = time.monotonic()
-    while not there():
+    while len(shard_files(folder)) < count + 2:
         assert running.poll() is None, running.communicate()
         assert time.monotonic() - begin < SECONDS
         time.sleep(0.02)
 
 
-def shards(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("photos-*.parquet"))}
+def shard_files(folder: Path) -> list[Path]:
+    return list((folder / OUT).glob("photos-*.parquet"))
 
 
-def assert_as_one_process(folder: Path, out: str, rcnn: Callable[..., int]) -> None:
-    weights, one = folder / "small.safetensors", folder / "one"
-    assert rcnn("scale", "collect", folder / out, "--out", folder / f"{out}-lines") == 0
-    if not one.exists():
-        assert rcnn("detect", folder / "photos", "--out", one, *OPTIONS, "--weights", weights) == 1
-    for name in ("detections.jsonl", "skipped.jsonl"):
-        assert (folder / f"{out}-lines" / name).read_bytes() == (one / name).read_bytes(), name
+def shards(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Return when each shard was written, and its content."""
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in shard_files(folder)}
 
 
-def test_killed_workers_and_a_restarted_head_change_nothing(
-    folder: Path, heads: Callable[[], Head], rcnn: Callable[..., int]
-) -> None:
-    """Results are those of one process, to the last byte; and no shard that is there is written again."""
-    head = heads()
-    run = scale(folder, "killed", head)
-    wait_until(lambda: len(shards(folder / "killed")) >= 2, run)
-    first, second = workers_below(head.process.pid, "(OnOneCore)")
-    os.kill(first, signal.SIGKILL)
-    assert len(shards(folder / "killed")) < PHOTOS // PER_SHARD, "it was too quick to be disturbed"
-    _, said = run.communicate(timeout=SECONDS)
-    assert run.returncode == 1, said
-    assert "1 photo failed in this run" in said
-    assert second not in family(head.process.pid) or first not in family(head.process.pid)
-    assert_as_one_process(folder, "killed", rcnn)
-
-    run = scale(folder, "restarted", head)
-    wait_until(lambda: len(shards(folder / "restarted")) >= 2, run)
+def interrupted(run: subprocess.Popen[str], head: Head, folder: Path, before: int) -> tuple[int, str]:
+    """Kill the head in the middle of a run; return its exit code and what it said."""
+    wait_for_more(folder, before, run)
     head.kill()
     _, said = run.communicate(timeout=SECONDS)
-    assert run.returncode != 0, said
-    before = {path: path.stat().st_mtime_ns for path in (folder / "restarted").glob("photos-*.parquet")}
-    assert 2 <= len(before) < PHOTOS // PER_SHARD
-    run = scale(folder, "restarted", heads())
-    _, said = run.communicate(timeout=SECONDS)
-    assert run.returncode in (0, 1), said
-    assert f"{len(before) * PER_SHARD} of {PHOTOS} photos are done already" in said
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert shards(folder / "restarted") == shards(folder / "killed")
-    runs = json.loads((folder / "restarted" / "run.json").read_text())["runs"]
-    assert (runs[0]["finished"], runs[1]["before"]) == (None, len(before) * PER_SHARD)
-    assert not [path for path in (folder / "restarted").iterdir() if path.name.endswith(".partial")]
+    assert before < len(shards(folder)) < PHOTOS // PER_SHARD, "it was too quick to be disturbed"
+    return run.returncode, said
 
 
-def test_a_remote_cluster_gives_the_same_also_if_its_head_is_restarted(
+def already(count: int) -> str:
+    return f"{count * PER_SHARD} of {PHOTOS} photos done already"
+
+
+def test_heads_and_a_worker_that_are_killed_change_nothing(
     folder: Path, heads: Callable[[], Head], rcnn: Callable[..., int]
 ) -> None:
+    """One run in three parts: results are those of one process, to the last byte, and no shard is written again."""
     head = heads()
-    run = scale(folder, "remote", head, remote=True)
-    wait_until(lambda: len(shards(folder / "remote")) >= 2, run)
-    head.kill()
-    _, said = run.communicate(timeout=SECONDS)
-    before = shards(folder / "remote")
-    assert 2 <= len(before) < PHOTOS // PER_SHARD, "it was too quick to be disturbed"
-    assert run.returncode == 2, said
+    code, said = interrupted(scale(folder, head, workers=1), head, folder, 0)
+    first = shards(folder)
+    assert code != 0, said
+
+    head = heads()
+    code, said = interrupted(scale(folder, head, workers=1, remote=True), head, folder, len(first))
+    second = shards(folder)
+    assert code == 2, said
+    assert already(len(first)) in said
     assert "the cluster failed" in said.splitlines()[-1]
     assert "Traceback" not in said
-    run = scale(folder, "remote", heads(), remote=True)
+
+    head = heads()
+    run = scale(folder, head, workers=2, remote=True)
+    wait_for_more(folder, len(second), run)
+    worker, _ = workers_below(head.process.pid, "(OnOneCore)")
+    os.kill(worker, signal.SIGKILL)
+    assert len(shard_files(folder)) < PHOTOS // PER_SHARD, "it was too quick to be disturbed"
     _, said = run.communicate(timeout=SECONDS)
-    assert run.returncode in (0, 1), said
-    assert f"{len(before) * PER_SHARD} of {PHOTOS} photos are done already" in said
-    assert before.items() <= shards(folder / "remote").items()
-    assert_as_one_process(folder, "remote", rcnn)
+    assert run.returncode == 1, said
+    assert already(len(second)) in said
+    assert "1 photo failed in this run" in said
+
+    assert first.items() <= second.items() <= shards(folder).items()
+    runs = json.loads((folder / OUT / "run.json").read_text())["runs"]
+    assert [each["finished"] is None for each in runs] == [True, True, False]
+    assert [each["before"] for each in runs[1:]] == [len(each) * PER_SHARD for each in (first, second)]
+    assert not [path for path in (folder / OUT).iterdir() if path.name.endswith(".partial")]
+    assert_as_one_process(folder, rcnn)
+
+
+def assert_as_one_process(folder: Path, rcnn: Callable[..., int]) -> None:
+    weights, one, lines = folder / "small.safetensors", folder / "one", folder / "lines"
+    assert rcnn("scale", "collect", folder / OUT, "--out", lines) == 0
+    assert rcnn("detect", folder / "photos", "--out", one, *OPTIONS, "--weights", weights) == 1
+    for name in ("detections.jsonl", "skipped.jsonl"):
+        assert (lines / name).read_bytes() == (one / name).read_bytes(), name

@@ -9,7 +9,8 @@ import pytest
 
 from classifier import converted
 from detect.runs.cores import one_core_per_photo
-from proposals.selective_search.search import SelectiveSearch, fast
+from proposals.selective_search.search import SelectiveSearch
+from proposals.selective_search.strategy import fast
 from structures import cores
 from structures.cores import OPENMP_THREADS, keep_to, thread_limit, within_limit
 

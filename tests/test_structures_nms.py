@@ -78,7 +78,7 @@ def test_none_and_one() -> None:
 
 def test_columns_that_do_not_fit_are_refused() -> None:
     boxes = as_boxes([[0, 0, 1, 1]])
-    with pytest.raises(ValueError, match="1 boxes but 2 scores"):
+    with pytest.raises(ValueError, match="1 box but 2 scores"):
         suppress(boxes, np.ones(2, np.float32))
     with pytest.raises(ValueError, match="not finite"):
         suppress(boxes, np.array([np.nan], np.float32))

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from structures.errors import InputError
+from structures.text import number_of
 
 AUXILIARY_PREFIXES = ("aux1.", "aux2.")
 PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -75,5 +76,5 @@ def fitting_state(
     ]
     for problem, names in (("missing", missing), ("unknown", unknown), ("of wrong shape", wrong)):
         if names:
-            raise WeightsError(f"{len(names)} weights are {problem}, the first is {names[0]}")
+            raise WeightsError(f"{number_of(len(names), 'weight')} {problem}, the first is {names[0]}")
     return {name: value.to(own[name].dtype) for name, value in wanted.items()}  # now: a few bytes may claim any shape

@@ -37,7 +37,7 @@ from structures.text import number_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from classifier.engines import Placement
+    from classifier.placement import Placement
 
 DEFAULT_GENERATORS = ("opencv-selective-search", "selective-search")
 SHOWN_COUNTS = (10, 50, 100, 200, 500, 1000, 2000, 10000)  # of COUNTS

@@ -225,10 +225,10 @@ def detect(
 def _exit(summary: "DetectionSummary") -> None:
     if not summary.done:
         raise InputError(f"none of {number_of(summary.photos, 'photo')} could be processed; skipped.jsonl says why")
-    failures = {"photos were skipped": summary.skipped, "photos are done but could not be drawn": summary.undrawn}
+    failures = {"skipped": summary.skipped, "done, but not drawn": summary.undrawn}
     for what, reasons in failures.items():
         if reasons:
-            typer.echo(f"{len(reasons)} of {summary.photos} {what}:", err=True)
+            typer.echo(f"{len(reasons)} of {number_of(summary.photos, 'photo')} {what}:", err=True)
         for reason in reasons.values():
             typer.echo(f"  {with_options(printable(reason))}", err=True)
     if any(failures.values()):

@@ -119,5 +119,5 @@ def add(to: typer.Typer, command: Callable[..., None], *, name: str | None = Non
         name: by default that of the function.
         panel: title of the panel of commands that --help shows it in.
     """
-    texts = {"help": help_of(command), "epilog": epilog_of(command)}
-    to.command(name, cls=StrictCommand, **texts, rich_help_panel=panel)(command)
+    epilog, text = epilog_of(command), help_of(command)
+    to.command(name, cls=StrictCommand, help=text, epilog=epilog, rich_help_panel=panel)(command)

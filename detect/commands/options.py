@@ -13,7 +13,7 @@ from structures.files import write_json
 from structures.text import number_of, printable
 
 if TYPE_CHECKING:
-    from classifier.engines import Placement
+    from classifier.placement import Placement
     from detect.runs.photos import Photos
     from eval.ground_truth import AnyDataset
     from structures.records import Dataset
@@ -105,7 +105,7 @@ def placement_on(device: str) -> "Placement | None":
     """
     if device == "auto":
         return None
-    from classifier.engines import place
+    from classifier.placement import place
 
     return place(device=device)
 
@@ -153,7 +153,7 @@ class PlacementOptions:
     ] = "auto"
 
     def as_names(self) -> dict[str, str]:
-        """Return them as keyword arguments of `classifier.engines.place`."""
+        """Return them as keyword arguments of `classifier.placement.place`."""
         return {"device": self.device, "engine": self.engine, "dtype": self.dtype}
 
 

@@ -87,7 +87,7 @@ def _exit(summary: "ProposalSummary") -> None:
     if not summary.done:
         raise InputError(f"none of {number_of(summary.photos, 'photo')} could be processed (reasons above)")
     if summary.skipped:
-        typer.echo(f"{len(summary.skipped)} of {number_of(summary.photos, 'photo')} were skipped:", err=True)
+        typer.echo(f"{len(summary.skipped)} of {number_of(summary.photos, 'photo')} skipped:", err=True)
         for reason in summary.skipped.values():
             typer.echo(f"  {with_options(printable(reason))}", err=True)
         raise typer.Exit(SOME_SKIPPED)

@@ -12,7 +12,7 @@ from detect.training.presets import REGIONS, Preset, find
 from detect.training.region_recipe import RegionTraining
 
 if TYPE_CHECKING:
-    from classifier.engines import Placement
+    from classifier.placement import Placement
     from detect.training.region_measure import RegionMeasure
     from eval.selection import Selection
 

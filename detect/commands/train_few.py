@@ -14,7 +14,7 @@ from structures.errors import InputError
 from structures.text import number_of, printable
 
 if TYPE_CHECKING:
-    from classifier.engines import Placement
+    from classifier.placement import Placement
     from classifier.weights.checkpoint import Checkpoint
     from detect.detector import Detector
     from detect.networks.shared_features import SharedFeatures
@@ -53,7 +53,7 @@ def train_on_few(
     proposals: str | None,
 ) -> None:
     """Carry out `rcnn train regions --preset few`."""
-    from classifier.engines import place
+    from classifier.placement import place
     from detect.classifiers import load_checkpoint
     from detect.training.data import summary
     from detect.training.few import classes_to_learn, cross_validated, learn, with_new_classes

@@ -22,7 +22,7 @@ from detect.training.shared_recipe import SharedRecipe
 from structures.text import number_of
 
 if TYPE_CHECKING:
-    from classifier.engines import Placement
+    from classifier.placement import Placement
     from classifier.weights.checkpoint import Checkpoint
     from detect.training.region_measure import SharedMeasure
     from eval.selection import Selection

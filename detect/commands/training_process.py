@@ -12,7 +12,7 @@ from structures.text import printable
 if TYPE_CHECKING:
     import torch
 
-    from classifier.engines import Placement
+    from classifier.placement import Placement
     from eval.selection import Selection
 
 

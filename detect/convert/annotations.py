@@ -24,7 +24,7 @@ from structures.names import ClassNames
 from structures.own_files import OwnFiles
 
 FIRST_SPLIT = SPLITS[0]  # for photos without a split
-MISSING = "photos that do not exist"
+MISSING = "photo missing"
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,9 +144,9 @@ def _note_classes(photos: Splits, classes: Sequence[str], losses: Notes) -> None
     names = [name for name in classes if used.find(name) >= 0]
     if len(names) < len(classes):
         unused = next(name for name in classes if used.find(name) < 0)
-        losses.add("classes without objects, which VOC's folders do not list", unused, len(classes) - len(names))
+        losses.add("class without objects, which VOC's folders do not list", unused, len(classes) - len(names))
     if names != sorted(names):
-        losses.add("classes, whose order becomes that of the alphabet", names[0], len(names))
+        losses.add("class put in alphabetical order", names[0], len(names))
 
 
 def _write_coco(files: OwnFiles, photos: Splits, classes: Sequence[str], losses: Notes) -> None:

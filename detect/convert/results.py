@@ -70,11 +70,11 @@ class _Seen:
         if self._form not in (JSONL, CSV):
             named = sum(bool(line.found.source_names[source]) for source in line.found.source.tolist())
             if named:
-                self.losses.add("detections whose generator is not kept", line.image, named)
+                self.losses.add("detection whose generator is not kept", line.image, named)
         if self._form == VOC and not len(line.found):
-            self.losses.add("photos without detections, which VOC's files do not name", line.image)
+            self.losses.add("photo without detections, which VOC's files do not name", line.image)
         if self._form in (VOC, YOLO):
-            self.losses.add("photos whose size is not kept", line.image)
+            self.losses.add("photo whose size is not kept", line.image)
 
 
 def _read(job: Conversion, truth: AnyDataset | None) -> Results:

@@ -6,7 +6,8 @@ import threading
 import torch
 from torch import Tensor, nn
 
-from classifier.engines import EngineAhead, Placement, require_rounded
+from classifier.engines import EngineAhead, require_rounded
+from classifier.placement import Placement
 
 GPU_CANVASES = 32  # canvases per batch on a GPU
 

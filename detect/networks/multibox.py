@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from classifier.engines import Placement, place
 from classifier.googlenet import TABLE_1, GoogLeNet, layers_between
+from classifier.placement import Placement, place
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint
 from classifier.weights.digest import digest
 from classifier.weights.fitting import WeightsError, load_state, weights_unset

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from classifier.engines import Placement, place, require_finite
+from classifier.engines import require_finite
+from classifier.placement import Placement, place
 from classifier.protocol import checked_boxes
 from classifier.region_columns import ColumnInputs
 from classifier.shared_regions import RegionMaps, SharedRegionHead

@@ -15,6 +15,7 @@ from structures.class_lists import read_class_names
 from structures.files import file_digest
 from structures.images import ImageError, read_size
 from structures.records import GroundTruth, Labels
+from structures.text import number_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ class WholePhotos(PhotoRecords):
         try:
             return read_size(path)
         except ImageError as error:
-            self._notes.add("photos that cannot be read left out", str(error))
+            self._notes.add("photo that cannot be read left out", str(error))
             return None
 
     def _note_equal(self, data: ClassFolders) -> None:
@@ -70,7 +71,7 @@ class WholePhotos(PhotoRecords):
             if lengths[path.stat().st_size] > 1:
                 first = seen.setdefault(file_digest(path), label)
                 if first != label:
-                    self._notes.add("photos that are of another class, too", path)
+                    self._notes.add("photo of another class, too", path)
 
 
 def _filled(name: str, image_size: ImageSize, label: int) -> GroundTruth:
@@ -128,7 +129,7 @@ def names_for(classes: Sequence[str], listed: Sequence[str]) -> tuple[str, ...]:
     """
     names = read_class_names(listed)
     if len(names) != len(classes):
-        raise SourceError(f"{', '.join(listed)}: {len(names)} classes, but the weights have {len(classes)}")
+        raise SourceError(f"{', '.join(listed)}: {number_of(len(names), 'class')}, but the weights have {len(classes)}")
     return tuple(names)
 
 

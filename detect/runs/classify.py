@@ -12,8 +12,9 @@ from typing import Any, cast
 import numpy as np
 
 from classifier.ahead import map_ahead
-from classifier.engines import DType, EngineName, place, usual_batch
+from classifier.engines import usual_batch
 from classifier.images import WHOLE_PHOTOS, ImageClassifier
+from classifier.placement import DType, EngineName, place
 from classifier.views import Crops
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError
@@ -52,7 +53,7 @@ def load_image_classifier(
         crops: crops per photo: 1, 10 or 144.
         warp: whether to squeeze photos to a square.
         photos: number of photos to expect; None for many.
-        device: as for `classifier.engines.place`.
+        device: as for `classifier.placement.place`.
         engine: as for `place`; "auto" compiles only for many crops.
         dtype: as for `place`.
 

@@ -230,5 +230,8 @@ def _write_the_rest(
 
 def _waits_for_the_gpu() -> Callable[[], object] | None:
     torch = sys.modules.get("torch")
-    used = torch is not None and torch.cuda.is_initialized()
-    return torch.cuda.synchronize if torch is not None and used else None
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    from classifier.graphs import wait_for_the_gpu
+
+    return wait_for_the_gpu

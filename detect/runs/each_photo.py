@@ -24,6 +24,7 @@ from detect.runs.summary import DetectionSummary
 from detect.stages import DetectedPhoto
 from eval.aligned import count_images
 from structures.records import Detections, Image, Proposals
+from structures.text import number_of
 from structures.timing import Timer
 
 
@@ -69,7 +70,7 @@ def detect_photos(
     ready = results.done if kept is None else kept.kept
     waiting = sum(name not in ready for name in names_of(photos))
     if waiting < len(photos):
-        console.print(f"{len(photos) - waiting} of {len(photos)} photos are done already")
+        console.print(f"{len(photos) - waiting} of {number_of(len(photos), 'photo')} done already")
     _require_same(photos, results)
     todo = chosen(photos, lambda name: name not in ready)
     stages = detector.stages(read, workers=workers, together=together)

@@ -22,10 +22,11 @@ from proposals.stored.writer import StoreWriter
 from structures.errors import InputError
 from structures.images import MAX_PIXELS, ExifPolicy
 from structures.records import Image, Proposals
+from structures.text import number_of
 from structures.timing import Timer
 
 if TYPE_CHECKING:
-    from classifier.engines import Placement
+    from classifier.placement import Placement
 
 ENOUGH = 10  # photos per worker; with fewer, photos that start and end together distort the speed
 
@@ -96,7 +97,7 @@ def propose_to_folder(job: ProposalJob, generator: ProposalGenerator, console: C
         photos = chosen(job.photos, lambda name: name not in writer.known or name in changed)
         summary = ProposalSummary(len(job.photos), len(job.photos) - todo)
         if summary.before:
-            console.print(f"{summary.before} of {summary.photos} photos are done already")
+            console.print(f"{summary.before} of {number_of(summary.photos, 'photo')} done already")
         read = PhotoReader(exif=job.exif, max_pixels=job.max_pixels)
         stages = proposing_stages(generator, read, workers=job.workers, together=job.together)
         with (

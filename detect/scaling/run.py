@@ -27,7 +27,7 @@ from detect.scaling.sources import Source, find_source
 from detect.scaling.work import AT, GROUP, ON_CPU, PLACEMENT, Work, photos_table
 from structures.errors import InputError, require_count
 from structures.images import MAX_PIXELS, ExifPolicy
-from structures.text import printable
+from structures.text import number_of, printable
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _at_scale(source: str, out: str, work: Work, scale: Scale, console: Console)
         if loaded.warning:
             console.print(printable(loaded.warning), markup=False, highlight=False, soft_wrap=True)
         if summary.before:
-            console.print(f"{summary.before} of {summary.photos} photos are done already")
+            console.print(f"{summary.before} of {number_of(summary.photos, 'photo')} done already")
         if todo:
             _run(work, scale, photos, todo, folder, record, summary, console)
         record.finish(**summary.as_json())
@@ -257,7 +257,9 @@ class _ShardWriter:
         """
         missing_shards = len(self._groups) - len(self._written)
         if missing_shards:
-            raise InputError(f"{missing_shards} shards could not be written; the same command resumes the run")
+            raise InputError(
+                f"{number_of(missing_shards, 'shard')} could not be written; the same command resumes the run"
+            )
 
 
 def _table_of(photos: Source, group: Group, number: int) -> Any:

@@ -19,6 +19,7 @@ from detect.scaling.places import EXTRA, file_system, in_folder, is_address, loc
 from structures.errors import InputError
 from structures.extras import installed
 from structures.images import SUFFIXES
+from structures.text import number_of
 
 PARQUET = ".parquet"
 LIST_SUFFIXES = (".txt", ".lst")
@@ -200,7 +201,7 @@ def _names_of_rows(read: Any, column: str | None, file: str) -> list[str]:
     table = read.read(columns=[path])
     values = table.column(0) if "." not in path else table.column(IMAGE).combine_chunks().field(PATH)
     if len(values) != len(numbered):
-        raise SourceError(f"{file}: damaged: it says that it has {len(numbered)} rows, but there are {len(values)}")
+        raise SourceError(f"{file}: damaged: it states {number_of(len(numbered), 'row')}, but has {len(values)}")
     named = [value if value else other for value, other in zip(values.to_pylist(), numbered, strict=True)]
     if not all(isinstance(value, str) for value in named):
         raise SourceError(f"{file}: column `{path}` does not hold texts")

@@ -121,7 +121,7 @@ def _load_generator(work: Work, placement: Mapping[str, Any]) -> Loaded:
     options = dict(work.arguments)
     placed, reasons = None, tuple[str, ...]()
     if work.in_steps:
-        from classifier.engines import place
+        from classifier.placement import place
 
         placed = place(**placement)
         reasons = (placed.reason,)

@@ -33,7 +33,7 @@ class Loading:
         """
         import numpy as np
 
-        from classifier.engines import place
+        from classifier.placement import place
         from detect.classifiers import shared_features
         from detect.detector import Detector
         from detect.generators import load_proposals

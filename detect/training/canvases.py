@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from classifier.engines import Placement
 from classifier.googlenet import layers_between
+from classifier.placement import Placement
 from classifier.processes import current_process, first_then_others, share_of
 from classifier.running_average import State
 from classifier.training import Loss

@@ -150,6 +150,6 @@ def require_same_origin(path: Path, made_from: Mapping[str, Any], *, remedy: str
 
 
 def contents(dataset: Dataset) -> dict[str, str]:
-    """Return fingerprints of a dataset: of its photos, and of their objects."""
+    """Return digests of a dataset: of its photos, and of their objects."""
     columns = [column for truth in dataset for column in (truth.boxes, truth.labels, truth.ignore)]
     return {"photos": digest(list(dataset.image_ids)), "objects": digest(columns)}

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from classifier.engines import Placement
+from classifier.placement import Placement
 from classifier.running_average import State
 from classifier.training import parameter_groups
 from classifier.weights.checkpoint import Checkpoint

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from classifier.ahead import LoadedBatches
 from classifier.children import begin_reading
-from classifier.engines import Placement
+from classifier.placement import Placement
 from classifier.processes import Process, current_process
 from detect.networks.canvas_runner import CanvasRunner
 from detect.networks.multibox import DenseMultiBox, Stem, unflatten
@@ -156,7 +156,9 @@ def count_steps(dataset: Dataset, recipe: MultiBoxRecipe) -> int:
     here = current_process()
     steps = Order([truth.image_size for truth in dataset], recipe, 0, here).steps()
     if steps == 0:
-        raise InputError(f"{len(dataset)} photos are too few for {here.total} processes; use fewer, or more photos")
+        raise InputError(
+            f"{number_of(len(dataset), 'photo')} for {here.total} processes: use fewer processes, or more photos"
+        )
     return steps
 
 

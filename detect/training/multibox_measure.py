@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from classifier.engines import Placement
+from classifier.placement import Placement
 from classifier.weights.checkpoint import Checkpoint
 from detect.networks.multibox import make_multibox
 from detect.training.data import unreadable

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from classifier.engines import Placement
+from classifier.placement import Placement
 from classifier.regions import GoogLeNetRegions
 from classifier.weights.checkpoint import Checkpoint
 from detect.detector import Detector

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from classifier.engines import Placement
+from classifier.placement import Placement
 from classifier.processes import Process, first_then_others, share_of
 from classifier.weights.checkpoint import Checkpoint
 from detect.runs.photos import photos_of

@@ -13,11 +13,13 @@ import numpy as np
 import torch
 
 from classifier.classification_loss import ClassificationLoss, LabelledBatch, momentum_descent
-from classifier.engines import Placement, make_engine
+from classifier.engines import make_engine
 from classifier.googlenet import LAYERS, layers_between
+from classifier.placement import Placement
 from classifier.processes import current_process, first_then_others
 from classifier.recipes import Recipe
-from classifier.region_features import FreshCrops, Head, KeptFeatures, Trunk, keep_features
+from classifier.region_batches import FreshCrops, KeptFeatures
+from classifier.region_features import Head, Trunk, keep_features
 from classifier.running_average import State
 from classifier.sampling import BatchDraw, LabelledRegions, soft_labels
 from classifier.training import Batches, steps_done

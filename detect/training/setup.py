@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 
-from classifier.engines import DType, Placement, place
+from classifier.placement import DType, Placement, place
 from classifier.processes import take_own_gpu
 from classifier.weights.checkpoint import Checkpoint, save_checkpoint
 from detect.runs.machine import commit

@@ -9,8 +9,8 @@ from functools import partial
 
 import torch
 
-from classifier.engines import Placement
 from classifier.googlenet import LAYERS
+from classifier.placement import Placement
 from classifier.running_average import State
 from classifier.training import parameter_groups
 from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint

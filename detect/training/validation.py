@@ -95,8 +95,8 @@ class Validation:
             at, best = step, value
             save_checkpoint(self._noted(checkpoint, step, value), self._best_file)
         self._curve.add(step, value)
-        beside = "" if at == step else f" (best {100 * best:.2f} at {at})"
-        self._tell(f"{self._figure} {100 * value:.2f}{beside} after {step}", time.perf_counter() - begin)
+        best_so_far = "" if at == step else f" (best {100 * best:.2f} at {at})"
+        self._tell(f"{self._figure} {100 * value:.2f}{best_so_far} after {step}", time.perf_counter() - begin)
 
     def _noted(self, checkpoint: Checkpoint, step: int, value: float) -> Checkpoint:
         record = {"step": step, "figure": self._figure, "value": value, **self._about}

@@ -213,7 +213,7 @@ function refresh() {
     if (!each.card.hidden) [photos, boxes] = [photos + 1, boxes + count];
   });
   document.querySelectorAll("output[data-count]").forEach((place) => { place.value = kinds[place.dataset.count] || 0; });
-  find("status").textContent = `${photos} of ${cards.length} photos, ${boxes} boxes`;
+  find("status").textContent = `${photos} of ${cards.length} photo${cards.length === 1 ? "" : "s"}, ${boxes} box${boxes === 1 ? "" : "es"}`;
   near.forEach(fill);
 }
 let asked = 0;

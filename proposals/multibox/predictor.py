@@ -55,6 +55,9 @@ class DensePredictor:
         """Return at most CANDIDATES boxes of each canvas, or REFINED where there is a second look.
 
         On a CPU each canvas is worked on alone: so its boxes are the same to the last bit in any company.
+
+        Raises:
+            InputError: the network's outputs are not finite.
         """
         alone = self._device.type == "cpu"
         groups = [canvases[i : i + 1] for i in range(len(canvases))] if alone else [canvases]
@@ -83,6 +86,7 @@ class DensePredictor:
         inside = clip_boxes(torch.from_numpy(boxes).to(self._device), size)
         with MODULES.shared():
             scores: Floats = fit(self._refine, pyramid, [inside], size).cpu().numpy()
+        _require_finite(scores)
         return scores
 
     def _maps(self, canvases: Canvases) -> Maps:
@@ -115,8 +119,14 @@ class DensePredictor:
 def _on_the_cpu(found: Sequence[tuple[Tensor, Tensor]]) -> list[ScoredBoxes]:
     """Bring the boxes and scores of all canvases over in one copy: each one makes a GPU wait."""
     rows = torch.cat([torch.cat([boxes, scores[:, None]], dim=1) for boxes, scores in found]).cpu().numpy()
+    _require_finite(rows)
     parts = np.split(rows, np.cumsum([len(scores) for _, scores in found])[:-1])
     return [ScoredBoxes(np.ascontiguousarray(part[:, :4]), np.ascontiguousarray(part[:, 4])) for part in parts]
+
+
+def _require_finite(values: Floats) -> None:
+    if not np.isfinite(values).all():  # else a photo would silently be left with few boxes, or none
+        raise InputError('the outputs of MultiBox\'s network are not finite; try `dtype="float32"`')
 
 
 def split_levels(joined: Tensor, width: int, canvas: tuple[int, int]) -> tuple[tuple[Tensor, ...], Tensor]:

@@ -1,8 +1,8 @@
 """Selective Search (Uijlings et al., IJCV 2013): segmentation, grouping, strategies."""
 
-from proposals.selective_search.search import (
+from proposals.selective_search.search import SelectiveSearch
+from proposals.selective_search.strategy import (
     SUPERPIXEL_FACTOR,
-    SelectiveSearch,
     Strategy,
     enlarged,
     fast,

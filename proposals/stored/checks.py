@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from structures.boxes import Boxes, Floats, ImageSize, Mask, area, clip
+from structures.text import number_of
 
 ROUNDING = 0.5  # pixels that a box may reach beyond its photo without being noted
 
@@ -25,10 +26,10 @@ def _cut(boxes: Boxes, image_size: ImageSize) -> Mask:
     return beyond & ~_lost(boxes, image_size) & ~_inside_out(boxes, image_size)
 
 
-KINDS: Mapping[str, tuple[Callable[[Boxes, ImageSize], Mask], str]] = {  # what boxes do -> which, and what it means
-    "have x2 < x1 or y2 < y1": (_inside_out, "they cannot be used"),
-    "lie outside the photo or have no area": (_lost, "most likely the photos had another size"),
-    "reach beyond the edge of the photo": (_cut, "they are used up to the edge"),
+KINDS: Mapping[str, tuple[Callable[[Boxes, ImageSize], Mask], str]] = {  # description -> which boxes, and what it means
+    "with x2 < x1 or y2 < y1": (_inside_out, "they cannot be used"),
+    "outside the photo or without area": (_lost, "most likely the photos had another size"),
+    "reaching beyond the edge of the photo": (_cut, "they are used up to the edge"),
 }
 
 
@@ -39,7 +40,7 @@ class BoxChecks:
     >>> checks = BoxChecks()
     >>> checks.look("v.jpg", as_boxes([[0, 0, 9, 9], [50, 0, 60, 9]]), (20, 30))
     >>> checks.lines()
-    ['1 of 2 boxes on 1 of 1 photos lie outside the photo or have no area, such as [50, 0, 60, 9] on v.jpg (30 x 20 \
+    ['1 of 2 boxes on 1 of 1 photo outside the photo or without area, such as [50, 0, 60, 9] on v.jpg (30 x 20 \
 pixels); most likely the photos had another size']
     """
 
@@ -61,7 +62,7 @@ pixels); most likely the photos had another size']
 
     def _line(self, kind: str, odd: Mapping[str, tuple[int, str]]) -> str:
         count, total = sum(count for count, _ in odd.values()), sum(self._boxes.values())
-        where = f"{count} of {total} boxes on {len(odd)} of {len(self._boxes)} photos"
+        where = f"{count} of {number_of(total, 'box')} on {len(odd)} of {number_of(len(self._boxes), 'photo')}"
         return f"{where} {kind}, such as {odd[min(odd)][1]}; {KINDS[kind][1]}"
 
 

@@ -54,7 +54,7 @@ class ForeignBoxes:
         Raises:
             ForeignError: the file has no photo of this name.
         """
-        number = number_of(image_id)
+        number = image_number(image_id)
         for name in (self._names.find(image_id), number, str(number)):
             if name is not None and name in self._entries:
                 return name
@@ -64,12 +64,12 @@ class ForeignBoxes:
         raise ForeignError(f"{self.place}: has no photo {image_id!r}; {seen}")
 
 
-def number_of(image_id: str) -> int | None:
+def image_number(image_id: str) -> int | None:
     """Return the number of a photo: its whole name, or that of a file of COCO.
 
     Other files, such as 7.jpg, may be numbered differently from the boxes.
 
-    >>> number_of("val/000000000139.jpg"), number_of("0139"), number_of("7.jpg")
+    >>> image_number("val/000000000139.jpg"), image_number("0139"), image_number("7.jpg")
     (139, 139, None)
     """
     stem = PurePosixPath(image_id).stem

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from structures.boxes import Boxes, Doubles, Floats, as_boxes
 from structures.errors import InputError
 from structures.photo_names import forward
+from structures.text import number_of
 
 Entries = dict[str | int, tuple[Boxes, Floats]]
 
@@ -61,7 +62,7 @@ def add_entry(
     except (TypeError, ValueError, OverflowError) as error:
         raise ForeignError(f"{place}: {error}") from None
     if len(rows) != len(column):
-        raise ForeignError(f"{place}: {len(rows)} boxes but {len(column)} scores")
+        raise ForeignError(f"{place}: {number_of(len(rows), 'box')} but {number_of(len(column), 'score')}")
     if not (np.isfinite(rows).all() and np.isfinite(column).all()):
         raise ForeignError(f"{place}: boxes or scores are not finite")
     entries[key] = rows, column
