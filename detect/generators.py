@@ -68,7 +68,8 @@ def load_proposals(
     scorer = learned(_that_ranks(parts))
     all_boxes: dict[str, Any] = {} if cut else {"max_boxes": None, "nms_threshold": 1}
     by = {**scorer.parameters, "score": SCORE}
-    return Ranked(inner, scorer.score, by, learned_classes=scorer.learned_classes, **all_boxes)
+    learned_from = scorer.learned_classes
+    return Ranked(inner, scorer.score, by, own=scorer.name, learned_classes=learned_from, **all_boxes)
 
 
 def compile_ahead(name: str) -> None:
