@@ -7,7 +7,7 @@ folder for each split in them or above them, or photos and labels side by side.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class YoloLayout:
         split: its name; "" where the folder has none.
         keypoints: numbers after the box in each row.
         unlabelled: label files that have no photo.
+        home: where the photos would lie if `images` did not name another folder; their labels may have stayed there.
     """
 
     classes: Sequence[str]
@@ -34,10 +35,12 @@ class YoloLayout:
     split: str = ""
     keypoints: int = 0
     unlabelled: Sequence[Path] = ()
+    home: Path | None = None
 
     def labels(self, image_id: str) -> Path:
         """Return the label file of an image; it may be missing."""
-        return label_path(self.photos[image_id])
+        kept = None if self.home is None else label_path(self.home / image_id)
+        return kept if kept is not None and kept.is_file() else label_path(self.photos[image_id])
 
 
 def label_path(photo: Path) -> Path:
@@ -77,8 +80,10 @@ def yolo_layout(path: Path, split: str | None, usual: str, images: Path | None, 
     classes, keypoints = classes_of(content, config), keypoints_of(content, config)
     name = _choose(_known_splits(content), split, usual, config, notes)
     bases = [root / str(content.get("path") or "."), root]
-    photos = _photos_of(content[name], bases, config, notes) if images is None else _below(images)
-    return _checked(classes, photos, name, keypoints, root)
+    if images is None:
+        return _checked(YoloLayout(classes, _photos_of(content[name], bases, config, notes), name, keypoints), root)
+    home = resolve_listed(listed, bases) if isinstance(listed := content[name], str) else None
+    return _checked(YoloLayout(classes, _below(images), name, keypoints, home=home), root)
 
 
 def _known_splits(content: Mapping[str, Any]) -> list[str]:
@@ -166,11 +171,12 @@ def _plain(root: Path, split: str | None, usual: str, images: Path | None, notes
     splits = [name for each in (split or usual, *SPLITS) if (name := find_split(folders, each))]
     if splits:
         name = _choose(list(dict.fromkeys(splits)), split, usual, root, notes)
-        return _checked(classes, _below(images or folders[name]), name, 0, root)
+        return _checked(YoloLayout(classes, _below(images or folders[name]), name, home=folders[name]), root)
     if split is not None:
         raise YoloError(f"{root}: no split {split!r}; looked for images/{split} and {split}/images")
-    where = images or next((root / name for name in PHOTO_FOLDERS if (root / name).is_dir()), root)
-    return _checked(classes, _below(where), "", 0, root)
+    photos = next((root / name for name in PHOTO_FOLDERS if (root / name).is_dir()), None)
+    home = photos or (root / PHOTO_FOLDERS[0] if (root / "labels").is_dir() else root)
+    return _checked(YoloLayout(classes, _below(images or photos or root), home=home), root)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -187,11 +193,11 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return found
 
 
-def _checked(classes: Sequence[str], photos: dict[str, Path], split: str, keypoints: int, root: Path) -> YoloLayout:
-    if not photos:
-        raise YoloError(f"{root}: no photo in the split {split!r}" if split else f"{root}: no photo")
-    labelled = {label_path(path) for path in photos.values()}
+def _checked(layout: YoloLayout, root: Path) -> YoloLayout:
+    if not layout.photos:
+        raise YoloError(f"{root}: no photo in the split {layout.split!r}" if layout.split else f"{root}: no photo")
+    labelled = {layout.labels(image_id) for image_id in layout.photos}
     folders = sorted({path.parent for path in labelled})
     lists = {*NAME_LISTS, "train.txt", "val.txt", "test.txt", "README.txt"}
     there = [path for folder in folders for path in sorted(folder.glob("*.txt")) if path.name not in lists]
-    return YoloLayout(classes, photos, split, keypoints, [path for path in there if path not in labelled])
+    return replace(layout, unlabelled=[path for path in there if path not in labelled])

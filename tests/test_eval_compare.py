@@ -121,6 +121,8 @@ def test_a_figure_below_fail_under_ends_with_code_3(voc, tmp_path):
     report = tmp_path / "out.json"
     assert "mAP (voc) 0.2857 is below 0.29" in run(*score, 0.29, "--json", report, code=3).stderr
     assert json.loads(report.read_text())["mAP"] == pytest.approx(2 / 7)  # all is written nevertheless
+    nothing = run(*score, 0, "--classes", "car", code=3).stderr  # no photo shows one
+    assert "mAP (voc) cannot be measured, and does not reach 0 (--fail-under)" in nothing
     pair = ("--ground-truth", voc, "--draws", 10, "--fail-under", -0.01)
     run("compare", half, whole, *pair)
     run("compare", whole, whole, *pair)

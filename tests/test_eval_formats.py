@@ -9,6 +9,7 @@ import pytest
 from eval.coco import CocoDataset
 from eval.ground_truth import AnyDataset, has_crowds, has_split, open_ground_truth, splits_of, usual_protocol
 from eval.joined import JoinedDataset
+from eval.notes import notes_of
 from eval.selection import Selection
 from eval.voc import VocDataset
 from eval.yolo import YoloDataset
@@ -154,6 +155,31 @@ def test_photos_in_another_folder_can_be_named(tmp_path: Path) -> None:
     photo(tmp_path / "elsewhere/a.png")
     text(tmp_path / "boxes/a.xml", XML)
     assert open_ground_truth(tmp_path / "boxes", images=tmp_path / "elsewhere").image_path("a").name == "a.png"
+
+
+@pytest.mark.parametrize(
+    ("make", "photos"),
+    [(ultralytics, "images/val"), (roboflow_yolo, "valid/images"), (labelimg_yolo, "."), (labelimg_yolo, "images")],
+)
+def test_labels_of_yolo_stay_when_photos_in_another_folder_are_named(
+    tmp_path: Path, make: Callable[[Path], None], photos: str
+) -> None:
+    make(tmp_path / "set")
+    if photos == "images":  # LabelImg, with the labels in a folder of their own
+        (tmp_path / "set/labels").mkdir()
+        for file in (tmp_path / "set").glob("?.txt"):
+            file.rename(tmp_path / "set/labels" / file.name)
+        photos = "."
+    (tmp_path / "elsewhere/images").mkdir(parents=True)
+    for file in list((tmp_path / "set" / photos).glob("*.jpg")):
+        file.rename(tmp_path / "elsewhere/images" / file.name)
+    data = open_ground_truth(tmp_path / "set", images=tmp_path / "elsewhere/images")
+    assert [len(truth) for truth in data] == [1, 1]
+    assert data.image_path("a.jpg") == tmp_path / "elsewhere/images/a.jpg"
+    assert notes_of(data) == []
+    (tmp_path / "elsewhere/images/b.jpg").unlink()
+    [note] = notes_of(open_ground_truth(tmp_path / "set", images=tmp_path / "elsewhere/images"))
+    assert note.startswith("1 label files without a photo left out")
 
 
 def test_a_missing_photo_is_not_taken_from_another_split(tmp_path: Path) -> None:

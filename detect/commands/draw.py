@@ -39,14 +39,14 @@ def draw(
 
     drawing = Drawing(score, None if classes is None else classes_of(out, classes))
     drawn = redraw(out, drawing, open_console(stderr=True), images=images, max_pixels=max_pixels or MAX_PIXELS)
+    if drawn.undrawn:
+        typer.echo(f"{len(drawn.undrawn)} of {number_of(drawn.photos, 'photo')} could not be drawn:", err=True)
     for reason in drawn.undrawn.values():
         typer.echo(f"  {with_options(printable(reason))}", err=True)
     if drawn.photos and len(drawn.undrawn) == drawn.photos:
         raise InputError(
             f"none of {number_of(drawn.photos, 'photo')} could be drawn (reasons above); --images names their folder"
         )
-    if drawn.undrawn:
-        typer.echo(f"{len(drawn.undrawn)} of {number_of(drawn.photos, 'photo')} could not be drawn", err=True)
     there = drawn.photos - len(drawn.undrawn)
     typer.echo(
         f"{number_of(there, 'picture')} in {printable(out / PICTURES)}, {there - drawn.fresh} of them drawn earlier"

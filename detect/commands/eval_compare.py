@@ -1,6 +1,7 @@
 """`rcnn eval compare`: runs on the same photos, with intervals for their differences; and the check of --fail-under."""
 
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Annotated
 
@@ -98,5 +99,6 @@ def require_at_least(least: float | None, value: float, what: str) -> None:
         typer.Exit: the figure is below.
     """
     if least is not None and not value >= least:
-        typer.echo(f"{what} {value:.4f} is below {least:g} (--fail-under)", err=True)
+        figure = "cannot be measured, and does not reach" if isnan(value) else f"{value:.4f} is below"
+        typer.echo(f"{what} {figure} {least:g} (--fail-under)", err=True)
         raise typer.Exit(BELOW)
