@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from classifier.placement import DType, EngineName
     from detect.classifiers import Features
+    from structures.boxes import ImageSize
     from structures.images import ExifPolicy
 
 
@@ -103,6 +104,7 @@ class Detector:
         only: "str | Sequence[str] | None" = None,
         exif: "ExifPolicy" = "apply",
         keep_features: bool = False,
+        first_size: "ImageSize | None" = None,
     ) -> "Self":
         """Build a detector from names; every argument is optional.
 
@@ -135,13 +137,14 @@ class Detector:
             only: classes to look for, or one; None looks for all that the classifier knows.
             exif: "apply" turns photos as their EXIF orientation says, "ignore" takes the stored pixels.
             keep_features: `classified` also returns the input of the network's last layer for each region.
+            first_size: (height, width) of the first photo, if known: the network for its shape is made meanwhile.
 
         Raises:
             InputError: a setting is out of range, or a name, file or device cannot be used.
         """
         from classifier.placement import place
         from detect.classifiers import load_classifier, shared_features
-        from detect.generators import load_proposals
+        from detect.generators import import_ahead, load_proposals
 
         settings = DetectorSettings(
             score_floor=score_floor,
@@ -156,6 +159,7 @@ class Detector:
             exif=exif,
         )
         placement = place(device=device, engine=engine, dtype=dtype)
+        import_ahead(proposals)  # while weights are read and checked, which needs little of Python
         classify = load_classifier(
             weights,
             placement,
@@ -165,7 +169,10 @@ class Detector:
             with_features=keep_features,
             exact=exact,
         )
-        propose = load_proposals(proposals, placement, shared=shared_features(classify))
+        shared = shared_features(classify)
+        if shared is not None and first_size is not None:
+            shared.expect(first_size)
+        propose = load_proposals(proposals, placement, shared=shared)
         return cls(propose, classify, settings)
 
     def __reduce__(self) -> "Never":

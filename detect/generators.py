@@ -1,10 +1,12 @@
 """From names to proposal generators, including the learned ones; torch is imported only for those that need it."""
 
+import importlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classifier.ahead import begun
 from proposals.compiling import begin_compiling
 from proposals.generators import MAKERS, RANKED_PREFIX, build, parts_of
 from proposals.protocol import ProposalGenerator, learned_classes
@@ -66,14 +68,25 @@ def load_proposals(
     scorer = learned(_that_ranks(parts))
     all_boxes: dict[str, Any] = {} if cut else {"max_boxes": None, "nms_threshold": 1}
     by = {**scorer.parameters, "score": SCORE}
-    return Ranked(inner, scorer.score, by, learned_classes=scorer.learned_classes, **all_boxes)
+    learned_from = scorer.learned_classes
+    return Ranked(inner, scorer.score, by, own=scorer.name, learned_classes=learned_from, **all_boxes)
 
 
 def compile_ahead(name: str) -> None:
     """Begin to compile what a generator of this name needs, if that was not done before and there is a core for it."""
-    parts = parts_of(name.removeprefix(RANKED_PREFIX))
-    if cores() > 1 and any(part in MAKERS and part.startswith("selective-search") for part in parts):
+    if cores() > 1 and _searches(name):
         begin_compiling()
+
+
+def import_ahead(name: str) -> None:
+    """Begin to import what a generator of this name needs, in another thread, if that takes long: numba does."""
+    if _searches(name):
+        begun(partial(importlib.import_module, "proposals.selective_search"))  # whoever needs it sees what went wrong
+
+
+def _searches(name: str) -> bool:
+    parts = parts_of(name.removeprefix(RANKED_PREFIX))
+    return any(part in MAKERS and part.startswith("selective-search") for part in parts)
 
 
 def has_network(name: str) -> bool:

@@ -12,6 +12,7 @@ from eval.average_precision import RankedOutcomes, all_point, eleven_point
 from structures.boxes import Doubles, Floats
 from structures.errors import InputError
 from structures.records import Labels
+from structures.text import number_of
 
 SHARPNESS = (0.05, 20.0)  # least and greatest factor on logarithms of probabilities
 
@@ -137,7 +138,8 @@ def presence_precision(
     [('mAP (voc07)', 0.8485), ('mAP (all points)', 0.8333), ('cat', 0.8485)]
     """
     if probabilities.shape != present.shape or probabilities.shape[1:] != (len(classes),):
-        raise InputError(f"{probabilities.shape} probabilities, {present.shape} answers and {len(classes)} classes")
+        given = f"{probabilities.shape} probabilities, {present.shape} answers"
+        raise InputError(f"{given} and {number_of(len(classes), 'class')}")
     if not np.isfinite(probabilities).all():
         raise InputError("probabilities hold values that are not finite")
     ranked = [_ranked(probabilities[:, column], present[:, column]) for column in range(len(classes))]

@@ -174,9 +174,9 @@ def _plain(root: Path, split: str | None, usual: str, images: Path | None, notes
         return _checked(YoloLayout(classes, _below(images or folders[name]), name, home=folders[name]), root)
     if split is not None:
         raise YoloError(f"{root}: no split {split!r}; looked for images/{split} and {split}/images")
-    folder = next((root / name for name in PHOTO_FOLDERS if (root / name).is_dir()), None)
-    home = folder or (root / PHOTO_FOLDERS[0] if (root / "labels").is_dir() else root)
-    return _checked(YoloLayout(classes, _below(images or folder or root), home=home), root)
+    photos = next((root / name for name in PHOTO_FOLDERS if (root / name).is_dir()), None)
+    home = photos or (root / PHOTO_FOLDERS[0] if (root / "labels").is_dir() else root)
+    return _checked(YoloLayout(classes, _below(images or photos or root), home=home), root)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:

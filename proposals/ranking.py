@@ -19,7 +19,7 @@ from structures.records import Image, Proposals
 
 MAX_BOXES = 200  # more of the union cost time and do not raise mAP on VOC val (benchmarks/LOG.md)
 NMS_THRESHOLD = 0.75  # of 0.6 to 0.9; with it the best 200 boxes of VOC val cover 4 points more (benchmarks/LOG.md)
-CLOSE = 60  # of 30 to 200
+CLOSE = 30  # of 0 to 200
 # Of 0.4 to 0.75; covers 8 points more of the objects of other classes at the same mAP (benchmarks/LOG.md).
 SPREAD_THRESHOLD = 0.5
 
@@ -70,6 +70,9 @@ class Ranked:
         close: how many of the best boxes that threshold holds for, which are likely objects: boxes around them vote.
         spread_threshold: the rest of max_boxes overlap each other and these by at most this, so that they are spread
             over what else there is. Without max_boxes there is no such rest.
+        own: source of the boxes that what scores has made itself: they keep the scores that they came with, and those
+            of all others are squared. At the same score a box that the network has placed fits better than one that it
+            was only shown (benchmarks/LOG.md).
         learned_classes: that the score learned from, and puts first; none if it knows no classes.
     """
 
@@ -85,13 +88,14 @@ class Ranked:
         nms_threshold: float = NMS_THRESHOLD,
         close: int = CLOSE,
         spread_threshold: float = SPREAD_THRESHOLD,
+        own: str | None = None,
         learned_classes: Sequence[str] = (),
     ) -> None:
         self.learned_classes = tuple(learned_classes)
         self._inner, self._propose = propose, in_steps(propose)
         self._score, self._scorer = score if isinstance(score, ScoresInSteps) else ScoresAtOnce(score), scorer
         self._max_boxes, self._nms_threshold = max_boxes, nms_threshold
-        self._close, self._spread_threshold = close, spread_threshold
+        self._close, self._spread_threshold, self._own = close, spread_threshold, own
 
     @property
     def name(self) -> str:
@@ -105,7 +109,8 @@ class Ranked:
         cut: dict[str, Any] = {"max_boxes": self._max_boxes, "nms_threshold": self._nms_threshold}
         if self._max_boxes is not None:
             cut |= {"close": self._close, "spread_threshold": self._spread_threshold}
-        return {"ranked": inner, "by": dict(self._scorer), **cut}
+        kept = {} if self._own is None else {"own": self._own}
+        return {"ranked": inner, "by": dict(self._scorer), **cut, **kept}
 
     def __call__(self, image: Image) -> Proposals:
         """Return the best of the generator's boxes with the new scores, best first, and the others as left out."""
@@ -127,13 +132,21 @@ class Ranked:
         return [self._ordered(*each) for each in zip(found, scores, strict=True)]
 
     def _ordered(self, found: Proposals, scores: Floats) -> Proposals:
-        scored = Proposals(found.boxes, scores, found.image_size, found.source, found.source_names)
+        scored = Proposals(
+            found.boxes, self._on_one_scale(found, scores), found.image_size, found.source, found.source_names
+        )
         kept = self._best(scored)
         whole = np.flatnonzero((scored.boxes == whole_image(scored.image_size)).all(axis=1))
         rows = np.concatenate([kept, np.setdiff1d(whole, kept)])
         rest = np.setdiff1d(np.arange(len(scored)), rows)
         left_out = scored.take(rest[best_first(scored.scores[rest])])
         return replace(scored.take(rows[best_first(scored.scores[rows])]), left_out=left_out)
+
+    def _on_one_scale(self, found: Proposals, scores: Floats) -> Floats:
+        if self._own is None:
+            return scores
+        own = np.array([name == self._own for name in found.source_names])[found.source]
+        return np.where(own, found.scores, scores * scores)
 
     def _best(self, scored: Proposals) -> Indices:
         """Return the rows of the boxes that stay, those close to each other first."""

@@ -69,13 +69,25 @@ class Head:
                 self.process = subprocess.Popen(
                     command, stdout=said, stderr=said, env=os.environ | environment(), start_new_session=True
                 )
-            begin = time.monotonic()
-            while self.process.poll() is None and time.monotonic() - begin < START_SECONDS:
-                if "runtime started" in log.read_text():
-                    return
-                time.sleep(0.1)
+            if self._has_started(log):
+                return
             self.kill()
         raise AssertionError(log.read_text())
+
+    def _has_started(self, log: Path) -> bool:
+        """Wait until the head has started, or failed to."""
+        begin = time.monotonic()
+        try:
+            while self.process.poll() is None and time.monotonic() - begin < START_SECONDS:
+                if "runtime started" in log.read_text():
+                    return True
+                if has_crashed(self.process.pid):
+                    break
+                time.sleep(0.1)
+        except BaseException:  # Ctrl-C, above all: nobody else would end what was started
+            self.kill()
+            raise
+        return False
 
     def kill(self) -> None:
         """End all of its processes at once, as a power cut does; none if it has ended."""
@@ -97,6 +109,19 @@ def family(process: int) -> list[int]:
     for each in found:
         found += [child for child, parent in parents.items() if parent == each]
     return found
+
+
+def has_crashed(head: int) -> bool:
+    """Say whether the main process of Ray below a head has ended, for which `ray start` would wait all its time.
+
+    It does so where another of its processes is not ready within 15 s.
+    """
+    for each in family(head):
+        with suppress(OSError):
+            name, _, state = Path(f"/proc/{each}/stat").read_text().rpartition(") ")
+            if name.endswith("(raylet") and state.startswith("Z"):
+                return True
+    return False
 
 
 def workers_below(process: int, name: str) -> list[int]:

@@ -233,8 +233,7 @@ def test_losses_of_yolo_are_counted_and_named(tmp_path: Path) -> None:
     crowded(tmp_path / "in")
     done = run(tmp_path / "in", "yolo", tmp_path / "out")
     assert kinds(done) == {
-        "category not numbered 1, 2, 3 ... in this order: renumbered": 1,
-        "image not numbered 1, 2, 3 ... in this order: renumbered": 1,
+        "images not numbered 1, 2, 3 ... in this order: renumbered": 2,
         "object with a polygon or mask: only the box is kept": 1,
         "crowd left out": 1,
         "object marked difficult: the mark is lost": 1,

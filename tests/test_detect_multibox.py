@@ -406,6 +406,7 @@ def test_own_weights_propose_and_rank_by_their_file(trained, tmp_path):
     assert not np.array_equal(by_one(photo).scores, by_other(photo).scores)
     by_two = load_proposals(f"ranked:random+multibox-multiscale:{files[0]}", place(device="cpu"))
     assert by_two.parameters["by"] == {**twice.parameters, "score": SCORE}
+    assert (by_one.parameters["own"], by_two.parameters["own"]) == ("multibox", "multibox-multiscale")
     with pytest.raises(WeightsError, match=r"`proposals` .*nowhere"):
         load_proposals(f"multibox:{tmp_path / 'nowhere.safetensors'}")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -15,9 +16,11 @@ from classifier.cascade import Cascade
 from classifier.placement import place
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from classifier.weights.fitting import WeightsError
+from detect import generators
 from detect.classifiers import choose_weights, load_classifier, shared_features
 from detect.detector import Detector
 from detect.generators import load_proposals
+from detect.networks.canvas_runner import CanvasRunner
 from detect.networks.shared import from_checkpoint
 from detect.networks.shared_features import SharedFeatures, SharedRegions
 from proposals.multibox.memory import CanvasMemory
@@ -165,6 +168,25 @@ def test_the_engine_of_a_photo_is_begun_before_regions_are_proposed(
     (found,) = Detector(propose, SharedRegions(shared)).many([noise(100, 120)])  # type: ignore[arg-type]
     assert found.image_size == (100, 120)
     assert events[:2] == [(384, 512), "propose"]
+
+
+def test_the_engine_of_the_first_photo_is_begun_before_its_generator_is_loaded(
+    rcnn: Callable[..., int], weights: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(weights, tmp_path / "net.safetensors")
+    events, expect, load = list[Any](), CanvasRunner.expect, generators.load_proposals
+    monkeypatch.setattr(CanvasRunner, "expect", lambda self, size: events.append(size) or expect(self, size))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(
+        generators, "load_proposals", lambda name, *place, **more: events.append(name) or load(name, *place, **more)
+    )
+    PIL.Image.fromarray(noise(120, 100)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no photo")
+    options = ("--weights", tmp_path / "net.safetensors", "--proposals", "grid", "--engine", "torch", "--device", "cpu")
+    assert rcnn("detect", tmp_path / "a.png", "--out", tmp_path / "a", *options, "--max-boxes", 2) == 0
+    assert events[:2] == [(512, 384), "grid"]
+    del events[:]
+    assert rcnn("detect", tmp_path / "b.png", "--out", tmp_path / "b", *options) == 2
+    assert events == ["grid"]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 400), (500, 2), (6000, 8000)])

@@ -44,6 +44,7 @@ from tests.shapes import FEW_BOXES, random_start, write_voc
 
 Report = Callable[[StepProgress], None]
 STEPS = 2
+EVERY = {"cpu": STEPS, "cuda": 1}  # steps between two states
 PHOTOS = [photo(60, 80, 1), photo(120, 80, 2), photo(60, 80, 3), photo(60, 80, 5)]
 
 
@@ -79,19 +80,21 @@ def test_the_pretence_can_fail() -> None:
 
 
 def crops(device: str) -> Detector:
-    return Detector(Grid(), GoogLeNetRegions(make(), where(device), batch_size=8, mirrored=True), max_boxes=13)
+    return Detector(
+        Grid(), GoogLeNetRegions(make(), where(device), batch_size=8, mirrored=True), max_boxes=13, score_floor=0.001
+    )
 
 
 def shared(device: str) -> Detector:
     features = SharedFeatures(make_shared(CLASSES), where(device), batch_size=2)
     regions = SharedRegions(features, mirrored=True, with_features=True)
-    return Detector(load_proposals("ranked:grid+multibox", shared=features), regions)
+    return Detector(load_proposals("ranked:grid+multibox", shared=features), regions, score_floor=0.001)
 
 
 def both(device: str) -> Detector:
     features = SharedFeatures(make_shared(CLASSES), where(device))
     exact = GoogLeNetRegions(make(), where(device), batch_size=8)
-    return Detector(features.multibox(), Cascade(SharedRegions(features), exact, count=3))
+    return Detector(features.multibox(), Cascade(SharedRegions(features), exact, count=3), score_floor=0.001)
 
 
 @pytest.mark.parametrize("make_detector", [crops, shared, both])
@@ -126,14 +129,14 @@ MULTIBOX = MultiBoxRecipe(epochs=1, frozen="inception4d", batch_size=1, warmup=1
 
 
 def on_canvases(device: str, report: Report, work: Path, start: Checkpoint, dataset: VocDataset) -> None:
-    books = Bookkeeping(work, save_every=1, report=report)
+    books = Bookkeeping(work, save_every=EVERY[device], report=report)
     found = train_multibox(start, dataset, recipe=MULTIBOX, placement=where(device), books=books)
     if device != "cpu":
         assert 0 <= MultiBoxMeasure(dataset, where(device))(found) <= 1
 
 
 def on_shared(device: str, report: Report, work: Path, start: Checkpoint, dataset: VocDataset) -> None:
-    books = Bookkeeping(work, save_every=1, report=report)
+    books = Bookkeeping(work, save_every=EVERY[device], report=report)
     recipe = SharedRecipe(MULTIBOX, regions=RegionDraw(count=8, positives=3))
     found = train_shared(start, dataset, recipe=recipe, propose=Grid(), placement=where(device), books=books)
     if device == "cpu":
@@ -150,7 +153,7 @@ def on_regions(
 ) -> None:
     examples = ExampleRecipe(positives=6, negatives=8, batch_size=8, positive_share=0.5)
     recipe = Recipe(STEPS, learning_rate=0.01, warmup=2, dtype="float32", hard_examples=6)
-    books = Bookkeeping(work, save_every=1, report=report)
+    books = Bookkeeping(work, save_every=EVERY[device], report=report)
     options = {"recipe": recipe, "examples": examples, "placement": where(device), "books": books, "frozen": frozen}
     found = train_regions(random_start(size=32, context=2), dataset, Random(count=60), **options)  # type: ignore[arg-type]
     assert not is_there(found.state["fc.weight"])
@@ -162,7 +165,7 @@ def on_whole_photos(device: str, report: Report, work: Path, start: Checkpoint, 
     recipe = replace(paper_recipe(STEPS, 1), dtype="float32")
     options = {"state_file": work / "state.pt", "device": torch.device(device), "batch_size": 2, "workers": 0}
     begun = untrained_classifier(photos.classes, size=32)
-    found = train_images(begun, photos, recipe, report=report, save_every=1, **options)  # type: ignore[arg-type]
+    found = train_images(begun, photos, recipe, report=report, save_every=EVERY[device], **options)  # type: ignore[arg-type]
     classify = ImageClassifier([found], crops=10, placement=where(device))
     assert classify.many([read_image(path) for path in paths]).shape == (STEPS, 2)
 
@@ -180,7 +183,7 @@ TRAININGS = {
 @pytest.mark.parametrize("name", TRAININGS)
 def test_training_and_resuming(name: str, multibox: Checkpoint, dataset: VocDataset, tmp_path: Path) -> None:
     def work(device: str) -> list[float]:
-        losses, stop_at = dict[int, float](), 0 if device == "cpu" else 1
+        losses, stop_at = dict[int, float](), 0 if device == "cpu" else STEPS
         folder = tmp_path / device
         folder.mkdir()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from detect import generators
-from detect.generators import compile_ahead
+from detect.generators import compile_ahead, import_ahead
 from proposals import compiling
 from proposals.compiling import KIND, begin_compiling, note_compiled, wait_until_compiled
 from structures.cache import CACHE_VARIABLE, OFF, read_kept
@@ -110,3 +110,14 @@ def test_only_our_selective_search_is_compiled(
     monkeypatch.setattr(generators, "begin_compiling", lambda: begun.append(name))
     compile_ahead(name)
     assert begun == [name] * needed
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"), [("ranked:selective-search+multibox", True), ("multibox", False), ("grid", False)]
+)
+def test_only_our_selective_search_is_imported_ahead(monkeypatch: pytest.MonkeyPatch, name: str, needed: bool) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(generators, "begun", lambda make: make())
+    monkeypatch.setattr(generators.importlib, "import_module", asked.append)
+    import_ahead(name)
+    assert asked == ["proposals.selective_search"] * needed

@@ -84,15 +84,35 @@ def test_what_is_cut_is_left_out_best_first():
     assert (np.diff(found.left_out.scores) <= 0).all()
 
 
+def test_own_boxes_keep_their_scores_and_those_of_others_are_squared():
+    boxes = as_boxes([[0, 0, 20, 20], [30, 0, 50, 20], [60, 0, 80, 20], [0, 40, 20, 60], [0, 0, 100, 100]])
+
+    def shown(image, boxes):
+        return np.array([0.9, 0.6, 0.8, 0.1, 0.2], np.float32)
+
+    found = Ranked(Given(boxes), shown, {}, own="odd")(PHOTO)  # which came with 0.875 and 0.625
+    np.testing.assert_array_equal(found.boxes, boxes[[1, 0, 2, 3, 4]])
+    np.testing.assert_allclose(found.scores, [0.875, 0.81, 0.64, 0.625, 0.04], rtol=1e-6)
+    assert [found.source_names[source] for source in found.source] == ["odd", "even", "even", "odd", "even"]
+
+
+def test_what_scores_no_boxes_of_its_own_squares_all():
+    found = Ranked(Given(many()), by_area, {}, own="another")(PHOTO)
+    plain = Ranked(Given(many()), by_area, {})(PHOTO)
+    np.testing.assert_array_equal(found.boxes, plain.boxes)
+    np.testing.assert_allclose(found.scores, plain.scores**2, rtol=1e-6)
+
+
 def test_settings_tell_everything():
-    told = Ranked(Given(many()), by_area, {"by": "area"}, max_boxes=5, nms_threshold=0.5).parameters
-    assert told == {
+    ranked = Ranked(Given(many()), by_area, {"by": "area"}, max_boxes=5, nms_threshold=0.5, own="odd")
+    assert ranked.parameters == {
         "ranked": {"name": "given", "parameters": {}},
         "by": {"by": "area"},
         "max_boxes": 5,
         "nms_threshold": 0.5,
-        "close": 60,
+        "close": 30,
         "spread_threshold": 0.5,
+        "own": "odd",
     }
 
 

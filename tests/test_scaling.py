@@ -232,7 +232,7 @@ def test_a_number_of_rows_that_is_not_true_is_refused(tmp_path: Path, monkeypatc
             return getattr(self.true, name)
 
     monkeypatch.setattr(pyarrow.parquet.ParquetFile, "metadata", property(Told))
-    with pytest.raises(InputError, match="it says that it has 1 rows, but there are 2"):
+    with pytest.raises(InputError, match="it states 1 row, but has 2"):
         find_source(file, leave_out="out")
 
 

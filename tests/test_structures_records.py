@@ -87,7 +87,7 @@ def test_records_cannot_be_changed(make: Any) -> None:
         (detections, {"scores": [np.nan, 0]}, "scores holds values"),
         (detections, {"boxes": [[0, 0, 1]]}, r"shape \(N, 4\)"),
         (detections, {"source": [0, 1]}, "source 1 has no name"),
-        (detections, {"classes": ("cat", "dog", "cow")}, "labels 0 to 3, but 3 classes"),
+        (detections, {"classes": ("cat", "dog", "cow")}, "labels 0 to 3, expected 0 to 2"),
         (ground_truth, {"ignore": [True]}, "ignore must have shape"),
         (ground_truth, {"area": [1]}, "area must have shape"),
         (ground_truth, {"boxes": [[0, 0, np.inf, 1], [0, 0, 1, 1]]}, "boxes holds values"),

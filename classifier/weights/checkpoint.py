@@ -95,7 +95,7 @@ class Checkpoint:
 
 def _is_finite(values: Tensor) -> bool:
     """Say whether all values are finite; their sum tells it sooner, unless it overflows."""
-    return bool(torch.isfinite(values.sum(dtype=torch.float64))) or bool(torch.isfinite(values).all())
+    return bool(torch.isfinite(values.sum(dtype=torch.float32))) or bool(torch.isfinite(values).all())
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, dtype: torch.dtype | None = torch.float16) -> None:

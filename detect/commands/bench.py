@@ -79,7 +79,7 @@ def proposals(
     times, counted = {}, 0
     if timed:
         chosen = pick_evenly(dataset.image_ids, timed)
-        where = f"{facts['machine']['processor']}, {facts['machine']['cores']} cores"
+        where = f"{facts['machine']['processor']}, {number_of(facts['machine']['cores'], 'core')}"
         line = f"timing {number_of(max(0, len(chosen) - 1), 'photo')}, after one to warm up, on {where}"
         console.print(line, markup=False, soft_wrap=True)
         tolerant = or_nan([entry.name for entry in entries], console)

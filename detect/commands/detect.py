@@ -1,6 +1,7 @@
 """`rcnn detect`: find objects on photos."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -22,6 +23,7 @@ from structures.timing import Timer
 if TYPE_CHECKING:
     from detect.runs.photos import Photo
     from detect.runs.summary import DetectionSummary
+    from structures.boxes import ImageSize
 
 
 class Format(str, Enum):
@@ -213,6 +215,7 @@ def detect(
             **detector.arguments(),
             exif=photos.exif.value,
             keep_features=results.keep is Keep.features,
+            first_size=_size_of_first(found),
         )
         files = [name_and_digest(file) for file in weights]
     job = replace(job, start=importing.seconds | loading.seconds)
@@ -220,6 +223,17 @@ def detect(
     warnings.append(unlearned_warning(loaded.propose, loaded.wanted))
     warning = "\n".join(filter(None, warnings))
     _exit(detect_to_folder(job, loaded, settings, open_console(stderr=True), warning=warning, weights=detector.names))
+
+
+def _size_of_first(photos: "Sequence[Photo]") -> "ImageSize | None":
+    """Return the (height, width) of the first photo; None for a frame of a film, and where the run will say why."""
+    from structures.images import ImageError, read_size
+
+    if not photos or not photos[0].path.is_file():
+        return None
+    with suppress(ImageError):
+        return read_size(photos[0].path)
+    return None
 
 
 def _exit(summary: "DetectionSummary") -> None:

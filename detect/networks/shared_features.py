@@ -21,7 +21,7 @@ from proposals.multibox.generator import Look, MultiBox, drawn
 from proposals.multibox.memory import CanvasMemory
 from proposals.multibox.predictor import DensePredictor
 from proposals.multibox.views import whole_photo
-from structures.boxes import Boxes, Floats
+from structures.boxes import Boxes, Floats, ImageSize
 from structures.records import Image
 from structures.shared_lock import MODULES
 
@@ -77,6 +77,10 @@ class SharedFeatures:
         """Return the maps of RGB uint8 (H, W, 3) canvases of one size, on the device of the placement."""
         rows, size = self.memory(canvases), (canvases[0].shape[0], canvases[0].shape[1])
         return PhotoMaps(*self.network.split(rows[0][None] if len(rows) == 1 else torch.stack(rows), size))
+
+    def expect(self, image_size: ImageSize) -> None:
+        """Begin to make the engine for photos of (height, width), where that takes long."""
+        self.run.expect(whole_photo(image_size).canvas)
 
     def multibox(self, *, scales: tuple[float, ...] = SCALES, **options: Any) -> MultiBox:
         """Return the proposal generator on these features; options as for `detect.networks.multibox.make_multibox`."""

@@ -17,7 +17,7 @@ from eval.report import Sheet, mistake_sheets, percent
 from eval.scores import Scores
 from structures.extras import installed
 from structures.files import replacing
-from structures.text import printable
+from structures.text import number_of, printable
 
 FOLDER = Path(__file__).parent
 BOXES = {
@@ -179,7 +179,6 @@ def _tiles(page: Page, runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str
 
 def _footer(page: Page, plotly: str) -> str:
     photos = sum(len(each.data) for each in page.thumbnails)
-    parts = (
-        f"{photos / 1e6:.1f} MB of {len(page.thumbnails)} photos, {len(plotly) / 1e6:.1f} MB of Plotly for the plots"
-    )
+    shown = number_of(len(page.thumbnails), "photo")
+    parts = f"{photos / 1e6:.1f} MB of {shown}, {len(plotly) / 1e6:.1f} MB of Plotly for the plots"
     return f"Made by googlenet-rcnn. Everything is in this file, and nothing is loaded from elsewhere: {parts}."
