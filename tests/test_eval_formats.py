@@ -179,7 +179,7 @@ def test_labels_of_yolo_stay_when_photos_in_another_folder_are_named(
     assert notes_of(data) == []
     (tmp_path / "elsewhere/images/b.jpg").unlink()
     [note] = notes_of(open_ground_truth(tmp_path / "set", images=tmp_path / "elsewhere/images"))
-    assert note.startswith("1 label files without a photo left out")
+    assert note.startswith("1 file of labels without a photo left out")
 
 
 def test_a_missing_photo_is_not_taken_from_another_split(tmp_path: Path) -> None:
