@@ -46,9 +46,7 @@ def load_proposals(
     Raises:
         InputError: no generator has this name, or the options are not its own.
     """
-    if not isinstance(name, str):
-        raise InputError(f"`proposals` {name!r} must be the name of a generator")
-    parts = parts_of(name.removeprefix(RANKED_PREFIX))
+    parts = _parts(name)
     made: dict[str, MultiBox] = {}
 
     def learned(
@@ -72,6 +70,12 @@ def load_proposals(
     return Ranked(inner, scorer.score, by, own=scorer.name, learned_classes=learned_from, **all_boxes)
 
 
+def _parts(name: str) -> list[str]:
+    if not isinstance(name, str):
+        raise InputError(f"`proposals` {name!r} must be the name of a generator")
+    return parts_of(name.removeprefix(RANKED_PREFIX))
+
+
 def compile_ahead(name: str) -> None:
     """Begin to compile what a generator of this name needs, if that was not done before and there is a core for it."""
     if cores() > 1 and _searches(name):
@@ -85,7 +89,7 @@ def import_ahead(name: str) -> None:
 
 
 def _searches(name: str) -> bool:
-    parts = parts_of(name.removeprefix(RANKED_PREFIX))
+    parts = _parts(name)
     return any(part in MAKERS and part.startswith("selective-search") for part in parts)
 
 

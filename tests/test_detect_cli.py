@@ -1,6 +1,7 @@
 """The command line as a whole: version, help, examples, completion, misspelled words; tests name every option."""
 
 import importlib
+import json
 import re
 import shlex
 import signal
@@ -17,6 +18,7 @@ from detect.cli import build
 from detect.commands.groups import RENAMED
 from detect.runs.machine import versions
 from tests.given_options import leaves
+from tests.layouts import photo
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND_LINE: Any = typer.main.get_command(build())
@@ -152,8 +154,6 @@ def test_wrong_words_are_one_line_and_what_was_meant_is_named(
         (["detect", "photos", "", "--out", "o"], "'photos': it is empty"),
         (["eval", "detections", "", "--ground-truth", "g"], "it is empty"),
         (["eval", "detections", "r", "--ground-truth", "g", "--classes", ""], "'--classes': it is empty"),
-        (["detect", "x", "--out", "o", "--format", "csv", "--format", "coco"], "it takes one value, and is given 2"),
-        (["detect", "x", "--out", "o", "--generator", "grid", "--proposals", "grid"], "'--proposals': it takes one"),
     ],
 )
 def test_words_that_would_be_lost_or_mean_another_place_are_refused(
@@ -170,6 +170,17 @@ def test_words_that_would_be_lost_or_mean_another_place_are_refused(
     assert complaint in told.err
     assert (told.out, told.err.count("\n")) == ("", 1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("other", ["--generator", "--proposals"])
+def test_of_an_option_given_twice_the_last_counts_and_it_is_said(
+    rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path, other: str
+) -> None:
+    photo(tmp_path / "x.png")
+    assert rcnn("propose", tmp_path / "x.png", "--out", tmp_path / "o", other, "random", "--proposals", "grid") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert said == ["warning: --proposals is given 2 times, and the last one counts"]
+    assert json.loads((tmp_path / "o" / "manifest.json").read_text())["generator"] == "grid"
 
 
 def test_flags_and_options_that_take_several_values_may_be_repeated() -> None:

@@ -138,7 +138,7 @@ def test_every_option_reaches_the_detector(
         "weights": [str(other), str(weights)],
         "proposals": "grid",
         **{"device": "cpu", "engine": "torch", "dtype": "float32", "mirrored": True},
-        **{"features": "both", "exact": 9, "keep_features": False},
+        **{"features": "both", "exact": 9, "keep_features": False, "first_size": (30, 40)},
         **{"nms_threshold": 0.4, "class_agnostic": True, "only": ["dark", "bright"]},
         **{"score_floor": 0.25, "max_boxes": 7, "vote_threshold": 0.5, "vote_power": 3, "exif": "apply"},
     }

@@ -58,7 +58,8 @@ def test_rooms_below_the_command_line_name_no_options(path: Path) -> None:
 
 def test_every_parameter_that_a_message_names_has_an_option() -> None:
     named = {name for path in BELOW for text in said_in(path) for name, _ in MENTION.findall(text)}
-    assert named - OPTIONS.keys() - {"x", "photos"} == set()  # x: `{option}` and the like; photos have no option
+    assert named - OPTIONS.keys() - {"x", "photos", "score"} == set()  # x: `{option}` and the like; photos and the
+    # score of `Found.where` have no option
     assert len(named) > 20
     there = set(options_of(typer.main.get_command(build())))
     assert set(OPTIONS.values()) - there == set()

@@ -124,6 +124,7 @@ def test_phases_follow_each_other_and_draw_their_own_regions(
 
 def test_a_ranking_is_drawn_from_uncut_and_judged_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     class Scorer:
+        name = "order"
         learned_classes: tuple[str, ...] = ()
         parameters = MappingProxyType({"name": "order"})
 

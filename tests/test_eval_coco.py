@@ -98,7 +98,7 @@ def test_oddities_are_noted(instances):
 
 
 def test_ids_that_lead_pycocotools_astray_are_noted(instances):
-    rows = [{"id": i, "image_id": 4, "category_id": 1, "bbox": [0, 0, 3, 4]} for i in (0, 7, 7)]
+    rows = [{"id": i, "image_id": 4, "category_id": 1, "bbox": [0, 0, 3, 4 + y]} for y, i in enumerate((0, 7, 7))]
     notes = instances(annotations=rows).notes
     assert [note.split(",")[0] for note in notes] == ["1 object with id 0", "1 object with the id of another"]
 

@@ -144,7 +144,7 @@ def test_nothing_at_all_gives_nan_everywhere(name):
 
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
 def test_labels_without_a_class_are_an_error(name):
-    with pytest.raises(ValueError, match="1 classes"):
+    with pytest.raises(ValueError, match="labels 1 to 1, expected 0 to 0"):
         list(PROTOCOLS[name]([truth(BOX)], [found(BOX, labels=[1])], ["thing"]))
 
 

@@ -29,27 +29,27 @@ class StrictCommand(TyperCommand):
     """A command that takes no word in another sense than the one meant, where others take it without a message.
 
     An empty value is mostly a variable of the shell that is not set, and as a path it would mean the working folder. Of
-    an option that is given twice, but takes one value, the first would be lost.
+    an option that is given twice, but takes one value, the last counts, so that an alias can be overruled; it is said.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words after the name of the command, as typer does.
 
         Raises:
-            typer.BadParameter: a value is empty, or an option that takes one value is given twice.
+            typer.BadParameter: a value is empty.
         """
         if not ctx.resilient_parsing:  # of shell completion
             values, _, order = self.make_parser(ctx).parse_args(args=list(args))
             for option, count in Counter(order).items():
-                _refuse_lost(option, values.get(option.name or ""), count, ctx)
+                _refuse_empty(option, values.get(option.name or ""), ctx)
+                if count > 1 and not (option.multiple or option.is_flag):
+                    typer.echo(f"warning: {option.opts[0]} is given {count} times, and the last one counts", err=True)
         return super().parse_args(ctx, args)
 
 
-def _refuse_lost(option: Any, value: object, count: int, ctx: Any) -> None:
+def _refuse_empty(option: Any, value: object, ctx: Any) -> None:
     if "" in (value if isinstance(value, list | tuple) else [value]):
         raise typer.BadParameter("it is empty", ctx=ctx, param=option)
-    if count > 1 and not (option.multiple or option.is_flag):
-        raise typer.BadParameter(f"it takes one value, and is given {count} times", ctx=ctx, param=option)
 
 
 def group(summary: str, *, completion: bool = False, callback: Callable[..., None] | None = None) -> typer.Typer:
