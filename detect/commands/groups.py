@@ -40,7 +40,7 @@ class StrictCommand(TyperCommand):
         """
         if not ctx.resilient_parsing:  # of shell completion
             values, _, order = self.make_parser(ctx).parse_args(args=list(args))
-            for option, count in Counter(order).items():
+            for option, count in Counter[Any](order).items():
                 _refuse_empty(option, values.get(option.name or ""), ctx)
                 if count > 1 and not (option.multiple or option.is_flag):
                     typer.echo(f"warning: {option.opts[0]} is given {count} times, and the last one counts", err=True)
