@@ -70,9 +70,9 @@ class Ranked:
         close: how many of the best boxes that threshold holds for, which are likely objects: boxes around them vote.
         spread_threshold: the rest of max_boxes overlap each other and these by at most this, so that they are spread
             over what else there is. Without max_boxes there is no such rest.
-        own: source of the boxes that what scores has made itself: they keep the scores that they came with, and those
-            of all others are squared. At the same score a box that the network has placed fits better than one that it
-            was only shown (benchmarks/LOG.md).
+        own: source of the boxes that the scoring network proposed itself. They keep the scores that they came with; the
+            scores of all others are squared, because at the same score such a box fits less well (benchmarks/LOG.md).
+            None scores all boxes alike.
         learned_classes: that the score learned from, and puts first; none if it knows no classes.
     """
 
@@ -132,9 +132,7 @@ class Ranked:
         return [self._ordered(*each) for each in zip(found, scores, strict=True)]
 
     def _ordered(self, found: Proposals, scores: Floats) -> Proposals:
-        scored = Proposals(
-            found.boxes, self._on_one_scale(found, scores), found.image_size, found.source, found.source_names
-        )
+        scored = replace(found, scores=self._on_one_scale(found, scores), left_out=None)
         kept = self._best(scored)
         whole = np.flatnonzero((scored.boxes == whole_image(scored.image_size)).all(axis=1))
         rows = np.concatenate([kept, np.setdiff1d(whole, kept)])
@@ -143,6 +141,7 @@ class Ranked:
         return replace(scored.take(rows[best_first(scored.scores[rows])]), left_out=left_out)
 
     def _on_one_scale(self, found: Proposals, scores: Floats) -> Floats:
+        """Return scores that compare the network's own boxes with those of others."""
         if self._own is None:
             return scores
         own = np.array([name == self._own for name in found.source_names])[found.source]

@@ -1,4 +1,4 @@
-"""How all commands and groups are built: help, examples at the end, old names of options, words that are refused."""
+"""How all commands and groups are built: help, examples at the end, old names of options, empty values."""
 
 import inspect
 from collections import Counter
@@ -26,10 +26,10 @@ SETTINGS = {  # commands inherit these from their group
 
 
 class StrictCommand(TyperCommand):
-    """A command that takes no word in another sense than the one meant, where others take it without a message.
+    """A command that refuses empty values, and warns if an option that takes one value is given several times.
 
-    An empty value is mostly a variable of the shell that is not set, and as a path it would mean the working folder. Of
-    an option that is given twice, but takes one value, the last counts, so that an alias can be overruled; it is said.
+    An empty value usually comes from a shell variable that is not set, and as a path would mean the working folder. Of
+    several values the last one counts, so that those of an alias can be overridden.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
