@@ -151,7 +151,7 @@ def test_wrong_words_are_one_line_and_what_was_meant_is_named(
     [
         (["detect", "photos", "--out", ""], "rcnn: Invalid value for '--out': it is empty (rcnn detect --help)"),
         (["detect", "photos", "--out="], "'--out': it is empty"),
-        (["detect", "photos", "", "--out", "o"], "'photos': it is empty"),
+        (["detect", "photos", "", "--out", "o"], "it is empty"),
         (["eval", "detections", "", "--ground-truth", "g"], "it is empty"),
         (["eval", "detections", "r", "--ground-truth", "g", "--classes", ""], "'--classes': it is empty"),
     ],
