@@ -20,9 +20,8 @@ from structures.errors import InputError
 from structures.records import Labels
 
 RAMP = (0.4, 0.8)  # a region has none of its object's class up to the first IoU, and all of it from the second on
-# Weight of the squared weights against the mean loss; divided by the objects of a class. Of 3e-5 to 3e-3 the best for
-# one object is ten times the best for seven (benchmarks/LOG.md).
-DECAY = 3e-4
+# Weight of the squared weights against the mean loss; divided by the objects of a class (benchmarks/LOG.md).
+DECAY = 1e-3
 POSITIVE_WEIGHT = 0.5  # of all examples of a class together; all regions without one weigh 1
 ITERATIONS = 100  # L-BFGS, at most
 MOST_ROWS = 20_000  # regions without an object that are learned from: 120 MB of inputs
@@ -97,8 +96,8 @@ def learn_columns(examples: Examples, names: Sequence[str]) -> Columns:
     if not masses.all():
         raise InputError(f"no example of {names[int(masses.argmin())]} to learn from")
     inputs = torch.from_numpy(chosen.inputs).float()
-    centre, spread = inputs.mean(dim=0), inputs.std(dim=0)
-    scale = (spread + 0.001 * spread.mean() + 1e-6) * inputs.shape[1] ** 0.5  # rows get a norm of about 1
+    centre = inputs.mean(dim=0)
+    scale = (inputs - centre).square().sum(dim=1).mean().sqrt() + 1e-6  # rows get a norm of about 1
     weight, bias = _fit((inputs - centre) / scale, chosen, masses)
     weight = weight / scale
     return Columns(tuple(names), weight, bias - weight @ centre)

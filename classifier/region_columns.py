@@ -1,8 +1,9 @@
 """Columns of shared weights' region logits: what one can be made of, and weights with some added or taken away.
 
-A column of the logits is a linear function of two things: the last hidden layer, and the mean of inception5b over the
-region, where all nine parts of the column weigh it alike. So a class that is learned on these is an ordinary column,
-and the network that has it is like any other.
+A new column is a linear function of the mean of inception5b over the region: all nine parts of the column weigh it
+alike, and the hidden layers add nothing. So a class that is learned on it is an ordinary column, and the network that
+has it is like any other. The hidden layers are left out because they have learned to tell the old classes apart: with
+them, new classes have a third less AP50 (benchmarks/LOG.md, 2026-11-30).
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ class Columns:
 
     Attributes:
         names: of the classes.
-        weight: (C, hidden + 1024).
+        weight: (C, 1024).
         bias: (C,).
     """
 
@@ -44,7 +45,7 @@ class Columns:
     bias: Tensor
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Return (N, C) logits of regions by their (N, hidden + 1024) inputs."""
+        """Return (N, C) logits of regions by their (N, 1024) inputs."""
         return nn.functional.linear(inputs, self.weight, self.bias)
 
     def each(self) -> "list[Columns]":
@@ -54,7 +55,7 @@ class Columns:
 
 
 class ColumnInputs(nn.Module):
-    """A region head that also says what its logits, and any other column of them, are made of.
+    """A region head that also says what new columns of its logits are made of.
 
     Args:
         head: of the trained network; it is used as it is.
@@ -63,7 +64,7 @@ class ColumnInputs(nn.Module):
     def __init__(self, head: SharedRegionHead) -> None:
         super().__init__()
         self.head = head
-        self.columns, self.width = head.columns, head.predict.in_features + LAST_MAP
+        self.columns, self.width = head.columns, LAST_MAP
 
     def maps(self, three_b: Tensor, four_e: Tensor, five_b: Tensor) -> RegionMaps:
         """Make the maps of N photos out of the trunk's: those of the head, with 5b in the place of its part logits."""
@@ -75,7 +76,7 @@ class ColumnInputs(nn.Module):
         return [fine, coarse, (LAST_MAP, height, width)]
 
     def forward(self, maps: RegionMaps, boxes: Sequence[Tensor]) -> Tensor:
-        """Return (sum of n, columns + hidden + 1024): the logits, and behind them what columns are made of, float32.
+        """Return (sum of n, columns + 1024): the logits, and behind them what new columns are made of, float32.
 
         Args:
             maps: of N photos.
@@ -89,7 +90,7 @@ class ColumnInputs(nn.Module):
         parts = pool_parts(self.head.parts(maps.parts[None])[0], places, parts=PARTS)
         mean = pool(maps.parts, places, cells=1).flatten(1)
         logits = parts.float() + self.head.predict(hidden).float()
-        return torch.cat([logits, hidden.float(), mean.float()], dim=1)
+        return torch.cat([logits, mean.float()], dim=1)
 
 
 def with_columns(checkpoint: Checkpoint, new: Columns, *, keep: bool = True) -> Checkpoint:
@@ -140,10 +141,9 @@ def _by_column(name: str, value: Tensor) -> Tensor:
 
 def _as_layers(new: Columns, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the rows of the layers that make the columns: the bias stands with the hidden layer's."""
-    hidden = state["regions.predict.weight"].shape[1]
-    weight, bias = new.weight.float(), new.bias.float()
-    parts = weight[:, hidden:].repeat_interleave(PARTS**2, dim=0)[:, :, None, None]
-    values = (parts, torch.zeros(len(parts)), weight[:, :hidden], bias)
+    parts = new.weight.float().repeat_interleave(PARTS**2, dim=0)[:, :, None, None]
+    no_hidden = torch.zeros(len(new.weight), state["regions.predict.weight"].shape[1])
+    values = (parts, torch.zeros(len(parts)), no_hidden, new.bias.float())
     return dict(zip(BY_COLUMN, values, strict=True))
 
 
