@@ -84,7 +84,8 @@ def examples_for(draw: Draw, shots: int, dataset: Dataset, seen: Mapping[str, Ph
             rows.setdefault(image_id, []).append(number)
     labels = {list(dataset.classes).index(name): place for place, name in enumerate(NEW)}
     truths = {image_id: truth_of(dataset.ground_truth(image_id), own, labels) for image_id, own in rows.items()}
-    return Examples.join([examples_of(seen[image_id], truth, RECIPE) for image_id, truth in truths.items()])
+    parts = (examples_of(seen[name], truth, RECIPE, photos=len(truths)) for name, truth in truths.items())
+    return Examples.join(list(parts))
 
 
 def measure(examples: Examples | None, val: Selection, seen: Sequence[PhotoRegions], detector: Detector) -> Measured:
@@ -135,7 +136,7 @@ def _learned(training: Mapping[str, Any]) -> set[str]:
 
 def _at_work(base: Checkpoint, out: Path) -> tuple[Detector, Any]:
     placement = place()
-    features = SharedFeatures(base, placement, column_inputs=True)
+    features = SharedFeatures(base, placement, last_map=True)
     generator = load_proposals(PROPOSALS, placement, shared=features)
 
     def look(dataset: Dataset, to_learn: bool) -> list[PhotoRegions]:

@@ -1,9 +1,9 @@
-"""Columns of shared weights' region logits: what one can be made of, and weights with some added or taken away.
+"""New columns of shared weights' region logits: what they are made of, and weights with some added or taken away.
 
-A new column is a linear function of the mean of inception5b over the region: all nine parts of the column weigh it
-alike, and the hidden layers add nothing. So a class that is learned on it is an ordinary column, and the network that
-has it is like any other. The hidden layers are left out because they have learned to tell the old classes apart: with
-them, new classes have a third less AP50 (benchmarks/LOG.md, 2026-11-30).
+A new column is a linear function of the means of inception5b over the nine parts of a region, so it is an ordinary
+column of position-sensitive maps, and the network that has it is like any other. The hidden layers add nothing to it:
+they have learned to tell the old classes apart, and new classes that are learned from them as well have a third less
+AP50 (benchmarks/LOG.md, 2026-11-30).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,23 +20,23 @@ from classifier.shared_regions import (
     SHIFT_16,
     RegionMaps,
     SharedRegionHead,
-    in_chunks,
     on_map,
 )
 from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint
 from classifier.weights.fitting import WeightsError
 
 LAST_MAP = TABLE_1["inception5b"].outputs
+PART_INPUTS = LAST_MAP * PARTS**2  # numbers that a column is a linear function of
 BY_COLUMN = ("regions.parts.weight", "regions.parts.bias", "regions.predict.weight", "regions.predict.bias")
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Columns of region logits, as linear functions of what `ColumnInputs` gives.
+    """Columns of region logits, as linear functions of what `part_means` gives.
 
     Attributes:
         names: of the classes.
-        weight: (C, 1024).
+        weight: (C, 9216).
         bias: (C,).
     """
 
@@ -44,9 +44,15 @@ class Columns:
     weight: Tensor
     bias: Tensor
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        """Return (N, C) logits of regions by their (N, 1024) inputs."""
-        return nn.functional.linear(inputs, self.weight, self.bias)
+    def logits(self, five_b: Tensor, boxes: Tensor) -> Tensor:
+        """Return (N, C) logits of (N, 4) xyxy boxes, in pixels of the canvas, by the (1024, H, W) map of 5b."""
+        parts = nn.functional.conv2d(five_b.float()[None], self.by_part())[0]
+        return pool_parts(parts, _on_last_map(boxes), parts=PARTS) + self.bias
+
+    def by_part(self) -> Tensor:
+        """Return (C * 9, 1024, 1, 1) weights of the layer that makes the maps of the parts."""
+        nine = self.weight.reshape(-1, LAST_MAP, PARTS**2).transpose(1, 2) * PARTS**2  # pooling is a mean of parts
+        return nine.reshape(-1, LAST_MAP, 1, 1)
 
     def each(self) -> "list[Columns]":
         """Return the column of each class alone."""
@@ -54,8 +60,17 @@ class Columns:
         return [Columns((name,), weight, bias) for name, weight, bias in parts]
 
 
-class ColumnInputs(nn.Module):
-    """A region head that also says what new columns of its logits are made of.
+def part_means(five_b: Tensor, boxes: Tensor) -> Tensor:
+    """Return (N, 9216) float32 means of the (1024, H, W) map of 5b over the parts of (N, 4) boxes on the canvas."""
+    return pool(five_b.float(), _on_last_map(boxes), cells=PARTS).flatten(1)
+
+
+def _on_last_map(boxes: Tensor) -> Tensor:
+    return on_map(expand(boxes, PART_GROWN), 16, SHIFT_16)
+
+
+class LastMapHead(nn.Module):
+    """A region head that leaves inception5b as it is, for new columns to be learned from.
 
     Args:
         head: of the trained network; it is used as it is.
@@ -63,8 +78,7 @@ class ColumnInputs(nn.Module):
 
     def __init__(self, head: SharedRegionHead) -> None:
         super().__init__()
-        self.head = head
-        self.columns, self.width = head.columns, LAST_MAP
+        self.head, self.columns = head, head.columns
 
     def maps(self, three_b: Tensor, four_e: Tensor, five_b: Tensor) -> RegionMaps:
         """Make the maps of N photos out of the trunk's: those of the head, with 5b in the place of its part logits."""
@@ -76,21 +90,14 @@ class ColumnInputs(nn.Module):
         return [fine, coarse, (LAST_MAP, height, width)]
 
     def forward(self, maps: RegionMaps, boxes: Sequence[Tensor]) -> Tensor:
-        """Return (sum of n, columns + 1024): the logits, and behind them what new columns are made of, float32.
+        """Return (sum of n, columns) logits, float32.
 
         Args:
             maps: of N photos.
             boxes: for each of the N photos (n, 4) xyxy in its pixels.
         """
-        return in_chunks(self._rows, maps, boxes, self.columns + self.width)
-
-    def _rows(self, maps: RegionMaps, boxes: Tensor) -> Tensor:
-        places = on_map(expand(boxes, PART_GROWN), 16, SHIFT_16)
-        hidden = self.head.hidden(maps, boxes)
-        parts = pool_parts(self.head.parts(maps.parts[None])[0], places, parts=PARTS)
-        mean = pool(maps.parts, places, cells=1).flatten(1)
-        logits = parts.float() + self.head.predict(hidden).float()
-        return torch.cat([logits, mean.float()], dim=1)
+        logits: Tensor = self.head(maps._replace(parts=self.head.parts(maps.parts)), boxes)
+        return logits
 
 
 def with_columns(checkpoint: Checkpoint, new: Columns, *, keep: bool = True) -> Checkpoint:
@@ -141,7 +148,7 @@ def _by_column(name: str, value: Tensor) -> Tensor:
 
 def _as_layers(new: Columns, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the rows of the layers that make the columns: the bias stands with the hidden layer's."""
-    parts = new.weight.float().repeat_interleave(PARTS**2, dim=0)[:, :, None, None]
+    parts = new.by_part().float()
     no_hidden = torch.zeros(len(new.weight), state["regions.predict.weight"].shape[1])
     values = (parts, torch.zeros(len(parts)), no_hidden, new.bias.float())
     return dict(zip(BY_COLUMN, values, strict=True))

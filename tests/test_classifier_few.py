@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from classifier.few_examples import MOST_ROWS, Examples, learn_columns, log_sum_exp
+from classifier.few_examples import Examples, learn_columns, log_sum_exp
 from classifier.placement import place
-from classifier.region_columns import LAST_MAP, Columns, with_columns, without_columns
+from classifier.region_columns import LAST_MAP, PART_INPUTS, Columns, part_means, with_columns, without_columns
+from classifier.shared_regions import RegionMaps
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError
 from detect.networks.shared_features import SharedFeatures, SharedRegions
 from proposals.multibox.views import whole_photo
+from structures.boxes import Floats
 from structures.errors import InputError
 from tests.networks import make_shared, photo, some_boxes
 
@@ -38,31 +40,37 @@ def weights() -> Checkpoint:
 @pytest.fixture(scope="module")
 def new() -> Columns:
     made = torch.Generator().manual_seed(0)
-    weight = torch.randn(2, LAST_MAP, generator=made) * 0.02
+    weight = torch.randn(2, PART_INPUTS, generator=made) * 0.02
     return Columns(("zebra", "kite"), weight, torch.tensor([0.5, -0.25]))
 
 
-def rows_of(weights: Checkpoint, *, column_inputs: bool = False) -> torch.Tensor:
-    """Return what the region head gives for a few boxes of a photo."""
-    features = SharedFeatures(weights, TORCH, column_inputs=column_inputs)
+def maps_and_boxes(features: SharedFeatures) -> tuple[RegionMaps, torch.Tensor]:
+    """Return the maps of a photo, and a few boxes on its canvas."""
     look = SharedRegions(features).begin(photo())[0]
     with torch.inference_mode():
-        found: torch.Tensor = features.head(
-            features([look.canvas]).regions, [torch.from_numpy(look.placed(some_boxes(6)))]
-        )
+        return features([look.canvas]).regions, torch.from_numpy(look.placed(some_boxes(6)))
+
+
+def rows_of(weights: Checkpoint, *, last_map: bool = False) -> torch.Tensor:
+    """Return the logits that the region head gives for a few boxes of a photo."""
+    features = SharedFeatures(weights, TORCH, last_map=last_map)
+    maps, boxes = maps_and_boxes(features)
+    with torch.inference_mode():
+        found: torch.Tensor = features.head(maps, [boxes])
     return found
 
 
-def test_what_columns_are_made_of_follows_the_logits(weights: Checkpoint) -> None:
-    plain, rows = rows_of(weights), rows_of(weights, column_inputs=True)
-    torch.testing.assert_close(rows[:, :3], plain)
-    assert rows.shape[1] == 3 + LAST_MAP
+def test_a_head_that_keeps_5b_gives_the_same_logits(weights: Checkpoint) -> None:
+    torch.testing.assert_close(rows_of(weights, last_map=True), rows_of(weights))
 
 
 def test_the_network_computes_a_column_as_it_was_learned(weights: Checkpoint, new: Columns) -> None:
-    inputs = rows_of(weights, column_inputs=True)[:, 3:]
+    maps, boxes = maps_and_boxes(SharedFeatures(weights, TORCH, last_map=True))
     found = rows_of(with_columns(weights, new))
-    torch.testing.assert_close(found[:, 2:4], new.logits(inputs))
+    torch.testing.assert_close(found[:, 2:4], new.logits(maps.parts[0], boxes))
+    learned_from = part_means(maps.parts[0], boxes)
+    assert learned_from.shape == (6, PART_INPUTS)
+    torch.testing.assert_close(found[:, 2:4], learned_from @ new.weight.T + new.bias)
 
 
 def test_the_logits_of_old_classes_and_background_stay(weights: Checkpoint, new: Columns) -> None:
@@ -103,10 +111,14 @@ def drawn(seed: int = 0, rest: float = 0.0) -> Examples:
     return Examples(inputs, np.full(160, rest, np.float32), labels, (labels >= 0).astype(np.float32), objects=80)
 
 
+def logits_of(columns: Columns, inputs: Floats) -> torch.Tensor:
+    return torch.from_numpy(inputs) @ columns.weight.T + columns.bias
+
+
 def test_separable_classes_are_told_apart() -> None:
     columns = learn_columns(drawn(), ["a", "b"])
     others = drawn(seed=1)
-    logits = torch.cat([columns.logits(torch.from_numpy(others.inputs)), torch.zeros(160, 1)], dim=1)
+    logits = torch.cat([logits_of(columns, others.inputs.astype(np.float32)), torch.zeros(160, 1)], dim=1)
     assert np.array_equal(logits.argmax(dim=1).numpy(), np.where(others.labels < 0, 2, others.labels))
 
 
@@ -121,8 +133,8 @@ def test_a_region_that_an_old_class_holds_for_sure_is_no_reason_to_change() -> N
     inputs = drawn().inputs
     claimed = replace(drawn(), rest=np.where(drawn().labels < 0, 40, 0).astype(np.float32))
     columns = learn_columns(claimed, ["a", "b"])
-    far = columns.logits(torch.from_numpy(inputs[drawn().labels < 0])).max()
-    assert far > learn_columns(drawn(), ["a", "b"]).logits(torch.from_numpy(inputs[drawn().labels < 0])).max()
+    background = inputs[drawn().labels < 0].astype(np.float32)
+    assert logits_of(columns, background).max() > logits_of(learn_columns(drawn(), ["a", "b"]), background).max()
 
 
 def test_more_objects_are_trusted_more() -> None:
@@ -134,13 +146,6 @@ def test_more_objects_are_trusted_more() -> None:
 def test_a_class_without_examples_is_named() -> None:
     with pytest.raises(InputError, match="no example of c"):
         learn_columns(drawn(), ["a", "b", "c"])
-
-
-def test_of_many_regions_without_an_object_some_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("classifier.few_examples.MOST_ROWS", 10)
-    assert MOST_ROWS > 10
-    columns = learn_columns(drawn(), ["a", "b"])
-    assert bool((columns.logits(torch.from_numpy(drawn().inputs[:40]))[:, 0] > 0).all())
 
 
 def test_log_sum_exp_by_hand() -> None:

@@ -11,6 +11,7 @@ import torch
 
 from classifier.few_examples import Examples, learn_columns
 from classifier.placement import place
+from classifier.region_columns import part_means
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from classifier.weights.fitting import WeightsError
 from detect.detector import Detector
@@ -64,7 +65,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Selection:
 
 @pytest.fixture(scope="module")
 def looks(weights: Checkpoint) -> Callable[[Path], PhotoRegionCache]:
-    features = SharedFeatures(weights, TORCH, column_inputs=True)
+    features = SharedFeatures(weights, TORCH, last_map=True)
     return lambda folder: PhotoRegionCache(weights, features, FEW_BOXES["grid"](), folder)
 
 
@@ -115,12 +116,12 @@ def test_a_killed_run_goes_on_and_a_damaged_file_is_made_again(
     made: list[int] = []
     again = looks(tmp_path).all(photos, counted(made))
     assert made == [PHOTOS - 2]
-    assert all(np.array_equal(one.inputs, other.inputs) for one, other in zip(seen, again, strict=True))
+    assert all(np.array_equal(one.maps, other.maps) for one, other in zip(seen, again, strict=True))
 
 
 def test_what_is_seen_in_the_mirror_belongs_to_the_same_boxes(seen: list[PhotoRegions]) -> None:
     """A weak test: what both sides see of a region is more alike than what they see of different regions."""
-    plain, turned = seen[0].inputs.astype(np.float32)
+    plain, turned = seen[0].inputs(np.arange(len(seen[0].boxes))).astype(np.float32)
     apart = torch.cdist(torch.from_numpy(plain), torch.from_numpy(turned))
     assert apart.diagonal().mean() < 0.8 * apart.mean()
 
@@ -132,21 +133,39 @@ def two_objects(ignore: bool) -> GroundTruth:
 
 
 def regions_of(boxes: list[list[float]]) -> PhotoRegions:
+    """Regions of a photo that is its own canvas; the map says in the mirror twice what it says else."""
     count = len(boxes)
     logits = np.arange(2 * count * 2, dtype=np.float32).reshape(2, count, 2)
-    inputs = np.arange(2 * count * 3).reshape(2, count, 3).astype(np.float16)
-    return PhotoRegions(as_boxes(boxes), np.ones(count, np.float32), count, logits, inputs, (96, 96))
+    places = np.tile(as_boxes(boxes), (2, 1, 1))
+    maps = np.random.default_rng(0).random((1024, 6, 6)).astype(np.float16)
+    both = np.stack([maps, 2 * maps])
+    return PhotoRegions(as_boxes(boxes), np.ones(count, np.float32), count, logits, places, both, (96, 96))
+
+
+HALVES: list[list[float]] = [[0, 0, 40, 40], [0, 0, 40, 24], [60, 60, 90, 75], [50, 0, 60, 20]]  # IoU 1, .6, .5, 0
 
 
 def test_examples_by_hand() -> None:
-    boxes: list[list[float]] = [[0, 0, 40, 40], [0, 0, 40, 24], [60, 60, 90, 75], [50, 0, 60, 20]]  # IoU 1, .6, .5, 0
-    found = examples_of(regions_of(boxes), two_objects(ignore=False), RECIPE)
+    regions = regions_of(HALVES)
+    found = examples_of(regions, two_objects(ignore=False), RECIPE)
     assert found.labels.tolist() == [1, 1, 0, -1] * 2
     assert found.shares.tolist() == pytest.approx([1, 0.5, 0.25, 0] * 2)
-    assert found.inputs[:, 0].tolist() == [0, 3, 6, 9, 12, 15, 18, 21]
+    plain = part_means(torch.from_numpy(regions.maps[0]), torch.from_numpy(as_boxes(HALVES))).numpy()
+    np.testing.assert_allclose(found.inputs, np.concatenate([plain, 2 * plain]), atol=2e-3)
     assert found.rest.tolist() == pytest.approx([np.logaddexp(n, n + 1) for n in range(0, 16, 2)])
     assert found.objects == 2
-    assert not examples_of(regions_of(boxes), two_objects(ignore=False), FewRecipe(keep=False)).rest.any()
+    assert not examples_of(regions, two_objects(ignore=False), FewRecipe(keep=False)).rest.any()
+
+
+def test_of_many_photos_fewer_regions_without_an_object_are_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    regions = regions_of([*HALVES, *([50 + n, 0, 60 + n, 20] for n in range(9))])
+    assert len(examples_of(regions, two_objects(ignore=False), RECIPE)) == 2 * (3 + 10)
+    monkeypatch.setattr("detect.training.few.MOST_ROWS", 20)
+    found = examples_of(regions, two_objects(ignore=False), RECIPE, photos=2)
+    assert found.labels.tolist() == [1, 1, 0, *[-1] * 5] * 2
+    logits = np.arange(2 * 13 * 2, dtype=np.float32).reshape(2, 13, 2)[0, [0, 1, 2, 3, 5, 7, 9, 11]]
+    assert found.rest[:8].tolist() == pytest.approx(np.logaddexp(*logits.T).tolist())
+    assert len(examples_of(regions, two_objects(ignore=False), RECIPE, photos=1000)) == 2 * (3 + 1)
 
 
 def test_regions_on_objects_that_do_not_count_are_not_examples() -> None:

@@ -208,9 +208,11 @@ def test_learning_from_a_few_examples(dataset: VocDataset, tmp_path: Path) -> No
     weights = make_shared(("cat",))
 
     def work(device: str) -> np.ndarray:
-        features = SharedFeatures(weights, where(device), column_inputs=True)
+        features = SharedFeatures(weights, where(device), last_map=True)
         cache = PhotoRegionCache(weights, features, FEW_BOXES["grid"](), tmp_path / device)
-        return np.concatenate([each.inputs[0] for each in cache.all(dataset, lambda items, total, name: items)])
+        return np.concatenate(
+            [each.maps[0] for each in cache.all(dataset, lambda items, total, name: items)], axis=None
+        )
 
     expected, found = on_both(work)
     np.testing.assert_allclose(found.astype(np.float32), expected.astype(np.float32), atol=1e-2)

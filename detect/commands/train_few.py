@@ -114,11 +114,11 @@ def _check_files(
 def _networks(
     weights: "Checkpoint", *, proposals: str, placement: "Placement", to_learn: bool
 ) -> "tuple[SharedFeatures, ProposalGenerator]":
-    """Return weights at work, with the generator on them; to learn, they return the inputs of their logits, too."""
+    """Return weights at work, with the generator on them; to learn, their maps hold inception5b."""
     from detect.generators import load_proposals
     from detect.networks.shared_features import SharedFeatures
 
-    features = SharedFeatures(weights, placement, column_inputs=to_learn)
+    features = SharedFeatures(weights, placement, last_map=to_learn)
     return features, load_proposals(proposals, placement, shared=features)
 
 

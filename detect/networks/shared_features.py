@@ -10,7 +10,7 @@ from torch import Tensor
 from classifier.engines import require_finite
 from classifier.placement import Placement, place
 from classifier.protocol import checked_boxes
-from classifier.region_columns import ColumnInputs
+from classifier.region_columns import LastMapHead
 from classifier.shared_regions import RegionMaps, SharedRegionHead
 from classifier.weights.checkpoint import Checkpoint
 from detect.networks.canvas_runner import CanvasRunner
@@ -45,8 +45,8 @@ class SharedFeatures:
         checkpoint: checkpoint of the task "shared".
         placement: device, engine and precision; None chooses.
         batch_size: canvases of one size per batch; None chooses for the device.
-        column_inputs: whether the head also returns the inputs of its logits, to learn new columns; see
-            `classifier.region_columns.ColumnInputs`.
+        last_map: whether the maps hold inception5b, to learn new columns from; see
+            `classifier.region_columns.LastMapHead`.
 
     Raises:
         WeightsError: the checkpoint is of another task, or has no ranges although int8 is requested.
@@ -58,12 +58,12 @@ class SharedFeatures:
         placement: Placement | None = None,
         *,
         batch_size: int | None = None,
-        column_inputs: bool = False,
+        last_map: bool = False,
     ) -> None:
         self.classes, self.network = checkpoint.classes, from_checkpoint(checkpoint)
         self._learned = learned_classes(checkpoint) or checkpoint.classes
-        if column_inputs:
-            stands_in = ColumnInputs(self.network.regions)  # has the methods of the head that are used here
+        if last_map:
+            stands_in = LastMapHead(self.network.regions)  # has the methods of the head that are used here
             self.network.regions = cast(SharedRegionHead, stands_in)
         self.placement = placement or place()
         in_int8 = self.placement.dtype == "int8"

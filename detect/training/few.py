@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from classifier.few_examples import DECAY, RAMP, Examples, learn_columns, log_sum_exp, ramp
+from classifier.few_examples import DECAY, MOST_ROWS, RAMP, Examples, learn_columns, log_sum_exp, ramp
 from classifier.region_columns import Columns, with_columns
 from classifier.sampling import NO_EXAMPLE, label_boxes
 from classifier.weights.checkpoint import Checkpoint
@@ -20,7 +20,7 @@ from detect.detector import Detector
 from detect.training.bookkeeping import ShowProgress
 from detect.training.few_photos import PhotoRegionCache, PhotoRegions
 from detect.training.few_recipe import FewRecipe
-from structures.boxes import Floats
+from structures.boxes import Floats, Indices
 from structures.errors import InputError
 from structures.names import ClassNames
 from structures.records import Dataset, Detections, GroundTruth, Proposals
@@ -54,25 +54,33 @@ def classes_to_learn(checkpoint: Checkpoint, dataset: Dataset, recipe: FewRecipe
     return names
 
 
-def examples_of(regions: PhotoRegions, truth: GroundTruth, recipe: FewRecipe) -> Examples:
+def examples_of(regions: PhotoRegions, truth: GroundTruth, recipe: FewRecipe, *, photos: int = 1) -> Examples:
     """Return the regions of a photo and of its mirror image as examples of the new classes, or of none of them.
 
     Args:
         regions: regions of the photo, with features.
         truth: objects of the new classes; regions on ignored objects are not examples.
         recipe: see `FewRecipe`.
+        photos: that are learned from; of many, some of the regions without an object are left out, evenly spread.
     """
     no_class = int(truth.labels.max(initial=NONE)) + 1
     labels, nearest, overlap = label_boxes(regions.boxes, truth, background=no_class, use_ignored=recipe.use_ignored)
-    rows = np.flatnonzero(labels != NO_EXAMPLE)
-    shares = ramp(overlap[rows])
-    nearest = np.where(shares > 0, nearest[rows], NONE)
+    shares = ramp(overlap)
+    rows = _fewer(np.flatnonzero(labels != NO_EXAMPLE), shares, MOST_ROWS // (photos * len(regions.maps)))
+    nearest, shares = np.where(shares > 0, nearest, NONE)[rows], shares[rows]
     objects = int((~truth.ignore | recipe.use_ignored).sum())
     sides = [  # the mirror image adds no objects
-        Examples(inputs[rows], rest_of(logits[rows], recipe), nearest, shares, objects if number == 0 else 0)
-        for number, (logits, inputs) in enumerate(zip(regions.logits, regions.inputs, strict=True))
+        Examples(inputs, rest_of(logits[rows], recipe), nearest, shares, objects if number == 0 else 0)
+        for number, (logits, inputs) in enumerate(zip(regions.logits, regions.inputs(rows), strict=True))
     ]
     return Examples.join(sides)
+
+
+def _fewer(rows: Indices, shares: Floats, most: int) -> Indices:
+    """Return the rows with an object, and of those without at most this many and at least one, evenly spread."""
+    without = rows[shares[rows] <= 0]
+    count = min(len(without), max(1, most))
+    return np.sort(np.concatenate([rows[shares[rows] > 0], without[np.arange(count) * len(without) // max(1, count)]]))
 
 
 class FewResult(NamedTuple):
@@ -96,7 +104,7 @@ def learn(dataset: Dataset, looks: PhotoRegionCache, recipe: FewRecipe, show: Sh
         InputError: a photo cannot be processed; the message names it.
     """
     seen = looks.all(dataset, show)
-    examples = [examples_of(each, truth, recipe) for each, truth in zip(seen, dataset, strict=True)]
+    examples = [examples_of(each, truth, recipe, photos=len(seen)) for each, truth in zip(seen, dataset, strict=True)]
     return FewResult(learn_columns(Examples.join(examples), dataset.classes), seen, examples)
 
 
@@ -184,9 +192,9 @@ def as_regions(
         recipe: as in the training.
     """
     count = seen.proposed
-    inputs = torch.from_numpy(seen.inputs[0, :count].astype(np.float32))
+    five_b, boxes = torch.from_numpy(seen.maps[0]), torch.from_numpy(seen.places[0, :count])
     absent = torch.full((count, 1), -torch.inf)
-    new = [absent if column is None else column.logits(inputs) for column in columns]
+    new = [absent if column is None else column.logits(five_b, boxes) for column in columns]
     old = torch.from_numpy(seen.logits[0, :count]) if recipe.keep else torch.zeros((count, 1))
     probabilities = torch.cat([old[:, :-1], *new, old[:, -1:]], dim=1).softmax(dim=1).numpy()
     proposals = Proposals(seen.boxes[:count], seen.fits[:count], seen.image_size)

@@ -16,7 +16,7 @@ import torch
 
 from classifier.ahead import HELD_PER_THREAD, map_ahead
 from classifier.engines import require_finite
-from classifier.region_columns import ColumnInputs
+from classifier.region_columns import LastMapHead, part_means
 from classifier.sampling import POSITIVE_IOU
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.digest import digest
@@ -42,14 +42,15 @@ SMALLEST = 4.0  # side of a box, in pixels
 
 @dataclass(frozen=True, eq=False)
 class PhotoRegions:
-    """Regions of one photo, with their features.
+    """Regions of one photo, and the map that new columns of their logits are made of.
 
     Attributes:
         boxes: (N, 4) float32 xyxy in pixels of the photo.
         fits: (N,) scores of the proposals.
         proposed: number of first boxes that were proposed; the others are more boxes around objects.
         logits: (S, N, C + 1) float32 of the old classes and background, of the photo and of its mirror image.
-        inputs: (S, N, D) float16, see `classifier.region_columns.ColumnInputs`.
+        places: (S, N, 4) float32 xyxy of the regions on the canvas.
+        maps: (S, 1024, H, W) float16, inception5b of the canvas.
         image_size: (height, width) of the photo.
     """
 
@@ -57,8 +58,14 @@ class PhotoRegions:
     fits: Floats
     proposed: int
     logits: Floats
-    inputs: npt.NDArray[np.float16]
+    places: npt.NDArray[np.float32]
+    maps: npt.NDArray[np.float16]
     image_size: ImageSize
+
+    def inputs(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
+        """Return (S, n, 9216) what columns are made of, for some of the regions; see `classifier.region_columns`."""
+        sides = zip(self.maps, self.places[:, rows], strict=True)
+        return np.stack([part_means(torch.from_numpy(m), torch.from_numpy(p)).half().numpy() for m, p in sides])
 
 
 class PhotoRegionCache:
@@ -66,7 +73,7 @@ class PhotoRegionCache:
 
     Args:
         checkpoint: weights of shared features.
-        features: these weights, loaded with `column_inputs`.
+        features: these weights, loaded with `last_map`.
         propose: proposal generator.
         folder: folder of the files.
         to_learn: whether to add the mirror image, and more boxes around objects, to what a detector would see.
@@ -138,18 +145,19 @@ class PhotoRegionCache:
         sides = [
             self._classified(image, boxes, mirrored) for mirrored in ((False, True) if self._to_learn else (False,))
         ]
-        logits, inputs = (np.stack(part) for part in zip(*sides, strict=True))
-        return PhotoRegions(boxes, fits, len(found), logits, inputs, found.image_size)
+        logits, places, maps = (np.stack(part) for part in zip(*sides, strict=True))
+        return PhotoRegions(boxes, fits, len(found), logits, places, maps, found.image_size)
 
-    def _classified(self, image: Image, boxes: Boxes, mirrored: bool) -> tuple[Floats, npt.NDArray[np.float16]]:
-        head = self._features.head
-        assert isinstance(head, ColumnInputs)
+    def _classified(self, image: Image, boxes: Boxes, mirrored: bool) -> tuple[Floats, Boxes, npt.NDArray[np.float16]]:
+        assert isinstance(self._features.head, LastMapHead)
         look = drawn(image, whole_photo((image.shape[0], image.shape[1])), mirrored)
-        placed = torch.from_numpy(look.placed(boxes)).to(self._features.placement.device)
-        rows = head(self._features([look.canvas]).regions, [placed]).cpu().numpy()
-        logits, inputs = rows[:, : head.columns], rows[:, head.columns :].astype(np.float16)
-        require_finite(np.concatenate([logits, inputs], axis=1), self._features.placement)
-        return logits, inputs
+        places, maps = look.placed(boxes), self._features([look.canvas]).regions
+        there = torch.from_numpy(places).to(self._features.placement.device)
+        logits = self._features.head(maps, [there]).cpu().numpy()
+        five_b = maps.parts[0].cpu().half().numpy()
+        for found in (logits, five_b):
+            require_finite(found, self._features.placement)
+        return logits, places, five_b
 
 
 def boxes_around(found: Proposals, truth: GroundTruth) -> Boxes:
