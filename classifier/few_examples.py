@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from classifier.region_columns import PART_INPUTS, Columns
+from classifier.region_columns import Columns
 from structures.boxes import Floats, Mask
 from structures.errors import InputError
 from structures.records import Labels
@@ -22,7 +22,6 @@ from structures.records import Labels
 RAMP = (0.4, 0.8)  # a region has none of its object's class up to the first IoU, and all of it from the second on
 # Weight of the squared weights against the mean loss; divided by the objects of a class (benchmarks/LOG.md).
 DECAY = 1e-3
-HIDDEN = 0.3  # length of the hidden layer's numbers, beside 1 for those of the parts: at 1 the old classes suffer
 POSITIVE_WEIGHT = 0.5  # of all examples of a class together; all regions without one weigh 1
 ITERATIONS = 100  # L-BFGS, at most
 MOST_ROWS = 6_000  # regions without an object that are learned from: 220 MB of inputs
@@ -33,7 +32,7 @@ class Examples:
     """Regions to learn from, as columns.
 
     Attributes:
-        inputs: (N, D) that columns are linear functions of, see `classifier.region_columns.Columns`.
+        inputs: (N, D) of `classifier.region_columns.part_means`.
         rest: (N,) log-sum-exp of the columns that stay.
         labels: (N,) new class, or -1 for none.
         shares: (N,) of that class in the region, 0 to 1; the rest is none of the new classes.
@@ -98,9 +97,7 @@ def learn_columns(examples: Examples, names: Sequence[str]) -> Columns:
     inputs = torch.from_numpy(examples.inputs.astype(np.float32))
     centre = inputs.mean(dim=0)
     inputs -= centre
-    scale = torch.empty_like(centre)
-    for block, length in ((slice(PART_INPUTS), 1.0), (slice(PART_INPUTS, None), HIDDEN)):
-        scale[block] = (inputs[:, block].square().sum(dim=1).mean().sqrt() + 1e-6) / length
+    scale = inputs.square().sum(dim=1).mean().sqrt() + 1e-6  # rows get a norm of about 1
     weight, bias = _fit(inputs.div_(scale), examples, masses)
     weight = weight / scale
     return Columns(tuple(names), weight, bias - weight @ centre)

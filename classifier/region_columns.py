@@ -1,7 +1,9 @@
 """New columns of shared weights' region logits: what they are made of, and weights with some added or taken away.
 
-A column is a linear function of two things: the means of inception5b over the nine parts of a region, and the last
-hidden layer. So a class that is learned on these is an ordinary column, and the network that has it is like any other.
+A new column is a linear function of the means of inception5b over the nine parts of a region, so it is an ordinary
+column of position-sensitive maps, and the network that has it is like any other. The hidden layers add nothing to it:
+they have learned to tell the old classes apart, and new classes that are learned from them as well have a third less
+AP50 (benchmarks/LOG.md, 2026-11-30).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,17 +26,17 @@ from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint
 from classifier.weights.fitting import WeightsError
 
 LAST_MAP = TABLE_1["inception5b"].outputs
-PART_INPUTS = LAST_MAP * PARTS**2  # numbers of `part_means`
+PART_INPUTS = LAST_MAP * PARTS**2  # numbers that a column is a linear function of
 BY_COLUMN = ("regions.parts.weight", "regions.parts.bias", "regions.predict.weight", "regions.predict.bias")
 
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Columns of region logits, as linear functions of what `part_means` gives, and of the hidden layer behind it.
+    """Columns of region logits, as linear functions of what `part_means` gives.
 
     Attributes:
         names: of the classes.
-        weight: (C, 9216 + hidden).
+        weight: (C, 9216).
         bias: (C,).
     """
 
@@ -42,27 +44,14 @@ class Columns:
     weight: Tensor
     bias: Tensor
 
-    def logits(self, five_b: Tensor, boxes: Tensor, hidden: Tensor) -> Tensor:
-        """Return (N, C) logits of regions.
-
-        Args:
-            five_b: (1024, H, W) map of 5b.
-            boxes: (N, 4) xyxy in pixels of the canvas.
-            hidden: (N, hidden) numbers of the last hidden layer.
-        """
+    def logits(self, five_b: Tensor, boxes: Tensor) -> Tensor:
+        """Return (N, C) logits of (N, 4) xyxy boxes, in pixels of the canvas, by the (1024, H, W) map of 5b."""
         parts = nn.functional.conv2d(five_b.float()[None], self.by_part())[0]
-        of_hidden = nn.functional.linear(hidden.float(), self.of_hidden(), self.bias)
-        return pool_parts(parts, _on_last_map(boxes), parts=PARTS) + of_hidden
-
-    def of_hidden(self) -> Tensor:
-        """Return (C, hidden) weights of the last hidden layer."""
-        return self.weight[:, PART_INPUTS:]
+        return pool_parts(parts, _on_last_map(boxes), parts=PARTS) + self.bias
 
     def by_part(self) -> Tensor:
         """Return (C * 9, 1024, 1, 1) weights of the layer that makes the maps of the parts."""
-        nine = (
-            self.weight[:, :PART_INPUTS].reshape(-1, LAST_MAP, PARTS**2).transpose(1, 2) * PARTS**2
-        )  # pooling is a mean of parts
+        nine = self.weight.reshape(-1, LAST_MAP, PARTS**2).transpose(1, 2) * PARTS**2  # pooling is a mean of parts
         return nine.reshape(-1, LAST_MAP, 1, 1)
 
     def each(self) -> "list[Columns]":
@@ -101,14 +90,14 @@ class LastMapHead(nn.Module):
         return [fine, coarse, (LAST_MAP, height, width)]
 
     def forward(self, maps: RegionMaps, boxes: Sequence[Tensor]) -> Tensor:
-        """Return (sum of n, columns + hidden): the logits, and behind them the last hidden layer, float32.
+        """Return (sum of n, columns) logits, float32.
 
         Args:
             maps: of N photos.
             boxes: for each of the N photos (n, 4) xyxy in its pixels.
         """
-        found: Tensor = self.head(maps._replace(parts=self.head.parts(maps.parts)), boxes, with_hidden=True)
-        return found
+        logits: Tensor = self.head(maps._replace(parts=self.head.parts(maps.parts)), boxes)
+        return logits
 
 
 def with_columns(checkpoint: Checkpoint, new: Columns, *, keep: bool = True) -> Checkpoint:
@@ -127,7 +116,7 @@ def with_columns(checkpoint: Checkpoint, new: Columns, *, keep: bool = True) -> 
     _require_shared(checkpoint)
     state = {name: value for name, value in checkpoint.state.items() if not name.startswith(SHARED_PHOTOS)}
     names = (*(checkpoint.classes if keep else ()), *new.names)
-    return replace(checkpoint, state={**state, **_joined(state, _as_layers(new), keep=keep)}, classes=names)
+    return replace(checkpoint, state={**state, **_joined(state, _as_layers(new, state), keep=keep)}, classes=names)
 
 
 def without_columns(checkpoint: Checkpoint, names: Sequence[str]) -> Checkpoint:
@@ -157,10 +146,11 @@ def _by_column(name: str, value: Tensor) -> Tensor:
     return value.reshape(-1, PARTS**2 if ".parts." in name else 1, *value.shape[1:])
 
 
-def _as_layers(new: Columns) -> dict[str, Tensor]:
+def _as_layers(new: Columns, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the rows of the layers that make the columns: the bias stands with the hidden layer's."""
     parts = new.by_part().float()
-    values = (parts, torch.zeros(len(parts)), new.of_hidden().float(), new.bias.float())
+    no_hidden = torch.zeros(len(new.weight), state["regions.predict.weight"].shape[1])
+    values = (parts, torch.zeros(len(parts)), no_hidden, new.bias.float())
     return dict(zip(BY_COLUMN, values, strict=True))
 
 

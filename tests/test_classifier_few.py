@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from classifier.few_examples import HIDDEN, Examples, learn_columns, log_sum_exp
+from classifier.few_examples import Examples, learn_columns, log_sum_exp
 from classifier.placement import place
 from classifier.region_columns import LAST_MAP, PART_INPUTS, Columns, part_means, with_columns, without_columns
 from classifier.shared_regions import RegionMaps
@@ -38,10 +38,9 @@ def weights() -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def new(weights: Checkpoint) -> Columns:
-    hidden = weights.state["regions.predict.weight"].shape[1]
+def new() -> Columns:
     made = torch.Generator().manual_seed(0)
-    weight = torch.randn(2, PART_INPUTS + hidden, generator=made) * 0.02
+    weight = torch.randn(2, PART_INPUTS, generator=made) * 0.02
     return Columns(("zebra", "kite"), weight, torch.tensor([0.5, -0.25]))
 
 
@@ -62,15 +61,15 @@ def rows_of(weights: Checkpoint, *, last_map: bool = False) -> torch.Tensor:
 
 
 def test_a_head_that_keeps_5b_gives_the_same_logits(weights: Checkpoint) -> None:
-    torch.testing.assert_close(rows_of(weights, last_map=True)[:, :3], rows_of(weights))
+    torch.testing.assert_close(rows_of(weights, last_map=True), rows_of(weights))
 
 
 def test_the_network_computes_a_column_as_it_was_learned(weights: Checkpoint, new: Columns) -> None:
     maps, boxes = maps_and_boxes(SharedFeatures(weights, TORCH, last_map=True))
-    found, hidden = rows_of(with_columns(weights, new)), rows_of(weights, last_map=True)[:, 3:]
-    torch.testing.assert_close(found[:, 2:4], new.logits(maps.parts[0], boxes, hidden))
-    learned_from = torch.cat([part_means(maps.parts[0], boxes), hidden], dim=1)
-    assert learned_from.shape == (6, new.weight.shape[1])
+    found = rows_of(with_columns(weights, new))
+    torch.testing.assert_close(found[:, 2:4], new.logits(maps.parts[0], boxes))
+    learned_from = part_means(maps.parts[0], boxes)
+    assert learned_from.shape == (6, PART_INPUTS)
     torch.testing.assert_close(found[:, 2:4], learned_from @ new.weight.T + new.bias)
 
 
@@ -142,16 +141,6 @@ def test_more_objects_are_trusted_more() -> None:
     """With one object the weights stay smaller than with many that show the same."""
     few, many = (learn_columns(replace(drawn(), objects=objects), ["a", "b"]) for objects in (2, 80))
     assert few.weight.norm() < many.weight.norm()
-
-
-def test_what_the_parts_show_counts_more_than_the_hidden_layer() -> None:
-    """The same number among those of the parts and of the hidden layer: the weight of the latter is HIDDEN squared."""
-    one = drawn().inputs
-    inputs = np.zeros((len(one), PART_INPUTS + one.shape[1]), np.float32)
-    inputs[:, : one.shape[1]], inputs[:, PART_INPUTS:] = one, one
-    weight = learn_columns(replace(drawn(), inputs=inputs), ["a", "b"]).weight
-    of_parts, of_hidden = weight[:, : one.shape[1]], weight[:, PART_INPUTS:]
-    torch.testing.assert_close(of_hidden, of_parts * HIDDEN**2, rtol=0.01, atol=1e-4)
 
 
 def test_a_class_without_examples_is_named() -> None:

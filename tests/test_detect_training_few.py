@@ -139,8 +139,7 @@ def regions_of(boxes: list[list[float]]) -> PhotoRegions:
     places = np.tile(as_boxes(boxes), (2, 1, 1))
     maps = np.random.default_rng(0).random((1024, 6, 6)).astype(np.float16)
     both = np.stack([maps, 2 * maps])
-    hidden = np.arange(2 * count).reshape(2, count, 1).astype(np.float16)
-    return PhotoRegions(as_boxes(boxes), np.ones(count, np.float32), count, logits, hidden, places, both, (96, 96))
+    return PhotoRegions(as_boxes(boxes), np.ones(count, np.float32), count, logits, places, both, (96, 96))
 
 
 HALVES: list[list[float]] = [[0, 0, 40, 40], [0, 0, 40, 24], [60, 60, 90, 75], [50, 0, 60, 20]]  # IoU 1, .6, .5, 0
@@ -152,8 +151,7 @@ def test_examples_by_hand() -> None:
     assert found.labels.tolist() == [1, 1, 0, -1] * 2
     assert found.shares.tolist() == pytest.approx([1, 0.5, 0.25, 0] * 2)
     plain = part_means(torch.from_numpy(regions.maps[0]), torch.from_numpy(as_boxes(HALVES))).numpy()
-    np.testing.assert_allclose(found.inputs[:, :-1], np.concatenate([plain, 2 * plain]), atol=2e-3)
-    assert found.inputs[:, -1].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_allclose(found.inputs, np.concatenate([plain, 2 * plain]), atol=2e-3)
     assert found.rest.tolist() == pytest.approx([np.logaddexp(n, n + 1) for n in range(0, 16, 2)])
     assert found.objects == 2
     assert not examples_of(regions, two_objects(ignore=False), FewRecipe(keep=False)).rest.any()

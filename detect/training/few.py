@@ -192,10 +192,9 @@ def as_regions(
         recipe: as in the training.
     """
     count = seen.proposed
-    of_region = (torch.from_numpy(each) for each in (seen.places[0, :count], seen.hidden[0, :count]))
-    inputs = (torch.from_numpy(seen.maps[0]), *of_region)
+    five_b, boxes = torch.from_numpy(seen.maps[0]), torch.from_numpy(seen.places[0, :count])
     absent = torch.full((count, 1), -torch.inf)
-    new = [absent if column is None else column.logits(*inputs) for column in columns]
+    new = [absent if column is None else column.logits(five_b, boxes) for column in columns]
     old = torch.from_numpy(seen.logits[0, :count]) if recipe.keep else torch.zeros((count, 1))
     probabilities = torch.cat([old[:, :-1], *new, old[:, -1:]], dim=1).softmax(dim=1).numpy()
     proposals = Proposals(seen.boxes[:count], seen.fits[:count], seen.image_size)

@@ -49,7 +49,6 @@ class PhotoRegions:
         fits: (N,) scores of the proposals.
         proposed: number of first boxes that were proposed; the others are more boxes around objects.
         logits: (S, N, C + 1) float32 of the old classes and background, of the photo and of its mirror image.
-        hidden: (S, N, hidden) float16 numbers of the last hidden layer.
         places: (S, N, 4) float32 xyxy of the regions on the canvas.
         maps: (S, 1024, H, W) float16, inception5b of the canvas.
         image_size: (height, width) of the photo.
@@ -59,16 +58,14 @@ class PhotoRegions:
     fits: Floats
     proposed: int
     logits: Floats
-    hidden: npt.NDArray[np.float16]
     places: npt.NDArray[np.float32]
     maps: npt.NDArray[np.float16]
     image_size: ImageSize
 
     def inputs(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float16]:
-        """Return (S, n, 9216 + hidden) what columns are made of, for some of the regions; see `Columns`."""
+        """Return (S, n, 9216) what columns are made of, for some of the regions; see `classifier.region_columns`."""
         sides = zip(self.maps, self.places[:, rows], strict=True)
-        parts = [part_means(torch.from_numpy(m), torch.from_numpy(p)).half().numpy() for m, p in sides]
-        return np.concatenate([np.stack(parts), self.hidden[:, rows]], axis=2)
+        return np.stack([part_means(torch.from_numpy(m), torch.from_numpy(p)).half().numpy() for m, p in sides])
 
 
 class PhotoRegionCache:
@@ -148,23 +145,19 @@ class PhotoRegionCache:
         sides = [
             self._classified(image, boxes, mirrored) for mirrored in ((False, True) if self._to_learn else (False,))
         ]
-        logits, hidden, places, maps = (np.stack(part) for part in zip(*sides, strict=True))
-        return PhotoRegions(boxes, fits, len(found), logits, hidden, places, maps, found.image_size)
+        logits, places, maps = (np.stack(part) for part in zip(*sides, strict=True))
+        return PhotoRegions(boxes, fits, len(found), logits, places, maps, found.image_size)
 
-    def _classified(
-        self, image: Image, boxes: Boxes, mirrored: bool
-    ) -> tuple[Floats, npt.NDArray[np.float16], Boxes, npt.NDArray[np.float16]]:
-        """Return logits, hidden layer and places of the regions, and the map of the canvas."""
-        head = self._features.head
-        assert isinstance(head, LastMapHead)
+    def _classified(self, image: Image, boxes: Boxes, mirrored: bool) -> tuple[Floats, Boxes, npt.NDArray[np.float16]]:
+        assert isinstance(self._features.head, LastMapHead)
         look = drawn(image, whole_photo((image.shape[0], image.shape[1])), mirrored)
         places, maps = look.placed(boxes), self._features([look.canvas]).regions
         there = torch.from_numpy(places).to(self._features.placement.device)
-        rows = head(maps, [there]).cpu().numpy()
-        hidden, five_b = rows[:, head.columns :].astype(np.float16), maps.parts[0].cpu().half().numpy()
-        for found in (rows, hidden, five_b):
+        logits = self._features.head(maps, [there]).cpu().numpy()
+        five_b = maps.parts[0].cpu().half().numpy()
+        for found in (logits, five_b):
             require_finite(found, self._features.placement)
-        return rows[:, : head.columns], hidden, places, five_b
+        return logits, places, five_b
 
 
 def boxes_around(found: Proposals, truth: GroundTruth) -> Boxes:
