@@ -22,7 +22,7 @@ from structures.records import Labels
 RAMP = (0.4, 0.8)  # a region has none of its object's class up to the first IoU, and all of it from the second on
 # Weight of the squared weights against the mean loss; divided by the objects of a class (benchmarks/LOG.md).
 DECAY = 1e-3
-POSITIVE_WEIGHT = 0.5  # of all examples of a class together; all regions without one weigh 1
+POSITIVE_WEIGHT = 0.1  # of all examples of a class together, however many classes; all regions without one weigh 1
 ITERATIONS = 100  # L-BFGS, at most
 MOST_ROWS = 6_000  # regions without an object that are learned from: 220 MB of inputs
 
@@ -112,7 +112,7 @@ def _fit(inputs: Tensor, examples: Examples, masses: npt.NDArray[np.floating]) -
     target = functional.one_hot(labels.clamp(min=0), count) * (shares * (labels >= 0))[:, None]
     target = torch.cat([target, 1 - target.sum(dim=1, keepdim=True)], dim=1)
     totals = torch.cat([torch.from_numpy(masses).float(), target[:, -1:].sum(dim=0)])
-    importance = target * torch.tensor([POSITIVE_WEIGHT / count] * count + [1.0]) / totals
+    importance = target * torch.tensor([POSITIVE_WEIGHT] * count + [1.0]) / totals
     weight, bias = (torch.zeros(shape, requires_grad=True) for shape in ((count, inputs.shape[1]), (count,)))
     optimiser = torch.optim.LBFGS([weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 

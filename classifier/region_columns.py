@@ -51,8 +51,8 @@ class Columns:
 
     def by_part(self) -> Tensor:
         """Return (C * 9, 1024, 1, 1) weights of the layer that makes the maps of the parts."""
-        nine = self.weight.reshape(-1, LAST_MAP, PARTS**2).transpose(1, 2) * PARTS**2  # pooling is a mean of parts
-        return nine.reshape(-1, LAST_MAP, 1, 1)
+        nine = self.weight.reshape(-1, LAST_MAP, PARTS**2).transpose(1, 2)
+        return nine.reshape(-1, LAST_MAP, 1, 1) * PARTS**2  # pooling is a mean of parts
 
     def each(self) -> "list[Columns]":
         """Return the column of each class alone."""
