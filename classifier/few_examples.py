@@ -22,7 +22,7 @@ from structures.records import Labels
 RAMP = (0.4, 0.8)  # a region has none of its object's class up to the first IoU, and all of it from the second on
 # Weight of the squared weights against the mean loss; divided by the objects of a class (benchmarks/LOG.md).
 DECAY = 1e-3
-POSITIVE_WEIGHT = 0.1  # of all examples of a class together, however many classes; all regions without one weigh 1
+POSITIVE_WEIGHT = 0.3  # of all examples of a class together, however many classes; all regions without one weigh 1
 ITERATIONS = 100  # L-BFGS, at most
 MOST_ROWS = 6_000  # regions without an object that are learned from: 220 MB of inputs
 
