@@ -143,6 +143,13 @@ def test_more_objects_are_trusted_more() -> None:
     assert few.weight.norm() < many.weight.norm()
 
 
+def test_a_class_is_taught_alike_however_many_are() -> None:
+    """The weight of its examples is its own, not a share of what all classes have."""
+    both = learn_columns(drawn(), ["a", "b"])
+    alone = learn_columns(replace(drawn().take(drawn().labels != 1), objects=40), ["a"])
+    assert alone.weight[0, 0] == pytest.approx(float(both.weight[0, 0]), rel=0.1)
+
+
 def test_a_class_without_examples_is_named() -> None:
     with pytest.raises(InputError, match="no example of c"):
         learn_columns(drawn(), ["a", "b", "c"])
