@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from classifier.region_columns import Columns
-from structures.boxes import Floats, Mask
+from structures.boxes import Floats
 from structures.errors import InputError
 from structures.records import Labels
 
@@ -47,10 +47,6 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def take(self, rows: Mask | npt.NDArray[np.int64]) -> "Examples":
-        """Return some of the rows, of the same objects."""
-        return Examples(self.inputs[rows], self.rest[rows], self.labels[rows], self.shares[rows], self.objects)
 
     @staticmethod
     def join(parts: "Sequence[Examples]") -> "Examples":

@@ -1,9 +1,8 @@
 """New columns of shared weights' region logits: what they are made of, and weights with some added or taken away.
 
 A new column is a linear function of the means of inception5b over the nine parts of a region, so it is an ordinary
-column of position-sensitive maps, and the network that has it is like any other. The hidden layers add nothing to it:
-they have learned to tell the old classes apart, and new classes that are learned from them as well have a third less
-AP50 (benchmarks/LOG.md, 2026-11-30).
+column of position-sensitive maps, and the network that has it is like any other. The hidden layers are left out: they
+have learned to tell the old classes apart, help new ones little, and cost old ones (benchmarks/LOG.md, 2026-11-30).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,14 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from classifier.googlenet import TABLE_1
-from classifier.pooling import expand, pool, pool_parts
+from classifier.pooling import pool, pool_parts
 from classifier.shared_regions import (
-    PART_GROWN,
     PARTS,
-    SHIFT_16,
     RegionMaps,
     SharedRegionHead,
-    on_map,
+    parts_on_map,
 )
 from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint
 from classifier.weights.fitting import WeightsError
@@ -47,7 +44,7 @@ class Columns:
     def logits(self, five_b: Tensor, boxes: Tensor) -> Tensor:
         """Return (N, C) logits of (N, 4) xyxy boxes, in pixels of the canvas, by the (1024, H, W) map of 5b."""
         parts = nn.functional.conv2d(five_b.float()[None], self.by_part())[0]
-        return pool_parts(parts, _on_last_map(boxes), parts=PARTS) + self.bias
+        return pool_parts(parts, parts_on_map(boxes), parts=PARTS) + self.bias
 
     def by_part(self) -> Tensor:
         """Return (C * 9, 1024, 1, 1) weights of the layer that makes the maps of the parts."""
@@ -62,11 +59,7 @@ class Columns:
 
 def part_means(five_b: Tensor, boxes: Tensor) -> Tensor:
     """Return (N, 9216) float32 means of the (1024, H, W) map of 5b over the parts of (N, 4) boxes on the canvas."""
-    return pool(five_b.float(), _on_last_map(boxes), cells=PARTS).flatten(1)
-
-
-def _on_last_map(boxes: Tensor) -> Tensor:
-    return on_map(expand(boxes, PART_GROWN), 16, SHIFT_16)
+    return pool(five_b.float(), parts_on_map(boxes), cells=PARTS).flatten(1)
 
 
 class LastMapHead(nn.Module):

@@ -112,7 +112,7 @@ class SharedRegionHead(nn.Module):
 
     def _logits(self, maps: RegionMaps, boxes: Tensor, *, with_hidden: bool) -> Tensor:
         x = self.hidden(maps, boxes)
-        parts = pool_parts(maps.parts, on_map(expand(boxes, PART_GROWN), 16, SHIFT_16), parts=PARTS)
+        parts = pool_parts(maps.parts, parts_on_map(boxes), parts=PARTS)
         logits: Tensor = parts.float() + self.predict(x).float()
         return torch.cat([logits, x.float()], dim=1) if with_hidden else logits
 
@@ -140,6 +140,11 @@ def in_chunks(
 def on_map(boxes: Tensor, stride: int, shift: float) -> Tensor:
     """Bring boxes in pixels to the squares of a map that show them."""
     return (boxes - shift) / stride
+
+
+def parts_on_map(boxes: Tensor) -> Tensor:
+    """Bring (N, 4) boxes in pixels to the squares of the map of 5b that their nine parts are pooled from."""
+    return on_map(expand(boxes, PART_GROWN), 16, SHIFT_16)
 
 
 def _reduced(inputs: int, outputs: int) -> nn.Sequential:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from structures.boxes import area, clip
 from structures.errors import InputError
 from structures.names import ClassNames, did_you_mean
 from structures.records import Dataset, Detections, GroundTruth
+
+Picked = TypeVar("Picked")
 
 
 class Selection(PhotoRecords):
@@ -107,8 +110,8 @@ def _labels(classes: Sequence[str], dataset: Dataset) -> list[int]:
     return labels
 
 
-def pick_evenly(names: Sequence[str], count: int) -> tuple[str, ...]:
-    """Return this many names, evenly spread; all of them if the count is 0 or more than there are.
+def pick_evenly(names: Sequence[Picked], count: int) -> tuple[Picked, ...]:
+    """Return this many names or other values, evenly spread; all of them if the count is 0 or more than there are.
 
     >>> pick_evenly("abcdefghij", 4), pick_evenly("abc", 0), pick_evenly("abc", 7)
     (('a', 'c', 'f', 'h'), ('a', 'b', 'c'), ('a', 'b', 'c'))

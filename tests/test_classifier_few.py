@@ -145,8 +145,11 @@ def test_more_objects_are_trusted_more() -> None:
 
 def test_a_class_is_taught_alike_however_many_are() -> None:
     """The weight of its examples is its own, not a share of what all classes have."""
-    both = learn_columns(drawn(), ["a", "b"])
-    alone = learn_columns(replace(drawn().take(drawn().labels != 1), objects=40), ["a"])
+    both_drawn = drawn()
+    both = learn_columns(both_drawn, ["a", "b"])
+    rows = both_drawn.labels != 1
+    columns = (getattr(both_drawn, name)[rows] for name in ("inputs", "rest", "labels", "shares"))
+    alone = learn_columns(Examples(*columns, objects=40), ["a"])
     assert alone.weight[0, 0] == pytest.approx(float(both.weight[0, 0]), rel=0.1)
 
 

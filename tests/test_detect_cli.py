@@ -151,7 +151,7 @@ def test_wrong_words_are_one_line_and_what_was_meant_is_named(
     [
         (["detect", "photos", "--out", ""], "rcnn: Invalid value for '--out': it is empty (rcnn detect --help)"),
         (["detect", "photos", "--out="], "'--out': it is empty"),
-        (["detect", "photos", "", "--out", "o"], "it is empty"),
+        (["detect", "photos", "", "--out", "o"], "'photos': it is empty"),
         (["eval", "detections", "", "--ground-truth", "g"], "it is empty"),
         (["eval", "detections", "r", "--ground-truth", "g", "--classes", ""], "'--classes': it is empty"),
     ],
@@ -167,7 +167,7 @@ def test_words_that_would_be_lost_or_mean_another_place_are_refused(
     monkeypatch.chdir(tmp_path)
     assert rcnn(*words) == 2
     told = capsys.readouterr()
-    assert complaint in told.err
+    assert complaint in told.err.replace("[PHOTOS]...", "photos")  # as older Click names it
     assert (told.out, told.err.count("\n")) == ("", 1)
     assert list(tmp_path.iterdir()) == []
 

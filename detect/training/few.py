@@ -20,6 +20,7 @@ from detect.detector import Detector
 from detect.training.bookkeeping import ShowProgress
 from detect.training.few_photos import PhotoRegionCache, PhotoRegions
 from detect.training.few_recipe import FewRecipe
+from eval.selection import pick_evenly
 from structures.boxes import Floats, Indices
 from structures.errors import InputError
 from structures.names import ClassNames
@@ -78,9 +79,8 @@ def examples_of(regions: PhotoRegions, truth: GroundTruth, recipe: FewRecipe, *,
 
 def _fewer(rows: Indices, shares: Floats, most: int) -> Indices:
     """Return the rows with an object, and of those without at most this many and at least one, evenly spread."""
-    without = rows[shares[rows] <= 0]
-    count = min(len(without), max(1, most))
-    return np.sort(np.concatenate([rows[shares[rows] > 0], without[np.arange(count) * len(without) // max(1, count)]]))
+    some = pick_evenly(rows[shares[rows] <= 0].tolist(), max(1, most))
+    return np.sort(np.concatenate([rows[shares[rows] > 0], np.array(some, np.int64)]))
 
 
 class FewResult(NamedTuple):
