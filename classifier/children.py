@@ -1,7 +1,9 @@
 """Child processes end with their parent, however that ended: readers of photos, and those that torchrun started."""
 
 import os
+import sys
 import time
+from types import TracebackType
 
 import torch.distributed as dist
 
@@ -14,12 +16,14 @@ def begin_reading(worker: int) -> None:
     """Begin a process of a DataLoader: its `worker_init_fn`.
 
     A reader that waits to hand over a large batch would otherwise wait forever when no one is left to take it. Ctrl-C
-    goes to all processes of a terminal; it is left to the parent, which ends its readers.
+    goes to all processes of a terminal; it is left to the parent, which ends its readers. A parent that is stopped
+    while it takes a batch leaves a connection half open, which the reader has nothing to say about.
 
     Args:
         worker: number of the reader.
     """
     end_with_parent()
+    sys.excepthook = _report_unless_left  # in a child only the thread that hands over batches reports here
 
 
 def end_with_torchrun() -> None:
@@ -27,6 +31,11 @@ def end_with_torchrun() -> None:
     if dist.is_torchelastic_launched():
         torchrun = os.getppid()
         end_after(lambda: _wait_for_end(torchrun))
+
+
+def _report_unless_left(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _wait_for_end(parent: int) -> None:

@@ -111,6 +111,36 @@ def test_readers_end_with_a_training_and_never_hold_its_lock(
         assert "Traceback" not in said
 
 
+LEFT = """
+import multiprocessing, socket, sys, time
+from multiprocessing import resource_sharer
+from classifier.children import begin_reading
+
+def read(left):
+    if left:
+        begin_reading(0)
+    place, key = resource_sharer.DupFd(1)._id  # as a batch that waits for its taker
+    taker = socket.socket(socket.AF_UNIX)
+    taker.connect(place)
+    taker.close()
+    time.sleep(0.3)
+
+if __name__ == "__main__":
+    reader = multiprocessing.get_context("fork").Process(target=read, args=(sys.argv[1] == "reader",))
+    reader.start()
+    reader.join()
+"""
+
+
+@LINUX
+@pytest.mark.parametrize(("kind", "says"), [("reader", False), ("any other child", True)])
+def test_a_reader_whose_batch_is_not_taken_says_nothing(
+    start: Callable[..., subprocess.Popen[str]], kind: str, says: bool
+) -> None:
+    _, said = start("-c", LEFT, kind).communicate()
+    assert ("Error" in said) == says, said
+
+
 BLOCKED = """
 import os, signal, sys, time
 from detect import stopping
