@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,7 +32,26 @@ HEADER = struct.Struct("<Q")  # length of the XML, which the binary follows
 PLAIN = (bool, int, float, str, bytes, torch.dtype, type(None))
 OWN_DIGEST = {"_parameters", "_buffers", "_modules"}  # what has a part of its own in the key
 
+TELEMETRY = "openvino_telemetry"
+
+_importing = threading.Lock()
 _converting = threading.Lock()  # tracing and converting keep state of the whole process: never two at once
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO as if its telemetry were not installed, and return it.
+
+    Else each import would write to the home folder, and tell its makers about it from a fork of this process.
+    """
+    modules = cast(dict[str, Any], sys.modules)
+    with _importing:
+        if "openvino" in modules or TELEMETRY in modules:  # then it is too late
+            return import_module("openvino")
+        modules[TELEMETRY] = None
+        try:
+            return import_module("openvino")
+        finally:
+            del modules[TELEMETRY]
 
 
 @cache
@@ -41,8 +61,7 @@ def openvino_core() -> Any:
     Each one gives the thread a stack for signals, and frees it when it goes. With several the thread was left with a
     stack that was no longer there, and the next signal, a child's end or Ctrl-C, was a segmentation fault.
     """
-    import openvino
-
+    openvino = import_openvino()
     core, limit = openvino.Core(), thread_limit()
     if limit is not None:
         core.set_property("CPU", {"INFERENCE_NUM_THREADS": limit})
@@ -82,7 +101,7 @@ def _convert(module: nn.Module, example: Tensor) -> Any:
     Raises:
         InputError: this OpenVINO cannot convert the network.
     """
-    import openvino
+    openvino = import_openvino()
     from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -103,8 +122,7 @@ def _short(module: Any) -> str:
 
 def _from_cache(key: str, example: Tensor) -> Any:
     """Return a kept model; None if there is none that can be read and used."""
-    import openvino
-
+    openvino = import_openvino()
     content = read_kept(KIND, key)
     if content is None:
         return None
@@ -139,8 +157,7 @@ def model_files(model: Any, *, halves: bool = False) -> tuple[bytes, bytes]:
     Raises:
         OSError: there is no room for temporary files.
     """
-    import openvino
-
+    openvino = import_openvino()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.xml")
         try:
@@ -156,8 +173,7 @@ def module_key(module: nn.Module, example: Tensor) -> str | None:
     It covers the code of the module and its parts, their settings, weights and buffers, the input's shape, and the
     versions of torch and OpenVINO.
     """
-    import openvino
-
+    version = import_openvino().__version__
     total = blake2b(digest_size=20)
     try:
         for part in _parts_of_key(module):
@@ -165,7 +181,7 @@ def module_key(module: nn.Module, example: Tensor) -> str | None:
             total.update(part)
     except LookupError:
         return None
-    total.update(repr((tuple(example.shape), example.dtype, torch.__version__, openvino.__version__)).encode())
+    total.update(repr((tuple(example.shape), example.dtype, torch.__version__, version)).encode())
     return total.hexdigest()
 
 

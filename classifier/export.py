@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from classifier.converted import model_files, openvino_core
+from classifier.converted import import_openvino, model_files, openvino_core
 from classifier.crops import normalise_pixels
 from classifier.regions import Probabilities
 from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint
@@ -89,8 +89,7 @@ def export_openvino(checkpoint: Checkpoint, path: Path) -> None:
         WeightsError: not the weights of a classifier.
     """
     _need("openvino")
-    import openvino
-
+    openvino = import_openvino()
     program = torch.export.export(
         _exportable(checkpoint), (_example(checkpoint),), dynamic_shapes=({0: torch.export.Dim("batch")},)
     )

@@ -10,7 +10,6 @@ from threading import Thread
 def end_with_parent() -> None:
     """Make this process, started by `multiprocessing`, leave Ctrl-C to its parent, and end when its parent does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.set_wakeup_fd(-1)  # which a fork inherits: the parent would take the child's signals for its own
     parent = multiprocessing.parent_process()
     assert parent is not None, "not a child process"
     end_after(parent.join)

@@ -2,6 +2,7 @@
 
 import builtins
 import importlib.util
+import os
 import subprocess
 import sys
 import threading
@@ -25,6 +26,12 @@ if importlib.util.find_spec("openvino") is None:
     pytest.skip("OpenVINO is not installed", allow_module_level=True)
 
 ROOT = Path(__file__).resolve().parent.parent
+ALONE = """
+import sys
+from classifier.converted import import_openvino
+sys.addaudithook(lambda event, arguments: event in ("os.fork", "socket.connect") and print(event))
+import_openvino().Core()
+"""
 EXAMPLE = torch.zeros(2, 3, 12, 12)
 
 
@@ -292,3 +299,11 @@ def test_a_conversion_leaves_pythons_own_functions_alone() -> None:
 def test_what_openvino_cannot_convert_is_one_line_that_says_what_to_upgrade() -> None:
     with pytest.raises(InputError, match=r"^OpenVINO 20\d\d\.\d\.\d cannot convert .* torch 2\.\d+\.\d .* upgrade it"):
         engine("float32", NotConvertible())
+
+
+def test_openvino_tells_nobody_that_it_is_used(tmp_path: Path) -> None:
+    """Its telemetry forks the process, and leaves files in the home folder."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("CI", "TF_BUILD", "JENKINS_URL")}
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", ALONE], env=environment, capture_output=True, text=True, check=True)
+    assert (done.stdout, [*tmp_path.iterdir()]) == ("", [])

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from classifier.converted import import_openvino
 from classifier.crops import normalise_pixels
 from classifier.export import (
     FORMATS,
@@ -111,9 +112,7 @@ def test_the_file_knows_its_columns_and_preprocessing(checkpoint: Checkpoint, ex
         known = {each.key: each.value for each in model.metadata_props}
         assert not any("aux" in each.name for each in model.graph.initializer)
     else:
-        import openvino
-
-        model = openvino.Core().read_model(exported)
+        model = import_openvino().Core().read_model(exported)
         names = [METADATA_PREFIX + name for name in ("columns", "preprocessing")]
         known = {name: model.get_rt_info([name]).astype(str) for name in names}
     columns, preprocessing = (json.loads(known[METADATA_PREFIX + name]) for name in ("columns", "preprocessing"))
@@ -154,9 +153,7 @@ def test_the_input_is_crops_of_one_size_and_any_number(exported: Path) -> None:
         assert batch in ("batch", "s0")  # as PyTorch 2.5 names it
         assert rest == [3, SIDE, SIDE]
     else:
-        import openvino
-
-        shape = openvino.Core().read_model(exported).input("pixels").partial_shape
+        shape = import_openvino().Core().read_model(exported).input("pixels").partial_shape
         assert str(shape) == f"[?,3,{SIDE},{SIDE}]"
 
 

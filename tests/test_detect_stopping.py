@@ -210,6 +210,37 @@ def test_ctrl_c_while_the_command_line_is_imported_is_one_line(start: Callable[.
     assert process.returncode == 130
 
 
+FORKS = """
+import multiprocessing, sys, threading, time
+from detect.stopping import stoppable
+
+def fork_and_stop():
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    time.sleep(0.2)
+    child.terminate()
+    child.join()
+    print(child.exitcode)
+
+with stoppable("stopped"):
+    if sys.argv[1] == "main":
+        fork_and_stop()
+    else:
+        thread = threading.Thread(target=fork_and_stop)
+        thread.start()
+        thread.join()
+    time.sleep(0.2)
+print("on")
+"""
+
+
+@LINUX
+@pytest.mark.parametrize("thread", ["main", "another"])
+def test_a_signal_to_a_fork_is_not_one_to_its_parent(start: Callable[..., subprocess.Popen[str]], thread: str) -> None:
+    """As of a library that forks to do something, and ends the fork when that takes too long."""
+    assert start("-c", FORKS, thread).communicate() == (f"{-signal.SIGTERM}\non\n", "")
+
+
 class Stops:
     """Is stopped while it is removed, where Python drops what is raised."""
 
