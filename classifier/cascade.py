@@ -3,6 +3,9 @@
 With proposals in the order of how well they fit, the first few are those that detections come from, so a look at them
 alone is worth nearly as much as one at all (benchmarks/LOG.md). Staged classifiers are as old as Viola and Jones, Rapid
 object detection using a boosted cascade, CVPR 2001; here none of the regions is dropped on the way.
+
+The exact classifier may know fewer classes, as where the quick one has learned new ones from a few examples. Then it
+says how likely the classes that it knows are, and the background, if the region is of none of the others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,17 +28,18 @@ class Cascade:
 
     Args:
         quick: for all regions.
-        exact: for the first; its features, if it gives any, are not asked for.
+        exact: for the first; it knows no class that the quick one does not, and gives no features.
         count: how many of the first regions of a photo, at least 1.
         share: of the exact probabilities in the weighted mean with the quick ones, above 0 to 1.
 
     Raises:
-        InputError: the classes of the two differ, the second gives features, or a number is out of its range.
+        InputError: the exact one knows other classes, or gives features, or a number is out of its range.
     """
 
     def __init__(self, quick: RegionClassifier, exact: RegionClassifier, *, count: int, share: float = SHARE) -> None:
-        if tuple(quick.classes) != tuple(exact.classes):
-            raise InputError("the two classifiers know different classes, or have them in another order")
+        unknown = [name for name in exact.classes if name not in quick.classes]
+        if unknown:
+            raise InputError(f"the classifier of the first regions knows {unknown[0]!r}, which that of all does not")
         if feature_count(exact):
             raise InputError("features come from the classifier of all regions; that of the first must give none")
         require_count("exact", count)
@@ -43,6 +47,7 @@ class Cascade:
             raise InputError(f"share must be above 0 and at most 1, got {share}")
         self.quick, self.exact, self.count, self.share = quick, exact, count, share
         self.classes, self.feature_count = tuple(quick.classes), feature_count(quick)
+        self._known = [*map(self.classes.index, exact.classes), len(self.classes)]
         self._quick, self._exact = in_steps(quick), in_steps(exact)
 
     @property
@@ -75,7 +80,10 @@ class Cascade:
         return [self._together(*each) for each in zip(rows, first, strict=True)]
 
     def _together(self, rows: Floats, first: Floats) -> Floats:
-        mean, (count, columns) = rows.copy(), first.shape
-        share = np.float32(self.share)
-        mean[:count, :columns] = share * first + (1 - share) * rows[:count, :columns]
+        mean, count, share = rows.copy(), len(first), np.float32(self.share)
+        quick = rows[:count, self._known]
+        known = np.float32(1)  # probability that it is of the classes that the exact one knows, or of none
+        if len(self._known) <= len(self.classes):
+            known = quick.sum(axis=1, keepdims=True)
+        mean[:count, self._known] = share * known * first + (1 - share) * quick
         return mean

@@ -53,6 +53,23 @@ def test_more_exact_regions_than_there_are_is_an_ensemble() -> None:
     np.testing.assert_array_equal(Cascade(a, b, count=99, share=0.5)(PHOTO, boxes(4)), both(PHOTO, boxes(4)))
 
 
+@given(row=st.lists(st.floats(0.01, 1), min_size=4, max_size=4), share=st.sampled_from([0.25, 0.75, 1.0]))
+def test_an_exact_one_with_fewer_classes_leaves_the_others_alone(row: list[float], share: float) -> None:
+    cow, cat, dog, background = (value / sum(row) for value in row)
+    quick = Sure(cow, cat, dog, background, classes=("cow", "cat", "dog"))
+    exact = Sure(0.7, 0.2, 0.1, classes=("dog", "cat"))
+    found = Cascade(quick, exact, count=1, share=share)(PHOTO, boxes(2))
+    known = 1 - cow
+    expected = [
+        cow,
+        share * known * 0.2 + (1 - share) * cat,
+        share * known * 0.7 + (1 - share) * dog,
+        share * known * 0.1 + (1 - share) * background,
+    ]
+    np.testing.assert_allclose(found, [expected, [cow, cat, dog, background]], rtol=1e-5)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+
+
 def test_features_are_those_of_the_quick_one() -> None:
     quick = Sure(0.5, 0.25, 0.25, 7, 8, features=2)
     cascade = Cascade(quick, Sure(0, 1, 0), count=1, share=1.0)
@@ -78,8 +95,7 @@ def test_its_settings_are_in_the_record() -> None:
 @pytest.mark.parametrize(
     ("exact", "options", "message"),
     [
-        (Sure(1, 0, classes=("cat",)), {}, "different classes"),
-        (Sure(1, 0, 0, classes=("dog", "cat")), {}, "another order"),
+        (Sure(1, 0, classes=("cow",)), {}, "knows 'cow', which that of all does not"),
         (Sure(1, 0, 0, 9, features=1), {}, "features come from the classifier of all regions"),
         (Sure(1, 0, 0), {"count": 0}, "`exact` must be a whole number of at least 1, got 0"),
         (Sure(1, 0, 0), {"share": 0.0}, r"share must be above 0 and at most 1, got 0\.0"),
