@@ -87,7 +87,7 @@ def load_classifier(
         mirrored: also classify mirrored regions, and average the two.
         batch_size: regions per batch; None chooses for the engine.
         features: "crops"; "shared"; "both" for shared features of all regions and crops of the first ones; or "auto"
-            for what the weights are for, averaged if there are several.
+            for what the weights are for: one of each kind gives "both"; other numbers of them are averaged.
         with_features: also return the features of each region (`classifier.protocol.feature_count`).
         exact: with "both", the number of first regions of which crops are classified.
 
@@ -99,7 +99,8 @@ def load_classifier(
     where = placement or place()
     checkpoints = [load_regions(name, features=kind) for name in names]
     make = partial(_classifier, mirrored=mirrored, batch_size=batch_size)
-    if kind == "both":
+    one_of_each = sorted(each.task for each in checkpoints) == sorted(TASKS.values())
+    if kind == "both" or (kind == "auto" and one_of_each):
         quick, crops = _one_of_each(names, checkpoints)
         exact_one = make(crops, where, with_features=False)  # first: it refuses int8, which costs 2 points of mAP here
         return Cascade(make(quick, where, with_features=with_features), exact_one, count=exact)

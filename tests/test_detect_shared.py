@@ -240,8 +240,8 @@ def test_both_features_want_weights_of_each_kind(tmp_path: Path) -> None:
     shared, crops = tmp_path / "shared.safetensors", tmp_path / "crops.safetensors"
     save_checkpoint(make_shared(make().classes), shared)
     save_checkpoint(make(), crops)
-    for names in ([shared, crops], [crops, shared]):
-        classify = load_classifier(names, TORCH, features="both", exact=3)
+    for names, features in (([shared, crops], "both"), ([crops, shared], "both"), ([crops, shared], "auto")):
+        classify = load_classifier(names, TORCH, features=features, exact=3)
         assert isinstance(classify, Cascade)
         assert isinstance(classify.quick, SharedRegions)
         assert (classify.count, classify.parameters["exact"]) == (3, 3)

@@ -24,7 +24,7 @@ class Features(str, Enum):
 
 RegionWeights = Annotated[
     list[str] | None,
-    typer.Option(help="Built-in name or file; several are averaged.", show_default="those for the features"),
+    typer.Option(help="Built-in name or file; several of a kind are averaged.", show_default="those for the features"),
 ]
 
 
