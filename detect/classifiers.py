@@ -114,7 +114,14 @@ def _one_of_each(names: Sequence[str | Path], checkpoints: Sequence[Checkpoint])
         raise WeightsError(
             f"`weights` {', '.join(map(str, names))}: both features need two, one for shared features and one for crops"
         )
-    return [by_task["shared"], by_task["regions"]]
+    shared, crops = by_task["shared"], by_task["regions"]
+    unknown = [each for each in crops.classes if each not in shared.classes]
+    if unknown:
+        raise WeightsError(
+            f"`weights` {', '.join(map(str, names))}: those for crops know {unknown[0]!r}, which those for shared "
+            "features do not, as they must to be used together"
+        )
+    return [shared, crops]
 
 
 def _classifier(

@@ -249,6 +249,10 @@ def test_both_features_want_weights_of_each_kind(tmp_path: Path) -> None:
     for names in ([shared, shared], [crops], [shared, crops, crops]):
         with pytest.raises(WeightsError, match="both features need two"):
             load_classifier(names, TORCH, features="both")
+    first, *others = make().classes
+    save_checkpoint(make_shared(tuple(others)), shared)
+    with pytest.raises(WeightsError, match=f"those for crops know '{first}', which those for shared features do not"):
+        load_classifier([shared, crops], TORCH)
 
 
 def test_what_is_taken_where_no_weights_are_named() -> None:
