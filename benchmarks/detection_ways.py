@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from structures.boxes import as_boxes, clip
+from structures.extras import import_openvino
 from structures.images import read_image
 from structures.nms import suppress_per_class
 from structures.records import Detections
@@ -135,9 +136,8 @@ def plain(boxes: int = MOST_REGIONS, batch: int = 32) -> Way:
 def rival(model_file: Path, classes: Sequence[str]) -> Way:
     """Run an exported YOLOX: boxes of three grids, each with an objectness and 80 classes."""
     import cv2
-    import openvino
 
-    model = openvino.Core().compile_model(str(model_file), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+    model = import_openvino().Core().compile_model(str(model_file), "CPU", {"PERFORMANCE_HINT": "LATENCY"})
     cells = [(x, y, s) for s in (8, 16, 32) for y in range(RIVAL_SIDE // s) for x in range(RIVAL_SIDE // s)]
     grid, columns = np.array(cells, np.float32), [RIVAL_COLUMNS[name] for name in classes]
 

@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
-from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 from structures.cache import keep, read_kept
 from structures.cores import thread_limit
 from structures.errors import InputError
+from structures.extras import import_openvino
 from structures.shared_lock import MODULES
 
 KIND = "openvino"
@@ -32,26 +32,7 @@ HEADER = struct.Struct("<Q")  # length of the XML, which the binary follows
 PLAIN = (bool, int, float, str, bytes, torch.dtype, type(None))
 OWN_DIGEST = {"_parameters", "_buffers", "_modules"}  # what has a part of its own in the key
 
-TELEMETRY = "openvino_telemetry"
-
-_importing = threading.Lock()
 _converting = threading.Lock()  # tracing and converting keep state of the whole process: never two at once
-
-
-def import_openvino() -> Any:
-    """Import OpenVINO as if its telemetry were not installed, and return it.
-
-    Else each import would write to the home folder, and tell its makers about it from a fork of this process.
-    """
-    modules = cast(dict[str, Any], sys.modules)
-    with _importing:
-        if "openvino" in modules or TELEMETRY in modules:  # then it is too late
-            return import_module("openvino")
-        modules[TELEMETRY] = None
-        try:
-            return import_module("openvino")
-        finally:
-            del modules[TELEMETRY]
 
 
 @cache

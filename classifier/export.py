@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from classifier.converted import import_openvino, model_files, openvino_core
+from classifier.converted import model_files, openvino_core
 from classifier.crops import normalise_pixels
 from classifier.regions import Probabilities
 from classifier.weights.checkpoint import OWN_NETWORK, Checkpoint
 from classifier.weights.fitting import WeightsError
 from structures.boxes import Floats
 from structures.errors import InputError
+from structures.extras import import_openvino
 from structures.files import FileRefused, replacing, write_bytes
 from structures.names import not_one_of
 

@@ -28,7 +28,7 @@ if importlib.util.find_spec("openvino") is None:
 ROOT = Path(__file__).resolve().parent.parent
 ALONE = """
 import sys
-from classifier.converted import import_openvino
+from structures.extras import import_openvino
 sys.addaudithook(lambda event, arguments: event in ("os.fork", "socket.connect") and print(event))
 import_openvino().Core()
 """

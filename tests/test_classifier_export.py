@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from classifier.converted import import_openvino
 from classifier.crops import normalise_pixels
 from classifier.export import (
     FORMATS,
@@ -26,6 +25,7 @@ from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError
 from classifier.weights.last_layer import for_regions
 from classifier.weights.preprocessing import CAFFE, TORCHVISION
+from structures.extras import import_openvino
 
 SIDE = 64
 
