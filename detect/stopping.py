@@ -18,8 +18,6 @@ AGAIN_SECONDS = 1.0  # the same stop may arrive twice: timeout(1) signals the pr
 DROPPED_SECONDS = 0.01  # until a stop that was raised where Python drops exceptions is raised again
 DONE = b"\0"  # ends the watching thread; no signal has this number
 
-_handlers_before: dict[int, Any] = {}  # of the signals that the process handles now
-
 
 class Stopped(SystemExit):
     """The process was asked to stop; raised in the main thread, with the exit code that shells expect."""
@@ -42,7 +40,6 @@ def stoppable(words: str) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     caught = [number for number in SIGNALS if before[number] is not signal.SIG_IGN]  # nohup and & ignore some
     for number in caught:
-        _handlers_before[number] = before[number]
         signal.signal(number, stop.handle)
     usual, sys.unraisablehook = sys.unraisablehook, stop.dropped(sys.unraisablehook)
     try:
@@ -57,15 +54,14 @@ def stoppable(words: str) -> Iterator[None]:
         sys.unraisablehook = usual
         for number in caught:
             signal.signal(number, before[number])
-            del _handlers_before[number]
 
 
 def _leave_to_parent() -> None:
     """Give up what a fork has of its parent's handling: a signal to the fork would stop the parent, too."""
-    if _handlers_before:
-        signal.set_wakeup_fd(-1)
-        for number, handler in _handlers_before.items():
-            signal.signal(number, handler)
+    for number in SIGNALS:
+        if isinstance(getattr(signal.getsignal(number), "__self__", None), _Stop):
+            signal.signal(number, signal.SIG_DFL)
+            signal.set_wakeup_fd(-1)
 
 
 if hasattr(os, "register_at_fork"):
