@@ -23,6 +23,11 @@ from structures.records import Image
 SHARE = 0.75  # of the exact classifier in the mean, of 0.5 to 1
 
 
+def unknown_classes(quick: Sequence[str], exact: Sequence[str]) -> list[str]:
+    """Return the classes of an exact classifier that the quick one does not know, and must."""
+    return [name for name in exact if name not in quick]
+
+
 class Cascade:
     """Classifies all regions with one classifier, and the first of them with another one as well.
 
@@ -37,7 +42,7 @@ class Cascade:
     """
 
     def __init__(self, quick: RegionClassifier, exact: RegionClassifier, *, count: int, share: float = SHARE) -> None:
-        unknown = [name for name in exact.classes if name not in quick.classes]
+        unknown = unknown_classes(quick.classes, exact.classes)
         if unknown:
             raise InputError(f"the classifier of the first regions knows {unknown[0]!r}, which that of all does not")
         if feature_count(exact):

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
-from classifier.cascade import Cascade
+from classifier.cascade import Cascade, unknown_classes
 from classifier.placement import Placement, place
 from classifier.protocol import RegionClassifier
 from classifier.regions import Ensemble, GoogLeNetRegions
@@ -115,7 +115,7 @@ def _one_of_each(names: Sequence[str | Path], checkpoints: Sequence[Checkpoint])
             f"`weights` {', '.join(map(str, names))}: both features need two, one for shared features and one for crops"
         )
     shared, crops = by_task["shared"], by_task["regions"]
-    unknown = [each for each in crops.classes if each not in shared.classes]
+    unknown = unknown_classes(shared.classes, crops.classes)
     if unknown:
         raise WeightsError(
             f"`weights` {', '.join(map(str, names))}: those for crops know {unknown[0]!r}, which those for shared "
