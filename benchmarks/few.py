@@ -31,7 +31,7 @@ from detect.detector import Detector
 from detect.generators import load_proposals
 from detect.networks.shared_features import SharedFeatures, SharedRegions
 from detect.settings import MAP_SCORE_FLOOR
-from detect.training.few import as_regions, examples_of
+from detect.training.few import as_regions, brought_by, examples_of
 from detect.training.few_photos import PhotoRegionCache, PhotoRegions
 from detect.training.few_recipe import FewRecipe
 from eval.plots import to_picture
@@ -76,8 +76,10 @@ def truth_of(truth: GroundTruth, numbers: Iterable[int], labels: Mapping[int, in
     return replace(truth, labels=renumbered, ignore=ignore).take(chosen)
 
 
-def examples_for(draw: Draw, shots: int, dataset: Dataset, seen: Mapping[str, PhotoRegions]) -> Examples:
-    """Return the examples of K objects of each class."""
+def examples_for(
+    draw: Draw, shots: int, dataset: Dataset, seen: Mapping[str, PhotoRegions], brought: Sequence[Examples]
+) -> Examples:
+    """Return the examples of K objects of each class, and those that the weights bring."""
     rows: dict[str, list[int]] = {}
     for name in NEW:
         for image_id, number in draw[name][:shots]:
@@ -85,7 +87,7 @@ def examples_for(draw: Draw, shots: int, dataset: Dataset, seen: Mapping[str, Ph
     labels = {list(dataset.classes).index(name): place for place, name in enumerate(NEW)}
     truths = {image_id: truth_of(dataset.ground_truth(image_id), own, labels) for image_id, own in rows.items()}
     parts = (examples_of(seen[name], truth, RECIPE, photos=len(truths)) for name, truth in truths.items())
-    return Examples.join(list(parts))
+    return Examples.join([*parts, *brought])
 
 
 def measure(examples: Examples | None, val: Selection, seen: Sequence[PhotoRegions], detector: Detector) -> Measured:
@@ -111,11 +113,12 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     drawn = Selection(train, without=set(train.image_ids) - set(names))
     seen = dict(zip(drawn.image_ids, look(drawn, True), strict=True))
     judged = look(val, False)
+    brought = brought_by(start, NEW, RECIPE)
     before = measure(None, val, judged, detector)
     rows = []
     for shots in SHOTS:
         for number, draw in enumerate(draws):
-            found = measure(examples_for(draw, shots, train, seen), val, judged, detector)
+            found = measure(examples_for(draw, shots, train, seen, brought), val, judged, detector)
             rows.append({"shots": shots, "draw": number, **found._asdict()})
             print(f"K = {shots:2}, draw {number}: new {100 * found.new:.1f}, old {100 * found.old:.1f}", flush=True)
     facts = {

@@ -36,6 +36,7 @@ class Examples:
         rest: (N,) log-sum-exp of the columns that stay.
         labels: (N,) new class, or -1 for none.
         shares: (N,) of that class in the region, 0 to 1; the rest is none of the new classes.
+        weights: (N,) how often each counts.
         objects: that the regions are of, of all new classes.
     """
 
@@ -43,6 +44,7 @@ class Examples:
     rest: Floats
     labels: Labels
     shares: Floats
+    weights: Floats
     objects: int
 
     def __len__(self) -> int:
@@ -56,6 +58,7 @@ class Examples:
             np.concatenate([part.rest for part in parts]),
             np.concatenate([part.labels for part in parts]),
             np.concatenate([part.shares for part in parts]),
+            np.concatenate([part.weights for part in parts]),
             sum(part.objects for part in parts),
         )
 
@@ -87,7 +90,8 @@ def learn_columns(examples: Examples, names: Sequence[str]) -> Columns:
         InputError: a class has no example; names it.
     """
     of_new = examples.labels >= 0
-    masses = np.bincount(examples.labels[of_new], examples.shares[of_new], len(names)).astype(np.float64)
+    shares = examples.shares * examples.weights
+    masses = np.bincount(examples.labels[of_new], shares[of_new], len(names)).astype(np.float64)
     if not masses.all():
         raise InputError(f"no example of {names[int(masses.argmin())]} to learn from")
     inputs = torch.from_numpy(examples.inputs.astype(np.float32))
@@ -107,6 +111,7 @@ def _fit(inputs: Tensor, examples: Examples, masses: npt.NDArray[np.floating]) -
     rest = torch.from_numpy(examples.rest)[:, None]
     target = functional.one_hot(labels.clamp(min=0), count) * (shares * (labels >= 0))[:, None]
     target = torch.cat([target, 1 - target.sum(dim=1, keepdim=True)], dim=1)
+    target *= torch.from_numpy(examples.weights)[:, None]
     totals = torch.cat([torch.from_numpy(masses).float(), target[:, -1:].sum(dim=0)])
     importance = target * torch.tensor([POSITIVE_WEIGHT] * count + [1.0]) / totals
     weight, bias = (torch.zeros(shape, requires_grad=True) for shape in ((count, inputs.shape[1]), (count,)))

@@ -19,7 +19,7 @@ from classifier.shared_regions import (
     SharedRegionHead,
     parts_on_map,
 )
-from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint
+from classifier.weights.checkpoint import BESIDE_NETWORK, Checkpoint
 from classifier.weights.fitting import WeightsError
 
 LAST_MAP = TABLE_1["inception5b"].outputs
@@ -107,7 +107,7 @@ def with_columns(checkpoint: Checkpoint, new: Columns, *, keep: bool = True) -> 
         WeightsError: the weights are of another task.
     """
     _require_shared(checkpoint)
-    state = {name: value for name, value in checkpoint.state.items() if not name.startswith(SHARED_PHOTOS)}
+    state = {name: value for name, value in checkpoint.state.items() if not name.startswith(BESIDE_NETWORK)}
     names = (*(checkpoint.classes if keep else ()), *new.names)
     return replace(checkpoint, state={**state, **_joined(state, _as_layers(new, state), keep=keep)}, classes=names)
 
@@ -124,7 +124,7 @@ def without_columns(checkpoint: Checkpoint, names: Sequence[str]) -> Checkpoint:
         raise WeightsError(f"the weights know no class {unknown[0]!r}")
     classes = tuple(name for name in checkpoint.classes if name not in names)
     kept = torch.tensor([*map(checkpoint.classes.index, classes), len(checkpoint.classes)])
-    state = {name: value for name, value in checkpoint.state.items() if not name.startswith(SHARED_PHOTOS)}
+    state = {name: value for name, value in checkpoint.state.items() if not name.startswith(BESIDE_NETWORK)}
     taken = {name: _by_column(name, state[name])[kept].flatten(0, 1) for name in BY_COLUMN}
     return replace(checkpoint, state={**state, **taken}, classes=classes)
 

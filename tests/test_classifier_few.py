@@ -20,6 +20,7 @@ from tests.networks import make_shared, photo, some_boxes
 
 TORCH = place(device="cpu", engine="torch", dtype="float32")
 OLD = ("cat", "cup")
+ONCE = np.ones(160, np.float32)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,7 +109,7 @@ def drawn(seed: int = 0, rest: float = 0.0) -> Examples:
     labels = np.repeat([0, 1, -1, -1], 40)
     middles = np.array([[3, 0, 0, 0], [0, 3, 0, 0], [0, 0, 0, 0]])[labels]
     inputs = (middles + rng.normal(size=(160, 4)) * 0.3).astype(np.float32)
-    return Examples(inputs, np.full(160, rest, np.float32), labels, (labels >= 0).astype(np.float32), objects=80)
+    return Examples(inputs, np.full(160, rest, np.float32), labels, (labels >= 0).astype(np.float32), ONCE, objects=80)
 
 
 def logits_of(columns: Columns, inputs: Floats) -> torch.Tensor:
@@ -148,7 +149,7 @@ def test_a_class_is_taught_alike_however_many_are() -> None:
     both_drawn = drawn()
     both = learn_columns(both_drawn, ["a", "b"])
     rows = both_drawn.labels != 1
-    columns = (getattr(both_drawn, name)[rows] for name in ("inputs", "rest", "labels", "shares"))
+    columns = (getattr(both_drawn, name)[rows] for name in ("inputs", "rest", "labels", "shares", "weights"))
     alone = learn_columns(Examples(*columns, objects=40), ["a"])
     assert alone.weight[0, 0] == pytest.approx(float(both.weight[0, 0]), rel=0.1)
 

@@ -18,6 +18,7 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from classifier.googlenet import GoogLeNet, Variant
+from classifier.weights import eight_bits
 from classifier.weights.fitting import (
     AUXILIARY_PREFIXES,
     WeightsError,
@@ -34,7 +35,9 @@ from structures.json_reader import parse_json
 FORMAT = "googlenet-rcnn/1"
 Task = Literal["images", "regions", "multibox", "shared", "photos"]
 OWN_NETWORK = ("multibox", "shared")  # tasks whose network is more than a GoogLeNet
-SHARED_PHOTOS = "photos."  # in shared weights, before the names of a layer that is not part of their network
+SHARED_PHOTOS = "photos."  # in shared weights, before the names of a layer for whole photos
+KNOWN_OBJECTS = "objects."  # in shared weights, before the names of regions of what they know
+BESIDE_NETWORK = (SHARED_PHOTOS, KNOWN_OBJECTS)  # what shared weights hold that is not part of their network
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +104,8 @@ def _is_finite(values: Tensor) -> bool:
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, dtype: torch.dtype | None = torch.float16) -> None:
     """Write a checkpoint atomically as safetensors.
 
-    Floats are stored in dtype, or as they are where it is too narrow; None stores all as they are.
+    Floats are stored in dtype, or as they are where it is too narrow; None stores all as they are. Beside float16, the
+    largest matrices are stored in 8 bits; see `classifier.weights.eight_bits`.
 
     Raises:
         WeightsError: a weight is not finite.
@@ -114,7 +118,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, dtype: torch.dt
                 raise WeightsError(f"{path}: {name} is not finite")
             narrow = kept.to(dtype or kept.dtype)
             kept = narrow if torch.isfinite(narrow).all() else kept
-        stored[name] = kept
+        stored |= (
+            eight_bits.narrowed(name, kept) if dtype == torch.float16 and name in eight_bits.STORED else {name: kept}
+        )
     write_bytes(Path(path), serialise(stored, _to_metadata(checkpoint)))
 
 
@@ -130,7 +136,7 @@ def _to_metadata(checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read one of our safetensors files; tensors keep the precision of the file.
+    """Read one of our safetensors files; tensors keep the precision of the file, or get float16 if it is 8 bits.
 
     Raises:
         WeightsError: missing, damaged, or written by something else.
@@ -143,7 +149,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise WeightsError(f"{path}: no such file") from None
     except (SafetensorError, OSError, struct.error) as error:
         raise WeightsError(f"{path}: not a readable safetensors file: {error}") from error
-    return _from_metadata(metadata, state, path)
+    try:
+        whole = eight_bits.widened(state)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    return _from_metadata(metadata, whole, path)
 
 
 def _from_metadata(metadata: Mapping[str, str], state: Mapping[str, Tensor], path: str | Path) -> Checkpoint:

@@ -79,9 +79,11 @@ def train_on_few(
     networks = partial(_networks, proposals=proposals or preset.proposals, placement=placement)
     with occupied(folder), Reporter(folder, steps=0, batch=1, rows="regions", reason=placement.reason) as reporter:
         features, generator = networks(start, to_learn=True)
-        result = learn(dataset, PhotoRegionCache(start, features, generator, folder / FOLDER), recipe, reporter.show)
+        result = learn(
+            start, dataset, PhotoRegionCache(start, features, generator, folder / FOLDER), recipe, reporter.show
+        )
         facts = photos.about("few", whole) | {"photos": len(dataset), "proposals": generator.name}
-        learned = with_origin(with_new_classes(start, result.columns, recipe, facts), {})
+        learned = with_origin(with_new_classes(start, result, recipe, facts), {})
         typer.echo("\n".join(map(printable, save_weights(out, learned, None))))
         detector = _detector(*networks(learned, to_learn=False))
         if validation_set is None:

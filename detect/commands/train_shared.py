@@ -145,14 +145,17 @@ def _measure(validation_set: "Selection | None", placement: "Placement") -> "Sha
 
 
 def _finished(weights: "Checkpoint", dataset: "Dataset", placement: "Placement") -> "Checkpoint":
-    """Add the layer for whole photos and the ranges for int8."""
+    """Add the layer for whole photos, regions of known objects and the ranges for int8."""
+    from classifier.known_objects import with_known_objects
     from classifier.whole_photos import photo_layer, presence
     from detect.networks.int8 import RANGE_PHOTOS
     from detect.networks.shared import with_ranges
+    from detect.training.known_objects import find_known_objects
     from structures.images import read_image
 
     ids = dataset.image_ids
     photos = (read_image(dataset.image_path(image_id)) for image_id in ids)
     layered = photo_layer(weights, photos, [presence(truth, len(dataset.classes)) for truth in dataset], placement)
+    whole = with_known_objects(layered, find_known_objects(layered, dataset, placement))
     some = ids[:: max(1, len(ids) // RANGE_PHOTOS)][:RANGE_PHOTOS]
-    return with_ranges(layered, (read_image(dataset.image_path(image_id)) for image_id in some))
+    return with_ranges(whole, (read_image(dataset.image_path(image_id)) for image_id in some))

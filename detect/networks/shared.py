@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from classifier.shared_regions import WIDTH, RegionMaps, SharedRegionHead
-from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint
+from classifier.weights.checkpoint import BESIDE_NETWORK, Checkpoint
 from classifier.weights.fitting import WeightsError, load_state, weights_unset
 from classifier.weights.preprocessing import Preprocessing
 from detect.networks.int8 import calibrated
@@ -99,7 +99,7 @@ def from_checkpoint(checkpoint: Checkpoint) -> SharedNetwork:
             width=head_width(checkpoint),
             region_width=_region_width(checkpoint),
         )
-    load_state(network, {n: v for n, v in checkpoint.state.items() if not n.startswith(SHARED_PHOTOS)})
+    load_state(network, {n: v for n, v in checkpoint.state.items() if not n.startswith(BESIDE_NETWORK)})
     return network.eval()
 
 

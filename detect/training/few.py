@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from classifier.few_examples import DECAY, MOST_ROWS, RAMP, Examples, learn_columns, log_sum_exp, ramp
+from classifier.known_objects import KnownObjects, known_objects, with_known_objects
 from classifier.region_columns import Columns, with_columns
 from classifier.sampling import NO_EXAMPLE, label_boxes
 from classifier.weights.checkpoint import Checkpoint
@@ -20,6 +21,7 @@ from detect.detector import Detector
 from detect.training.bookkeeping import ShowProgress
 from detect.training.few_photos import PhotoRegionCache, PhotoRegions
 from detect.training.few_recipe import FewRecipe
+from detect.training.known_objects import some_of
 from eval.selection import pick_evenly
 from structures.boxes import Floats, Indices
 from structures.errors import InputError
@@ -29,6 +31,7 @@ from structures.regions import Regions
 
 FOLDS = 4  # parts of the photos, each searched with what was learned from the others
 NONE = -1  # label of regions without a new class
+SHOWN = 0.75  # least share of a new class in the regions that the weights bring of it
 
 
 def classes_to_learn(checkpoint: Checkpoint, dataset: Dataset, recipe: FewRecipe) -> list[str]:
@@ -70,8 +73,9 @@ def examples_of(regions: PhotoRegions, truth: GroundTruth, recipe: FewRecipe, *,
     rows = _fewer(np.flatnonzero(labels != NO_EXAMPLE), shares, MOST_ROWS // (photos * len(regions.maps)))
     nearest, shares = np.where(shares > 0, nearest, NONE)[rows], shares[rows]
     objects = int((~truth.ignore | recipe.use_ignored).sum())
+    once = np.ones(len(rows), np.float32)
     sides = [  # the mirror image adds no objects
-        Examples(inputs, rest_of(logits[rows], recipe), nearest, shares, objects if number == 0 else 0)
+        Examples(inputs, rest_of(logits[rows], recipe), nearest, shares, once, objects if number == 0 else 0)
         for number, (logits, inputs) in enumerate(zip(regions.logits, regions.inputs(rows), strict=True))
     ]
     return Examples.join(sides)
@@ -84,17 +88,21 @@ def _fewer(rows: Indices, shares: Floats, most: int) -> Indices:
 
 
 class FewResult(NamedTuple):
-    """Learned columns, with the regions of each photo, and the same as examples."""
+    """Learned columns, with the regions of each photo, the same as examples, and those that the weights bring."""
 
     columns: Columns
     seen: Sequence[PhotoRegions]
     examples: Sequence[Examples]
+    brought: Sequence[Examples]
 
 
-def learn(dataset: Dataset, looks: PhotoRegionCache, recipe: FewRecipe, show: ShowProgress) -> FewResult:
+def learn(
+    start: Checkpoint, dataset: Dataset, looks: PhotoRegionCache, recipe: FewRecipe, show: ShowProgress
+) -> FewResult:
     """Compute the features of all photos, and learn a column for each class.
 
     Args:
+        start: weights of shared features.
         dataset: photos with the objects of the new classes.
         looks: computes the features of photos, or reads those of an earlier run.
         recipe: see `FewRecipe`.
@@ -102,10 +110,32 @@ def learn(dataset: Dataset, looks: PhotoRegionCache, recipe: FewRecipe, show: Sh
 
     Raises:
         InputError: a photo cannot be processed; the message names it.
+        WeightsError: the regions that the weights bring are damaged.
     """
+    brought = brought_by(start, dataset.classes, recipe)
     seen = looks.all(dataset, show)
     examples = [examples_of(each, truth, recipe, photos=len(seen)) for each, truth in zip(seen, dataset, strict=True)]
-    return FewResult(learn_columns(Examples.join(examples), dataset.classes), seen, examples)
+    columns = learn_columns(Examples.join([*examples, *brought]), dataset.classes)
+    return FewResult(columns, seen, examples, brought)
+
+
+def brought_by(start: Checkpoint, names: Sequence[str], recipe: FewRecipe) -> list[Examples]:
+    """Return the regions of known objects that weights bring, as examples of no new class; none if they bring none.
+
+    Args:
+        start: weights of shared features.
+        names: classes to learn; objects of these are left out.
+        recipe: see `FewRecipe`.
+
+    Raises:
+        WeightsError: they are damaged.
+    """
+    known = known_objects(start)
+    if known is None:
+        return []
+    learned = [ClassNames(start.classes).find(name) for name in names]
+    examples = known.take(np.flatnonzero(~np.isin(known.labels, learned))).as_examples()
+    return [examples if recipe.keep else replace(examples, rest=np.zeros(len(examples), np.float32))]
 
 
 def rest_of(logits: Floats, recipe: FewRecipe) -> Floats:
@@ -113,19 +143,31 @@ def rest_of(logits: Floats, recipe: FewRecipe) -> Floats:
     return log_sum_exp(logits) if recipe.keep else np.zeros(len(logits), np.float32)
 
 
-def with_new_classes(start: Checkpoint, new: Columns, recipe: FewRecipe, record: Mapping[str, Any]) -> Checkpoint:
-    """Return weights with the new classes.
+def with_new_classes(start: Checkpoint, result: FewResult, recipe: FewRecipe, record: Mapping[str, Any]) -> Checkpoint:
+    """Return weights with the new classes, which bring regions of these as well.
 
     Args:
         start: weights of shared features.
-        new: the columns.
+        result: what was learned.
         recipe: says whether the old classes stay.
         record: facts for the metadata.
     """
+    new = result.columns
     how = {"few": {"classes": list(new.names), "decay": DECAY, "ramp": list(RAMP)}, **record}
     own = {name: start.training[name] for name in ("multibox", "classes") if name in start.training}
     found = with_columns(start, new, keep=recipe.keep)
-    return replace(found, training={**own, **how, "start": dict(start.training)})
+    known = _of_new_classes(Examples.join(result.examples), first=len(start.classes) if recipe.keep else 0)
+    old = known_objects(start) if recipe.keep else None
+    known = KnownObjects.join([known] if old is None else [old, known]).beside(new)
+    return with_known_objects(replace(found, training={**own, **how, "start": dict(start.training)}), known)
+
+
+def _of_new_classes(examples: Examples, *, first: int) -> KnownObjects:
+    """Return some regions that show a new class well; the first of the new classes has this number."""
+    shown = np.flatnonzero((examples.labels >= 0) & (examples.shares >= SHOWN))
+    labels = examples.labels[shown]
+    rows = shown[[row for label in np.unique(labels) for row in some_of(np.flatnonzero(labels == label))]]
+    return KnownObjects(examples.inputs[rows], examples.rest[rows], examples.labels[rows] + first)
 
 
 def folds_of(dataset: Dataset) -> list[int]:
@@ -160,6 +202,7 @@ def cross_validated(
     found, folds = dict[str, Detections](), folds_of(dataset)
     for fold in set(folds):
         others = [each for each, own in zip(result.examples, folds, strict=True) if own != fold]
+        others += result.brought
         columns = _columns_of(others, dataset.classes)
         for number in (number for number, own in enumerate(folds) if own == fold):
             regions = as_regions(result.seen[number], columns, detector.classes, recipe)

@@ -18,7 +18,7 @@ from classifier.ahead import HELD_PER_THREAD, map_ahead
 from classifier.engines import require_finite
 from classifier.region_columns import LastMapHead, part_means
 from classifier.sampling import POSITIVE_IOU
-from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.checkpoint import BESIDE_NETWORK, Checkpoint
 from classifier.weights.digest import digest
 from detect.networks.shared_features import SharedFeatures
 from detect.training.bookkeeping import ShowProgress
@@ -95,7 +95,7 @@ class PhotoRegionCache:
         self._facts = [
             FORMAT,
             "to learn" if to_learn else "to judge",
-            digest(dict(sorted(checkpoint.state.items()))),
+            digest({n: value for n, value in sorted(checkpoint.state.items()) if not n.startswith(BESIDE_NETWORK)}),
             json.dumps(made, sort_keys=True),
         ]
 
@@ -142,22 +142,36 @@ class PhotoRegionCache:
         [found] = self._propose.finish([begun])
         boxes = np.concatenate([found.boxes, *([boxes_around(found, truth)] if self._to_learn else [])])
         fits = np.concatenate([found.scores, np.zeros(len(boxes) - len(found), np.float32)])
-        sides = [
-            self._classified(image, boxes, mirrored) for mirrored in ((False, True) if self._to_learn else (False,))
-        ]
+        turned = (False, True) if self._to_learn else (False,)
+        sides = [look_at(self._features, image, boxes, mirrored) for mirrored in turned]
         logits, places, maps = (np.stack(part) for part in zip(*sides, strict=True))
         return PhotoRegions(boxes, fits, len(found), logits, places, maps, found.image_size)
 
-    def _classified(self, image: Image, boxes: Boxes, mirrored: bool) -> tuple[Floats, Boxes, npt.NDArray[np.float16]]:
-        assert isinstance(self._features.head, LastMapHead)
-        look = drawn(image, whole_photo((image.shape[0], image.shape[1])), mirrored)
-        places, maps = look.placed(boxes), self._features([look.canvas]).regions
-        there = torch.from_numpy(places).to(self._features.placement.device)
-        logits = self._features.head(maps, [there]).cpu().numpy()
-        five_b = maps.parts[0].cpu().half().numpy()
-        for found in (logits, five_b):
-            require_finite(found, self._features.placement)
-        return logits, places, five_b
+
+@torch.inference_mode()
+def look_at(
+    features: SharedFeatures, image: Image, boxes: Boxes, mirrored: bool
+) -> tuple[Floats, Boxes, npt.NDArray[np.float16]]:
+    """Run the network on a photo, and return what is learned from.
+
+    Args:
+        features: weights, loaded with `last_map`.
+        image: RGB uint8 (H, W, 3).
+        boxes: (N, 4) xyxy in pixels of the photo.
+        mirrored: whether to look at its mirror image.
+
+    Returns:
+        Logits (N, C + 1), places (N, 4) of the boxes on the canvas, and the (1024, H, W) map of inception5b.
+    """
+    assert isinstance(features.head, LastMapHead)
+    look = drawn(image, whole_photo((image.shape[0], image.shape[1])), mirrored)
+    places, maps = look.placed(boxes), features([look.canvas]).regions
+    there = torch.from_numpy(places).to(features.placement.device)
+    logits = features.head(maps, [there]).cpu().numpy()
+    five_b = maps.parts[0].cpu().half().numpy()
+    for found in (logits, five_b):
+        require_finite(found, features.placement)
+    return logits, places, five_b
 
 
 def boxes_around(found: Proposals, truth: GroundTruth) -> Boxes:
