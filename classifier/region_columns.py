@@ -1,8 +1,9 @@
 """New columns of shared weights' region logits: what they are made of, and weights with some added or taken away.
 
-A new column is a linear function of the means of inception5b over the nine parts of a region, so it is an ordinary
-column of position-sensitive maps, and the network that has it is like any other. The hidden layers are left out: they
-have learned to tell the old classes apart, help new ones little, and cost old ones (benchmarks/LOG.md, 2026-11-30).
+A new column is a linear function of the means of inception5b's square roots over the nine parts of a region, so it is a
+column of position-sensitive maps like any other, on another map. The roots are better than the map itself where few
+examples are to be told apart. The hidden layers are left out: they have learned to tell the old classes apart, help new
+ones little, and cost old ones (benchmarks/LOG.md, 2026-11-30).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,20 +12,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from classifier.googlenet import TABLE_1
 from classifier.pooling import pool, pool_parts
-from classifier.shared_regions import (
-    PARTS,
-    RegionMaps,
-    SharedRegionHead,
-    parts_on_map,
-)
+from classifier.shared_regions import LAST_MAP, PARTS, RegionMaps, SharedRegionHead, parts_on_map, root
 from classifier.weights.checkpoint import BESIDE_NETWORK, Checkpoint
 from classifier.weights.fitting import WeightsError
 
-LAST_MAP = TABLE_1["inception5b"].outputs
 PART_INPUTS = LAST_MAP * PARTS**2  # numbers that a column is a linear function of
-BY_COLUMN = ("regions.parts.weight", "regions.parts.bias", "regions.predict.weight", "regions.predict.bias")
+ROOTS = "regions.roots.weight"  # in weights that have such columns
+BY_COLUMN = ("regions.parts.weight", "regions.parts.bias", ROOTS, "regions.predict.weight", "regions.predict.bias")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +38,7 @@ class Columns:
 
     def logits(self, five_b: Tensor, boxes: Tensor) -> Tensor:
         """Return (N, C) logits of (N, 4) xyxy boxes, in pixels of the canvas, by the (1024, H, W) map of 5b."""
-        parts = nn.functional.conv2d(five_b.float()[None], self.by_part())[0]
+        parts = nn.functional.conv2d(root(five_b.float())[None], self.by_part())[0]
         return pool_parts(parts, parts_on_map(boxes), parts=PARTS) + self.bias
 
     def by_part(self) -> Tensor:
@@ -58,8 +53,8 @@ class Columns:
 
 
 def part_means(five_b: Tensor, boxes: Tensor) -> Tensor:
-    """Return (N, 9216) float32 means of the (1024, H, W) map of 5b over the parts of (N, 4) boxes on the canvas."""
-    return pool(five_b.float(), parts_on_map(boxes), cells=PARTS).flatten(1)
+    """Return (N, 9216) float32 means of the roots of the (1024, H, W) map of 5b over the parts of (N, 4) boxes."""
+    return pool(root(five_b.float()), parts_on_map(boxes), cells=PARTS).flatten(1)
 
 
 class LastMapHead(nn.Module):
@@ -89,7 +84,7 @@ class LastMapHead(nn.Module):
             maps: of N photos.
             boxes: for each of the N photos (n, 4) xyxy in its pixels.
         """
-        logits: Tensor = self.head(maps._replace(parts=self.head.parts(maps.parts)), boxes)
+        logits: Tensor = self.head(maps._replace(parts=self.head.part_logits(maps.parts)), boxes)
         return logits
 
 
@@ -109,7 +104,8 @@ def with_columns(checkpoint: Checkpoint, new: Columns, *, keep: bool = True) -> 
     _require_shared(checkpoint)
     state = {name: value for name, value in checkpoint.state.items() if not name.startswith(BESIDE_NETWORK)}
     names = (*(checkpoint.classes if keep else ()), *new.names)
-    return replace(checkpoint, state={**state, **_joined(state, _as_layers(new, state), keep=keep)}, classes=names)
+    joined = _joined(_layers(state), _as_layers(new, state), keep=keep)
+    return replace(checkpoint, state={**state, **joined}, classes=names)
 
 
 def without_columns(checkpoint: Checkpoint, names: Sequence[str]) -> Checkpoint:
@@ -125,8 +121,11 @@ def without_columns(checkpoint: Checkpoint, names: Sequence[str]) -> Checkpoint:
     classes = tuple(name for name in checkpoint.classes if name not in names)
     kept = torch.tensor([*map(checkpoint.classes.index, classes), len(checkpoint.classes)])
     state = {name: value for name, value in checkpoint.state.items() if not name.startswith(BESIDE_NETWORK)}
-    taken = {name: _by_column(name, state[name])[kept].flatten(0, 1) for name in BY_COLUMN}
-    return replace(checkpoint, state={**state, **taken}, classes=classes)
+    taken = {name: _by_column(name, value)[kept].flatten(0, 1) for name, value in _layers(state).items()}
+    found = {**state, **taken}
+    if not taken[ROOTS].any():  # no column that stays uses them
+        del found[ROOTS]
+    return replace(checkpoint, state=found, classes=classes)
 
 
 def _require_shared(checkpoint: Checkpoint) -> None:
@@ -134,16 +133,21 @@ def _require_shared(checkpoint: Checkpoint) -> None:
         raise WeightsError(f"these weights are for {checkpoint.task}, weights of shared features are needed")
 
 
+def _layers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the layers that have rows for each column, in float32; roots that the weights lack are zeros."""
+    return {name: state.get(name, torch.zeros_like(state[BY_COLUMN[0]])).float() for name in BY_COLUMN}
+
+
 def _by_column(name: str, value: Tensor) -> Tensor:
     """Return rows of a layer as (columns, rows of each, ...)."""
-    return value.reshape(-1, PARTS**2 if ".parts." in name else 1, *value.shape[1:])
+    return value.reshape(-1, 1 if ".predict." in name else PARTS**2, *value.shape[1:])
 
 
 def _as_layers(new: Columns, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the rows of the layers that make the columns: the bias stands with the hidden layer's."""
-    parts = new.by_part().float()
+    roots = new.by_part().float()
     no_hidden = torch.zeros(len(new.weight), state["regions.predict.weight"].shape[1])
-    values = (parts, torch.zeros(len(parts)), no_hidden, new.bias.float())
+    values = (torch.zeros_like(roots), torch.zeros(len(roots)), roots, no_hidden, new.bias.float())
     return dict(zip(BY_COLUMN, values, strict=True))
 
 
@@ -151,7 +155,7 @@ def _joined(old: Mapping[str, Tensor], new: Mapping[str, Tensor], *, keep: bool)
     """Put new rows of each layer between those of the old classes, if they are kept, and those of the background."""
     joined = {}
     for name in BY_COLUMN:
-        before = _by_column(name, old[name].float())
+        before = _by_column(name, old[name])
         classes, background = (before[:-1], before[-1:]) if keep else (before[:0], torch.zeros_like(before[-1:]))
         joined[name] = torch.cat([classes, _by_column(name, new[name]), background]).flatten(0, 1)
     return joined

@@ -31,6 +31,8 @@ CHANNELS = (64, 80, 80)  # that inception3b, 4e and 5b are reduced to
 WIDTH = 512  # of the hidden layers
 CHUNK = 500  # regions of a photo pooled at a time: some 100 MB
 DROPOUT = 0.5  # Fast R-CNN, section 2.3
+LAST_MAP = TABLE_1["inception5b"].outputs
+ROOT_OF_MORE = 1e-4  # added below the root, whose slope has no bound at 0
 
 
 class RegionMaps(NamedTuple):
@@ -54,14 +56,19 @@ class SharedRegionHead(nn.Module):
         columns: of the logits: the classes, and background last.
         channels: that inception3b, 4e and 5b are reduced to.
         width: of the two hidden layers.
+        roots: whether the part logits are also a function of the square roots of inception5b, as those of classes
+            that were learned from a few examples are (`classifier.region_columns`).
     """
 
-    def __init__(self, columns: int, *, channels: Sequence[int] = CHANNELS, width: int = WIDTH) -> None:
+    def __init__(
+        self, columns: int, *, channels: Sequence[int] = CHANNELS, width: int = WIDTH, roots: bool = False
+    ) -> None:
         super().__init__()
         self.columns, self.channels = columns, tuple(channels)
-        inputs = (TABLE_1[name].outputs for name in ("inception3b", "inception4e", "inception5b"))
+        inputs = (*(TABLE_1[name].outputs for name in ("inception3b", "inception4e")), LAST_MAP)
         self.reduce = nn.ModuleList(_reduced(i, o) for i, o in zip(inputs, channels, strict=True))
-        self.parts = nn.Conv2d(TABLE_1["inception5b"].outputs, columns * PARTS**2, 1)
+        self.parts = nn.Conv2d(LAST_MAP, columns * PARTS**2, 1)
+        self.roots = nn.Conv2d(LAST_MAP, columns * PARTS**2, 1, bias=False) if roots else None
         self.hidden1 = nn.Linear(sum(channels) * CELLS**2, width)
         self.hidden2 = nn.Linear(width, width)
         self.predict = nn.Linear(width, columns)
@@ -77,7 +84,12 @@ class SharedRegionHead(nn.Module):
 
     def maps(self, three_b: Tensor, four_e: Tensor, five_b: Tensor) -> RegionMaps:
         """Make the maps of N photos out of the trunk's: 3b at stride 8, 4e and 5b at stride 16."""
-        return RegionMaps(*self.hidden_maps(three_b, four_e, five_b), self.parts(five_b))
+        return RegionMaps(*self.hidden_maps(three_b, four_e, five_b), self.part_logits(five_b))
+
+    def part_logits(self, five_b: Tensor) -> Tensor:
+        """Return the (N, 9 * columns, H, W) logits of each part of a region for the (N, 1024, H, W) map of 5b."""
+        logits: Tensor = self.parts(five_b)
+        return logits if self.roots is None else logits + self.roots(root(five_b))
 
     def hidden_maps(self, three_b: Tensor, four_e: Tensor, five_b: Tensor) -> tuple[Tensor, Tensor]:
         """Make the maps that the hidden layers read: the fine and the coarse one."""
@@ -115,6 +127,15 @@ class SharedRegionHead(nn.Module):
         parts = pool_parts(maps.parts, parts_on_map(boxes), parts=PARTS)
         logits: Tensor = parts.float() + self.predict(x).float()
         return torch.cat([logits, x.float()], dim=1) if with_hidden else logits
+
+
+def root(five_b: Tensor) -> Tensor:
+    """Return the square roots of inception5b: how much of a pattern is there counts less than whether it is.
+
+    >>> root(torch.tensor([0.0, 0.25, 4.0])).round(decimals=2).tolist()
+    [0.01, 0.5, 2.0]
+    """
+    return (five_b + ROOT_OF_MORE).sqrt()
 
 
 def in_chunks(

@@ -12,6 +12,7 @@ from classifier.region_columns import LAST_MAP, PART_INPUTS, Columns, part_means
 from classifier.shared_regions import RegionMaps
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError
+from detect.networks.shared import from_checkpoint
 from detect.networks.shared_features import SharedFeatures, SharedRegions
 from proposals.multibox.views import whole_photo
 from structures.boxes import Floats
@@ -94,6 +95,16 @@ def test_columns_that_are_taken_away_leave_the_weights_as_they_were(weights: Che
     assert again.state.keys() == {name for name in weights.state if not name.startswith("photos.")}
     assert all(torch.equal(value, weights.state[name]) for name, value in again.state.items())
     assert torch.equal(rows_of(without_columns(weights, ["cat"]))[:, 0], rows_of(weights)[:, 1])
+
+
+def test_columns_of_roots_can_be_trained_further(weights: Checkpoint, new: Columns) -> None:
+    """A root has no slope at 0, and most of inception5b is 0."""
+    head = from_checkpoint(with_columns(weights, new)).regions
+    five_b = torch.zeros(1, LAST_MAP, 2, 2, requires_grad=True)
+    head.part_logits(five_b).sum().backward()
+    assert five_b.grad is not None
+    assert bool(five_b.grad.isfinite().all())
+    assert bool(five_b.grad.any())
 
 
 def test_weights_without_columns_of_regions_are_refused(weights: Checkpoint, new: Columns) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from classifier.placement import place
+from classifier.region_columns import PART_INPUTS, Columns, with_columns
 from classifier.rounding import RoundedConv2d
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from classifier.weights.fitting import WeightsError
@@ -31,12 +32,16 @@ def calibrated() -> Checkpoint:
     return with_ranges(make_shared(("cat", "dog")), [photo(seed=seed) for seed in range(2)])
 
 
-def test_every_convolution_but_the_exact_ones_rounds_what_comes_in_and_its_weights(calibrated: Checkpoint) -> None:
-    network = from_checkpoint(calibrated)
-    small = network_in_int8(calibrated, network)
+@pytest.mark.parametrize("new", [(), ("zebra",)])
+def test_every_convolution_but_the_exact_ones_rounds_what_comes_in_and_its_weights(
+    calibrated: Checkpoint, new: tuple[str, ...]
+) -> None:
+    weights = with_columns(calibrated, Columns(new, torch.rand(len(new), PART_INPUTS), torch.zeros(len(new))))
+    network = from_checkpoint(weights if new else calibrated)
+    small = network_in_int8(weights, network)
     left = [name for name, part in network.named_modules() if isinstance(part, nn.Conv2d)]
     rounded = [part for part in small.modules() if isinstance(part, RoundedConv2d)]
-    assert len(rounded) == len(left) - len(NOT_ROUNDED)
+    assert len(left) - len(rounded) == len({*left} & {*NOT_ROUNDED}) == (2 if new else 1)
     with torch.no_grad():
         canvas = np.kron(photo(48, 64), np.ones((8, 8, 1), np.uint8))
         pixels = torch.from_numpy(canvas)[None].permute(0, 3, 1, 2).float()

@@ -53,7 +53,8 @@ def small_canvases() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def weights() -> Checkpoint:
-    return make_shared(("cat",))
+    made = make_shared(("cat",))
+    return replace(made, training={**made.training, "int8": {"pixels": 151.0}})
 
 
 @pytest.fixture(scope="module")
@@ -150,8 +151,8 @@ def test_examples_by_hand() -> None:
     found = examples_of(regions, two_objects(ignore=False), RECIPE)
     assert found.labels.tolist() == [1, 1, 0, -1] * 2
     assert found.shares.tolist() == pytest.approx([1, 0.5, 0.25, 0] * 2)
-    plain = part_means(torch.from_numpy(regions.maps[0]), torch.from_numpy(as_boxes(HALVES))).numpy()
-    np.testing.assert_allclose(found.inputs, np.concatenate([plain, 2 * plain]), atol=2e-3)
+    sides = [part_means(torch.from_numpy(each), torch.from_numpy(as_boxes(HALVES))).numpy() for each in regions.maps]
+    np.testing.assert_allclose(found.inputs, np.concatenate(sides), atol=2e-3)
     assert found.rest.tolist() == pytest.approx([np.logaddexp(n, n + 1) for n in range(0, 16, 2)])
     assert found.objects == 2
     assert not examples_of(regions, two_objects(ignore=False), FewRecipe(keep=False)).rest.any()
@@ -249,6 +250,7 @@ def test_the_command_from_end_to_end(
     weights = read_checkpoint(out)
     assert (weights.task, weights.classes) == ("shared", ("cat", "disc", "square"))
     assert weights.training["few"]["classes"] == ["disc", "square"]
+    assert weights.training["int8"] == {"pixels": 151.0}  # the layers with ranges are the same
     assert [weights.training[name] for name in ("preset", "data", "photos")] == ["few", "mine.json", 6]
     page = (tmp_path / "mine.html").read_text()
     assert "each photo was searched with what was learned from other photos only" in page

@@ -16,7 +16,7 @@ from structures.records import Image
 
 RECORD = "int8"  # key of the ranges in the metadata of weights
 RANGE_PHOTOS = 100  # to measure ranges on; with more they hardly change
-NOT_ROUNDED = ("head.predict",)  # MultiBox's confidences and residuals
+NOT_ROUNDED = ("head.predict", "regions.roots")  # MultiBox's confidences and residuals; what reads roots
 
 
 def points() -> list[Point]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from classifier.region_columns import ROOTS
 from classifier.shared_regions import WIDTH, RegionMaps, SharedRegionHead
 from classifier.weights.checkpoint import BESIDE_NETWORK, Checkpoint
 from classifier.weights.fitting import WeightsError, load_state, weights_unset
@@ -43,6 +44,7 @@ class SharedNetwork(DenseMultiBox):
         variant: variant of GoogLeNet.
         width: channels of MultiBox's pyramid.
         region_width: width of the region head's hidden layers.
+        roots: whether its part logits are also a function of the roots of inception5b.
     """
 
     def __init__(
@@ -54,10 +56,11 @@ class SharedNetwork(DenseMultiBox):
         variant: Any = "paper",
         width: int = 128,
         region_width: int = WIDTH,
+        roots: bool = False,
     ) -> None:
         super().__init__(shapes, preprocessing, variant=variant, width=width)
         self.offset = self.trunk.dilate()
-        self.regions = SharedRegionHead(columns, width=region_width)
+        self.regions = SharedRegionHead(columns, width=region_width, roots=roots)
 
     def maps_from(self, found: list[Tensor], frozen: str) -> TrunkMaps:
         """Run the layers after `frozen` on the output of the stem."""
@@ -98,6 +101,7 @@ def from_checkpoint(checkpoint: Checkpoint) -> SharedNetwork:
             variant=checkpoint.variant,
             width=head_width(checkpoint),
             region_width=_region_width(checkpoint),
+            roots=ROOTS in checkpoint.state,
         )
     load_state(network, {n: v for n, v in checkpoint.state.items() if not n.startswith(BESIDE_NETWORK)})
     return network.eval()

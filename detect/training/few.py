@@ -18,6 +18,7 @@ from classifier.sampling import NO_EXAMPLE, label_boxes
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError
 from detect.detector import Detector
+from detect.networks.int8 import RECORD as RANGES
 from detect.training.bookkeeping import ShowProgress
 from detect.training.few_photos import PhotoRegionCache, PhotoRegions
 from detect.training.few_recipe import FewRecipe
@@ -154,7 +155,7 @@ def with_new_classes(start: Checkpoint, result: FewResult, recipe: FewRecipe, re
     """
     new = result.columns
     how = {"few": {"classes": list(new.names), "decay": DECAY, "ramp": list(RAMP)}, **record}
-    own = {name: start.training[name] for name in ("multibox", "classes") if name in start.training}
+    own = {name: start.training[name] for name in ("multibox", "classes", RANGES) if name in start.training}
     found = with_columns(start, new, keep=recipe.keep)
     known = _of_new_classes(Examples.join(result.examples), first=len(start.classes) if recipe.keep else 0)
     old = known_objects(start) if recipe.keep else None

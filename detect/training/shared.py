@@ -74,7 +74,8 @@ def start_shared(
 
 def make_optimiser(network: SharedNetwork, recipe: SharedRecipe) -> torch.optim.AdamW:
     """Return AdamW for all trained layers, with lower learning rates for those that start from trained weights."""
-    parts = list(network.regions.parts.parameters())
+    roots = [] if network.regions.roots is None else [*network.regions.roots.parameters()]
+    parts = [*network.regions.parts.parameters(), *roots]
     fresh = [each for each in network.regions.parameters() if all(each is not part for part in parts)]
     heads = [*network.head.parameters(), *network.refine.parameters()]
     groups = parameter_groups(
