@@ -18,7 +18,7 @@ from classifier.weights.fitting import WeightsError
 from structures.boxes import Floats, Indices
 from structures.records import Labels
 
-KNOWN_WEIGHT = 20.0  # a region of a known object counts as often as this many others (benchmarks/LOG.md, 2026-11-30)
+KNOWN_WEIGHT = 60.0  # a region of a known object counts as often as this many others (benchmarks/LOG.md, 2026-11-30)
 
 
 @dataclass(frozen=True, eq=False)
