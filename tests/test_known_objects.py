@@ -81,6 +81,13 @@ def test_rows_of_nothing_stay_nothing() -> None:
     assert widened(narrowed("a", torch.zeros(0, 3)))["a"].shape == (0, 3)
 
 
+def test_what_only_has_the_name_of_a_large_matrix_is_stored_as_it_is(weights: Checkpoint, tmp_path: Path) -> None:
+    odd = {"regions.hidden1.weight": torch.ones(3), "objects.inputs": torch.ones(2, 2, dtype=torch.int64)}
+    save_checkpoint(replace(weights, state=odd), tmp_path / "odd.safetensors")
+    back = read_checkpoint(tmp_path / "odd.safetensors").state
+    assert {name: each.tolist() for name, each in back.items()} == {name: each.tolist() for name, each in odd.items()}
+
+
 @pytest.mark.parametrize("change", [{"a": torch.zeros(2, 3)}, {"a.scale": torch.ones(3)}, {"a": None}])
 def test_eight_bits_without_fitting_scales_are_refused(change: dict[str, torch.Tensor | None]) -> None:
     stored = {name: v for name, v in {**narrowed("a", torch.ones(2, 3)), **change}.items() if v is not None}

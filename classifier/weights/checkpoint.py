@@ -110,7 +110,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, dtype: torch.dt
     Raises:
         WeightsError: a weight is not finite.
     """
-    stored = {}
+    stored = dict[str, Tensor]()
     for name, value in checkpoint.state.items():
         kept = value.detach().cpu().contiguous()
         if kept.is_floating_point():
@@ -118,9 +118,8 @@ def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, dtype: torch.dt
                 raise WeightsError(f"{path}: {name} is not finite")
             narrow = kept.to(dtype or kept.dtype)
             kept = narrow if torch.isfinite(narrow).all() else kept
-        stored |= (
-            eight_bits.narrowed(name, kept) if dtype == torch.float16 and name in eight_bits.STORED else {name: kept}
-        )
+        small = dtype == torch.float16 and eight_bits.may_be_narrowed(name, kept)
+        stored |= eight_bits.narrowed(name, kept) if small else {name: kept}
     write_bytes(Path(path), serialise(stored, _to_metadata(checkpoint)))
 
 

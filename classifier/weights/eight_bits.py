@@ -16,6 +16,11 @@ SCALE = ".scale"  # after the name of a matrix
 LARGEST = 127
 
 
+def may_be_narrowed(name: str, value: Tensor) -> bool:
+    """Say whether a value is one of the large matrices; files may call anything by their names."""
+    return name in STORED and value.ndim == 2 and value.is_floating_point()
+
+
 def narrowed(name: str, value: Tensor) -> dict[str, Tensor]:
     """Return a finite (N, D) matrix as int8, and (N,) float32 scales of its rows, each by its name in a file."""
     rows = value.float()

@@ -165,9 +165,8 @@ def with_new_classes(start: Checkpoint, result: FewResult, recipe: FewRecipe, re
 
 def _of_new_classes(examples: Examples, *, first: int) -> KnownObjects:
     """Return some regions that show a new class well; the first of the new classes has this number."""
-    shown = np.flatnonzero((examples.labels >= 0) & (examples.shares >= SHOWN))
-    labels = examples.labels[shown]
-    rows = shown[[row for label in np.unique(labels) for row in some_of(np.flatnonzero(labels == label))]]
+    shown = [np.flatnonzero((examples.labels == n) & (examples.shares >= SHOWN)) for n in np.unique(examples.labels)]
+    rows = np.array([row for own in shown for row in some_of(own.tolist())], np.int64)
     return KnownObjects(examples.inputs[rows], examples.rest[rows], examples.labels[rows] + first)
 
 
