@@ -132,8 +132,8 @@ class SharedRegionHead(nn.Module):
 def root(five_b: Tensor) -> Tensor:
     """Return the square roots of inception5b: how much of a pattern is there counts less than whether it is.
 
-    >>> root(torch.tensor([0.0, 0.25, 4.0])).round(decimals=2).tolist()
-    [0.01, 0.5, 2.0]
+    >>> root(torch.tensor([0.0, 0.25, 4.0]))
+    tensor([0.0100, 0.5001, 2.0000])
     """
     return (five_b + ROOT_OF_MORE).sqrt()
 

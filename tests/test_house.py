@@ -46,7 +46,7 @@ INSIDE = {  # files and folders of a room, the lowest floor first; a new one mus
         "crops protocol shared_regions shared_sampling views training_state loading",
         "region_columns region_features regions training",
         "cascade classification_loss export few_examples images region_batches",
-        "image_training whole_photos",
+        "image_training known_objects whole_photos",
     ),
 }
 PLACES = {f"{room}.{name}": at for room in INSIDE for at, names in enumerate(INSIDE[room]) for name in names.split()}
