@@ -7,8 +7,9 @@ and K = 1, 2, 3, 5, 10 objects of each are drawn from `--split`. Only these are 
 the same photos count neither as object nor as background. What is learned is judged on `--val` by VOC's AP at IoU 0.5.
 
 The weights should have seen none of the five: `rcnn train multibox` and `rcnn train regions --features shared` with
-`--ignore bird,bus,cow,motorbike,sofa`. Columns of the five that weights have are thrown away first. With weights that
-learned from all twenty, such as the built-in ones, the figures are an upper bound, and are labelled so.
+`--ignore bird,bus,cow,motorbike,sofa`. Columns of the five that weights have are thrown away first, and so are the
+objects of the five that they bring; those of other classes are learned from, as `rcnn train regions` does. With
+weights that learned from all twenty, such as the built-in ones, the figures are an upper bound, and are labelled so.
 
 OUT gets few.json, few.md and few.png; what was seen of the photos is kept in OUT/seen, so that a killed run goes on.
 """
@@ -31,9 +32,10 @@ from detect.detector import Detector
 from detect.generators import load_proposals
 from detect.networks.shared_features import SharedFeatures, SharedRegions
 from detect.settings import MAP_SCORE_FLOOR
-from detect.training.few import as_regions, brought_by, examples_of
+from detect.training.few import as_regions, examples_of
 from detect.training.few_photos import PhotoRegionCache, PhotoRegions
 from detect.training.few_recipe import FewRecipe
+from detect.training.known_objects import known_examples
 from eval.plots import to_picture
 from eval.scores import or_null, score
 from eval.selection import Selection
@@ -77,9 +79,9 @@ def truth_of(truth: GroundTruth, numbers: Iterable[int], labels: Mapping[int, in
 
 
 def examples_for(
-    draw: Draw, shots: int, dataset: Dataset, seen: Mapping[str, PhotoRegions], brought: Sequence[Examples]
+    draw: Draw, shots: int, dataset: Dataset, seen: Mapping[str, PhotoRegions], known: Sequence[Examples]
 ) -> Examples:
-    """Return the examples of K objects of each class, and those that the weights bring."""
+    """Return the examples of K objects of each class, and the known objects."""
     rows: dict[str, list[int]] = {}
     for name in NEW:
         for image_id, number in draw[name][:shots]:
@@ -87,7 +89,7 @@ def examples_for(
     labels = {list(dataset.classes).index(name): place for place, name in enumerate(NEW)}
     truths = {image_id: truth_of(dataset.ground_truth(image_id), own, labels) for image_id, own in rows.items()}
     parts = (examples_of(seen[name], truth, RECIPE, photos=len(truths)) for name, truth in truths.items())
-    return Examples.join([*parts, *brought])
+    return Examples.join([*parts, *known])
 
 
 def measure(examples: Examples | None, val: Selection, seen: Sequence[PhotoRegions], detector: Detector) -> Measured:
@@ -113,12 +115,12 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     drawn = Selection(train, without=set(train.image_ids) - set(names))
     seen = dict(zip(drawn.image_ids, look(drawn, True), strict=True))
     judged = look(val, False)
-    brought = brought_by(start, NEW, RECIPE)
+    known = known_examples(start, NEW, keep=RECIPE.keep)
     before = measure(None, val, judged, detector)
     rows = []
     for shots in SHOTS:
         for number, draw in enumerate(draws):
-            found = measure(examples_for(draw, shots, train, seen, brought), val, judged, detector)
+            found = measure(examples_for(draw, shots, train, seen, known), val, judged, detector)
             rows.append({"shots": shots, "draw": number, **found._asdict()})
             print(f"K = {shots:2}, draw {number}: new {100 * found.new:.1f}, old {100 * found.old:.1f}", flush=True)
     facts = {

@@ -6,7 +6,7 @@ and never that an object of an old class is background. Objects of old classes t
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ RAMP = (0.4, 0.8)  # a region has none of its object's class up to the first IoU
 DECAY = 1e-3
 POSITIVE_WEIGHT = 0.3  # of all examples of a class together, however many classes; all regions without one weigh 1
 ITERATIONS = 100  # L-BFGS, at most
-MOST_ROWS = 6_000  # regions without an object that are learned from: 220 MB of inputs
+MOST_ROWS = 6_000  # regions without an object on the photos that are learned from: 220 MB of inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,14 +53,9 @@ class Examples:
     @staticmethod
     def join(parts: "Sequence[Examples]") -> "Examples":
         """Return the rows of all parts, in order."""
-        return Examples(
-            np.concatenate([part.inputs for part in parts]),
-            np.concatenate([part.rest for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-            np.concatenate([part.shares for part in parts]),
-            np.concatenate([part.weights for part in parts]),
-            sum(part.objects for part in parts),
-        )
+        names = [field.name for field in fields(Examples) if field.name != "objects"]
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return Examples(**columns, objects=sum(part.objects for part in parts))
 
 
 def log_sum_exp(logits: Floats) -> Floats:

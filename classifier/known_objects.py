@@ -1,7 +1,7 @@
-"""Regions of objects that shared weights have learned, kept beside their network: examples of no new class.
+"""Regions of objects that shared weights have learned, in the same file: examples of no new class.
 
-Who teaches a new class has photos of that class, and rarely any of the old ones, which then are found as the new class:
-a cow as the new horse. So weights bring regions of what they know (benchmarks/LOG.md, 2026-11-30).
+Photos of a new class rarely show the old ones, whose objects are then detected as the new class: a horse as a cow. So
+weights bring regions of what they know (benchmarks/LOG.md, 2026-11-30).
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from classifier.few_examples import Examples
 from classifier.region_columns import PART_INPUTS, Columns
@@ -18,7 +19,9 @@ from classifier.weights.fitting import WeightsError
 from structures.boxes import Floats, Indices
 from structures.records import Labels
 
-KNOWN_WEIGHT = 60.0  # a region of a known object counts as often as this many others (benchmarks/LOG.md, 2026-11-30)
+# A region of a known object counts as often as KNOWN_WEIGHT others, all of them at most as often as KNOWN_TOTAL:
+# measured with 300 and 400 objects of 15 and 20 classes (benchmarks/LOG.md, 2026-11-30).
+KNOWN_WEIGHT, KNOWN_TOTAL = 60.0, 24_000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +50,7 @@ class KnownObjects:
         """Return the regions of all parts, in order."""
         return KnownObjects(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(KnownObjects)))
 
-    def beside(self, new: Columns) -> "KnownObjects":
+    def with_columns(self, new: Columns) -> "KnownObjects":
         """Return the same regions for weights that have further columns."""
         inputs = torch.from_numpy(self.inputs.astype(np.float32))
         logits = torch.cat([inputs @ new.weight.T + new.bias, torch.from_numpy(self.rest)[:, None]], dim=1)
@@ -56,7 +59,8 @@ class KnownObjects:
     def as_examples(self) -> Examples:
         """Return the regions as examples of no new class."""
         count = len(self)
-        none, weights = np.full(count, -1, np.int64), np.full(count, KNOWN_WEIGHT, np.float32)
+        none = np.full(count, -1, np.int64)
+        weights = np.full(count, min(KNOWN_WEIGHT, KNOWN_TOTAL / max(1, count)), np.float32)
         return Examples(self.inputs, self.rest, none, np.zeros(count, np.float32), weights, objects=0)
 
 
@@ -64,16 +68,23 @@ def known_objects(checkpoint: Checkpoint) -> KnownObjects | None:
     """Return the regions that weights bring; None if they bring none.
 
     Raises:
-        WeightsError: they do not fit together.
+        WeightsError: they are damaged.
     """
-    inputs, rest, labels = (checkpoint.state.get(KNOWN_OBJECTS + name) for name in ("inputs", "rest", "labels"))
-    if inputs is None or rest is None or labels is None:
+    found = {n.removeprefix(KNOWN_OBJECTS): v for n, v in checkpoint.state.items() if n.startswith(KNOWN_OBJECTS)}
+    if not found:
         return None
-    count, classes = len(rest), len(checkpoint.classes)
-    fits = inputs.shape == (count, PART_INPUTS) and rest.shape == labels.shape == (count,)
-    if not fits or not bool(((labels >= 0) & (labels < classes)).all()):
-        raise WeightsError("the regions of known objects do not fit together, or name classes that there are not")
-    return KnownObjects(inputs.half().numpy(), rest.float().numpy(), labels.long().numpy())
+    if found.keys() != {field.name for field in fields(KnownObjects)} or not _fit(**found, checkpoint=checkpoint):
+        raise WeightsError("the regions of known objects do not fit together, or a label is no class of the weights")
+    return KnownObjects(found["inputs"].half().numpy(), found["rest"].float().numpy(), found["labels"].numpy())
+
+
+def _fit(inputs: Tensor, rest: Tensor, labels: Tensor, *, checkpoint: Checkpoint) -> bool:
+    if labels.dtype != torch.int64 or labels.ndim != 1 or rest.shape != labels.shape:
+        return False
+    if inputs.shape != (len(labels), PART_INPUTS) or not all(each.is_floating_point() for each in (inputs, rest)):
+        return False
+    known = (labels >= 0) & (labels < len(checkpoint.classes))
+    return bool(known.all()) and bool(inputs.half().isfinite().all())
 
 
 def with_known_objects(checkpoint: Checkpoint, known: KnownObjects) -> Checkpoint:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from classifier.pooling import pool, pool_parts
 from classifier.shared_regions import LAST_MAP, PARTS, RegionMaps, SharedRegionHead, parts_on_map, root
-from classifier.weights.checkpoint import BESIDE_NETWORK, Checkpoint
+from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError
 
 PART_INPUTS = LAST_MAP * PARTS**2  # numbers that a column is a linear function of
@@ -91,7 +91,8 @@ class LastMapHead(nn.Module):
 def with_columns(checkpoint: Checkpoint, new: Columns, *, keep: bool = True) -> Checkpoint:
     """Put columns behind those of the classes of shared weights, in front of the background.
 
-    The layer for whole photos goes, since it does not know the new classes. What MultiBox learned from stays as it is.
+    The layer for whole photos goes, since it does not know the new classes, and so do the regions of known objects,
+    which are those of the old columns. What MultiBox learned from stays as it is.
 
     Args:
         checkpoint: weights of shared features.
@@ -102,7 +103,7 @@ def with_columns(checkpoint: Checkpoint, new: Columns, *, keep: bool = True) -> 
         WeightsError: the weights are of another task.
     """
     _require_shared(checkpoint)
-    state = {name: value for name, value in checkpoint.state.items() if not name.startswith(BESIDE_NETWORK)}
+    state = checkpoint.of_network()
     names = (*(checkpoint.classes if keep else ()), *new.names)
     joined = _joined(_layers(state), _as_layers(new, state), keep=keep)
     return replace(checkpoint, state={**state, **joined}, classes=names)
@@ -110,6 +111,8 @@ def with_columns(checkpoint: Checkpoint, new: Columns, *, keep: bool = True) -> 
 
 def without_columns(checkpoint: Checkpoint, names: Sequence[str]) -> Checkpoint:
     """Take the columns of classes out of shared weights; those of the others stay, to the bit.
+
+    The layer for whole photos and the regions of known objects go, as in `with_columns`.
 
     Raises:
         WeightsError: the weights are of another task, or know no such class.
@@ -120,7 +123,7 @@ def without_columns(checkpoint: Checkpoint, names: Sequence[str]) -> Checkpoint:
         raise WeightsError(f"the weights know no class {unknown[0]!r}")
     classes = tuple(name for name in checkpoint.classes if name not in names)
     kept = torch.tensor([*map(checkpoint.classes.index, classes), len(checkpoint.classes)])
-    state = {name: value for name, value in checkpoint.state.items() if not name.startswith(BESIDE_NETWORK)}
+    state = checkpoint.of_network()
     taken = {name: _by_column(name, value)[kept].flatten(0, 1) for name, value in _layers(state).items()}
     found = {**state, **taken}
     if not taken[ROOTS].any():  # no column that stays uses them
@@ -135,7 +138,8 @@ def _require_shared(checkpoint: Checkpoint) -> None:
 
 def _layers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the layers that have rows for each column, in float32; roots that the weights lack are zeros."""
-    return {name: state.get(name, torch.zeros_like(state[BY_COLUMN[0]])).float() for name in BY_COLUMN}
+    whole = {ROOTS: torch.zeros_like(state[BY_COLUMN[0]]), **state}
+    return {name: whole[name].float() for name in BY_COLUMN}
 
 
 def _by_column(name: str, value: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 
 from classifier.few_examples import Examples, learn_columns, log_sum_exp
 from classifier.placement import place
-from classifier.region_columns import LAST_MAP, PART_INPUTS, Columns, part_means, with_columns, without_columns
-from classifier.shared_regions import RegionMaps
+from classifier.region_columns import PART_INPUTS, Columns, part_means, with_columns, without_columns
+from classifier.shared_regions import LAST_MAP, RegionMaps
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError
 from detect.networks.shared import from_checkpoint

@@ -210,7 +210,7 @@ def test_photos_are_judged_by_what_others_taught(
         each if number == 0 else replace(each, labels=np.where(square, -1, each.labels), shares=each.shares * ~square)
         for number, (each, square) in enumerate(zip(examples, squares, strict=True))
     ]
-    lesson = FewResult(learn_columns(Examples.join(rare), photos.classes), seen, rare, brought=[])
+    lesson = FewResult(learn_columns(Examples.join(rare), photos.classes), seen, rare, known=[])
     features = SharedFeatures(with_new_classes(weights, lesson, RECIPE, {}), TORCH)
     detector = Detector(FEW_BOXES["grid"](), SharedRegions(features), score_floor=0.0001)
     found = cross_validated(photos, lesson, detector, RECIPE)

@@ -37,7 +37,7 @@ Task = Literal["images", "regions", "multibox", "shared", "photos"]
 OWN_NETWORK = ("multibox", "shared")  # tasks whose network is more than a GoogLeNet
 SHARED_PHOTOS = "photos."  # in shared weights, before the names of a layer for whole photos
 KNOWN_OBJECTS = "objects."  # in shared weights, before the names of regions of what they know
-BESIDE_NETWORK = (SHARED_PHOTOS, KNOWN_OBJECTS)  # what shared weights hold that is not part of their network
+NOT_IN_NETWORK = (SHARED_PHOTOS, KNOWN_OBJECTS)  # what shared weights hold that is not part of their network
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,10 @@ class Checkpoint:
         load_state(network, self.state, allow_missing=AUXILIARY_PREFIXES)
         return network.eval()
 
+    def of_network(self) -> dict[str, Tensor]:
+        """Return the weights of the network itself, in the order of their names."""
+        return {name: value for name, value in sorted(self.state.items()) if not name.startswith(NOT_IN_NETWORK)}
+
     def check(self) -> None:
         """Compare the weights with their network, without building it; OWN_NETWORK is left to those who build it.
 
@@ -104,8 +108,8 @@ def _is_finite(values: Tensor) -> bool:
 def save_checkpoint(checkpoint: Checkpoint, path: str | Path, *, dtype: torch.dtype | None = torch.float16) -> None:
     """Write a checkpoint atomically as safetensors.
 
-    Floats are stored in dtype, or as they are where it is too narrow; None stores all as they are. Beside float16, the
-    largest matrices are stored in 8 bits; see `classifier.weights.eight_bits`.
+    Floats are stored in dtype, or as they are where it is too narrow; None stores all as they are. In a float16 file
+    the largest matrices take 8 bits per value; see `classifier.weights.eight_bits`.
 
     Raises:
         WeightsError: a weight is not finite.
@@ -148,11 +152,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise WeightsError(f"{path}: no such file") from None
     except (SafetensorError, OSError, struct.error) as error:
         raise WeightsError(f"{path}: not a readable safetensors file: {error}") from error
-    try:
-        whole = eight_bits.widened(state)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
-    return _from_metadata(metadata, whole, path)
+    return _from_metadata(metadata, state, path)
 
 
 def _from_metadata(metadata: Mapping[str, str], state: Mapping[str, Tensor], path: str | Path) -> Checkpoint:
@@ -163,7 +163,10 @@ def _from_metadata(metadata: Mapping[str, str], state: Mapping[str, Tensor], pat
         record = values.pop("preprocessing")
         for name in ("mean", "scale"):
             record[name] = tuple(record[name])
-        return Checkpoint(state=state, preprocessing=Preprocessing(**record), **_checked(values))
+        checked = _checked(values)
+        return Checkpoint(state=eight_bits.widened(state), preprocessing=Preprocessing(**record), **checked)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise WeightsError(f"{path}: damaged metadata: {error}") from error
 

@@ -38,7 +38,9 @@ def convert(
             "--no-transform-input", help="For a .pth: it was used without torchvision's transform_input, unlike most."
         ),
     ] = False,
-    dtype: Annotated[str, typer.Option(help="Precision in the file: float16 or float32.")] = "float16",
+    dtype: Annotated[
+        str, typer.Option(help="Precision in the file: float16, with the largest matrices in 8 bits, or float32.")
+    ] = "float16",
 ) -> None:
     """Convert weights of Caffe or torchvision to a .safetensors file with classes and preprocessing."""
     from dataclasses import replace
@@ -73,6 +75,8 @@ def calibrate(
     photos: Annotated[list[str], typer.Option(help="Files, folders, globs or @list.txt; a hundred photos are used.")],
 ) -> None:
     """Measure the ranges that --dtype int8 needs on photos, and write weights with these ranges."""
+    import torch
+
     from classifier.weights.checkpoint import save_checkpoint
     from detect.classifiers import load_regions
     from detect.networks.int8 import RANGE_PHOTOS
@@ -85,7 +89,8 @@ def calibrate(
     lists = [each.removeprefix(LIST_PREFIX) for each in photos]
     _check_destination(destination, [str(weights_file(source)), *lists, *(str(photo.path) for photo in chosen)])
     checkpoint = with_ranges(load_regions(source, features="shared"), _readable(chosen, failed))
-    save_checkpoint(checkpoint, destination, dtype=None)
+    wide = any(value.dtype in (torch.float32, torch.float64) for value in checkpoint.state.values())
+    save_checkpoint(checkpoint, destination, dtype=None if wide else torch.float16)
     print(f"ranges from {number_of(len(chosen) - len(failed), 'photo')}; weights written to {printable(destination)}")
     for reason in failed:
         typer.echo(f"skipped: {printable(reason)}", err=True)
@@ -101,6 +106,7 @@ def show(
     """Show the variant, classes, preprocessing, size and training of weights."""
     from dataclasses import asdict
 
+    from classifier.weights.checkpoint import KNOWN_OBJECTS
     from detect.classifiers import load_checkpoint
 
     checkpoint = load_checkpoint(weights)
@@ -110,6 +116,7 @@ def show(
         "task": checkpoint.task,
         "parameters": sum(value.numel() for name, value in checkpoint.state.items() if _learned(name)),
         "precision": ", ".join(sorted({str(value.dtype).removeprefix("torch.") for value in counted})),
+        "known objects": len(checkpoint.state.get(KNOWN_OBJECTS + "labels", ())),
         "auxiliary classifiers": any(name.startswith("aux") for name in checkpoint.state),
         "preprocessing": asdict(checkpoint.preprocessing),
         "training": dict(checkpoint.training),

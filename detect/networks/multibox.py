@@ -226,7 +226,7 @@ def multibox_of(
 def weights_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return facts that distinguish weights, as JSON values."""
     facts = {name: checkpoint.training.get(name) for name in ("data", "split", "commit")}
-    return {**facts, "digest": digest(dict(sorted(checkpoint.state.items())))}
+    return {**facts, "digest": digest(checkpoint.of_network())}
 
 
 def _views(image_size: ImageSize, scales: Sequence[float], fill: Colour) -> list[CanvasView]:

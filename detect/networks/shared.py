@@ -13,7 +13,7 @@ from torch import Tensor
 
 from classifier.region_columns import ROOTS
 from classifier.shared_regions import WIDTH, RegionMaps, SharedRegionHead
-from classifier.weights.checkpoint import BESIDE_NETWORK, Checkpoint
+from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError, load_state, weights_unset
 from classifier.weights.preprocessing import Preprocessing
 from detect.networks.int8 import calibrated
@@ -103,7 +103,7 @@ def from_checkpoint(checkpoint: Checkpoint) -> SharedNetwork:
             region_width=_region_width(checkpoint),
             roots=ROOTS in checkpoint.state,
         )
-    load_state(network, {n: v for n, v in checkpoint.state.items() if not n.startswith(BESIDE_NETWORK)})
+    load_state(network, checkpoint.of_network())
     return network.eval()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from classifier.few_examples import DECAY, MOST_ROWS, RAMP, Examples, learn_columns, log_sum_exp, ramp
-from classifier.known_objects import KnownObjects, known_objects, with_known_objects
+from classifier.known_objects import with_known_objects
 from classifier.region_columns import Columns, with_columns
 from classifier.sampling import NO_EXAMPLE, label_boxes
 from classifier.weights.checkpoint import Checkpoint
@@ -22,7 +22,7 @@ from detect.networks.int8 import RECORD as RANGES
 from detect.training.bookkeeping import ShowProgress
 from detect.training.few_photos import PhotoRegionCache, PhotoRegions
 from detect.training.few_recipe import FewRecipe
-from detect.training.known_objects import some_of
+from detect.training.known_objects import all_known, known_examples
 from eval.selection import pick_evenly
 from structures.boxes import Floats, Indices
 from structures.errors import InputError
@@ -32,7 +32,6 @@ from structures.regions import Regions
 
 FOLDS = 4  # parts of the photos, each searched with what was learned from the others
 NONE = -1  # label of regions without a new class
-SHOWN = 0.75  # least share of a new class in the regions that the weights bring of it
 
 
 def classes_to_learn(checkpoint: Checkpoint, dataset: Dataset, recipe: FewRecipe) -> list[str]:
@@ -89,12 +88,12 @@ def _fewer(rows: Indices, shares: Floats, most: int) -> Indices:
 
 
 class FewResult(NamedTuple):
-    """Learned columns, with the regions of each photo, the same as examples, and those that the weights bring."""
+    """Learned columns, with the regions of each photo, the same as examples, and those of known objects."""
 
     columns: Columns
     seen: Sequence[PhotoRegions]
     examples: Sequence[Examples]
-    brought: Sequence[Examples]
+    known: Sequence[Examples]
 
 
 def learn(
@@ -113,30 +112,11 @@ def learn(
         InputError: a photo cannot be processed; the message names it.
         WeightsError: the regions that the weights bring are damaged.
     """
-    brought = brought_by(start, dataset.classes, recipe)
+    known = known_examples(start, dataset.classes, keep=recipe.keep)
     seen = looks.all(dataset, show)
     examples = [examples_of(each, truth, recipe, photos=len(seen)) for each, truth in zip(seen, dataset, strict=True)]
-    columns = learn_columns(Examples.join([*examples, *brought]), dataset.classes)
-    return FewResult(columns, seen, examples, brought)
-
-
-def brought_by(start: Checkpoint, names: Sequence[str], recipe: FewRecipe) -> list[Examples]:
-    """Return the regions of known objects that weights bring, as examples of no new class; none if they bring none.
-
-    Args:
-        start: weights of shared features.
-        names: classes to learn; objects of these are left out.
-        recipe: see `FewRecipe`.
-
-    Raises:
-        WeightsError: they are damaged.
-    """
-    known = known_objects(start)
-    if known is None:
-        return []
-    learned = [ClassNames(start.classes).find(name) for name in names]
-    examples = known.take(np.flatnonzero(~np.isin(known.labels, learned))).as_examples()
-    return [examples if recipe.keep else replace(examples, rest=np.zeros(len(examples), np.float32))]
+    columns = learn_columns(Examples.join([*examples, *known]), dataset.classes)
+    return FewResult(columns, seen, examples, known)
 
 
 def rest_of(logits: Floats, recipe: FewRecipe) -> Floats:
@@ -157,17 +137,8 @@ def with_new_classes(start: Checkpoint, result: FewResult, recipe: FewRecipe, re
     how = {"few": {"classes": list(new.names), "decay": DECAY, "ramp": list(RAMP)}, **record}
     own = {name: start.training[name] for name in ("multibox", "classes", RANGES) if name in start.training}
     found = with_columns(start, new, keep=recipe.keep)
-    known = _of_new_classes(Examples.join(result.examples), first=len(start.classes) if recipe.keep else 0)
-    old = known_objects(start) if recipe.keep else None
-    known = KnownObjects.join([known] if old is None else [old, known]).beside(new)
+    known = all_known(start, Examples.join(result.examples), new, keep=recipe.keep)
     return with_known_objects(replace(found, training={**own, **how, "start": dict(start.training)}), known)
-
-
-def _of_new_classes(examples: Examples, *, first: int) -> KnownObjects:
-    """Return some regions that show a new class well; the first of the new classes has this number."""
-    shown = [np.flatnonzero((examples.labels == n) & (examples.shares >= SHOWN)) for n in np.unique(examples.labels)]
-    rows = np.array([row for own in shown for row in some_of(own.tolist())], np.int64)
-    return KnownObjects(examples.inputs[rows], examples.rest[rows], examples.labels[rows] + first)
 
 
 def folds_of(dataset: Dataset) -> list[int]:
@@ -202,7 +173,7 @@ def cross_validated(
     found, folds = dict[str, Detections](), folds_of(dataset)
     for fold in set(folds):
         others = [each for each, own in zip(result.examples, folds, strict=True) if own != fold]
-        others += result.brought
+        others += result.known
         columns = _columns_of(others, dataset.classes)
         for number in (number for number, own in enumerate(folds) if own == fold):
             regions = as_regions(result.seen[number], columns, detector.classes, recipe)

@@ -18,7 +18,7 @@ from classifier.ahead import HELD_PER_THREAD, map_ahead
 from classifier.engines import require_finite
 from classifier.region_columns import LastMapHead, part_means
 from classifier.sampling import POSITIVE_IOU
-from classifier.weights.checkpoint import BESIDE_NETWORK, Checkpoint
+from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.digest import digest
 from detect.networks.shared_features import SharedFeatures
 from detect.training.bookkeeping import ShowProgress
@@ -95,7 +95,7 @@ class PhotoRegionCache:
         self._facts = [
             FORMAT,
             "to learn" if to_learn else "to judge",
-            digest({n: value for n, value in sorted(checkpoint.state.items()) if not n.startswith(BESIDE_NETWORK)}),
+            digest(checkpoint.of_network()),
             json.dumps(made, sort_keys=True),
         ]
 

@@ -13,7 +13,7 @@ from classifier.googlenet import LAYERS
 from classifier.placement import Placement
 from classifier.running_average import State
 from classifier.training import parameter_groups
-from classifier.weights.checkpoint import BESIDE_NETWORK, Checkpoint
+from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError, load_state
 from classifier.weights.last_layer import for_regions
 from detect.networks.multibox import LAST_FROZEN, head_shapes, head_width
@@ -57,8 +57,8 @@ def start_shared(
         network = SharedNetwork(
             head_shapes(start), start.preprocessing, len(classes) + 1, variant=start.variant, width=head_width(start)
         )
-    old = ("regions.", *BESIDE_NETWORK)  # of other classes
-    state = {name: value.float() for name, value in start.state.items() if not name.startswith(old)}
+    others = {name: value for name, value in start.of_network().items() if not name.startswith("regions.")}
+    state = {name: value.float() for name, value in others.items()}
     if regions is not None:
         named = for_regions(regions, classes).state
         for name in (name for name in state if name.startswith("trunk.")):
