@@ -5,7 +5,7 @@ import io
 import json
 import pickle
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -278,10 +278,12 @@ def _weights(root: Path) -> list[Reader]:
     """Return the readers of weights, with files that hold a few small arrays: enough for all that is not numbers."""
     import torch
 
+    from classifier.known_objects import KnownObjects, known_objects, with_known_objects
     from classifier.recipes import Schedule
+    from classifier.region_columns import PART_INPUTS
     from classifier.training_state import FORMAT, read_state, write_state
     from classifier.weights.caffemodel import read_caffemodel
-    from classifier.weights.checkpoint import Checkpoint, save_checkpoint
+    from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
     from classifier.weights.load import load_weights
     from classifier.weights.preprocessing import TORCHVISION
     from tests.test_classifier_weights_caffemodel import new_blob, new_layer, old_blob, old_layer
@@ -293,6 +295,8 @@ def _weights(root: Path) -> list[Reader]:
         task="regions",
     )
     save_checkpoint(small, root / "net.safetensors")
+    known = KnownObjects(np.ones((1, PART_INPUTS), np.float16), np.ones(1, np.float32), np.ones(1, np.int64))
+    save_checkpoint(with_known_objects(replace(small, state={}), known), root / "known.safetensors")
     schedule = Schedule(steps=3, learning_rate=0.1)
     write_state(root / "state.pt", schedule, {"step": 2, "weights": {"fc": torch.zeros(3)}})
     state = (root / "state.pt").read_bytes()
@@ -309,6 +313,12 @@ def _weights(root: Path) -> list[Reader]:
     kept = {"format": FORMAT, "recipe": asdict(schedule), "step": 2, "weights": named}
     return [
         Reader("safetensors", "net.safetensors", [sound], load_weights, odd=[maker(header, _safetensors)]),
+        Reader(
+            "known objects",
+            "known.safetensors",
+            [(root / "known.safetensors").read_bytes()],
+            lambda path: known_objects(read_checkpoint(path)),
+        ),
         Reader("caffemodel", "net.caffemodel", layers, read_caffemodel, odd=[maker(blobs, as_caffemodel)]),
         Reader("weights as .npz", "net.npz", [as_npz(caffe)], load_weights, odd=[maker(caffe, as_npz)]),
         Reader("weights as .pth", "net.pth", [as_torch(named)], load_weights, odd=[maker(named, as_torch)]),
