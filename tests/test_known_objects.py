@@ -205,6 +205,15 @@ def test_known_objects_are_examples_of_no_new_class(weights: Checkpoint, known: 
     assert known_examples(weights, ["zebra"], keep=True) == []
 
 
+@pytest.mark.parametrize(("old", "new"), [("sofa", "Couch"), ("tv", "tvmonitor"), ("Potted Plant", "pottedplant")])
+def test_what_the_weights_know_by_another_name_is_not_against_it(
+    weights: Checkpoint, known: KnownObjects, old: str, new: str
+) -> None:
+    brings = with_known_objects(replace(weights, classes=(old, "cat")), known)
+    [examples] = known_examples(brings, ["zebra", new], keep=True)
+    np.testing.assert_array_equal(examples.rest, known.rest[known.labels == 1])
+
+
 def test_a_new_class_leaves_known_objects_alone() -> None:
     """What is like an example in one respect and like a known object in another becomes none of the new class."""
     rng = np.random.default_rng(0)

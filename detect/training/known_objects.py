@@ -22,6 +22,10 @@ from structures.records import Dataset, Labels
 OF_EACH_CLASS = 20  # regions, at most: 4 MB for VOC's classes
 MOST = 1_000  # of all classes together, if each has one: 9 MB
 LEAST_SHARE = 0.75  # of a new class in the regions that are kept of it
+SAME = (  # VOC's and COCO's names of the same things
+    *(("aeroplane", "airplane"), ("diningtable", "dining table"), ("motorbike", "motorcycle")),
+    *(("pottedplant", "potted plant"), ("sofa", "couch"), ("tvmonitor", "tv")),
+)
 
 
 def find_known_objects(weights: Checkpoint, dataset: Dataset, placement: Placement) -> KnownObjects:
@@ -56,7 +60,7 @@ def known_examples(start: Checkpoint, names: Sequence[str], *, keep: bool) -> li
 
     Args:
         start: weights of shared features.
-        names: classes to learn; objects of these are left out.
+        names: classes to learn; objects of these are left out, also if the weights have VOC's name and this is COCO's.
         keep: whether the classes of the weights stay.
 
     Raises:
@@ -65,7 +69,9 @@ def known_examples(start: Checkpoint, names: Sequence[str], *, keep: bool) -> li
     known = known_objects(start)
     if known is None:
         return []
-    learned = [ClassNames(start.classes).find(name) for name in names]
+    named = ClassNames(names)
+    alike = [pair for pair in SAME if any(named.find(name) >= 0 for name in pair)]
+    learned = [ClassNames(start.classes).find(name) for name in (*names, *(name for pair in alike for name in pair))]
     examples = known.take(np.flatnonzero(~np.isin(known.labels, learned))).as_examples()
     return [examples if keep else replace(examples, rest=np.zeros(len(examples), np.float32))]
 
