@@ -47,7 +47,9 @@ class KnownObjects:
 
     @staticmethod
     def join(parts: "Sequence[KnownObjects]") -> "KnownObjects":
-        """Return the regions of all parts, in order."""
+        """Return the regions of all parts, in order; none if there are no parts."""
+        if not parts:
+            return KnownObjects(np.zeros((0, PART_INPUTS), np.float16), np.zeros(0, np.float32), np.zeros(0, np.int64))
         return KnownObjects(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(KnownObjects)))
 
     def with_columns(self, new: Columns) -> "KnownObjects":

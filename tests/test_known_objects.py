@@ -1,6 +1,6 @@
 """Regions of what shared weights know, in their file: there and back, beside new columns, what they teach."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,6 +145,26 @@ def test_of_each_class_only_some_are_looked_at(
     assert sorted(found.labels.tolist()) == [0, 1]
     rows = [known.labels.tolist().index(label) for label in found.labels.tolist()]
     np.testing.assert_array_equal(found.inputs, known.inputs[rows])
+
+
+def test_photos_whose_objects_are_all_ignored(weights: Checkpoint, photos: Selection, tmp_path: Path) -> None:
+    """A training does not end without weights because of them."""
+    ignored = Selection(photos, ignored=["disc", "square"])
+    save_checkpoint(
+        with_known_objects(weights, find_known_objects(weights, ignored, TORCH)), tmp_path / "net.safetensors"
+    )
+    back = known_objects(read_checkpoint(tmp_path / "net.safetensors"))
+    assert back is not None
+    assert len(back) == len(back.as_examples()) == 0
+
+
+def test_damaged_regions_are_named_by_the_command(
+    weights: Checkpoint, tmp_path: Path, rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = replace(weights, state={**weights.state, "objects.labels": torch.tensor(1)})
+    save_checkpoint(odd, tmp_path / "odd.safetensors")
+    assert rcnn("weights", "show", tmp_path / "odd.safetensors") == 2
+    assert "the regions of known objects do not fit together" in capsys.readouterr().err
 
 
 def test_of_very_many_classes_each_brings_fewer(known: KnownObjects, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,8 +89,8 @@ def calibrate(
     lists = [each.removeprefix(LIST_PREFIX) for each in photos]
     _check_destination(destination, [str(weights_file(source)), *lists, *(str(photo.path) for photo in chosen)])
     checkpoint = with_ranges(load_regions(source, features="shared"), _readable(chosen, failed))
-    wide = any(value.dtype in (torch.float32, torch.float64) for value in checkpoint.state.values())
-    save_checkpoint(checkpoint, destination, dtype=None if wide else torch.float16)
+    half = all(value.dtype == torch.float16 for value in checkpoint.state.values() if value.is_floating_point())
+    save_checkpoint(checkpoint, destination, dtype=torch.float16 if half else None)
     print(f"ranges from {number_of(len(chosen) - len(failed), 'photo')}; weights written to {printable(destination)}")
     for reason in failed:
         typer.echo(f"skipped: {printable(reason)}", err=True)
@@ -106,17 +106,18 @@ def show(
     """Show the variant, classes, preprocessing, size and training of weights."""
     from dataclasses import asdict
 
-    from classifier.weights.checkpoint import KNOWN_OBJECTS
+    from classifier.known_objects import known_objects
     from detect.classifiers import load_checkpoint
 
     checkpoint = load_checkpoint(weights)
+    known = known_objects(checkpoint)
     counted = [value for name, value in checkpoint.state.items() if value.is_floating_point()]
     record = {
         "variant": checkpoint.variant,
         "task": checkpoint.task,
         "parameters": sum(value.numel() for name, value in checkpoint.state.items() if _learned(name)),
         "precision": ", ".join(sorted({str(value.dtype).removeprefix("torch.") for value in counted})),
-        "known objects": len(checkpoint.state.get(KNOWN_OBJECTS + "labels", ())),
+        "known objects": 0 if known is None else len(known),
         "auxiliary classifiers": any(name.startswith("aux") for name in checkpoint.state),
         "preprocessing": asdict(checkpoint.preprocessing),
         "training": dict(checkpoint.training),

@@ -37,7 +37,7 @@ def find_known_objects(weights: Checkpoint, dataset: Dataset, placement: Placeme
         placement: where the network runs.
 
     Returns:
-        The regions of these objects, in the order of the photos.
+        The regions of these objects, in the order of the photos; none if all objects are ignored.
     """
     features = SharedFeatures(weights, placement, last_map=True)
     truths = list(dataset)
@@ -60,7 +60,7 @@ def known_examples(start: Checkpoint, names: Sequence[str], *, keep: bool) -> li
 
     Args:
         start: weights of shared features.
-        names: classes to learn; objects of these are left out, also if the weights have VOC's name and this is COCO's.
+        names: classes to learn; objects of these are left out, also where VOC and COCO call the class differently.
         keep: whether the classes of the weights stay.
 
     Raises:
