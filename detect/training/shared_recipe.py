@@ -22,7 +22,7 @@ class SharedRecipe:
             fine-tuned from the same network, so their mean works, too (model soups, arXiv 2203.05482).
     """
 
-    multibox: MultiBoxRecipe = field(default_factory=lambda: MultiBoxRecipe(epochs=6, frozen="inception3a"))
+    multibox: MultiBoxRecipe = field(default_factory=lambda: MultiBoxRecipe(epochs=3, frozen="inception3b"))
     multibox_factor: float = 0.3
     parts_factor: float = 0.2
     regions: RegionDraw = field(default_factory=RegionDraw)
