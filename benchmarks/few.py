@@ -146,7 +146,7 @@ def _at_work(base: Checkpoint, out: Path) -> tuple[Detector, Any]:
 
     def look(dataset: Dataset, to_learn: bool) -> list[PhotoRegions]:
         looks = PhotoRegionCache(base, features, generator, out / "seen", to_learn=to_learn)
-        return looks.all(dataset, lambda items, total, name: _reported(items, total))
+        return list(looks.all(dataset, lambda items, total, name: _reported(items, total)))
 
     classify = SharedRegions(features)  # it is not asked: the probabilities are those of what was seen
     classify.classes = (*base.classes, *NEW)

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from operator import itemgetter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from eval.coco_json import (
     whole_number,
 )
 from eval.coco_records import CocoTruth
+from eval.layout import resolve_listed
 from eval.notes import Notes
 from eval.packed import Packed
 from eval.photo_records import PhotoRecords
@@ -89,6 +91,8 @@ class CocoDataset(PhotoRecords):
         if not categories:
             raise CocoError(f"{self.annotations}: the list 'categories' is empty, so there are no classes")
         names = [class_name(entry) for entry in categories]
+        if "" in names:
+            raise CocoError(f"{self.annotations}: category {categories[names.index('')]['id']} has no name")
         self.classes: Sequence[str] = distinct(names, "category name", self.annotations)
         self.category_ids = distinct([entry["id"] for entry in categories], "category id", self.annotations)
         names = [forward(str(photo["file_name"])) for photo in photos]
@@ -107,8 +111,15 @@ class CocoDataset(PhotoRecords):
         self._images = images or self._find_images()
 
     def image_path(self, image_id: str) -> Path:
-        """Return where the photo lies."""
-        return self._images / image_id
+        """Return where the photo lies; a folder of another machine before its name is passed over."""
+        path = self._images / image_id
+        if "/" not in image_id or self._last_parts[PurePosixPath(image_id).name] > 1 or path.exists():
+            return path
+        return resolve_listed(image_id, [self._images])
+
+    @cached_property
+    def _last_parts(self) -> Counter[str]:
+        return Counter(PurePosixPath(name).name for name in self.image_ids)
 
     def details(self, image_id: str) -> list[ObjectDetail]:
         """Return more on each object of an image, in the order of its ground truth."""
@@ -207,7 +218,9 @@ class CocoDataset(PhotoRecords):
         folder, split = self.annotations.parent, self.annotations.stem.removeprefix("instances_")
         above = folder.parent
         folders = [folder / "images", folder, above / split, above / "images", above / "images" / split]
-        return next((f for f in folders if self.image_ids and (f / self.image_ids[0]).exists()), folders[0])
+        return next(
+            (f for f in folders if self.image_ids and resolve_listed(self.image_ids[0], [f]).exists()), folders[0]
+        )
 
 
 def class_name(category: Entry) -> str:

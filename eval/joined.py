@@ -85,7 +85,7 @@ def folder_names(folders: Sequence[Path]) -> list[str]:
     """Return names of folders: their paths, with forward slashes, from the deepest folder that holds them all.
 
     Raises:
-        InputError: a folder is named twice.
+        InputError: a folder or file is named twice.
 
     >>> folder_names([Path("/data/VOC2007"), Path("/data/2012/VOC")])
     ['VOC2007', '2012/VOC']
@@ -93,5 +93,5 @@ def folder_names(folders: Sequence[Path]) -> list[str]:
     real = [os.path.realpath(folder) for folder in folders]
     for at, path in enumerate(real):
         if path in real[:at]:
-            raise InputError(f"{folders[at]}: this folder is named twice")
+            raise InputError(f"{folders[at]}: is named twice")
     return [Path(os.path.relpath(path, os.path.commonpath(real))).as_posix() for path in real]

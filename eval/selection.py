@@ -30,6 +30,7 @@ class Selection(PhotoRecords):
         to_learn: cut the boxes to their photos, and leave out objects without a pixel there: they are to be learned
             from, not judged by.
         ignored: names of classes whose objects are all ignored: they count neither as object nor as background.
+        ignored_alone: no other object is ignored, whatever the annotations say.
 
     Attributes:
         classes: class names; a label is an index into them.
@@ -50,9 +51,10 @@ class Selection(PhotoRecords):
         without: Collection[str] = (),
         to_learn: bool = False,
         ignored: Sequence[str] = (),
+        ignored_alone: bool = False,
     ) -> None:
         self.whole = dataset
-        self._to_learn = to_learn
+        self._to_learn, self._ignored_alone = to_learn, ignored_alone
         self._ignored = _labels(ignored, dataset) if ignored else []
         self.ignored: Sequence[str] = tuple(dataset.classes[label] for label in self._ignored)
         chosen = list(range(len(dataset.classes))) if classes is None else _labels(classes, dataset)
@@ -84,7 +86,9 @@ class Selection(PhotoRecords):
 
     def _record(self, truth: GroundTruth) -> GroundTruth:
         labels = self._new_labels[truth.labels]
-        ignore = truth.ignore | np.isin(truth.labels, self._ignored)
+        ignore = np.isin(truth.labels, self._ignored)
+        if not self._ignored_alone:
+            ignore |= truth.ignore
         chosen = replace(truth, labels=labels, ignore=ignore).take(labels >= 0)
         return _within_photo(chosen) if self._to_learn else chosen
 

@@ -1,5 +1,6 @@
 """Which class a name means, written in any case and with blanks around it; which name was meant by a misspelled one."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
@@ -19,6 +20,8 @@ class ClassNames:
     >>> names = ClassNames(["cat", "Cat", "dog"])
     >>> names.find("cat"), names.find("Cat"), names.find("DOG"), names.find("CAT")
     (0, 1, 2, -1)
+    >>> ClassNames(["Gr\u00f6\u00dfe"]).find("Gro\u0308\u00dfe")
+    0
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -57,7 +60,7 @@ def near(name: str, known: Iterable[str]) -> str:
 
 
 def _fold(name: str) -> str:
-    return name.strip().casefold()
+    return unicodedata.normalize("NFC", name.strip()).casefold()  # macOS writes an umlaut as two characters
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

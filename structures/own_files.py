@@ -20,6 +20,7 @@ from structures.line_files import LineFile
 from structures.photo_names import possible
 
 RECORD = "written.jsonl"
+NEVER_READ = (".html", ".safetensors")  # suffixes of what is no photo and no annotation, in a folder of these
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -52,7 +53,8 @@ def inside(folder: Path, name: str) -> Path:
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | None]) -> None:
     """Refuse, before any work, a file that cannot be written, is an input, lies in a folder of inputs, or comes twice.
 
-    What killed runs left unfinished of these files is removed.
+    In a folder of inputs, pages and weights are none, so those of an earlier run may be there. What killed runs left
+    unfinished of these files is removed.
 
     Args:
         outputs: the files to be; None for those that were not asked for.
@@ -82,7 +84,8 @@ def _is_over(path: Path, real: Path, read: Path) -> bool:
         return True
     if not path.exists() or not read.exists():
         return False
-    return path.samefile(read) or (read.is_dir() and real.is_relative_to(os.path.realpath(read)))
+    in_it = read.is_dir() and real.is_relative_to(os.path.realpath(read))
+    return path.samefile(read) or (in_it and real.suffix not in NEVER_READ)
 
 
 def _require_place(path: Path, real: Path) -> None:

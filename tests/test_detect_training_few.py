@@ -1,7 +1,7 @@
 """New classes from a few examples: photos looked at once, examples, honest judging, the command from end to end."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from detect.training.few import (
     cross_validated,
     examples_of,
     folds_of,
+    judged_classes,
+    left_out,
     with_new_classes,
 )
 from detect.training.few_photos import PhotoRegionCache, PhotoRegions
@@ -73,20 +75,21 @@ def looks(weights: Checkpoint) -> Callable[[Path], PhotoRegionCache]:
 @pytest.fixture(scope="module")
 def seen(
     looks: Callable[[Path], PhotoRegionCache], photos: Selection, tmp_path_factory: pytest.TempPathFactory
-) -> list[PhotoRegions]:
+) -> Sequence[PhotoRegions]:
     return looks(tmp_path_factory.mktemp("seen")).all(photos, lambda items, total, name: items)
 
 
 def counted(made: list[int]) -> Callable[..., range]:
     def show(items: range, total: int, name: str) -> range:
-        made.append(total)
+        assert items.stop == total == PHOTOS or not made
+        made.append(len(items))
         return items
 
     return show
 
 
 def test_photos_are_looked_at_once(
-    looks: Callable[[Path], PhotoRegionCache], photos: Selection, seen: list[PhotoRegions], tmp_path: Path
+    looks: Callable[[Path], PhotoRegionCache], photos: Selection, seen: Sequence[PhotoRegions], tmp_path: Path
 ) -> None:
     made: list[int] = []
     looks(tmp_path).all(Selection(photos, photos=3), counted(made))
@@ -99,7 +102,7 @@ def test_photos_are_looked_at_once(
 def test_a_killed_run_goes_on_and_a_damaged_file_is_made_again(
     looks: Callable[[Path], PhotoRegionCache],
     photos: Selection,
-    seen: list[PhotoRegions],
+    seen: Sequence[PhotoRegions],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -118,9 +121,12 @@ def test_a_killed_run_goes_on_and_a_damaged_file_is_made_again(
     again = looks(tmp_path).all(photos, counted(made))
     assert made == [PHOTOS - 2]
     assert all(np.array_equal(one.maps, other.maps) for one, other in zip(seen, again, strict=True))
+    next(tmp_path.iterdir()).unlink()  # while the run goes on
+    assert all(np.array_equal(one.maps, other.maps) for one, other in zip(seen, again, strict=True))
+    assert np.array_equal(again[-1].maps, again[1:][-1].maps)
 
 
-def test_what_is_seen_in_the_mirror_belongs_to_the_same_boxes(seen: list[PhotoRegions]) -> None:
+def test_what_is_seen_in_the_mirror_belongs_to_the_same_boxes(seen: Sequence[PhotoRegions]) -> None:
     """A weak test: what both sides see of a region is more alike than what they see of different regions."""
     plain, turned = seen[0].inputs(np.arange(len(seen[0].boxes))).astype(np.float32)
     apart = torch.cdist(torch.from_numpy(plain), torch.from_numpy(turned))
@@ -169,6 +175,18 @@ def test_of_many_photos_fewer_regions_without_an_object_are_examples(monkeypatch
     assert len(examples_of(regions, two_objects(ignore=False), RECIPE, photos=1000)) == 2 * (3 + 1)
 
 
+def test_of_many_photos_fewer_regions_of_each_object_are_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    large: list[list[float]] = [[0, 0, 40, 40 - n] for n in range(9)]
+    regions = regions_of([*large, [60, 60, 90, 90], [50, 0, 60, 20]])
+    assert examples_of(regions, two_objects(ignore=False), RECIPE).labels.tolist() == [*[1] * 9, 0, -1] * 2
+    monkeypatch.setattr("detect.training.few.MOST_OF_OBJECTS", 36)
+    found = examples_of(regions, two_objects(ignore=False), RECIPE, photos=2)
+    assert found.labels.tolist() == [1, 1, 1, 0, -1] * 2
+    assert found.shares[:4].tolist() == pytest.approx([1, *np.clip((np.array([37, 34]) / 40 - 0.4) / 0.4, 0, 1), 1])
+    least = examples_of(regions, two_objects(ignore=False), RECIPE, photos=1000)
+    assert least.labels.tolist() == [1, 0, -1] * 2
+
+
 def test_regions_on_objects_that_do_not_count_are_not_examples() -> None:
     boxes: list[list[float]] = [[0, 0, 40, 40], [5, 5, 20, 20], [60, 60, 90, 90], [50, 0, 60, 20]]
     found = examples_of(regions_of(boxes), two_objects(ignore=True), FewRecipe(use_ignored=False))
@@ -180,13 +198,42 @@ def test_only_classes_that_the_weights_do_not_know_are_learned(weights: Checkpoi
     knows = replace(weights, classes=("DISC",))
     assert classes_to_learn(knows, photos, RECIPE) == ["square"]
     assert classes_to_learn(knows, photos, FewRecipe(keep=False)) == ["disc", "square"]
-    with pytest.raises(InputError, match="already know disc; `only_new=True`"):
+    with pytest.raises(
+        InputError, match=r"already know disc; start from weights that do not, or .* \(`only_new=True`\)"
+    ):
         classes_to_learn(knows, Selection(photos, classes=["disc"]), RECIPE)
     with pytest.raises(WeightsError, match="weights for regions cannot learn new classes"):
         classes_to_learn(replace(weights, task="regions"), photos, RECIPE)
     ignored = Selection(photos, ignored=["disc", "square"])
     with pytest.raises(InputError, match="all are ignored"):
         classes_to_learn(weights, ignored, FewRecipe(use_ignored=False))
+
+
+def test_what_is_not_learned_is_said(weights: Checkpoint, photos: Selection) -> None:
+    knows = replace(weights, classes=("DISC",))
+    told = left_out(photos, classes_to_learn(knows, photos, RECIPE), RECIPE, asked=False)
+    assert told == ["the weights already know disc: not learned again"]
+    crowds = Selection(photos, ignored=["disc"])
+    recipe = FewRecipe(use_ignored=False)
+    told = left_out(crowds, classes_to_learn(weights, crowds, recipe), recipe, asked=False)
+    assert told == ["no object that counts of disc, which will not be learned"]
+    blank = Selection(photos, classes=["square"])
+    blank.classes = ("square", "ring")
+    assert not left_out(blank, ["square"], RECIPE, asked=False)
+    assert left_out(blank, ["square"], RECIPE, asked=True) == [
+        "no object that counts of ring, which will not be learned"
+    ]
+
+
+def test_a_class_on_a_single_photo_is_not_judged(photos: Selection) -> None:
+    class Rare(Selection):
+        def __iter__(self) -> Iterator[GroundTruth]:
+            for number, truth in enumerate(super().__iter__()):
+                yield truth if number == 2 else truth.take(truth.labels == 0)
+
+    assert judged_classes(photos) == ["disc", "square"]
+    assert judged_classes(Rare(photos)) == ["disc"]
+    assert not judged_classes(Selection(photos, photos=1))
 
 
 def test_photos_of_a_rare_class_are_dealt_out_to_different_parts(photos: Selection) -> None:
@@ -201,7 +248,7 @@ def test_photos_of_a_rare_class_are_dealt_out_to_different_parts(photos: Selecti
 
 
 def test_photos_are_judged_by_what_others_taught(
-    weights: Checkpoint, photos: Selection, seen: list[PhotoRegions]
+    weights: Checkpoint, photos: Selection, seen: Sequence[PhotoRegions]
 ) -> None:
     """A class that one photo alone shows is not found on it."""
     examples = [examples_of(each, truth, RECIPE) for each, truth in zip(seen, photos, strict=True)]
@@ -263,9 +310,68 @@ def test_the_command_from_end_to_end(
     line = json.loads((found / "detections.jsonl").read_text())
     assert {"disc", "square"} <= set(line["labels"])
     assert rcnn(*asked) == 0
-    assert "photos looked at: 0" in capsys.readouterr().err
+    assert "photos looked at: 6, 0 of them now" in capsys.readouterr().err
     again = read_checkpoint(out)
     assert all(torch.equal(value, weights.state[name]) for name, value in again.state.items())
+
+
+def test_all_in_one_folder_and_the_same_command_again(
+    rcnn: Callable[..., int], start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_voc(tmp_path / "drawn", "train", range(3))
+    mine = tmp_path / "drawn/JPEGImages"
+    write_coco(mine / "mine.json", range(3))
+    data = (
+        "--coco",
+        mine / "mine.json",
+        "--images",
+        mine,
+        "--weights",
+        start,
+        "--proposals",
+        "grid",
+        "--dtype",
+        "float32",
+    )
+    words = ("train", "regions", "--preset", "few", *data, "--out", mine / "mine.safetensors")
+    assert rcnn(*words) == 0
+    page = (mine / "mine.html").read_bytes()
+    assert rcnn(*words) == 0
+    assert (mine / "mine.html").stat().st_size == pytest.approx(len(page), rel=0.01)
+    (mine / "mine.html").write_text("my notes")
+    assert rcnn(*words) == 2
+    assert "mine.html: is no page of ours, and would be written over; name another place with --html" in (
+        capsys.readouterr().err
+    )
+    assert (mine / "mine.html").read_text() == "my notes"
+    assert rcnn(*words, "--html", mine / "mine.html") == 0  # it was named
+    assert (mine / "mine.html").read_text() != "my notes"
+
+
+def test_a_single_photo_is_learned_and_not_judged(
+    rcnn: Callable[..., int], start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_voc(tmp_path / "voc", "train", range(1))
+    data = ("--voc", tmp_path / "voc", "--weights", start, "--proposals", "grid", "--dtype", "float32")
+    assert rcnn("train", "regions", "--preset", "few", *data, "--out", tmp_path / "one.safetensors") == 0
+    said = capsys.readouterr()
+    assert "no page, and no score: not judged, since there is no other photo to learn it from: disc, square" in said.err
+    assert "AP" not in said.out
+    assert not (tmp_path / "one.html").exists()
+    assert read_checkpoint(tmp_path / "one.safetensors").classes == ("cat", "disc", "square")
+
+
+def test_difficult_objects_are_learned_from_although_another_class_is_ignored(
+    rcnn: Callable[..., int], start: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_voc(tmp_path / "voc", "train", range(2))
+    for path in (tmp_path / "voc/Annotations").iterdir():
+        path.write_text(path.read_text().replace("<difficult>0<", "<difficult>1<"))
+    data = ("--voc", tmp_path / "voc", "--weights", start, "--proposals", "grid", "--dtype", "float32")
+    out = tmp_path / "w.safetensors"
+    assert rcnn("train", "regions", "--preset", "few", *data, "--ignore", "disc", "--out", out) == 0
+    assert read_checkpoint(out).classes == ("cat", "square")
+    assert "warning: no object that counts of disc, which will not be learned" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("page", ["drawn/JPEGImages/000.png", "mine.safetensors", "mine.json"])
@@ -309,6 +415,18 @@ def test_options_without_meaning_are_refused(
     assert "--features crops has no effect with --preset few" in capsys.readouterr().err
     assert rcnn(*data, "--only-new") == 2
     assert "--only-new has no effect with --preset quick" in capsys.readouterr().err
+    assert rcnn(*data, "--preset", "fwe") == 2
+    assert "--preset 'fwe' is not one of quick, shipped, shared, few" in capsys.readouterr().err
+    assert rcnn(*data, "--preset", "few", "--dtype", "int8") == 2
+    assert "--dtype int8 is not for training" in capsys.readouterr().err
+    for work, said in (
+        ("voc", "voc: has files of no training (Annotations)"),
+        ("w.safetensors", "is the same as --out"),
+    ):
+        assert rcnn(*data, "--preset", "few", "--work", tmp_path / work) == 2
+        assert said in capsys.readouterr().err
+    assert rcnn(*data, "--preset", "few", "--html", tmp_path / "w.work") == 2
+    assert "w.work: is the folder of the run" in capsys.readouterr().err
     assert rcnn(*data, "--ignore", "disc", "--use-ignored") == 2
     assert "--ignore has no effect with --use-ignored" in capsys.readouterr().err
     monkeypatch.setenv("WORLD_SIZE", "2")

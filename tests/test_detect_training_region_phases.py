@@ -18,7 +18,7 @@ from classifier.processes import Process
 from classifier.recipes import Recipe
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from detect.cli import build
-from detect.commands import train_crops as command
+from detect.commands import train_crops, train_regions
 from detect.runs.propose import build_for_many
 from detect.training.presets import MULTIBOX, NOT_MEASURED, REGIONS, Preset, describe
 from detect.training.progress import read_curve
@@ -95,7 +95,8 @@ def test_phases_follow_each_other_and_draw_their_own_regions(
         ),
         "random",
     )
-    monkeypatch.setattr(command, "REGIONS", {"two": two})
+    for module in (train_crops, train_regions):
+        monkeypatch.setattr(module, "REGIONS", {"two": two})
     out, work = tmp_path / "net.safetensors", tmp_path / "net.work"
     usual = ["--voc", voc, "--out", out, "--preset", "two", "--batch", 8, "--device", "cpu", "--val", "val"]
     assert rcnn(*usual, "--val-every", 1) == 0

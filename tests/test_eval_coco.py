@@ -90,6 +90,16 @@ def test_file_names_from_windows(instances):
     assert data.image_ids == ("val/a.jpg",)
 
 
+@pytest.mark.parametrize("name", ["/home/bob/photos/a.jpg", r"C:\Users\Bob\photos\a.jpg", "photos/a.jpg", "a.jpg"])
+def test_photos_of_another_machine_are_found_by_the_ends_of_their_paths(instances, tmp_path, name):
+    (tmp_path / "a.jpg").touch()
+    images = [{"id": 4, "file_name": name}, {"id": 5, "file_name": "x/b.jpg"}, {"id": 6, "file_name": "y/b.jpg"}]
+    data = instances(images=images, annotations=[])
+    assert data.image_path(data.image_ids[0]) == tmp_path / "a.jpg"
+    (tmp_path / "b.jpg").touch()
+    assert [data.image_path(each) for each in data.image_ids[1:]] == [tmp_path / "x/b.jpg", tmp_path / "y/b.jpg"]
+
+
 def test_oddities_are_noted(instances):
     rows = [{"id": i, "image_id": 4, "category_id": 1, "bbox": [0, 0, i, 4], "ignore": 1} for i in (0, 1)]
     notes = instances(annotations=rows).notes
@@ -158,6 +168,7 @@ def test_photos_are_found_in_the_usual_places(instances, tmp_path):
         ({"images": [{"id": "4", "file_name": "a.jpg"}]}, r"images\[0\] has id '4', expected a whole number"),
         ({"annotations": [{"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, 1], "area": "x"}]}, "area 'x' is not"),
         ({"annotations": [{"image_id": [4], "category_id": 1, "bbox": [0, 0, 1, 1]}]}, r"has image_id \[4\], expected"),
+        ({"categories": [{"id": 1, "name": " "}]}, "category 1 has no name"),
         ({"annotations": ["x"]}, r"annotations\[0\] has no image_id"),
     ],
 )

@@ -45,6 +45,13 @@ def test_no_output_is_an_input_under_any_name(tmp_path: Path) -> None:
     check_outputs([tmp_path / "in/new.json", other, None], [tmp_path / "in"])  # in the folder, and in nobody's way
 
 
+def test_pages_and_weights_of_an_earlier_run_may_lie_among_the_inputs(tmp_path: Path) -> None:
+    page, weights = write(tmp_path / "mine.html"), write(tmp_path / "mine.safetensors")
+    check_outputs([page, weights], [tmp_path])
+    with pytest.raises(FileRefused, match="would be written over an input"):
+        check_outputs([weights], [tmp_path, weights])
+
+
 def test_two_outputs_are_two_files(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(FileRefused, match=r"link/a: is to be written twice; name two files"):

@@ -50,6 +50,7 @@ def train_on_crops(
     from detect.consoles import open_console
     from detect.generators import unlearned_warning
     from detect.runs.propose import build_for_many
+    from detect.training.folder import PROPOSALS
     from detect.training.phases import TrainingPlan, run_phases
     from detect.training.region_phases import check, kept_proposals, phases
     from detect.training.setup import check_out, save_weights, training_placement, what_stays
@@ -58,7 +59,7 @@ def train_on_crops(
 
     check_out(out, weights, generators.examples, generators.validation)
     where, folder, chosen = training_placement(run.device, run.dtype), run.folder(out), find(REGIONS, preset)
-    dataset = photos.open()
+    dataset = photos.open(use_difficult=True)
     validation_set = validation.open(photos, dataset, val_proposals=generators.validation)
     if photos.dry_run is not None:
         show_photos(dataset, validation_set, photos.dry_run)
@@ -74,7 +75,7 @@ def train_on_crops(
         check(trainings, start, generator, current_process())
         measure = _measure(validation_set, generators.validation or boxes, folder, placement, workers)
         stored = kept_proposals(
-            dataset, generator, folder / "proposals", workers=workers, console=open_console(stderr=True)
+            dataset, generator, folder / PROPOSALS, workers=workers, console=open_console(stderr=True)
         )
         plan = TrainingPlan(
             start,

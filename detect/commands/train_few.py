@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from proposals.protocol import ProposalGenerator
     from structures.records import Detections
 
+LONE = "not judged, since there is no other photo to learn it from"
 OTHERS = "each photo was searched with what was learned from other photos only; the weights learned from all of them"
 
 
@@ -56,7 +57,7 @@ def train_on_few(
     from classifier.placement import place
     from detect.classifiers import load_checkpoint
     from detect.training.data import summary
-    from detect.training.few import classes_to_learn, cross_validated, learn, with_new_classes
+    from detect.training.few import classes_to_learn, cross_validated, judged_classes, learn, left_out, with_new_classes
     from detect.training.few_photos import FOLDER, PhotoRegionCache
     from detect.training.folder import occupied
     from detect.training.progress import Reporter
@@ -66,16 +67,20 @@ def train_on_few(
 
     preset = FEW["few"]
     page, folder = few.html or out.with_suffix(".html"), run.folder(out)
-    _check_files(out, page, photos, validation, weights, proposals)
+    _check_files(out, few.html, page, folder, photos, validation, weights, proposals)
+    if run.dtype == "int8":
+        raise InputError('`dtype="int8"` is not for training; use bfloat16 or float32')
     placement = place(device=run.device, dtype=run.dtype)  # type: ignore[arg-type]
-    whole, start = photos.open(), load_checkpoint(weights or preset.weights)
+    whole, start = photos.open(use_difficult=True), load_checkpoint(weights or preset.weights)
     recipe = replace(preset.phases[0], keep=not few.only_new, use_ignored=not (photos.ignore or has_crowds(whole)))
     dataset = Selection(whole, classes=classes_to_learn(start, whole, recipe), to_learn=True)
     validation_set = validation.open(photos, dataset)
+    notes = left_out(whole, dataset.classes, recipe, asked=photos.classes is not None)
     if photos.dry_run is not None:
-        show_photos(dataset, validation_set, photos.dry_run)
+        show_photos(dataset, validation_set, photos.dry_run, warnings=notes)
         return
-    typer.echo("\n".join(map(printable, summary(dataset, validation_set))), err=True)
+    told = [*summary(dataset, validation_set), *(f"warning: {note}" for note in notes)]
+    typer.echo("\n".join(map(printable, told)), err=True)
     networks = partial(_networks, proposals=proposals or preset.proposals, placement=placement)
     with occupied(folder), Reporter(folder, steps=0, batch=1, rows="regions", reason=placement.reason) as reporter:
         features, generator = networks(start, to_learn=True)
@@ -87,8 +92,15 @@ def train_on_few(
         typer.echo("\n".join(map(printable, save_weights(out, learned, None))))
         detector = _detector(*networks(learned, to_learn=False))
         if validation_set is None:
-            found = cross_validated(dataset, result, detector, recipe)
-            _report(page, out, found, dataset, [OTHERS], {"ground_truth": photos.name})
+            found, names = cross_validated(dataset, result, detector, recipe), judged_classes(dataset)
+            unjudged = [name for name in dataset.classes if name not in names]
+            notes = [f"{LONE}: {', '.join(unjudged)}"] if unjudged else []
+            if names:
+                judged = Selection(dataset, classes=names)
+                found = {image_id: judged.relabel(each) for image_id, each in found.items()}
+                _report(page, out, found, judged, [OTHERS, *notes], {"ground_truth": photos.name})
+            else:
+                typer.echo(printable(f"no page, and no score: {notes[0]}"), err=True)
         else:
             found = _found(detector, validation_set, placement, count=len(dataset.classes))
             _report(page, out, found, validation_set, [], validation.about(photos))
@@ -97,19 +109,26 @@ def train_on_few(
 
 def _check_files(
     out: Path,
+    named: Path | None,
     page: Path,
+    work: Path,
     photos: TrainingPhotoOptions,
     validation: ValidationOptions,
     weights: str | None,
     proposals: str | None,
 ) -> None:
-    """Refuse, before any work, files to write that are also read; and more than one process."""
+    """Refuse, before any work, files to write that are also read, or a user's; and more than one process."""
     from detect.training.setup import check_out, require_one_process
+    from eval.page.write import is_page
     from structures.own_files import check_outputs
 
     check_out(out, weights, proposals)
     data = [*(photos.ground_truth or ()), photos.images, validation.val_ground_truth, validation.val_images]
     check_outputs([page, out], [*data, weights])
+    if page.absolute() == work.absolute():
+        raise InputError(f"{page}: is the folder of the run; name another place for the page with --html")
+    if named is None and page.is_file() and not is_page(page):
+        raise InputError(f"{page}: is no page of ours, and would be written over; name another place with --html")
     require_one_process("`preset` few")
 
 

@@ -23,6 +23,7 @@ from detect.commands.training_options import (
 from detect.defaults import refuse_options_without_effect
 from detect.training.presets import FEW, REGIONS, SHARED, describe
 from structures.errors import InputError
+from structures.names import not_one_of
 
 
 class TrainedFeatures(str, Enum):
@@ -134,6 +135,8 @@ def regions(
         train_on_shared_features(out, photos, validation, common, shared, run, preset, weights, proposals, save_every)
     else:
         preset = preset or "quick"
+        if features is None and preset not in REGIONS:
+            raise InputError(f"`preset` {not_one_of(preset, [*REGIONS, *SHARED, *FEW])}")
         refuse_other_kind("--features crops", shared)
         refuse_other_kind(f"--preset {preset}", few)
         refuse_options_without_effect(

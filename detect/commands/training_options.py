@@ -1,5 +1,7 @@
 """Options that the trainings share, as records."""
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,8 +52,11 @@ class TrainingPhotoOptions:
     ] = None
     dry_run: DryRun = None
 
-    def open(self) -> "Selection":
+    def open(self, *, use_difficult: bool = False) -> "Selection":
         """Read the annotated photos.
+
+        Args:
+            use_difficult: see `detect.training.data.open_dataset`.
 
         Raises:
             InputError: no photos were named, or they cannot be used.
@@ -64,6 +69,7 @@ class TrainingPhotoOptions:
             images=self.images,
             classes=self.classes,
             ignored=self.ignore,
+            use_difficult=use_difficult,
         )
 
     @property
@@ -148,17 +154,29 @@ class RunOptions:
     seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0
 
     def folder(self, out: Path) -> Path:
-        """Return the folder of a run, given its output file."""
-        return self.work or out.with_suffix(".work")
+        """Return the folder of a run, given its output file.
+
+        Raises:
+            InputError: it is the output file, another file, or has files that no training put there.
+        """
+        from detect.training.folder import require_own_folder
+
+        work = self.work or out.with_suffix(".work")
+        if os.path.realpath(work) == os.path.realpath(out):
+            raise InputError(f"--work {work}: is the same as --out")
+        require_own_folder(work)
+        return work
 
 
-def show_photos(dataset: "Selection", validation_set: "Selection | None", folder: Path) -> None:
-    """Carry out `--dry-run`: show the photos to learn from and to validate on."""
+def show_photos(
+    dataset: "Selection", validation_set: "Selection | None", folder: Path, *, warnings: Sequence[str] = ()
+) -> None:
+    """Carry out `--dry-run`: show the photos to learn from and to validate on, and these warnings besides."""
     from detect.training.data import summary
 
     told = [line.removeprefix("warning: ") for line in summary(dataset, validation_set) if line.startswith("warning: ")]
     chosen = {"to learn from": dataset} | ({} if validation_set is None else {"to validate on": validation_set})
-    show_dry_run(chosen, folder, "trained", warnings=told)
+    show_dry_run(chosen, folder, "trained", warnings=[*told, *warnings])
 
 
 def refuse_validation_options(validates: bool, **options: object) -> None:

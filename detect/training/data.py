@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from detect.defaults import VAL_PHOTOS, refuse_options_without_effect
-from eval.ground_truth import AnyDataset, has_split, open_ground_truth
+from eval.ground_truth import AnyDataset, has_crowds, has_split, open_ground_truth
 from eval.joined import JoinedDataset, folder_names
 from eval.notes import notes_of
 from eval.selection import Selection
@@ -28,6 +28,7 @@ def open_dataset(
     images: Path | None = None,
     classes: Sequence[str] | None = None,
     ignored: Sequence[str] | None = None,
+    use_difficult: bool = False,
 ) -> Selection:
     """Open the photos to learn from.
 
@@ -37,6 +38,7 @@ def open_dataset(
         images: folder of the photos; None takes the usual ones of the format.
         classes: classes to learn, as `read_class_names` takes them; None learns all.
         ignored: classes whose objects count neither as objects nor as background, likewise.
+        use_difficult: where there are such classes, VOC's difficult objects of the others count as objects.
 
     Raises:
         InputError: no photos are named, the classes of several datasets differ, a class is unknown, no photo shows an
@@ -48,9 +50,12 @@ def open_dataset(
     _check_photos(dataset)
     names = None if classes is None else read_class_names(classes, known=dataset.classes)
     unclear = [] if ignored is None else read_class_names(ignored, known=dataset.classes)
-    chosen = Selection(dataset, classes=names, to_learn=True, ignored=unclear)
+    alone = use_difficult and bool(unclear) and not has_crowds(dataset)
+    chosen = Selection(dataset, classes=names, to_learn=True, ignored=unclear, ignored_alone=alone)
     if not any(len(truth.boxes) for truth in chosen):
-        raise InputError(f"no objects to learn from on the {number_of(len(chosen), 'photo')}")
+        raise InputError(
+            "; ".join([f"no objects to learn from on the {number_of(len(chosen), 'photo')}", *notes_of(chosen)])
+        )
     return chosen
 
 
@@ -119,8 +124,12 @@ def open_validation(
     paths = [val_ground_truth] if val_ground_truth is not None else _having(ground_truth, val)
     if not paths:
         return None
-    whole = _open(paths, val, val_images or usual_images, keep=learned_from.classes)
-    chosen = Selection(whole, classes=learned_from.classes, photos=VAL_PHOTOS if photos is None else photos)
+    try:
+        whole = _open(paths, val, val_images or usual_images, keep=learned_from.classes)
+        chosen = Selection(whole, classes=learned_from.classes, photos=VAL_PHOTOS if photos is None else photos)
+    except InputError as error:
+        said = str(error).replace("`split`", "`val`").replace("`images`", "`val_images`")
+        raise InputError(f"photos to validate on ({', '.join(map(str, paths))}): {said}") from None
     if all(truth.ignore.all() for truth in chosen):
         raise InputError(f"no object that counts on the {number_of(len(chosen), 'photo')} to validate on")
     _check_sizes(chosen)

@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from classifier.few_examples import DECAY, MOST_ROWS, RAMP, Examples, learn_columns, log_sum_exp, ramp
+from classifier.few_examples import (
+    DECAY,
+    MOST_OF_OBJECTS,
+    MOST_ROWS,
+    RAMP,
+    Examples,
+    learn_columns,
+    log_sum_exp,
+    ramp,
+)
 from classifier.known_objects import with_known_objects
 from classifier.region_columns import Columns, with_columns
 from classifier.sampling import NO_EXAMPLE, label_boxes
@@ -27,7 +36,7 @@ from eval.selection import pick_evenly
 from structures.boxes import Floats, Indices
 from structures.errors import InputError
 from structures.names import ClassNames
-from structures.records import Dataset, Detections, GroundTruth, Proposals
+from structures.records import Dataset, Detections, GroundTruth, Labels, Proposals
 from structures.regions import Regions
 
 FOLDS = 4  # parts of the photos, each searched with what was learned from the others
@@ -47,15 +56,40 @@ def classes_to_learn(checkpoint: Checkpoint, dataset: Dataset, recipe: FewRecipe
         raise WeightsError(
             f"weights for {checkpoint.task} cannot learn new classes; weights of shared features are needed"
         )
-    there = {int(label) for truth in dataset for label in truth.labels[~truth.ignore | recipe.use_ignored]}
-    shown = [name for label, name in enumerate(dataset.classes) if label in there]
+    shown = _shown(dataset, recipe)
     if not shown:
         raise InputError("no object to learn from: all are ignored")
     known = ClassNames(checkpoint.classes)
     names = [name for name in shown if not recipe.keep or known.find(name) < 0]
     if not names:
-        raise InputError(f"the weights already know {', '.join(shown)}; `only_new=True` learns them from scratch")
+        raise InputError(
+            f"the weights already know {', '.join(shown)}; start from weights that do not, or leave all classes of the "
+            "weights out (`only_new=True`)"
+        )
     return names
+
+
+def left_out(dataset: Dataset, learned: Sequence[str], recipe: FewRecipe, *, asked: bool) -> list[str]:
+    """Return warnings about classes of a dataset that are not learned: known ones, and those without an object.
+
+    Args:
+        dataset: photos with all their objects.
+        learned: the classes to learn.
+        recipe: see `FewRecipe`.
+        asked: whether a user chose the classes; if not, those without any object are not worth a warning.
+    """
+    shown = _shown(dataset, recipe)
+    known = [name for name in shown if name not in learned]
+    annotated = {int(label) for truth in dataset for label in truth.labels}
+    empty = [n for label, n in enumerate(dataset.classes) if n not in shown and (asked or label in annotated)]
+    notes = [f"the weights already know {', '.join(known)}: not learned again"] if known else []
+    return [*notes, f"no object that counts of {', '.join(empty)}, which will not be learned"] if empty else notes
+
+
+def _shown(dataset: Dataset, recipe: FewRecipe) -> list[str]:
+    """Return the classes with an object that can be an example."""
+    there = {int(label) for truth in dataset for label in truth.labels[~truth.ignore | recipe.use_ignored]}
+    return [name for label, name in enumerate(dataset.classes) if label in there]
 
 
 def examples_of(regions: PhotoRegions, truth: GroundTruth, recipe: FewRecipe, *, photos: int = 1) -> Examples:
@@ -65,13 +99,15 @@ def examples_of(regions: PhotoRegions, truth: GroundTruth, recipe: FewRecipe, *,
         regions: regions of the photo, with features.
         truth: objects of the new classes; regions on ignored objects are not examples.
         recipe: see `FewRecipe`.
-        photos: that are learned from; of many, some of the regions without an object are left out, evenly spread.
+        photos: that are learned from; of many, some of the regions are left out, evenly spread over those of each
+            class and of none.
     """
     no_class = int(truth.labels.max(initial=NONE)) + 1
     labels, nearest, overlap = label_boxes(regions.boxes, truth, background=no_class, use_ignored=recipe.use_ignored)
     shares = ramp(overlap)
-    rows = _fewer(np.flatnonzero(labels != NO_EXAMPLE), shares, MOST_ROWS // (photos * len(regions.maps)))
-    nearest, shares = np.where(shares > 0, nearest, NONE)[rows], shares[rows]
+    nearest = np.where(shares > 0, nearest, NONE)
+    rows = _fewer(np.flatnonzero(labels != NO_EXAMPLE), nearest, photos * len(regions.maps))
+    nearest, shares = nearest[rows], shares[rows]
     objects = int((~truth.ignore | recipe.use_ignored).sum())
     once = np.ones(len(rows), np.float32)
     sides = [  # the mirror image adds no objects
@@ -81,10 +117,18 @@ def examples_of(regions: PhotoRegions, truth: GroundTruth, recipe: FewRecipe, *,
     return Examples.join(sides)
 
 
-def _fewer(rows: Indices, shares: Floats, most: int) -> Indices:
-    """Return the rows with an object, and of those without at most this many and at least one, evenly spread."""
-    some = pick_evenly(rows[shares[rows] <= 0].tolist(), max(1, most))
-    return np.sort(np.concatenate([rows[shares[rows] > 0], np.array(some, np.int64)]))
+def _fewer(rows: Indices, classes: Labels, sides: int) -> Indices:
+    """Return some of the rows of one side of a photo, where so many sides share what may be kept of all of them.
+
+    At least one row of each class stays, and at least one without a class.
+    """
+    shown = np.unique(classes[rows]).tolist()
+    of_class = MOST_OF_OBJECTS // (sides * len(shown)) if shown else 0
+    kept = list[int]()
+    for name in shown:
+        most = MOST_ROWS // sides if name == NONE else of_class
+        kept += pick_evenly(rows[classes[rows] == name].tolist(), max(1, most))
+    return np.sort(np.array(kept, np.int64))
 
 
 class FewResult(NamedTuple):
@@ -179,6 +223,15 @@ def cross_validated(
             regions = as_regions(result.seen[number], columns, detector.classes, recipe)
             found[dataset.image_ids[number]] = last_classes(detector.choose(regions), len(dataset.classes))
     return found
+
+
+def judged_classes(dataset: Dataset) -> list[str]:
+    """Return the classes that several parts show; of the others `cross_validated` can say nothing."""
+    parts: list[set[int]] = [set() for _ in dataset.classes]
+    for truth, fold in zip(dataset, folds_of(dataset), strict=True):
+        for label in truth.labels.tolist():
+            parts[label].add(fold)
+    return [name for name, own in zip(dataset.classes, parts, strict=True) if len(own) > 1]
 
 
 def _columns_of(parts: Sequence[Examples], names: Sequence[str]) -> list[Columns | None]:

@@ -5,10 +5,11 @@ with more photos computes only the new ones, and nothing is ever mixed.
 """
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -99,8 +100,8 @@ class PhotoRegionCache:
             json.dumps(made, sort_keys=True),
         ]
 
-    def all(self, dataset: Dataset, show: ShowProgress) -> list[PhotoRegions]:
-        """Return the regions of every photo of a dataset.
+    def all(self, dataset: Dataset, show: ShowProgress) -> "SeenPhotos":
+        """Return the regions of every photo of a dataset, each read from its file when it is asked for.
 
         Raises:
             InputError: a photo cannot be processed; the message names it.
@@ -112,9 +113,26 @@ class PhotoRegionCache:
         numbers = [n for n, file in enumerate(files) if not file.exists()]
         with ThreadPoolExecutor(1) as pool:
             begun = map_ahead(pool, lambda n: self._begin(dataset, n), numbers, held=HELD_PER_THREAD)
-            for number in show(range(len(numbers)), len(numbers), "photos looked at"):
-                write_photo_regions(files[numbers[number]], self._seen(*next(begun)))
-        return [self._read(dataset, number, file) for number, file in enumerate(files)]
+            kept = len(files) - len(numbers)
+            for number in show(range(kept, len(files)), len(files), "photos looked at"):
+                write_photo_regions(files[numbers[number - kept]], self._seen(*next(begun)))
+        return SeenPhotos(self, dataset)
+
+    def read(self, dataset: Dataset, number: int) -> PhotoRegions:
+        """Return the regions of a photo by its number: those of its file, or made again if that is damaged or gone.
+
+        Raises:
+            InputError: the photo cannot be processed; the message names it.
+            OSError: the file cannot be written.
+        """
+        file = self._file(dataset, dataset.image_ids[number])
+        try:
+            return read_photo_regions(file)
+        except (NpzError, FileNotFoundError):
+            pass  # it is quickly made again
+        regions = self._seen(*self._begin(dataset, number))
+        write_photo_regions(file, regions)
+        return regions
 
     def _file(self, dataset: Dataset, image_id: str) -> Path:
         objects = digest([dataset.ground_truth(image_id).boxes])
@@ -129,13 +147,6 @@ class PhotoRegionCache:
         except StoreError as error:
             raise InputError(f"{path}: {error}") from None
 
-    def _read(self, dataset: Dataset, number: int, file: Path) -> PhotoRegions:
-        try:
-            return read_photo_regions(file)
-        except NpzError:  # damaged, but quickly made again
-            write_photo_regions(file, self._seen(*self._begin(dataset, number)))
-            return read_photo_regions(file)
-
     @torch.inference_mode()
     def _seen(self, image: Image, truth: GroundTruth, begun: Any) -> PhotoRegions:
         self._propose.look([begun])
@@ -146,6 +157,25 @@ class PhotoRegionCache:
         sides = [look_at(self._features, image, boxes, mirrored) for mirrored in turned]
         logits, places, maps = (np.stack(part) for part in zip(*sides, strict=True))
         return PhotoRegions(boxes, fits, len(found), logits, places, maps, found.image_size)
+
+
+class SeenPhotos(Sequence[PhotoRegions]):
+    """The regions of every photo of a dataset; each is read when it is asked for, since a thousand take 3 GB."""
+
+    def __init__(self, cache: PhotoRegionCache, dataset: Dataset) -> None:
+        self._cache, self._dataset = cache, dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    @overload
+    def __getitem__(self, number: int) -> PhotoRegions: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[PhotoRegions]: ...
+    def __getitem__(self, number: int | slice) -> PhotoRegions | list[PhotoRegions]:
+        if isinstance(number, slice):
+            return [self[each] for each in range(len(self))[number]]
+        return self._cache.read(self._dataset, range(len(self))[number])
 
 
 @torch.inference_mode()

@@ -1,7 +1,8 @@
 """The folder of a training: files of an earlier run are used again if they fit."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -26,10 +27,13 @@ BEST_FILE, VALIDATION_FILE, VALIDATION_CURVE_FILE = "best.safetensors", "val.jso
 CURVE_FILE, DRAWN_REGIONS_FILE = "curves.csv", "regions.npz"
 FEATURES_FILES = ("features.json", "features.npy")  # outputs of the frozen layers, after how far they are computed
 MARKER, FORMAT = "training.json", "googlenet-rcnn training 1"  # shows that files of the names below are ours
-# These are overwritten or removed without reading them; the others are read first.
-UNCHECKED_NAMES = (*FEATURES_FILES, BEST_FILE, VALIDATION_FILE, START_FILE, BATCHES_FILE)
-OWN_NAMES = frozenset({*UNCHECKED_NAMES, MARKER, STATE, DRAWN_REGIONS_FILE, CURVE_FILE, VALIDATION_CURVE_FILE})
-DIGESTS = frozenset({"weights", "objects"})  # facts by which folders from before the marker are recognised
+OWN_NAMES = frozenset(
+    {
+        *(*FEATURES_FILES, BEST_FILE, VALIDATION_FILE, START_FILE, BATCHES_FILE),
+        *(MARKER, STATE, DRAWN_REGIONS_FILE, CURVE_FILE, VALIDATION_CURVE_FILE),
+    }
+)
+PROPOSALS = "proposals"  # a folder with a record of its own, which is made before the marker
 PHASES = "phase*"  # folders of the second and later phases
 REDRAW = f"remove this file, {STATE} and {START_FILE} to draw again from the same proposals"
 
@@ -83,12 +87,31 @@ def _changed(before: Any, now: Mapping[str, Any]) -> list[str]:
     return [name for name, value in now.items() if before.get(name) != value]
 
 
+def require_own_folder(work: Path) -> None:
+    """Refuse, before any work, a folder with files that no training put there; hidden files do not count.
+
+    Raises:
+        FileRefused: it has such files, was marked by another program, or is no folder.
+    """
+    marker = work / MARKER
+    if marker.exists():
+        if _read_object(marker).get("format") != FORMAT:
+            raise FileRefused(f"{marker}: was written by another program; name another `work` folder")
+    elif work.is_dir():
+        names = (path.name for path in work.iterdir())
+        foreign = sorted(name for name in names if not name.startswith(".") and name != PROPOSALS)
+        if foreign:
+            raise FileRefused(f"{work}: has files of no training ({foreign[0]}); name another `work` folder")
+    elif os.path.lexists(work):
+        raise FileRefused(f"{work}: is a file; name a `work` folder")
+
+
 @contextmanager
 def occupied(work: Path) -> Iterator[None]:
     """Make and lock the folder of a training, and remove unfinished files of killed runs.
 
     Raises:
-        FileRefused: files have the names of a training's, but no training wrote them; or they are links.
+        FileRefused: it has files that no training put there, or links in the place of a training's files.
         FolderInUse: another run is training there.
     """
     work.mkdir(parents=True, exist_ok=True)
@@ -97,25 +120,14 @@ def occupied(work: Path) -> Iterator[None]:
         phases = ["", *(f"{path.name}/" for path in sorted(work.glob(PHASES)))]
         for name in (f"{phase}{name}" for phase in phases for name in OWN_NAMES):
             inside(work, name)  # nothing is written through a link
-        _require_own_names(work, phases)
+        require_own_folder(work)
+        if not (work / MARKER).exists():
+            write_json(work / MARKER, {"format": FORMAT})
         for phase in phases:
             sweep(work / phase, OWN_NAMES.__contains__)
         yield
     finally:
         lock.release()
-
-
-def _require_own_names(work: Path, phases: Sequence[str]) -> None:
-    """Mark the folder as a training's, unless it has files of these names from something else."""
-    marker = work / MARKER
-    if marker.exists():
-        if _read_object(marker).get("format") != FORMAT:
-            raise FileRefused(f"{marker}: was written by another program; name another `work` folder")
-        return
-    foreign = [phase + name for phase in phases for name in UNCHECKED_NAMES if (work / phase / name).exists()]
-    if foreign and not (_read_object(work / START_FILE).keys() | _read_object(work / VALIDATION_FILE).keys()) & DIGESTS:
-        raise FileRefused(f"{work / foreign[0]}: not written by a training; name another `work` folder")
-    write_json(marker, {"format": FORMAT})
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from structures.files import replacing
 from structures.text import number_of, printable
 
 FOLDER = Path(__file__).parent
+GENERATOR = '<meta name="generator" content="googlenet-rcnn">'  # near the start of every page: it is one of ours
 BOXES = {
     "true": ("true", "right class, IoU 0.5 or more", True),
     **{kind: (kind, meaning, True) for kind, meaning in KINDS.items()},
@@ -90,6 +91,12 @@ def write_page(path: Path, page: Page) -> None:
         stream.dump(str(partial), encoding="utf-8", errors="replace")
 
 
+def is_page(path: Path) -> bool:
+    """Say whether a file is a page that `write_page` wrote."""
+    with path.open("rb") as file:
+        return GENERATOR.encode() in file.read(1000)
+
+
 def _content(page: Page) -> dict[str, Any]:
     trusted = installed("markupsafe", extra=EXTRA).Markup  # for our own files; everything else is escaped
     scripts = {"plotly": installed("plotly.offline", extra=EXTRA).get_plotlyjs(), "script": _own("page.js")}
@@ -102,6 +109,7 @@ def _content(page: Page) -> dict[str, Any]:
     }
     return {
         "title": _title(page.scores),
+        "generator": trusted(GENERATOR),
         "policy": _policy(scripts.values()),
         "style": trusted(_own("page.css")),
         **{name: trusted(text) for name, text in scripts.items()},
