@@ -66,7 +66,7 @@ REGIONS: Mapping[str, Preset[RegionTraining]] = {
         phases=(RegionTraining(Recipe(2000), frozen="maxpool4"),),
         proposals=PROPOSALS,
         score="66.57 mAP (voc07) from BVLC's weights, on a quarter of our own VOC 2007 validation split",
-        cpu="an hour for 3,000 photos on two cores with bfloat16; 13 GB on disk",
+        cpu="an hour for 3,000 photos on two cores with bfloat16, about 1:25 h with AVX2; 13 GB on disk",
         gpu="not measured; about 5 minutes, estimated from its operations",
     ),
     "shipped": Preset(
@@ -86,7 +86,7 @@ MULTIBOX: Mapping[str, Preset[MultiBoxRecipe]] = {
         weights="imagenet",
         phases=(MultiBoxRecipe(epochs=3),),
         score="recall@0.50 of 200 boxes 94.2 from BVLC's weights, on 200 photos of our own VOC 2007 validation split",
-        cpu="12 minutes for 3,700 photos on two cores with bfloat16",
+        cpu="12 minutes for 3,700 photos on two cores with bfloat16, about 45 with AVX2",
     ),
     "shipped": Preset(
         purpose="the heads and the trunk after 4e, then two phases with the trunk after 3b",
@@ -97,7 +97,7 @@ MULTIBOX: Mapping[str, Preset[MultiBoxRecipe]] = {
             MultiBoxRecipe(epochs=3, frozen="inception3b"),
         ),
         score="recall@0.50 of 200 boxes 94.7 on a quarter of our own VOC 2007 validation split",
-        cpu="about an hour for 3,700 photos on two cores with bfloat16",
+        cpu="about an hour for 3,700 photos on two cores with bfloat16, about 3 h with AVX2",
         gpu="not measured; about 10 minutes, estimated from its operations",
     ),
 }
@@ -110,7 +110,7 @@ SHARED: Mapping[str, Preset[SharedRecipe]] = {
         phases=(SharedRecipe(),),
         proposals="selective-search",
         score="68.3 mAP (voc07) with --proposals multibox, on a quarter of our own VOC 2007 validation split",
-        cpu="about 1:20 h for 5,000 photos on two cores with bfloat16; 0.3 GB on disk",
+        cpu="about 1:20 h for 5,000 photos on two cores with bfloat16, 1:45 h with AVX2; 0.3 GB on disk",
     ),
 }
 FEW: Mapping[str, Preset[FewRecipe]] = {
