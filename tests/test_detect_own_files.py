@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import detect.detector
 from detect.detector import Detector
 from detect.runs.draw import picture_name
-from detect.training.folder import occupied
+from detect.training.folder import occupied, require_own_folder
 from detect.training.progress import Curves, read_curve
 from structures.boxes import Boxes, Floats, whole_image
 from structures.files import FileRefused, file_digest
@@ -331,22 +331,27 @@ def test_the_second_file_of_openvino_takes_no_other_files_place(
     assert (tmp_path / "model.bin").read_bytes() == b"of the user"
 
 
-@pytest.mark.parametrize("name", ["features.npy", "best.safetensors", "start.json", "training.json"])
+@pytest.mark.parametrize("name", ["features.npy", "training.json", "state.pt", "photo.jpg", "phase2/val.json"])
 def test_a_training_takes_no_folder_with_files_of_others(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text('{"format": "of another program"}')
-    with pytest.raises(FileRefused, match=name), occupied(tmp_path):
+    with pytest.raises(FileRefused, match=name.split("/")[0]), occupied(tmp_path):
         pass
-    assert {path.name for path in tmp_path.iterdir()} == {name, LOCK_FILE}
-    (tmp_path / name).unlink()
-    (tmp_path / "start.json").write_text('{"weights": "0123456789abcdef", "preprocessing": {}}')
-    (tmp_path / "best.safetensors").write_bytes(b"of a training before there was the marker")
-    (tmp_path / ".state.pt.7.partial").write_bytes(b"half")
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {tmp_path / name, tmp_path / LOCK_FILE}
+    with pytest.raises(FileRefused, match=r"is a file|not a folder"):
+        require_own_folder(tmp_path / name)
+
+
+def test_a_training_takes_a_folder_that_is_new_or_its_own(tmp_path: Path) -> None:
+    (tmp_path / "proposals").mkdir()  # of a run that was killed before there was more
+    for name in (".DS_Store", ".state.pt.7.partial"):
+        (tmp_path / name).write_bytes(b"half")
     for _ in range(2):
         with occupied(tmp_path):
             found = {path.name for path in tmp_path.iterdir()} - {LOCK_FILE}
-            assert found == {"training.json", "start.json", "best.safetensors"}
-        (tmp_path / "start.json").unlink(missing_ok=True)
-        (tmp_path / "start.json").write_text('{"now": "the marker says it"}')
+            assert found >= {"training.json", "proposals", ".DS_Store"}
+            assert ".state.pt.7.partial" not in found
+        (tmp_path / "best.safetensors").write_bytes(b"the marker says whose it is")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import detect.detector
 from detect.cli import main
 from detect.detector import Detector
-from detect.training.folder import OWN_NAMES, occupied, require_own_folder
+from detect.training.folder import OWN_NAMES, occupied
 from structures.files import PARTIAL, FileRefused, replacing
 from structures.locks import LOCK_FILE, lock_folder
 from structures.own_files import OwnFiles, check_outputs
@@ -105,25 +105,6 @@ def test_a_training_writes_through_no_link(tmp_path: Path) -> None:
     with pytest.raises(FileRefused, match=r"phase2/.* a link leads from here"), occupied(work):
         pass
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == [f".state.pt.7{PARTIAL}"]
-
-
-@pytest.mark.parametrize("name", ["phase2/val.json", "photo.jpg", "state.pt"])
-def test_a_folder_with_files_of_others_is_none_of_a_training(tmp_path: Path, name: str) -> None:
-    for folder in ("new", "killed/proposals"):
-        (tmp_path / folder).mkdir(parents=True)
-    for work in (tmp_path / "new", tmp_path / "killed"):
-        (work / ".DS_Store").touch()
-        with occupied(work):
-            pass
-    own = tmp_path / "own" / name
-    own.parent.mkdir(parents=True)
-    own.touch()
-    said = rf"own: has files of no training \({name.split('/')[0]}\)"
-    with pytest.raises(FileRefused, match=said), occupied(tmp_path / "own"):
-        pass
-    assert [path for path in (tmp_path / "own").rglob("*") if path.is_file() and path.name != LOCK_FILE] == [own]
-    with pytest.raises(FileRefused, match="is a file; name a `work` folder"):
-        require_own_folder(own)
 
 
 def test_a_lock_that_is_a_link_or_a_folder_is_named(tmp_path: Path) -> None:
