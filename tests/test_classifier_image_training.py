@@ -394,7 +394,7 @@ def test_the_command_trains_judges_and_resumes(photos: LabelledPhotos, tmp_path:
         (["--out", tmp_path / "net.pth"], "written as .safetensors"),
         (["--variant", "paper"], "auxiliary classifiers do not fit an input of 32"),
     ):
-        failed = command("--folder", root, "--out", out, "--work", tmp_path / "c", "--size", 32, "--batch", 4, *bad)
+        failed = command("--folder", root, "--out", out, "--work", tmp_path / "e", "--size", 32, "--batch", 4, *bad)
         assert complaint in str(failed.exception)
 
 

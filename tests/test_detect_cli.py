@@ -124,7 +124,7 @@ def test_options_stand_in_titled_panels(rcnn: Callable[..., int], capsys: pytest
         ("propose . --out OUT --generator selectiv-search", "file:PATH; did you mean 'selective-search'?"),
         (
             "train regions --out n.safetensors --preset quik",
-            "'quik' is not one of quick, shipped; did you mean 'quick'?",
+            "'quik' is not one of quick, shipped, shared, few; did you mean 'quick'?",
         ),
         ("weights show defalt", "did you mean 'default'?"),
         ("classify x.png --engine openvno", "did you mean 'openvino'?"),

@@ -277,18 +277,18 @@ from detect.cli import guarded
 from detect.training.folder import occupied
 
 stopping.BLOCKED_SECONDS = 0.2
-work = Path(sys.argv[1])
+here = Path(sys.argv[1])
 
 def run():
     with joined(torch.device("cpu")):
         with first_then_others() as first:
             if first:
-                with occupied(work):
-                    (work / "0").write_text(str(os.getpid()))
+                with occupied(here / "work"):
+                    (here / "0").write_text(str(os.getpid()))
                     time.sleep(600)
 
 def told():
-    Path(sys.argv[1], os.environ["RANK"] + ".pid").write_text(str(os.getpid()))
+    (here / (os.environ["RANK"] + ".pid")).write_text(str(os.getpid()))
     run()
 
 guarded(told)
@@ -309,4 +309,4 @@ def test_of_processes_on_one_training_none_outlives_another(
     ranks = {name: int((tmp_path / f"{name}.pid").read_text()) for name in ("0", "1")}
     os.kill(ranks.get(killed, torchrun.pid), signal.SIGKILL)
     wait_until(lambda: not any(map(alive, [*ranks.values(), torchrun.pid])))
-    wait_until(lambda: is_free(tmp_path))
+    wait_until(lambda: is_free(tmp_path / "work"))
