@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 from rich.console import Console
 
 from classifier.googlenet import GoogLeNet
@@ -161,10 +162,10 @@ def test_grey_and_16_bit_photos_get_the_same_boxes(photos, tmp_path, rcnn):
 
 def test_detections_from_stored_boxes_are_those_of_the_generator(photos, tmp_path, rcnn):
     weights = tmp_path / "weights.safetensors"
-    save_checkpoint(
-        Checkpoint(GoogLeNet(3).state_dict(), ("cat", "dog"), replace(CAFFE, size=32, context=2), "paper", "regions"),
-        weights,
-    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        state = GoogLeNet(3).state_dict()
+    save_checkpoint(Checkpoint(state, ("cat", "dog"), replace(CAFFE, size=32, context=2), "paper", "regions"), weights)
     boxes = tmp_path / "boxes"
     assert rcnn("propose", photos, "--out", boxes, "--proposals", "grid") == 0
     shared = ["detect", photos, "--weights", weights, "--device", "cpu", "--engine", "torch", "--score", "0"]
