@@ -111,7 +111,7 @@ class CocoDataset(PhotoRecords):
         self._images = images or self._find_images()
 
     def image_path(self, image_id: str) -> Path:
-        """Return where the photo lies; a folder of another machine before its name is passed over."""
+        """Return where the photo lies; folders of another machine in its name are ignored."""
         path = self._images / image_id
         if "/" not in image_id or self._last_parts[PurePosixPath(image_id).name] > 1 or path.exists():
             return path

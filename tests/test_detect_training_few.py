@@ -420,7 +420,7 @@ def test_options_without_meaning_are_refused(
     assert rcnn(*data, "--preset", "few", "--dtype", "int8") == 2
     assert "--dtype int8 is not for training" in capsys.readouterr().err
     for work, said in (
-        ("voc", "voc: has files of no training (Annotations)"),
+        ("voc", "voc: holds files that no training wrote (Annotations)"),
         ("w.safetensors", "is the same as --out"),
     ):
         assert rcnn(*data, "--preset", "few", "--work", tmp_path / work) == 2

@@ -50,7 +50,7 @@ def train_on_crops(
     from detect.consoles import open_console
     from detect.generators import unlearned_warning
     from detect.runs.propose import build_for_many
-    from detect.training.folder import PROPOSALS
+    from detect.training.folder import PROPOSALS_FOLDER
     from detect.training.phases import TrainingPlan, run_phases
     from detect.training.region_phases import check, kept_proposals, phases
     from detect.training.setup import check_out, save_weights, training_placement, what_stays
@@ -75,7 +75,7 @@ def train_on_crops(
         check(trainings, start, generator, current_process())
         measure = _measure(validation_set, generators.validation or boxes, folder, placement, workers)
         stored = kept_proposals(
-            dataset, generator, folder / PROPOSALS, workers=workers, console=open_console(stderr=True)
+            dataset, generator, folder / PROPOSALS_FOLDER, workers=workers, console=open_console(stderr=True)
         )
         plan = TrainingPlan(
             start,

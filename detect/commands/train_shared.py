@@ -83,7 +83,7 @@ def train_on_shared_features(
     from detect.consoles import open_console
     from detect.runs.machine import usual_readers
     from detect.runs.propose import build_for_many
-    from detect.training.folder import PROPOSALS
+    from detect.training.folder import PROPOSALS_FOLDER
     from detect.training.phases import TrainingPlan, run_phases
     from detect.training.presets import REGION_WEIGHTS
     from detect.training.region_phases import kept_proposals
@@ -108,7 +108,7 @@ def train_on_shared_features(
         ]
         generator = build_for_many(proposals or chosen.proposals, placement)
         stored = kept_proposals(
-            dataset, generator, folder / PROPOSALS, workers=cores(), console=open_console(stderr=True)
+            dataset, generator, folder / PROPOSALS_FOLDER, workers=cores(), console=open_console(stderr=True)
         )
         plan = TrainingPlan(
             load_checkpoint(weights or chosen.weights),

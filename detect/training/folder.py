@@ -33,7 +33,7 @@ OWN_NAMES = frozenset(
         *(MARKER, STATE, DRAWN_REGIONS_FILE, CURVE_FILE, VALIDATION_CURVE_FILE),
     }
 )
-PROPOSALS = "proposals"  # a folder with a record of its own, which is made before the marker
+PROPOSALS_FOLDER = "proposals"  # a folder with a record of its own, which is made before the marker
 PHASES = "phase*"  # folders of the second and later phases
 REDRAW = f"remove this file, {STATE} and {START_FILE} to draw again from the same proposals"
 
@@ -99,9 +99,9 @@ def require_own_folder(work: Path) -> None:
             raise FileRefused(f"{marker}: was written by another program; name another `work` folder")
     elif work.is_dir():
         names = (path.name for path in work.iterdir())
-        foreign = sorted(name for name in names if not name.startswith(".") and name != PROPOSALS)
+        foreign = sorted(name for name in names if not name.startswith(".") and name != PROPOSALS_FOLDER)
         if foreign:
-            raise FileRefused(f"{work}: has files of no training ({foreign[0]}); name another `work` folder")
+            raise FileRefused(f"{work}: holds files that no training wrote ({foreign[0]}); name another `work` folder")
     elif os.path.lexists(work):
         raise FileRefused(f"{work}: is a file; name a `work` folder")
 
