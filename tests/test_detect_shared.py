@@ -16,6 +16,7 @@ from classifier.cascade import Cascade
 from classifier.placement import place
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from classifier.weights.fitting import WeightsError
+from classifier.weights.preprocessing import TORCHVISION
 from detect import generators
 from detect.classifiers import choose_weights, load_classifier, shared_features
 from detect.detector import Detector
@@ -73,6 +74,15 @@ def test_proposals_and_classes_come_of_one_run(features: SharedFeatures, runs: l
     assert len(runs) == 1
     detector(noise(90, 120, seed=1))
     assert len(runs) == 2
+
+
+def test_proposals_and_classes_are_seen_against_the_networks_own_mean(weights: Checkpoint) -> None:
+    features = SharedFeatures(replace(weights, preprocessing=TORCHVISION), TORCH)
+    photo = noise(60, 120)  # leaves a part of its canvas free
+    looks = [features.multibox().begin(photo), SharedRegions(features).begin(photo)]
+    canvases = {look.canvas.tobytes() for found in looks for look in found}
+    assert len(canvases) == 1  # so that the network runs once
+    assert looks[1][0].canvas[-1, -1].tolist() == [*TORCHVISION.mean_colour]
 
 
 def test_only_the_last_maps_are_kept(weights: Checkpoint) -> None:

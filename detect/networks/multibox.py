@@ -20,7 +20,7 @@ from proposals.multibox.generator import MultiBox, Predictor
 from proposals.multibox.heads import DenseHead, RefineHead
 from proposals.multibox.memory import CanvasMemory
 from proposals.multibox.predictor import DensePredictor
-from proposals.multibox.views import CanvasView, Colour, whole_photo
+from proposals.multibox.views import CanvasView, whole_photo
 from structures.boxes import ImageSize
 
 MAPS = ("inception3b", "inception4e", "inception5b")  # strides 8, 16 and 32
@@ -66,6 +66,10 @@ class DenseMultiBox(nn.Module):
         self.trunk.fc = nn.Identity()  # type: ignore[assignment]
         self.head = DenseHead(shapes, inputs=[TABLE_1[name].outputs for name in MAPS], width=width)
         self.refine = RefineHead(width)
+
+    def view(self, image_size: ImageSize, scale: float = 1.0) -> CanvasView:
+        """Return how the network sees a whole photo of (height, width); see `whole_photo`."""
+        return whole_photo(image_size, scale=scale, fill=self.mean_colour)
 
     def stem(self, pixels: Tensor, frozen: str) -> list[Tensor]:
         """Return the needed maps up to the layer `frozen`, the last of them, for (N, 3, H, W) RGB pixels 0..255."""
@@ -219,7 +223,7 @@ def multibox_of(
     **options: Any,
 ) -> MultiBox:
     """Make a generator that sees whole photos through a predictor; see `make_multibox`."""
-    views: Callable[[ImageSize], list[CanvasView]] = partial(_views, scales=tuple(scales), fill=network.mean_colour)
+    views: Callable[[ImageSize], list[CanvasView]] = partial(_views, network, tuple(scales))
     return MultiBox(predict, views, parameters={"scales": list(scales), "weights": dict(weights)}, **options)
 
 
@@ -229,8 +233,8 @@ def weights_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     return {**facts, "digest": digest(checkpoint.of_network())}
 
 
-def _views(image_size: ImageSize, scales: Sequence[float], fill: Colour) -> list[CanvasView]:
-    return [whole_photo(image_size, scale=scale, fill=fill) for scale in scales]
+def _views(network: DenseMultiBox, scales: Sequence[float], image_size: ImageSize) -> list[CanvasView]:
+    return [network.view(image_size, scale) for scale in scales]
 
 
 def load_multibox(path: str | Path, placement: Placement | None = None, **options: Any) -> MultiBox:

@@ -18,7 +18,6 @@ from classifier.weights.fitting import WeightsError, load_state, weights_unset
 from classifier.weights.preprocessing import Preprocessing
 from detect.networks.int8 import calibrated
 from detect.networks.multibox import MAX_WIDTH, DenseMultiBox, head_shapes, head_width
-from proposals.multibox.views import whole_photo
 from structures.records import Image
 
 
@@ -128,5 +127,6 @@ def with_ranges(checkpoint: Checkpoint, photos: Iterable[Image]) -> Checkpoint:
     Raises:
         InputError: the checkpoint is of another task, or there are no photos.
     """
-    canvases = (whole_photo((photo.shape[0], photo.shape[1])).draw(photo) for photo in photos)
-    return calibrated(checkpoint, from_checkpoint(checkpoint), canvases)
+    network = from_checkpoint(checkpoint)
+    canvases = (network.view((photo.shape[0], photo.shape[1])).draw(photo) for photo in photos)
+    return calibrated(checkpoint, network, canvases)

@@ -20,7 +20,6 @@ from detect.networks.shared import from_checkpoint
 from proposals.multibox.generator import Look, MultiBox, drawn
 from proposals.multibox.memory import CanvasMemory
 from proposals.multibox.predictor import DensePredictor
-from proposals.multibox.views import whole_photo
 from structures.boxes import Boxes, Floats, ImageSize
 from structures.records import Image
 from structures.shared_lock import MODULES
@@ -80,7 +79,7 @@ class SharedFeatures:
 
     def expect(self, image_size: ImageSize) -> None:
         """Begin to make the engine for photos of (height, width), where that takes long."""
-        self.run.expect(whole_photo(image_size).canvas)
+        self.run.expect(self.network.view(image_size).canvas)
 
     def multibox(self, *, scales: tuple[float, ...] = SCALES, **options: Any) -> MultiBox:
         """Return the proposal generator on these features; options as for `detect.networks.multibox.make_multibox`."""
@@ -127,7 +126,7 @@ class SharedRegions:
 
     def begin(self, image: Image) -> list[Look]:
         """Draw a photo on its canvas and begin to make its engine; see `classifier.protocol.ClassifiesInSteps`."""
-        view = whole_photo((image.shape[0], image.shape[1]))
+        view = self.features.network.view((image.shape[0], image.shape[1]))
         self.features.run.expect(view.canvas)
         return [drawn(image, view, mirrored) for mirrored in ((False, True) if self.mirrored else (False,))]
 

@@ -24,7 +24,6 @@ from classifier.weights.digest import digest
 from detect.networks.shared_features import SharedFeatures
 from detect.training.bookkeeping import ShowProgress
 from proposals.multibox.generator import drawn
-from proposals.multibox.views import whole_photo
 from proposals.protocol import ProposalGenerator, in_steps
 from proposals.stored.reader import StoreError, file_key
 from structures.boxes import Boxes, Floats, ImageSize, area, clip, iou, large_enough
@@ -194,7 +193,7 @@ def look_at(
         Logits (N, C + 1), places (N, 4) of the boxes on the canvas, and the (1024, H, W) map of inception5b.
     """
     assert isinstance(features.head, LastMapHead)
-    look = drawn(image, whole_photo((image.shape[0], image.shape[1])), mirrored)
+    look = drawn(image, features.network.view((image.shape[0], image.shape[1])), mirrored)
     places, maps = look.placed(boxes), features([look.canvas]).regions
     there = torch.from_numpy(places).to(features.placement.device)
     logits = features.head(maps, [there]).cpu().numpy()
