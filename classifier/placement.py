@@ -4,7 +4,7 @@
 """
 
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -25,16 +25,21 @@ class Placement:
         device: on which it computes.
         dtype: in which precision; never "auto".
         reason: one line with all three, and why they were chosen.
+        in_int8: the same in 8 bits, for shared features whose weights have the ranges; None unless the precision was
+            left open and float32 is the only one that is native.
     """
 
     engine: EngineName
     device: torch.device
     dtype: DType
     reason: str
+    in_int8: "Placement | None" = None
 
 
 def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "auto") -> Placement:
     """Choose what is left open: the GPU if there is one, OpenVINO on a CPU if installed, bfloat16 where it is native.
+
+    Where it is not, OpenVINO runs shared features in 8 bits: `detect.classifiers.load_classifier` takes `in_int8`.
 
     Raises:
         InputError: the device, engine or precision is unknown or not available here; says how to get it.
@@ -44,20 +49,28 @@ def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "
             raise InputError(f"`{option}` {not_one_of(value, get_args(allowed))}")
     only_cpu = engine == "openvino" or dtype == "int8"
     where, why = _device("cpu" if device == "auto" and only_cpu else device)
-    chosen = _engine(engine, where)
-    precision = dtype if dtype != "auto" else native_dtype(where)
+    chosen, native = _engine(engine, where), native_dtype(where)
     if chosen != engine:
         why += f"; {chosen} is the quickest that is installed"
-    if precision != dtype:
-        why += f"; {precision} is its quickest native precision"
-        if where.type == "cpu" and precision == "float32":
-            why += ", as the processor lacks bfloat16 (AVX-512 BF16 or AMX)"
-            why += "; with shared features int8 is quicker" if chosen == "openvino" else ""
-    if precision == "int8":
+    rest = f"; layers that are not rounded run in {native}"
+    if dtype == "int8":
         if chosen != "openvino":
             raise InputError('`dtype="int8"` needs OpenVINO on a CPU (pip install openvino); take another `dtype`')
-        why += f"; layers that are not rounded run in {native_dtype(where)}"
-    return Placement(chosen, where, precision, f"{chosen} {precision} on {where}: {why}")
+        return _placement(chosen, where, dtype, why + rest)
+    if dtype != "auto":
+        return _placement(chosen, where, dtype, why)
+    if where.type != "cpu" or native != "float32":
+        return _placement(chosen, where, native, f"{why}; {native} is its quickest native precision")
+    lacks = "as the processor lacks bfloat16 (AVX-512 BF16 or AMX)"
+    alone = _placement(chosen, where, native, f"{why}; float32 is its only native precision, {lacks}")
+    if chosen != "openvino":
+        return alone
+    quicker = _placement(chosen, where, "int8", f"{why}; int8 is quicker than float32, {lacks}{rest}")
+    return replace(alone, in_int8=quicker)
+
+
+def _placement(engine: EngineName, device: torch.device, dtype: DType, why: str) -> Placement:
+    return Placement(engine, device, dtype, f"{engine} {dtype} on {device}: {why}")
 
 
 def _device(name: str) -> tuple[torch.device, str]:

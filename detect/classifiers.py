@@ -13,6 +13,7 @@ from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError
 from classifier.weights.load import load_weights
 from detect.defaults import EXACT
+from detect.networks.int8 import has_ranges
 from detect.networks.shared_features import SharedFeatures, SharedRegions
 from detect.weights import built_in_weights, weights_file
 from structures.errors import InputError
@@ -83,7 +84,8 @@ def load_classifier(
 
     Args:
         weights: built-in names or files; None takes the built-in ones for the features.
-        placement: device, engine and precision, from `classifier.placement.place`; None has it choose.
+        placement: device, engine and precision, from `classifier.placement.place`; None has it choose. Its
+            `in_int8`, if any, is taken where all weights are for shared features and have the ranges.
         mirrored: also classify mirrored regions, and average the two.
         batch_size: regions per batch; None chooses for the engine.
         features: "crops"; "shared"; "both" for shared features of all regions and crops of the first ones; or "auto"
@@ -104,6 +106,8 @@ def load_classifier(
         quick, crops = _one_of_each(names, checkpoints)
         exact_one = make(crops, where, with_features=False)  # first: it refuses int8, which costs 2 points of mAP here
         return Cascade(make(quick, where, with_features=with_features), exact_one, count=exact)
+    if where.in_int8 is not None and all(map(has_ranges, checkpoints)):
+        where = where.in_int8
     members = [make(each, where, with_features=with_features) for each in checkpoints]
     return members[0] if len(members) == 1 else Ensemble(members)
 

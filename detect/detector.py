@@ -120,8 +120,9 @@ class Detector:
             exact: with "both", the number of first regions of which crops are classified.
             engine: "auto" (OpenVINO on a CPU where it is installed, else torch), "torch", "compiled", "graph" (CUDA
                 graphs) or "openvino".
-            dtype: precision of the networks: "auto" (bfloat16 where the device has it), "float32", "bfloat16",
-                "float16", or "int8" (shared features with OpenVINO).
+            dtype: precision of the networks: "auto" (bfloat16 where the device has it; else, on a CPU, int8 for shared
+                features with OpenVINO, and float32), "float32", "bfloat16", "float16", or "int8" (shared features with
+                OpenVINO).
             batch_size: regions per batch; None chooses for the engine. Changes speed and memory, not results.
             mirrored: also classify mirrored regions, and average the two; takes twice the time.
             score_floor: lowest score to keep, 0 to 1; for mAP use 0.001.

@@ -272,7 +272,26 @@ def test_the_choice_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = place(device="cpu")
     assert (chosen.engine, chosen.device.type, chosen.dtype) == ("torch", "cpu", "float32")
     assert chosen.reason.endswith("native precision, as the processor lacks bfloat16 (AVX-512 BF16 or AMX)")
+    assert chosen.in_int8 is None  # torch does not round
     assert "lacks" not in place(device="cpu", dtype="float32").reason
+
+
+def test_int8_is_at_hand_where_precision_is_left_open_and_openvino_has_no_bfloat16(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pretend(monkeypatch, openvino=True, bfloat16=False)
+    chosen = place()
+    assert (chosen.engine, chosen.dtype) == ("openvino", "float32")
+    assert chosen.in_int8 is not None
+    assert (chosen.in_int8.engine, chosen.in_int8.device, chosen.in_int8.dtype) == ("openvino", chosen.device, "int8")
+    assert chosen.in_int8.reason == (
+        "openvino int8 on cpu: no GPU was found; openvino is the quickest that is installed; int8 is quicker than "
+        "float32, as the processor lacks bfloat16 (AVX-512 BF16 or AMX); layers that are not rounded run in float32"
+    )
+    assert place(dtype="float32").in_int8 is None
+    assert place(engine="torch").in_int8 is None
+    pretend(monkeypatch, openvino=True)
+    assert place().in_int8 is None
 
 
 def test_each_gpu_is_asked_for_itself_whether_it_has_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:

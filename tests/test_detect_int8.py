@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from classifier.placement import place
+from classifier.placement import DType, place
+from classifier.protocol import engines_of
 from classifier.region_columns import PART_INPUTS, Columns, with_columns
 from classifier.rounding import RoundedConv2d
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
@@ -95,6 +96,27 @@ def test_the_built_in_shared_weights_have_ranges() -> None:
 def test_crops_with_multibox_are_refused_at_once(load: Callable[..., object]) -> None:
     with pytest.raises(ValueError, match='`dtype="int8"` is for shared features'):
         load(place(device="cpu", dtype="int8"))
+
+
+@needs_openvino
+def test_weights_with_ranges_run_in_int8_where_that_is_the_quickest_and_was_not_decided(
+    calibrated: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("classifier.placement.native_dtype", lambda device: "float32")
+    for name, weights in (("ranges", calibrated), ("none", make_shared(("cat", "dog")))):
+        save_checkpoint(weights, tmp_path / f"{name}.safetensors", dtype=None)
+
+    def precisions(*names: str, dtype: DType = "auto") -> set[str]:
+        files = [tmp_path / f"{name}.safetensors" for name in names]
+        return {str(engine.dtype) for engine in engines_of(load_classifier(files, place(device="cpu", dtype=dtype)))}
+
+    assert precisions("ranges") == precisions("ranges", "ranges") == {"int8"}
+    assert precisions("ranges", dtype="float32") == {"float32"}
+    assert precisions("none") == precisions("ranges", "none") == {"float32"}
+    both = load_classifier(None, place(device="cpu"))
+    assert {engine.dtype for engine in engines_of(both)} == {"float32"}
+    monkeypatch.setattr("classifier.placement.native_dtype", lambda device: "bfloat16")
+    assert precisions("ranges") == {"bfloat16"}
 
 
 def test_the_command_calibrates(rcnn: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

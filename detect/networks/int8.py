@@ -57,18 +57,22 @@ def calibrated(checkpoint: Checkpoint, network: nn.Module, canvases: Iterable[Im
     return replace(checkpoint, training={**checkpoint.training, RECORD: ranges})
 
 
+def has_ranges(checkpoint: Checkpoint) -> bool:
+    """Return whether the network of a checkpoint can run in int8."""
+    return isinstance(checkpoint.training.get(RECORD), dict)
+
+
 def network_in_int8(checkpoint: Checkpoint, network: nn.Module) -> nn.Module:
     """Return the network of a checkpoint, rounded to 8 bits.
 
     Raises:
         WeightsError: the checkpoint has no ranges, or invalid ones.
     """
-    ranges = checkpoint.training.get(RECORD)
-    if not isinstance(ranges, dict):
+    if not has_ranges(checkpoint):
         raise WeightsError(
             'these weights have no ranges for `dtype="int8"`; `rcnn weights calibrate` measures them on photos'
         )
     try:
-        return rounded(network, points(), ranges, exact=NOT_ROUNDED)
+        return rounded(network, points(), checkpoint.training[RECORD], exact=NOT_ROUNDED)
     except InputError as error:
         raise WeightsError(f"ranges for int8: {error}") from None
