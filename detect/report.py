@@ -41,7 +41,7 @@ def report_values(runs: Sequence[ScoredRun], source: Mapping[str, str], *, mista
 
     Args:
         runs: one or two, on the same photos.
-        source: names of results and ground truth.
+        source: names of the ground truth, and of the results or, under "weights", of the weights that were judged.
         mistakes: whether to include the kinds of mistakes.
     """
     first, *others = (_values(run, mistakes) for run in runs)
@@ -98,11 +98,12 @@ def write_report(path: Path, runs: Sequence[ScoredRun], values: Mapping[str, Any
     if unread:
         warnings.append(f"{number_of(len(unread), 'photo')} shown without a picture, the first because {unread[0]}")
     several = len(runs) > 1
+    with_losses = "lost" in values and any(run.regions or run.can_keep_scores for run in runs)
     page = Page(
         values=values,
         scores=[run.scores for run in runs],
         mistakes=[run.mistakes for run in runs] if "mistakes" in values else [],
-        lost=[lost_sheets(run.losses) if run.regions else [] for run in runs] if "lost" in values else [],
+        lost=[lost_sheets(run.losses) if run.regions else [] for run in runs] if with_losses else [],
         names=[
             f"{letter}: {run.file}" if several else str(run.file) for letter, run in zip(LETTERS, runs, strict=False)
         ],
@@ -138,7 +139,8 @@ def _exif(results: Path) -> ExifPolicy:
 def _facts(runs: Sequence[ScoredRun], values: Mapping[str, Any]) -> list[str]:
     files = [f"{letter}: {run.file}" for letter, run in zip(LETTERS, runs, strict=False)]
     split = f", split {values['split']}" if "split" in values else ""
-    told = files if len(runs) > 1 else [f"results: {runs[0].file}"]
+    what = "weights" if "weights" in values else "results"
+    told = files if len(runs) > 1 else [f"{what}: {runs[0].file}"]
     return [*told, f"ground truth: {values['ground_truth']}{split}"]
 
 

@@ -399,7 +399,10 @@ def test_only_new_classes_and_photos_to_validate_on(
     for option, classes in (([], ("cat", "square")), (["--only-new"], ("square",))):
         assert rcnn("train", "regions", "--preset", "few", *data, *more, *option, "--out", out) == 0
         assert read_checkpoint(out).classes == classes
-        assert "ground truth: voc, split val" in (tmp_path / "page.html").read_text()
+        page = (tmp_path / "page.html").read_text()
+        assert "ground truth: voc, split val" in page
+        assert f"weights: {out}" in page
+        assert "Where objects were lost" not in page  # and no advice to detect in another way: nothing was detected
         assert "on 2 photos with 2 objects" in capsys.readouterr().out
 
 
@@ -408,7 +411,7 @@ def test_options_without_meaning_are_refused(
 ) -> None:
     write_voc(tmp_path / "voc", "train", range(1))
     data = ("train", "regions", "--voc", tmp_path / "voc", "--out", tmp_path / "w.safetensors")
-    for option in ("--steps", "--batch", "--epochs", "--val-every", "--workers"):
+    for option in ("--steps", "--batch", "--epochs", "--val-every", "--workers", "--seed", "--save-every"):
         assert rcnn(*data, "--preset", "few", option, 1) == 2
         assert f"{option} has no effect with --preset few" in capsys.readouterr().err
     assert rcnn(*data, "--preset", "few", "--features", "crops") == 2

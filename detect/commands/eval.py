@@ -132,7 +132,7 @@ def detections(
         scored = f"{number_of(run.scores.images, 'photo')} with {number_of(objects, 'object')}"
         where = f", {printable(run.file)}" if len(runs) > 1 else ""
         typer.echo(f"{figure} ({name}) {percent(value)} % on {scored}{where}")
-    if report.mistakes and not traced and (file / RUN_FILE).is_file():
+    if report.mistakes and not traced and runs[0].can_keep_scores:
         missed = sum(objects - found for objects, found in runs[0].mistakes.sizes.values())
         typer.echo(
             f"{number_of(missed, 'object')} missed; detect with --keep scores to see at which stage each was lost"

@@ -132,8 +132,8 @@ def classifier(
         chosen = {"to learn from": data} | ({} if validation_set is None else {"to validate on": validation_set})
         show_dry_run({name: WholePhotos(each) for name, each in chosen.items()}, dry_run, "trained")
         return
-    start, placement = begin.load(data.classes, run.seed), training_placement(run.device, run.dtype)
-    recipe = replace(options.make(len(data)), dtype=placement.dtype, seed=run.seed)
+    start, placement = begin.load(data.classes, run.first_seed), training_placement(run.device, run.dtype)
+    recipe = replace(options.make(len(data)), dtype=placement.dtype, seed=run.first_seed)
     work, batch = run.folder(out), options.batch
     with joined(placement.device) as here, ExitStack() as stack:
         first = current_process().rank == 0

@@ -68,7 +68,7 @@ def train_on_crops(
     use_ignored = not (photos.ignore or has_crowds(dataset))
     with join_training(where, run.dtype, dataset, validation_set) as process:
         placement = process.placement
-        trainings = _trainings(chosen, recipe, examples, where.dtype, run.seed, use_ignored=use_ignored)
+        trainings = _trainings(chosen, recipe, examples, where.dtype, run.first_seed, use_ignored=use_ignored)
         start, generator = load_checkpoint(weights or chosen.weights), build_for_many(boxes, placement, cut=False)
         if warning := unlearned_warning(generator, dataset.classes):
             process.echo([warning], err=True)

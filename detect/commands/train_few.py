@@ -186,6 +186,6 @@ def _report(
         typer.echo(printable(f"no page: {error}"), err=True)
         return
     gallery = Gallery()
-    source = {"file": str(out), **about}
+    source = {"weights": str(out), **about}
     values = with_photos(report_values([run], source, mistakes=True), [run], gallery)
     typer.echo(printable(write_report(page, [run], values, gallery)))

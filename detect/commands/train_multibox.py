@@ -107,7 +107,7 @@ def multibox(
     with join_training(where, run.dtype, dataset, validation_set) as process:
         placement = process.placement
         recipes = [
-            replace(recipe.change(phase), dtype=where.dtype, seed=run.seed + number)
+            replace(recipe.change(phase), dtype=where.dtype, seed=run.first_seed + number)
             for number, phase in enumerate(chosen.phases)
         ]
         readers = usual_readers(process.device.type, on_cpu=0) if workers is None else workers

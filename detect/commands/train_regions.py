@@ -14,16 +14,18 @@ from detect.commands.train_few import FewOptions, train_on_few
 from detect.commands.train_shared import Common, SharedOptions, train_on_shared_features
 from detect.commands.training_options import (
     PRESET,
+    SAVE_EVERY,
     Out,
     RunOptions,
-    SaveEvery,
     TrainingPhotoOptions,
     ValidationOptions,
 )
 from detect.defaults import refuse_options_without_effect
-from detect.training.presets import FEW, REGIONS, SHARED, describe
+from detect.training.presets import FEW, REGIONS, SHARED, describe, given
 from structures.errors import InputError
 from structures.names import not_one_of
+
+STEPS, SHARED_STEPS = 500, 100  # between two saved states: a step takes a fraction of a second, or seconds
 
 
 class TrainedFeatures(str, Enum):
@@ -101,7 +103,10 @@ def regions(
     proposals: Annotated[
         str | None, typer.Option(help="Proposal generator for the examples, or file:PATH.", show_default=PRESET)
     ] = None,
-    save_every: SaveEvery = 500,
+    save_every: Annotated[
+        int | None,
+        typer.Option(min=1, help=SAVE_EVERY, show_default=f"{STEPS}; with shared features {SHARED_STEPS}"),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Photos to propose for at the same time.", show_default="one per core"),
@@ -119,6 +124,8 @@ def regions(
                 "--val-proposals has no effect with --preset few": val_proposals is not None,
                 "--val-every has no effect with --preset few": validation.val_every is not None,
                 "--workers has no effect with --preset few": workers is not None,
+                "--seed has no effect with --preset few": run.seed is not None,
+                "--save-every has no effect with --preset few": save_every is not None,
             }
         )
         train_on_few(out, photos, validation, few, run, weights, proposals)
@@ -132,7 +139,8 @@ def regions(
             }
         )
         common = Common(recipe.freeze, recipe.learning_rate, recipe.weight_decay, examples.batch)
-        train_on_shared_features(out, photos, validation, common, shared, run, preset, weights, proposals, save_every)
+        steps = given(save_every, SHARED_STEPS)
+        train_on_shared_features(out, photos, validation, common, shared, run, preset, weights, proposals, steps)
     else:
         preset = preset or "quick"
         if features is None and preset not in REGIONS:
@@ -143,4 +151,5 @@ def regions(
             {"--ignore has no effect with --use-ignored": bool(photos.ignore and examples.use_ignored)}
         )
         generators = Generators(proposals, val_proposals, workers)
-        train_on_crops(out, photos, validation, recipe, examples, run, preset, weights, generators, save_every)
+        steps = given(save_every, STEPS)
+        train_on_crops(out, photos, validation, recipe, examples, run, preset, weights, generators, steps)

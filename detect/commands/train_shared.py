@@ -103,7 +103,7 @@ def train_on_shared_features(
     with join_training(where, run.dtype, dataset, validation_set) as process:
         placement = process.placement
         recipes = [
-            shared.change(phase, common, dtype=where.dtype).with_seed(run.seed + number)
+            shared.change(phase, common, dtype=where.dtype).with_seed(run.first_seed + number)
             for number, phase in enumerate(chosen.phases)
         ]
         generator = build_for_many(proposals or chosen.proposals, placement)

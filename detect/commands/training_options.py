@@ -22,7 +22,8 @@ Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the photos 
 TrunkRate = Annotated[
     float | None, typer.Option(min=0, help="Factor on the learning rate for the trunk.", show_default=PRESET)
 ]
-SaveEvery = Annotated[int, typer.Option(min=1, help="Save the state of the training every N steps.")]
+SAVE_EVERY = "Save the state of the training every N steps."
+SaveEvery = Annotated[int, typer.Option(min=1, help=SAVE_EVERY)]
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,12 @@ class RunOptions:
     ] = None
     dtype: Annotated[str, typer.Option(help="Precision of the training: auto, float32 or bfloat16.")] = "auto"
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto"
-    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0
+    seed: Annotated[int | None, typer.Option(min=0, help="Random seed.", show_default="0")] = None
+
+    @property
+    def first_seed(self) -> int:
+        """The random seed of the first phase."""
+        return self.seed or 0
 
     def folder(self, out: Path) -> Path:
         """Return the folder of a run, given its output file.
