@@ -49,16 +49,17 @@ def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "
             raise InputError(f"`{option}` {not_one_of(value, get_args(allowed))}")
     only_cpu = engine == "openvino" or dtype == "int8"
     where, why = _device("cpu" if device == "auto" and only_cpu else device)
-    chosen, native = _engine(engine, where), native_dtype(where)
+    chosen = _engine(engine, where)
     if chosen != engine:
         why += f"; {chosen} is the quickest that is installed"
+    if dtype not in ("auto", "int8"):
+        return _placement(chosen, where, dtype, why)
+    native = native_dtype(where)
     rest = f"; layers that are not rounded run in {native}"
     if dtype == "int8":
         if chosen != "openvino":
             raise InputError('`dtype="int8"` needs OpenVINO on a CPU (pip install openvino); take another `dtype`')
         return _placement(chosen, where, dtype, why + rest)
-    if dtype != "auto":
-        return _placement(chosen, where, dtype, why)
     if where.type != "cpu" or native != "float32":
         return _placement(chosen, where, native, f"{why}; {native} is its quickest native precision")
     lacks = "as the processor lacks bfloat16 (AVX-512 BF16 or AMX)"

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from detect.evaluation import choose, read_detections
-from detect.runs.record import RUN_FILE, high_floor
+from detect.runs.record import high_floor
 from eval.aligned import Aligned, align_records
 from eval.checks import upright
 from eval.ground_truth import AnyDataset, has_crowds, usual_protocol
@@ -67,9 +67,8 @@ class ScoredRun:
 
     @property
     def can_keep_scores(self) -> bool:
-        """Whether the results are those of `rcnn detect`, which can keep the scores of all regions."""
-        folder = self.file.parent if self.file.name == DETECTIONS_FILE else self.file
-        return (folder / RUN_FILE).is_file()
+        """Whether the results are in the format of `rcnn detect`, which can keep the scores of all regions."""
+        return self.file.name == DETECTIONS_FILE or (self.file / DETECTIONS_FILE).is_file()
 
     @cached_property
     def judged(self) -> JudgedRun:
