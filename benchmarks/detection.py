@@ -3,7 +3,7 @@
     python benchmarks/detection.py VOC2007 quarter --out ways --rival yolox.onnx --timed 12 --minutes 15
 
 First a few photos are timed: the ways, each in a process of its own, take turns photo by photo, so that what else the
-machine does hits all alike; the first photo of each shape warms up and is not counted. Then all photos are judged, the
+machine does hits all alike; the first photo on each canvas warms up and is not counted. Then all photos are judged, the
 quickest way first, until they are done or the minutes are over: OUT/WAY.jsonl holds what was found, and the same
 command goes on there. `--found WAY=FOLDER` takes what `rcnn detect --score 0.001` found earlier. OUT gets ways.txt,
 ways.json and ways.png; `--growth` adds how time grows with pixels, regions and photos.
@@ -40,6 +40,8 @@ from eval.results import DETECTIONS_FILE, read_lines  # noqa: E402
 from eval.scores import score  # noqa: E402
 from eval.selection import Selection, pick_evenly  # noqa: E402
 from eval.voc import VocDataset  # noqa: E402
+from proposals.multibox.views import whole_photo  # noqa: E402
+from structures.boxes import ImageSize  # noqa: E402
 from structures.records import Detections  # noqa: E402
 
 Row = dict[str, Any]
@@ -94,10 +96,10 @@ def ask(way: Connection, path: Path) -> Answer:
 
 
 def time_ways(names: Sequence[str], paths: Sequence[Path], setting: Setting, console: Console) -> dict[str, Row]:
-    """Return median, spread and memory of each way; a photo counts when one of its shape was seen before."""
+    """Return median, spread and memory of each way; a photo counts when one on its canvas was seen before."""
     seconds: dict[str, list[float]] = {name: [] for name in names}
     memory = dict.fromkeys(names, 0)
-    shapes = set[tuple[int, ...]]()
+    canvases = set[ImageSize]()
     with ExitStack() as stack:
         running = {}
         for name in names:
@@ -105,12 +107,12 @@ def time_ways(names: Sequence[str], paths: Sequence[Path], setting: Setting, con
             running[name] = stack.enter_context(asked(name, setting))
         for path in paths:
             answers = {name: ask(way, path) for name, way in running.items()}
-            shape = tuple(next(iter(answers.values())).found.image_size)
+            canvas = whole_photo(next(iter(answers.values())).found.image_size).canvas
             for name, answer in answers.items():
                 memory[name] = answer.peak_bytes
-                if shape in shapes:
+                if canvas in canvases:
                     seconds[name].append(answer.seconds)
-            shapes.add(shape)
+            canvases.add(canvas)
     return {name: {**_spread(seconds[name]), "memory": memory[name]} for name in names}
 
 

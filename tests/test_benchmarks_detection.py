@@ -57,7 +57,7 @@ def test_a_run_times_a_few_photos_judges_all_and_goes_on_where_it_stopped(
     detection.main([*words, "--timed", "6", "--minutes", "0"])
     assert asked == [f"{number:06d}" for number in range(6) for _ in range(2)]  # in turn
     rows = json.loads((tmp_path / "out/ways.json").read_text())["rows"]
-    assert rows["plain"]["timed"] == 3  # the first of each of three shapes is not counted
+    assert rows["plain"]["timed"] == 4  # the first on each of two canvases is not counted
     assert "mAP" not in rows["plain"]
     asked.clear()
     detection.main([*words, "--timed", "0"])

@@ -61,15 +61,14 @@ def train_on_few(
     from detect.training.few_photos import FOLDER, PhotoRegionCache
     from detect.training.folder import occupied
     from detect.training.progress import Reporter
-    from detect.training.setup import save_weights, what_stays, with_origin
+    from detect.training.setup import require_training_precision, save_weights, what_stays, with_origin
     from eval.ground_truth import has_crowds
     from eval.selection import Selection
 
     preset = FEW["few"]
     page, folder = few.html or out.with_suffix(".html"), run.folder(out)
     _check_files(out, few.html, page, folder, photos, validation, weights, proposals)
-    if run.dtype == "int8":
-        raise InputError('`dtype="int8"` is not for training; use bfloat16 or float32')
+    require_training_precision(run.dtype)
     placement = place(device=run.device, dtype=run.dtype)  # type: ignore[arg-type]
     whole, start = photos.open(use_difficult=True), load_checkpoint(weights or preset.weights)
     recipe = replace(preset.phases[0], keep=not few.only_new, use_ignored=not (photos.ignore or has_crowds(whole)))

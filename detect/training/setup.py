@@ -67,14 +67,23 @@ def training_placement(device: str, dtype: str) -> Placement:
         InputError: float16 or int8 was requested, whose gradients would vanish; a device is not available; or there are
             more processes than GPUs.
     """
-    if dtype in ("float16", "int8"):
-        raise InputError(f'`dtype="{dtype}"` is not for training; use bfloat16 or float32')
+    require_training_precision(dtype)
     if device != "cpu":
         take_own_gpu()
     placement = place(device=device, engine="torch", dtype=cast(DType, dtype))
     if placement.device.type == "cpu":
         _keep_freed_memory()
     return placement if placement.dtype != "float16" else place(device=device, engine="torch", dtype="float32")
+
+
+def require_training_precision(dtype: str) -> None:
+    """Refuse precisions in which nothing can be learned.
+
+    Raises:
+        InputError: float16 or int8 was requested.
+    """
+    if dtype in ("float16", "int8"):
+        raise InputError(f'`dtype="{dtype}"` is not for training; use bfloat16 or float32')
 
 
 def _keep_freed_memory() -> None:
