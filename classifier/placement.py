@@ -67,7 +67,7 @@ def place(*, device: str = "auto", engine: EngineName = "auto", dtype: DType = "
     if chosen != "openvino":
         return alone
     quicker = _placement(chosen, where, "int8", f"{why}; int8 is quicker than float32, {lacks}{rest}")
-    return replace(alone, in_int8=quicker)
+    return replace(alone, reason=f"{alone.reason}; with shared features alone int8 is quicker", in_int8=quicker)
 
 
 def _placement(engine: EngineName, device: torch.device, dtype: DType, why: str) -> Placement:

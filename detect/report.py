@@ -94,11 +94,11 @@ def write_report(path: Path, runs: Sequence[ScoredRun], values: Mapping[str, Any
     """
     pictures = _pictures(runs[0], values, gallery)
     unread = [each.reason for each in pictures if each.reason]
-    warnings = [line for run in runs for line in _warnings(run, with_losses="lost" in values)]
+    with_losses = "lost" in values and any(run.regions or run.can_keep_scores for run in runs)
+    warnings = [line for run in runs for line in _warnings(run, with_losses=with_losses)]
     if unread:
         warnings.append(f"{number_of(len(unread), 'photo')} shown without a picture, the first because {unread[0]}")
     several = len(runs) > 1
-    with_losses = "lost" in values and any(run.regions or run.can_keep_scores for run in runs)
     page = Page(
         values=values,
         scores=[run.scores for run in runs],

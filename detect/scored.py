@@ -68,7 +68,7 @@ class ScoredRun:
     @property
     def can_keep_scores(self) -> bool:
         """Whether the results are in the format of `rcnn detect`, which can keep the scores of all regions."""
-        return self.file.name == DETECTIONS_FILE or (self.file / DETECTIONS_FILE).is_file()
+        return (_folder(self.file) / DETECTIONS_FILE).is_file()
 
     @cached_property
     def judged(self) -> JudgedRun:
@@ -155,4 +155,9 @@ def require_same_photos(runs: Sequence[ScoredRun]) -> None:
 
 def _regions_of(file: Path) -> KeptRegions:
     """Return the regions that were kept with results; none for results of other programs."""
-    return read_regions(file.parent if file.name == DETECTIONS_FILE else file)
+    return read_regions(_folder(file))
+
+
+def _folder(file: Path) -> Path:
+    """Return the folder of results that are named by it, or by the file in it."""
+    return file.parent if file.name == DETECTIONS_FILE else file

@@ -282,6 +282,7 @@ def test_int8_is_at_hand_where_precision_is_left_open_and_openvino_has_no_bfloat
     pretend(monkeypatch, openvino=True, bfloat16=False)
     chosen = place()
     assert (chosen.engine, chosen.dtype) == ("openvino", "float32")
+    assert chosen.reason.endswith("with shared features alone int8 is quicker")
     assert chosen.in_int8 is not None
     assert (chosen.in_int8.engine, chosen.in_int8.device, chosen.in_int8.dtype) == ("openvino", chosen.device, "int8")
     assert chosen.in_int8.reason == (

@@ -13,7 +13,7 @@ from classifier.recipes import AVERAGE_FROM, LEARNING_RATE, WEIGHT_DECAY, Recipe
 from detect.commands.groups import examples
 from detect.commands.option_records import with_records
 from detect.commands.options import DryRun, show_dry_run
-from detect.commands.training_options import RunOptions, SaveEvery
+from detect.commands.training_options import STEPS_SAVED, RunOptions, SaveEvery
 from structures.errors import InputError
 from structures.text import number_of, printable
 
@@ -108,7 +108,7 @@ def classifier(
     options: ClassifierRecipeOptions,
     run: RunOptions,
     val: Annotated[Path | None, typer.Option(help="Validation photos, one folder per class.")] = None,
-    save_every: SaveEvery = 500,
+    save_every: SaveEvery = STEPS_SAVED,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Processes that read photos.", show_default="2 on a CPU, else all cores but one"),

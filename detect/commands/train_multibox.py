@@ -8,6 +8,7 @@ import typer
 from detect.commands.groups import examples, explained
 from detect.commands.option_records import with_records
 from detect.commands.training_options import (
+    CANVAS_STEPS_SAVED,
     PRESET,
     Epochs,
     Out,
@@ -76,7 +77,7 @@ def multibox(
     weights: Annotated[
         str | None, typer.Option(help="Classifier whose trunk to start from, or MultiBox weights.", show_default=PRESET)
     ] = None,
-    save_every: SaveEvery = 100,
+    save_every: SaveEvery = CANVAS_STEPS_SAVED,
     workers: Annotated[
         int | None,
         typer.Option(

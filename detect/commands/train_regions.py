@@ -13,8 +13,10 @@ from detect.commands.train_crops import Generators, train_on_crops
 from detect.commands.train_few import FewOptions, train_on_few
 from detect.commands.train_shared import Common, SharedOptions, train_on_shared_features
 from detect.commands.training_options import (
+    CANVAS_STEPS_SAVED,
     PRESET,
     SAVE_EVERY,
+    STEPS_SAVED,
     Out,
     RunOptions,
     TrainingPhotoOptions,
@@ -24,8 +26,6 @@ from detect.defaults import refuse_options_without_effect
 from detect.training.presets import FEW, REGIONS, SHARED, describe, given
 from structures.errors import InputError
 from structures.names import not_one_of
-
-STEPS, SHARED_STEPS = 500, 100  # between two saved states: a step takes a fraction of a second, or seconds
 
 
 class TrainedFeatures(str, Enum):
@@ -105,7 +105,7 @@ def regions(
     ] = None,
     save_every: Annotated[
         int | None,
-        typer.Option(min=1, help=SAVE_EVERY, show_default=f"{STEPS}; with shared features {SHARED_STEPS}"),
+        typer.Option(min=1, help=SAVE_EVERY, show_default=f"{STEPS_SAVED}; with shared features {CANVAS_STEPS_SAVED}"),
     ] = None,
     workers: Annotated[
         int | None,
@@ -139,7 +139,7 @@ def regions(
             }
         )
         common = Common(recipe.freeze, recipe.learning_rate, recipe.weight_decay, examples.batch)
-        steps = given(save_every, SHARED_STEPS)
+        steps = given(save_every, CANVAS_STEPS_SAVED)
         train_on_shared_features(out, photos, validation, common, shared, run, preset, weights, proposals, steps)
     else:
         preset = preset or "quick"
@@ -151,5 +151,5 @@ def regions(
             {"--ignore has no effect with --use-ignored": bool(photos.ignore and examples.use_ignored)}
         )
         generators = Generators(proposals, val_proposals, workers)
-        steps = given(save_every, STEPS)
+        steps = given(save_every, STEPS_SAVED)
         train_on_crops(out, photos, validation, recipe, examples, run, preset, weights, generators, steps)

@@ -23,6 +23,7 @@ TrunkRate = Annotated[
     float | None, typer.Option(min=0, help="Factor on the learning rate for the trunk.", show_default=PRESET)
 ]
 SAVE_EVERY = "Save the state of the training every N steps."
+STEPS_SAVED, CANVAS_STEPS_SAVED = 500, 100  # N: a step on crops takes a fraction of a second, one on canvases seconds
 SaveEvery = Annotated[int, typer.Option(min=1, help=SAVE_EVERY)]
 
 

@@ -34,7 +34,7 @@ from structures.npz import NpzError, read_arrays
 from structures.records import Dataset, GroundTruth, Image, Proposals
 
 FOLDER, SUFFIX = "photos", ".npz"
-FORMAT = "2"  # to be changed if earlier files would be misread
+FORMAT = "3"  # to be changed if earlier files would be misread
 COPIES, SHAKE = 6, 0.1  # boxes per object, with corners moved by this share of its sides
 MOST_AROUND = 60  # most boxes per object that the generator made but did not propose
 SMALLEST = 4.0  # side of a box, in pixels
