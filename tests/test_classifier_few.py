@@ -1,5 +1,6 @@
 """Columns for new classes: what they are made of, weights that get or lose them, learning them from examples."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -14,10 +15,9 @@ from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError
 from detect.networks.shared import from_checkpoint
 from detect.networks.shared_features import SharedFeatures, SharedRegions
-from proposals.multibox.views import whole_photo
 from structures.boxes import Floats
 from structures.errors import InputError
-from tests.networks import make_shared, photo, some_boxes
+from tests.networks import make_shared, photo, quarter_canvases, some_boxes
 
 TORCH = place(device="cpu", engine="torch", dtype="float32")
 OLD = ("cat", "cup")
@@ -25,10 +25,8 @@ ONCE = np.ones(160, np.float32)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_canvases() -> object:
-    """A quarter of the usual pixels: what is proven here does not depend on them, and its time does."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(whole_photo.__kwdefaults__, "canvases", ((192, 256), (256, 192)))
+def small_canvases() -> Iterator[None]:
+    with quarter_canvases():
         yield
 
 

@@ -33,11 +33,10 @@ from detect.training.few_recipe import FewRecipe
 from eval.selection import Selection
 from eval.voc import VocDataset
 from proposals.generators import MAKERS
-from proposals.multibox.views import whole_photo
 from structures.boxes import as_boxes
 from structures.errors import InputError
 from structures.records import GroundTruth
-from tests.networks import make_shared
+from tests.networks import make_shared, quarter_canvases
 from tests.shapes import FEW_BOXES, write_coco, write_voc
 
 TORCH = place(device="cpu", engine="torch", dtype="float32")
@@ -47,9 +46,7 @@ PHOTOS = 5
 
 @pytest.fixture(scope="module", autouse=True)
 def small_canvases() -> Iterator[None]:
-    """A quarter of the usual pixels: what is proven here does not depend on them, and its time does."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(whole_photo.__kwdefaults__, "canvases", ((192, 256), (256, 192)))
+    with quarter_canvases():
         yield
 
 
