@@ -16,6 +16,7 @@ from classifier.pooling import pool, pool_parts
 from classifier.shared_regions import LAST_MAP, PARTS, RegionMaps, SharedRegionHead, parts_on_map, root
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError
+from classifier.weights.on_trunk import CROP_LAYER, CROPS, crop_columns
 
 PART_INPUTS = LAST_MAP * PARTS**2  # numbers that a column is a linear function of
 ROOTS = "regions.roots.weight"  # in weights that have such columns
@@ -92,7 +93,7 @@ def with_columns(checkpoint: Checkpoint, new: Columns, *, keep: bool = True) -> 
     """Put columns behind those of the classes of shared weights, in front of the background.
 
     The layer for whole photos goes, since it does not know the new classes, and so do the regions of known objects,
-    which are those of the old columns. What MultiBox learned from stays as it is.
+    which are those of the old columns. The layer for crops goes with the others. What MultiBox learned from stays.
 
     Args:
         checkpoint: weights of shared features.
@@ -106,7 +107,8 @@ def with_columns(checkpoint: Checkpoint, new: Columns, *, keep: bool = True) -> 
     state = checkpoint.of_network()
     names = (*(checkpoint.classes if keep else ()), *new.names)
     joined = _joined(_layers(state), _as_layers(new, state), keep=keep)
-    return replace(checkpoint, state={**state, **joined}, classes=names)
+    found = {name: value for name, value in {**state, **joined}.items() if keep or not name.startswith(CROPS)}
+    return replace(checkpoint, state=found, classes=names)
 
 
 def without_columns(checkpoint: Checkpoint, names: Sequence[str]) -> Checkpoint:
@@ -128,6 +130,11 @@ def without_columns(checkpoint: Checkpoint, names: Sequence[str]) -> Checkpoint:
     found = {**state, **taken}
     if not taken[ROOTS].any():  # no column that stays uses them
         del found[ROOTS]
+    columns = crop_columns(checkpoint)  # of the first classes, and background
+    if columns:
+        left = [*(number for number in kept.tolist() if number < columns - 1), columns - 1]
+        found |= {name: state[name][left] for name in CROP_LAYER}
+        found = found if len(left) > 1 else {n: value for n, value in found.items() if not n.startswith(CROPS)}
     return replace(checkpoint, state=found, classes=classes)
 
 

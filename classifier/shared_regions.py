@@ -82,6 +82,11 @@ class SharedRegionHead(nn.Module):
             self.parts.weight.copy_(weight.repeat_interleave(PARTS**2, dim=0)[:, :, None, None])
             self.parts.bias.copy_(bias.repeat_interleave(PARTS**2))  # type: ignore[union-attr]
 
+    def mean_part(self) -> tuple[Tensor, Tensor]:
+        """Return the mean of the nine parts, as a last layer for crops of regions: (columns, 1024) and (columns,)."""
+        weight, bias = self.parts.weight.detach(), self.parts.bias.detach()  # type: ignore[union-attr]
+        return weight.reshape(self.columns, PARTS**2, LAST_MAP).mean(dim=1), bias.reshape(-1, PARTS**2).mean(dim=1)
+
     def maps(self, three_b: Tensor, four_e: Tensor, five_b: Tensor) -> RegionMaps:
         """Make the maps of N photos out of the trunk's: 3b at stride 8, 4e and 5b at stride 16."""
         return RegionMaps(*self.hidden_maps(three_b, four_e, five_b), self.part_logits(five_b))

@@ -19,14 +19,12 @@ from classifier.images import cut_views
 from classifier.placement import Placement
 from classifier.regions import Probabilities
 from classifier.views import list_views
-from classifier.weights.checkpoint import SHARED_PHOTOS, Checkpoint
-from classifier.weights.fitting import WeightsError
+from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.on_trunk import PHOTO_LAYER, on_trunk
 from structures.boxes import Floats
 from structures.errors import InputError
 from structures.records import GroundTruth, Image
 
-LAYER = ("weight", "bias")
-TRUNK = "trunk."  # before the names of the layers in shared weights
 DECAY = 1e-2  # of 0.0001 to 0.03: of the squares of the weights, added to the mean loss per photo (benchmarks/LOG.md)
 ITERATIONS = 200  # L-BFGS, at most
 ABSENT, PRESENT, UNCLEAR = 0, 1, -1  # whether a photo shows a class; the last where only ignored objects do
@@ -34,21 +32,9 @@ ABSENT, PRESENT, UNCLEAR = 0, 1, -1  # whether a photo shows a class; the last w
 Presence = npt.NDArray[np.int8]
 
 
-def photo_classifier(checkpoint: Checkpoint) -> Checkpoint:
-    """Take the classifier of whole photos out of weights of shared features.
-
-    Raises:
-        WeightsError: the weights are of another task, or have no such layer.
-    """
-    names = [SHARED_PHOTOS + name for name in LAYER]
-    if checkpoint.task != "shared" or any(name not in checkpoint.state for name in names):
-        raise WeightsError(f"these weights are for {checkpoint.task}, and have no layer that classifies whole photos")
-    return _on_trunk(checkpoint, *(checkpoint.state[name] for name in names))
-
-
 def with_photo_layer(checkpoint: Checkpoint, weight: Tensor, bias: Tensor) -> Checkpoint:
     """Add a layer (C, 1024) and (C,) for whole photos to the heads of shared weights."""
-    layer = dict(zip((SHARED_PHOTOS + name for name in LAYER), (weight, bias), strict=True))
+    layer = dict(zip(PHOTO_LAYER, (weight, bias), strict=True))
     return replace(checkpoint, state={**checkpoint.state, **layer})
 
 
@@ -72,7 +58,7 @@ def photo_features(checkpoint: Checkpoint, photos: Iterable[Image], placement: P
         placement: where the trunk runs.
     """
     fresh = torch.zeros(len(checkpoint.classes), 1024), torch.zeros(len(checkpoint.classes))
-    network, how = _on_trunk(checkpoint, *fresh).network(), checkpoint.preprocessing
+    network, how = on_trunk(checkpoint, *fresh, "photos").network(), checkpoint.preprocessing
     module = Probabilities(network, several=True, with_features=True)
     engine = make_engine(module, placement, size=how.size, batch_size=2)
     for photo in photos:
@@ -130,14 +116,6 @@ def fit_layer(
     optimiser.step(loss)  # type: ignore[no-untyped-call]
     learned = weight.detach()
     return learned.float(), (bias.detach() - learned @ centre).float()
-
-
-def _on_trunk(checkpoint: Checkpoint, weight: Tensor, bias: Tensor) -> Checkpoint:
-    trunk = {n.removeprefix(TRUNK): value for n, value in checkpoint.state.items() if n.startswith(TRUNK)}
-    state = {**trunk, "fc.weight": weight, "fc.bias": bias}
-    found = replace(checkpoint, state=state, task="photos")
-    found.check()
-    return found
 
 
 def photo_layer(

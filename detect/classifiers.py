@@ -12,6 +12,7 @@ from classifier.regions import Ensemble, GoogLeNetRegions
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError
 from classifier.weights.load import load_weights
+from classifier.weights.on_trunk import classifies_crops, crop_classifier
 from detect.defaults import EXACT
 from detect.networks.int8 import has_ranges
 from detect.networks.shared_features import SharedFeatures, SharedRegions
@@ -52,12 +53,15 @@ def load_regions(name: str | Path, *, features: Features = "auto") -> Checkpoint
 
     Args:
         name: a built-in name, or a file.
-        features: what the weights must be for: "crops" or "shared" features; "auto" and "both" accept either.
+        features: what the weights must be for: "crops" or "shared" features; "auto" and "both" accept either. For
+            "crops", weights of shared features may have a layer for them; then the classifier of crops is returned.
 
     Raises:
         WeightsError: there are no such weights, or they are for something else; the message names them.
     """
     checkpoint = load_weights(weights_file(name))
+    if features == "crops" and classifies_crops(checkpoint):
+        return crop_classifier(checkpoint)
     wanted = [task for kind, task in TASKS.items() if features in ("auto", "both", kind)]
     if checkpoint.task not in wanted:
         needed = "a region classifier is" if len(wanted) > 1 else f"weights for {wanted[0]} are"
@@ -89,21 +93,21 @@ def load_classifier(
         mirrored: also classify mirrored regions, and average the two.
         batch_size: regions per batch; None chooses for the engine.
         features: "crops"; "shared"; "both" for shared features of all regions and crops of the first ones; or "auto"
-            for what the weights are for: one of each kind gives "both"; other numbers of them are averaged.
+            for what the weights are for: one of each kind gives "both", and so does one of shared features that has a
+            layer for crops; other numbers of them are averaged.
         with_features: also return the features of each region (`classifier.protocol.feature_count`).
         exact: with "both", the number of first regions of which crops are classified.
 
     Raises:
-        WeightsError: there are no such weights, they cannot be used, or they are not one of each kind for "both".
+        WeightsError: there are no such weights, they cannot be used, or are not for both kinds of features with "both".
         InputError: their classes differ, or a number is out of range.
     """
     names, kind = choose_weights(weights, features)
     where = placement or place()
     checkpoints = [load_regions(name, features=kind) for name in names]
     make = partial(_classifier, mirrored=mirrored, batch_size=batch_size)
-    one_of_each = sorted(each.task for each in checkpoints) == sorted(TASKS.values())
-    if kind == "both" or (kind == "auto" and one_of_each):
-        quick, crops = _one_of_each(names, checkpoints)
+    if kind == "both" or (kind == "auto" and _are_for_both(checkpoints)):
+        quick, crops = _for_both(names, checkpoints)
         exact_one = make(crops, where, with_features=False)  # first: it refuses int8, which costs 2 points of mAP here
         return Cascade(make(quick, where, with_features=with_features), exact_one, count=exact)
     if where.in_int8 is not None and all(map(has_ranges, checkpoints)):
@@ -112,12 +116,21 @@ def load_classifier(
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
-def _one_of_each(names: Sequence[str | Path], checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
-    by_task = {each.task: each for each in checkpoints}
-    if len(checkpoints) != len(TASKS) or len(by_task) != len(TASKS):
+def _are_for_both(checkpoints: Sequence[Checkpoint]) -> bool:
+    one_of_each = sorted(each.task for each in checkpoints) == sorted(TASKS.values())
+    return one_of_each or (len(checkpoints) == 1 and classifies_crops(checkpoints[0]))
+
+
+def _for_both(names: Sequence[str | Path], checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """Return weights for shared features and weights for crops."""
+    if not _are_for_both(checkpoints):
         raise WeightsError(
-            f"`weights` {', '.join(map(str, names))}: both features need two, one for shared features and one for crops"
+            f"`weights` {', '.join(map(str, names))}: both features need one for shared features and one for crops, or "
+            "one for shared features that has a layer for crops"
         )
+    if len(checkpoints) == 1:
+        return [checkpoints[0], crop_classifier(checkpoints[0])]
+    by_task = {each.task: each for each in checkpoints}
     shared, crops = by_task["shared"], by_task["regions"]
     unknown = unknown_classes(shared.classes, crops.classes)
     if unknown:

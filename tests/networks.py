@@ -46,7 +46,7 @@ def make(variant: Variant = "paper", preprocessing: Preprocessing = SMALL, seed:
     return Checkpoint(network.state_dict(), CLASSES, preprocessing, variant, "regions")
 
 
-def make_shared(classes: tuple[str, ...]) -> Checkpoint:
+def make_shared(classes: tuple[str, ...], *, crops: bool = False) -> Checkpoint:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         shapes = torch.tensor([[[20.0, 24.0]], [[50.0, 60.0]], [[120.0, 110.0]], [[250.0, 260.0]]])
@@ -54,6 +54,8 @@ def make_shared(classes: tuple[str, ...]) -> Checkpoint:
         network = SharedNetwork(shapes, start.preprocessing, len(classes) + 1, width=16)
         for layer in (network.regions.parts, network.regions.predict):
             torch.nn.init.normal_(layer.weight, std=0.05)
+        if crops:
+            network.begin_crops()
         return to_checkpoint(network, start, classes, network.state_dict(), {"data": "noise"})
 
 

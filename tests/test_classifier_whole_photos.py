@@ -16,12 +16,12 @@ from classifier.images import ImageClassifier
 from classifier.placement import place
 from classifier.weights.checkpoint import Checkpoint, save_checkpoint
 from classifier.weights.fitting import WeightsError
+from classifier.weights.on_trunk import photo_classifier
 from classifier.whole_photos import (
     ABSENT,
     PRESENT,
     UNCLEAR,
     fit_layer,
-    photo_classifier,
     photo_features,
     photo_layer,
     presence,

@@ -14,6 +14,7 @@ import torch
 
 from classifier.cascade import Cascade
 from classifier.placement import place
+from classifier.regions import Ensemble, GoogLeNetRegions
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from classifier.weights.fitting import WeightsError
 from classifier.weights.preprocessing import TORCHVISION
@@ -256,13 +257,28 @@ def test_both_features_want_weights_of_each_kind(tmp_path: Path) -> None:
         assert isinstance(classify.quick, SharedRegions)
         assert (classify.count, classify.parameters["exact"]) == (3, 3)
         assert shared_features(classify) is classify.quick.features
-    for names in ([shared, shared], [crops], [shared, crops, crops]):
-        with pytest.raises(WeightsError, match="both features need two"):
+    for names in ([shared, shared], [shared], [crops], [shared, crops, crops]):
+        with pytest.raises(WeightsError, match="both features need one for shared features and one for crops, or"):
             load_classifier(names, TORCH, features="both")
     first, *others = make().classes
     save_checkpoint(make_shared(tuple(others)), shared)
     with pytest.raises(WeightsError, match=f"those for crops know '{first}', which those for shared features do not"):
         load_classifier([shared, crops], TORCH)
+
+
+def test_one_trunk_can_do_both(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_checkpoint(make_shared(CLASSES, crops=True), path)
+    for features in ("auto", "both"):
+        classify = load_classifier(path, TORCH, features=features)  # type: ignore[arg-type]
+        assert isinstance(classify, Cascade)
+        assert isinstance(classify.quick, SharedRegions)
+        assert isinstance(classify.exact, GoogLeNetRegions)
+    boxes, alone = as_boxes([[5, 5, 60, 70]]), load_classifier(path, TORCH, features="crops")
+    assert isinstance(alone, GoogLeNetRegions)
+    np.testing.assert_array_equal(alone(noise(90, 120), boxes), classify.exact(noise(90, 120), boxes))
+    assert isinstance(load_classifier(path, TORCH, features="shared"), SharedRegions)
+    assert isinstance(load_classifier([path, path], TORCH), Ensemble)
 
 
 def test_what_is_taken_where_no_weights_are_named() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from classifier.googlenet import GoogLeNet
+from classifier.googlenet import DROPOUT, GoogLeNet, Variant
 from classifier.placement import place
 from classifier.region_draw import RegionDraw
+from classifier.regions import GoogLeNetRegions
 from classifier.training import StepProgress
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from classifier.weights.fitting import WeightsError
+from classifier.weights.on_trunk import crop_classifier
+from classifier.weights.preprocessing import CAFFE
 from detect.commands import train_shared as command
 from detect.networks.multibox import start_network, to_checkpoint
+from detect.networks.shared import SharedNetwork
+from detect.networks.shared import to_checkpoint as to_shared_checkpoint
 from detect.training.bookkeeping import Bookkeeping
+from detect.training.crop_losses import CropLoss
 from detect.training.multibox import check_frozen
 from detect.training.multibox_recipe import MultiBoxRecipe
 from detect.training.presets import Preset
@@ -26,13 +33,14 @@ from detect.training.shared_recipe import SharedRecipe
 from eval.voc import VocDataset
 from proposals.baselines import Grid
 from proposals.stored.reader import ProposalStore
-from tests.networks import quarter_canvases
+from structures.boxes import as_boxes
+from tests.networks import make, quarter_canvases
 from tests.shapes import write_voc
 
 TORCH = place(device="cpu", engine="torch", dtype="float32")
 MULTIBOX = MultiBoxRecipe(epochs=1, frozen="inception4d", batch_size=1, warmup=1, regions=8, dtype="float32")
-RECIPE = SharedRecipe(MULTIBOX, regions=RegionDraw(count=8, positives=3))
-PARTS = {"confidence", "boxes", "refined_confidence", "refined_boxes", "classes"}
+RECIPE = SharedRecipe(MULTIBOX, regions=RegionDraw(count=8, positives=3), crops=RegionDraw(count=2, positives=1))
+PARTS = {"confidence", "boxes", "refined_confidence", "refined_boxes", "classes", "crops"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -100,6 +108,9 @@ def test_all_that_is_not_frozen_learns(trained: tuple[Checkpoint, list[StepProgr
     assert not same["trunk.inception5b.branch4.1.conv.weight"]
     assert not same["head.predict.weight"]
     assert not same["refine.predict.weight"]
+    assert not torch.equal(
+        state["crops.weight"], start_shared(multibox, None, ("disc", "square")).state_dict()["crops.weight"]
+    )
 
 
 def test_a_killed_run_goes_on_to_the_bit(
@@ -141,12 +152,45 @@ def test_it_begins_with_both_networks(multibox: Checkpoint, regions: Checkpoint)
     parts = network.regions.parts.weight.reshape(3, 9, 1024)
     torch.testing.assert_close(parts[1, 4], regions.state["fc.weight"][0])  # disc was the first, and is the second
     torch.testing.assert_close(parts[2, 0], regions.state["fc.weight"][2])  # background
+    assert network.crops is not None
+    torch.testing.assert_close(network.crops.weight.data, regions.state["fc.weight"][[1, 0, 2]])
+
+
+@pytest.mark.parametrize("variant", ["paper", "batchnorm"])
+def test_the_loss_of_crops_is_that_of_the_classifier_that_they_make(
+    variant: Variant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DROPOUT, variant, 0.0)
+    start = make(variant, CAFFE)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = SharedNetwork(torch.full((4, 1, 2), 40.0), start.preprocessing, 3, variant=variant, width=16)
+    network.begin_crops()
+    canvases = np.random.default_rng(0).integers(0, 256, (2, 64, 128, 3), np.uint8)
+    boxes, labels = as_boxes([[4, 8, 50, 60], [70, 5, 120, 40]]), [torch.tensor([2, 0]), torch.tensor([1])]
+    given = [torch.from_numpy(boxes), torch.from_numpy(boxes[:1])]
+    pixels = torch.from_numpy(canvases).permute(0, 3, 1, 2)
+    loss = CropLoss(start, 3)(network.train(), pixels, given, labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert network.crops is not None
+    assert network.crops.weight.grad is not None
+    assert network.trunk.conv1.conv.weight.grad is not None  # nothing is frozen here
+    network.trunk.eval()
+    weights = to_shared_checkpoint(network, start, ("cat", "cup"), network.state_dict(), {})
+    classify = GoogLeNetRegions(crop_classifier(weights), TORCH)
+    rows = [classify(canvas, own) for canvas, own in zip(canvases, (boxes, boxes[:1]), strict=True)]
+    chosen = np.concatenate(rows)[[0, 1, 2], [2, 0, 1]]
+    assert loss.item() == pytest.approx(-np.log(chosen).mean(), rel=1e-4)
 
 
 def test_shared_weights_are_trained_further(trained: tuple[Checkpoint, list[StepProgress]]) -> None:
     start = trained[0]
     again = start_shared(start, None, start.classes)
     assert all(torch.equal(value, start.state[name].float()) for name, value in again.state_dict().items())
+    older = replace(start, state={name: v for name, v in start.state.items() if not name.startswith("crops.")})
+    added = start_shared(older, None, start.classes)
+    assert added.crops is not None
+    torch.testing.assert_close(added.crops.weight, again.regions.mean_part()[0])
     other = start_shared(start, None, ("cat",))
     assert torch.equal(other.trunk.inception4a.branch1.conv.weight, again.trunk.inception4a.branch1.conv.weight)  # type: ignore[union-attr]
     assert other.regions.columns == 2
@@ -201,6 +245,7 @@ def test_the_command_from_end_to_end(
     assert rcnn("detect", photo, "--out", found, *asked) == 0
     line = json.loads((found / "detections.jsonl").read_text())
     assert line["boxes"]
+    assert crop_classifier(weights).classes == weights.classes
     assert set(line["sources"]) == {"multibox"}
     capsys.readouterr()
 

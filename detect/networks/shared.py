@@ -1,7 +1,8 @@
 """One pass of the network per photo: GoogLeNet's trunk with MultiBox's heads and a head that classifies regions.
 
 The photo is drawn on a canvas, and the trunk runs over it once. Proposals, their order and the classes of regions are
-all computed from its maps. Regions of any other generator are classified from the same maps.
+all computed from its maps. Regions of any other generator are classified from the same maps. The same trunk can have a
+last layer for crops of regions, too; `classifier.weights.on_trunk.crop_classifier` makes a GoogLeNet of both.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,12 +10,13 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from classifier.region_columns import ROOTS
-from classifier.shared_regions import WIDTH, RegionMaps, SharedRegionHead
+from classifier.shared_regions import LAST_MAP, WIDTH, RegionMaps, SharedRegionHead
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError, load_state, weights_unset
+from classifier.weights.on_trunk import crop_columns
 from classifier.weights.preprocessing import Preprocessing
 from detect.networks.int8 import calibrated
 from detect.networks.multibox import MAX_WIDTH, DenseMultiBox, head_shapes, head_width
@@ -44,6 +46,7 @@ class SharedNetwork(DenseMultiBox):
         width: channels of MultiBox's pyramid.
         region_width: width of the region head's hidden layers.
         roots: whether its part logits are also a function of the roots of inception5b.
+        crop_columns: columns of the last layer for crops of regions, which the trunk classifies as well; 0: no layer.
     """
 
     def __init__(
@@ -56,10 +59,20 @@ class SharedNetwork(DenseMultiBox):
         width: int = 128,
         region_width: int = WIDTH,
         roots: bool = False,
+        crop_columns: int = 0,
     ) -> None:
         super().__init__(shapes, preprocessing, variant=variant, width=width)
         self.offset = self.trunk.dilate()
         self.regions = SharedRegionHead(columns, width=region_width, roots=roots)
+        self.crops = nn.Linear(LAST_MAP, crop_columns) if crop_columns else None
+
+    def begin_crops(self) -> None:
+        """Give it a layer for crops that knows all classes, if it has none: the mean of the nine parts."""
+        if self.crops is None or self.crops.out_features < self.regions.columns:
+            weight, bias = self.regions.mean_part()
+            with weights_unset():
+                self.crops = nn.Linear(LAST_MAP, self.regions.columns)
+            self.crops.load_state_dict({"weight": weight, "bias": bias})
 
     def maps_from(self, found: list[Tensor], frozen: str) -> TrunkMaps:
         """Run the layers after `frozen` on the output of the stem."""
@@ -101,6 +114,7 @@ def from_checkpoint(checkpoint: Checkpoint) -> SharedNetwork:
             width=head_width(checkpoint),
             region_width=_region_width(checkpoint),
             roots=ROOTS in checkpoint.state,
+            crop_columns=crop_columns(checkpoint),
         )
     load_state(network, checkpoint.of_network())
     return network.eval()

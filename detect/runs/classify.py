@@ -18,7 +18,8 @@ from classifier.placement import DType, EngineName, place
 from classifier.views import Crops
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError
-from classifier.whole_photos import photo_classifier, presence
+from classifier.weights.on_trunk import photo_classifier
+from classifier.whole_photos import presence
 from detect.classifiers import load_checkpoint
 from detect.runs.class_folders import ClassFolders
 from eval.classification import classification, presence_precision

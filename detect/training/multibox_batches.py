@@ -119,13 +119,13 @@ class CanvasBatches:
     def make(self, samples: Sequence[Sample]) -> CanvasBatch:
         """Return a batch of samples with the same canvas size."""
         canvas = (samples[0].canvas.shape[0], samples[0].canvas.shape[1])
-        pixels = torch.from_numpy(np.stack([each.canvas for each in samples])).to(self._device)
-        found = unflatten(self._stem(pixels.permute(0, 3, 1, 2).float()), canvas, self._recipe.frozen)
+        pixels = torch.from_numpy(np.stack([each.canvas for each in samples])).to(self._device).permute(0, 3, 1, 2)
+        found = unflatten(self._stem(pixels.float()), canvas, self._recipe.frozen)
         columns = ((each.boxes, each.ignore, each.labels, each.proposals) for each in samples)
         rows = [[torch.from_numpy(column).to(self._device) for column in each] for each in columns]
         objects, ignore, labels, proposals = zip(*rows, strict=True)
         last = [features.to(memory_format=torch.channels_last) for features in found]
-        return CanvasBatch(last, Targets(canvas, objects, ignore), labels, proposals)
+        return CanvasBatch(last, Targets(canvas, objects, ignore), labels, proposals, pixels)
 
     def _from(self, step: int) -> DataLoader[Sample | ImageError]:
         return DataLoader(

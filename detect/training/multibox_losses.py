@@ -42,12 +42,14 @@ class CanvasBatch:
         targets: objects on the canvases.
         labels: for each canvas (G,) labels of its objects.
         proposals: for each canvas (P, 4) boxes of other generators in its pixels.
+        canvases: (N, 3, H, W) uint8 RGB, what the frozen layers saw.
     """
 
     found: list[Tensor]
     targets: Targets
-    labels: Sequence[Tensor] = ()
-    proposals: Sequence[Tensor] = ()
+    labels: Sequence[Tensor]
+    proposals: Sequence[Tensor]
+    canvases: Tensor
 
 
 @dataclass(frozen=True, eq=False)

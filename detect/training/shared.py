@@ -16,10 +16,12 @@ from classifier.training import parameter_groups
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError, load_state
 from classifier.weights.last_layer import for_regions
+from classifier.weights.on_trunk import CROPS
 from detect.networks.multibox import LAST_FROZEN, head_shapes, head_width
 from detect.networks.shared import SharedNetwork, from_checkpoint, to_checkpoint
 from detect.training.bookkeeping import Bookkeeping
 from detect.training.canvases import train_on_canvases
+from detect.training.crop_losses import CropLoss
 from detect.training.multibox import check_frozen
 from detect.training.multibox_batches import count_steps
 from detect.training.phases import Phase
@@ -33,6 +35,9 @@ LAST_FROZEN_SHARED = tuple(  # later layers are dilated, so that their maps diff
 )
 
 
+OWN_HEADS = ("regions.", CROPS)  # before the names of layers that are made anew for other classes
+
+
 def start_shared(
     start: Checkpoint, regions: Checkpoint | None, classes: tuple[str, ...], blend: float = 0.5
 ) -> SharedNetwork:
@@ -41,7 +46,8 @@ def start_shared(
     Args:
         start: MultiBox weights; or weights of shared features, which are trained further.
         regions: a region classifier that was fine-tuned from the same network: its last layer initialises the part
-            logits of the region head, and its trunk is blended in. None starts the region head from scratch.
+            logits of the region head and the layer for crops, and its trunk is blended in. None starts these from
+            scratch.
         classes: classes to learn.
         blend: share of MultiBox's weights in the trunk.
 
@@ -49,7 +55,9 @@ def start_shared(
         WeightsError: the weights are for other tasks, or do not fit together.
     """
     if start.task == "shared" and start.classes == classes:
-        return from_checkpoint(start)
+        network = from_checkpoint(start)
+        network.begin_crops()
+        return network
     if start.task not in ("multibox", "shared"):
         raise WeightsError(f"shared features cannot start from weights for {start.task}, only from those of MultiBox")
     with torch.random.fork_rng(devices=[]):
@@ -57,7 +65,7 @@ def start_shared(
         network = SharedNetwork(
             head_shapes(start), start.preprocessing, len(classes) + 1, variant=start.variant, width=head_width(start)
         )
-    others = {name: value for name, value in start.of_network().items() if not name.startswith("regions.")}
+    others = {name: value for name, value in start.of_network().items() if not name.startswith(OWN_HEADS)}
     state = {name: value.float() for name, value in others.items()}
     if regions is not None:
         named = for_regions(regions, classes).state
@@ -68,14 +76,16 @@ def start_shared(
             state[name] = blend * state[name] + (1 - blend) * other.float()
         network.regions.start_from(named["fc.weight"], named["fc.bias"])
     own = network.state_dict()
-    load_state(network, {**state, **{name: value for name, value in own.items() if name.startswith("regions.")}})
+    load_state(network, {**state, **{name: value for name, value in own.items() if name.startswith(OWN_HEADS)}})
+    network.begin_crops()
     return network
 
 
 def make_optimiser(network: SharedNetwork, recipe: SharedRecipe) -> torch.optim.AdamW:
     """Return AdamW for all trained layers, with lower learning rates for those that start from trained weights."""
     roots = [] if network.regions.roots is None else [*network.regions.roots.parameters()]
-    parts = [*network.regions.parts.parameters(), *roots]
+    crops = [] if network.crops is None else [*network.crops.parameters()]
+    parts = [*network.regions.parts.parameters(), *roots, *crops]
     fresh = [each for each in network.regions.parameters() if all(each is not part for part in parts)]
     heads = [*network.head.parameters(), *network.refine.parameters()]
     groups = parameter_groups(
@@ -128,7 +138,7 @@ def train_shared(
 
     return train_on_canvases(
         network,
-        SharedLoss(recipe, background=len(classes)),
+        SharedLoss(recipe, background=len(classes), crops=CropLoss(start, len(classes) + 1)),
         partial(make_optimiser, recipe=recipe),
         dataset,
         starts=[start, *([] if regions is None else [regions])],

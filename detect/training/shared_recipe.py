@@ -18,6 +18,8 @@ class SharedRecipe:
             layer.
         regions: which regions of a photo the classifier learns from in each step.
         classes_weight: weight of the classifier's loss; MultiBox's has weight 1.
+        crops: which regions of a photo are also classified on crops of their own, by the same trunk.
+        crops_weight: weight of the loss of the crops.
         blend: share of MultiBox's weights in the initial trunk; the rest is the region classifier's. Both were
             fine-tuned from the same network, so their mean works, too (model soups, arXiv 2203.05482).
     """
@@ -27,6 +29,8 @@ class SharedRecipe:
     parts_factor: float = 0.2
     regions: RegionDraw = field(default_factory=RegionDraw)
     classes_weight: float = 2.0
+    crops: RegionDraw = field(default_factory=lambda: RegionDraw(count=6, positives=3))
+    crops_weight: float = 1.0
     blend: float = 0.5
 
     def with_seed(self, seed: int) -> "SharedRecipe":
