@@ -105,12 +105,12 @@ MULTIBOX: Mapping[str, Preset[MultiBoxRecipe]] = {
 
 SHARED: Mapping[str, Preset[SharedRecipe]] = {
     "shared": Preset(
-        purpose="MultiBox and the region classifier on one trunk, trained together after 3b",
+        purpose="MultiBox and the classifiers of shared features and of crops on one trunk, together, after 3b",
         weights="multibox",
         phases=(SharedRecipe(),),
         proposals="selective-search",
         score="68.3 mAP (voc07) on MultiBox's boxes, on a quarter of our own VOC 2007 validation split",
-        cpu="about 1:20 h for 5,000 photos on two cores with bfloat16, 1:45 h with AVX2; 0.3 GB on disk",
+        cpu="about 1:45 h for 5,000 photos on two cores with bfloat16; 0.3 GB on disk",
     ),
 }
 FEW: Mapping[str, Preset[FewRecipe]] = {
