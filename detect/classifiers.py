@@ -10,7 +10,7 @@ from classifier.placement import Placement, place
 from classifier.protocol import RegionClassifier
 from classifier.regions import Ensemble, GoogLeNetRegions
 from classifier.weights.checkpoint import Checkpoint
-from classifier.weights.fitting import WeightsError
+from classifier.weights.fitting import WeightsError, naming
 from classifier.weights.load import load_weights
 from classifier.weights.on_trunk import classifies_crops, crop_classifier
 from detect.defaults import EXACT
@@ -61,7 +61,8 @@ def load_regions(name: str | Path, *, features: Features = "auto") -> Checkpoint
     """
     checkpoint = load_weights(weights_file(name))
     if features == "crops" and classifies_crops(checkpoint):
-        return crop_classifier(checkpoint)
+        with naming(f"`weights` {name}"):
+            return crop_classifier(checkpoint)
     wanted = [task for kind, task in TASKS.items() if features in ("auto", "both", kind)]
     if checkpoint.task not in wanted:
         needed = "a region classifier is" if len(wanted) > 1 else f"weights for {wanted[0]} are"
@@ -107,12 +108,16 @@ def load_classifier(
     checkpoints = [load_regions(name, features=kind) for name in names]
     make = partial(_classifier, mirrored=mirrored, batch_size=batch_size)
     if kind == "both" or (kind == "auto" and _are_for_both(checkpoints)):
-        quick, crops = _for_both(names, checkpoints)
-        exact_one = make(crops, where, with_features=False)  # first: it refuses int8, which costs 2 points of mAP here
-        return Cascade(make(quick, where, with_features=with_features), exact_one, count=exact)
+        with naming(f"`weights` {', '.join(map(str, names))}"):
+            quick, crops = _for_both(checkpoints)
+            exact_one = make(crops, where, with_features=False)  # first: it refuses int8, at a cost of 2 points of mAP
+            return Cascade(make(quick, where, with_features=with_features), exact_one, count=exact)
     if where.in_int8 is not None and all(map(has_ranges, checkpoints)):
         where = where.in_int8
-    members = [make(each, where, with_features=with_features) for each in checkpoints]
+    members = []
+    for name, each in zip(names, checkpoints, strict=True):
+        with naming(f"`weights` {name}"):
+            members.append(make(each, where, with_features=with_features))
     return members[0] if len(members) == 1 else Ensemble(members)
 
 
@@ -121,12 +126,12 @@ def _are_for_both(checkpoints: Sequence[Checkpoint]) -> bool:
     return one_of_each or (len(checkpoints) == 1 and classifies_crops(checkpoints[0]))
 
 
-def _for_both(names: Sequence[str | Path], checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+def _for_both(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
     """Return weights for shared features and weights for crops."""
     if not _are_for_both(checkpoints):
         raise WeightsError(
-            f"`weights` {', '.join(map(str, names))}: both features need one for shared features and one for crops, or "
-            "one for shared features that has a layer for crops"
+            "both features need one for shared features and one for crops, or one for shared features that has a layer "
+            "for crops"
         )
     if len(checkpoints) == 1:
         return [checkpoints[0], crop_classifier(checkpoints[0])]
@@ -135,8 +140,8 @@ def _for_both(names: Sequence[str | Path], checkpoints: Sequence[Checkpoint]) ->
     unknown = unknown_classes(shared.classes, crops.classes)
     if unknown:
         raise WeightsError(
-            f"`weights` {', '.join(map(str, names))}: those for crops know {unknown[0]!r}, which those for shared "
-            "features do not, as they must to be used together"
+            f"those for crops know {unknown[0]!r}, which those for shared features do not, as they must to be used "
+            "together"
         )
     return [shared, crops]
 

@@ -1,6 +1,7 @@
 """One pass per photo: how often the network runs, what proposals and classes come to, odd photos, odd weights."""
 
 import concurrent.futures
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -279,6 +280,21 @@ def test_one_trunk_can_do_both(tmp_path: Path) -> None:
     np.testing.assert_array_equal(alone(noise(90, 120), boxes), classify.exact(noise(90, 120), boxes))
     assert isinstance(load_classifier(path, TORCH, features="shared"), SharedRegions)
     assert isinstance(load_classifier([path, path], TORCH), Ensemble)
+
+
+@pytest.mark.parametrize("name", ["crops.weight", "regions.hidden1.bias"])
+def test_weights_whose_parts_do_not_fit_are_named(name: str, tmp_path: Path) -> None:
+    shared, crops = tmp_path / "net.safetensors", tmp_path / "crops.safetensors"
+    made = make_shared(make().classes, crops=True)
+    save_checkpoint(replace(made, state={**made.state, name: torch.zeros(7)}), shared)
+    save_checkpoint(make(), crops)
+    said = r"^`weights` \S*net\.safetensors.*" + re.escape(name.rpartition(".")[0])
+    for weights, features in ((shared, "auto"), (shared, "shared"), (shared, "both"), ([shared, crops], "both")):
+        with pytest.raises(WeightsError, match=said):
+            load_classifier(weights, TORCH, features=features)  # type: ignore[arg-type]
+    if name == "crops.weight":
+        with pytest.raises(WeightsError, match=r"^`weights` \S*net\.safetensors: crops\.weight"):
+            load_classifier(shared, TORCH, features="crops")
 
 
 def test_what_is_taken_where_no_weights_are_named() -> None:

@@ -164,7 +164,7 @@ def test_damaged_regions_are_named_by_the_command(
     odd = replace(weights, state={**weights.state, "objects.labels": torch.tensor(1)})
     save_checkpoint(odd, tmp_path / "odd.safetensors")
     assert rcnn("weights", "show", tmp_path / "odd.safetensors") == 2
-    assert "the regions of known objects do not fit together" in capsys.readouterr().err
+    assert "odd.safetensors: the regions of known objects do not fit together" in capsys.readouterr().err
 
 
 def test_of_very_many_classes_each_brings_fewer(known: KnownObjects, monkeypatch: pytest.MonkeyPatch) -> None:

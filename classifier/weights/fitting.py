@@ -1,6 +1,8 @@
 """Do weights fit a network? They are loaded if they do, and what does not fit is named."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +22,19 @@ RANDOM = (
 
 class WeightsError(InputError):
     """Weights that cannot be used; the message names the file and says why."""
+
+
+@contextmanager
+def naming(source: str | Path) -> Iterator[None]:
+    """Put the name of weights before what is said of them.
+
+    Raises:
+        WeightsError: one was raised in the block.
+    """
+    try:
+        yield
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from None
 
 
 def weights_unset() -> TorchFunctionMode:

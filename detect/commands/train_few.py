@@ -54,7 +54,9 @@ def train_on_few(
     proposals: str | None,
 ) -> None:
     """Carry out `rcnn train regions --preset few`."""
+    from classifier.known_objects import known_objects
     from classifier.placement import place
+    from classifier.weights.fitting import naming
     from detect.classifiers import load_checkpoint
     from detect.training.data import summary
     from detect.training.few import classes_to_learn, cross_validated, judged_classes, learn, left_out, with_new_classes
@@ -70,9 +72,12 @@ def train_on_few(
     _check_files(out, few.html, page, folder, photos, validation, weights, proposals)
     require_training_precision(run.dtype)
     placement = place(device=run.device, dtype=run.dtype)  # type: ignore[arg-type]
-    whole, start = photos.open(use_difficult=True), load_checkpoint(weights or preset.weights)
+    name = weights or preset.weights
+    whole, start = photos.open(use_difficult=True), load_checkpoint(name)
     recipe = replace(preset.phases[0], keep=not few.only_new, use_ignored=not (photos.ignore or has_crowds(whole)))
-    dataset = Selection(whole, classes=classes_to_learn(start, whole, recipe), to_learn=True)
+    with naming(name):
+        dataset = Selection(whole, classes=classes_to_learn(start, whole, recipe), to_learn=True)
+        known_objects(start)  # if they are damaged, this is said before any work
     validation_set = validation.open(photos, dataset)
     notes = left_out(whole, dataset.classes, recipe, asked=photos.classes is not None)
     if photos.dry_run is not None:
@@ -80,7 +85,7 @@ def train_on_few(
         return
     told = [*summary(dataset, validation_set), *(f"warning: {note}" for note in notes)]
     typer.echo("\n".join(map(printable, told)), err=True)
-    networks = partial(_networks, proposals=proposals or preset.proposals, placement=placement)
+    networks = partial(_networks, name, proposals=proposals or preset.proposals, placement=placement)
     with occupied(folder), Reporter(folder, steps=0, batch=1, rows="regions", reason=placement.reason) as reporter:
         features, generator = networks(start, to_learn=True)
         result = learn(
@@ -132,13 +137,15 @@ def _check_files(
 
 
 def _networks(
-    weights: "Checkpoint", *, proposals: str, placement: "Placement", to_learn: bool
+    name: str, weights: "Checkpoint", *, proposals: str, placement: "Placement", to_learn: bool
 ) -> "tuple[SharedFeatures, ProposalGenerator]":
     """Return weights at work, with the generator on them; to learn, their maps hold inception5b."""
+    from classifier.weights.fitting import naming
     from detect.generators import load_proposals
     from detect.networks.shared_features import SharedFeatures
 
-    features = SharedFeatures(weights, placement, last_map=to_learn)
+    with naming(name):
+        features = SharedFeatures(weights, placement, last_map=to_learn)
     return features, load_proposals(proposals, placement, shared=features)
 
 

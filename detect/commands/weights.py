@@ -78,6 +78,7 @@ def calibrate(
     import torch
 
     from classifier.weights.checkpoint import save_checkpoint
+    from classifier.weights.fitting import naming
     from detect.classifiers import load_regions
     from detect.networks.int8 import RANGE_PHOTOS
     from detect.networks.shared import with_ranges
@@ -88,7 +89,9 @@ def calibrate(
     chosen = found[:: max(1, len(found) // RANGE_PHOTOS)][:RANGE_PHOTOS]
     lists = [each.removeprefix(LIST_PREFIX) for each in photos]
     _check_destination(destination, [str(weights_file(source)), *lists, *(str(photo.path) for photo in chosen)])
-    checkpoint = with_ranges(load_regions(source, features="shared"), _readable(chosen, failed))
+    start = load_regions(source, features="shared")
+    with naming(source):
+        checkpoint = with_ranges(start, _readable(chosen, failed))
     half = all(value.dtype == torch.float16 for value in checkpoint.state.values() if value.is_floating_point())
     save_checkpoint(checkpoint, destination, dtype=torch.float16 if half else None)
     print(f"ranges from {number_of(len(chosen) - len(failed), 'photo')}; weights written to {printable(destination)}")
@@ -107,10 +110,12 @@ def show(
     from dataclasses import asdict
 
     from classifier.known_objects import known_objects
+    from classifier.weights.fitting import naming
     from detect.classifiers import load_checkpoint
 
     checkpoint = load_checkpoint(weights)
-    known = known_objects(checkpoint)
+    with naming(weights):
+        known = known_objects(checkpoint)
     counted = [value for name, value in checkpoint.state.items() if value.is_floating_point()]
     record = {
         "variant": checkpoint.variant,

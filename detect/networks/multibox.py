@@ -13,7 +13,7 @@ from classifier.googlenet import TABLE_1, GoogLeNet, layers_between
 from classifier.placement import Placement, place
 from classifier.weights.checkpoint import Checkpoint, read_checkpoint
 from classifier.weights.digest import digest
-from classifier.weights.fitting import WeightsError, load_state, weights_unset
+from classifier.weights.fitting import WeightsError, load_state, naming, weights_unset
 from classifier.weights.preprocessing import Preprocessing
 from detect.networks.canvas_runner import CanvasRunner
 from proposals.multibox.generator import MultiBox, Predictor
@@ -244,7 +244,5 @@ def load_multibox(path: str | Path, placement: Placement | None = None, **option
         WeightsError: the weights cannot be used; the message names the file.
     """
     checkpoint = read_checkpoint(path)
-    try:
+    with naming(path):
         return make_multibox(checkpoint, placement, **options)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None

@@ -17,7 +17,7 @@ from classifier.images import WHOLE_PHOTOS, ImageClassifier
 from classifier.placement import DType, EngineName, place
 from classifier.views import Crops
 from classifier.weights.checkpoint import Checkpoint
-from classifier.weights.fitting import WeightsError
+from classifier.weights.fitting import WeightsError, naming
 from classifier.weights.on_trunk import photo_classifier
 from classifier.whole_photos import presence
 from detect.classifiers import load_checkpoint
@@ -78,10 +78,8 @@ def _load(name: str) -> Checkpoint:
         return checkpoint
     if checkpoint.task != "shared":
         raise WeightsError(f"{name}: these weights are for {checkpoint.task}, an image classifier is needed")
-    try:
+    with naming(name):
         return photo_classifier(checkpoint)
-    except WeightsError as error:
-        raise WeightsError(f"{name}: {error}") from None
 
 
 class PhotoStream:
