@@ -164,7 +164,12 @@ def test_damaged_regions_are_named_by_the_command(
     odd = replace(weights, state={**weights.state, "objects.labels": torch.tensor(1)})
     save_checkpoint(odd, tmp_path / "odd.safetensors")
     assert rcnn("weights", "show", tmp_path / "odd.safetensors") == 2
-    assert "odd.safetensors: the regions of known objects do not fit together" in capsys.readouterr().err
+    said = "odd.safetensors: the regions of known objects do not fit together"
+    assert said in capsys.readouterr().err
+    write_voc(tmp_path / "voc", "train", range(1))
+    few = ("--preset", "few", "--voc", tmp_path / "voc", "--only-new", "--weights", tmp_path / "odd.safetensors")
+    assert rcnn("train", "regions", *few, "--out", tmp_path / "mine.safetensors") == 2
+    assert said in capsys.readouterr().err
 
 
 def test_of_very_many_classes_each_brings_fewer(known: KnownObjects, monkeypatch: pytest.MonkeyPatch) -> None:
