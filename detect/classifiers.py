@@ -70,6 +70,15 @@ def load_regions(name: str | Path, *, features: Features = "auto") -> Checkpoint
     return checkpoint
 
 
+def load_to_train_crops(name: str | Path) -> Checkpoint:
+    """Read weights that a training on crops starts from: as `load_checkpoint`, or the crops of shared features."""
+    checkpoint = load_checkpoint(name)
+    if not classifies_crops(checkpoint):
+        return checkpoint
+    with naming(name):
+        return crop_classifier(checkpoint)
+
+
 def load_checkpoint(name: str | Path) -> Checkpoint:
     """Read the weights of any network: a built-in name, a file of any known format, or `imagenet`."""
     return load_weights(name, built_in_weights())

@@ -20,7 +20,7 @@ from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_chec
 from classifier.weights.fitting import WeightsError
 from classifier.weights.preprocessing import TORCHVISION
 from detect import generators
-from detect.classifiers import choose_weights, load_classifier, shared_features
+from detect.classifiers import choose_weights, load_classifier, load_to_train_crops, shared_features
 from detect.detector import Detector
 from detect.generators import load_proposals
 from detect.networks.canvas_runner import CanvasRunner
@@ -280,6 +280,16 @@ def test_one_trunk_can_do_both(tmp_path: Path) -> None:
     np.testing.assert_array_equal(alone(noise(90, 120), boxes), classify.exact(noise(90, 120), boxes))
     assert isinstance(load_classifier(path, TORCH, features="shared"), SharedRegions)
     assert isinstance(load_classifier([path, path], TORCH), Ensemble)
+
+
+def test_a_training_on_crops_can_start_from_the_trunk_of_both(tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.safetensors" for name in ("both", "shared", "crops")}
+    save_checkpoint(make_shared(CLASSES, crops=True), files["both"])
+    save_checkpoint(make_shared(CLASSES), files["shared"])
+    save_checkpoint(make(), files["crops"])
+    tasks = {name: load_to_train_crops(file).task for name, file in files.items()}
+    assert tasks == {"both": "regions", "shared": "shared", "crops": "regions"}
+    assert load_to_train_crops(files["both"]).classes == CLASSES
 
 
 @pytest.mark.parametrize("name", ["crops.weight", "regions.hidden1.bias"])

@@ -246,6 +246,9 @@ def test_the_command_from_end_to_end(
     line = json.loads((found / "detections.jsonl").read_text())
     assert line["boxes"]
     assert crop_classifier(weights).classes == weights.classes
+    again = ("--weights", tmp_path / "multibox.safetensors", "--region-weights", out, *data)
+    assert rcnn("train", "regions", "--features", "shared", *again, "--out", tmp_path / "again.safetensors") == 0
+    assert crop_classifier(read_checkpoint(tmp_path / "again.safetensors")).classes == weights.classes
     assert set(line["sources"]) == {"multibox"}
     capsys.readouterr()
 

@@ -79,7 +79,7 @@ def train_on_shared_features(
     save_every: int,
 ) -> None:
     """Carry out `rcnn train regions --features shared`."""
-    from detect.classifiers import load_checkpoint
+    from detect.classifiers import load_checkpoint, load_to_train_crops
     from detect.consoles import open_console
     from detect.runs.machine import usual_readers
     from detect.runs.propose import build_for_many
@@ -115,7 +115,7 @@ def train_on_shared_features(
             phases(
                 recipes,
                 dataset,
-                regions=None if begin == "none" else load_checkpoint(begin),
+                regions=None if begin == "none" else load_to_train_crops(begin),
                 propose=stored,
                 placement=placement,
                 workers=usual_readers(process.device.type, on_cpu=1),
