@@ -134,7 +134,8 @@ def test_keys_sort_tables_and_walk_through_the_photos(page: Any) -> None:
     assert page.locator("#large-boxes tr").first.inner_text().split() == ["true", "dog", "0.800", "1.00"]
     page.keyboard.press("Escape")
     page.locator("dialog[open]").wait_for(state="detached")
-    assert page.evaluate("document.activeElement.querySelector('.caption bdi').textContent") == PLAIN_PHOTO
+    shown = "name => document.activeElement.querySelector('.caption bdi')?.textContent === name"
+    page.wait_for_function(shown, arg=PLAIN_PHOTO)  # the browser says only later that the window is closed
 
 
 def test_a_class_can_be_picked_out_of_the_curves(page: Any) -> None:
