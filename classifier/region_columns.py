@@ -16,7 +16,7 @@ from classifier.pooling import pool, pool_parts
 from classifier.shared_regions import LAST_MAP, PARTS, RegionMaps, SharedRegionHead, parts_on_map, root
 from classifier.weights.checkpoint import Checkpoint
 from classifier.weights.fitting import WeightsError
-from classifier.weights.on_trunk import CROP_LAYER, CROPS, crop_columns
+from classifier.weights.on_trunk import CROP_LAYER, crop_columns
 
 PART_INPUTS = LAST_MAP * PARTS**2  # numbers that a column is a linear function of
 ROOTS = "regions.roots.weight"  # in weights that have such columns
@@ -107,8 +107,8 @@ def with_columns(checkpoint: Checkpoint, new: Columns, *, keep: bool = True) -> 
     state = checkpoint.of_network()
     names = (*(checkpoint.classes if keep else ()), *new.names)
     joined = _joined(_layers(state), _as_layers(new, state), keep=keep)
-    found = {name: value for name, value in {**state, **joined}.items() if keep or not name.startswith(CROPS)}
-    return replace(checkpoint, state=found, classes=names)
+    found = {**state, **joined}
+    return replace(checkpoint, state=found if keep else _without_crops(found), classes=names)
 
 
 def without_columns(checkpoint: Checkpoint, names: Sequence[str]) -> Checkpoint:
@@ -133,9 +133,13 @@ def without_columns(checkpoint: Checkpoint, names: Sequence[str]) -> Checkpoint:
     columns = crop_columns(checkpoint)  # of the first classes, and background
     if columns:
         left = [*(number for number in kept.tolist() if number < columns - 1), columns - 1]
-        found |= {name: state[name][left] for name in CROP_LAYER}
-        found = found if len(left) > 1 else {n: value for n, value in found.items() if not n.startswith(CROPS)}
+        cut = {name: state[name][left] for name in CROP_LAYER}
+        found = {**found, **cut} if len(left) > 1 else _without_crops(found)
     return replace(checkpoint, state=found, classes=classes)
+
+
+def _without_crops(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if name not in CROP_LAYER}
 
 
 def _require_shared(checkpoint: Checkpoint) -> None:

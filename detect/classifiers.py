@@ -60,9 +60,9 @@ def load_regions(name: str | Path, *, features: Features = "auto") -> Checkpoint
         WeightsError: there are no such weights, or they are for something else; the message names them.
     """
     checkpoint = load_weights(weights_file(name))
-    if features == "crops" and classifies_crops(checkpoint):
+    if features == "crops":
         with naming(f"`weights` {name}"):
-            return crop_classifier(checkpoint)
+            checkpoint = _for_crops(checkpoint)
     wanted = [task for kind, task in TASKS.items() if features in ("auto", "both", kind)]
     if checkpoint.task not in wanted:
         needed = "a region classifier is" if len(wanted) > 1 else f"weights for {wanted[0]} are"
@@ -71,12 +71,15 @@ def load_regions(name: str | Path, *, features: Features = "auto") -> Checkpoint
 
 
 def load_to_train_crops(name: str | Path) -> Checkpoint:
-    """Read weights that a training on crops starts from: as `load_checkpoint`, or the crops of shared features."""
+    """Read the weights of any network to start training on crops; as for "crops" in `load_regions`."""
     checkpoint = load_checkpoint(name)
-    if not classifies_crops(checkpoint):
-        return checkpoint
     with naming(name):
-        return crop_classifier(checkpoint)
+        return _for_crops(checkpoint)
+
+
+def _for_crops(checkpoint: Checkpoint) -> Checkpoint:
+    """Return the classifier of crops in weights of shared features that have one; other weights as they are."""
+    return crop_classifier(checkpoint) if classifies_crops(checkpoint) else checkpoint
 
 
 def load_checkpoint(name: str | Path) -> Checkpoint:

@@ -111,7 +111,7 @@ class Detector:
         Args:
             weights: weights of the classifier: a built-in name, or a file of `rcnn train regions`; None takes the
                 built-in ones for `features`. The probabilities of several weights are averaged, but one for shared
-                features and one for crops make "both".
+                features and one for crops make "both", and so does one for shared features with a layer for crops.
             proposals: name of the proposal generator, as for `rcnn detect --proposals`; `a+b` takes the boxes of both.
             device: "auto" (the GPU if there is one), "cpu", "cuda", "cuda:1", ...
             features: "shared" pools all regions from features of the whole photo, with one pass of the network per

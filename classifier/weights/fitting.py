@@ -26,7 +26,7 @@ class WeightsError(InputError):
 
 @contextmanager
 def naming(source: str | Path) -> Iterator[None]:
-    """Put the name of weights before what is said of them.
+    """Put the name of weights in front of errors about them.
 
     Raises:
         WeightsError: one was raised in the block.

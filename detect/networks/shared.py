@@ -67,7 +67,7 @@ class SharedNetwork(DenseMultiBox):
         self.crops = nn.Linear(LAST_MAP, crop_columns) if crop_columns else None
 
     def begin_crops(self) -> None:
-        """Give it a layer for crops that knows all classes, if it has none: the mean of the nine parts."""
+        """Add a layer for crops, the mean of the nine parts, unless there is one that knows all classes."""
         if self.crops is None or self.crops.out_features < self.regions.columns:
             weight, bias = self.regions.mean_part()
             with weights_unset():
