@@ -95,7 +95,7 @@ def load_classifier(
     batch_size: int | None = None,
     features: Features = "auto",
     with_features: bool = False,
-    exact: int = EXACT,
+    exact: int | None = None,
 ) -> RegionClassifier:
     """Load a region classifier: one network, a cascade of two, or an ensemble.
 
@@ -109,11 +109,11 @@ def load_classifier(
             for what the weights are for: one of each kind gives "both", and so does one of shared features that has a
             layer for crops; other numbers of them are averaged.
         with_features: also return the features of each region (`classifier.protocol.feature_count`).
-        exact: with "both", the number of first regions of which crops are classified.
+        exact: with "both", the number of first regions of which crops are classified; None takes 16.
 
     Raises:
         WeightsError: there are no such weights, they cannot be used, or are not for both kinds of features with "both".
-        InputError: their classes differ, or a number is out of range.
+        InputError: their classes differ, a number is out of range, or `exact` has no effect.
     """
     names, kind = choose_weights(weights, features)
     where = placement or place()
@@ -123,7 +123,10 @@ def load_classifier(
         with naming(f"`weights` {', '.join(map(str, names))}"):
             quick, crops = _for_both(checkpoints)
             exact_one = make(crops, where, with_features=False)  # first: it refuses int8, at a cost of 2 points of mAP
-            return Cascade(make(quick, where, with_features=with_features), exact_one, count=exact)
+            count = EXACT if exact is None else exact
+            return Cascade(make(quick, where, with_features=with_features), exact_one, count=count)
+    if exact is not None:
+        raise InputError('`exact` has no effect without both kinds of features, as with `features="both"`')
     if where.in_int8 is not None and all(map(has_ranges, checkpoints)):
         where = where.in_int8
     members = []

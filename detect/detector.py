@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from classifier.protocol import RegionClassifier, settings_of
-from detect.defaults import EXACT, PROPOSALS
+from detect.defaults import PROPOSALS
 from detect.flow import Stage, flow, pixels_of
 from detect.found import Found
 from detect.settings import (
@@ -88,7 +88,7 @@ class Detector:
         *,
         device: str = "auto",
         features: "Features" = "auto",
-        exact: int = EXACT,
+        exact: int | None = None,
         engine: "EngineName" = "auto",
         dtype: "DType" = "auto",
         batch_size: int | None = None,
@@ -117,7 +117,7 @@ class Detector:
             features: "shared" pools all regions from features of the whole photo, with one pass of the network per
                 photo; "crops" classifies a crop of each region; "both" uses shared features, and crops as well for the
                 first regions; "auto" is "both", or, if weights are named, what these are for.
-            exact: with "both", the number of first regions of which crops are classified.
+            exact: with "both", the number of first regions of which crops are classified; None takes 16.
             engine: "auto" (OpenVINO on a CPU where it is installed, else torch), "torch", "compiled", "graph" (CUDA
                 graphs) or "openvino".
             dtype: precision of the networks: "auto" (bfloat16 where the device has it; else, on a CPU, int8 for shared

@@ -20,7 +20,7 @@ from classifier.weights.checkpoint import Checkpoint, read_checkpoint, save_chec
 from classifier.weights.fitting import WeightsError
 from classifier.weights.preprocessing import TORCHVISION
 from detect import generators
-from detect.classifiers import choose_weights, load_classifier, load_to_train_crops, shared_features
+from detect.classifiers import Features, choose_weights, load_classifier, load_to_train_crops, shared_features
 from detect.detector import Detector
 from detect.generators import load_proposals
 from detect.networks.canvas_runner import CanvasRunner
@@ -29,6 +29,7 @@ from detect.networks.shared_features import SharedFeatures, SharedRegions
 from proposals.multibox.memory import CanvasMemory
 from proposals.multibox.views import whole_photo
 from structures.boxes import as_boxes, mirror, whole_image
+from structures.errors import InputError
 from structures.records import Image
 from structures.shared_lock import MODULES
 from tests.boxes import keeps_protocol
@@ -280,6 +281,15 @@ def test_one_trunk_can_do_both(tmp_path: Path) -> None:
     np.testing.assert_array_equal(alone(noise(90, 120), boxes), classify.exact(noise(90, 120), boxes))
     assert isinstance(load_classifier(path, TORCH, features="shared"), SharedRegions)
     assert isinstance(load_classifier([path, path], TORCH), Ensemble)
+    assert (classify.count, load_classifier(path, TORCH, exact=5).parameters["exact"]) == (16, 5)
+
+
+@pytest.mark.parametrize(("features", "how_many"), [("shared", 1), ("crops", 1), ("auto", 2)])
+def test_a_number_of_crops_is_refused_where_it_has_no_effect(tmp_path: Path, features: Features, how_many: int) -> None:
+    path = tmp_path / "w.safetensors"
+    save_checkpoint(make_shared(CLASSES, crops=True), path)
+    with pytest.raises(InputError, match="`exact` has no effect without both kinds of features"):
+        load_classifier([path] * how_many, TORCH, features=features, exact=5)
 
 
 def test_a_training_on_crops_can_start_from_the_trunk_of_both(tmp_path: Path) -> None:

@@ -96,12 +96,13 @@ class DetectorOptions:
         refuse_options_without_effect(
             {
                 "--vote-power has no effect with --no-vote": self.vote_power is not None and not self.vote,
-                "--exact has no effect without --features both": self.exact is not None and features != "both",
+                "--exact has no effect without --features both": self.exact is not None
+                and features in ("crops", "shared"),
             }
         )
         return {
             "features": features,
-            "exact": EXACT if self.exact is None else self.exact,
+            "exact": self.exact,
             "mirrored": self.mirrored,
             "score_floor": self.score,
             "nms_threshold": self.nms,
