@@ -195,7 +195,7 @@ def test_best_and_last_weights_are_kept(
         (["--freeze", "maxpol3"], "--freeze 'maxpol3' is not one of none, conv1, "),
         (
             ["--weights", "multibox"],
-            "cannot start from weights for multibox, only from an image or region classifier",
+            "multibox: cannot start from weights for multibox, only from an image or region classifier",
         ),
         (["--best-share", 0.7], "--best-share 0.7 needs ranked proposals, such as ranked:selective-search"),
         (["--preset", "shipped"], "--best-share 0.7 needs ranked proposals"),

@@ -251,6 +251,14 @@ def test_the_command_from_end_to_end(
     assert crop_classifier(read_checkpoint(tmp_path / "again.safetensors")).classes == weights.classes
     assert set(line["sources"]) == {"multibox"}
     capsys.readouterr()
+    monkeypatch.setattr("detect.runs.propose.propose_to_folder", lambda *some: pytest.fail("proposals were made"))
+    for files in (begin[-1:], (begin[1], begin[1])):
+        wrong = (part for words in zip(("--weights", "--region-weights"), files, strict=False) for part in words)
+        assert (
+            rcnn("train", "regions", "--features", "shared", *wrong, *data, "--out", tmp_path / "no.safetensors") == 2
+        )
+        assert f"{files[0]} with " in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "no.work").exists()
 
 
 def test_options_of_the_other_kind_are_refused(

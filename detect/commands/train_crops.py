@@ -46,6 +46,7 @@ def train_on_crops(
 ) -> None:
     """Carry out `rcnn train regions --features crops`."""
     from classifier.processes import current_process
+    from classifier.weights.fitting import naming
     from detect.classifiers import load_to_train_crops
     from detect.consoles import open_console
     from detect.generators import unlearned_warning
@@ -69,10 +70,12 @@ def train_on_crops(
     with join_training(where, run.dtype, dataset, validation_set) as process:
         placement = process.placement
         trainings = _trainings(chosen, recipe, examples, where.dtype, run.first_seed, use_ignored=use_ignored)
-        start, generator = load_to_train_crops(weights or chosen.weights), build_for_many(boxes, placement, cut=False)
+        name = weights or chosen.weights
+        start, generator = load_to_train_crops(name), build_for_many(boxes, placement, cut=False)
         if warning := unlearned_warning(generator, dataset.classes):
             process.echo([warning], err=True)
-        check(trainings, start, generator, current_process())
+        with naming(name):
+            check(trainings, start, generator, current_process())
         measure = _measure(validation_set, generators.validation or boxes, folder, placement, workers)
         stored = kept_proposals(
             dataset, generator, folder / PROPOSALS_FOLDER, workers=workers, console=open_console(stderr=True)

@@ -79,6 +79,7 @@ def train_on_shared_features(
     save_every: int,
 ) -> None:
     """Carry out `rcnn train regions --features shared`."""
+    from classifier.weights.fitting import naming
     from detect.classifiers import load_checkpoint, load_to_train_crops
     from detect.consoles import open_console
     from detect.runs.machine import usual_readers
@@ -88,7 +89,7 @@ def train_on_shared_features(
     from detect.training.presets import REGION_WEIGHTS
     from detect.training.region_phases import kept_proposals
     from detect.training.setup import check_out, save_weights, training_placement
-    from detect.training.shared import phases
+    from detect.training.shared import phases, start_shared
     from structures.cores import cores
 
     check_out(out, weights, proposals, shared.region_weights)
@@ -106,16 +107,21 @@ def train_on_shared_features(
             shared.change(phase, common, dtype=where.dtype).with_seed(run.first_seed + number)
             for number, phase in enumerate(chosen.phases)
         ]
+        start_name = weights or chosen.weights
+        start = load_checkpoint(start_name)
+        regions = None if begin == "none" else load_to_train_crops(begin)
+        with naming(start_name if regions is None else f"{start_name} with {begin}"):
+            start_shared(start, regions, tuple(dataset.classes))  # refuses what does not fit before proposals are made
         generator = build_for_many(proposals or chosen.proposals, placement)
         stored = kept_proposals(
             dataset, generator, folder / PROPOSALS_FOLDER, workers=cores(), console=open_console(stderr=True)
         )
         plan = TrainingPlan(
-            load_checkpoint(weights or chosen.weights),
+            start,
             phases(
                 recipes,
                 dataset,
-                regions=None if begin == "none" else load_to_train_crops(begin),
+                regions=regions,
                 propose=stored,
                 placement=placement,
                 workers=usual_readers(process.device.type, on_cpu=1),
