@@ -1,17 +1,20 @@
 """One trunk for shared features and crops: the layer for crops as a GoogLeNet, its classes, weights that do not fit."""
 
+import json
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from classifier.region_columns import PART_INPUTS, Columns, with_columns, without_columns
-from classifier.weights.checkpoint import Checkpoint
+from classifier.weights.checkpoint import Checkpoint, save_checkpoint
 from classifier.weights.fitting import WeightsError
 from classifier.weights.on_trunk import classifies_crops, crop_classifier, crop_columns
 from detect.networks.shared import from_checkpoint
-from tests.networks import make_shared
+from tests.networks import make, make_shared
 
 OLD = ("cat", "dog", "cow")
 NEW = Columns(("zebra",), torch.ones((1, PART_INPUTS)), torch.ones(1))
@@ -78,3 +81,19 @@ def test_weights_that_do_not_fit_are_refused(weights: Checkpoint) -> None:
                 reads(replace(weights, state=state))
     with pytest.raises(WeightsError, match=r"fc\.weight"):
         crop_classifier(replace(weights, state={**weights.state, "crops.weight": torch.zeros((4, 10))}))
+
+
+def test_the_command_says_how_many_classes_are_known_on_crops(
+    weights: Checkpoint, tmp_path: Path, rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = {"both": with_columns(weights, NEW), "shared": make_shared(OLD), "crops": make()}
+    counts = []
+    for name, each in kinds.items():
+        save_checkpoint(each, tmp_path / f"{name}.safetensors")
+        assert rcnn("weights", "show", tmp_path / f"{name}.safetensors", "--json") == 0
+        counts.append(json.loads(capsys.readouterr().out)["classes on crops"])
+    assert counts == [len(OLD), 0, len(make().classes)]
+    odd = replace(weights, state={**weights.state, "crops.weight": torch.zeros((9, 1024))})
+    save_checkpoint(odd, tmp_path / "odd.safetensors")
+    assert rcnn("weights", "show", tmp_path / "odd.safetensors") == 2
+    assert "odd.safetensors: crops.weight has the shape" in " ".join(capsys.readouterr().err.split())

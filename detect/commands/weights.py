@@ -111,17 +111,20 @@ def show(
 
     from classifier.known_objects import known_objects
     from classifier.weights.fitting import naming
+    from classifier.weights.on_trunk import crop_columns
     from detect.classifiers import load_checkpoint
 
     checkpoint = load_checkpoint(weights)
     with naming(weights):
         known = known_objects(checkpoint)
+        on_crops = len(checkpoint.classes) if checkpoint.task == "regions" else max(0, crop_columns(checkpoint) - 1)
     counted = [value for name, value in checkpoint.state.items() if value.is_floating_point()]
     record = {
         "variant": checkpoint.variant,
         "task": checkpoint.task,
         "parameters": sum(value.numel() for name, value in checkpoint.state.items() if _learned(name)),
         "precision": ", ".join(sorted({str(value.dtype).removeprefix("torch.") for value in counted})),
+        "classes on crops": on_crops,
         "known objects": 0 if known is None else len(known),
         "auxiliary classifiers": any(name.startswith("aux") for name in checkpoint.state),
         "preprocessing": asdict(checkpoint.preprocessing),
