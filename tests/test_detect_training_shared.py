@@ -252,12 +252,11 @@ def test_the_command_from_end_to_end(
     assert set(line["sources"]) == {"multibox"}
     capsys.readouterr()
     monkeypatch.setattr("detect.runs.propose.propose_to_folder", lambda *some: pytest.fail("proposals were made"))
-    for files in (begin[-1:], (begin[1], begin[1])):
-        wrong = (part for words in zip(("--weights", "--region-weights"), files, strict=False) for part in words)
-        assert (
-            rcnn("train", "regions", "--features", "shared", *wrong, *data, "--out", tmp_path / "no.safetensors") == 2
-        )
-        assert f"{files[0]} with " in " ".join(capsys.readouterr().err.split())
+    of_multibox, of_regions = begin[1], begin[3]
+    last = ("--out", tmp_path / "no.safetensors")
+    for start, more in ((of_regions, ()), (of_multibox, ("--region-weights", of_multibox))):
+        assert rcnn("train", "regions", "--features", "shared", "--weights", start, *more, *data, *last) == 2
+        assert f"{start} with " in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "no.work").exists()
 
 
