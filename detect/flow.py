@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from classifier.ahead import HELD_PER_THREAD, InBackground, map_ahead
 from proposals.stored.foreign_entries import ForeignError
 from proposals.stored.reader import StoreError
+from structures.errors import without_tracebacks
 from structures.images import ImageError
 from structures.timing import Timer
 
@@ -167,7 +168,8 @@ def _try(stage: Stage, photos: Sequence[Passing[T]]) -> None:
         if is_of_the_gpu(error):
             raise
         if len(photos) == 1:
-            photos[0].error, photos[0].stage = error, stage.name
+            kept = without_tracebacks(error) if isinstance(error, OF_THE_PHOTO) else error
+            photos[0].error, photos[0].stage = kept, stage.name
             return
         for photo in photos:
             _try(stage, [photo])

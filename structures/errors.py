@@ -1,6 +1,8 @@
 """What the caller did wrong, as one class of errors: any other exception is a bug of this package."""
 
-from typing import SupportsIndex
+from typing import SupportsIndex, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 class InputError(ValueError):
@@ -13,6 +15,19 @@ class InputError(ValueError):
     Every reader and every room has a subclass of its own; only this one need be caught. Errors of NumPy, torch and
     other libraries are caught where the caller's values reach them, and raised again as this.
     """
+
+
+def without_tracebacks(error: E) -> E:
+    """Return an error that is to be kept, without its traceback and those of its causes.
+
+    Their frames hold all that the functions had, such as a file's contents, and often what keeps the error as well:
+    together they are garbage that Python rarely looks for.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = None
+        each = each.__cause__ or each.__context__
+    return error
 
 
 def require_count(name: str, value: object) -> None:

@@ -1,7 +1,9 @@
 """Photos through stages: order, bounds, groups, faults that stay with their photo, and the end of a run in between."""
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
@@ -82,6 +84,26 @@ def test_faults_in_a_row_end_the_run_and_those_of_photos_do_not() -> None:
         raise ImageError("no photo")
 
     assert len(list(flow(range(9), [Stage("a", each(unreadable))]))) == 9
+
+
+def test_a_photo_that_fails_is_freed_as_soon_as_it_is_passed_on() -> None:
+    contents: list[weakref.ref[Any]] = []
+
+    def read(item: int) -> None:
+        content = np.zeros(item + 1)
+        contents.append(weakref.ref(content))
+        try:
+            raise ValueError(f"{len(content)} bytes")
+        except ValueError as error:
+            raise ImageError("damaged") from error
+
+    gc.disable()  # it would free them, but rarely runs
+    try:
+        for passed in flow(range(9), [Stage("read", each(read))]):
+            assert str(passed.error) == "damaged"
+            assert contents[passed.item]() is None
+    finally:
+        gc.enable()
 
 
 def test_what_the_items_raise_is_raised_in_its_turn() -> None:

@@ -174,6 +174,14 @@ def test_photos_stream_in_order_with_their_errors(net: Path, photos: Path, tmp_p
     assert list(PhotoStream(classifier)([])) == []
 
 
+def test_errors_of_photos_that_are_kept_hold_no_contents(net: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.png").write_bytes((photos / "ant" / "0.png").read_bytes()[:90])
+    [(_, error)] = PhotoStream(model(net, photos=2))([tmp_path / "cut.png"])
+    assert isinstance(error, ImageError)
+    assert error.__traceback__ is None
+    assert error.__context__ is None or error.__context__.__traceback__ is None
+
+
 def test_eval_classification_scores_folders(net: Path, photos: Path, tmp_path: Path) -> None:
     report = tmp_path / "scores.json"
     table = tmp_path / "report.csv"

@@ -24,7 +24,7 @@ from detect.classifiers import load_checkpoint
 from detect.runs.class_folders import ClassFolders
 from eval.classification import classification, presence_precision
 from structures.boxes import Floats
-from structures.errors import InputError
+from structures.errors import InputError, without_tracebacks
 from structures.images import MAX_PIXELS, ImageError, read_image
 from structures.names import ClassNames
 from structures.records import Dataset, Image
@@ -117,7 +117,7 @@ class PhotoStream:
         try:
             return read_image(path, max_pixels=self._max_pixels)
         except ImageError as error:
-            return error
+            return without_tracebacks(error)
 
 
 @dataclass(frozen=True)
