@@ -65,5 +65,7 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 def _lines(rows: Iterable[Sequence[Any]]) -> str:
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(rows)
+    for row in rows:
+        returns = any("\r" in word for word in row if isinstance(word, str))  # not quoted before Python 3.13
+        csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL).writerow(row)
     return file.getvalue()

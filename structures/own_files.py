@@ -40,14 +40,30 @@ def inside(folder: Path, name: str) -> Path:
     Traceback (most recent call last):
     structures.files.FileRefused: out: the name '../a.jpg' leads out of this folder
     """
+    complaint = complaint_about(name)
+    if complaint:
+        raise FileRefused(f"{folder}: the name {name!r} {complaint}")
     parts = name.split("/")
-    leads_out = any(part in ("", ".", "..") or "\\" in part or PureWindowsPath(part).drive for part in parts)
-    if leads_out or not possible(name):
-        raise FileRefused(f"{folder}: the name {name!r} leads out of this folder")
     path = folder.joinpath(*parts)
     if os.path.realpath(path) != os.path.join(os.path.realpath(folder), *parts):
         raise FileRefused(f"{path}: a link leads from here to another place; nothing is written through it")
     return path
+
+
+def complaint_about(name: str) -> str | None:
+    r"""Say what is wrong with a name, relative to a folder, for a file in it that is to be written; None if it can be.
+
+    >>> complaint_about("labels/a.txt"), complaint_about("../a.txt")
+    (None, 'leads out of this folder')
+    >>> complaint_about(r"a\b.txt")
+    'has a backslash or a drive of Windows, where it would lead elsewhere'
+    """
+    parts = name.split("/")
+    if any("\\" in part or PureWindowsPath(part).drive for part in parts):
+        return "has a backslash or a drive of Windows, where it would lead elsewhere"
+    if any(part in ("", ".", "..") for part in parts):
+        return "leads out of this folder"
+    return None if possible(name) else "is one that no file can have"
 
 
 def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[str | Path | None]) -> None:
@@ -127,6 +143,7 @@ class OwnFiles:
         self.folder = folder
         self._given = inputs
         self._digests = dict[str, tuple[str, ...]]()
+        self._written = set[str]()
         self._unfinished = dict[Path, set[str]]()  # of folders that were written to: what killed runs left there
         self._record = LineFile(inside(folder, RECORD), ("file", "digest"), self._read)
 
@@ -172,6 +189,7 @@ class OwnFiles:
         """
         path = self.place(name)
         self._sweep(path)
+        self._written.add(name)
         with suppress(_Same), replacing(path) as partial:
             yield partial
             digest = file_digest(partial)
@@ -194,6 +212,12 @@ class OwnFiles:
                     path.rmdir()
             return True
         return not os.path.lexists(self.folder / name)
+
+    def remove_others(self, beginnings: tuple[str, ...]) -> None:
+        """Remove what was written before this object was made, and not since, of files whose names begin like this."""
+        for name in self:
+            if name.startswith(beginnings) and name not in self._written:
+                self.remove(name)
 
     def sweep(self, names: Iterable[str]) -> None:
         """Remove what killed runs left unfinished of these files, and of those that we ever wrote.

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from detect.convert.job import Conversion, Converted
 from detect.convert.run import convert
+from detect.runs.exports import require_exportable
 from eval.coco import CocoDataset
 from eval.ground_truth import open_ground_truth
 from eval.results import ResultLine, read_line, read_lines
@@ -305,6 +306,62 @@ def test_photos_of_one_name_in_two_splits_do_not_become_one(tmp_path: Path) -> N
     with pytest.raises(InputError, match=r"train.a\.jpg and .*valid.a\.jpg have the same name"):
         run(tmp_path / "in", "voc", tmp_path / "out")
     assert run(tmp_path / "in", "yolo", tmp_path / "yolo", copy_photos=True).photos == 2
+
+
+def test_labels_of_an_earlier_conversion_do_not_mix_with_new_ones(tmp_path: Path) -> None:
+    for names, place in ((["a.jpg", "b.jpg"], "more"), (["a.jpg"], "fewer")):
+        coco(tmp_path / place / "instances.json", names)
+    for _ in range(2):  # the same again is no other conversion
+        assert run(tmp_path / "more/instances.json", "yolo", tmp_path / "out").photos == 2
+    with pytest.raises(InputError, match=r"b\.txt: is of an earlier conversion, .*; name another folder as `out`"):
+        run(tmp_path / "fewer/instances.json", "yolo", tmp_path / "out")
+    assert (tmp_path / "out/labels/train/b.txt").read_text() == "0 0.35 0.35 0.5 0.5\n"
+    (tmp_path / "out/labels/train/b.txt").unlink()
+    assert run(tmp_path / "fewer/instances.json", "yolo", tmp_path / "out").photos == 1
+
+
+@pytest.mark.parametrize(("form", "place"), [("voc", "voc_results"), ("yolo", "yolo_results/labels")])
+def test_results_of_an_earlier_conversion_go(tmp_path: Path, form: str, place: str) -> None:
+    one, two = ({"image": f"{name}.jpg", **LINE, "labels": [name]} for name in ("dog", "cat"))
+    text(tmp_path / "one/detections.jsonl", json.dumps(one) + "\n")
+    text(tmp_path / "two/detections.jsonl", json.dumps(two) + "\n")
+    for source in ("one", "two"):
+        run(tmp_path / source, form, tmp_path / "out")
+    left = {path.name for path in (tmp_path / "out" / place).iterdir()}
+    assert left == {"comp4_det_test_cat.txt" if form == "voc" else "cat.txt"}
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "message"),
+    [
+        ("voc", "a\nb.jpg", "VOC result files cannot hold a name with spaces"),
+        ("yolo", "a\\b.jpg", "YOLO's label files cannot have a name that has a backslash"),
+        ("csv", "\udcff.jpg", "CSV cannot hold a name that is not UTF-8"),
+    ],
+)
+def test_names_that_a_format_of_results_cannot_hold_are_refused(
+    tmp_path: Path, form: str, name: str, message: str
+) -> None:
+    text(tmp_path / "in/detections.jsonl", json.dumps({"image": name, **LINE}) + "\n")
+    with pytest.raises(InputError, match=message):
+        run(tmp_path / "in", form, tmp_path / "out")
+    assert not (tmp_path / "out/detections.jsonl").exists()
+    with pytest.raises(InputError, match=message):
+        require_exportable(form, [name], ["dog"], numbering=None)
+
+
+def test_a_carriage_return_in_a_name_comes_back_from_csv(tmp_path: Path) -> None:
+    text(tmp_path / "in/detections.jsonl", json.dumps({"image": "a\r.jpg", **LINE}) + "\n")
+    run(tmp_path / "in", "csv", tmp_path / "out")
+    run(tmp_path / "out/detections.csv", "jsonl", tmp_path / "back")
+    assert found(tmp_path / "back/detections.jsonl") == found(tmp_path / "in/detections.jsonl")
+
+
+def test_two_sizes_of_one_photo_in_csv_are_refused(tmp_path: Path) -> None:
+    rows = ["a,9,8,cat,0.25,1,2,3,4", "a,7,8,cat,0.25,1,2,3,4"]
+    text(tmp_path / "x.csv", "image,width,height,label,score,x1,y1,x2,y2\n" + "\n".join(rows))
+    with pytest.raises(InputError, match=r"line 3: another size of 'a' than in the row of .*line 2"):
+        run(tmp_path / "x.csv", "jsonl", tmp_path / "out")
 
 
 def test_files_of_somebody_else_stay(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Converts annotated photos of any format to VOC, COCO or YOLO, and can copy the photos."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -20,11 +20,13 @@ from eval.voc import VocDataset
 from eval.yolo import YoloDataset
 from structures.class_lists import read_class_names
 from structures.errors import InputError
+from structures.files import FileRefused
 from structures.names import ClassNames
 from structures.own_files import OwnFiles
 
 FIRST_SPLIT = SPLITS[0]  # for photos without a split
 MISSING = "photo missing"
+LABELS = "labels/"  # YOLO's folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,13 +160,31 @@ def _write_coco(files: OwnFiles, photos: Splits, classes: Sequence[str], losses:
 
 def _write_yolo(files: OwnFiles, photos: Splits, classes: Sequence[str], losses: Notes) -> None:
     names = _yolo_names(list(photos))
-    for split, some in photos.items():
+    for some in photos.values():
         refuse_equal_stems(name for name, _ in some.files())
+    _refuse_other_labels(
+        files, {_label_file(names[split], stem_of(name)) for split, some in photos.items() for name, _ in some.files()}
+    )
+    for split, some in photos.items():
         for photo in some:
-            with files.writing(f"labels/{names[split]}/{photo.stem}.txt") as path:
+            with files.writing(_label_file(names[split], photo.stem)) as path:
                 path.write_text(yolo_labels(photo, losses), encoding="utf-8")
     with files.writing("data.yaml") as path:
         path.write_bytes(yolo_yaml(classes, list(names.values())))
+
+
+def _label_file(split: str, stem: str) -> str:
+    return f"{LABELS}{split}/{stem}.txt"
+
+
+def _refuse_other_labels(files: OwnFiles, names: Collection[str]) -> None:
+    """Refuse to leave labels of an earlier conversion among the new ones: their numbers may mean other classes."""
+    for name in files:
+        if name.startswith(LABELS) and name not in names and (files.folder / name).exists():
+            raise FileRefused(
+                f"{files.folder / name}: is of an earlier conversion, and would be read together with the new labels; "
+                "name another folder as `out`, or remove this one"
+            )
 
 
 def _yolo_names(splits: Sequence[str]) -> dict[str, str]:

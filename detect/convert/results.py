@@ -7,7 +7,7 @@ import numpy as np
 
 from detect.convert.job import Conversion, Converted
 from detect.found import as_entry
-from detect.runs.exports import COCO_IMAGES_FILE, export
+from detect.runs.exports import COCO_IMAGES_FILE, export, require_nameable
 from detect.runs.record import read_run
 from eval.coco import CocoDataset
 from eval.coco_results import read_coco_results
@@ -65,6 +65,7 @@ class _Seen:
         self.photos = self.objects = 0
 
     def add(self, line: ResultLine) -> None:
+        require_nameable(self._form, line.image)
         self.photos, self.objects = self.photos + 1, self.objects + len(line.found)
         self.names.update(dict.fromkeys(line.names))
         if self._form not in (JSONL, CSV):

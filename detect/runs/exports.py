@@ -22,7 +22,7 @@ from eval.voc import result_name, voc_result_files
 from eval.yolo import yolo_lines
 from structures.errors import InputError
 from structures.names import ClassNames, not_one_of
-from structures.own_files import OwnFiles
+from structures.own_files import OwnFiles, complaint_about
 from structures.records import Detections
 
 COCO_FILE = "coco_results.json"
@@ -33,13 +33,14 @@ YOLO_LABELS, YOLO_CLASSES = f"{OUR_YOLO}/labels", f"{OUR_YOLO}/classes.txt"
 CSV_FILE = "detections.csv"
 EXPORTS = frozenset({COCO_FILE, COCO_IMAGES_FILE, VOC_FOLDER, OUR_YOLO, CSV_FILE})  # files and folders
 FORMATS = ("jsonl", "coco", "voc", "yolo", "csv")
+BEGINNINGS = {"coco": (COCO_FILE, COCO_IMAGES_FILE), "voc": (f"{VOC_FOLDER}/",), "yolo": (f"{OUR_YOLO}/",)}
 NUMBER = re.compile("[0-9]{1,18}")  # a name that can be a 64-bit number
 
 
 def export(
     files: OwnFiles, kind: str, classes: Sequence[str], *, split: str = "test", numbering: Path | None = None
 ) -> list[Path]:
-    """Write the contents of detections.jsonl in another format.
+    """Write the contents of detections.jsonl in another format; what an earlier export in it left is removed.
 
     Args:
         files: our files in the folder of results.
@@ -62,13 +63,16 @@ def export(
     if kind == "jsonl":
         return []
     lines = ResultLines(files.folder / DETECTIONS_FILE)  # read twice: for the names, and for the boxes
-    if kind == "voc":
-        return _export_voc(files, lines, classes, split)
-    if kind == "yolo":
-        return _export_yolo(files, lines, classes)
     if kind == "csv":
         return _export_csv(files, lines, classes)
-    return _export_coco(files, lines, classes, numbering)
+    if kind == "voc":
+        written = _export_voc(files, lines, classes, split)
+    elif kind == "yolo":
+        written = _export_yolo(files, lines, classes)
+    else:
+        written = _export_coco(files, lines, classes, numbering)
+    files.remove_others(BEGINNINGS[kind])
+    return written
 
 
 def export_names(kind: str, classes: Sequence[str], *, split: str = "test", numbering: Path | None = None) -> list[str]:
@@ -83,19 +87,53 @@ def require_exportable(kind: str, images: Iterable[str], classes: Sequence[str],
     """Check, before any work, that these photos can be exported.
 
     Raises:
-        InputError: a class cannot be part of a VOC file's name, or a photo cannot be listed in one; or COCO's
-            instances.json cannot be read, lacks a class or a photo, or two photos match the same image of it.
+        InputError: a class cannot be part of a VOC file's name, or the format cannot hold the name of a photo; or
+            COCO's instances.json cannot be read, lacks a class or a photo, or two photos match the same image of it.
     """
+    for image in images if kind in NO_NAME else ():
+        require_nameable(kind, image)
     if kind == "voc":
         for name in classes:
             result_name("", name)
-        blank = next((image for image in images if len(image.split()) != 1), None)
-        if blank is not None:
-            raise InputError(f'{blank}: VOC result files cannot hold a name with spaces; `format="coco"` can')
     elif kind == "coco" and numbering is not None:
         dataset = CocoDataset(numbering, keep=classes)
         _category_ids(dataset, classes)
         _coco_names(images, dataset)
+
+
+def require_nameable(kind: str, image: str) -> None:
+    """Refuse the name of a photo that a format cannot hold.
+
+    Raises:
+        InputError: says why.
+    """
+    complaint = NO_NAME.get(kind, _none)(image)
+    if complaint:
+        raise InputError(f'{image}: {complaint}; `format="coco"` can')
+
+
+def _none(image: str) -> None:
+    return None
+
+
+def _no_voc_name(image: str) -> str | None:
+    return None if len(image.split()) == 1 else "VOC result files cannot hold a name with spaces"
+
+
+def _no_yolo_name(image: str) -> str | None:
+    complaint = complaint_about(f"{image}.txt")
+    return complaint and f"YOLO's label files cannot have a name that {complaint}"
+
+
+def _no_csv_name(image: str) -> str | None:
+    try:
+        image.encode()
+    except UnicodeEncodeError:
+        return "CSV cannot hold a name that is not UTF-8"
+    return None
+
+
+NO_NAME = {"voc": _no_voc_name, "yolo": _no_yolo_name, "csv": _no_csv_name}  # what a format says of a photo's name
 
 
 def discard_exports(files: OwnFiles, console: Console) -> None:
