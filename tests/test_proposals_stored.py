@@ -55,6 +55,20 @@ def test_what_goes_in_comes_out(tmp_path):
     assert store.find(photo(10**6)) is None
 
 
+def test_photos_of_the_same_pixels_never_get_the_boxes_of_each_other(tmp_path):
+    image, (few, more) = photo(0), (Random(count=n, seed=n)(photo(0)) for n in (3, 5))
+    with StoreWriter(tmp_path / "store", MADE, {}) as writer:
+        for name, boxes in (("a.jpg", few), ("b.jpg", more), ("c.jpg", more)):
+            writer.add(name, pixel_key(image), name, boxes)
+    store = ProposalStore(tmp_path / "store")
+    same(store.proposals_of("a.jpg"), few)
+    with pytest.raises(StoreError, match=r"store: a\.jpg and c\.jpg have the same pixels, but other boxes"):
+        store.find(image)
+    with StoreWriter(tmp_path / "store", MADE, {}) as writer:
+        writer.add("a.jpg", pixel_key(image), "new", more)
+    same(ProposalStore(tmp_path / "store").find(image), more)
+
+
 def test_manifest_says_how_the_boxes_were_made(tmp_path):
     store = fill(tmp_path / "store", range(3), command="rcnn propose")
     assert {key: store.manifest[key] for key in MADE} == MADE

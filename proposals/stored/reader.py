@@ -78,8 +78,12 @@ class ProposalStore:
         self._load = lru_cache(CACHED_SHARDS)(self._read_shard)
         self._by_id: dict[str, StoredPhoto] = {}
         self._by_pixels: dict[str, StoredPhoto] = {}
+        self._same_pixels: dict[str, list[StoredPhoto]] = {}  # photos before the one in `_by_pixels`
         for photo in stored_photos(self.folder):
             self._by_id[photo.image_id] = photo
+            before = self._by_pixels.get(photo.pixels)
+            if before is not None and before.image_id != photo.image_id:
+                self._same_pixels.setdefault(photo.pixels, []).append(before)
             self._by_pixels[photo.pixels] = photo
 
     def __len__(self) -> int:
@@ -100,9 +104,22 @@ class ProposalStore:
         return PhotoNames(self.image_ids)
 
     def find(self, image: Image) -> Proposals | None:
-        """Return the proposals of a photo with these pixels; None if there are none."""
+        """Return the proposals of a photo with these pixels; None if there are none.
+
+        Raises:
+            StoreError: several photos have these pixels, but other boxes; or a shard is damaged.
+        """
         photo = self._by_pixels.get(pixel_key(image))
-        return None if photo is None else self.proposals_at(photo)
+        if photo is None:
+            return None
+        found = self.proposals_at(photo)
+        for other in self._same_pixels.get(photo.pixels, ()):
+            if self._by_id[other.image_id] is other and not _equal(found, self.proposals_at(other)):
+                raise StoreError(
+                    f"{self.folder}: {other.image_id} and {photo.image_id} have the same pixels, but other boxes; "
+                    "boxes are looked up by pixels here, so store one of the two photos alone"
+                )
+        return found
 
     def proposals_of(self, image_id: str) -> Proposals:
         """Return the proposals of a photo by its name, looked up with `PhotoNames`.
@@ -140,6 +157,10 @@ class ProposalStore:
         columns = _read_columns(path, "sizes", "offsets", "boxes", "scores", "source", "source_names")
         _check_boxes(columns, path)
         return columns
+
+
+def _equal(one: Proposals, other: Proposals) -> bool:
+    return np.array_equal(one.boxes, other.boxes) and np.array_equal(one.scores, other.scores)
 
 
 def stored_photos(folder: Path, *, pixels: bool = True) -> Iterator[StoredPhoto]:
