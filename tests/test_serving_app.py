@@ -148,13 +148,22 @@ def test_a_damaged_form_is_refused(client: Any, kind: str) -> None:
 @settings(deadline=None)
 @given(
     kind=st.sampled_from(
-        ["", "; boundary=b", '; boundary="b"', "; boundary*=utf-8''b", "; boundary=", "; boundary=\xe9"]
+        [
+            *("", "; boundary=b", '; boundary="b"', "; boundary*=utf-8''b", "; boundary=", "; boundary=\xe9"),
+            *("; boundary*=idna''b%ff", "; boundary*=undefined''b"),
+        ]
     ),
     pieces=st.lists(
         st.sampled_from(
             [
                 *(b"--b", b"\r\n", b"--", b"\r\n--b", b"\r\n--b--\r\n", b"photo", b"x" * 5000, b"\xff\0"),
-                *(b"Content-Disposition: form-data", b'; name="photo"', b'; filename="a.jpg"', b"; filename*=q''%ff"),
+                *(
+                    b"Content-Disposition: form-data",
+                    b'; name="photo"',
+                    b'; filename="a.jpg"',
+                    b"; filename*=q''%ff",
+                    b"; filename*=idna''%ff",
+                ),
             ]
         ),
         max_size=9,

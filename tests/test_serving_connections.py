@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from detect.serving.connections import PatientProtocol
+from detect.serving.connections import SLICE, PatientProtocol
 from detect.serving.server import bind, config
 from tests.serving import serving
 
@@ -53,6 +54,26 @@ def test_a_body_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
         assert threading.Event().wait(0.3) is False  # longer than a head has
         connection.sendall(b"bc")
         assert connection.recv(12) == b"HTTP/1.1 422"
+
+
+def test_many_small_chunks_are_parsed_in_turns_with_what_others_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[int] = []
+
+    def note(self: H11Protocol, data: bytes) -> None:
+        parsed.append(len(data))
+        received(self, data)
+
+    received = H11Protocol.data_received
+    monkeypatch.setattr(H11Protocol, "data_received", note)
+    with serving() as base, closing(connect(base)) as connection:
+        chunks = b"1\r\nx\r\n" * 20_000
+        connection.sendall(b"POST /detect HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(chunks + b"0\r\n\r\n")
+        assert connection.recv(12) == b"HTTP/1.1 422"  # the 20,000 bytes are no photo
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        assert ends(connection)
+    assert max(parsed) <= SLICE
+    assert sum(parsed) > len(chunks)
 
 
 def test_a_head_without_end_is_refused() -> None:

@@ -21,7 +21,7 @@ async def read_photo(request: Request, limits: Limits) -> tuple[bytes, str]:
     """Return the bytes of the photo, and its name in a form.
 
     Raises:
-        HTTPException: the body is too large or too slow, or a form without the photo.
+        HTTPException: the body is too large or too slow, or a damaged form, or one without the photo.
     """
     try:
         content = await asyncio.wait_for(_body(request, limits.max_bytes), limits.seconds)
@@ -70,7 +70,15 @@ async def _discard(request: Request, most: int) -> None:
 
 
 def _from_form(content: bytes, kind: str) -> tuple[bytes, str]:
-    """Return the only file of a form, and its name, by searching for the boundaries."""
+    """Return the only file of a form, and its name."""
+    try:
+        return _only_file(content, kind)
+    except (LookupError, ValueError):  # of Python's reader of headers
+        raise _no_photo("damaged headers") from None
+
+
+def _only_file(content: bytes, kind: str) -> tuple[bytes, str]:
+    """Search for the boundaries."""
     edge = b"--" + _header("content-type", kind).get_boundary("").encode("latin-1", "replace")
     begin, *parts = content.split(b"\r\n" + edge, 2) if edge != b"--" else [content]
     if not begin.startswith(edge + b"\r\n") or not parts or not parts[0].startswith(b"--"):
