@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ from detect.runs.propose import ProposalJob, build_for_many, propose_to_folder
 from detect.runs.record import RunRecord
 from detect.scaling import reading
 from detect.scaling.cluster import Processes, share_out, waits
-from detect.scaling.connection import connected
+from detect.scaling.connection import connected, quiet_threads
 from detect.scaling.plan import groups_of, missing
 from detect.scaling.run import Scale
 from detect.scaling.work import ON_CPU, Networks, Reading, Work, photos_table
@@ -711,3 +712,17 @@ def test_without_ray_one_line_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "ray", None)
     assert rcnn("scale", "detect", photos, "--out", tmp_path / "out", "--proposals", "grid") == 2
     assert capsys.readouterr().err.endswith("rcnn: ray is not installed: pip install 'googlenet-rcnn[ray]'\n")
+
+
+@pytest.mark.parametrize(("module", "said"), [("ray.data.x", 0), ("ray", 0), ("rays", 1), ("detect.x", 1)])
+def test_threads_of_ray_alone_end_without_a_traceback(monkeypatch: pytest.MonkeyPatch, module: str, said: int) -> None:
+    ended: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", ended.append)
+    names: dict[str, Any] = {"__name__": module}
+    exec("def run():\n    raise ConnectionError('gone')", names)
+    with quiet_threads():
+        thread = threading.Thread(target=names["run"])
+        thread.start()
+        thread.join()
+    assert len(ended) == said
+    assert threading.excepthook == ended.append

@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,9 +50,27 @@ def connected(on: str) -> Iterator[Any]:
     for name in LIBRARY_LOGS:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        yield ray
+        with quiet_threads():
+            yield ray
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def quiet_threads() -> Iterator[None]:
+    """Keep Ray's own threads from printing tracebacks when a cluster goes; the run says what became of it."""
+    before = threading.excepthook
+
+    def of_others(ended: threading.ExceptHookArgs) -> None:
+        frames = traceback.walk_tb(ended.exc_traceback)
+        if not any(str(frame.f_globals.get("__name__")).partition(".")[0] == "ray" for frame, _ in frames):
+            before(ended)
+
+    threading.excepthook = of_others
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _begin(ray: Any, on: str) -> None:
