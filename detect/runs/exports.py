@@ -109,7 +109,7 @@ def require_nameable(kind: str, image: str) -> None:
     """
     complaint = NO_NAME.get(kind, _none)(image)
     if complaint:
-        raise InputError(f'{image}: {complaint}; `format="coco"` can')
+        raise InputError(f"{image}: {complaint}; COCO results can")
 
 
 def _none(image: str) -> None:
