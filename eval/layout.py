@@ -46,19 +46,21 @@ def folders_in(folder: Path) -> list[Path]:
         return sorted(folder / entry.name for entry in entries if entry.is_dir())
 
 
-def read_list(path: Path, problem: type[InputError]) -> list[str]:
+def read_list(path: Path, problem: type[InputError], *, names_as_written: bool = False) -> list[str]:
     """Return the lines of a text file that are not blank, without surrounding blanks.
 
     Args:
         path: UTF-8, with or without a byte order mark, any line ends.
         problem: the error to raise.
+        names_as_written: lines may hold names of files that are not UTF-8, as `os.fsencode` writes them.
 
     Raises:
-        InputError: larger than MOST_BYTES, not UTF-8, or with a NUL; names the file.
+        InputError: larger than MOST_BYTES, otherwise not UTF-8, or with a NUL; names the file.
         OSError: it cannot be opened.
     """
+    errors = "surrogateescape" if names_as_written else "strict"
     try:
-        text = file_within(path, MOST_BYTES, "a list", problem).read_text(encoding="utf-8-sig")
+        text = file_within(path, MOST_BYTES, "a list", problem).read_text(encoding="utf-8-sig", errors=errors)
     except UnicodeDecodeError as error:
         raise problem(f"{path}: not UTF-8: {error}") from None
     if "\0" in text:

@@ -158,7 +158,7 @@ def _read_voc(path: Path, find: Finder) -> tuple[tuple[str, ...], Entries]:
     rows: dict[str, list[tuple[str, float, Sequence[float]]]] = defaultdict(list)
     places = dict[str, str]()
     for label, file in files.items():
-        for number, line in enumerate(read_list(file, ResultsError), start=1):
+        for number, line in enumerate(read_list(file, ResultsError, names_as_written=True), start=1):
             place = f"{file}: line {number}"
             name, score, box = _voc_row(line, place)
             rows[name].append((label, score, box))

@@ -1,6 +1,8 @@
 """Annotations and results keep through other formats what these can hold; what they cannot is counted and named."""
 
 import json
+import os
+import sys
 import weakref
 from collections.abc import Callable
 from itertools import permutations
@@ -348,6 +350,18 @@ def test_names_that_a_format_of_results_cannot_hold_are_refused(
     assert not (tmp_path / "out/detections.jsonl").exists()
     with pytest.raises(InputError, match=message):
         require_exportable(form, [name], ["dog"], numbering=None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf_8_comes_back_from_voc(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff.png")
+    photo(tmp_path / "photos/a.png")
+    (tmp_path / "photos/a.png").rename(tmp_path / "photos" / name)
+    text(tmp_path / "in/detections.jsonl", json.dumps({"image": name, **LINE}) + "\n")
+    run(tmp_path / "in", "voc", tmp_path / "out")
+    run(tmp_path / "out/voc_results", "jsonl", tmp_path / "back", images=tmp_path / "photos")
+    [line] = read_lines(tmp_path / "back/detections.jsonl")[0]
+    assert line.image == name
 
 
 def test_a_carriage_return_in_a_name_comes_back_from_csv(tmp_path: Path) -> None:
