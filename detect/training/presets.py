@@ -75,7 +75,7 @@ REGIONS: Mapping[str, Preset[RegionTraining]] = {
         phases=(_from_4a(1500, 0.008), _from_4a(1200, 0.006), _from_4a(1200, 0.004), _from_4a(1200, 0.003)),
         proposals=PROPOSALS,
         score="71.36 mAP (voc07) on a quarter of our own VOC 2007 validation split",
-        cpu="2:23 h for 3,700 photos on two cores with bfloat16; 25 GB on disk",
+        cpu="2:23 h for 3,700 photos on two cores with bfloat16, about 7 h with AVX2; 25 GB on disk",
         gpu="not measured; about 20 minutes, estimated from its operations",
     ),
 }
@@ -110,7 +110,7 @@ SHARED: Mapping[str, Preset[SharedRecipe]] = {
         phases=(SharedRecipe(),),
         proposals="selective-search",
         score="68.3 mAP (voc07) on MultiBox's boxes, without crops, on a quarter of our own VOC 2007 validation split",
-        cpu="about 1:45 h for 5,000 photos on two cores with bfloat16; 0.3 GB on disk",
+        cpu="about 1:45 h for 5,000 photos on two cores with bfloat16, 2:45 h with AVX2; 0.3 GB on disk",
     ),
 }
 FEW: Mapping[str, Preset[FewRecipe]] = {
