@@ -52,10 +52,10 @@ def read_list(path: Path, problem: type[InputError], *, names_as_written: bool =
     Args:
         path: UTF-8, with or without a byte order mark, any line ends.
         problem: the error to raise.
-        names_as_written: lines may hold names of files that are not UTF-8, as `os.fsencode` writes them.
+        names_as_written: bytes that are not UTF-8 are kept as `os.fsdecode` does, since they may be in names of files.
 
     Raises:
-        InputError: larger than MOST_BYTES, otherwise not UTF-8, or with a NUL; names the file.
+        InputError: larger than MOST_BYTES, not UTF-8 (unless `names_as_written`), or with a NUL; names the file.
         OSError: it cannot be opened.
     """
     errors = "surrogateescape" if names_as_written else "strict"

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from eval.results import ResultsError
 from structures.files import regular_file
@@ -64,8 +64,12 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _lines(rows: Iterable[Sequence[Any]]) -> str:
+    kept = list(rows)
+    written = _written(kept, csv.QUOTE_MINIMAL)
+    return _written(kept, csv.QUOTE_ALL) if "\r" in written else written  # not quoted before Python 3.13
+
+
+def _written(rows: Iterable[Sequence[Any]], quoting: Literal[0, 1]) -> str:
     file = io.StringIO()
-    for row in rows:
-        returns = any("\r" in word for word in row if isinstance(word, str))  # not quoted before Python 3.13
-        csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL).writerow(row)
+    csv.writer(file, lineterminator="\n", quoting=quoting).writerows(rows)
     return file.getvalue()

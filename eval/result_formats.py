@@ -234,7 +234,7 @@ def _csv_entries(photos: Iterable[list[CsvRow]], find: Finder) -> Entries:
         place, first = rows[0]
         stated = _stated_size(first, place)
         photo = _known(first["image"], place, find) if stated is None else (first["image"], stated)
-        other = next((where for where, row in rows if _stated_size(row, where) != stated), None)
+        other = next((where for where, row in rows if _stated_size(row, where) not in (None, photo[1])), None)
         if other is not None:
             raise ResultsError(f"{other}: another size of {first['image']!r:.60} than in the row of {place}")
         yield place, _entry(photo, [_csv_row(row, where) for where, row in rows if row["label"]])

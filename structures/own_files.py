@@ -214,7 +214,7 @@ class OwnFiles:
         return not os.path.lexists(self.folder / name)
 
     def remove_others(self, beginnings: tuple[str, ...]) -> None:
-        """Remove what was written before this object was made, and not since, of files whose names begin like this."""
+        """Remove our files whose names begin in one of these ways, apart from those that this object has written."""
         for name in self:
             if name.startswith(beginnings) and name not in self._written:
                 self.remove(name)

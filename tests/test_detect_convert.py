@@ -378,6 +378,12 @@ def test_two_sizes_of_one_photo_in_csv_are_refused(tmp_path: Path) -> None:
         run(tmp_path / "x.csv", "jsonl", tmp_path / "out")
 
 
+def test_a_size_in_csv_need_not_stand_in_every_row(tmp_path: Path) -> None:
+    rows = ["a,9,8,cat,0.25,1,2,3,4", "a,,,cat,0.5,1,2,3,4"]
+    text(tmp_path / "x.csv", "image,width,height,label,score,x1,y1,x2,y2\n" + "\n".join(rows))
+    assert run(tmp_path / "x.csv", "jsonl", tmp_path / "out").objects == 2
+
+
 def test_files_of_somebody_else_stay(tmp_path: Path) -> None:
     voc_lists(tmp_path / "in")
     text(tmp_path / "out/instances_val.json", "mine")

@@ -33,7 +33,12 @@ YOLO_LABELS, YOLO_CLASSES = f"{OUR_YOLO}/labels", f"{OUR_YOLO}/classes.txt"
 CSV_FILE = "detections.csv"
 EXPORTS = frozenset({COCO_FILE, COCO_IMAGES_FILE, VOC_FOLDER, OUR_YOLO, CSV_FILE})  # files and folders
 FORMATS = ("jsonl", "coco", "voc", "yolo", "csv")
-BEGINNINGS = {"coco": (COCO_FILE, COCO_IMAGES_FILE), "voc": (f"{VOC_FOLDER}/",), "yolo": (f"{OUR_YOLO}/",)}
+BEGINNINGS = {  # of the names of what an export writes
+    "coco": (COCO_FILE, COCO_IMAGES_FILE),
+    "voc": (f"{VOC_FOLDER}/",),
+    "yolo": (f"{OUR_YOLO}/",),
+    "csv": (CSV_FILE,),
+}
 NUMBER = re.compile("[0-9]{1,18}")  # a name that can be a 64-bit number
 
 
@@ -63,12 +68,12 @@ def export(
     if kind == "jsonl":
         return []
     lines = ResultLines(files.folder / DETECTIONS_FILE)  # read twice: for the names, and for the boxes
-    if kind == "csv":
-        return _export_csv(files, lines, classes)
     if kind == "voc":
         written = _export_voc(files, lines, classes, split)
     elif kind == "yolo":
         written = _export_yolo(files, lines, classes)
+    elif kind == "csv":
+        written = _export_csv(files, lines, classes)
     else:
         written = _export_coco(files, lines, classes, numbering)
     files.remove_others(BEGINNINGS[kind])
@@ -107,13 +112,9 @@ def require_nameable(kind: str, image: str) -> None:
     Raises:
         InputError: says why.
     """
-    complaint = NO_NAME.get(kind, _none)(image)
+    complaint = NO_NAME[kind](image) if kind in NO_NAME else None
     if complaint:
         raise InputError(f"{image}: {complaint}; COCO results can")
-
-
-def _none(image: str) -> None:
-    return None
 
 
 def _no_voc_name(image: str) -> str | None:
