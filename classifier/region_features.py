@@ -6,11 +6,12 @@ training the layers after it is how a network is fine-tuned on a CPU in minutes.
 
 import errno
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from classifier.sampling import LabelledRegions
 from classifier.weights.preprocessing import Preprocessing
 from structures.boxes import Indices
 from structures.errors import InputError
-from structures.files import write_json
+from structures.files import naming, write_json
 from structures.json_reader import MAX_RECORD_BYTES, JsonError, read_json
 from structures.records import Image
 
@@ -88,8 +89,9 @@ def keep_features(
     done = _photos_done(mark, len(photos)) if path.exists() else 0
     if not done:
         mark.unlink(missing_ok=True)  # of a file that is gone: it would count rows that are not there
-    file = _open_map(path, mode="r+") if done else _new_file(path, engine, preprocessing, len(regions))
-    with ThreadPoolExecutor(1) as pool:
+    kept = _open_map(path, len(regions)) if done else _new_file(path, engine, preprocessing, len(regions))
+    # Written as a file, not through the map: there a full disk would kill the process silently.
+    with ThreadPoolExecutor(1) as pool, path.open("rb+") as file:
         images = map_ahead(pool, read, photos[done:].tolist(), held=HELD_PER_THREAD)
         for i, image in zip(progress(range(done, len(photos))), images, strict=True):
             rows = slice(bounds[i], bounds[i + 1])
@@ -98,18 +100,26 @@ def keep_features(
             outputs = torch.cat([engine(batch) for batch in batches]).to(torch.float16).cpu()
             if not torch.isfinite(outputs).all():
                 raise InputError(f"{path}: features of photo {i + 1} of {len(photos)} are not finite in float16")
-            file[rows] = outputs.numpy()
-            if i % 50 == 49 or i == len(photos) - 1:
+            with naming(path):
+                file.seek(kept.offset + int(bounds[i]) * kept[:1].nbytes)
+                file.write(outputs.numpy().tobytes())
                 file.flush()
+            if i % 50 == 49 or i == len(photos) - 1:
+                os.fsync(file.fileno())
                 write_json(mark, {"photos": i + 1})
-    return _open_map(path, mode="r")
+    return _open_map(path, len(regions))
 
 
-def _open_map(path: Path, *, mode: Literal["r", "r+"]) -> "np.memmap[Any, Any]":
+def _open_map(path: Path, rows: int) -> "np.memmap[Any, Any]":
+    """Map a file of features for reading only: a map for writing would lengthen a cut file with zeros."""
+    remedy = "remove it to compute the features again"
     try:
-        return np.lib.format.open_memmap(path, mode=mode)
+        kept = np.lib.format.open_memmap(path, mode="r")
     except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); remove it to compute the features again") from None
+        raise InputError(f"{path}: damaged ({error}); {remedy}") from None
+    if kept.shape[:1] != (rows,) or kept.dtype != np.float16:
+        raise InputError(f"{path}: damaged (holds {kept.shape} {kept.dtype}, not {rows} rows of features); {remedy}")
+    return kept
 
 
 def _photos_done(mark: Path, photos: int) -> int:
@@ -122,12 +132,12 @@ def _photos_done(mark: Path, photos: int) -> int:
     return done if type(done) is int and 0 <= done <= photos else 0
 
 
-def _new_file(path: Path, engine: Engine, preprocessing: Preprocessing, rows: int) -> Any:
+def _new_file(path: Path, engine: Engine, preprocessing: Preprocessing, rows: int) -> "np.memmap[Any, Any]":
     path.parent.mkdir(parents=True, exist_ok=True)
     probe = engine(torch.zeros(1, 3, preprocessing.size, preprocessing.size, device=engine.device))
     shape = (rows, *probe.shape[1:])
     needed, free = math.prod(shape) * np.dtype(np.float16).itemsize, shutil.disk_usage(path.parent).free
-    if needed > free:  # writing to a map on a full disk kills the process silently
+    if needed > free:  # so that it ends now, not hours later
         raise OSError(errno.ENOSPC, f"features take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} are free", str(path))
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
 

@@ -1,6 +1,7 @@
 """The training loop against a plain one, exact resume, hard examples; crops and kept features against slow loops."""
 
 import copy
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -340,6 +341,42 @@ def test_features_that_are_gone_are_not_taken_for_done(network: GoogLeNet, tmp_p
     with pytest.raises(Stop):
         keep_features(tmp_path / "a.npy", regions, stops, engine, SMALL)
     assert np.array_equal(keep_features(tmp_path / "a.npy", regions, photo, engine, SMALL), whole)
+
+
+def test_damaged_features_are_refused(network: GoogLeNet, tmp_path: Path) -> None:
+    """A map for writing would lengthen a cut file with zeros, and the training would learn from them."""
+    regions, engine, path = regions_of(3, 2), trunk_engine(network, "maxpool1"), tmp_path / "a.npy"
+    keep_features(path, regions, photo, engine, SMALL)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"a\.npy: damaged .*; remove it to compute the features again"):
+        keep_features(path, regions, photo, engine, SMALL)
+    assert path.stat().st_size == len(content) // 2
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"holds \(6, 64, \d+, \d+\) float16, not 8 rows of features"):
+        keep_features(path, regions_of(4, 2), photo, engine, SMALL)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of files are those of Unix")
+def test_a_disk_that_fills_up_is_an_error(network: GoogLeNet, tmp_path: Path) -> None:
+    """Through a map, the process would die of a signal."""
+    import resource  # here, since Windows has none
+
+    regions, engine, path = regions_of(3, 2), trunk_engine(network, "maxpool1"), tmp_path / "a.npy"
+    whole = keep_features(path, regions, photo, engine, SMALL).copy()
+    path.with_suffix(".json").unlink()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fills_up(index: int) -> Image:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (whole.nbytes // 2, before[1]))
+        return photo(index)
+
+    try:
+        with pytest.raises(OSError, match=r"a\.npy"):
+            keep_features(path, regions, fills_up, engine, SMALL)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert np.array_equal(keep_features(path, regions, photo, engine, SMALL), whole)
 
 
 def test_regions_out_of_order_would_be_mixed_up(network: GoogLeNet, tmp_path: Path) -> None:
