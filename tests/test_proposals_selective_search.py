@@ -1,6 +1,7 @@
 """Selective Search as a whole: ranking, settings, odd inputs, and what every photo's boxes must fulfil."""
 
 import multiprocessing
+import os
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -301,3 +302,34 @@ def test_an_error_in_a_thread_reaches_the_caller(monkeypatch):
     monkeypatch.setattr("proposals.selective_search.search.convert", broken)
     with pytest.raises(MemoryError):
         SelectiveSearch(fast(), threads=2)(np.zeros((40, 40, 3), np.uint8))
+
+
+def run_compiled(folder, begin="pass"):
+    """Return what a compiled function gives in a process of its own, with its cache in the folder."""
+    (folder / "tiny.py").write_text(
+        "from proposals.selective_search.compiled import compiled\n\n@compiled\ndef twice(x):\n    return 2 * x\n"
+    )
+    code = f"import sys; sys.path.append({str(folder)!r}); import tiny; {begin}; print(tiny.twice(21))"
+    own = {"RCNN_CACHE": str(folder / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | own
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of files are those of Unix")
+def test_a_cache_without_room_only_costs_time(tmp_path):
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
+    assert run_compiled(tmp_path, full) == "42\n"
+    assert not list(tmp_path.rglob("*.nb?"))
+
+
+def test_a_damaged_cache_is_made_again(tmp_path):
+    assert run_compiled(tmp_path) == "42\n"
+    (index,), (code,) = tmp_path.rglob("*.nbi"), tmp_path.rglob("*.nbc")
+    whole = index.read_bytes(), code.read_bytes()
+    index.write_bytes(whole[0][:50])
+    assert run_compiled(tmp_path) == "42\n"
+    assert index.read_bytes() == whole[0]
+    code.write_bytes(whole[1][:50])
+    assert run_compiled(tmp_path) == "42\n"
+    assert code.stat().st_size > 50

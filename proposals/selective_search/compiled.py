@@ -11,11 +11,12 @@ can write to.
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy.typing as npt
+from numba.core.caching import FunctionCache
 
 from structures.cache import cache_folder
 
@@ -35,10 +36,28 @@ def compiled(function: Function) -> Function:
     """
     options: dict[str, Any] = {**OPTIONS, "fastmath": REORDERED}
     with _in_the_users_cache():
+        made = numba.njit(function, **options)
+        with suppress(RuntimeError):  # numba finds no folder that it can write to
+            made._cache = _Cache(function)
+        return cast(Function, made)
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]  # numba has no types
+    """Numba's cache of a function, without which the work continues: the disk may be full, or a file damaged."""
+
+    def load_overload(self, *given: Any) -> Any:
+        """Return the compiled code for a signature; None where there is none that can be read."""
         try:
-            return cast(Function, numba.njit(function, cache=True, **options))
-        except RuntimeError:  # numba finds no folder that it can write to
-            return cast(Function, numba.njit(function, **options))
+            return super().load_overload(*given)
+        except Exception:  # numba unpickles: anything may be raised
+            with suppress(OSError):
+                self.flush()  # else what is compiled now could not be kept
+            return None
+
+    def save_overload(self, *given: Any) -> None:
+        """Keep the compiled code for a signature, if that can be done."""
+        with suppress(OSError):
+            super().save_overload(*given)
 
 
 def helper(function: Function) -> Function:
