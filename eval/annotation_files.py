@@ -1,6 +1,7 @@
 """Annotated photos as files of VOC, COCO and YOLO: what a format cannot hold is noted, and everything else is kept."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -15,6 +16,19 @@ from structures.boxes import Doubles, as_boxes
 from structures.errors import InputError
 
 FORMATS = ("voc", "coco", "yolo")
+# What a reader of XML would refuse, or change: a carriage return becomes a line feed.
+NOT_IN_XML = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def require_in_xml(names: Iterable[str]) -> None:
+    """Refuse names that XML cannot hold, such as those with control characters or of bytes that are not UTF-8.
+
+    Raises:
+        InputError: names the first.
+    """
+    for name in names:
+        if NOT_IN_XML.search(name):
+            raise InputError(f"{name!r:.80}: VOC's XML cannot hold this name; rename it, or choose another format")
 
 
 def voc_xml(photo: AnnotatedPhoto, classes: Sequence[str], losses: Notes) -> bytes:

@@ -10,6 +10,7 @@ from eval.coco import CocoDataset, ObjectDetail
 from eval.coco_records import areas_of, sides_of
 from eval.ground_truth import AnyDataset
 from eval.notes import Notes
+from eval.sizes import misfit, size_of
 from eval.voc import VocDataset
 from eval.voc_xml import parse, text_of
 from structures.boxes import Doubles, ImageSize, Mask
@@ -88,7 +89,7 @@ def note_losses(dataset: AnyDataset, losses: Notes) -> None:
     if isinstance(dataset, CocoDataset):
         _note_ids(dataset, losses)
     for truth in dataset:
-        if not truth.size_known:
+        if not truth.size_known and _measured(truth, dataset.image_path(truth.image_id)) is None:
             losses.add(UNKNOWN_SIZE, truth.image_id)
         if isinstance(dataset, VocDataset):
             _note_details(dataset, truth.image_id, losses)
@@ -105,13 +106,19 @@ def _photo(dataset: AnyDataset, truth: GroundTruth, rows: list[ObjectDetail]) ->
     return AnnotatedPhoto(
         name=name,
         path=path,
-        image_size=truth.image_size,
+        image_size=truth.image_size if truth.size_known else _measured(truth, path) or truth.image_size,
         corners=np.concatenate([sides[:, :2], sides[:, :2] + sides[:, 2:]], axis=1),
         labels=truth.labels,
         difficult=ignored,
         crowd=crowd,
         areas=areas_of(truth),
     )
+
+
+def _measured(truth: GroundTruth, path: Path) -> ImageSize | None:
+    """Return the size of a photo; None if it cannot be read, or is too small for the boxes."""
+    size = size_of(path)
+    return size if size and not misfit(path, truth, size) else None
 
 
 def _note_details(dataset: VocDataset, image_id: str, losses: Notes) -> None:

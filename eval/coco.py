@@ -96,7 +96,8 @@ class CocoDataset(PhotoRecords):
         self.classes: Sequence[str] = distinct(names, "category name", self.annotations)
         self.category_ids = distinct([entry["id"] for entry in categories], "category id", self.annotations)
         names = [forward(str(photo["file_name"])) for photo in photos]
-        if odd := next((name for name in names if not possible(name)), None):
+        odd = next((name for name in names if not possible(name)), None)
+        if odd is not None:
             raise CocoError(f"{self.annotations}: no file can have the file_name {odd!r}")
         self.image_ids: Sequence[str] = distinct(names, "file_name", self.annotations)
         numbers = distinct([photo["id"] for photo in photos], "image id", self.annotations)

@@ -13,11 +13,11 @@ import numpy as np
 from eval.checks import Place, note_beyond, note_repeated, refuse_background, with_area
 from eval.notes import Notes
 from eval.photo_records import PhotoRecords
+from eval.sizes import size_of
 from eval.voc_layout import voc_layout
 from eval.voc_xml import FIRST_PIXEL, VocError, VocObject, parse, read_objects, text_of, whole_pixels
 from structures.boxes import Boxes, ImageSize, area, as_boxes, reach
 from structures.errors import InputError
-from structures.images import ImageError, read_size
 from structures.names import ClassNames
 from structures.records import Detections, GroundTruth
 
@@ -114,7 +114,7 @@ class VocDataset(PhotoRecords):
         stated = (whole_pixels(tree.findtext("size/height")), whole_pixels(tree.findtext("size/width")))
         if min(stated) > 0 and _inside(boxes, stated):
             return stated
-        measured = _photo_size(self.image_path(image_id)) or _reach_or_more(boxes, stated)
+        measured = size_of(self.image_path(image_id)) or _reach_or_more(boxes, stated)
         if measured != stated:
             self._notes.add("image with a missing or wrong <size>", self.layout.annotation(image_id))
         note_beyond(self._notes, boxes, measured, place)
@@ -142,13 +142,6 @@ def find_classes(annotations: Path) -> tuple[str, ...]:
 def _inside(boxes: Boxes, image_size: ImageSize) -> bool:
     height, width = image_size
     return bool((boxes >= 0).all() and (boxes <= np.array([width, height, width, height])).all())
-
-
-def _photo_size(path: Path) -> ImageSize | None:
-    try:
-        return read_size(path)
-    except ImageError:
-        return None
 
 
 def _reach_or_more(boxes: Boxes, stated: ImageSize) -> ImageSize:

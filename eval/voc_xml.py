@@ -69,7 +69,8 @@ def read_objects(tree: ET.Element, path: Path) -> Iterator[VocObject]:
 def _corners(item: ET.Element, place: str) -> Floats:
     texts = [text_of(item, f"bndbox/{corner}") for corner in CORNERS]
     try:
-        corners = np.array([float(text) for text in texts], np.float32)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+            corners = np.array([float(text) for text in texts]).astype(np.float32)
     except ValueError:
         raise VocError(f"{place}: <bndbox> needs numbers {', '.join(CORNERS)}, got {texts}") from None
     if not np.isfinite(corners).all():

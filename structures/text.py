@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 # writing, so that `a\u202egpj.exe` looks like `aexe.jpg`; halves of surrogate pairs, from names that are not UTF-8.
 STEERING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+MOST_NAMED = 3  # complaints that an error quotes
+
 
 def printable(text: object) -> str:
     r"""Return a text on one line with all that would steer a terminal written as in a Python string.
@@ -45,3 +47,13 @@ def aligned(rows: Sequence[Sequence[str]], *, left: Collection[int] = ()) -> lis
         width = max(map(len, words))
         columns[at] = [word.ljust(width) if at in left else word.rjust(width) for word in words]
     return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+
+
+def some_of(complaints: Sequence[str]) -> str:
+    """Join the first complaints, and count the others.
+
+    >>> some_of(["a: no such file", "b: no such file", "c: no such file", "d: no such file"])
+    'a: no such file; b: no such file; c: no such file; and 1 more'
+    """
+    more = len(complaints) - MOST_NAMED
+    return "; ".join([*complaints[:MOST_NAMED], *([f"and {more} more"] if more > 0 else [])])

@@ -132,8 +132,10 @@ def test_a_photo_damaged_since_has_no_boxes_and_no_time(voc, tmp_path, rcnn, cap
     arguments = ["bench", "proposals", "--ground-truth", voc, "--proposals", "grid", "--out", tmp_path / "boxes"]
     assert rcnn(*arguments, "--timed", 0, "--json", tmp_path / "before.json") == 0
     (voc / "JPEGImages" / "1.jpg").write_text("no picture")
-    assert rcnn(*arguments, "--timed", 3, "--json", tmp_path / "after.json") == 0
-    assert "not timed" in capsys.readouterr().err
+    assert rcnn(*arguments, "--timed", 3, "--json", tmp_path / "after.json") == 1
+    said = capsys.readouterr()
+    assert "not timed" in said.err
+    assert "grid: 1 of 3 photos could not be processed, and count as without boxes" in said.out + said.err
     before, after = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("before", "after"))
     assert after["timed"] == 1
     assert after["quality"]["grid"]["boxes"] == pytest.approx(before["quality"]["grid"]["boxes"] * 2 / 3)

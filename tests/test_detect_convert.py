@@ -352,6 +352,47 @@ def test_names_that_a_format_of_results_cannot_hold_are_refused(
         require_exportable(form, [name], ["dog"], numbering=None)
 
 
+@pytest.mark.parametrize("name", ["\x01dog", "d\rog", "\ud800dog", "\ufffedog"])
+def test_names_that_xml_cannot_hold_are_refused(tmp_path: Path, name: str) -> None:
+    coco(tmp_path / "instances.json", ["a.jpg"])
+    content = json.loads((tmp_path / "instances.json").read_text())
+    content["categories"][1]["name"] = name
+    text(tmp_path / "instances.json", json.dumps(content))
+    with pytest.raises(InputError, match=r"og': VOC's XML cannot hold this name"):
+        run(tmp_path / "instances.json", "voc", tmp_path / "out")
+    assert not list(tmp_path.rglob("*.xml"))
+
+
+@pytest.mark.parametrize("write", [voc_lists, lambda root: coco(root / "instances.json", ["a.jpg", "b.jpg"])])
+def test_yolo_takes_no_wrong_size(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    """Its boxes are shares of the photo, so that a wrong size would move them."""
+    write(tmp_path / "in")
+    for name in "ab":
+        photo(tmp_path / f"photos/{name}.jpg", (40, 100) if name == "a" else (100, 40))
+    source = tmp_path / "in/instances.json" if (tmp_path / "in/instances.json").exists() else tmp_path / "in"
+    with pytest.raises(InputError, match=r"b\.jpg: is 40 x 100 pixels, but 100 x 40 were annotated \(if its EXIF"):
+        run(source, "yolo", tmp_path / "out", images=tmp_path / "photos")
+    assert not list((tmp_path / "out").rglob("*.txt"))
+    photo(tmp_path / "photos/b.jpg")
+    assert run(source, "yolo", tmp_path / "out", images=tmp_path / "photos").photos == 2
+
+
+def test_a_size_that_is_not_stated_is_that_of_the_photo(tmp_path: Path) -> None:
+    coco(tmp_path / "instances.json", ["a.jpg", "b.jpg", "c.jpg"])
+    content = json.loads((tmp_path / "instances.json").read_text())
+    for entry in content["images"]:
+        del entry["width"], entry["height"]
+    text(tmp_path / "instances.json", json.dumps(content))
+    photo(tmp_path / "images/a.jpg")
+    photo(tmp_path / "images/b.jpg", (20, 100))  # too small for the box
+    with pytest.raises(InputError, match=r"b\.jpg: is 100 x 20 pixels, but 60 x 24 were annotated"):
+        run(tmp_path / "instances.json", "yolo", tmp_path / "out", images=tmp_path / "images")
+    (tmp_path / "images/b.jpg").unlink()
+    done = run(tmp_path / "instances.json", "yolo", tmp_path / "out", images=tmp_path / "images")
+    assert (tmp_path / "out/labels/train/a.txt").read_text() == "0 0.35 0.35 0.5 0.5\n"
+    assert kinds(done)["photos of unknown size: taken to end where the boxes do"] == 2
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
 def test_a_name_that_is_not_utf_8_comes_back_from_voc(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff.png")

@@ -137,6 +137,7 @@ def test_photos_are_found_in_the_usual_places(instances, tmp_path):
         ({"images": [{"id": i, "file_name": "a.jpg"} for i in (1, 2)]}, "file_name a.jpg appears twice"),
         ({"images": [{"id": 1, "file_name": "a\0.jpg"}]}, r"no file can have the file_name 'a\\x00.jpg'"),
         ({"images": [{"id": 1, "file_name": "."}]}, r"no file can have the file_name '\.'"),
+        ({"images": [{"id": 1, "file_name": ""}]}, r"no file can have the file_name ''"),
         ({"categories": [{"id": 1, "name": n} for n in "ab"]}, "category id 1 appears twice"),
         ({"categories": [{"id": i, "name": "mouse"} for i in (1, 2)]}, "category name mouse appears twice"),
         (

@@ -142,6 +142,7 @@ def test_boxes_without_area_are_left_out_and_noted(voc):
     [
         (thing(box=("x", 1, 2, 3)), "object 1 .dog.: <bndbox> needs numbers"),
         (thing(box=("nan", 1, 2, 3)), "not finite"),
+        (thing(box=("1e300", 1, 2, 3)), "not finite"),
         ("<object><name>dog</name></object>", "<bndbox> needs numbers"),
         ("<object></object>", "object 1 has no name"),
         (thing(extra="<difficult>maybe</difficult>"), "difficult is 'maybe'"),

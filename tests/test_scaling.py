@@ -280,6 +280,21 @@ def test_a_record_that_does_not_fit_the_shards_is_named(tmp_path: Path, settings
         collecting.collect(str(tmp_path / "shards"), tmp_path / "out")
 
 
+def test_photos_in_no_shard_are_counted(
+    tmp_path: Path, rcnn: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "shards"
+    run = RunRecord(out, {"classes": ["cat"]})
+    run.update(photos=22)
+    assert rcnn("scale", "collect", out, "--out", tmp_path / "out") == 2
+    assert "shards: there are no shards; run rcnn scale again" in capsys.readouterr().err
+    (out / f"photos-000000000-{'0' * 32}.parquet").write_bytes(SHARD)
+    assert rcnn("scale", "collect", out, "--out", tmp_path / "out") == 1
+    assert "2 photos of the last run are in no shard; run it again" in capsys.readouterr().err
+    run.finish(photos=20)
+    assert rcnn("scale", "collect", out, "--out", tmp_path / "out") == 0
+
+
 def test_photos_are_not_looked_for_where_the_results_go(photos: Path) -> None:
     with pytest.raises(InputError, match="is the folder of the results, which is not searched; name another `out`"):
         find_source(str(photos), leave_out=str(photos))
@@ -535,7 +550,7 @@ def test_a_rerun_goes_on_where_shards_are_missing(photos: Path, tmp_path: Path, 
 def test_other_settings_are_refused(photos: Path, tmp_path: Path, here: list[str]) -> None:
     scaling.propose_at_scale(str(photos), str(tmp_path / "out"), console=quiet(), **QUICK)
     here.clear()
-    with pytest.raises(InputError, match=r"results with other settings \(`exif`"):
+    with pytest.raises(InputError, match=r"results with other settings \(`exif`.*; name another `out`, or remove this"):
         scaling.propose_at_scale(str(photos), str(tmp_path / "out"), console=quiet(), **QUICK, exif="ignore")
     assert not here
 

@@ -112,8 +112,8 @@ def folder_name(generator: str) -> str:
 
 def cover(
     name: str, dataset: AnyDataset, image_ids: Sequence[str], out: Path, console: Console, placement: "Placement | None"
-) -> Coverage:
-    """Store the boxes of one generator in a folder, and measure how well they cover the objects.
+) -> tuple[Coverage, int]:
+    """Store the boxes of one generator in a folder; return how well they cover the objects, and how many photos failed.
 
     A photo that cannot be processed counts as one without boxes, and is named on the console.
     """
@@ -121,9 +121,10 @@ def cover(
         ProposalJob(photos_of(dataset, image_ids), out, workers=cores()), build_for_many(name, placement), console
     )
     store = ProposalStore(out)  # may hold earlier boxes of a photo that is damaged now
-    return measure_coverage(
+    coverage = measure_coverage(
         (dataset.ground_truth(i), NO_BOXES if i in summary.skipped else store.boxes_of(i)[0]) for i in image_ids
     )
+    return coverage, len(summary.skipped)
 
 
 def time_rows(entries: Sequence[Contestant], seconds: Seconds) -> dict[tuple[str, int], dict[str, float]]:

@@ -19,6 +19,7 @@ from detect.commands.options import (
     placement_on,
     show_dry_run,
 )
+from detect.defaults import SOME_SKIPPED
 from structures.files import write_bytes, write_json, write_text
 from structures.text import number_of
 
@@ -53,7 +54,10 @@ def proposals(
     device: GeneratorDevice = "auto",
     dry_run: DryRun = None,
 ) -> None:
-    """Compare proposal generators: seconds per photo, boxes, recall at 0.5 and 0.7, MABO."""
+    """Compare proposal generators: seconds per photo, boxes, recall at 0.5 and 0.7, MABO.
+
+    Exit code 1: some photos could not be processed; they count as photos without boxes.
+    """
     from tempfile import TemporaryDirectory
 
     from detect.bench import proposals as bench
@@ -88,10 +92,16 @@ def proposals(
     ids = pick_evenly(dataset.image_ids, photos)
     with TemporaryDirectory() as temporary:
         folders = {name: (report.out or Path(temporary)) / bench.folder_name(name) for name in names}
-        coverages = {name: bench.cover(name, dataset, ids, folders[name], console, placement) for name in names}
+        covered = {name: bench.cover(name, dataset, ids, folders[name], console, placement) for name in names}
+    coverages = {name: coverage for name, (coverage, _) in covered.items()}
+    failures = [
+        f"{name}: {failed} of {number_of(len(ids), 'photo')} could not be processed, and count as without boxes"
+        for name, (_, failed) in covered.items()
+        if failed
+    ]
     quality = {name: bench.quality_row(coverage, len(dataset.classes)) for name, coverage in coverages.items()}
     sheets = bench.bench_sheets(times, quality, counted, len(ids))
-    show(sheets, dataset.notes)
+    show(sheets, [*dataset.notes, *failures])
     if report.csv:
         write_text(report.csv, sheets_csv(sheets))
     if report.json:
@@ -99,6 +109,8 @@ def proposals(
         write_json(report.json, {**facts, **counts, **bench.bench_json(times, quality)})
     if report.plot:
         write_bytes(report.plot, to_picture(bench.bench_plot(coverages), form))
+    if failures:
+        raise typer.Exit(SOME_SKIPPED)
 
 
 app = group("Measure speed and quality side by side, in one run on this machine.")

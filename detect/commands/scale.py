@@ -134,12 +134,22 @@ def collect(
     shards: Annotated[str, typer.Argument(metavar="SHARDS", help="Folder or address of the shards.")],
     out: Annotated[Path, typer.Option(help="Folder to write, as `rcnn detect` or `rcnn propose` would.")],
 ) -> None:
-    """Turn shards into OUT/detections.jsonl and OUT/skipped.jsonl, or into a folder of proposals."""
+    """Turn shards into OUT/detections.jsonl and OUT/skipped.jsonl, or into a folder of proposals.
+
+    Exit code 1: some photos of the last run are in no shard.
+    """
     from detect.scaling.collect import collect as run
     from structures.text import printable
 
     done = run(shards, out)
     typer.echo(f"{number_of(done.photos, 'photo')} with results, {done.failed} without, written to {printable(out)}")
+    if done.missing:
+        typer.echo(
+            f"{number_of(done.missing, 'photo')} of the last run are in no shard; run it again, which makes the "
+            "missing shards, and collect again",
+            err=True,
+        )
+        raise typer.Exit(SOME_SKIPPED)
 
 
 def _exit(summary: "ScaleSummary") -> None:

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from detect.convert.job import Conversion, Converted
-from eval.annotation_files import coco_chunks, refuse_equal_stems, voc_xml, yolo_labels, yolo_yaml
+from eval.annotation_files import coco_chunks, refuse_equal_stems, require_in_xml, voc_xml, yolo_labels, yolo_yaml
 from eval.annotations import AnnotatedPhoto, annotated_photos, name_and_path, note_losses, stem_of
 from eval.coco import CocoDataset
 from eval.ground_truth import AnyDataset, open_ground_truth, splits_of
 from eval.layout import SPLITS, find_split
 from eval.notes import Notes
 from eval.packed import laid_out, positions
+from eval.sizes import misfits
 from eval.voc import VocDataset
 from eval.yolo import YoloDataset
 from structures.class_lists import read_class_names
@@ -23,6 +24,7 @@ from structures.errors import InputError
 from structures.files import FileRefused
 from structures.names import ClassNames
 from structures.own_files import OwnFiles
+from structures.text import some_of
 
 FIRST_SPLIT = SPLITS[0]  # for photos without a split
 MISSING = "photo missing"
@@ -71,6 +73,10 @@ def convert_annotations(job: Conversion, files: OwnFiles) -> Converted:
         classes = _listed(job.classes, classes)
     if any(type(dataset) is SAME[job.form] for dataset in datasets.values()):
         raise InputError(f"{job.source}: already has the format {job.form}")
+    if job.form == "yolo":  # whose boxes are shares of the photo
+        wrong = [complaint for dataset in datasets.values() for complaint in misfits(dataset)]
+        if wrong:
+            raise InputError(some_of(wrong))
     for dataset in datasets.values():
         note_losses(dataset, losses)
     photos = {split: AnnotatedSplit(dataset, classes) for split, dataset in datasets.items()}
@@ -128,7 +134,9 @@ def _listed(given: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
 
 def _write_voc(files: OwnFiles, photos: Splits, classes: Sequence[str], losses: Notes) -> None:
     _note_classes(photos, classes, losses)
-    refuse_equal_stems(name for some in photos.values() for name, _ in some.files())
+    names = [name for some in photos.values() for name, _ in some.files()]
+    require_in_xml([*sorted(set[str]().union(*(some.used() for some in photos.values()))), *names])
+    refuse_equal_stems(names)
     written = set[str]()  # a photo may be in several splits
     for photo in chain.from_iterable(photos.values()):
         if photo.name not in written:

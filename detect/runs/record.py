@@ -17,6 +17,7 @@ from structures.own_files import inside
 RUN_FILE = "run.json"
 HIGH_FLOOR = 0.01  # lowest score; above it, the missing detections lower mAP
 REASONS = ("skipped", "undrawn")  # facts of a run that have an entry per photo
+ANEW = "start from scratch with `overwrite=True`"
 DERIVED = {"weigh_by_fit": "proposals"}  # settings that follow from others
 
 
@@ -32,18 +33,25 @@ class RunRecord:
         settings: everything that decides the results, as JSON values.
         in_use: whether the folder already has results.
         overwrite: whether to discard the record of earlier runs.
+        remedy: what a message recommends, besides another folder.
 
     Raises:
         RunError: the folder has results with other settings, or a run.json that is not ours.
     """
 
     def __init__(
-        self, folder: Path, settings: Mapping[str, Any], *, in_use: bool = False, overwrite: bool = False
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        *,
+        in_use: bool = False,
+        overwrite: bool = False,
+        remedy: str = ANEW,
     ) -> None:
         self._path, there = folder / RUN_FILE, read_run(folder)
         earlier = there or {} if in_use and not overwrite else None
         if earlier is not None:
-            _check(folder, earlier, settings)
+            _check(folder, earlier, settings, remedy)
         folder.mkdir(parents=True, exist_ok=True)
         self._runs: list[dict[str, Any]] = [
             *map(_counted, (earlier or {}).get("runs", [])),
@@ -71,17 +79,13 @@ def last_fact(runs: Sequence[Mapping[str, Any]], fact: str) -> Any:
     return next((run[fact] for run in reversed(runs) if fact in run), None)
 
 
-def _check(folder: Path, earlier: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def _check(folder: Path, earlier: Mapping[str, Any], settings: Mapping[str, Any], remedy: str) -> None:
     if not isinstance(earlier.get("settings"), Mapping):
-        raise RunError(
-            f"{folder}: has results, but their {RUN_FILE} is missing; "
-            "name another `out`, or start from scratch with `overwrite=True`"
-        )
+        raise RunError(f"{folder}: has results, but their {RUN_FILE} is missing; name another `out`, or {remedy}")
     changed = differences(earlier["settings"], settings)
     if changed:
         raise RunError(
-            f"{folder}: has results with other settings ({'; '.join(changed)}); "
-            "name another `out`, or start from scratch with `overwrite=True`"
+            f"{folder}: has results with other settings ({'; '.join(changed)}); name another `out`, or {remedy}"
         )
 
 

@@ -1,14 +1,14 @@
 """Collects shards into what other commands read: lines of detections, or a folder of proposals."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from detect.runs.machine import made_by
 from detect.runs.record import RUN_FILE, RunRecord, last_fact, read_run
 from detect.runs.results import ResultsFolder
-from detect.scaling.folder import look_into
+from detect.scaling.folder import REMEDY, look_into
 from detect.scaling.shards import DETECT, PROPOSE, Row, detections_of, proposals_of, read_rows
 from proposals.stored.writer import StoreWriter
 from structures.files import FileRefused
@@ -23,10 +23,12 @@ class Collected:
     Attributes:
         photos: photos with a result.
         failed: photos without one.
+        missing: photos of the last run that are in no shard.
     """
 
     photos: int = 0
     failed: int = 0
+    missing: int = 0
 
 
 def collect(place: str, out: Path) -> Collected:
@@ -42,13 +44,23 @@ def collect(place: str, out: Path) -> Collected:
     with look_into(place) as (record, shards):
         content = read_run(record)
         assert content is not None, "checked by look_into"
+        if not shards:
+            raise FileRefused(f"{place}: there are no shards; run rcnn scale again, which makes them")
         settings = content["settings"]
         if isinstance(settings.get("generator"), str):
-            return _proposals(settings, _rows(shards, PROPOSE), out)
+            done = _proposals(settings, _rows(shards, PROPOSE), out)
+            return replace(done, missing=_missing(content, done))
         classes = settings.get("classes")
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise FileRefused(f"{place}: {RUN_FILE} names no classes and no generator; rcnn scale did not write it")
-        return _detections(content, _rows(shards, DETECT), out)
+        done = _detections(content, _rows(shards, DETECT), out)
+        return replace(done, missing=_missing(content, done))
+
+
+def _missing(content: dict[str, Any], done: Collected) -> int:
+    """Return how many photos of the last run are in no shard; shards may hold more, of photos that are gone."""
+    photos = last_fact(content["runs"], "photos")
+    return max(0, photos - done.photos - done.failed) if type(photos) is int else 0
 
 
 def _rows(shards: Sequence[str], work: str) -> Iterator[Row]:
@@ -67,7 +79,7 @@ def _detections(content: dict[str, Any], rows: Iterator[Row], out: Path) -> Coll
     lock = lock_folder(out)
     try:
         with ResultsFolder(out) as results:
-            run = RunRecord(out, settings, in_use=bool(results.done))
+            run = RunRecord(out, settings, in_use=bool(results.done), remedy=REMEDY)
             facts = {name: last_fact(content["runs"], name) for name in ("images", "placement")}
             run.update(**{name: fact for name, fact in facts.items() if fact})
             for row in rows:

@@ -19,6 +19,8 @@ from structures.files import PARTIAL, FileRefused
 from structures.locks import lock_folder
 from structures.own_files import OwnFiles, not_ours
 
+REMEDY = "remove this folder"  # what helps where its results are of another kind
+
 
 class Folder(Protocol):
     """A folder of shards.

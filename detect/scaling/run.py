@@ -18,7 +18,7 @@ from detect.runs.progress import Bar, duration, table
 from detect.runs.record import RunRecord
 from detect.scaling.cluster import share_out, waits
 from detect.scaling.connection import connected
-from detect.scaling.folder import Folder, open_folder
+from detect.scaling.folder import REMEDY, Folder, open_folder
 from detect.scaling.places import in_folder, is_address
 from detect.scaling.plan import SHARD_PHOTOS, Group, missing
 from detect.scaling.remote import run
@@ -154,10 +154,10 @@ def _at_scale(source: str, out: str, work: Work, scale: Scale, console: Console)
     inputs = () if photos.files or is_address(photos.root) else (photos.place(n)[0] for n in range(len(photos)))
     with open_folder(out, inputs) as folder:
         there = folder.shards()
-        record = RunRecord(folder.record, loaded.settings, in_use=bool(there))
+        record = RunRecord(folder.record, loaded.settings, in_use=bool(there), remedy=REMEDY)
         todo = missing(photos.names, scale.shard_photos, there, lambda name: _names_in(folder, name))
         summary = ScaleSummary(len(photos), len(photos) - sum(len(group.photos) for group in todo))
-        record.update(images=photos.root, **scale_facts(scale))
+        record.update(images=photos.root, photos=len(photos), **scale_facts(scale))
         folder.publish()
         if loaded.warning:
             console.print(printable(loaded.warning), markup=False, highlight=False, soft_wrap=True)

@@ -10,15 +10,15 @@ from eval.ground_truth import AnyDataset, has_crowds, has_split, open_ground_tru
 from eval.joined import JoinedDataset, folder_names
 from eval.notes import notes_of
 from eval.selection import Selection
+from eval.sizes import misfit
 from structures.boxes import ImageSize
 from structures.class_lists import read_class_names
 from structures.errors import InputError
 from structures.images import ImageError, read_size
 from structures.records import Dataset, GroundTruth
-from structures.text import number_of
+from structures.text import number_of, some_of
 
 SPLIT = "train"  # the default
-COMPLAINTS = 3  # most photos that an error names
 
 
 def open_dataset(
@@ -69,28 +69,10 @@ def _check_photos(dataset: Dataset) -> None:
 def _complaint(dataset: Dataset, truth: GroundTruth) -> str | None:
     path = dataset.image_path(truth.image_id)
     try:
-        height, width = read_size(path)
+        size = read_size(path)
     except ImageError as error:
         return str(error)
-    return _misfit(path, truth, height, width)
-
-
-def _misfit(path: Path, truth: GroundTruth, height: int, width: int) -> str | None:
-    high, wide = truth.image_size
-    if (height, width) == (high, wide) or (not truth.size_known and height >= high and width >= wide):
-        return None
-    remedy = " (if its EXIF turns it wrongly, exiftool -Orientation= FILE)" if (width, height) == (high, wide) else ""
-    return f"{path}: is {width} x {height} pixels, but {wide} x {high} were annotated{remedy}"
-
-
-def some_of(complaints: Sequence[str]) -> str:
-    """Join the first complaints, and count the others.
-
-    >>> some_of(["a: no such file", "b: no such file", "c: no such file", "d: no such file"])
-    'a: no such file; b: no such file; c: no such file; and 1 more'
-    """
-    more = len(complaints) - COMPLAINTS
-    return "; ".join([*complaints[:COMPLAINTS], *([f"and {more} more"] if more > 0 else [])])
+    return misfit(path, truth, size)
 
 
 def open_validation(
@@ -140,7 +122,7 @@ def _check_sizes(dataset: Dataset) -> None:
     """Refuse validation photos of another size than annotated, or if none can be read; single ones may be missing."""
     sizes, unread = _sizes(dataset)
     misfits = (
-        _misfit(dataset.image_path(truth.image_id), truth, *sizes[truth.image_id])
+        misfit(dataset.image_path(truth.image_id), truth, sizes[truth.image_id])
         for truth in dataset
         if truth.image_id in sizes
     )

@@ -18,7 +18,7 @@ from detect.runs.cores import one_core_per_photo, usual_workers
 from detect.runs.photos import photos_of
 from detect.runs.reading import PhotoReader
 from detect.settings import MAP_SCORE_FLOOR
-from detect.training.data import some_of, unreadable
+from detect.training.data import unreadable
 from detect.training.folder import contents
 from eval.aligned import align_records
 from eval.scores import score
@@ -27,7 +27,7 @@ from proposals.stored.generator import StoredProposals
 from proposals.stored.reader import StoreError
 from structures.errors import InputError
 from structures.records import Dataset, Detections
-from structures.text import printable
+from structures.text import printable, some_of
 
 FIGURES = {"voc07": "mAP", "coco": "AP"}  # protocol -> its headline figure
 

@@ -11,7 +11,6 @@ from classifier.processes import Process, first_then_others, share_of
 from classifier.weights.checkpoint import Checkpoint
 from detect.runs.photos import photos_of
 from detect.runs.propose import ProposalJob
-from detect.training.data import some_of
 from detect.training.phases import Phase
 from detect.training.region_examples import check_ranking
 from detect.training.region_measure import fill_folder
@@ -21,6 +20,7 @@ from proposals.protocol import ProposalGenerator
 from proposals.stored.generator import StoredProposals
 from structures.errors import InputError
 from structures.records import Dataset
+from structures.text import some_of
 
 
 def check(
