@@ -95,7 +95,7 @@ class CocoDataset(PhotoRecords):
             raise CocoError(f"{self.annotations}: category {categories[names.index('')]['id']} has no name")
         self.classes: Sequence[str] = distinct(names, "category name", self.annotations)
         self.category_ids = distinct([entry["id"] for entry in categories], "category id", self.annotations)
-        names = [forward(str(photo["file_name"])) for photo in photos]
+        names = [forward(_text(photo["file_name"])) for photo in photos]
         odd = next((name for name in names if not possible(name)), None)
         if odd is not None:
             raise CocoError(f"{self.annotations}: no file can have the file_name {odd!r}")
@@ -226,4 +226,8 @@ class CocoDataset(PhotoRecords):
 
 def class_name(category: Entry) -> str:
     """Return the name of a category, without surrounding blanks."""
-    return str(category["name"]).strip()
+    return _text(category["name"]).strip()
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)

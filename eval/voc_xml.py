@@ -53,7 +53,7 @@ def read_objects(tree: ET.Element, path: Path) -> Iterator[VocObject]:
     """Yield the objects; the parts inside an object, such as a person's head, are not objects.
 
     Raises:
-        VocError: an object without name or corners; names the file and the object.
+        VocError: an object without name or corners, or with more than one box; names the file and the object.
     """
     # Direct children only: a <part> has its own <name> and <bndbox>.
     for row, item in enumerate(tree.findall("object"), start=1):
@@ -68,6 +68,10 @@ def read_objects(tree: ET.Element, path: Path) -> Iterator[VocObject]:
 
 def _corners(item: ET.Element, place: str) -> Floats:
     texts = [text_of(item, f"bndbox/{corner}") for corner in CORNERS]
+    if len(item.findall("bndbox/")) > len(CORNERS):
+        repeated = [corner for corner in CORNERS if len(item.findall(f"bndbox/{corner}")) > 1]
+        if repeated:
+            raise VocError(f"{place}: has {', '.join(repeated)} more than once")
     try:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
             corners = np.array([float(text) for text in texts]).astype(np.float32)

@@ -1,5 +1,6 @@
 """What a YOLO folder says of itself: its data.yaml or obj.data, and the names of its classes."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -72,9 +73,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     """
     import yaml  # here, since the rest works where it is missing
 
+    class Loader(yaml.BaseLoader):  # type: ignore[misc]  # yaml has no types; texts and nothing else
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            [(key, count), *_] = Counter(str(key.value) for key, _ in node.value).most_common(1) or [("", 0)]
+            if count > 1:  # YAML would take the last
+                raise yaml.YAMLError(f"the key {key!r:.60} appears twice")
+            return dict(super().construct_mapping(node, deep=deep))
+
     path = file_within(path, MOST_BYTES, "a data.yaml", YoloError)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)  # texts and nothing else
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())
         raise YoloError(f"{path}: not readable as YAML: {reason:.200}") from None

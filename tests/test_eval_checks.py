@@ -164,7 +164,7 @@ def test_boxes_beyond_their_photo_are_noted_alike_and_learned_from_up_to_the_edg
     sides: list[list[float]] = [[x1, y1, x2 - x1, y2 - y1] for x1, y1, x2, y2 in boxes]
     from_coco = instances([(1, 1, box) for box in sides], CRATE)
     as_voc(tmp_path, boxes)
-    monkeypatch.setattr("eval.voc._photo_size", lambda path: (80, 100))
+    monkeypatch.setattr("eval.voc.size_of", lambda path: (80, 100))
     from_voc = VocDataset(tmp_path, "val", ["crate"])
     for data, image_id in ((from_coco, "1.jpg"), (from_voc, "1")):
         notes = [note for note in data.notes if "the photo" in note]

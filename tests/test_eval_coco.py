@@ -170,6 +170,8 @@ def test_photos_are_found_in_the_usual_places(instances, tmp_path):
         ({"annotations": [{"image_id": 4, "category_id": 1, "bbox": [0, 0, 1, 1], "area": "x"}]}, "area 'x' is not"),
         ({"annotations": [{"image_id": [4], "category_id": 1, "bbox": [0, 0, 1, 1]}]}, r"has image_id \[4\], expected"),
         ({"categories": [{"id": 1, "name": " "}]}, "category 1 has no name"),
+        ({"categories": [{"id": 1, "name": None}]}, "category 1 has no name"),
+        ({"images": [{"id": 4, "file_name": None}]}, "no file can have the file_name ''"),
         ({"annotations": ["x"]}, r"annotations\[0\] has no image_id"),
     ],
 )

@@ -341,6 +341,7 @@ def test_missing_photos_of_a_list_are_left_out_and_named(tmp_path: Path) -> None
         ("!!python/object/apply:os.system ['true']\n", "not a data.yaml"),
         ("a: &a [x]\nb: &b [*a, *a]\nnames: [*b, *b]\ntrain: .\n", "no names of classes"),
         ("[" * 1000, "not readable as YAML"),
+        ("names: {0: cat, 1: dog, 1: cow}\n", "not readable as YAML: the key '1' appears twice"),
         ("- a\n", "not a data.yaml"),
     ],
 )

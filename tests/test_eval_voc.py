@@ -145,6 +145,7 @@ def test_boxes_without_area_are_left_out_and_noted(voc):
         (thing(box=("1e300", 1, 2, 3)), "not finite"),
         ("<object><name>dog</name></object>", "<bndbox> needs numbers"),
         ("<object></object>", "object 1 has no name"),
+        (thing(extra="<bndbox><xmin>3</xmin></bndbox>"), "object 1 .dog.: has xmin more than once"),
         (thing(extra="<difficult>maybe</difficult>"), "difficult is 'maybe'"),
         ("<object>", "not a readable XML file"),
     ],
