@@ -91,7 +91,7 @@ def keep_features(
         mark.unlink(missing_ok=True)  # of a file that is gone: it would count rows that are not there
     kept = _open_map(path, len(regions)) if done else _new_file(path, engine, preprocessing, len(regions))
     # Written as a file, not through the map: there a full disk would kill the process silently.
-    with ThreadPoolExecutor(1) as pool, path.open("rb+") as file:
+    with ThreadPoolExecutor(1) as pool, naming(path), path.open("rb+") as file:
         images = map_ahead(pool, read, photos[done:].tolist(), held=HELD_PER_THREAD)
         for i, image in zip(progress(range(done, len(photos))), images, strict=True):
             rows = slice(bounds[i], bounds[i + 1])
@@ -100,11 +100,10 @@ def keep_features(
             outputs = torch.cat([engine(batch) for batch in batches]).to(torch.float16).cpu()
             if not torch.isfinite(outputs).all():
                 raise InputError(f"{path}: features of photo {i + 1} of {len(photos)} are not finite in float16")
-            with naming(path):
-                file.seek(kept.offset + int(bounds[i]) * kept[:1].nbytes)
-                file.write(outputs.numpy().tobytes())
-                file.flush()
+            file.seek(kept.offset + int(bounds[i]) * kept[:1].nbytes)
+            file.write(outputs.numpy().tobytes())
             if i % 50 == 49 or i == len(photos) - 1:
+                file.flush()
                 os.fsync(file.fileno())
                 write_json(mark, {"photos": i + 1})
     return _open_map(path, len(regions))

@@ -135,7 +135,7 @@ def _listed(given: Sequence[str], classes: Sequence[str]) -> tuple[str, ...]:
 def _write_voc(files: OwnFiles, photos: Splits, classes: Sequence[str], losses: Notes) -> None:
     _note_classes(photos, classes, losses)
     names = [name for some in photos.values() for name, _ in some.files()]
-    require_in_xml([*sorted(set[str]().union(*(some.used() for some in photos.values()))), *names])
+    require_in_xml([*_used(photos), *names])
     refuse_equal_stems(names)
     written = set[str]()  # a photo may be in several splits
     for photo in chain.from_iterable(photos.values()):
@@ -148,9 +148,14 @@ def _write_voc(files: OwnFiles, photos: Splits, classes: Sequence[str], losses: 
             path.write_text("".join(f"{stem_of(name)}\n" for name, _ in some.files()), encoding="utf-8")
 
 
+def _used(photos: Splits) -> list[str]:
+    """Return the classes that have objects in any split, in alphabetical order."""
+    return sorted(set[str]().union(*(some.used() for some in photos.values())))
+
+
 def _note_classes(photos: Splits, classes: Sequence[str], losses: Notes) -> None:
     """Note what VOC's folders do not keep about classes: their order, and classes without objects."""
-    used = ClassNames(sorted(set[str]().union(*(some.used() for some in photos.values()))))
+    used = ClassNames(_used(photos))
     names = [name for name in classes if used.find(name) >= 0]
     if len(names) < len(classes):
         unused = next(name for name in classes if used.find(name) < 0)

@@ -17,7 +17,7 @@ from detect.runs.kept import RegionFiles
 from detect.runs.photos import Photo, chosen, names_of, places_of
 from detect.runs.progress import Bar
 from detect.runs.reading import PhotoReader, complaint
-from detect.runs.record import RunError
+from detect.runs.record import ANEW, RunError
 from detect.runs.renamed import renamed
 from detect.runs.results import ResultsFolder
 from detect.runs.summary import DetectionSummary
@@ -117,7 +117,7 @@ def _require_same(photos: Sequence[Photo], results: ResultsFolder) -> None:
     if changed:
         raise RunError(
             f"{results.folder}: has results of other photos with the names of {count_images(changed)}; "
-            "name another `out`, or start from scratch with `overwrite=True`"
+            f"name another `out`, or {ANEW}"
         )
     other_name = renamed(photos, results.done, results.done.__getitem__)
     if other_name:

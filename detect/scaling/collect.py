@@ -1,7 +1,7 @@
 """Collects shards into what other commands read: lines of detections, or a folder of proposals."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +49,15 @@ def collect(place: str, out: Path) -> Collected:
         settings = content["settings"]
         if isinstance(settings.get("generator"), str):
             done = _proposals(settings, _rows(shards, PROPOSE), out)
-            return replace(done, missing=_missing(content, done))
-        classes = settings.get("classes")
-        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-            raise FileRefused(f"{place}: {RUN_FILE} names no classes and no generator; rcnn scale did not write it")
-        done = _detections(content, _rows(shards, DETECT), out)
-        return replace(done, missing=_missing(content, done))
-
-
-def _missing(content: dict[str, Any], done: Collected) -> int:
-    """Return how many photos of the last run are in no shard; shards may hold more, of photos that are gone."""
-    photos = last_fact(content["runs"], "photos")
-    return max(0, photos - done.photos - done.failed) if type(photos) is int else 0
+        else:
+            classes = settings.get("classes")
+            if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+                raise FileRefused(f"{place}: {RUN_FILE} names no classes and no generator; rcnn scale did not write it")
+            done = _detections(content, _rows(shards, DETECT), out)
+        planned = last_fact(content["runs"], "photos")
+        if type(planned) is int:  # the shards may hold more, of photos that are gone
+            done.missing = max(0, planned - done.photos - done.failed)
+        return done
 
 
 def _rows(shards: Sequence[str], work: str) -> Iterator[Row]:
